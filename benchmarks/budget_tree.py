@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.load.party import FILES, SECOND, config, enter
-from benchmarks.load.station import Wrong
+from benchmarks.load.agents import FILES, SECOND, config, enter
+from benchmarks.load.server_under_load import Wrong
 from ostiary.core.budget import parse_limits
 from ostiaryd.ground.pages import Page
 from ostiaryd.ground.world import World, open_world

@@ -16,11 +16,11 @@ import time
 from random import Random
 from typing import Any
 
+from harness.cedar_differential.run import SINGLE, TOGETHER, answered, run
 from ostiary.core.cedar import generate, ir
 from ostiary.core.cedar.compile import compile_set
 from ostiary.core.cedar.values import Entity, Record, Uid, entity, parse_record
 from ostiaryd.policy.model.lower import lower
-from tests.policy.differential.run import SINGLE, TOGETHER, answered, run
 
 ROUNDS, REQUESTS = 25, 400
 TEAMS, ACTIONS, ROLES, AGENTS, TOOLS = 10, 20, 50, 1000, 200

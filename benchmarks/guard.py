@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.clock import Clock
+from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary import ambient
 from ostiary.core import access
 from ostiary.core.cedar import ir
@@ -26,8 +28,6 @@ from ostiary.core.feed import PolicyFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
 from ostiaryd.policy.model import starter
-from tests.clock import Clock
-from tests.guard.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 
 COUNT, ROUNDS = 1000, 5
 

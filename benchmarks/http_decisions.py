@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.load.agents import encode, question, settle
 from benchmarks.load.machine import print_ceilings
-from benchmarks.load.party import encode, question, settle
-from benchmarks.load.station import measure, stationed
+from benchmarks.load.server_under_load import measure, server_under_load
 
 CALLERS, EVALUATIONS, BATCHES, BATCH = 50, 10_000, 100, 1000
 ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -38,7 +38,7 @@ def main() -> int:
 def _measure_bound(folder: Path, bodies: list[bytes], connections: int) -> None:
     """Callers with DPoP, each request with a proof of its own."""
     party = settle(folder, agents=CALLERS)
-    with stationed(folder) as station:
+    with server_under_load(folder) as station:
         station.tokens(party.agents, scope="ostiary:decide")
         nonce = station.nonce(party.turn(0).call("POST", ONE, body=bodies[0]), status=401)
         measure(
@@ -51,7 +51,7 @@ def _measure_bound(folder: Path, bodies: list[bytes], connections: int) -> None:
 def _measure_exempt(folder: Path, bodies: list[bytes], connections: int) -> None:
     """One caller that may do without DPoP."""
     caller = settle(folder, agents=0).exempt
-    with stationed(folder) as station:
+    with server_under_load(folder) as station:
         station.tokens([caller], scope="ostiary:decide", bound=False)
         measure(
             "decisions, a caller without DPoP", station,
@@ -62,7 +62,7 @@ def _measure_exempt(folder: Path, bodies: list[bytes], connections: int) -> None
 
 def _measure_batches(folder: Path, kind: str, body: bytes) -> None:
     caller = settle(folder, agents=0).exempt
-    with stationed(folder) as station:
+    with server_under_load(folder) as station:
         station.tokens([caller], scope="ostiary:decide", bound=False)
         measure(
             f"decisions, {BATCH} a batch, {kind}", station,

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.http_grants import by_table
+from benchmarks.load.agents import FILES, FORM, ISSUER, Agent, config, enter
 from benchmarks.load.client import drive, render
 from benchmarks.load.machine import print_ceilings
-from benchmarks.load.party import FILES, FORM, ISSUER, Agent, config, enter
-from benchmarks.load.station import Station, Wrong, measure, stationed
+from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, measure, server_under_load
 from ostiary.core import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.protocol import endpoints_of
@@ -75,7 +75,7 @@ def _measure(folder: Path, count: int, connections: int) -> None:
         seen.add(token)
         return not was_seen and len(_claims(token)["chain"]) == DEPTH
 
-    with stationed(folder) as station:
+    with server_under_load(folder) as station:
         nonce = station.nonce(lines[0].last.ask_token(nonce=None), status=400)
         for line in lines:
             _hand_on(station, line, nonce)
@@ -103,7 +103,7 @@ async def _enter(world: World, count: int) -> list[Line]:
     return lines
 
 
-def _hand_on(station: Station, line: Line, nonce: str) -> None:
+def _hand_on(station: ServerUnderLoad, line: Line, nonce: str) -> None:
     """From the first to the last but one, each naming the next."""
 
     def got(request: bytes) -> str:
@@ -115,7 +115,7 @@ def _hand_on(station: Station, line: Line, nonce: str) -> None:
         line.token = got(_exchange(agent, line.token, nonce, resource=_uri(following)))
 
 
-def _subjects(station: Station, lines: list[Line], nonce: str) -> list[tuple[Agent, str]]:
+def _subjects(station: ServerUnderLoad, lines: list[Line], nonce: str) -> list[tuple[Agent, str]]:
     """Many tokens for the last agents, of the lines in turn. Raises Wrong."""
     turns = [lines[number % len(lines)] for number in range(SUBJECTS)]
     requests = [_exchange(line.agents[-2][1], line.token, nonce, resource=_uri(line.agents[-1][0])) for line in turns]

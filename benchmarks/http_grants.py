@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.load.agents import FILES, FORM, Agent, config, enter, settle
 from benchmarks.load.machine import print_ceilings
-from benchmarks.load.party import FILES, FORM, Agent, config, enter, settle
-from benchmarks.load.station import Wrong, measure, stationed
+from benchmarks.load.server_under_load import Wrong, measure, server_under_load
 from ostiary.core import dpop
 from ostiaryd.app import build_app
 from ostiaryd.ground.protocol import endpoints_of
@@ -50,7 +50,7 @@ def _measure(folder: Path, agents: int, connections: int) -> None:
         seen.add(token)
         return not was_seen
 
-    with stationed(folder) as station:
+    with server_under_load(folder) as station:
         nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
         measure(
             f"grants, {agents} agents" if agents > 1 else "grants, one agent", station,

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.load.agents import Party, settle
 from benchmarks.load.machine import print_ceilings
-from benchmarks.load.party import Party, settle
-from benchmarks.load.station import Station, measure, stationed
+from benchmarks.load.server_under_load import ServerUnderLoad, measure, server_under_load
 
 AGENTS, REQUESTS, IN_FLIGHT = 200, 6000, 128
 
@@ -23,14 +23,14 @@ def main() -> int:
         folder = Path(name)
         print_ceilings(folder / "ceilings")
         party = settle(folder / "data", agents=AGENTS)
-        with stationed(folder / "data") as station:
+        with server_under_load(folder / "data") as station:
             station.tokens(party.agents, scope="ostiary:decide")
             station.tokens([party.admin], scope="ostiary:read")
             _measure(station, party)
     return 0
 
 
-def _measure(station: Station, party: Party) -> None:
+def _measure(station: ServerUnderLoad, party: Party) -> None:
     def introspections() -> list[bytes]:
         return [(agent := party.turn(number)).introspect(agent.token) for number in range(REQUESTS)]
 

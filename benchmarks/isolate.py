@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.revoke import GUARDS_EACH, PROCESSES, hear_all, report
+from harness.live_server import TOOLS, ServerFixture, authenticate
+from harness.patience import eventually
+from harness.server import running
 from ostiary.guard import Guard
-from tests.feed.house import TOOLS, House
-from tests.feed.test_fail_closed_end_to_end import enter
-from tests.patience import eventually
-from tests.server import running
 
 ROUNDS = 20
 TARGET_MS = 250.0
@@ -32,11 +31,11 @@ def main(rounds: int) -> int:
         os.environ[f"OSTIARY_{limit}_PERCENT"] = "100"
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "server") as server:
         folder = Path(name)
-        house = House(server, folder)
+        live_server = ServerFixture(server, folder)
         count = PROCESSES * GUARDS_EACH
-        made = [house.resource(f"https://files-{number}.example.org/mcp", ALL) for number in range(1, count + 1)]
-        agents = [house.agent(*(f"{resource}:read" for resource, _ in made)) for _ in range(rounds)]
-        eventually(lambda: house.api("GET", "/watch")["phase"] == "working")
+        made = [live_server.resource(f"https://files-{number}.example.org/mcp", ALL) for number in range(1, count + 1)]
+        agents = [live_server.agent(*(f"{resource}:read" for resource, _ in made)) for _ in range(rounds)]
+        eventually(lambda: live_server.api("GET", "/watch")["phase"] == "working")
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.revoke", "process", folder, str(1 + number * GUARDS_EACH)],
@@ -47,24 +46,26 @@ def main(rounds: int) -> int:
         try:
             hear_all(processes)
             with Guard(made[0][1], spool_dir=folder / "decoy.spool", max_age=30, max_skew=30) as guard:
-                return report([one_round(house, guard, processes, *agent) for agent in agents], TARGET_MS)
+                return report([one_round(live_server, guard, processes, *agent) for agent in agents], TARGET_MS)
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
 
 
-def one_round(house: House, guard: Guard, processes: list[subprocess.Popen[str]], agent: str, key: Path) -> list[float]:
+def one_round(
+    live_server: ServerFixture, guard: Guard, processes: list[subprocess.Popen[str]], agent: str, key: Path
+) -> list[float]:
     """Milliseconds at each guard."""
-    who = enter(guard, key, guard.resource.uri)
+    who = authenticate(guard, key, guard.resource.uri)
     for process in processes:
         assert process.stdin is not None
         print(key, file=process.stdin, flush=True)
     hear_all(processes)
     guard.decide(who, "read_vault", {})
     last = [at for line in hear_all(processes) for at in json.loads(line)]
-    id = house.api("GET", f"/agents/{agent}")["agent_id"]
-    entries = house.entries(agent=id, action="tool.call", limit=1000)
+    id = live_server.api("GET", f"/agents/{agent}")["agent_id"]
+    entries = live_server.entries(agent=id, action="tool.call", limit=1000)
     [harmful] = [one["at"] for one in entries if one["tool"].endswith("/read_vault")]
     return [max(0.0, (at - harmful) / 1000) for at in last]
 

@@ -27,16 +27,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load.agents import ISSUER, Party, settle
 from benchmarks.load.client import Ran, drive, offer
 from benchmarks.load.machine import CLIENT_CORE, cpu_seconds, on_core, print_ceilings
-from benchmarks.load.party import ISSUER, Party, settle
-from benchmarks.load.station import Wrong, stationed
+from benchmarks.load.server_under_load import Wrong, server_under_load
+from harness.live_server import ServerFixture, authenticate
+from harness.server import Server
 from ostiary import ambient
 from ostiary.guard import Guard
 from ostiary.keys import save_key
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import enter
-from tests.server import Server
 
 AGENTS, IN_FLIGHT, ADDRESSES = 200, 32, 16
 WARM_S, EVERY_S = 1.0, 0.25
@@ -51,15 +50,15 @@ def main(times: float, seconds: float, connections: float = 0) -> int:
         print_ceilings(folder / "ceilings")
         party = settle(folder / "data", agents=AGENTS)
         save_key(folder / "data" / "admin.json", party.admin.key, client_id=party.admin.id, issuer=ISSUER)
-        with stationed(folder / "data") as station, on_core(CLIENT_CORE):
+        with server_under_load(folder / "data") as station, on_core(CLIENT_CORE):
             nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
             capacity = find_capacity(station.port, party, nonce)
             print(f"capacity, 32 in flight                {capacity:9,.0f} /s", flush=True)
-            house = House(Server(f"http://127.0.0.1:{station.port}", folder / "data"), folder)
-            house._numbers = itertools.count(AGENTS + 1)  # smaller numbers are names of the party
-            name, guard = house.resource(GUARDED)
-            owner = house.owner()
-            agents = [house.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
+            live_server = ServerFixture(Server(f"http://127.0.0.1:{station.port}", folder / "data"), folder)
+            live_server._numbers = itertools.count(AGENTS + 1)  # smaller numbers are names of the party
+            name, guard = live_server.resource(GUARDED)
+            owner = live_server.owner()
+            agents = [live_server.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
             rate = times * capacity
             requests = [party.turn(i).ask_token(nonce=nonce) for i in range(int(rate * (seconds + 2 * WARM_S)))]
             began_s = cpu_seconds(station.pid)
@@ -81,7 +80,7 @@ def main(times: float, seconds: float, connections: float = 0) -> int:
                     os._exit(0)
             os.close(flood[1])
             time.sleep(WARM_S)
-            asked = [revoke(house, agent) for agent, _ in agents]
+            asked = [revoke(live_server, agent) for agent, _ in agents]
             with os.fdopen(flood[0]) as said:
                 ran_flood = json.load(said)
             os.waitpid(child, 0)
@@ -120,11 +119,11 @@ def raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def revoke(house: House, agent: str) -> tuple[int, float]:
+def revoke(live_server: ServerFixture, agent: str) -> tuple[int, float]:
     """When it was asked for, and the milliseconds to the answer."""
     time.sleep(EVERY_S)
     at = ambient.now()
-    house.api("POST", "/revoke", {"kind": "agent", "id": agent})
+    live_server.api("POST", "/revoke", {"kind": "agent", "id": agent})
     return at, (ambient.now() - at) / 1000
 
 
@@ -142,7 +141,7 @@ def start_guard(folder: Path, guard: Path, agents: list[Path]) -> subprocess.Pop
 def decide(spool: Path, credential: Path, agents: list[Path]) -> None:
     """A process: decide for all agents in turn until stdin ends; print when each was let through last."""
     with Guard(credential, spool_dir=spool, max_age=30, max_skew=30) as guard:
-        who = [enter(guard, agent, guard.resource.uri) for agent in agents]
+        who = [authenticate(guard, agent, guard.resource.uri) for agent in agents]
         last, left = [0] * len(agents), list(range(len(agents)))
         print("ready", flush=True)
         os.set_blocking(0, False)

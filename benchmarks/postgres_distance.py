@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.postgres_cluster import cluster
+from harness.tcp_proxy import Proxy
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.database.postgres import PostgresConnection
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
-from tests.faults.cluster import cluster
-from tests.faults.proxy import Proxy
 
 DELAY_S = 0.005
 """Seconds that the proxy holds back what it forwards, in each direction."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx2
 
+from harness.postgres_cluster import cluster
+from harness.server import running
 from ostiary.agent import Agent
 from ostiary.core.errors import Refused
-from tests.faults.cluster import cluster
-from tests.server import running
 
 ROUNDS = 3
 

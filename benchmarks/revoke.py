@@ -13,12 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.live_server import ServerFixture, authenticate
+from harness.server import running
 from ostiary import ambient
 from ostiary.guard import Guard
 from ostiary.guard.spool import Spool
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import enter
-from tests.server import running
 
 PROCESSES, GUARDS_EACH, ROUNDS = 10, 10, 20
 TARGET_MS = 50.0
@@ -36,7 +35,7 @@ def decide_until_denied(folder: Path, first: int) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         agent = Path(line.strip())
-        who = [enter(guard, agent, guard.resource.uri) for guard in guards]
+        who = [authenticate(guard, agent, guard.resource.uri) for guard in guards]
         print("deciding", flush=True)
         last, open_ = [0] * len(guards), set(range(len(guards)))
         while open_:
@@ -60,10 +59,12 @@ def forget(spool: Spool) -> None:
 def main(rounds: int) -> int:
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "server") as server:
         folder = Path(name)
-        house = House(server, folder)
+        live_server = ServerFixture(server, folder)
         count = PROCESSES * GUARDS_EACH
-        resources = [house.resource(f"https://files-{number}.example.org/mcp")[0] for number in range(1, count + 1)]
-        agents = [house.agent(*(f"{resource}:read" for resource in resources)) for _ in range(rounds)]
+        resources = [
+            live_server.resource(f"https://files-{number}.example.org/mcp")[0] for number in range(1, count + 1)
+        ]
+        agents = [live_server.agent(*(f"{resource}:read" for resource in resources)) for _ in range(rounds)]
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.revoke", "process", folder, str(1 + number * GUARDS_EACH)],
@@ -73,7 +74,7 @@ def main(rounds: int) -> int:
         ]  # fmt: skip
         try:
             hear_all(processes)
-            return report([one_round(house, processes, *agent) for agent in agents])
+            return report([one_round(live_server, processes, *agent) for agent in agents])
         finally:
             for process in processes:
                 process.kill()
@@ -84,13 +85,13 @@ def hear_all(processes: list[subprocess.Popen[str]]) -> list[str]:
     return [process.stdout.readline() for process in processes if process.stdout is not None]
 
 
-def one_round(house: House, processes: list[subprocess.Popen[str]], agent: str, key: Path) -> list[float]:
+def one_round(live_server: ServerFixture, processes: list[subprocess.Popen[str]], agent: str, key: Path) -> list[float]:
     """Milliseconds at each guard."""
     for process in processes:
         assert process.stdin is not None
         print(key, file=process.stdin, flush=True)
     hear_all(processes)
-    revoked = house.api("POST", "/revoke", {"kind": "agent", "id": agent})
+    revoked = live_server.api("POST", "/revoke", {"kind": "agent", "id": agent})
     last = [at for line in hear_all(processes) for at in json.loads(line)]
     return [max(0.0, (at - revoked["committed_at"]) / 1000) for at in last]
 

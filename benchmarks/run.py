@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from tests.feed.house import House
-from tests.run.talk import TOOLS, call
-from tests.server import running
+from harness.live_server import ServerFixture
+from harness.server import running
+from harness.stdio_proxy import TOOLS, call
 
 COUNT, WARM = 3000, 200
 LIMIT_MS = 1.0
@@ -77,10 +77,10 @@ def compare(name: str, bare: subprocess.Popen[bytes], guarded: subprocess.Popen[
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as server:
-        house = House(server, Path(folder))
+        live_server = ServerFixture(server, Path(folder))
         uri = "http://localhost/stdio/bench/files"
-        resource, guard = house.resource(uri, TOOLS)
-        _, agent = house.agent(f"{resource}:read")
+        resource, guard = live_server.resource(uri, TOOLS)
+        _, agent = live_server.agent(f"{resource}:read")
         plan = Path(folder) / "plan.json"
         given = {"server": "files", "agent": str(agent), "guard": str(guard), "uri": uri, "url": server.url}
         plan.write_text(json.dumps(given | {"spool": f"{folder}/spool", "mode": f"{folder}/mode"}))
@@ -93,7 +93,7 @@ def main() -> None:
             for process in (bare, guarded):
                 assert process.stdin is not None
                 process.stdin.close()
-        house.admin.close()
+        live_server.admin.close()
         print(f"  {'added at the median, limit':<28} {added:.3f} of {LIMIT_MS} ms")
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.load.machine import cpu_seconds, print_ceilings
+from harness import hostile
+from harness.live_server import ServerFixture, authenticate
+from harness.server import running
 from ostiary.guard import Guard
 from ostiaryd.ledger.model.sampling import MAX_ENTRIES_A_DAY
-from tests.attack import hostile
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import enter
-from tests.server import running
 
 CONNECTIONS, SECONDS = 24, 20.0
 TARGET_AGE_S = 2.0
@@ -36,7 +35,7 @@ class Seen(NamedTuple):
     """times of an administrator's requests, in seconds"""
 
 
-def observe(house: House, guard: Guard, who: Any, name: str, seconds: float) -> Seen:
+def observe(live_server: ServerFixture, guard: Guard, who: Any, name: str, seconds: float) -> Seen:
     """Decide, and ask the server, for that long."""
     seen, until = Seen([], []), time.monotonic() + seconds
     while time.monotonic() < until:
@@ -45,7 +44,7 @@ def observe(house: House, guard: Guard, who: Any, name: str, seconds: float) -> 
             seen.ages.append(guard.feed.age / 1e6)
             time.sleep(0.005)
         started = time.perf_counter()
-        house.api("GET", f"/agents/{name}")
+        live_server.api("GET", f"/agents/{name}")
         seen.requests.append(time.perf_counter() - started)
     return seen
 
@@ -58,9 +57,9 @@ def show(name: str, seen: Seen) -> None:
     )
 
 
-def refused_bytes(house: House) -> tuple[int, int]:
+def refused_bytes(live_server: ServerFixture) -> tuple[int, int]:
     """Entries of refusals that are there, and their bytes."""
-    entries = house.api("GET", "/audit", outcome="refused", limit=1000)["entries"]
+    entries = live_server.api("GET", "/audit", outcome="refused", limit=1000)["entries"]
     return len(entries), sum(len(json.dumps(one)) for one in entries)
 
 
@@ -68,23 +67,25 @@ def main(seconds: float) -> int:
     with tempfile.TemporaryDirectory() as name, running(Path(name) / "server") as server:
         folder = Path(name)
         print_ceilings(folder / "probe")
-        house = House(server, folder)
+        live_server = ServerFixture(server, folder)
         pid = json.loads((server.folder / "server.json").read_text())["pid"]
-        resource, guard_key = house.resource(URI)
-        agent, key = house.agent(f"{resource}:read")
+        resource, guard_key = live_server.resource(URI)
+        agent, key = live_server.agent(f"{resource}:read")
         with Guard(guard_key, spool_dir=folder / "spool", max_age=30, max_skew=30) as guard:
-            who = enter(guard, key, URI)
-            show("alone", observe(house, guard, who, agent, 5))
-            entries, size = refused_bytes(house)
+            who = authenticate(guard, key, URI)
+            show("alone", observe(live_server, guard, who, agent, 5))
+            entries, size = refused_bytes(live_server)
             spent, started = cpu_seconds(pid), time.monotonic()
             process = hostile.start(server.url, connections=CONNECTIONS, seconds=seconds)
-            beside = observe(house, guard, who, agent, seconds)
+            beside = observe(live_server, guard, who, agent, seconds)
             out, _ = process.communicate(timeout=120)
             took, spent = time.monotonic() - started, cpu_seconds(pid) - spent
             show(f"beside {CONNECTIONS} strangers", beside)
             told = json.loads(out)
             made = sum(told["made"].values())
-            new, grown = (after - before for after, before in zip(refused_bytes(house), (entries, size), strict=True))
+            new, grown = (
+                after - before for after, before in zip(refused_bytes(live_server), (entries, size), strict=True)
+            )
         each = grown / max(new, 1)
         rate, cost = made / took, spent / max(made, 1) * 1000
         print(f"  they made {made:,} requests ({rate:,.0f} /s, {cost:.2f} ms of CPU each); answers: {told['statuses']}")

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.clock import Clock
+from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary import Tools, ambient
 from ostiary.agent import Agent
 from ostiary.caller import Caller
@@ -23,8 +25,6 @@ from ostiary.core.feed import PolicyFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
 from ostiaryd.policy.model import starter
-from tests.clock import Clock
-from tests.guard.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 
 COUNT, ROUNDS = 2_000, 15
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from benchmarks.load.party import SECOND, config, enter
-from benchmarks.load.station import Wrong
+from benchmarks.load.agents import SECOND, config, enter
+from benchmarks.load.server_under_load import Wrong
 from ostiaryd.ground import outbox
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act

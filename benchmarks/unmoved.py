@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.load.agents import settle
 from benchmarks.load.client import drive
-from benchmarks.load.party import settle
-from benchmarks.load.station import Station, Wrong, stationed
+from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, server_under_load
 
 ROUNDS, GRANTS, CONNECTIONS = 24, 2000, 8
 
@@ -30,7 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "server"
         party = settle(folder, agents=1)
-        with stationed(folder) as station:
+        with server_under_load(folder) as station:
             nonce = station.nonce(party.turn(0).ask_token(nonce=None), status=400)
             child = _child(station)
             os.sched_setaffinity(child, range(os.cpu_count() or 1))  # the server has a core of its own here
@@ -75,7 +75,7 @@ def _first() -> Iterator[bool]:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def _child(station: Station) -> int:
+def _child(station: ServerUnderLoad) -> int:
     """The process of the detectors: the server's only child that is at work for it."""
     children = Path(f"/proc/{station.pid}/task/{station.pid}/children").read_text().split()
     found = [int(pid) for pid in children if b"watch" in Path(f"/proc/{pid}/cmdline").read_bytes()]

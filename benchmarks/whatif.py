@@ -23,7 +23,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.load.station import Wrong
+from benchmarks.load.server_under_load import Wrong
+from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.core import access, canonical
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.claims import AccessClaims
@@ -42,7 +43,6 @@ from ostiaryd.policy.wire_whatif import replay
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import find_resource
 from ostiaryd.registry.model import Agent
-from tests.registry.stage import do, enrol, hold
 
 URI = "https://files.example.org/mcp"
 AGENTS, REPORTS, RECORDS, FORBIDDEN = 50, 200, 512, 10
@@ -145,13 +145,13 @@ def _check(found: Found) -> None:
 
 async def _fill(world: World) -> int:
     """Have a guard report calls; the entry that comes first."""
-    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI))
     catalogue = Catalogue.parse(canonical.encode({"resource": "files", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, id_or_name="files", catalogue=catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, id_or_name="files", catalogue=catalogue))
     who = []
     for number in range(AGENTS):
-        agent = await enrol(world, f"bot-{number}", scopes=["files:read"])
-        await hold(world, agent, f"tok_{number}", audience=URI, task=f"tk_{agent.agent_id[3:]}", seconds=3000)
+        agent = await register_agent(world, f"bot-{number}", scopes=["files:read"])
+        await create_holding(world, agent, f"tok_{number}", audience=URI, task=f"tk_{agent.agent_id[3:]}", seconds=3000)
         who.append(_principal(agent, f"tok_{number}"))
     reader = world.db.read()
     facts = access.Facts(protected(reader, find_resource(reader, "files")), starter().policies)
@@ -161,7 +161,7 @@ async def _fill(world: World) -> int:
         records: list[Any] = [_record(who, facts, next(numbers), world.now()) for _ in range(RECORDS)]
         told = Report(spool="0" * 32, first=report * RECORDS + 1, records=records)
         sent = msgspec.convert(canonical.parse(msgspec.json.encode(told)), Report)
-        await do(world, partial(take_report, report=sent, resource_id=made.resource_id), "feed.report")
+        await run_act(world, partial(take_report, report=sent, resource_id=made.resource_id), "feed.report")
     return first
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.clock import Clock, Dice
+from harness.clock import Clock, SeededRandom
 
 if TYPE_CHECKING:
     from ostiaryd.ground.config import Config
     from ostiaryd.ground.world import World
-    from tests.world import Kind, Postgres, Template
+    from tests.support.world import Kind, Postgres, Template
 
 settings.register_profile("ostiary", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("deep", deadline=None, max_examples=2000)
@@ -33,14 +33,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def dice(request: pytest.FixtureRequest) -> Dice:
-    return Dice(request.node.name)
+def dice(request: pytest.FixtureRequest) -> SeededRandom:
+    return SeededRandom(request.node.name)
 
 
 @pytest.fixture(scope="session")
 def postgres_server(testrun_uid: str, worker_id: str) -> Iterator[Postgres]:
     """A real PostgreSQL, shared by the workers of this run."""
-    from tests.world import postgres
+    from tests.support.world import postgres
 
     with postgres(testrun_uid, worker_id) as server:
         yield server
@@ -68,7 +68,7 @@ def template(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Kind], Template]]:
     """The template of a kind of database, made when it is first asked for."""
-    from tests.world import Template
+    from tests.support.world import Template
 
     made: dict[Kind, Template] = {}
 
@@ -91,7 +91,7 @@ def config(database: Kind, template: Callable[[Kind], Template], tmp_path: Path)
 
 
 @pytest.fixture
-async def world(config: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+async def world(config: Config, clock: Clock, dice: SeededRandom) -> AsyncIterator[World]:
     """The world of such a server, opened with the hand-wound clock and the seeded dice."""
     from ostiaryd.ground.world import open_world
 

@@ -23,6 +23,8 @@ import httpx2
 from benchmarks.contain import rules
 from benchmarks.contain.products import FOREIGN, Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Tool
+from harness.live_server import ServerFixture
+from harness.server import running
 from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
 from ostiary.cli.session import decoded
@@ -33,8 +35,6 @@ from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
 from ostiary.tools import Running
-from tests.feed.house import House
-from tests.server import running
 
 COMMAND = Path(sys.prefix).parent / ".venv" / "bin" / "ostiary"
 PATIENCE_S = 120.0
@@ -65,20 +65,24 @@ class Doorkeeper:
     thefts = ("token without its key", "token of another agent", "token of a task that is over", "expired token",
               *FOREIGN)  # fmt: skip
 
-    def __init__(self, house: House, folder: Path, catalogue: Catalogue, *, without: str) -> None:
+    def __init__(self, live_server: ServerFixture, folder: Path, catalogue: Catalogue, *, without: str) -> None:
         """`without`: the rule that is left out, as `rules` has them."""
         self.name = f"without {without}" if without else "ostiary"
-        self._house, self._count, self._without = house, count(1), without
+        self._house, self._count, self._without = live_server, count(1), without
         self._owner = "approver"
         self._approver = self._person(self._owner)
         key = jose.generate("ES256")
         self._catalogue = catalogue
         self._scopes = sorted(self._catalogue.scopes)  # of all that the tools do: what holds an agent back is its task
         listed = {"name": "suite", "uri": URI, "jwk": dict(key.public.jwk), "catalogue": self._catalogue.render()}
-        made = house.api("POST", "/resources", listed)
+        made = live_server.api("POST", "/resources", listed)
         if without not in ("", *rules.PARTS):
-            house.api("POST", "/policies", {"files": rules.without(active_files(house), without), "loses": [without]})
-        self._guard = Guard(Credential(key, made["resource_id"], house.server.url), spool_dir=folder / "spool").start()
+            live_server.api(
+                "POST", "/policies", {"files": rules.without(active_files(live_server), without), "loses": [without]}
+            )
+        self._guard = Guard(
+            Credential(key, made["resource_id"], live_server.server.url), spool_dir=folder / "spool"
+        ).start()
 
     def close_all(self) -> None:
         self._approver.close()
@@ -200,19 +204,19 @@ class Doorkeeper:
 def doorkeeper(catalogue: Catalogue, folder: Path, *, without: str = "") -> Iterator[Doorkeeper]:
     """A server of its own with that suite behind a guard, until the block ends."""
     with running(folder / "data", command=(COMMAND,)) as server:
-        house = House(server, folder)
-        product = Doorkeeper(house, folder, catalogue, without=without)
+        live_server = ServerFixture(server, folder)
+        product = Doorkeeper(live_server, folder, catalogue, without=without)
         try:
             yield product
         finally:
             product.close_all()
-            house.admin.close()
+            live_server.admin.close()
 
 
-def active_files(house: House) -> dict[str, str]:
+def active_files(live_server: ServerFixture) -> dict[str, str]:
     """The policy set that decides, with copies of the safeguards that it extends."""
-    [active] = [one for one in house.api("GET", "/policies")["policies"] if one["active"]]
-    shown = house.api("GET", f"/policies/{active['hash']}")
+    [active] = [one for one in live_server.api("GET", "/policies")["policies"] if one["active"]]
+    shown = live_server.api("GET", f"/policies/{active['hash']}")
     return {**shown["files"], **{f"{rules.COPIES}{id}.cedar": text for id, text in shown["extends"].items()}}
 
 

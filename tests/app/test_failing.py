@@ -13,7 +13,7 @@ from ostiaryd import app
 from ostiaryd.ground.http import RETRY_SPREAD_S, Render
 from ostiaryd.ground.line import SERVER, Priority, priority
 from ostiaryd.ground.world import World
-from tests.tokens.party import Answer, send
+from tests.support.api_fixtures import Answer, send
 
 SECRET = "postgresql://ostiary:hunter2@db/ostiary"
 

@@ -28,7 +28,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ, Caller
 from ostiaryd.registry.store import owners
-from tests.tokens.party import enter, guard, send
+from tests.support.api_fixtures import guard, register, send
 
 TIMES = 12 * int(os.environ.get("OSTIARY_FAULT_ROUNDS", "1"))
 """Requests to each route by each kind of caller."""
@@ -178,7 +178,7 @@ def query_of(hostile: Hostile, wire: Wire) -> str:
 @pytest.fixture
 async def names(world: World) -> dict[str, str]:
     """Things that are there: names and ids, so that requests get past looking them up."""
-    agent, _ = await enter(world)
+    agent, _ = await register(world)
     guard_id, _ = await guard(world)
     person = await act(world, "test", lambda act: owners.person(act.tx, "ann"))
     assert person is not None

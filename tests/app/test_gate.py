@@ -6,16 +6,15 @@ import json
 import re
 from typing import Any
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core import dpop
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
-from tests.clock import Clock
-from tests.registry.stage import newest
-from tests.tokens.conftest import client
-from tests.tokens.party import ISSUER, Answer, Client, reconfigured, send
-from tests.trust.stage import API, proof_of
+from tests.support.api_fixtures import ISSUER, Answer, Client, client, reconfigured, send
+from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
 GATED = [(method, path, scope) for part, _ in ROUTES for method, path, _, scope in part if scope]
@@ -45,7 +44,7 @@ async def test_nobody_passes_who_shows_nothing(world: World, clock: Clock) -> No
         before = size(world)
         answer = await ask(world, method, path)
         assert (answer.status, "DPoP " in answer.headers["www-authenticate"]) == (401, True), (method, path)
-        assert (size(world) - before, newest(world).outcome) == (1, "refused"), (method, path)
+        assert (size(world) - before, newest_entry(world).outcome) == (1, "refused"), (method, path)
 
 
 async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None:
@@ -57,14 +56,14 @@ async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None
         answer = await show(client, token, method, path)
         assert answer.status == 403, (method, path)
         assert f'scope="{scope}"' in answer.headers["www-authenticate"], (method, path)
-        entry = newest(client.world)
+        entry = newest_entry(client.world)
         assert (size(client.world) - before, entry.outcome) == (1, "refused"), (method, path)
         assert client.id in (entry.agent, entry.reporter), "it is known who was turned away"
 
 
 async def test_who_is_turned_away_is_on_record_with_what_was_asked_for(world: World) -> None:
     await ask(world, "GET", "/api/v1/agents")
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.detail) == ("api.call", {"method": "GET", "path": "/api/v1/agents"})
     assert [reason.code for reason in entry.reasons] == ["unauthenticated"]
 

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from harness.clock import Clock
+from harness.registry_fixtures import ADMIN, create_person, new_jwk, register_agent
 from ostiary.core.errors import Refused
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.database import Tx, sql
@@ -14,8 +16,6 @@ from ostiaryd.ground.pages import MAX_PAGE_BYTES
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import Caller
-from tests.clock import Clock
-from tests.registry.stage import ADMIN, enrol, new_jwk, person
 
 MANY = 130
 LONG = "long " * 4000
@@ -37,8 +37,8 @@ def row(table: str, **values: Any) -> Any:
 
 async def fill(world: World, clock: Clock) -> dict[str, str]:
     """Many rows with long texts, as nothing but an older server would write them; what to look at."""
-    agent = await enrol(world, "bot", scopes=["files:read"])
-    bea = await person(world, "bea")
+    agent = await register_agent(world, "bot", scopes=["files:read"])
+    bea = await create_person(world, "bea")
     now = world.now()
 
     def rows(number: int) -> list[Any]:
@@ -132,7 +132,7 @@ async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, c
 
 
 async def test_the_default_page_has_a_hundred_rows(world: World, clock: Clock) -> None:
-    bot = await enrol(world, "bot")
+    bot = await register_agent(world, "bot")
 
     def write(tx: Tx) -> None:
         for number in range(101):

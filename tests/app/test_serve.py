@@ -6,8 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
-from tests.patience import PATIENCE_S
-from tests.server import running
+from harness.patience import PATIENCE_S
+from harness.server import running
 
 IMPATIENT = """
 import sys

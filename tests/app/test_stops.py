@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import newest_entry
 from ostiary.core import jose
 from ostiaryd.app import ROUTES, STOPPING, STOPS_IN_ONE_ACT, build_app
 from ostiaryd.ground.line import Lane
@@ -16,10 +17,8 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from tests.registry.stage import newest
-from tests.tokens.conftest import client
-from tests.tokens.party import Answer, Client, enter, send
-from tests.trust.stage import API, proof_of
+from tests.support.api_fixtures import Answer, Client, client, register, send
+from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
 
@@ -37,7 +36,7 @@ BODIES: dict[tuple[str, str], Any] = {
 @pytest.fixture
 async def chief(client: Client) -> Client:
     """An administrator, beside the agent `reader`."""
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     return Client(client.app, client.world, agent.agent_id, key)
 
 
@@ -77,7 +76,7 @@ async def test_a_stop_is_one_commit_and_its_proof_is_used_up(
     assert (entry.agent, entry.reporter, entry.outcome) == (chief.id, None, "ok")
     again = await ask(chief, route, kid=kid, token=token, body=BODIES[route], proof=proof)
     assert (again.status, again.error) == (401, "invalid_dpop_proof")
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
 
 
 async def test_the_proof_of_a_malformed_stop_is_used_up_as_well(chief: Client) -> None:
@@ -85,7 +84,7 @@ async def test_the_proof_of_a_malformed_stop_is_used_up_as_well(chief: Client) -
     route = ("POST", "/api/v1/revoke")
     proof = proof_of(chief, token, route[1], method="POST")
     assert (await ask(chief, route, token=token, body=b"{", proof=proof)).status == 400
-    assert (newest(chief.world).action, newest(chief.world).agent) == ("api.call", chief.id)
+    assert (newest_entry(chief.world).action, newest_entry(chief.world).agent) == ("api.call", chief.id)
     body = {"kind": "agent", "id": "reader"}
     assert (await ask(chief, route, token=token, body=body, proof=proof)).error == "invalid_dpop_proof"
 
@@ -97,7 +96,7 @@ async def test_who_may_not_stop_an_agent_does_not_overtake(client: Client, monke
     forged = proof_of(client, token, route[1], method="POST", key=jose.generate("ES256"))
     for proof, status in ((forged, 401), (proof_of(client, token, route[1], method="POST"), 403)):
         answer = await ask(client, route, token=token, body=BODIES[route], proof=proof)
-        assert (answer.status, newest(client.world).action) == (status, "api.call")
+        assert (answer.status, newest_entry(client.world).action) == (status, "api.call")
     assert batches[0] == [Lane.ORDINARY]
 
 
@@ -133,6 +132,6 @@ async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief
     proof = proof_of(chief, token, route[1], method="POST")
     unknown = {"kind": "agent", "id": "nobody"}
     assert (await ask(chief, route, token=token, body=unknown, proof=proof)).status == 404
-    assert (newest(chief.world).outcome, newest(chief.world).agent) == ("refused", chief.id)
+    assert (newest_entry(chief.world).outcome, newest_entry(chief.world).agent) == ("refused", chief.id)
     answer = await ask(chief, route, token=token, body=BODIES[route], proof=proof)
     assert (answer.status, answer.error) == (401, "invalid_dpop_proof")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ostiaryd.ground.world import World
-from tests.approvals.stage import Bank, open_bank
+from tests.support.approval_fixtures import Bank, open_bank
 
 
 @pytest.fixture

@@ -5,36 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 
+from harness.registry_fixtures import is_live
 from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
 from ostiaryd.approvals.model import MAX_REASON
 from ostiaryd.ground.world import World
-from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller
-from tests.approvals.stage import PAY, Bank
-from tests.approvals.test_end_to_end import FILES
-from tests.approvals.test_requests import evaluate, question
-from tests.policy.conftest import put
-from tests.registry.stage import do, is_live, new_jwk
+from tests.approvals.approvers import keyed, leave, revoke
+from tests.approvals.evaluation_requests import evaluate, question
+from tests.support.approval_fixtures import PAY, Bank
+from tests.support.payment_fixtures import FILES
+from tests.support.policy_fixtures import put
 
 HUGE: dict[str, Any] = {"policies": ["huge"]}
-
-
-async def keyed(bank: Bank, name: str) -> Caller:
-    """A person with a registered key."""
-    who = await bank.person(name)
-    key = await do(bank.world, lambda a: registry.add_person_key(a, who.id, new_jwk()))
-    return msgspec.structs.replace(who, jkt=key.jkt)
-
-
-async def revoke(bank: Bank, who: Caller) -> None:
-    await do(bank.world, lambda a: registry.revoke_person_key(a, who.id, str(who.jkt)))
-
-
-async def leave(bank: Bank, who: Caller) -> None:
-    await do(bank.world, lambda a: registry.revoke_owner(a, who.id))
 
 
 # The policies were changed between the question and the call

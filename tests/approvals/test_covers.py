@@ -9,57 +9,24 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.registry_fixtures import create_holding, newest_entry, run_act
 from ostiary.core.catalogue import Catalogue, Tool
 from ostiary.core.errors import Conflict, Invalid
 from ostiary.core.extent import Extent, extent_of, warnings_of
 from ostiary.core.intent import Intent
-from ostiary.core.origins import observed
 from ostiary.core.origins.scribe import MAX_TEXT
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import MAX_USES
 from ostiaryd.ground.world import World
-from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
-from tests.approvals.stage import URI, Bank
-from tests.approvals.test_attacks import keyed, leave, revoke
-from tests.approvals.test_end_to_end import SCHEMA, TOOLS
-from tests.policy.conftest import put
-from tests.registry.stage import do, hold, newest
+from tests.approvals.approvers import keyed, leave, revoke
+from tests.approvals.mail_fixtures import ANN, CEDAR, SEND, WHOM, mail, reads
+from tests.support.approval_fixtures import URI, Bank
+from tests.support.payment_fixtures import SCHEMA
+from tests.support.policy_fixtures import put
 
-CEDAR = """
-@id("call") permit (principal is Agent, action == Action::"call", resource);
-@id("whom") @ask("person") @covers("counterpart") @reason("nobody named this recipient")
-forbid (principal, action == Action::"call", resource);
-@id("what") @ask("person") @reason("private text")
-forbid (principal, action == Action::"call", resource);
-@id("both") @ask("two") @covers("counterpart")
-forbid (principal, action == Action::"call", resource);
-"""
-SEND: dict[str, Any] = {
-    "name": "send", "effect": "send",
-    "arguments": {"type": "object", "properties": {
-        "to": {"type": "string"}, "body": {"type": "string"}, "at": {"type": "string"}, "copies": {"type": "integer"},
-        "limit": {"type": "number"}, "pin": {"type": "string"}, "urgent": {"type": "boolean"},
-    }},
-    "kinds": {"to": "address", "body": "text", "at": "time", "limit": "amount", "pin": "secret"},
-}  # fmt: skip
-READ: dict[str, Any] = {"name": "read", "effect": "read", "outside": True}
-ANN = {"to": "ann@else.example", "body": "hello"}
-WHOM: dict[str, Any] = {"tool": "send", "policies": ["whom"], "token": "tok_m"}
-
-
-@pytest.fixture
-async def mail(bank: Bank) -> Bank:
-    """The bank sends messages too; `tok_m` is of a task for which a person has said something."""
-    catalogue = Catalogue.parse(json.dumps({"resource": "bank", "tools": [*TOOLS, SEND, READ]}))
-    await do(bank.world, lambda a: registry.set_catalogue(a, "bank", catalogue))
-    bank.policy = await put(bank.world, {"a.cedar": CEDAR, "a.cedarschema": SCHEMA})
-    bank.task = await do(
-        bank.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=Intent(words="Tell them hello"))
-    )
-    await hold(bank.world, bank.agent, "tok_m", audience=URI, task=bank.task.task_id, seconds=3600)
-    return bank
+__all__ = ["mail"]
 
 
 async def said_yes(mail: Bank, arguments: dict[str, Any] = ANN, *, covers: str | None = None, **changed: Any) -> str:
@@ -68,21 +35,13 @@ async def said_yes(mail: Bank, arguments: dict[str, Any] = ANN, *, covers: str |
     return asked.approval
 
 
-async def reads(mail: Bank, text: object) -> None:
-    """The task reads that in content from outside."""
-    memory = tasks.recall(mail.world.db.read(), mail.task, mail.world.keys).memory
-    tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [READ]})).tools["read"]
-    parts = observed(memory, "bank/read", tool, {}, text)
-    await do(mail.world, lambda a: tasks.tell(a, mail.task, parts))
-
-
 async def test_a_yes_covers_the_same_counterpart(mail: Bank) -> None:
     id = await said_yes(mail)
     assert (await mail.ask(ANN, **WHOM)).state == "spent"
     for text in ("another text", "and one more"):
         answer = await mail.ask(ANN | {"body": text, "at": "10:30"}, **WHOM)
         assert (answer.state, answer.approval) == ("spent", id)
-    entry = newest(mail.world)
+    entry = newest_entry(mail.world)
     assert (entry.action, entry.object, (entry.detail or {})["covers"]) == ("approval.spend", id, "task")
 
 
@@ -209,8 +168,8 @@ async def test_two_people_must_both_say_so(mail: Bank) -> None:
 async def test_it_ends_with_the_key_of_the_person_and_is_of_one_task(world: World, mail: Bank, gone: Any) -> None:
     carol = await keyed(mail, "carol")
     await mail.answer((await mail.ask(ANN, **WHOM)).approval, by=carol)
-    other = await do(world, _start)
-    await hold(world, mail.agent, "tok_n", audience=URI, task=other.task_id)
+    other = await run_act(world, _start)
+    await create_holding(world, mail.agent, "tok_n", audience=URI, task=other.task_id)
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM | {"token": "tok_n"})).state == "open"
     assert (await mail.ask(ANN | {"body": "2"}, **WHOM)).state == "spent"
     await gone(mail, carol)
@@ -245,7 +204,7 @@ async def test_it_ends_when_the_policies_change(world: World, mail: Bank) -> Non
 
 async def test_a_task_without_memory_has_no_covers(world: World, mail: Bank) -> None:
     standing = standing_id(mail.agent.agent_id)
-    await hold(world, mail.agent, "tok_s", audience=URI, task=standing)
+    await create_holding(world, mail.agent, "tok_s", audience=URI, task=standing)
     for token in ("tok_1", "tok_s"):
         await said_yes(mail, token=token)
         assert (await mail.ask(ANN | {"body": "2"}, **WHOM | {"token": token})).state == "open"

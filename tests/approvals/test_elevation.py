@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.clock import Clock
+from harness.registry_fixtures import agent_caller, create_person, newest_entry
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows
@@ -27,10 +29,8 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows.elevating import MAX_ELEVATIONS
 from ostiaryd.tasks.model import Task
 from ostiaryd.tasks.store import elevations
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import caller, newest, person
-from tests.tokens.party import SECOND, Client, claims_of, enter, oauth_app
+from tests.support.api_fixtures import SECOND, Client, claims_of, oauth_app, register
+from tests.support.policy_fixtures import put
 
 WRITE = "files:write"
 BASE = """
@@ -54,7 +54,7 @@ class Stage:
     async def request(self, *, by: Caller | None = None, **wanted: Any) -> tuple[Task | None, Question | None]:
         right: dict[str, Any] = {"scopes": [WRITE], "reason": "to repair the report"}
         asked = flows.Wanted(**right | wanted)
-        who = by or caller(self.agent)
+        who = by or agent_caller(self.agent)
 
         def flow(act: Act) -> tuple[Task | None, Question | None]:
             registry.note_caller(act, who)
@@ -72,7 +72,7 @@ class Stage:
         return task
 
     async def answer(self, question: Question, by: str = "carol", says: str = "approve") -> Question:
-        id = await person(self.world, by) if by not in PEOPLE else PEOPLE[by]
+        id = await create_person(self.world, by) if by not in PEOPLE else PEOPLE[by]
         who = Caller(kind="person", id=id, name=by, owner=None, scopes=frozenset({APPROVE}), jkt="key")
         config = replace(self.world.config, approvers=by)
 
@@ -85,7 +85,7 @@ class Stage:
         await act(self.world, "elevation.allow", lambda act: tasks.set_eligible(act, self.agent.agent_id, list(scopes)))
 
     def entry(self) -> Entry:
-        return newest(self.world)
+        return newest_entry(self.world)
 
 
 PEOPLE: dict[str, str] = {}
@@ -94,7 +94,7 @@ PEOPLE: dict[str, str] = {}
 @pytest.fixture
 async def stage(world: World) -> Stage:
     """An agent that reads, and is eligible to write."""
-    agent, key = await enter(world, scopes=("files:read",))
+    agent, key = await register(world, scopes=("files:read",))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()
     made = Stage(world, agent, client)
@@ -224,16 +224,16 @@ async def test_nobody_answers_for_itself(stage: Stage) -> None:
     _, question = await stage.request()
     assert question is not None
     config = stage.world.config
-    for who in (caller(stage.agent), caller(stage.agent, APPROVE, "ostiary:admin")):
+    for who in (agent_caller(stage.agent), agent_caller(stage.agent, APPROVE, "ostiary:admin")):
 
         def flow(act: Act, who: Caller = who) -> Question:
             return flows.answer(act, question.approval_id, Says.APPROVE, reason="go", by=who, config=config)
 
         assert await code_of(act(stage.world, "approval.approve", flow)) == "own_chain"
-    other, _ = await enter(stage.world, name="other")
+    other, _ = await register(stage.world, name="other")
 
     def by_other(act: Act) -> Question:
-        return flows.answer(act, question.approval_id, Says.APPROVE, reason="go", by=caller(other), config=config)
+        return flows.answer(act, question.approval_id, Says.APPROVE, reason="go", by=agent_caller(other), config=config)
 
     assert await code_of(act(stage.world, "approval.approve", by_other)) == "no_person"
 
@@ -245,9 +245,9 @@ async def test_no_more_than_the_operator_listed(stage: Stage) -> None:
     assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible", "before anybody is asked"
     await put(stage.world, {"a.cedar": BASE + 'permit (principal, action == Action::"elevate", resource);'})
     assert await code_of(stage.request(scopes=[WRITE, "files:admin"])) == "not_eligible"
-    other, _ = await enter(stage.world, name="other", scopes=("files:read",))
-    assert await code_of(stage.request(by=caller(other))) == "not_eligible", "what another agent is eligible for"
-    who = Caller(kind="person", id=await person(stage.world, "eve"), name="eve", owner=None, scopes=frozenset())
+    other, _ = await register(stage.world, name="other", scopes=("files:read",))
+    assert await code_of(stage.request(by=agent_caller(other))) == "not_eligible", "what another agent is eligible for"
+    who = Caller(kind="person", id=await create_person(stage.world, "eve"), name="eve", owner=None, scopes=frozenset())
     assert await code_of(stage.request(by=who)) == "no_agent"
 
 
@@ -287,11 +287,16 @@ async def test_it_is_not_renewed(stage: Stage) -> None:
 async def test_it_is_not_handed_on(stage: Stage) -> None:
     """Neither as a task nor as a token, not even to an agent that has the scope itself."""
     task = await stage.granted()
-    other, key = await enter(stage.world, name="other", scopes=("files:read", WRITE))
+    other, key = await register(stage.world, name="other", scopes=("files:read", WRITE))
 
     def part(agent: Agent, scopes: list[str] | None) -> Callable[[Act], Task]:
         return lambda act: tasks.start(
-            act, agent=agent.agent_id, purpose="a part", scopes=scopes, parent=task.task_id, by=caller(stage.agent)
+            act,
+            agent=agent.agent_id,
+            purpose="a part",
+            scopes=scopes,
+            parent=task.task_id,
+            by=agent_caller(stage.agent),
         )
 
     with pytest.raises(Forbidden):

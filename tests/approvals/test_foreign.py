@@ -10,8 +10,8 @@ from _pytest.capture import CaptureFixture
 from ostiary.cli import approvals
 from ostiary.core.catalogue import Effect, Tool
 from ostiary.core.origins import Memory, foreign, remember
-from tests.approvals.stage import PAY, Bank
-from tests.core.origins.seed import seed
+from tests.support.approval_fixtures import PAY, Bank
+from tests.support.seed import seed
 
 SEND = Tool(name="send", effect=Effect.SEND, kinds={"body": "text", "deep.note": "text", "to": "address"})
 WORDS = "Send bob@example.com the page https://example.com/q3"

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.clock import Clock
+from harness.registry_fixtures import ADMIN, agent_caller, create_holding, newest_entry, register_agent, run_act
 from ostiary.core.errors import Forbidden, Invalid
 from ostiary.core.intent import Intent, Planned
 from ostiaryd.approvals import flows, store
@@ -16,10 +18,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.model import APPROVE, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.approvals.stage import URI, Bank
-from tests.approvals.test_covers import ANN, WHOM, mail, reads
-from tests.clock import Clock
-from tests.registry.stage import ADMIN, caller, do, enrol, hold, newest
+from tests.approvals.mail_fixtures import ANN, WHOM, mail, reads
+from tests.support.approval_fixtures import URI, Bank
 
 __all__ = ["mail"]
 
@@ -29,8 +29,8 @@ PAY: dict[str, Any] = {"to": "ann", "amount": 500}
 
 
 async def begin(mail: Bank, token: str, intent: Intent = INTENT) -> Task:
-    task = await do(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=intent))
-    await hold(mail.world, mail.agent, token, audience=URI, task=task.task_id, seconds=3600)
+    task = await run_act(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=intent))
+    await create_holding(mail.world, mail.agent, token, audience=URI, task=task.task_id, seconds=3600)
     return task
 
 
@@ -49,13 +49,13 @@ async def agree(mail: Bank, *calls: dict[str, Any], times: int = 2, says: str = 
 
 
 async def plan(mail: Bank, task: Task, by: Caller = ADMIN) -> Any:
-    return await do(mail.world, lambda a: flows.ask_plan(a, task.task_id, by=by, config=mail.world.config))
+    return await run_act(mail.world, lambda a: flows.ask_plan(a, task.task_id, by=by, config=mail.world.config))
 
 
 async def test_a_plan_has_what_people_agreed_to_before(world: World, mail: Bank) -> None:
     await agree(mail, ANN, BOB, PAY)
     task = await begin(mail, "tok_p")
-    question = await plan(mail, task, by=caller(mail.agent))
+    question = await plan(mail, task, by=agent_caller(mail.agent))
     assert [(line.tool, line.arguments, line.times) for line in question.about.lines] == [
         ("pay", {"to": "ann"}, 2), ("send", {"to": ANN["to"]}, 2), ("send", {"to": BOB["to"]}, 2),
     ]  # fmt: skip
@@ -96,7 +96,9 @@ async def test_a_plan_is_asked_about_where_it_saves_questions(mail: Bank, intent
     await agree(mail, ANN, BOB)
     found = await plan(mail, await begin(mail, "tok_p", intent))
     assert (0 if found is None else len(found.about.lines)) == lines
-    assert (newest(mail.world).action == "approval.plan") == (lines == 0), "who is told of questions is told of none"
+    assert (newest_entry(mail.world).action == "approval.plan") == (lines == 0), (
+        "who is told of questions is told of none"
+    )
 
 
 async def test_one_yes_is_no_habit_and_a_no_ends_it(mail: Bank) -> None:
@@ -118,9 +120,9 @@ async def test_a_plan_has_so_many_lines(mail: Bank) -> None:
 async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> None:
     await agree(mail, ANN, BOB)
     task = await begin(mail, "tok_p")
-    other = await enrol(world, "other")
+    other = await register_agent(world, "other")
     with pytest.raises(Forbidden):
-        await plan(mail, task, by=caller(other))
+        await plan(mail, task, by=agent_caller(other))
     id = (await plan(mail, task)).approval_id
     assert (await plan(mail, task)).approval_id == id
     for says, strike in (("approve", [0]), ("approve", [3]), ("approve", [1, 2]), ("deny", [1])):
@@ -138,7 +140,7 @@ async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> N
 
 
 async def test_a_task_without_a_memory_has_no_plan_question(mail: Bank) -> None:
-    task = await do(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail"))
+    task = await run_act(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail"))
     assert await plan(mail, task) is None
     status, body, _ = await mail.http("POST", f"/api/v1/tasks/{task.task_id}/plan-question")
     assert (status, body) == (200, {"question": None})
@@ -186,7 +188,7 @@ async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
             "POST", "/api/v1/approvals/answers", {"approve": ids, "reason": "please"}, by=mallory
         )
         assert status == 422
-    agent = caller(mail.agent, APPROVE)
+    agent = agent_caller(mail.agent, APPROVE)
     status, _, _ = await mail.http(
         "GET", f"/api/v1/tasks/{mail.task.task_id}/approvals", by=replace(agent, scopes=frozenset())
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import agent_caller, create_holding, end_holdings, newest_entry, register_agent, run_act
 from ostiary.core.approval import MAX_ASKED as MAX_BYTES
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, Refused
 from ostiaryd.approvals import flows, store
@@ -19,9 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Root, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
-from tests.approvals.stage import PAY, URI, Bank
-from tests.clock import Clock
-from tests.registry.stage import caller, do, end, enrol, hold, newest
+from tests.support.approval_fixtures import PAY, URI, Bank
 
 Args = dict[str, Any]
 
@@ -29,27 +29,27 @@ Args = dict[str, Any]
 async def test_a_yes_is_spent_by_one_call(bank: Bank) -> None:
     asked = await bank.ask()
     assert (asked.state, bank.state(asked.approval)) == ("open", "open")
-    entry = newest(bank.world)
+    entry = newest_entry(bank.world)
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.object, entry.tool) == (
         "approval.ask", "ok", bank.agent.agent_id, bank.task.task_id, asked.approval, "bank/pay",
     )  # fmt: skip
     assert (await bank.answer(asked.approval)).state_at(bank.world.now()) == "approved"
-    entry = newest(bank.world)
+    entry = newest_entry(bank.world)
     assert (entry.action, entry.agent, entry.object) == ("approval.approve", bank.agent.agent_id, asked.approval)
     assert (entry.detail or {})["reason"] == "it is due"
 
     spent = await bank.ask()
     assert (spent.approval, spent.state, bank.state(asked.approval)) == (asked.approval, "spent", "spent")
-    assert newest(bank.world).action == "approval.spend"
+    assert newest_entry(bank.world).action == "approval.spend"
     assert await bank.why() == "approval_spent"
-    entry = newest(bank.world)
+    entry = newest_entry(bank.world)
     assert (entry.action, entry.outcome, entry.object) == ("approval.ask", "refused", asked.approval)
 
 
 async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
     first = await bank.ask()
     assert (await bank.ask()).approval == first.approval
-    assert newest(bank.world).action == "approval.again", "who is told of questions is not told twice"
+    assert newest_entry(bank.world).action == "approval.again", "who is told of questions is not told twice"
     found = store.get(bank.world.db.read(), first.approval)
     assert found is not None
     assert found.times == 2
@@ -78,13 +78,13 @@ async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
         await bank.answer(asked.approval)
     assert refused.value.code == "question_settled"
     assert await flows.expire_due(bank.world) == 1
-    assert (newest(bank.world).action, newest(bank.world).object) == ("approval.expire", asked.approval)
+    assert (newest_entry(bank.world).action, newest_entry(bank.world).object) == ("approval.expire", asked.approval)
     assert await flows.expire_due(bank.world) == 0
 
 
 async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank) -> None:
-    short = await do(world, lambda a: tasks.start(a, agent="bot", purpose="soon over", ttl_s=60))
-    await hold(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
+    short = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="soon over", ttl_s=60))
+    await create_holding(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
     asked = await bank.ask(token="tok_short")
     found = store.get(world.db.read(), asked.approval)
     assert found is not None
@@ -143,8 +143,8 @@ async def test_a_guard_cannot_turn_two_into_one(bank: Bank) -> None:
 async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     for by, code in (
-        (caller(bank.agent, APPROVE), "own_chain"),
-        (caller(await enrol(world, "other"), APPROVE), "no_person"),
+        (agent_caller(bank.agent, APPROVE), "own_chain"),
+        (agent_caller(await register_agent(world, "other"), APPROVE), "no_person"),
         (
             Caller(kind="guard", id=bank.resource.resource_id, name="bank", owner=None, scopes=frozenset({APPROVE})),
             "no_person",
@@ -153,18 +153,18 @@ async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
         with pytest.raises(Forbidden) as refused:
             await bank.answer(asked.approval, by=by)
         assert refused.value.code == code
-        entry = newest(world)
+        entry = newest_entry(world)
         assert (entry.outcome, entry.object, entry.reasons[0].code) == ("refused", asked.approval, code)
     assert bank.state(asked.approval) == "open"
 
 
 async def test_nobody_answers_through_whom_it_came(world: World, bank: Bank) -> None:
-    helper = await enrol(world, "helper", scopes=["bank:write"])
-    part = await do(world, lambda a: tasks.start(a, agent="helper", purpose="a part", parent=bank.task.task_id))
-    await hold(world, helper, "tok_part", audience=URI, task=part.task_id)
+    helper = await register_agent(world, "helper", scopes=["bank:write"])
+    part = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="a part", parent=bank.task.task_id))
+    await create_holding(world, helper, "tok_part", audience=URI, task=part.task_id)
     asked = await bank.ask(token="tok_part")
     with pytest.raises(Forbidden) as refused:
-        await bank.answer(asked.approval, by=caller(bank.agent, APPROVE))
+        await bank.answer(asked.approval, by=agent_caller(bank.agent, APPROVE))
     assert refused.value.code == "own_chain"
 
 
@@ -178,15 +178,15 @@ async def test_a_reason_is_given(bank: Bank, reason: str) -> None:
 
 async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
     asked = await bank.ask()
-    await do(world, lambda a: tasks.end(a, bank.task.task_id))
+    await run_act(world, lambda a: tasks.end(a, bank.task.task_id))
     with pytest.raises(Forbidden) as refused:
         await bank.answer(asked.approval)
     assert refused.value.code == "task_ended"
 
-    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
-    await hold(world, bank.agent, "tok_2", audience=URI, task=other.task_id)
+    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await create_holding(world, bank.agent, "tok_2", audience=URI, task=other.task_id)
     asked = await bank.ask(token="tok_2")
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
     with pytest.raises(Forbidden) as refused:
         await bank.answer(asked.approval)
     assert refused.value.code == "agent_suspended"
@@ -196,9 +196,11 @@ async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
 async def test_a_yes_dies_with_its_agent_and_its_task(world: World, bank: Bank, root: Root) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
-    assert (await end(world, root, bank.agent.agent_id if root is Root.AGENT else bank.task.task_id))["approval"] == 1
+    assert (await end_holdings(world, root, bank.agent.agent_id if root is Root.AGENT else bank.task.task_id))[
+        "approval"
+    ] == 1
     assert bank.state(asked.approval) == "lapsed"
-    await hold(world, bank.agent, "tok_2", audience=URI, task=bank.task.task_id)
+    await create_holding(world, bank.agent, "tok_2", audience=URI, task=bank.task.task_id)
     again = await bank.ask(token="tok_2")
     assert (again.state, again.approval == asked.approval) == ("open", False)
 
@@ -229,7 +231,7 @@ async def test_a_yes_to_one_call_is_none_to_another(bank: Bank, case: str) -> No
     other = await bank.ask(PAY | OTHERS[case])
     assert (other.state, other.approval == asked.approval) == ("open", False)
     assert await bank.why(PAY | OTHERS[case], approval=asked.approval) == "approval_mismatch"
-    assert newest(bank.world).reasons[0].code == "approval_mismatch"
+    assert newest_entry(bank.world).reasons[0].code == "approval_mismatch"
     assert (await bank.ask()).state == "spent"
 
 
@@ -274,17 +276,17 @@ async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank
 async def test_another_agent_task_or_policy_is_another_call(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
-    await hold(world, bank.agent, "tok_task", audience=URI, task=task.task_id)
-    other = await enrol(world, "other", scopes=["bank:write"])
-    await hold(world, other, "tok_other", audience=URI, task=standing_id(other.agent_id))
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await create_holding(world, bank.agent, "tok_task", audience=URI, task=task.task_id)
+    other = await register_agent(world, "other", scopes=["bank:write"])
+    await create_holding(world, other, "tok_other", audience=URI, task=standing_id(other.agent_id))
     for changed in ({"token": "tok_task"}, {"token": "tok_other"}, {"policies": ["huge"]}):
         assert (await bank.ask(**changed)).state == "open"
         assert await bank.why(approval=asked.approval, **changed) == "approval_mismatch"
 
 
 async def test_a_guard_speaks_of_its_own_resource_under_a_live_token(world: World, bank: Bank) -> None:
-    shop = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    shop = await run_act(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
     assert await bank.why(by=shop) == "foreign_token"
     assert await bank.why(token="tok_unknown") == "foreign_token"
     assert await bank.why(tool="no_such_tool") == "unknown_tool"
@@ -292,7 +294,7 @@ async def test_a_guard_speaks_of_its_own_resource_under_a_live_token(world: Worl
     assert await bank.why(policies=["never-eve"]) == "foreign_question"
     assert await bank.why(approval="ap_unknown") == "unknown_approval"
     assert await bank.why(secrets={"to": "x" * 43}) == "foreign_question"
-    await end(world, Root.HOLDING, "tok_1")
+    await end_holdings(world, Root.HOLDING, "tok_1")
     assert await bank.why() == "foreign_token"
 
 
@@ -324,7 +326,7 @@ async def test_a_question_has_a_longest_length(bank: Bank) -> None:
 async def test_a_task_waits_for_at_most_so_many_answers(bank: Bank) -> None:
     asked = [await bank.ask(PAY | {"amount": 1000 + n}) for n in range(MAX_OPEN_OF_TASK)]
     assert await bank.why(PAY | {"amount": 2000}) == "too_many_questions"
-    entry = newest(bank.world)
+    entry = newest_entry(bank.world)
     assert (entry.outcome, entry.reasons[0].code) == ("refused", "too_many_questions")
     assert (await bank.ask(PAY | {"amount": 1000})).approval == asked[0].approval  # who waits may ask again
     await bank.answer(asked[0].approval, "deny")
@@ -334,13 +336,13 @@ async def test_a_task_waits_for_at_most_so_many_answers(bank: Bank) -> None:
 async def test_an_agent_waits_for_at_most_so_many_answers(world: World, bank: Bank) -> None:
     said: list[str] = []
     for number in range(MAX_OPEN_OF_AGENT // MAX_OPEN_OF_TASK + 1):
-        task = await do(world, _start)
-        await hold(world, bank.agent, f"tok_f{number}", audience=URI, task=task.task_id)
+        task = await run_act(world, _start)
+        await create_holding(world, bank.agent, f"tok_f{number}", audience=URI, task=task.task_id)
         for amount in range(MAX_OPEN_OF_TASK):
             with suppress(Refused):
                 said.append((await bank.ask({"amount": 1000 + amount}, token=f"tok_f{number}")).approval)
     assert len(set(said)) == MAX_OPEN_OF_AGENT
-    assert newest(world).reasons[0].code == "too_many_questions"
+    assert newest_entry(world).reasons[0].code == "too_many_questions"
 
 
 async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(world: World, bank: Bank) -> None:
@@ -349,30 +351,30 @@ async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(wor
         assert (await bank.ask({"amount": amount - 500})).state == "open"
         await bank.answer((await bank.ask({"amount": amount})).approval, "deny")
     assert await bank.why({"amount": 1003}) == "approval_denied"
-    assert (newest(world).outcome, newest(world).reasons[0].code) == ("refused", "approval_denied")
+    assert (newest_entry(world).outcome, newest_entry(world).reasons[0].code) == ("refused", "approval_denied")
     await bank.answer(waits)
     assert (await bank.ask({"amount": 1000})).state == "spent", "what a person was asked before counts"
-    other = await do(world, _start)
-    await hold(world, bank.agent, "tok_other", audience=URI, task=other.task_id)
+    other = await run_act(world, _start)
+    await create_holding(world, bank.agent, "tok_other", audience=URI, task=other.task_id)
     assert (await bank.ask({"amount": 1003}, token="tok_other")).state == "open"
 
 
 async def test_parts_of_a_task_do_not_ask_again_what_was_denied_twice(world: World, bank: Bank) -> None:
     for number, name in enumerate(("one", "other", "more")):
-        part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=bank.task.task_id))
-        await hold(world, bank.agent, f"tok_{name}", audience=URI, task=part.task_id, seconds=3600)
+        part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=bank.task.task_id))
+        await create_holding(world, bank.agent, f"tok_{name}", audience=URI, task=part.task_id, seconds=3600)
         if number < 2:
             await bank.answer((await bank.ask({"amount": 1001 + number}, token=f"tok_{name}")).approval, "deny")
     assert await bank.why({"amount": 1003}, token="tok_more") == "approval_denied"
     assert await bank.why({"amount": 1003}) == "approval_denied"
-    other = await do(world, _start)
-    await hold(world, bank.agent, "tok_apart", audience=URI, task=other.task_id)
+    other = await run_act(world, _start)
+    await create_holding(world, bank.agent, "tok_apart", audience=URI, task=other.task_id)
     assert (await bank.ask({"amount": 1003}, token="tok_apart")).state == "open"
 
 
 async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank: Bank, clock: Clock) -> None:
     standing = standing_id(bank.agent.agent_id)
-    await hold(bank.world, bank.agent, "tok_s", audience=URI, task=standing, seconds=10_000)
+    await create_holding(bank.world, bank.agent, "tok_s", audience=URI, task=standing, seconds=10_000)
     for amount in (1001, 1002):
         asked = await bank.ask({"amount": amount}, token="tok_s")
         await bank.answer(asked.approval, "deny")
@@ -394,7 +396,9 @@ async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answere
         says = "deny" if number == 0 else "approve"
         await bank.answer((await bank.ask({"amount": 1000 + number})).approval, says)
     clock.now = began + 3_600_000_000 - 1
-    await hold(bank.world, bank.agent, "tok_2", audience=URI, task=standing_id(bank.agent.agent_id), seconds=60)
+    await create_holding(
+        bank.world, bank.agent, "tok_2", audience=URI, task=standing_id(bank.agent.agent_id), seconds=60
+    )
     assert await bank.why({"amount": 9}, token="tok_2") == "too_many_questions"
     clock.now = began + 3_600_000_000
     assert (await bank.ask({"amount": 9}, token="tok_2")).state == "open"

@@ -6,33 +6,17 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.policy.model.denial import LIFETIME_S
-from tests.approvals.stage import PAY, Bank
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import newest
+from tests.approvals.evaluation_requests import REQUESTS, Json, evaluate, question
+from tests.support.approval_fixtures import PAY, Bank
+from tests.support.policy_fixtures import put
 
-EVALUATION, REQUESTS = "/access/v1/evaluation", "/access/v1/requests"
 PROBLEM = "urn:openid:authzen:access-request:error:"
-Json = dict[str, Any]
-
-
-def question(bank: Bank, arguments: Json = PAY, **context: Any) -> Json:
-    return {
-        "subject": {"type": "Agent", "id": bank.agent.agent_id},
-        "action": {"name": "call"},
-        "resource": {"type": "Tool", "id": "bank/pay"},
-        "context": {"arguments": arguments, "task": bank.task.task_id, **context},
-    }
-
-
-async def evaluate(bank: Bank, asked: Json) -> Json:
-    status, answer, _ = await bank.http("POST", EVALUATION, asked)
-    assert status == 200
-    return dict(answer)
 
 
 async def submission(bank: Bank, asked: Json | None = None) -> Json:
@@ -56,8 +40,8 @@ async def test_a_requestable_denial_is_requested_approved_and_evaluated_once(wor
     assert (
         task["status_endpoint"] == headers[b"location"].decode() == f"{world.config.public_url}{REQUESTS}/{task['id']}"
     )
-    assert newest(world).agent == bank.agent.agent_id
-    assert (newest(world).detail or {})["evaluation_id"].startswith("ev_")
+    assert newest_entry(world).agent == bank.agent.agent_id
+    assert (newest_entry(world).detail or {})["evaluation_id"].startswith("ev_")
 
     again = await bank.http("POST", REQUESTS, await submission(bank))
     assert again[1]["task"]["id"] == task["id"]
@@ -145,12 +129,12 @@ async def test_what_comes_again_with_its_key_is_the_same_request(world: World, b
     again = dict(reversed(sent.items()))
     status, answer, _ = await bank.http("POST", REQUESTS, again, key=key)
     assert (status, answer["task"]["id"], answer["task"]["status"]) == (202, task["id"], "cancelled")
-    assert newest(world).action == "approval.again"
+    assert newest_entry(world).action == "approval.again"
 
     other = await submission(bank, question(bank, PAY | {"amount": 501}))
     status, answer, _ = await bank.http("POST", REQUESTS, other, key=key)
     assert (status, answer["type"], answer["status"]) == (409, PROBLEM + "duplicate_request", 409)
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
     made = (await bank.http("POST", REQUESTS, other, key="l"))[1]["task"]
     assert made["id"] != task["id"]
     for bad in ("", "k" * 256):

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.registry_fixtures import create_holding, newest_entry, run_act
 from ostiary.core.errors import Forbidden, Refused
 from ostiaryd.approvals import flows
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
-from tests.approvals.stage import PAY, Bank
-from tests.approvals.test_end_to_end import FILES
-from tests.policy.conftest import put
-from tests.registry.stage import do, hold, newest
+from tests.support.approval_fixtures import PAY, Bank
+from tests.support.payment_fixtures import FILES
+from tests.support.policy_fixtures import put
 
 
 @pytest.fixture
@@ -25,10 +25,12 @@ async def own(bank: Bank) -> Bank:
     for name in ("ann", "ben", "deputy", "second", "eve"):
         await bank.person(name)
     second = bank.people["second"]
-    await do(bank.world, lambda a: registry.create_team(a, name="payers", members=["ann"], deputy=second))
-    await do(bank.world, lambda a: registry.create_team(a, name="finance", members=["ben"]))
-    await do(bank.world, lambda a: registry.transfer_agent(a, "bot", "payers", deputy="deputy"))
-    await hold(bank.world, bank.agent, "tok_2", audience=bank.resource.uri, task=bank.task.task_id, seconds=3600)
+    await run_act(bank.world, lambda a: registry.create_team(a, name="payers", members=["ann"], deputy=second))
+    await run_act(bank.world, lambda a: registry.create_team(a, name="finance", members=["ben"]))
+    await run_act(bank.world, lambda a: registry.transfer_agent(a, "bot", "payers", deputy="deputy"))
+    await create_holding(
+        bank.world, bank.agent, "tok_2", audience=bank.resource.uri, task=bank.task.task_id, seconds=3600
+    )
     return bank
 
 
@@ -45,7 +47,7 @@ async def refused(bank: Bank, id: str, by: str, **config: Any) -> str:
     with pytest.raises(Refused) as why:
         await said(bank, id, by, **config)
     assert bank.state(id) == "open", "nothing has changed"
-    entry = newest(bank.world)
+    entry = newest_entry(bank.world)
     assert (entry.action, entry.outcome) == ("approval.approve", "refused")
     return why.value.code
 
@@ -60,8 +62,8 @@ async def test_who_answers_for_the_agent_answers(own: Bank, who: str) -> None:
 
 async def test_who_has_left_the_team_answers_no_more(own: Bank) -> None:
     asked = await own.ask(token="tok_2")
-    await do(own.world, lambda a: registry.add_member(a, "payers", "eve"))
-    await do(own.world, lambda a: registry.remove_member(a, "payers", "ann"))
+    await run_act(own.world, lambda a: registry.add_member(a, "payers", "eve"))
+    await run_act(own.world, lambda a: registry.remove_member(a, "payers", "ann"))
     assert await refused(own, asked.approval, "ann") == "not_your_agent"
     assert (await said(own, asked.approval, "eve")).answered_at is not None
 
@@ -77,8 +79,8 @@ async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
 
 
 async def test_for_whom_the_task_is_done_answers(own: Bank) -> None:
-    task = await do(own.world, lambda a: tasks.start(a, agent="bot", purpose="for eve", on_behalf_of="eve"))
-    await hold(own.world, own.agent, "tok_eve", audience=own.resource.uri, task=task.task_id, seconds=3600)
+    task = await run_act(own.world, lambda a: tasks.start(a, agent="bot", purpose="for eve", on_behalf_of="eve"))
+    await create_holding(own.world, own.agent, "tok_eve", audience=own.resource.uri, task=task.task_id, seconds=3600)
     asked = await own.ask(token="tok_eve")
     assert await refused(own, asked.approval, "ben") == "not_your_agent"
     assert (await said(own, asked.approval, "eve")).answered_at is not None
@@ -109,7 +111,7 @@ async def test_each_policy_that_asks_must_let_them(own: Bank) -> None:
     asked = await own.ask(PAY | {"to": "mallory"}, policies=["large", "strange"], token="tok_2")
     for who in ("ann", "ben"):
         assert await refused(own, asked.approval, who) == "not_your_agent"
-    await do(own.world, lambda a: registry.add_member(a, "finance", "ann"))
+    await run_act(own.world, lambda a: registry.add_member(a, "finance", "ann"))
     assert (await said(own, asked.approval, "ann")).answered_at is not None
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.architecture.sources import ROOT, Source, files, sources
+from tests.support.sources import ROOT, Source, files, sources
 
 TABLE = Path(__file__).with_name("allowances.toml")
 RULES = {

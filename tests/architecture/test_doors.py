@@ -5,7 +5,7 @@ from __future__ import annotations
 import grimp
 import pytest
 
-from tests.architecture.sources import door, room, sources
+from tests.support.sources import door, room, sources
 
 RANK = {"model": 0, "store": 1, "flows": 2, "wire": 3}
 PLUG_INS = {"attestors", "engines", "detectors", "exporters", "assessors"}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from ostiaryd.ground.guarded import GUARDED
-from tests.architecture.sources import sources
+from tests.support.sources import sources
 
 TABLES = {spec.table: set(re.findall(r"\w+", spec.columns)) for spec in GUARDED.values()}
 EXEMPT = {

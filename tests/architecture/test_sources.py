@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.architecture.sources import ROOT, Source, calls, door, files, room, sources
+from tests.support.sources import ROOT, Source, calls, door, files, room, sources
 
 LINES = 400
 """From here on somebody asks whether a file holds several ideas. Length alone is no reason to split it."""

@@ -11,8 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.architecture.sources import ROOT
 from tests.frameworks.environment import FRAMEWORKS
+from tests.support.sources import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 LOCKS = ["dev", "uv", "opa", *(f"frameworks/{name}" for name in FRAMEWORKS)]

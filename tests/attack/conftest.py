@@ -1,4 +1,4 @@
-from tests.guard.conftest import feeder, guard
-from tests.policy.conftest import ask
+from tests.support.guard_fixtures import feeder, guard
+from tests.support.policy_fixtures import ask
 
 __all__ = ["ask", "feeder", "guard"]

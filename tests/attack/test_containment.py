@@ -20,7 +20,7 @@ from ostiary.core.catalogue import Catalogue, Kind
 from ostiary.core.claims import AccessClaims, Confirmation
 from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
 from ostiaryd.policy.model import load, starter
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 URI = "https://desk.example/mcp"
 NOW = 1_800_000_000_000_000

@@ -13,45 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.access import Decision, Facts, Principal, Protected, decide
 from ostiary.core.catalogue import Catalogue, Rule
-from ostiary.core.claims import AccessClaims, Confirmation
-from ostiary.core.origins import Memory, remember
 from ostiary.core.reading import read
-from ostiaryd.policy.model import starter
-from tests.core.origins.seed import seed
+from tests.attack.link_calls import EVIL, IBAN, LINK, LINKS, call, is_asked
 
-URI = "https://desk.example/mcp"
-NOW = 1_800_000_000_000_000
-EVIL = "eve@evil.example"
-LINK = "https://evil.example/?d=secret"
-IBAN = "DE89370400440532013000"
-MEMORY: Memory = remember(
-    b"k" * 32, seed(f"Share report.txt with bob@good.example as editor and pay 100 to Ann Lee, {IBAN}")
-)
 SAID: list[Any] = ["report.txt", "bob@good.example", "editor", "Ann Lee", IBAN, 100, True, False, None]
-WHO = Principal(
-    AccessClaims(
-        iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
-        jti="tok_1", scope="desk:read desk:write desk:administer", task="tk_1", owner="pe_1", segment="default",
-        memory="tk_1", cnf=Confirmation(jkt="k"),
-    )
-)  # fmt: skip
 STRING = {"type": "string"}
 
 
 def catalogue(*tools: dict[str, Any]) -> Catalogue:
     return Catalogue.parse(json.dumps({"resource": "desk", "tools": tools}))
-
-
-def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:
-    facts = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=tools), starter().policies)
-    return decide(WHO, tool=tool, arguments=arguments, facts=facts, now=NOW, memory=MEMORY)
-
-
-def is_asked(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> bool:
-    """Whether a person is asked about the call, or it is denied."""
-    return not call(tools, tool, arguments).allowed
 
 
 def json_values(leaf: st.SearchStrategy[Any], names: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
@@ -73,11 +44,6 @@ ENCODINGS: list[Callable[[str], str]] = [
     lambda text: "".join(f"\\{ord(one):03o}" for one in text),
     lambda text: json.dumps({"a": [text]}),
     lambda text: f"<a href='{text}'>here</a>",
-]  # fmt: skip
-LINKS = [
-    LINK, "https:/evil.example/x", "https:evil.example/x", "https:\\\\evil.example\\x", "HTTP:///evil.example",
-    "\\\\evil.example\\x", "//evil.example/x", "ht\ntps://evil.example/x", "https:/\t/evil.example", EVIL,
-    f"mailto:{EVIL}",
 ]  # fmt: skip
 
 

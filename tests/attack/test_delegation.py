@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import is_live, run_act
 from ostiary.core.errors import Refused
 from ostiaryd.app import build_app
 from ostiaryd.ground.config import Config
@@ -19,11 +21,18 @@ from ostiaryd.registry.model import Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 from ostiaryd.trust import flows as trust
-from tests.attack.test_deputies import call
-from tests.clock import Clock, Dice
-from tests.registry.stage import do, is_live
-from tests.tokens.line import ACCESS, agents, passed, start, swap, swapped, token_for, uri
-from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, guard, oauth_app, send
+from tests.attack.api_calls import call
+from tests.support.api_fixtures import FILES, ISSUER, Client, claims_of, guard, oauth_app, register, send
+from tests.support.delegation_fixtures import (
+    ACCESS,
+    agents,
+    delegate_along,
+    exchange,
+    exchange_token,
+    start,
+    token_for,
+    uri,
+)
 
 API = f"{ISSUER}/api/v1"
 REQUEST, TARGET = "invalid_request", "invalid_target"
@@ -50,8 +59,8 @@ async def test_nobody_can_stand_where_tokens_for_agents_go(world: World) -> None
     await agents(world, "one", "two")
     for place in (uri("two"), uri("later"), API):
         with pytest.raises(Refused):
-            await do(world, lambda a, place=place: registry.create_resource(a, name="trap", uri=place))  # type: ignore[misc]
-    await do(world, lambda a: registry.create_resource(a, name="trap", uri="https://trap.example/"))
+            await run_act(world, lambda a, place=place: registry.create_resource(a, name="trap", uri=place))  # type: ignore[misc]
+    await run_act(world, lambda a: registry.create_resource(a, name="trap", uri="https://trap.example/"))
 
 
 async def test_other_spellings_of_an_agent_are_no_agent_and_get_no_scopes(world: World) -> None:
@@ -70,9 +79,9 @@ async def test_the_tokens_of_a_guard_are_neither_subject_nor_actor(world: World)
     id, key = await guard(world)
     files = Client(two.app, world, id, key)
     feed = (await files.token(resource=API, scope="ostiary:feed"))["access_token"]
-    assert (await swap(two, feed)).error == REQUEST
+    assert (await exchange(two, feed)).error == REQUEST
     token = await token_for(one, "two", scope="files:read")
-    assert (await swap(two, token, actor_token=feed, actor_token_type=ACCESS)).error == REQUEST
+    assert (await exchange(two, token, actor_token=feed, actor_token_type=ACCESS)).error == REQUEST
     assert (await files.ask(resource=uri("two"))).error == TARGET
 
 
@@ -80,11 +89,11 @@ async def test_a_stolen_assertion_does_not_exchange_what_its_client_has_exchange
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     assertion = two.assertion()
-    assert (await swap(two, token, client_assertion=assertion)).status == 200
-    assert (await swap(two, token, client_assertion=assertion)).error == "invalid_client"
+    assert (await exchange(two, token, client_assertion=assertion)).status == 200
+    assert (await exchange(two, token, client_assertion=assertion)).error == "invalid_client"
     refused = two.assertion()
-    assert (await swap(two, token, client_assertion=refused, scope="mail:send")).error == "invalid_scope"
-    assert (await swap(two, token, client_assertion=refused)).error == "invalid_client"
+    assert (await exchange(two, token, client_assertion=refused, scope="mail:send")).error == "invalid_scope"
+    assert (await exchange(two, token, client_assertion=refused)).error == "invalid_client"
 
 
 # ------------------------------------------------------------------------------------------ a sub-agent that wants more
@@ -94,18 +103,18 @@ async def test_who_may_do_without_a_key_does_not_strip_the_key_from_what_was_han
     """The exemption is for tokens of one's own; a bound token does not become one that whoever sees it can use."""
     one, two = await agents(world, "one", "two")
     await guard(world)
-    await do(world, lambda a: trust.allow_bearer(a, two.id, "files"))
+    await run_act(world, lambda a: trust.allow_bearer(a, two.id, "files"))
     token = await token_for(one, "two", scope="files:read")
     own = (await two.token(resource=FILES, scope="files:read"))["access_token"]
     for subject in (token, own):
-        assert (await swap(two, subject, proof=None)).error == "invalid_dpop_proof"
-    assert claims_of(await swapped(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
+        assert (await exchange(two, subject, proof=None)).error == "invalid_dpop_proof"
+    assert claims_of(await exchange_token(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
 
 
 async def test_a_bearer_token_hands_no_part_of_a_task_to_another_agent(world: World) -> None:
     """Whoever saw one could have an accomplice get bound tokens, which live longer than it."""
     one, _ = await agents(world, "one", "two")
-    await do(world, lambda a: trust.allow_bearer(a, one.id, "ostiary"))
+    await run_act(world, lambda a: trust.allow_bearer(a, one.id, "ostiary"))
     whole = await start(world, agent="one")
     token = (await one.ask(proof=None, resource=API, scope="", task=whole.task_id)).json["access_token"]
     headers = [("authorization", f"Bearer {token}"), ("content-type", "application/json")]
@@ -146,7 +155,7 @@ async def test_a_sub_agent_that_renews_and_nests_gains_not_a_second(world: World
     for _ in range(3):
         clock.advance(10)
         part = await start(world, agent="two", parent=part.task_id, ttl_s=3600)
-        renewed = await do(world, lambda a, id=part.task_id: tasks.renew(a, id, ttl_s=3600))  # type: ignore[misc]
+        renewed = await run_act(world, lambda a, id=part.task_id: tasks.renew(a, id, ttl_s=3600))  # type: ignore[misc]
         assert renewed.expires_at == whole.expires_at
     token = claims_of((await two.token(task=part.task_id, resource=FILES))["access_token"])
     assert whole.expires_at is not None
@@ -159,11 +168,13 @@ async def test_an_accomplice_does_not_launder_a_token_back_into_a_wider_one(worl
     """Each hands to the other what it has, in all orders; nothing grows."""
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
-    back = await swapped(two, token, resource=uri("one"))
-    assert (await swap(one, back, scope="files:write", resource=FILES)).error == REQUEST
-    assert claims_of(await swapped(one, token, resource=None))["aud"] == uri("two")  # one's own stays for whom it is
-    assert (await swap(two, back, resource=FILES, scope="files:read")).error == TARGET
-    narrowed = await swapped(two, back, scope="files:read", resource=None)
+    back = await exchange_token(two, token, resource=uri("one"))
+    assert (await exchange(one, back, scope="files:write", resource=FILES)).error == REQUEST
+    assert claims_of(await exchange_token(one, token, resource=None))["aud"] == uri(
+        "two"
+    )  # one's own stays for whom it is
+    assert (await exchange(two, back, resource=FILES, scope="files:read")).error == TARGET
+    narrowed = await exchange_token(two, back, scope="files:read", resource=None)
     assert claims_of(narrowed)["aud"] == uri("one")
 
 
@@ -177,34 +188,34 @@ async def test_what_came_through_the_agent_of_an_owner_who_left_does_not_come_ba
     """Not even where a deputy takes over and the agent goes on."""
     (one,) = await agents(world, "one")
     for name in ("dan", "bob"):
-        await do(world, lambda a, n=name: registry.create_person(a, name=n))  # type: ignore[misc]
+        await run_act(world, lambda a, n=name: registry.create_person(a, name=n))  # type: ignore[misc]
     mid = await enter_of(world, "mid", owner="bob")
     if has_deputy:
-        await do(world, lambda a: registry.set_deputy(a, "bob", "dan"))
+        await run_act(world, lambda a: registry.set_deputy(a, "bob", "dan"))
     (low,) = await agents(world, "low")
     whole = await start(world, agent="one")
     part = await start(world, agent="mid", parent=whole.task_id)
     lowest = await start(world, agent="low", parent=part.task_id)
     under = (await low.token(task=lowest.task_id, resource=FILES))["access_token"]
-    handed = await passed((one, "one"), (mid, "mid"), (low, "low"))
-    acted = await swapped(low, handed)
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, "bob"))
+    handed = await delegate_along((one, "one"), (mid, "mid"), (low, "low"))
+    acted = await exchange_token(low, handed)
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, "bob"))
     if not has_deputy:
         with pytest.raises(Refused):
-            await do(world, lambda a: registry.set_agent_state(a, "mid", Verb.RESUME))
+            await run_act(world, lambda a: registry.set_agent_state(a, "mid", Verb.RESUME))
     else:
         assert (
             registry.find_agent(world.db.read(), "mid").owner == registry.find_person(world.db.read(), "dan").person_id
         )
     for dead in (under, handed, acted):
         assert not is_live(world, claims_of(dead)["jti"])
-    assert (await swap(low, handed)).error == REQUEST
+    assert (await exchange(low, handed)).error == REQUEST
     assert (await low.ask(task=lowest.task_id, resource=FILES)).error == "invalid_grant"
     assert tasks.live(world.db.read(), whole.task_id, now=world.now())
 
 
 async def enter_of(world: World, name: str, *, owner: str) -> Client:
-    agent, key = await enter(world, name=name, owner=owner)
+    agent, key = await register(world, name=name, owner=owner)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()
     return client
@@ -216,7 +227,7 @@ async def enter_of(world: World, name: str, *, owner: str) -> Client:
 @pytest.fixture
 async def replica(world: World, config: Config, clock: Clock) -> AsyncIterator[World]:
     """Another server on the same database."""
-    async with open_world(config, now=clock, random=Dice("replica")) as other:
+    async with open_world(config, now=clock, random=SeededRandom("replica")) as other:
         yield other
 
 
@@ -232,14 +243,14 @@ async def test_what_one_replica_ended_no_other_exchanges(world: World, replica: 
     token = await token_for(one, "two", task=task.task_id, scope="files:read")
     there = at(two, replica)
     for client in (two, there, two, there):
-        await swapped(client, token)
+        await exchange_token(client, token)
     ended: dict[str, Any] = {
         "task": (tasks.Kind.TASK, task.task_id), "token": (tasks.Kind.TOKEN, claims_of(token)["jti"]),
         "agent": (tasks.Kind.AGENT, "one"), "key": (tasks.Kind.KEY, one.key.public.thumbprint),
     }  # fmt: skip
-    await do(world, lambda a: tasks.revoke(a, *ended[what]))
-    assert (await swap(there, token)).error == REQUEST
-    assert (await swap(two, token)).error == REQUEST
+    await run_act(world, lambda a: tasks.revoke(a, *ended[what]))
+    assert (await exchange(there, token)).error == REQUEST
+    assert (await exchange(two, token)).error == REQUEST
 
 
 async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, replica: World) -> None:
@@ -247,7 +258,7 @@ async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, rep
     token = await token_for(one, "two", scope="files:read")
     assertion = two.assertion()
     answers = await asyncio.gather(
-        swap(two, token, client_assertion=assertion), swap(at(two, replica), token, client_assertion=assertion)
+        exchange(two, token, client_assertion=assertion), exchange(at(two, replica), token, client_assertion=assertion)
     )
     assert sorted(answer.error for answer in answers) == ["", "invalid_client"]
 
@@ -262,8 +273,8 @@ async def test_a_race_of_two_replicas_leaves_nothing_alive(world: World, replica
         got: list[str] = []
         parts: list[str] = []
 
-        async def exchange(client: Client, token: str = token, got: list[str] = got) -> None:
-            if (answer := await swap(client, token)).status == 200:
+        async def redeem(client: Client, token: str = token, got: list[str] = got) -> None:
+            if (answer := await exchange(client, token)).status == 200:
                 got.append(answer.json["access_token"])
 
         async def give(where: World, parent: str = task.task_id, parts: list[str] = parts) -> None:
@@ -273,10 +284,10 @@ async def test_a_race_of_two_replicas_leaves_nothing_alive(world: World, replica
                 return
 
         async def end(id: str = task.task_id) -> None:
-            await do(replica, lambda a: tasks.end(a, id))
+            await run_act(replica, lambda a: tasks.end(a, id))
 
-        before = [work for _ in range(3) for work in (exchange(two), exchange(there), give(world), give(replica))]
-        after = [work for _ in range(3) for work in (exchange(two), exchange(there), give(world), give(replica))]
+        before = [work for _ in range(3) for work in (redeem(two), redeem(there), give(world), give(replica))]
+        after = [work for _ in range(3) for work in (redeem(two), redeem(there), give(world), give(replica))]
         await asyncio.gather(*before, end(), *after)
         assert not any(is_live(world, claims_of(new)["jti"]) for new in got)
         assert not any(tasks.find_task(world.db.read(), id).is_live(world.now()) for id in parts)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
+from harness.registry_fixtures import agent_caller, create_holding, is_live, newest_entry, register_agent, run_act
 from ostiary.core import dpop, jose
 from ostiary.core.access import Decision, Principal, decide
 from ostiary.core.bounds import parse_details
@@ -26,12 +27,11 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import RiskTier
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
-from tests.approvals.stage import open_bank
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import caller, do, enrol, hold, is_live, newest
-from tests.tokens.line import ACCESS, MAIL, SCOPES, start, swap, swapped, token_for, uri
-from tests.tokens.party import FILES, ISSUER, Answer, Client, claims_of, enter, guard, send, sign
-from tests.trust.stage import nonce_of
+from tests.attack.api_calls import call
+from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, guard, register, send, sign
+from tests.support.approval_fixtures import open_bank
+from tests.support.delegation_fixtures import ACCESS, MAIL, SCOPES, exchange, exchange_token, start, token_for, uri
+from tests.support.policy_fixtures import Ask, put
 
 API = f"{ISSUER}/api/v1"
 BANK = "https://bank.example/mcp"
@@ -49,25 +49,13 @@ async def house(world: World) -> House:
     app = build_app(world)
     people = []
     for name in ("reader", "writer"):
-        agent, key = await enter(world, name=name)
+        agent, key = await register(world, name=name)
         people.append(Client(app, world, agent.agent_id, key))
     id, key = await guard(world)
     clients = [*people, Client(app, world, id, key)]
     for client in clients:
         await client.ask()
     return House(world, app, *clients)
-
-
-async def call(
-    client: Client, token: str, method: str, path: str, body: Any = None, *, headers: tuple[tuple[str, str], ...] = (),
-    uri: str = "",
-) -> Answer:  # fmt: skip
-    """A request with a token and a proof, good but for what is said."""
-    proof = client.proof(
-        method=method, uri=uri or ISSUER + path.partition("?")[0], access_token=token, nonce=nonce_of(client)
-    )
-    sent = [("authorization", f"DPoP {token}"), ("dpop", proof), ("content-type", "application/json"), *headers]
-    return await send(client.app, method, path, headers=sent, body=b"" if body is None else json.dumps(body).encode())
 
 
 async def api_token(client: Client, **said: Any) -> str:
@@ -222,12 +210,12 @@ async def pair(world: World) -> tuple[Client, Client]:
 
 
 async def enrolled(world: World, name: str, *, scopes: tuple[str, ...] = SCOPES, **more: Any) -> Client:
-    agent, key = await enter(world, name=name, scopes=scopes, **more)
+    agent, key = await register(world, name=name, scopes=scopes, **more)
     if resources.get(world.db.read(), "mail") is None:
-        await do(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
+        await run_act(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
         for name, tools in TOOLS.items():
             catalogue = Catalogue.parse(json.dumps({"resource": name, "tools": tools}))
-            await do(world, lambda a, name=name, catalogue=catalogue: registry.set_catalogue(a, name, catalogue))  # type: ignore[misc]
+            await run_act(world, lambda a, name=name, catalogue=catalogue: registry.set_catalogue(a, name, catalogue))  # type: ignore[misc]
     client = Client(build_app(world), world, agent.agent_id, key)
     await client.ask()
     return client
@@ -286,11 +274,11 @@ async def test_asi03_cross_agent_trust_a_token_handed_to_a_privileged_agent_does
 ) -> None:
     low, high = pair
     token = await token_for(low, "high", scope="mail:send")
-    decision = at_guard(world, await swapped(high, token, scope="mail:send"))
+    decision = at_guard(world, await exchange_token(high, token, scope="mail:send"))
     assert (decision.allowed, decision.policies) == (False, ("low-never-sends",))
     mid = await enrolled(world, "mid")
-    further = await swapped(high, token, resource=uri("mid"), scope="mail:send")
-    assert not at_guard(world, await swapped(mid, further, scope="mail:send")).allowed
+    further = await exchange_token(high, token, resource=uri("mid"), scope="mail:send")
+    assert not at_guard(world, await exchange_token(mid, further, scope="mail:send")).allowed
 
 
 async def test_asi03_cross_agent_trust_no_permit_of_an_agent_behind_helps_the_one_in_front(world: World) -> None:
@@ -312,7 +300,7 @@ async def test_asi03_cross_agent_trust_acting_for_itself_is_not_acting_for_the_h
     low, high = await enrolled(world, "low"), await enrolled(world, "high")
     await put(world, POLICIES | {"a.cedar": rule})
     token = await token_for(low, "high", scope="mail:send")
-    assert at_guard(world, await swapped(high, token, scope="mail:send")).policies == ("alone",)
+    assert at_guard(world, await exchange_token(high, token, scope="mail:send")).policies == ("alone",)
     person = await start(world, agent="low", on_behalf_of="ann")
     part = await start(world, agent="high", parent=person.task_id)
     assert at_guard(world, await send_token(high, task=part.task_id)).allowed
@@ -338,7 +326,7 @@ async def test_asi03_memory_based_privilege_retention_what_a_task_gave_is_dead_w
     part = await start(world, agent="two", parent=whole.task_id)
     kept = await send_token(two, task=part.task_id)
     assert at_guard(world, kept).allowed
-    await do(world, lambda a: tasks.end(a, whole.task_id))
+    await run_act(world, lambda a: tasks.end(a, whole.task_id))
     assert codes(at_guard(world, kept)) == ["task_ended"]
     assert (await two.ask(task=part.task_id, resource=MAIL)).error == "invalid_grant"
 
@@ -351,8 +339,8 @@ async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_
     one, two = await enrolled(world, "one"), await enrolled(world, "two")
     part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
     mine = {"one": await send_token(one), "two": await send_token(two, task=part.task_id)}
-    handed = await swapped(two, await token_for(one, "two", scope="mail:send"), scope="mail:send")
-    await do(world, lambda a: registry.set_segment(a, who, "quarantine-ward"))
+    handed = await exchange_token(two, await token_for(one, "two", scope="mail:send"), scope="mail:send")
+    await run_act(world, lambda a: registry.set_segment(a, who, "quarantine-ward"))
     dead = [handed, mine["two"], mine[who]]
     assert all(codes(at_guard(world, token)) == ["token_revoked"] for token in dead)
     assert not any(is_live(world, claims_of(token)["jti"]) for token in dead)
@@ -360,7 +348,7 @@ async def test_asi03_time_of_check_to_time_of_use_an_agent_that_changes_segment_
     assert (await ask(EVALUATION, question(two, task=part.task_id)))[1]["decision"] is False
     moved = {"one": one, "two": two}[who]
     assert codes(at_guard(world, await send_token(moved))) == ["no_permit"]
-    await do(world, lambda a: registry.set_segment(a, who, "default"))
+    await run_act(world, lambda a: registry.set_segment(a, who, "default"))
     assert at_guard(world, await send_token(two, task=part.task_id)).allowed
 
 
@@ -410,10 +398,10 @@ async def test_aims_forwarding_a_tool_server_that_calls_on_with_the_callers_toke
     await files.ask()
     assert codes(at_guard(world, token, "mail/send")) == ["wrong_audience"]
     assert (await call(files, token, "GET", "/api/v1/tasks")).status == 401
-    assert (await swap(files, token)).error == "unauthorized_client"
-    assert (await swap(accomplice, token)).error == "invalid_request"
+    assert (await exchange(files, token)).error == "unauthorized_client"
+    assert (await exchange(accomplice, token)).error == "invalid_request"
     with_its_token = {"subject_token": await token_for(accomplice, "one"), "actor_token": token}
-    assert (await swap(accomplice, None, **with_its_token, actor_token_type=ACCESS)).error == "invalid_request"
+    assert (await exchange(accomplice, None, **with_its_token, actor_token_type=ACCESS)).error == "invalid_request"
 
 
 async def test_rfc8693_the_actor_token_of_another_and_one_with_a_chain_of_its_own_are_refused(world: World) -> None:
@@ -423,17 +411,17 @@ async def test_rfc8693_the_actor_token_of_another_and_one_with_a_chain_of_its_ow
     others = await api_token(three)
     chained = str((await two.token(resource=API, task=part.task_id))["access_token"])
     for actor in (others, chained):
-        assert (await swap(two, subject, actor_token=actor, actor_token_type=ACCESS)).error == "invalid_request"
+        assert (await exchange(two, subject, actor_token=actor, actor_token_type=ACCESS)).error == "invalid_request"
     own = await api_token(two)
-    assert (await swap(two, subject, actor_token=own, actor_token_type=ACCESS)).status == 200
+    assert (await exchange(two, subject, actor_token=own, actor_token_type=ACCESS)).status == 200
 
 
 async def test_rfc8693_impersonation_a_subject_token_serves_only_whom_it_names(world: World) -> None:
     """Neither who has stolen it nor who got one for somebody else; and the new token never drops `act`."""
     one, two, three = [await enrolled(world, name) for name in ("one", "two", "three")]
     token = await token_for(one, "two", scope="mail:send")
-    assert (await swap(three, token, scope="mail:send")).error == "invalid_request"
-    claims = claims_of(await swapped(two, token, scope="mail:send"))
+    assert (await exchange(three, token, scope="mail:send")).error == "invalid_request"
+    claims = claims_of(await exchange_token(two, token, scope="mail:send"))
     assert (claims["sub"], claims["act"]["sub"]) == (one.id, two.id)
     assert claims["cnf"]["jkt"] == two.key.public.thumbprint
 
@@ -447,14 +435,14 @@ async def test_chain_truncation_no_step_of_its_own_rids_a_token_of_those_behind_
     again = await start(world, agent="high", parent=part.task_id)
     token = await send_token(high, task=part.task_id)
     tries = [
-        await swapped(high, token, resource=None, scope="mail:send"),
+        await exchange_token(high, token, resource=None, scope="mail:send"),
         await send_token(high, task=again.task_id),
-        await swapped(high, await token_for(low, "high", scope="mail:send"), scope="mail:send"),
+        await exchange_token(high, await token_for(low, "high", scope="mail:send"), scope="mail:send"),
     ]
     for tried in tries:
         assert low.id in [link[0] for link in claims_of(tried)["chain"]]
         assert not at_guard(world, tried).allowed
-    back = await swap(high, token, resource=uri("low"), scope="mail:send")
+    back = await exchange(high, token, resource=uri("low"), scope="mail:send")
     assert back.error in ("invalid_request", "invalid_target")
 
 
@@ -467,7 +455,7 @@ async def test_chain_truncation_a_pep_that_leaves_the_chain_out_or_says_another_
     for said in lies:
         asked = question(high, task=part.task_id, **said)
         assert (await ask(EVALUATION, asked))[1]["decision"] is False
-    assert low.id in newest(world).actors
+    assert low.id in newest_entry(world).actors
 
 
 async def test_authzen_naming_another_a_pep_speaks_of_an_agent_and_of_no_task_but_its_own(
@@ -488,15 +476,15 @@ async def test_segments_no_agent_reaches_another_segment_through_one_that_lives_
     """By a part of a task, by a token, and through somebody between; nor does who lives there reach out for it."""
     far = await enrolled(world, "far", segment="finance")
     near, between = await enrolled(world, "near"), await enrolled(world, "between")
-    await do(world, lambda a: registry.create_resource(a, name="bank", uri=BANK, segment="finance"))
+    await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=BANK, segment="finance"))
     whole = await start(world, agent="near")
     for giver in (whole, await start(world, agent="between", parent=whole.task_id)):
         with pytest.raises(Refused) as refused:
             await start(world, agent="far", parent=giver.task_id)
         assert refused.value.code == "widens"
-    assert (await swap(far, await token_for(near, "far"), scope="mail:send")).error == "invalid_request"
-    handed = await swapped(between, await token_for(near, "between"), resource=uri("far"))
-    assert (await swap(far, handed, scope="mail:send")).error == "invalid_request"
+    assert (await exchange(far, await token_for(near, "far"), scope="mail:send")).error == "invalid_request"
+    handed = await exchange_token(between, await token_for(near, "between"), resource=uri("far"))
+    assert (await exchange(far, handed, scope="mail:send")).error == "invalid_request"
     assert (await ask_delegation(world, near, far))["decision"] is False
 
 
@@ -512,11 +500,11 @@ async def ask_delegation(world: World, giver: Client, receiver: Client) -> Any:
 async def test_segments_a_door_is_for_whom_it_names_and_not_for_whom_those_act(world: World) -> None:
     """An explicit permit across lets its agent through, not another that sends that agent."""
     clerk, other = await enrolled(world, "clerk"), await enrolled(world, "other")
-    await do(world, lambda a: registry.create_resource(a, name="vault", uri=BANK, segment="finance"))
+    await run_act(world, lambda a: registry.create_resource(a, name="vault", uri=BANK, segment="finance"))
     tools = Catalogue.parse(json.dumps({"resource": "vault", "tools": [{"name": "look", "effect": "read"}]}))
-    await do(world, lambda a: registry.set_catalogue(a, "vault", tools))
+    await run_act(world, lambda a: registry.set_catalogue(a, "vault", tools))
     for name in ("clerk", "other"):
-        await do(world, lambda a, name=name: registry.set_scopes(a, name, [*SCOPES, "vault:read"]))  # type: ignore[misc]
+        await run_act(world, lambda a, name=name: registry.set_scopes(a, name, [*SCOPES, "vault:read"]))  # type: ignore[misc]
     door = f'permit (principal == Agent::"{clerk.id}", action == Action::"call", resource in Resource::"vault");'
     await put(world, POLICIES | {"door.cedar": door})
     own = str((await clerk.token(resource=BANK))["access_token"])
@@ -534,11 +522,11 @@ async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_tha
     part = await start(world, agent="two", parent=(await start(world, agent="one")).task_id)
     assert (await thief.ask(task=part.task_id, resource=MAIL)).error == "invalid_grant"
     token = await token_for(one, "two", scope="mail:send")
-    assert (await swap(thief, token)).error == "invalid_request"
+    assert (await exchange(thief, token)).error == "invalid_request"
     assert codes(at_guard(world, token)) == ["wrong_audience"]
-    who = caller(registry.find_agent(world.db.read(), "thief"))
+    who = agent_caller(registry.find_agent(world.db.read(), "thief"))
     with pytest.raises(Refused):
-        await do(world, lambda a: tasks.start(a, agent="thief", purpose="p", parent=part.task_id, by=who))
+        await run_act(world, lambda a: tasks.start(a, agent="thief", purpose="p", parent=part.task_id, by=who))
 
 
 async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_agent_or_task(
@@ -546,12 +534,12 @@ async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_ag
 ) -> None:
     """Approval laundering: what a person said yes to is done by whom it was asked for, in that task, and once."""
     bank = await open_bank(world)
-    other = await enrol(world, "other", scopes=["bank:write"])
+    other = await register_agent(world, "other", scopes=["bank:write"])
     part = await start(world, agent="other", parent=bank.task.task_id)
     again = await start(world, agent=bank.agent.name)
-    await hold(world, other, "tok_2", audience=BANK, task=part.task_id, seconds=3600)
-    await hold(world, bank.agent, "tok_3", audience=BANK, task=again.task_id, seconds=3600)
-    await hold(world, other, "tok_4", audience=BANK, task=bank.task.task_id, seconds=3600)
+    await create_holding(world, other, "tok_2", audience=BANK, task=part.task_id, seconds=3600)
+    await create_holding(world, bank.agent, "tok_3", audience=BANK, task=again.task_id, seconds=3600)
+    await create_holding(world, other, "tok_4", audience=BANK, task=bank.task.task_id, seconds=3600)
     asked = await bank.ask()
     assert (await bank.answer(asked.approval)).state == "approved"
     for token in ("tok_2", "tok_3", "tok_4"):
@@ -570,7 +558,7 @@ async def test_asi08_cascading_failures_a_line_is_bounded_and_one_revoke_ends_wh
         await start(world, agent="four", parent=task.task_id)
     assert refused.value.code == "too_deep"
     token = await send_token(clients["three"], task=task.task_id)
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "one"))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "one"))
     assert codes(at_guard(world, token)) == ["agent_not_active"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from harness.registry_fixtures import run_act
 from ostiary.core.feed import Message, parse_message
 from ostiary.core.jose import JwkSet
 from ostiaryd.feed.flows import Streams
@@ -12,8 +13,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, Verb
-from tests.feed.test_report import agent, call, report, resource, told
-from tests.registry.stage import do
+from tests.support.feed_reports import agent, call, report, resource, told
 
 __all__ = ["agent", "resource"]
 STREAM = "a-stream-of-this-test"
@@ -34,7 +34,7 @@ async def test_nobody_takes_a_stream_over_by_opening_another_with_its_number(
     first, second = (streams.follow(resource, STREAM, None) for _ in range(2))
     assert (await heard(world, first)) is not None
     assert (await heard(world, second)) is None
-    await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
     message = await heard(world, first)
     assert message is not None
     assert [fact.agent for fact in message.facts] == [agent.agent_id]  # type: ignore[union-attr]
@@ -52,7 +52,7 @@ async def test_a_guard_cannot_name_others_as_those_through_whom_an_agent_acted(
 async def test_a_guard_cannot_report_calls_of_an_agent_that_never_had_a_token_for_it(
     world: World, resource: Resource, agent: Agent
 ) -> None:
-    other = await do(world, lambda a: registry.create_resource(a, name="bank", uri="https://bank.example.org/mcp"))
+    other = await run_act(world, lambda a: registry.create_resource(a, name="bank", uri="https://bank.example.org/mcp"))
     await report(world, other, 1, call(agent), spool="1" * 32)
     [entry] = told(world)
     assert (entry.action, entry.outcome, entry.agent) == ("report.refused", "refused", None)

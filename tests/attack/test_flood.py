@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from harness.patience import PATIENCE_S
+from harness.server import Server, running
 from ostiaryd.ground.http import SMALL_BODY
 from ostiaryd.ground.protocol import MAX_FIELDS
-from tests.patience import PATIENCE_S
-from tests.server import Server, running
 
 ENOUGH = 2 << 20
 

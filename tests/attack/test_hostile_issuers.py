@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_person, get_agent, new_jwk, register_agent, run_act
 from ostiaryd.ground.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
@@ -19,12 +21,10 @@ from ostiaryd.respond import wire_signals, wire_signals_poll
 from ostiaryd.respond.model.webhooks import HEARD
 from ostiaryd.respond.store import issuers as store
 from ostiaryd.respond.wire_signals import COST, SETS, Said
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import agent_of, do, enrol, new_jwk, person
-from tests.respond.idp import CAEP, RISC, Idp, providing
-from tests.respond.test_incidents import human, said
-from tests.respond.test_signals import push, trust
+from tests.support.identity_provider import CAEP, RISC, Idp, providing
+from tests.support.incident_fixtures import create_approver, entries_of
+from tests.support.policy_fixtures import put
+from tests.support.signal_fixtures import push, trust
 
 SESSION = f"{CAEP}session-revoked"
 ALICE = {"format": "email", "email": "alice@example.org"}
@@ -41,8 +41,8 @@ def idp() -> Iterator[Idp]:
 async def home(world: World) -> World:
     """With alice, who has an agent; issuers may be on this machine."""
     world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
-    await person(world, "alice", email="alice@example.org")
-    await enrol(world)
+    await create_person(world, "alice", email="alice@example.org")
+    await register_agent(world)
     return world
 
 
@@ -62,12 +62,12 @@ async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock
     before = size(home)
     token = idp.token(SESSION, ALICE)
     assert await push(home, made, token) == (429, "")
-    assert (size(home), agent_of(home, "bot").epoch) == (before, 0), "and it leaves no entry"
+    assert (size(home), get_agent(home, "bot").epoch) == (before, 0), "and it leaves no entry"
     clock.advance(us=SECOND // PER_SECOND - 1)
     assert (await push(home, made, token))[0] == 429
     clock.advance(us=1)
     assert await push(home, made, token) == (202, ""), "what was refused is heard when it comes again"
-    assert agent_of(home, "bot").epoch == 1
+    assert get_agent(home, "bot").epoch == 1
 
 
 async def test_what_is_wrong_with_a_token_counts_as_well(home: World, idp: Idp) -> None:
@@ -88,7 +88,7 @@ async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Id
 
 async def test_what_is_done_to_many_agents_counts_for_more(home: World, idp: Idp) -> None:
     for number in range(4):
-        await enrol(home, f"more{number}")
+        await register_agent(home, f"more{number}")
     made = await trust(home, idp)
     bucket = home.keep(Said).of(made["issuer_id"])
     assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
@@ -108,7 +108,7 @@ async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World,
     home.keep(Said).of(made["issuer_id"]).left = -(10**15)
     for _ in range(2 * FLOODING):
         assert (await push(home, made, "whatever"))[0] == 429
-    (told,) = said(home, "signal.flood")
+    (told,) = entries_of(home, "signal.flood")
     assert told.object == made["issuer_id"]
     assert told.detail == {"issuer": idp.issuer, "refused": FLOODING}
     assert "signal.flood" in HEARD
@@ -133,7 +133,7 @@ async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp:
     assert idp.paths("/poll") == 0
     clock.advance(us=1)
     assert await wire_signals_poll.poll_once(home, issuer)
-    assert agent_of(home, "bot").epoch == 1
+    assert get_agent(home, "bot").epoch == 1
 
 
 # --------------------------------------------------------------------------------------------------- What it may do
@@ -141,27 +141,27 @@ async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp:
 
 async def test_nobody_is_locked_out_by_being_named(home: World, idp: Idp) -> None:
     """An agent that administers loses what it holds, and is stopped only while a person could let it go."""
-    root = await enrol(home, "root", scopes=[ADMIN])
+    root = await register_agent(home, "root", scopes=[ADMIN])
     made = await trust(home, idp, agents=True)
     named = {"format": "iss_sub", "iss": home.config.issuer, "sub": root.agent_id}
     assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
-    stopped = agent_of(home, "root")
+    stopped = get_agent(home, "root")
     assert (stopped.state, stopped.epoch) == (State.ACTIVE, 1)
-    judith = await human(home)
-    await do(home, lambda a: registry.add_person_key(a, judith.name, new_jwk()))
+    judith = await create_approver(home)
+    await run_act(home, lambda a: registry.add_person_key(a, judith.name, new_jwk()))
     assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
-    assert agent_of(home, "root").state is State.QUARANTINED
+    assert get_agent(home, "root").state is State.QUARANTINED
 
 
 async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World, idp: Idp, clock: Clock) -> None:
     made = await trust(home, idp)
     medium = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "MEDIUM", "principal": "USER"})
     assert await push(home, made, medium) == (202, "")
-    assert agent_of(home, "bot").held_until == 0
+    assert get_agent(home, "bot").held_until == 0
     high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
     assert await push(home, made, high) == (202, "")
-    assert [one.object for one in said(home, "incident.open")] != []
-    kept = holds.of_agent(home.db.read(), agent_of(home, "bot").agent_id, now=clock())
+    assert [one.object for one in entries_of(home, "incident.open")] != []
+    kept = holds.of_agent(home.db.read(), get_agent(home, "bot").agent_id, now=clock())
     assert [one.kind for one in kept] == ["narrow"]
 
 
@@ -170,9 +170,9 @@ async def test_and_within_their_limits(home: World, idp: Idp) -> None:
     rule = 'permit (principal, action == Action::"quarantine", resource) when { context.detector == "signal" };'
     await put(home, {"a.cedar": 'permit (principal, action == Action::"call", resource);' + rule})
     for number in range(9):
-        await enrol(home, f"more{number}")
+        await register_agent(home, f"more{number}")
     made = await trust(home, idp)
     high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
     assert await push(home, made, high) == (202, "")
     names = ["bot", *(f"more{number}" for number in range(9))]
-    assert [agent_of(home, name).state for name in names].count(State.QUARANTINED) == 1
+    assert [get_agent(home, name).state for name in names].count(State.QUARANTINED) == 1

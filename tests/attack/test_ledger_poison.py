@@ -9,9 +9,8 @@ import pytest
 
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
-from tests.policy.conftest import Ask, ask
-from tests.tokens.party import Client
-from tests.trust.conftest import client
+from tests.support.api_fixtures import Client, client
+from tests.support.policy_fixtures import Ask, ask
 
 __all__ = ["ask", "client"]
 NUL = "\0"

@@ -13,7 +13,7 @@ from ostiary.core.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Vari
 from ostiary.core.errors import Malformed
 from ostiary.core.reading import read
 from ostiary.guard.mcp import is_free, named
-from tests.attack.test_coverage import LINK, LINKS, call, is_asked
+from tests.attack.link_calls import LINK, LINKS, call, is_asked
 
 LISTED: dict[str, Any] = {
     "resources": [{"uri": "file:///handbook.md", "name": "handbook"}, {"uri": "memo:today", "name": "today"}],

@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.feeder import URI, Feeder
 from ostiary.asgi import GuardASGI
 from ostiary.core import dpop, jose
 from ostiary.core.dpop import InvalidProof
 from ostiary.guard import Guard
 from ostiary.guard.proofs import Proofs
 from ostiaryd.trust import flows as trust
-from tests.clock import Clock, Dice
-from tests.guard.feeder import URI, Feeder
-from tests.tokens.party import ASSERTION_TYPE, Client, enter, send
-from tests.trust.conftest import client
-from tests.trust.stage import proof_of
+from tests.support.api_fixtures import ASSERTION_TYPE, Client, client, register, send
+from tests.support.trust_fixtures import proof_of
 
 __all__ = ["client"]
 
@@ -90,7 +89,7 @@ async def test_an_assertion_that_has_served_does_not_serve_a_thief_with_a_key_of
 
 async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again(client: Client) -> None:
     token = (await client.token())["access_token"]
-    other, key = await enter(client.world, name="other")
+    other, key = await register(client.world, name="other")
     thief = Client(client.app, client.world, other.agent_id, key, client.nonce)
     assertion = thief.assertion()
     form = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
@@ -98,7 +97,7 @@ async def test_the_assertion_of_a_question_that_was_refused_does_not_serve_again
     assert (await thief.post("/introspect", form | {"token": token})).error == "invalid_client"
 
 
-def test_a_proof_that_a_guard_checks_while_another_thread_forgets_it_does_not_count_again(dice: Dice) -> None:
+def test_a_proof_that_a_guard_checks_while_another_thread_forgets_it_does_not_count_again(dice: SeededRandom) -> None:
     """The thread reads the clock in the last instant of the proof, and goes on after the memory of it was dropped."""
     key, clock = jose.generate("ES256"), Clock()
     meanwhile: list[Callable[[], None]] = []

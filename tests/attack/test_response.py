@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_person, get_agent, register_agent, run_act
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -12,10 +14,8 @@ from ostiaryd.registry.store import holds
 from ostiaryd.respond.flows import incidents as flows
 from ostiaryd.respond.model.incidents import DAY, HOUR, Limits, Verb
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import agent_of, do, enrol, person
-from tests.respond.test_incidents import acts, human, noticed, said, say
+from tests.support.incident_fixtures import close_incident, create_approver, entries_of, report_finding, responses_of
+from tests.support.policy_fixtures import put
 
 CALL = 'permit (principal is Agent, action == Action::"call", resource is Tool);\n'
 MINUTE = 60_000_000
@@ -33,35 +33,35 @@ def held(world: World, agent: str, *, now: int) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("of", ["the agent", "its owner", "its owner then"])
 async def test_a_deputy_lets_go_of_nothing(world: World, of: str) -> None:
     """Who answers for the agent when its owner does not answers for it here as well."""
-    dora = await person(world, "dora")
-    await person(world, "alice", deputy=None if of == "the agent" else "dora")
-    await person(world, "bob")
-    bot = await enrol(world, deputy="dora" if of == "the agent" else None)
-    opened = await noticed(world, bot)
+    dora = await create_person(world, "dora")
+    await create_person(world, "alice", deputy=None if of == "the agent" else "dora")
+    await create_person(world, "bob")
+    bot = await register_agent(world, deputy="dora" if of == "the agent" else None)
+    opened = await report_finding(world, bot)
     assert opened is not None
     if of == "its owner then":
-        await do(world, lambda a: registry.transfer_agent(a, "bot", "bob"))
+        await run_act(world, lambda a: registry.transfer_agent(a, "bot", "bob"))
     deputy = Caller(kind="person", id=dora, name="dora", owner=None, scopes=frozenset({APPROVE}))
     for verb in (Verb.RELEASE, Verb.NARROW):
         with pytest.raises(Forbidden) as refused:
-            await say(world, verb, opened, deputy)
+            await close_incident(world, verb, opened, deputy)
         assert refused.value.code == "own_incident"
-    await say(world, Verb.RELEASE, opened, await human(world))
+    await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
 
 
 async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
     """Whoever it first acted for, or with, is concerned still, however often it is noticed afterwards."""
-    carol = await person(world, "carol")
-    bot = await enrol(world)
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
-    own = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for nobody else"))
-    opened = await noticed(world, bot, task=task.task_id)
+    carol = await create_person(world, "carol")
+    bot = await register_agent(world)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
+    own = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for nobody else"))
+    opened = await report_finding(world, bot, task=task.task_id)
     assert opened is not None
     for _ in range(201):
-        await noticed(world, bot, 1, task=own.task_id)
+        await report_finding(world, bot, 1, task=own.task_id)
     by = Caller(kind="person", id=carol, name="carol", owner=None, scopes=frozenset({APPROVE}))
     with pytest.raises(Forbidden) as refused:
-        await say(world, Verb.RELEASE, opened, by)
+        await close_incident(world, Verb.RELEASE, opened, by)
     assert refused.value.code == "own_incident"
 
 
@@ -71,50 +71,50 @@ async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
 async def test_what_people_order_takes_no_room_from_playbooks(world: World) -> None:
     """Who makes somebody stop many agents, be it a provider that lies, does not make sure that no other is stopped."""
     for number in range(5):
-        await enrol(world, f"bot{number}")
-        await do(world, lambda a, n=number: flows.isolate(a, f"bot{n}", says="they say so", source="signal"))  # type: ignore[misc]
-    bad = await enrol(world, "bad")
-    opened = await noticed(world, bad)
+        await register_agent(world, f"bot{number}")
+        await run_act(world, lambda a, n=number: flows.isolate(a, f"bot{n}", says="they say so", source="signal"))  # type: ignore[misc]
+    bad = await register_agent(world, "bad")
+    opened = await report_finding(world, bad)
     assert opened is not None
-    assert acts(world, opened) == [("quarantine", "done")]
+    assert responses_of(world, opened) == [("quarantine", "done")]
 
 
 async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(world: World, clock: Clock) -> None:
     limits = Limits(acted=30, halted=10)  # of twenty: six, and two
-    bots = [await enrol(world, f"bot{number}") for number in range(20)]
-    opened = [await noticed(world, bot, limits=limits) for bot in bots[:7]]
-    states = [agent_of(world, bot.name).state for bot in bots]
+    bots = [await register_agent(world, f"bot{number}") for number in range(20)]
+    opened = [await report_finding(world, bot, limits=limits) for bot in bots[:7]]
+    states = [get_agent(world, bot.name).state for bot in bots]
     assert states[:3] == [State.QUARANTINED, State.QUARANTINED, State.ACTIVE]
     assert states.count(State.QUARANTINED) == 2
     assert [bool(held(world, bot.agent_id, now=clock())) for bot in bots[2:7]] == [True, True, True, True, False]
     assert opened[2] is not None
-    assert acts(world, opened[2]) == [("quarantine", "limited"), ("narrow", "done")]
+    assert responses_of(world, opened[2]) == [("quarantine", "limited"), ("narrow", "done")]
     assert opened[6] is not None
-    assert acts(world, opened[6]) == [("quarantine", "limited")]
-    assert len(said(world, "respond.limited")) == 5
+    assert responses_of(world, opened[6]) == [("quarantine", "limited")]
+    assert len(entries_of(world, "respond.limited")) == 5
     clock.advance(us=DAY - 1)
-    await noticed(world, bots[7], limits=limits)
-    assert agent_of(world, "bot7").state is State.ACTIVE
+    await report_finding(world, bots[7], limits=limits)
+    assert get_agent(world, "bot7").state is State.ACTIVE
     assert held(world, bots[7].agent_id, now=clock()) == [("narrow", 0, 60)]
     clock.advance(us=1)
-    await noticed(world, bots[8], limits=limits)
-    assert agent_of(world, "bot8").state is State.QUARANTINED
-    await say(world, Verb.RELEASE, opened[2], await human(world))
+    await report_finding(world, bots[8], limits=limits)
+    assert get_agent(world, "bot8").state is State.QUARANTINED
+    await close_incident(world, Verb.RELEASE, opened[2], await create_approver(world))
     assert held(world, bots[2].agent_id, now=clock()) == [], "what was done instead is taken back as well"
 
 
 async def test_none_is_halted_where_the_operator_says_so(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
-    await noticed(world, bot, limits=Limits(acted=100, halted=0))
-    assert agent_of(world, "bot").state is State.ACTIVE
+    bot = await register_agent(world)
+    await report_finding(world, bot, limits=Limits(acted=100, halted=0))
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert held(world, bot.agent_id, now=clock()) == [("narrow", 0, 60)]
 
 
 async def test_a_task_that_is_frozen_is_work_that_stands_still(world: World) -> None:
     await put(world, {"a.cedar": CALL + 'permit (principal, action == Action::"freeze", resource);'})
-    one, two = await enrol(world, "one"), await enrol(world, "two")
-    await noticed(world, one, limits=Limits(acted=100, halted=1))
-    await noticed(world, two, limits=Limits(acted=100, halted=1))
+    one, two = await register_agent(world, "one"), await register_agent(world, "two")
+    await report_finding(world, one, limits=Limits(acted=100, halted=1))
+    await report_finding(world, two, limits=Limits(acted=100, halted=1))
     assert [(stop.what, stop.value) for stop in registry.all_stops(world.db.read())] == [
         ("task", one.agent_id.replace("ag_", "tk_"))
     ]
@@ -135,25 +135,25 @@ def holding(response: str, *cases: tuple[str, str]) -> str:
 async def test_a_mild_throttle_does_not_keep_a_strict_one_away(world: World, clock: Clock) -> None:
     cases = ("mild", '@calls("1000") @minutes("60")'), ("strict", '@calls("2") @minutes("60")')
     await put(world, {"a.cedar": CALL + holding("throttle", *cases)})
-    bot = await enrol(world)
-    await noticed(world, bot, 1, by="mild")
+    bot = await register_agent(world)
+    await report_finding(world, bot, 1, by="mild")
     assert held(world, bot.agent_id, now=clock()) == [("throttle", 1000, 60)]
-    await noticed(world, bot, 1, by="strict")
+    await report_finding(world, bot, 1, by="strict")
     assert held(world, bot.agent_id, now=clock()) == [("throttle", 2, 60)]
-    await noticed(world, bot, 1, by="mild")
+    await report_finding(world, bot, 1, by="mild")
     assert held(world, bot.agent_id, now=clock()) == [("throttle", 2, 60)], "and is not eased by it"
 
 
 async def test_a_hold_that_is_about_to_end_is_put_anew(world: World, clock: Clock) -> None:
     """Who times what they do to be noticed while held goes on being held; and no entry is made for each time."""
     await put(world, {"a.cedar": CALL + holding("narrow", ("rate", '@minutes("60")'))})
-    bot = await enrol(world)
-    opened = await noticed(world, bot, 1)
+    bot = await register_agent(world)
+    opened = await report_finding(world, bot, 1)
     clock.advance(us=HOUR // 2)
-    await noticed(world, bot, 1)
+    await report_finding(world, bot, 1)
     assert held(world, bot.agent_id, now=clock()) == [("narrow", 0, 30)]
     clock.advance(us=1)
-    await noticed(world, bot, 1)
+    await report_finding(world, bot, 1)
     assert held(world, bot.agent_id, now=clock()) == [("narrow", 0, 60)]
     assert opened is not None
-    assert acts(world, opened) == [("narrow", "done")] * 2
+    assert responses_of(world, opened) == [("narrow", "done")] * 2

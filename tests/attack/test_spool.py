@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.clock import SeededRandom
 from ostiary.guard.spool import left_behind, new_spool
-from tests.clock import Dice
 
 A_SPOOL = "0123456789abcdef" * 2
 
@@ -49,13 +49,13 @@ def test_a_link_that_is_named_like_a_spool_leads_nowhere(tmp_path: Path) -> None
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_else_lies_in_a_spool_is_not_removed_with_it(tmp_path: Path, dice: Dice) -> None:
+def test_what_else_lies_in_a_spool_is_not_removed_with_it(tmp_path: Path, dice: SeededRandom) -> None:
     spool = new_spool(tmp_path, random=dice)
     (tmp_path / spool.id / "notes.txt").write_text("mine")
     spool.close()
     assert (tmp_path / spool.id / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_spool_is_removed(tmp_path: Path, dice: Dice) -> None:
+def test_an_empty_spool_is_removed(tmp_path: Path, dice: SeededRandom) -> None:
     new_spool(tmp_path, random=dice).close()
     assert os.listdir(tmp_path) == []

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND, running
 from ostiary import ambient
 from ostiary.agent import Agent
-from tests.feed.house import House
-from tests.patience import PATIENCE_S
-from tests.server import COMMAND, running
 
 TOOLS = (
     "ag_\x1b[2J\x1b]0;owned\x07",
@@ -25,18 +25,18 @@ TOOLS = (
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("terminal")
     with running(folder / "server") as server:
-        house = House(server, folder)
-        _, key = house.resource("https://files.example/mcp")
+        live_server = ServerFixture(server, folder)
+        _, key = live_server.resource("https://files.example/mcp")
         with Agent.from_credential(key, url=server.url) as guard:
             records = [record(tool) for tool in TOOLS]
             told = {"spool": "0" * 32, "first": 1, "records": records}
             answer = guard.post(f"{server.url}/feed/v1/report", json=told, resource=f"{server.url}/api/v1")
             assert answer.status_code == 200, answer.text
-        yield house
-        house.admin.close()
+        yield live_server
+        live_server.admin.close()
 
 
 def record(tool: str) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def record(tool: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ostiary(house: House, *arguments: str) -> str:
+def ostiary(live_server: ServerFixture, *arguments: str) -> str:
     run = subprocess.run(
-        [COMMAND, "--data-dir", house.server.folder, *arguments],
+        [COMMAND, "--data-dir", live_server.server.folder, *arguments],
         capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -56,16 +56,18 @@ def ostiary(house: House, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [("tail",), ("search", "--outcome", "refused")])
-def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(house: House, arguments: tuple[str, ...]) -> None:
-    shown = ostiary(house, "audit", *arguments)
+def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(
+    live_server: ServerFixture, arguments: tuple[str, ...]
+) -> None:
+    shown = ostiary(live_server, "audit", *arguments)
     assert all(character.isprintable() for character in shown.replace("\n", ""))
     numbers = [int(line.split()[0]) for line in shown.splitlines()]
     assert 999999 not in numbers
     assert "[red]bold[/red]:warning:\\x7f\\x9b2J" in shown
 
 
-def test_one_entry_is_shown_with_what_it_hides(house: House) -> None:
-    line = next(line for line in ostiary(house, "audit", "tail").splitlines() if "owned" in line)
-    shown = ostiary(house, "audit", "show", line.split()[0])
+def test_one_entry_is_shown_with_what_it_hides(live_server: ServerFixture) -> None:
+    line = next(line for line in ostiary(live_server, "audit", "tail").splitlines() if "owned" in line)
+    shown = ostiary(live_server, "audit", "show", line.split()[0])
     assert all(character.isprintable() for character in shown.replace("\n", ""))
     assert "\\x1b[2J" in shown

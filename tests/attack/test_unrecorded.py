@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.feeder import ISSUER, PERMIT_ALL, RESOURCE_ID, URI, Feeder
 from ostiary.core import access, canonical
 from ostiary.core.access import Facts, Policies, Principal, Protected
 from ostiary.core.catalogue import Catalogue
@@ -19,9 +21,7 @@ from ostiary.core.feed import PolicyFact, ResourceFact
 from ostiary.core.report import Report
 from ostiary.guard import Denied, Guard
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
-from tests.guard.feeder import ISSUER, PERMIT_ALL, RESOURCE_ID, URI, Feeder
-from tests.guard.test_guard import enter, records
+from tests.support.guard_fixtures import authenticate_at, records
 
 STEP = {
     "type": "object",
@@ -74,7 +74,7 @@ def test_a_call_with_a_number_beyond_all_measure_is_on_record(
         )
     )  # fmt: skip
     with contextlib.suppress(Denied):
-        guard.decide(enter(guard, feeder), "pay", {"amount": amount})
+        guard.decide(authenticate_at(guard, feeder), "pay", {"amount": amount})
     assert [record["outcome"] for record in records(guard)] == [outcome]
 
 
@@ -85,7 +85,7 @@ def test_a_call_that_many_policies_decide_does_not_make_its_report_unreadable(
 ) -> None:
     policies = ir.PolicySetIR(tuple(ir.PolicyIR(id=f"p{n}" + "x" * 190, effect=effect) for n in range(count)))
     feeder.say(PolicyFact("hash", ir.render(policies).decode()))
-    guard.decide(enter(guard, feeder), "read_file", {"path": "/a"})
+    guard.decide(authenticate_at(guard, feeder), "read_file", {"path": "/a"})
     assert len(read(guard).records) == 1
 
 
@@ -99,12 +99,12 @@ def test_a_call_that_many_policies_decide_does_not_make_its_report_unreadable(
     ],
 )
 def test_no_arguments_keep_a_denial_off_the_record(
-    tmp_path: Path, clock: Clock, dice: Dice, arguments: dict[str, Any]
+    tmp_path: Path, clock: Clock, dice: SeededRandom, arguments: dict[str, Any]
 ) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
     guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, record_arguments=True)
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
-    assert not guard.decide(enter(guard, feeder), "write_file", arguments).decision.allowed
+    assert not guard.decide(authenticate_at(guard, feeder), "write_file", arguments).decision.allowed
     assert len(read(guard).records) == 1
     guard._spool.close()

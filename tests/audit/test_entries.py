@@ -13,8 +13,8 @@ import pytest
 from ostiary.audit import Kind, verify_folder
 from ostiary.audit.entries import EARLIEST, FAMILIES, MAX_SKEW, EntryCheck, Schema
 from ostiaryd.ledger.model import Entry, Reason, Result, encode_entry
-from tests.architecture.sources import sources
 from tests.audit.export import NOW, make_log
+from tests.support.sources import sources
 
 GOOD = {"action": "agent.create", "at": NOW}
 

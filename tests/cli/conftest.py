@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.cli.command import Commands
-from tests.server import Server, running
-
-TOOLS: dict[str, Any] = {
-    "tools": [
-        {"name": "read_file", "inputSchema": {"type": "object", "properties": {"path": {"type": "string"}}}},
-        {"name": "write_file", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": False}},
-    ]
-}
+from harness.server import Server, running
+from tests.support.cli import Commands
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.server import Server
 from ostiary.cli.session import Usage
 from ostiary.cli.spans import parse_time
 from ostiary.core.jose import generate, unb64u
 from ostiary.core.note import NoteKey
-from tests.cli.command import Commands, run
-from tests.server import Server
+from tests.support.cli import Commands, run
 
 NOW = 1_800_000_000_000_000
 MINUTE = 60_000_000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Commands, run
-from tests.server import Server
+from harness.server import Server
+from tests.support.cli import Commands, run
 
 LISTING = {
     "tools": [

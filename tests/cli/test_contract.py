@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.server import Server
 from ostiary.agent import Agent
 from ostiary.core import jose
-from tests.cli.command import Commands, environment, run
-from tests.cli.conftest import TOOLS
-from tests.server import Server
+from tests.cli.cli_fixtures import TOOLS
+from tests.support.cli import Commands, environment, run
 
 ELSEWHERE = ("--resource", "https://elsewhere.example.org")
 """A resource that is not registered."""

@@ -19,6 +19,10 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S, eventually
+from harness.server import Server, running
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
@@ -33,12 +37,8 @@ from ostiaryd.ground.folder import check_space
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
-from tests.cli.command import Commands, environment
-from tests.clock import Clock
-from tests.feed.house import listening, serving
-from tests.patience import PATIENCE_S, eventually
-from tests.server import Server, running
-from tests.watch.stage import watching
+from tests.support.cli import Commands, environment
+from tests.support.watch_fixtures import watching
 
 LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
@@ -275,7 +275,7 @@ def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
 def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path: Path) -> None:
     """Its reports are refused, since the server takes its spool for another's: the guard itself says how full it is."""
     ostiary = Commands(patient.folder)
-    sock, port = listening()
+    sock, port = free_socket()
     url, key, own = f"http://127.0.0.1:{port}", tmp_path / "guard.json", tmp_path / "agent.json"
     (tmp_path / "tools.json").write_text('{"resource": "full", "tools": [{"name": "look", "effect": "read"}]}')
     ostiary.json(

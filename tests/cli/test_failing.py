@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Commands, Ran, environment, run
-from tests.patience import PATIENCE_S
-from tests.server import COMMAND, Server
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND, Server
+from tests.support.cli import Commands, Ran, environment, run
 
 
 def check_said(ran: Ran, code: int, *words: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 from cyclopts import App
 
 from ostiary.cli import COMMANDS, app
-from tests.architecture.sources import ROOT, files, sources
-from tests.cli.command import run
+from tests.support.cli import run
+from tests.support.sources import ROOT, files, sources
 
 HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvicorn", "starlette", "mcp")
 _NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.server import Server
 from ostiary.cli.session import PAGE
-from tests.cli.command import Commands, run
-from tests.server import Server
+from tests.support.cli import Commands, run
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 from mcp.client.client import Client
 from mcp.server.mcpserver import MCPServer
 
+from harness.live_server import ServerFixture, free_socket, serving
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.asgi import App, Message, Receive, Scope, Send
@@ -23,7 +24,6 @@ from ostiary.guard import Guard
 from ostiary.keys import Credential, load_key
 from ostiary.mcp import protect
 from tests.conformance.everything import Events, everything
-from tests.feed.house import House, listening, serving
 
 NODE = Path(__file__).parents[1] / "node"
 SUITE = NODE / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
@@ -89,26 +89,26 @@ async def listing(server: MCPServer) -> dict[str, Any]:
 
 
 @contextmanager
-def guarded(house: House, catalogue: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+def guarded(live_server: ServerFixture, catalogue: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     """The server behind a guard, with an agent in front that may do everything: its URL, and the agent's name."""
-    sock, port = listening()
+    sock, port = free_socket()
     uri = f"http://127.0.0.1:{port}/mcp"
     (folder / "listing.json").write_text(json.dumps(catalogue))
-    ostiary, key = house.server.ostiary, folder / "everything.json"
+    ostiary, key = live_server.server.ostiary, folder / "everything.json"
     ostiary(
         *("resource", "create", "everything", "--uri", uri, "--generate-key", str(key)),
         *("--catalogue", str(folder / "listing.json")),
     )
-    agent, credential = house.agent("everything:read", "everything:write")
-    with Guard(key, spool_dir=folder / "spool", url=house.server.url) as guard:
+    agent, credential = live_server.agent("everything:read", "everything:write")
+    with Guard(key, spool_dir=folder / "spool", url=live_server.server.url) as guard:
         app = protect(everything(), guard, event_store=Events(), **OPTIONS)
-        with serving(Presenting(app, load_key(credential), uri, house.server.url), sock):
+        with serving(Presenting(app, load_key(credential), uri, live_server.server.url), sock):
             yield uri, agent
 
 
 @contextmanager
 def bare() -> Iterator[str]:
-    sock, port = listening()
+    sock, port = free_socket()
     with serving(everything().streamable_http_app(event_store=Events(), **OPTIONS), sock):
         yield f"http://127.0.0.1:{port}/mcp"
 
@@ -129,9 +129,11 @@ def run(url: str, revision: str, folder: Path) -> Results:
     }
 
 
-def compare(house: House, catalogue: Mapping[str, Any], folder: Path, revision: str) -> tuple[Results, Results, str]:
+def compare(
+    live_server: ServerFixture, catalogue: Mapping[str, Any], folder: Path, revision: str
+) -> tuple[Results, Results, str]:
     """What the suite finds of the server, bare and guarded, and the name of the agent that was in front."""
-    with bare() as url, guarded(house, catalogue, folder) as (uri, agent), ThreadPoolExecutor(2) as threads:
+    with bare() as url, guarded(live_server, catalogue, folder) as (uri, agent), ThreadPoolExecutor(2) as threads:
         runs = [threads.submit(run, one, revision, folder / name) for one, name in ((url, "bare"), (uri, "guarded"))]
         found, behind = (one.result() for one in runs)
     return found, behind, agent

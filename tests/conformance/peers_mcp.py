@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from harness.live_server import ServerFixture
+from harness.server import running
 from tests.conformance.everything import everything
 from tests.conformance.mcp_suite import REVISIONS, compare, listing
-from tests.feed.house import House
-from tests.server import running
 
 
 def main() -> int:
@@ -21,11 +21,11 @@ def main() -> int:
     differ = 0
     for revision in REVISIONS:
         with TemporaryDirectory() as folder, running(Path(folder, "server")) as server:
-            house = House(server, Path(folder))
-            bare, guarded, agent = compare(house, catalogue, Path(folder), revision)
-            state = house.api("GET", f"/agents/{agent}")["state"]
-            findings = house.api("GET", "/findings")["findings"]
-            house.admin.close()
+            live_server = ServerFixture(server, Path(folder))
+            bare, guarded, agent = compare(live_server, catalogue, Path(folder), revision)
+            state = live_server.api("GET", f"/agents/{agent}")["state"]
+            findings = live_server.api("GET", "/findings")["findings"]
+            live_server.admin.close()
         checks = [status for found in guarded.values() for _, status, _ in found]
         print(
             f"MCP {revision}: {len(bare)} scenarios, {len(checks)} checks, {checks.count('SUCCESS')} passed, "

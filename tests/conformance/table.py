@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
-from tests.tokens.party import Answer
+from tests.support.api_fixtures import Answer
 
 ACCEPTED = ""
 

@@ -22,8 +22,8 @@ from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import ECKey
 
+from harness.server import Server, running
 from ostiary.core import dpop, jose
-from tests.server import Server, running
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from decern import Client, DecernError
 
-from tests.server import Server, running
+from harness.server import Server, running
 
 SCHEMA = """
 entity user = { id: String, roles?: Set<String> };

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
 from ostiary.core.assurance import KEY, PERSON
 from ostiary.core.errors import Refused
 from ostiaryd.approvals import flows
@@ -23,15 +24,14 @@ from ostiaryd.tasks.model import MAX_TASK_BYTES
 from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
-from tests.clock import Clock
-from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, oauth_app, send
+from tests.support.api_fixtures import FILES, SECOND, Answer, Client, claims_of, oauth_app, register, send
 
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
 
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()
@@ -165,7 +165,7 @@ async def test_only_who_is_named_answers(client: Client) -> None:
 async def test_a_request_is_its_clients_alone_and_the_yes_bound_to_a_key(client: Client, clock: Clock) -> None:
     id = (await begin(client)).json["auth_req_id"]
     assert await answer(client) == ""
-    other, key = await enter(client.world, name="other")
+    other, key = await register(client.world, name="other")
     thief = Client(client.app, client.world, other.agent_id, key, client.nonce)
     assert (await poll(thief, id)).error == "invalid_grant"
     assert (await poll(client, id[:-1] + ("A" if id[-1] != "A" else "B"))).error == "invalid_grant"

@@ -6,17 +6,15 @@ It knows neither DPoP nor a type for its assertions, so an administrator has to 
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import ASGITransport, AsyncBaseTransport, AsyncClient, Request, Response
 from mcp.client.auth.extensions.client_credentials import PrivateKeyJWTOAuthProvider, SignedJWTParameters
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
-from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows as trust
-from tests.tokens.party import FILES, ISSUER, SECOND, claims_of, enter, guard, oauth_app
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of, guard, oauth_app, register
+from tests.support.pem import pem
 
 METADATA = "https://files.example/.well-known/oauth-protected-resource/mcp"
 
@@ -56,16 +54,9 @@ class Internet(AsyncBaseTransport):
         return Response(401, headers={"www-authenticate": f'Bearer resource_metadata="{METADATA}"'}, request=request)
 
 
-def pem(key: jose.PrivateKey) -> str:
-    number = int.from_bytes(jose.unb64u(key.jwk()["d"]))
-    plain = serialization.NoEncryption()
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return ec.derive_private_key(number, ec.SECP256R1()).private_bytes(encoding, form, plain).decode()
-
-
 @pytest.mark.parametrize("is_exempt", [False, True])
 async def test_the_mcp_sdk_gets_a_token_where_it_is_exempt(world: World, is_exempt: bool) -> None:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     if is_exempt:
         await guard(world)
         await act(world, "bearer.allow", lambda act: trust.allow_bearer(act, agent.agent_id, "files"))

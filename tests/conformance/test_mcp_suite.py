@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import running
 from tests.conformance.everything import everything
 from tests.conformance.mcp_suite import Results, compare, listing
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.server import running
 
 
 def statuses(results: Results) -> dict[str, list[tuple[str, str]]]:
@@ -19,14 +19,14 @@ def statuses(results: Results) -> dict[str, list[tuple[str, str]]]:
 async def test_the_suite_finds_the_same_of_a_guarded_server_as_of_the_bare_one(tmp_path: Path) -> None:
     catalogue = await listing(everything())
     with running(tmp_path / "server") as server:
-        house = House(server, tmp_path)
-        bare, guarded, agent = compare(house, catalogue, tmp_path, "2026-07-28")
+        live_server = ServerFixture(server, tmp_path)
+        bare, guarded, agent = compare(live_server, catalogue, tmp_path, "2026-07-28")
         passed = [name for name, checks in bare.items() if all(status != "FAILURE" for _, status, _ in checks)]
         assert len(passed) >= 38
         assert statuses(guarded) == statuses(bare)
-        eventually(lambda: house.api("GET", "/watch")["behind"] == 0)
-        assert house.api("GET", f"/agents/{agent}")["state"] == "active"
-        assert house.api("GET", "/findings")["findings"] == []
-        assert house.api("GET", "/incidents")["incidents"] == []
-        assert [entry for entry in house.entries(action="tool.call") if entry["outcome"] == "deny"] == []
-        house.admin.close()
+        eventually(lambda: live_server.api("GET", "/watch")["behind"] == 0)
+        assert live_server.api("GET", f"/agents/{agent}")["state"] == "active"
+        assert live_server.api("GET", "/findings")["findings"] == []
+        assert live_server.api("GET", "/incidents")["incidents"] == []
+        assert [entry for entry in live_server.entries(action="tool.call") if entry["outcome"] == "deny"] == []
+        live_server.admin.close()

@@ -14,12 +14,12 @@ from idpyoidc.message.oidc import ProviderConfigurationResponse
 from mcp.shared.auth import OAuthMetadata
 from starlette.routing import Route
 
+from harness.clock import Clock
 from ostiary.core import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata
-from tests.clock import Clock
-from tests.tokens.party import ISSUER, SECOND, Client, enter, oauth_app, reconfigured, send
+from tests.support.api_fixtures import ISSUER, SECOND, Client, oauth_app, reconfigured, register, send
 
 AS, OPENID, RS = (
     f"/.well-known/{name}"
@@ -97,7 +97,7 @@ async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
 ) -> None:
     """Its defaults: the token endpoint as audience, no `typ`, a life of 600 seconds."""
     monkeypatch.setattr(client_auth, "utc_time_sans_frac", lambda: clock.now // SECOND)
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     document = (await send(client.app, "GET", OPENID)).json
     read = ProviderConfigurationResponse().deserialize(json.dumps(document), "json")
@@ -146,7 +146,7 @@ async def test_an_issuer_with_a_path_has_it_after_the_well_known_one(world: Worl
 
 
 async def test_the_keys_are_public_have_one_algorithm_each_and_verify_a_token(world: World) -> None:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     app = oauth_app(world)
     keys = jose.JwkSet.parse((await send(app, "GET", "/jwks")).json)
     assert sorted(key.alg for key in keys.keys) == ["ES256", "EdDSA", "RS256"]

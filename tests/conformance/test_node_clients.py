@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from harness.patience import PATIENCE_S
+from harness.server import Server, running
 from ostiary.core import jose
-from tests.patience import PATIENCE_S
-from tests.server import Server, running
-from tests.world import Kind
+from tests.support.node import NODE
+from tests.support.world import Kind
 
-NODE = Path(__file__).parents[1] / "node"
 RESOURCE = "https://files.example.org/mcp"
 ALGS = ["ES256", "ES384", "EdDSA", "RS256", "PS256"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.patience import PATIENCE_S
 from ostiary import Agent
 from ostiary.agent import AsyncAgent
 from ostiary.client import TokenRefused
@@ -20,7 +21,6 @@ from ostiary.client.issuer import FORMS, Metadata, authenticate
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Invalid
 from ostiary.keys import Credential
-from tests.patience import PATIENCE_S
 
 NODE = Path(__file__).parents[1] / "node"
 RESOURCE = "https://files.example/mcp"

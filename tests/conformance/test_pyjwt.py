@@ -9,17 +9,17 @@ from uuid import uuid4
 import jwt
 import pytest
 
+from harness.clock import START
 from ostiary.core import jose
 from ostiaryd.ground.world import World
-from tests.clock import START
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Client, enter, oauth_app, reconfigured
+from tests.support.api_fixtures import ISSUER, SECOND, TOKEN, Client, oauth_app, reconfigured, register
 
 NOW = START // SECOND
 
 
 async def enter_client(world: World, alg: str) -> tuple[Client, jwt.PyJWK]:
     key = jose.generate(alg)
-    agent, _ = await enter(world, key=key)
+    agent, _ = await register(world, key=key)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client, jwt.PyJWK(json.loads(json.dumps(key.jwk())))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from harness.clock import START
 from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import AHEAD, LONGEST_ASSERTION, MAX_JTI
-from tests.clock import START
 from tests.conformance.table import Row, check_table, row
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, enter, oauth_app, reconfigured
+from tests.support.api_fixtures import ISSUER, SECOND, TOKEN, Answer, Client, oauth_app, reconfigured, register
 
 NOW = START // SECOND
 LONGEST = LONGEST_ASSERTION // SECOND
@@ -147,7 +147,7 @@ COMPATIBLE = [
 
 
 async def enter_client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client
@@ -195,7 +195,7 @@ async def test_an_issuer_with_a_path_has_no_name_with_a_slash(world: World) -> N
 
 async def enter_client_at(world: World, issuer: str) -> Client:
     """A client of a server at another URL, with the nonce of that server."""
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     proof = client.proof(uri=f"{issuer}/token")
     assert (await client.ask(proof=proof, client_assertion=client.assertion(aud=issuer))).error == "use_dpop_nonce"

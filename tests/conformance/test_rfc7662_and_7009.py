@@ -7,16 +7,27 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import feed_messages
 from ostiary.core import dpop, jose
 from ostiary.core.claims import ACCESS_TYP
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from tests.clock import Clock
 from tests.conformance.table import check_table, row
-from tests.registry.stage import feed
-from tests.tokens.party import FILES, ISSUER, SECOND, Answer, Client, claims_of, enter, guard, oauth_app, sign
+from tests.support.api_fixtures import (
+    FILES,
+    ISSUER,
+    SECOND,
+    Answer,
+    Client,
+    claims_of,
+    guard,
+    oauth_app,
+    register,
+    sign,
+)
 
 API = f"{ISSUER}/api/v1"
 UNKNOWN = {"active": False}
@@ -25,14 +36,14 @@ NOBODY = "invalid_client"
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client
 
 
 async def another(client: Client, *, name: str = "other", scopes: tuple[str, ...] = ("files:read",)) -> Client:
-    agent, key = await enter(client.world, name=name, scopes=scopes)
+    agent, key = await register(client.world, name=name, scopes=scopes)
     return replace(client, id=agent.agent_id, key=key)
 
 
@@ -187,7 +198,7 @@ async def test_guards_hear_of_a_token_that_its_client_ended(client: Client) -> N
     token = (await client.token())["access_token"]
     await about(client, token, at="/revoke")
     claims = claims_of(token)
-    assert feed(client.world)[-1] == {"kind": "token", "jti": claims["jti"], "until": claims["exp"] * SECOND}
+    assert feed_messages(client.world)[-1] == {"kind": "token", "jti": claims["jti"], "until": claims["exp"] * SECOND}
 
 
 async def test_a_client_does_not_end_the_token_of_another(client: Client) -> None:

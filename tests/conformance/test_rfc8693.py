@@ -6,13 +6,25 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.model import CIBA
 from tests.conformance.table import check_table, row
-from tests.registry.stage import newest
-from tests.tokens.line import ACCESS, EXCHANGE, MAIL, agents, chain_of, passed, start, swap, swapped, token_for, uri
-from tests.tokens.party import FILES, ISSUER, Client, claims_of
+from tests.support.api_fixtures import FILES, ISSUER, Client, claims_of
+from tests.support.delegation_fixtures import (
+    ACCESS,
+    EXCHANGE,
+    MAIL,
+    agents,
+    chain_links,
+    delegate_along,
+    exchange,
+    exchange_token,
+    start,
+    token_for,
+    uri,
+)
 
 REQUEST, TARGET, SCOPE = "invalid_request", "invalid_target", "invalid_scope"
 KIND = "urn:ietf:params:oauth:token-type:"
@@ -70,7 +82,7 @@ async def test_a_request_to_exchange(world: World) -> None:
     token = await token_for(one, "two", scope="files:read")
 
     async def run(**said: Any) -> Any:
-        return await swap(two, said.pop("subject_token", token), **said)
+        return await exchange(two, said.pop("subject_token", token), **said)
 
     await check_table(TABLE, run)
 
@@ -78,7 +90,7 @@ async def test_a_request_to_exchange(world: World) -> None:
 async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read files:write")
-    answer = await swap(two, token, authorization_details=READ)
+    answer = await exchange(two, token, authorization_details=READ)
     body = answer.json
     assert body.pop("access_token").count(".") == 2
     assert body == {
@@ -86,7 +98,7 @@ async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
         "authorization_details": [{"type": "tool", "locations": [FILES], "actions": ["read_file"]}],
     }  # fmt: skip
     assert answer.headers["cache-control"] == "no-store"
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.resource) == ("token.exchange", "ok", two.id, FILES)
     assert entry.actors == [two.id]
     assert entry.policies == ["delegate-within-segment", "issue-token"]
@@ -95,8 +107,8 @@ async def test_the_answer_is_that_of_section_2_2_1(world: World) -> None:
 async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world: World) -> None:
     """Section 4.1."""
     one, two, three = await agents(world, "one", "two", "three")
-    token = await passed((one, "one"), (two, "two"), (three, "three"))
-    claims = claims_of(await swapped(three, token))
+    token = await delegate_along((one, "one"), (two, "two"), (three, "three"))
+    claims = claims_of(await exchange_token(three, token))
     assert (claims["sub"], claims["client_id"]) == (one.id, three.id)
     assert claims["act"] == {"sub": three.id, "act": {"sub": two.id}}
     standing = f"tk_{one.id[3:]}"
@@ -109,10 +121,10 @@ async def test_the_newest_actor_is_outermost_and_the_subject_is_who_began(world:
 async def test_on_behalf_of_a_person_all_agents_are_actors(world: World) -> None:
     one, two = await agents(world, "one", "two")
     task = await start(world, agent="one", on_behalf_of="ann")
-    claims = claims_of(await swapped(two, await token_for(one, "two", task=task.task_id, scope="files:read")))
+    claims = claims_of(await exchange_token(two, await token_for(one, "two", task=task.task_id, scope="files:read")))
     assert (claims["sub"], claims["act"]) == (task.person, {"sub": two.id, "act": {"sub": one.id}})
     assert (claims["task"], [link[:3] for link in claims["chain"]]) == (task.task_id, [[one.id, 0, task.task_id]])
-    assert newest(world).person == task.person
+    assert newest_entry(world).person == task.person
 
 
 async def test_a_part_of_a_task_has_the_same_chain_without_any_exchange(world: World) -> None:
@@ -122,7 +134,7 @@ async def test_a_part_of_a_task_has_the_same_chain_without_any_exchange(world: W
     token = (await two.token(task=part.task_id, scope="files:read"))["access_token"]
     claims = claims_of(token)
     assert (claims["sub"], claims["act"], claims["task"]) == (one.id, {"sub": two.id}, part.task_id)
-    assert chain_of(token) == [[one.id, 0, whole.task_id]]
+    assert chain_links(token) == [[one.id, 0, whole.task_id]]
 
 
 async def test_a_token_for_an_agent_names_it_and_lets_nobody_else_act(world: World) -> None:
@@ -132,10 +144,10 @@ async def test_a_token_for_an_agent_names_it_and_lets_nobody_else_act(world: Wor
     claims = claims_of(token)
     assert (claims["aud"], claims["may_act"]) == (uri("two"), {"sub": two.id})
     assert claims["scope"] == "files:read files:write mail:send"
-    answer = await swap(three, token)
+    answer = await exchange(three, token)
     assert (answer.error, "`aud`" in answer.json["error_description"]) == (REQUEST, True)
-    assert claims_of(await swapped(two, token))["aud"] == FILES
-    assert claims_of(await swapped(two, token, scope="mail:send"))["aud"] == MAIL
+    assert claims_of(await exchange_token(two, token))["aud"] == FILES
+    assert claims_of(await exchange_token(two, token, scope="mail:send"))["aud"] == MAIL
 
 
 @pytest.mark.parametrize("name", ["nobody", "one", "", "two/", "ag_" + "0" * 32])
@@ -148,9 +160,9 @@ async def test_an_agent_is_named_by_its_name_or_as_audience_by_its_client_id(wor
     one, two, three = await agents(world, "one", "two", "three")
     assert (await one.ask(resource=uri(two.id))).error == TARGET
     token = await token_for(one, "two", scope="files:read")
-    assert claims_of(await swapped(two, token, audience=three.id))["may_act"] == {"sub": three.id}
-    assert (await swap(two, token, audience=two.id)).error == TARGET
-    assert (await swap(two, token, audience="ag_" + "0" * 32)).error == TARGET
+    assert claims_of(await exchange_token(two, token, audience=three.id))["may_act"] == {"sub": three.id}
+    assert (await exchange(two, token, audience=two.id)).error == TARGET
+    assert (await exchange(two, token, audience="ag_" + "0" * 32)).error == TARGET
 
 
 async def test_an_actor_token_is_the_clients_own(world: World) -> None:
@@ -176,13 +188,13 @@ async def test_an_actor_token_is_the_clients_own(world: World) -> None:
     ]
 
     async def run(**said: Any) -> Any:
-        return await swap(two, token, **{"actor_token_type": ACCESS} | said)
+        return await exchange(two, token, **{"actor_token_type": ACCESS} | said)
 
     await check_table(table, run)
 
 
 async def test_the_metadata_lists_the_grant(world: World) -> None:
-    from tests.tokens.party import oauth_app, send
+    from tests.support.api_fixtures import oauth_app, send
 
     answer = await send(oauth_app(world), "GET", "/.well-known/oauth-authorization-server")
     assert answer.json["grant_types_supported"] == ["client_credentials", EXCHANGE, CIBA]

@@ -10,7 +10,7 @@ import pytest
 from ostiary.core.uri import MAX_URI
 from ostiaryd.ground.world import World
 from tests.conformance.table import check_table, row
-from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, oauth_app, reconfigured
+from tests.support.api_fixtures import FILES, ISSUER, Client, claims_of, oauth_app, reconfigured, register
 
 TARGET, SCOPE, REQUEST = "invalid_target", "invalid_scope", "invalid_request"
 API = f"{ISSUER}/api/v1"
@@ -62,7 +62,7 @@ TABLE = [
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client
@@ -92,8 +92,8 @@ async def test_the_audience_is_the_resource_to_the_letter_and_scopes_are_its_own
 
 
 async def test_an_agent_with_scopes_of_two_resources_must_say_which(world: World) -> None:
-    await enter(world)
-    agent, key = await enter(world, name="both", scopes=("files:read", "ostiary:read", "crm:read"))
+    await register(world)
+    agent, key = await register(world, name="both", scopes=("files:read", "ostiary:read", "crm:read"))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token(resource=FILES)
     assert "is not said" in (await client.ask()).json["error_description"]
@@ -110,7 +110,7 @@ async def test_an_agent_with_scopes_of_two_resources_must_say_which(world: World
 
 
 async def test_an_agent_without_scopes_gets_a_token_for_a_resource_that_it_names(world: World) -> None:
-    agent, key = await enter(world, scopes=())
+    agent, key = await register(world, scopes=())
     client = Client(oauth_app(world), world, agent.agent_id, key)
     assert (await client.token(resource=FILES))["scope"] == ""
     assert (await client.ask()).error == TARGET

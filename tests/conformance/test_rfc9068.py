@@ -14,12 +14,12 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
-from tests.tokens.party import FILES, ISSUER, SECOND, Client, claims_of, enter, oauth_app, reconfigured, send
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, Client, claims_of, oauth_app, reconfigured, register, send
 
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client

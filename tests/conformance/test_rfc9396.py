@@ -14,7 +14,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from tests.conformance.table import check_table, row
-from tests.tokens.party import FILES, Answer, Client, claims_of, enter, oauth_app
+from tests.support.api_fixtures import FILES, Answer, Client, claims_of, oauth_app, register
 
 BAD, TARGET = "invalid_authorization_details", "invalid_target"
 ELSEWHERE = "https://elsewhere.example/api"
@@ -73,7 +73,7 @@ SHAPE = [
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client

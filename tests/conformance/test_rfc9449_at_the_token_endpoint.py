@@ -6,11 +6,22 @@ from typing import Any
 
 import pytest
 
+from harness.clock import START, Clock
 from ostiary.core import dpop, jose
 from ostiaryd.ground.world import World
-from tests.clock import START, Clock
 from tests.conformance.table import check_table, row
-from tests.tokens.party import ISSUER, SECOND, TOKEN, Answer, Client, claims_of, enter, oauth_app, reconfigured, sign
+from tests.support.api_fixtures import (
+    ISSUER,
+    SECOND,
+    TOKEN,
+    Answer,
+    Client,
+    claims_of,
+    oauth_app,
+    reconfigured,
+    register,
+    sign,
+)
 
 NOW = START // SECOND
 WINDOW, SKEW = dpop.WINDOW // SECOND, dpop.SKEW // SECOND
@@ -55,7 +66,7 @@ TABLE = [
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token()
     return client

@@ -11,14 +11,14 @@ from ostiary.core.assurance import KEY, LEVELS, TWO_KEYS
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from tests.tokens.party import SECOND, Client, claims_of, enter, oauth_app, send
+from tests.support.api_fixtures import SECOND, Client, claims_of, oauth_app, register, send
 
 UNMET = "unmet_authentication_requirements"
 
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()
     return client
@@ -51,7 +51,7 @@ async def test_a_key_that_nobody_registered_proves_nothing_more(client: Client) 
 
 
 async def test_another_agents_key_is_no_second_one(client: Client) -> None:
-    other, _ = await enter(client.world, name="other")
+    other, _ = await register(client.world, name="other")
     key = await second_key(client, of=other.agent_id)
     assert (await client.ask(proof=client.proof(key=key), acr_values=TWO_KEYS)).error == "invalid_dpop_proof"
 
@@ -110,7 +110,7 @@ async def test_what_is_exchanged_proves_no_more_than_the_weaker_of_both_and_as_l
 ) -> None:
     """A deputy with two keys lends them to nobody, and a new token is no newer proof."""
     start = client.world.now() // SECOND
-    deputy, deputy_key = await enter(client.world, name="deputy")
+    deputy, deputy_key = await register(client.world, name="deputy")
     acting = Client(client.app, client.world, deputy.agent_id, deputy_key, client.nonce)
     strong = await second_key(acting)
     agents = f"https://ostiary.example.org/agents/{deputy.name}"

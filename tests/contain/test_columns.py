@@ -13,7 +13,7 @@ from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Question
 from benchmarks.contain.sessions import MAX_QUESTIONS
 from benchmarks.contain.suites import Call
-from tests.contain.toys import GREET, STEAL, Told, Toy
+from tests.support.toys import GREET, STEAL, Told, Toy
 
 
 def everything(product: Told) -> list[bool | None]:

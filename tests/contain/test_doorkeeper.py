@@ -10,10 +10,10 @@ import pytest
 from benchmarks.contain import owner, rules
 from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper, active_files, patient
+from harness.live_server import ServerFixture
+from harness.server import running
 from ostiary.core.errors import Refused, Unavailable
-from tests.contain.toys import STEAL, Toy
-from tests.feed.house import House
-from tests.server import running
+from tests.support.toys import STEAL, Toy
 
 ASKING = """
 @id("ask-before-sending")
@@ -23,19 +23,21 @@ forbid (principal is Agent, action == Action::"call", resource == Tool::"suite/s
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
+    folder = tmp_path_factory.mktemp("live_server")
     with running(folder / "data") as server:
-        made = House(server, folder)
+        made = ServerFixture(server, folder)
         yield made
         made.admin.close()
 
 
-def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(house: House, tmp_path: Path) -> None:
-    files = active_files(house)
-    house.api("POST", "/policies", {"files": files | {"asking.cedar": ASKING}})
-    assert "ask-before-sending" in rules.forbidding(active_files(house))
-    product, plan = Doorkeeper(house, tmp_path, owner.reading(Toy()), without=""), Plan(Toy())
+def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
+    files = active_files(live_server)
+    live_server.api("POST", "/policies", {"files": files | {"asking.cedar": ASKING}})
+    assert "ask-before-sending" in rules.forbidding(active_files(live_server))
+    product, plan = Doorkeeper(live_server, tmp_path, owner.reading(Toy()), without=""), Plan(Toy())
     try:
         assert [(row.useful, row.questions) for row in plan.honest(product)] == [(True, 1), (True, 1)]
         [attacked] = plan.attacked(product)
@@ -45,7 +47,7 @@ def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(house: Hou
         assert stolen == {how: [False] for how in product.thefts}
     finally:
         product.close_all()
-    entries = house.entries(action="approval.approve", limit=100)
+    entries = live_server.entries(action="approval.approve", limit=100)
     assert len(entries) == 3  # one for each greeting: nobody approved the theft
 
 
@@ -64,11 +66,11 @@ def test_what_cannot_be_decided_now_is_no_verdict_and_anything_else_is_one(code:
         patient(work)
 
 
-def test_a_rule_is_left_out_alone(house: House) -> None:
-    files = active_files(house)
+def test_a_rule_is_left_out_alone(live_server: ServerFixture) -> None:
+    files = active_files(live_server)
     names = rules.forbidding(files)
     assert "secrets-stay" in names
     assert rules.forbidding(rules.without(files, "secrets-stay")) == [name for name in names if name != "secrets-stay"]
     body = {"files": rules.without(files, "secrets-stay"), "loses": ["secrets-stay"]}
-    house.api("POST", "/policies", body)  # and it is still a set
-    assert "secrets-stay" not in rules.forbidding(active_files(house))
+    live_server.api("POST", "/policies", body)  # and it is still a set
+    assert "secrets-stay" not in rules.forbidding(active_files(live_server))

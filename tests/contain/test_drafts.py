@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.contain.drafts import measure
 from benchmarks.contain.suites import Task, Tool
-from tests.contain.toys import SCHEMA, Toy
+from tests.support.toys import SCHEMA, Toy
 
 
 class Larger(Toy):

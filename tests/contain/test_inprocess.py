@@ -13,7 +13,7 @@ from benchmarks.contain.columns import Plan, Row, recorded
 from benchmarks.contain.doorkeeper import doorkeeper
 from benchmarks.contain.inprocess import InProcess
 from benchmarks.contain.products import Product
-from tests.contain.toys import STEAL, Toy
+from tests.support.toys import STEAL, Toy
 
 
 def rows(product: Product) -> list[Row]:

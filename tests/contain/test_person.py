@@ -9,7 +9,7 @@ import pytest
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Question
 from benchmarks.contain.suites import Call
-from tests.contain.toys import ANN
+from tests.support.toys import ANN
 
 PAY = Call("pay", {"to": "DE89370400440532013000", "amount": 4.0, "text": "see https://shop.example/bill", "cc": None})
 STANDIN = StandIn("Pay the bill of Shop, tell tom@home.example", ANN, [PAY], {"pay": frozenset({"text"})})

@@ -12,7 +12,7 @@ from benchmarks.contain import columns, layouts, wording
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.strange import LEVELS, Strange, differences
 from benchmarks.contain.suites import Call, Output, Tool
-from tests.contain.toys import GREET, SCHEMA, Told, Toy
+from tests.support.toys import GREET, SCHEMA, Told, Toy
 
 
 class Shop(Toy):

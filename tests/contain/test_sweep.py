@@ -10,8 +10,8 @@ from benchmarks.contain import compiled
 from benchmarks.contain.attacks import VARIANTS
 from benchmarks.contain.columns import HONEST, Plan, Row
 from benchmarks.contain.sweep import ORIGINAL, Cell, count, figures, grouped, halves, hold, text, value
-from tests.contain.test_attacks import Bank
-from tests.contain.toys import Told
+from tests.contain.toy_bank import Bank
+from tests.support.toys import Told
 
 
 def row(column: str, *, useful: bool = True, harmed: bool | None = None, denied: Sequence[str] = ()) -> Row:

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.access import CALL, Facts, Principal, Said, decide
+from ostiary.core.access import CALL, Facts, Said, decide
 from ostiary.core.access.chain import ALONE, agent_of, behind, chain_of
 from ostiary.core.cedar.extensions import Datetime
 from ostiary.core.cedar.render import render_record
 from ostiary.core.cedar.values import Uid, parse_record
 from ostiary.core.claims import Actor, Link
 from ostiary.core.errors import Invalid
-from tests.core.test_access_decide import (
+from tests.core.chain_fixtures import FIRST, chained, link, links
+from tests.support.decision_fixtures import (
     AGENT,
     CONTEXT,
     FAILS,
@@ -31,17 +32,6 @@ from tests.core.test_access_decide import (
     resource,
     rules,
 )
-
-FIRST = "ag_" + "3" * 32
-
-
-def link(agent: str, **more: Any) -> Link:
-    facts = {"owner": "pe_1", "segment": "default", "model": "m-1", "risk_tier": "low"}
-    return Link(agent, 0, "tk_0", **(facts | more))
-
-
-def chained(*links: Link, **more: Any) -> Principal:
-    return principal(act=Actor(AGENT, Actor(PARENT)), sub=FIRST, chain=list(links), **more)
 
 
 def equals(attr: str, value: Any) -> Any:
@@ -128,16 +118,6 @@ def test_an_agent_that_gives_parts_to_itself_stands_in_its_chain_once_and_not_be
     chain = chain_of([link(AGENT), link(PARENT), link(AGENT), link(PARENT), link(FIRST)], holder=AGENT)
     assert [agent.uid.id for agent in chain.behind] == [PARENT, FIRST]
     assert chain_of([link(AGENT)], holder=AGENT) is ALONE
-
-
-links = st.lists(
-    st.builds(
-        Link, st.sampled_from([AGENT, PARENT, FIRST, "ag_4"]), st.integers(0, 3), st.just("tk_1"),
-        owner=st.sampled_from(["pe_1", "te_2", ""]), segment=st.sampled_from(["a", "b"]), model=st.text(max_size=5),
-        risk_tier=st.sampled_from(["low", "critical"]),
-    ),
-    max_size=7,
-)  # fmt: skip
 
 
 @given(links)

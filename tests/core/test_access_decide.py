@@ -7,84 +7,32 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Protected, Said, decide
+from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Said, decide
 from ostiary.core.access.elsewhere import MAX_QUESTION
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims, Actor, Confirmation
+from ostiary.core.claims import Actor
 from ostiary.core.intent import Intent
 from ostiary.core.origins import Memory, remember
-
-SECOND = 1_000_000
-END = 1_800_000_000
-NOW = (END - 60) * SECOND
-URI = "https://files.example/mcp"
-AGENT, PARENT = "ag_" + "1" * 32, "ag_" + "2" * 32
-CATALOGUE = Catalogue.parse(
-    json.dumps(
-        {
-            "resource": "files",
-            "tools": [
-                {"name": "read_file", "effect": "read", "arguments": {"properties": {"path": {"type": "string"}}}},
-                {"name": "pay", "effect": "pay", "arguments": {"properties": {"amount": {"type": "number"}}}},
-            ],
-        }
-    )
+from tests.support.decision_fixtures import (
+    AGENT,
+    CONTEXT,
+    END,
+    FAILS,
+    NOW,
+    PARENT,
+    PERMIT,
+    PRINCIPAL,
+    RESOURCE,
+    SECOND,
+    URI,
+    call,
+    codes,
+    policy,
+    principal,
+    resource,
+    rules,
 )
-CALL = ["Action", "call"]
-CONTEXT, RESOURCE, PRINCIPAL = ["var", "context"], ["var", "resource"], ["var", "principal"]
-
-
-def policy(effect: str, *conditions: Any, id: str | None = None, **annotations: str) -> dict[str, Any]:
-    return {
-        "id": id or effect,
-        "effect": effect,
-        "action": {"equals": CALL},
-        "conditions": conditions,
-        "annotations": annotations,
-    }
-
-
-def rules(*policies: dict[str, Any]) -> Policies:
-    return Policies("hash", ir.parse(json.dumps({"version": 1, "policies": policies}).encode()))
-
-
-PERMIT = policy("permit")
-FAILS = ["get", CONTEXT, "nothing"]
-PAYS = ["binary", "eq", ["get", RESOURCE, "effect"], ["lit", "pay"]]
-
-
-def resource(**more: Any) -> Protected:
-    facts: dict[str, Any] = {"name": "files", "uri": URI, "segment": "default", "catalogue": CATALOGUE}
-    return Protected(**facts | more)
-
-
-def principal(**more: Any) -> Principal:
-    claims: dict[str, Any] = {
-        "iss": "https://ostiary.example", "sub": AGENT, "client_id": AGENT, "aud": URI, "iat": 0, "exp": END,
-        "jti": "tok_1", "scope": "files:read files:write", "task": "tk_1", "owner": "pe_1", "segment": "default",
-        "cnf": Confirmation(jkt="thumb"),
-    }  # fmt: skip
-    return Principal(AccessClaims(**(claims | more)))
-
-
-def call(
-    who: Principal | None = None,
-    *,
-    tool: str = "read_file",
-    arguments: dict[str, Any] | None = None,
-    policies: Policies | None = None,
-    at: Protected | None = None,
-    now: int = NOW,
-    **facts: Any,
-) -> Decision:
-    told = Facts(at or resource(), policies or rules(PERMIT), **facts)
-    asked = {"path": "/srv/x"} if arguments is None else arguments
-    return decide(who or principal(), tool=tool, arguments=asked, facts=told, now=now)
-
-
-def codes(decision: Decision) -> list[str]:
-    return [reason.code for reason in decision.reasons]
 
 
 def test_a_call_within_everything_is_allowed_and_names_the_policy_and_its_set() -> None:

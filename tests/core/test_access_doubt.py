@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ostiary.core.access import Facts, Policies, decide, doubted
 from ostiary.core.watch import HALF_LIFE, Risk
-from tests.core.test_access_chain import chained, link
-from tests.core.test_access_decide import (
+from tests.core.chain_fixtures import chained, link
+from tests.core.risk_conditions import over
+from tests.support.decision_fixtures import (
     AGENT,
-    CONTEXT,
     NOW,
     PARENT,
     PERMIT,
@@ -23,12 +21,7 @@ from tests.core.test_access_decide import (
     rules,
 )
 
-RISK = ["get", CONTEXT, "risk"]
 CALM = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
-
-
-def over(part: str, limit: int) -> Any:
-    return ["binary", "less", ["lit", limit], ["get", RISK, part]]
 
 
 def forbids(part: str = "score", limit: int = 50, **annotations: str) -> Policies:

@@ -9,8 +9,8 @@ import pytest
 from ostiary.core.access import Decision, Hold
 from ostiary.core.access.holds import HoldKind
 from ostiary.core.assurance import ACRS, INSUFFICIENT, KEY, PERSON, TWO_KEYS
-from tests.core.test_access_chain import chained, link
-from tests.core.test_access_decide import AGENT, NOW, PARENT, SECOND, call, codes, principal, resource
+from tests.core.chain_fixtures import chained, link
+from tests.support.decision_fixtures import AGENT, NOW, PARENT, SECOND, call, codes, principal, resource
 
 SINCE = NOW - 40 * SECOND
 UNTIL = NOW + 60 * SECOND

@@ -14,8 +14,8 @@ from ostiary.core.origins import remember
 from ostiary.core.watch import BEGUN, Profile, Session, doubt, learn, told
 from ostiary.core.watch.event import Event
 from ostiary.core.watch.threats import ThreatList, indicator
-from tests.core.test_access_decide import AGENT, CATALOGUE, NOW, PERMIT, codes, policy, principal, resource, rules
-from tests.core.test_access_doubt import over
+from tests.core.risk_conditions import over
+from tests.support.decision_fixtures import AGENT, CATALOGUE, NOW, PERMIT, codes, policy, principal, resource, rules
 
 TOOLS = [
     {"name": "pay", "effect": "pay", "scope": "read", "kinds": {"to": "account"}},

@@ -18,7 +18,7 @@ from ostiary.core.assurance import (
     weaker,
 )
 from ostiary.core.errors import Invalid
-from tests.core.test_access_decide import CONTEXT, PAYS, PERMIT, call, policy, principal, rules
+from tests.support.decision_fixtures import CONTEXT, PAYS, PERMIT, call, policy, principal, rules
 
 WEAK = ["unary", "not", ["binary", "eq", ["get", CONTEXT, "acr"], ["lit", TWO_KEYS]]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,14 +14,7 @@ from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.errors import Invalid, Malformed
 from ostiary.core.origins import is_effect
 from ostiary.core.reading import MAX_KINDS, RANK, Reading, read, text_arguments
-
-
-def listed(
-    name: str, *, description: str = "", hints: Mapping[str, Any] | None = None, **properties: Any
-) -> dict[str, Any]:
-    schemas = {key: {"type": value} if isinstance(value, str) else value for key, value in properties.items()}
-    said: dict[str, Any] = {"name": name, "description": description, "inputSchema": {"properties": schemas}}
-    return said | ({} if hints is None else {"annotations": dict(hints)})
+from tests.core.tool_listing import listed
 
 
 def reading(*tools: dict[str, Any]) -> Reading:

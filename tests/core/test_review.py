@@ -12,7 +12,7 @@ from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.errors import Invalid
 from ostiary.core.reading import read
 from ostiary.core.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
-from tests.core.test_reading import listed
+from tests.core.tool_listing import listed
 
 LISTING: dict[str, Any] = {
     "capabilities": {"resources": {}},

@@ -22,7 +22,7 @@ from ostiary.core.sources import (
     with_output,
     with_sources,
 )
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 MEMORY = remember(bytes(32), seed("cancel the order of Ann"))
 LIST = Tool(name="list", effect=Effect.READ, outside=False)

@@ -14,8 +14,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.patience import PATIENCE_S
-from tests.server import COMMAND
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ from benchmarks.contain import owner
 from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper
 from benchmarks.detect.runs import runs
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import running
 from ostiary.core.watch import NEW, notice
-from tests.contain.toys import Toy
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.server import running
+from tests.support.toys import Toy
 
 
 def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
@@ -21,21 +21,21 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
     scored = [[(one.detector, one.points) for one in notice(NEW, *call)] for call in attacked.calls]
     assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"
     with running(tmp_path / "data") as server:
-        house = House(server, tmp_path)
-        product = Doorkeeper(house, tmp_path, owner.reading(Toy()), without="")
+        live_server = ServerFixture(server, tmp_path)
+        product = Doorkeeper(live_server, tmp_path, owner.reading(Toy()), without="")
         try:
             assert [row.harmed for row in Plan(Toy()).attacked(product)] == [False]
         finally:
             product.close_all()
 
         def reported() -> list[dict[str, Any]]:
-            entries = house.entries(action="tool.call", limit=100)
+            entries = live_server.entries(action="tool.call", limit=100)
             return entries if len(entries) >= len(attacked.calls) else []
 
         try:
             entries = eventually(reported)
         finally:
-            house.admin.close()
+            live_server.admin.close()
     by_number = sorted(entries, key=lambda entry: entry["index"])
     seen = [entry["detail"].get("noticed", []) for entry in by_number]
     assert [[(one["detector"], one["points"]) for one in each] for each in seen] == scored

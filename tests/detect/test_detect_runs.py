@@ -22,7 +22,7 @@ from benchmarks.detect.scores import Scored, area, figures, threshold, unseen
 from ostiary.core import access
 from ostiary.core.access import Principal
 from ostiary.core.watch import BEGUN, NEW, Event, Noticed, Session, notice
-from tests.contain.toys import GREET, LOOK, STEAL, Toy, ToyWorld
+from tests.support.toys import GREET, LOOK, STEAL, Toy, ToyWorld
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.prefix).parent / ".suites" / "bin" / "python"

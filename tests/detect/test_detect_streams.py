@@ -12,7 +12,7 @@ from benchmarks.detect import streams
 from benchmarks.detect.made import WAYS, detours
 from benchmarks.detect.runs import Run, runs
 from ostiary.core.watch import BEGUN, Event
-from tests.contain.toys import LOOK, Toy
+from tests.support.toys import LOOK, Toy
 
 
 def run(kind: str, *worst: str, task: str = "t") -> Run:

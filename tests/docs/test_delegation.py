@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_start import is_in, script
-from tests.patience import PATIENCE_S
-from tests.server import running
+from harness.patience import PATIENCE_S
+from harness.server import running
+from tests.docs.page_script import is_in, script
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "delegation.md"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import ROOT, files
+from tests.support.sources import ROOT, files
 
 PAGES = [path for path in files() if path.endswith(".md") and not path.startswith(("src/", "tests/", "benchmarks/"))]
 _FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)

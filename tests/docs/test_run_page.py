@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
-from tests.server import running
+from harness.patience import PATIENCE_S
+from harness.server import running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run.md"
 PROGRAMS = Path(__file__).resolve().parents[1] / "run"

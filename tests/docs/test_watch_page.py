@@ -10,7 +10,7 @@ from ostiaryd.watch.flows.process import SNAPSHOT_S
 from ostiaryd.watch.model.memory import FORGET_S
 from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY
 from ostiaryd.watch.model.watcher import QUIET_GUARD_MIN, QUIET_MIN
-from tests.architecture.sources import ROOT
+from tests.support.sources import ROOT
 
 PAGE = " ".join((ROOT / "docs/reference/watch.md").read_text("utf-8").split())
 

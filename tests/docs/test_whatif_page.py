@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S
+from harness.server import Server, running
 from ostiaryd.policy import wire_whatif
 from ostiaryd.policy.model import ticket
-from tests.feed.house import House
-from tests.patience import PATIENCE_S
-from tests.server import Server, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "policies.md"
 ARGUMENTS = {"properties": {"amount": {"type": "number"}, "pin": {"type": "string"}}}
@@ -26,10 +26,12 @@ TOOLS = [{"name": "pay", "effect": "pay", "kinds": {"pin": "secret"}, "arguments
 def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
     """A bank, and an agent that has paid 20, 150 and 250."""
     with running(tmp_path / "data", "--database", database_url) as server:
-        house = House(server, tmp_path)
+        live_server = ServerFixture(server, tmp_path)
         catalogue = {"resource": "bank", "tools": TOOLS}
-        house.api("POST", "/resources", {"name": "bank", "uri": "https://bank.example.org/mcp", "catalogue": catalogue})
-        agent, _ = house.agent("bank:write")
+        live_server.api(
+            "POST", "/resources", {"name": "bank", "uri": "https://bank.example.org/mcp", "catalogue": catalogue}
+        )
+        agent, _ = live_server.agent("bank:write")
         for amount in (20.0, 150.0, 250.0):
             question = {
                 "subject": {"type": "agent", "id": agent},
@@ -37,8 +39,8 @@ def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
                 "resource": {"type": "tool", "id": "bank/pay"},
                 "context": {"arguments": {"amount": amount, "pin": "1234"}},
             }
-            assert house.api("POST", "/decide", question)["decision"] is True
-        house.admin.close()
+            assert live_server.api("POST", "/decide", question)["decision"] is True
+        live_server.admin.close()
         yield server
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.faults.tally import Tally
+
 LONG_FORM = "OSTIARY_FAULT_ROUNDS"
 """Environment variable that `make faults` sets: rounds of each experiment."""
 _PROPERTY = "fault"
-
-Tally = Callable[..., None]
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.live_server import ServerFixture, pid_of
+from harness.patience import PATIENCE_S, eventually
+from harness.server import running
 from ostiary.core.errors import Refused
 from ostiary.guard import Guard, Verified
-from tests.approvals.test_end_to_end import FILES, People, codes
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import pid_of
-from tests.patience import PATIENCE_S, eventually
-from tests.server import running
+from tests.faults.tally import Tally
+from tests.support.payment_fixtures import FILES, People, codes
 
 
 def is_allowed(guard: Guard, who: Verified, call: tuple[str, dict[str, object]]) -> bool:
@@ -51,10 +50,10 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
     dice, data = random.Random(rounds), tmp_path / "server"
     run = running(data)
     server = run.__enter__()
-    house = House(server, tmp_path)
+    live_server = ServerFixture(server, tmp_path)
     try:
-        house.api("POST", "/policies", {"files": FILES})
-        people = People(house)
+        live_server.api("POST", "/policies", {"files": FILES})
+        people = People(live_server)
         alice = people.person()
         lost = doubled = 0
         with people.guard(tmp_path / "spool") as (guard, who):
@@ -83,10 +82,10 @@ def test_a_yes_lets_one_call_pass_though_the_server_is_killed_while_it_is_spent(
         tried = 4 * rounds
         tally("a yes that is spent while the server is killed is not lost", broken=lost, of=tried)
         tally("a yes lets one call pass, though the server is killed meanwhile", broken=doubled, of=tried)
-        entries = house.entries(action="approval.spend", limit=500)
+        entries = live_server.entries(action="approval.spend", limit=500)
         spent = [entry["object"] for entry in entries if not entry["detail"].get("again")]  # the answer was lost
         tally("an approval is spent once on record", broken=len(spent) - len(set(spent)), of=len(spent))
         people.close()
     finally:
-        house.admin.close()
+        live_server.admin.close()
         run.__exit__(None, None, None)

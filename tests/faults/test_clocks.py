@@ -21,6 +21,11 @@ import httpx2
 import msgspec
 import pytest
 
+from harness.clock import START, MachineClock, SeededRandom
+from harness.live_server import URI, ServerFixture, authenticate, is_allowed, pid_of
+from harness.patience import PATIENCE_S, eventually
+from harness.registry_fixtures import call_admin_api
+from harness.server import running
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.core import dpop, jose
@@ -32,14 +37,8 @@ from ostiaryd.ground.world import open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.trust.flows import watch_clock
-from tests.clock import START, Dice, Machine
-from tests.faults.conftest import Tally
 from tests.faults.shifted import set_clock
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed, pid_of
-from tests.patience import PATIENCE_S, eventually
-from tests.registry.stage import ask
-from tests.server import running
+from tests.faults.tally import Tally
 
 HOUR = 3600.0
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -54,24 +53,24 @@ class Site:
         self.command = (sys.executable, "-m", "tests.faults.shifted", self.offset)
         self._running = running(folder / "server", command=self.command)
         self.server = self._running.__enter__()
-        self.house = House(self.server, folder)
+        self.live_server = ServerFixture(self.server, folder)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock of the server so far ahead, and wait until that is on record."""
         before = self.entries("clock.jump")
         set_clock(self.offset, seconds)
         eventually(lambda: self.entries("clock.jump") > before)
-        assert self.house.api("GET", "/clock")["state"] == ("jumped" if seconds > 0 else "behind")
+        assert self.live_server.api("GET", "/clock")["state"] == ("jumped" if seconds > 0 else "behind")
 
     def come_back(self) -> None:
         """Set the wall clock of the server right, and wait until that is on record."""
         before = self.entries("clock.return")
         set_clock(self.offset, 0)
         eventually(lambda: self.entries("clock.return") > before)
-        assert self.house.api("GET", "/clock")["state"] == "ok"
+        assert self.live_server.api("GET", "/clock")["state"] == "ok"
 
     def entries(self, action: str) -> int:
-        return len(self.house.api("GET", "/audit", action=action)["entries"])
+        return len(self.live_server.api("GET", "/audit", action=action)["entries"])
 
     def restart(self) -> None:
         """Kill the server, and start it on the same port."""
@@ -83,7 +82,7 @@ class Site:
         self.server = self._running.__enter__()
 
     def close(self) -> None:
-        self.house.admin.close()
+        self.live_server.admin.close()
         self._running.__exit__(None, None, None)
 
 
@@ -141,8 +140,8 @@ def refuses(site: Site, key: Path) -> bool:
 def test_no_clock_that_goes_forward_and_back_gives_anything_back(
     site: Site, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
-    house, dice = site.house, random.Random(rounds)
-    resource, guard_key = house.resource(URI)
+    live_server, dice = site.live_server, random.Random(rounds)
+    resource, guard_key = live_server.resource(URI)
     guard_offset = tmp_path / "guard-offset"
     set_clock(guard_offset, 0)
     broken = tried = lost = stopped = 0
@@ -150,18 +149,18 @@ def test_no_clock_that_goes_forward_and_back_gives_anything_back(
         for _ in range(rounds):
             size = dice.choice([HOUR * 1.2, HOUR * 30, 301.0])
             for at_server, at_guard in ((size, size), (size, 0), (0, size), (-size, -size), (-size, 0)):
-                agent, key = house.agent(f"{resource}:read")
-                ended = house.api("POST", "/tasks", {"agent": agent, "purpose": "x", "ttl": 3000})["task_id"]
-                lasting = house.api("POST", "/tasks", {"agent": agent, "purpose": "x", "ttl": 3000})["task_id"]
-                dead, alive = (enter(guard, key, task=task) for task in (ended, lasting))
+                agent, key = live_server.agent(f"{resource}:read")
+                ended = live_server.api("POST", "/tasks", {"agent": agent, "purpose": "x", "ttl": 3000})["task_id"]
+                lasting = live_server.api("POST", "/tasks", {"agent": agent, "purpose": "x", "ttl": 3000})["task_id"]
+                dead, alive = (authenticate(guard, key, task=task) for task in (ended, lasting))
                 assert is_allowed(guard, dead)
-                house.api("POST", f"/tasks/{ended}/end", {"outcome": "cancelled"})
+                live_server.api("POST", f"/tasks/{ended}/end", {"outcome": "cancelled"})
                 eventually(lambda dead=dead: not is_allowed(guard, dead))  # type: ignore[misc]
                 set_clock(guard_offset, at_guard)
                 if at_server:
                     site.jump(at_server)
                     stopped += refuses(site, key) is (at_server > 0)
-                    _, other = house.agent(f"{resource}:read")  # administration goes on
+                    _, other = live_server.agent(f"{resource}:read")  # administration goes on
                     assert other.exists()
                 else:
                     stopped += 1
@@ -173,7 +172,7 @@ def test_no_clock_that_goes_forward_and_back_gives_anything_back(
                     site.come_back()
                 eventually(lambda alive=alive: is_allowed(guard, alive))  # type: ignore[misc]
                 broken += is_allowed(guard, dead)
-                lost += house.api("GET", f"/tasks/{lasting}")["state"] != "live"
+                lost += live_server.api("GET", f"/tasks/{lasting}")["state"] != "live"
                 tried += 1
     tally("the token of a task that has ended stays denied, whichever clock jumps", broken=broken, of=2 * tried)
     tally("a wrong hour ends no task", broken=lost, of=tried)
@@ -188,11 +187,11 @@ def test_no_clock_that_goes_forward_and_back_gives_anything_back(
 
 
 def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds: int, tally: Tally) -> None:
-    house = site.house
-    resource, _ = house.resource(URI)
+    live_server = site.live_server
+    resource, _ = live_server.resource(URI)
     broken = tried = 0
     for _ in range(rounds):
-        _, path = house.agent(f"{resource}:read")
+        _, path = live_server.agent(f"{resource}:read")
         credential = msgspec.json.decode(path.read_bytes())
         key, thief, now = jose.parse_private_jwk(credential), jose.generate("ES256"), int(time.time())
         claims = {
@@ -204,7 +203,7 @@ def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds
         assert grant(site, credential["client_id"], assertion, key, nonce).status_code == 200
         site.jump(HOUR)
         for _ in range(8):  # what is written meanwhile reaches the memory of what was spent
-            house.owner()
+            live_server.owner()
         set_clock(site.offset, 0)
         site.restart()
         first = grant(site, credential["client_id"], assertion, thief, None)
@@ -215,8 +214,8 @@ def test_a_spent_assertion_stays_spent_over_a_jump_and_a_kill(site: Site, rounds
 
 
 def test_an_operator_confirms_the_time_though_the_clock_of_the_command_is_another(site: Site) -> None:
-    resource, _ = site.house.resource(URI)
-    _, key = site.house.agent(f"{resource}:read")
+    resource, _ = site.live_server.resource(URI)
+    _, key = site.live_server.agent(f"{resource}:read")
     site.jump(2 * HOUR)
     assert refuses(site, key)
     assert site.server.ostiary("clock", "show")["is_granting"] is False
@@ -232,11 +231,11 @@ def test_an_operator_confirms_the_time_though_the_clock_of_the_command_is_anothe
 def test_answers_state_the_confirmed_time_at_once(site: Site) -> None:
     for count in range(1, 6):
         site.jump(2 * HOUR * count)
-        shown = site.house.api("GET", "/clock")
-        site.house.api("POST", "/clock/accept", {"wall": shown["wall"]})
+        shown = site.live_server.api("GET", "/clock")
+        site.live_server.api("POST", "/clock/accept", {"wall": shown["wall"]})
         answer = httpx2.get(f"{site.server.url}/livez", trust_env=False)
         stated = parsedate_to_datetime(answer.headers["date"]).timestamp()
-        assert abs(stated - site.house.api("GET", "/clock")["time"]) < PATIENCE_S
+        assert abs(stated - site.live_server.api("GET", "/clock")["time"]) < PATIENCE_S
 
 
 @pytest.mark.parametrize("database", ["postgres"])
@@ -244,23 +243,23 @@ async def test_two_servers_of_one_database_whose_clocks_differ(
     config: Config, tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     begin = START + 60 * SECOND
-    machines = Machine(begin, boot="one"), Machine(begin + 250 * SECOND, boot="two")
+    machines = MachineClock(begin, boot="one"), MachineClock(begin + 250 * SECOND, boot="two")
     other: Any = tmp_path / "other"
     shutil.copytree(config.folder, other)
     boots = [Boot(partial(getattr, machine, "uptime"), machine.boot_id) for machine in machines]
     beside = msgspec.structs.replace(config, data_dir=str(other))
     async with (
-        open_world(config, now=machines[0].wall, boot=boots[0], random=Dice("one")) as one,
+        open_world(config, now=machines[0].wall, boot=boots[0], random=SeededRandom("one")) as one,
         open_world(
             beside,
             now=machines[1].wall,
             boot=boots[1],
-            random=Dice("two"),
+            random=SeededRandom("two"),
         ) as two,
     ):
         for count in range(10 * rounds):
             for world in (one, two):
-                status, _ = await ask(world, "POST", "/persons", {"name": f"p{count}-{int(world is one)}"})
+                status, _ = await call_admin_api(world, "POST", "/persons", {"name": f"p{count}-{int(world is one)}"})
                 assert status == 201
             for machine in machines:
                 machine.advance(1)

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
 from ostiaryd.ground import descriptors
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.server import COMMAND, Server, running
+from tests.faults.tally import Tally
 
 LIMIT = 256
 LIMITED: tuple[str | Path, ...] = ("sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh", COMMAND)
@@ -38,15 +38,15 @@ def test_an_administrator_revokes_while_strangers_hold_every_connection(
 ) -> None:
     broken = 0
     with running(tmp_path / "data", command=LIMITED) as server, ExitStack() as strangers:
-        house = House(server, tmp_path)
+        live_server = ServerFixture(server, tmp_path)
         port = int(server.url.rpartition(":")[2])
         for _ in range(3 * rounds):
-            agent, _ = house.agent("files:read")
+            agent, _ = live_server.agent("files:read")
             for _ in range(LIMIT + 50):
                 strangers.enter_context(socket.create_connection(("127.0.0.1", port)))
-            with House(server, tmp_path).admin as admin:  # on a connection of its own
+            with ServerFixture(server, tmp_path).admin as admin:  # on a connection of its own
                 broken += not eventually(partial(revoked, server, admin, agent))
-        house.admin.close()
+        live_server.admin.close()
     tally("an administrator's revoke gets in while strangers hold all connections", broken=broken, of=3 * rounds)
 
 

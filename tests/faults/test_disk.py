@@ -12,12 +12,12 @@ from urllib.request import urlopen
 
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
 from ostiary.core.errors import Refused
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.server import COMMAND, Server, running
+from tests.faults.tally import Tally
 
 MOUNT = 'echo $$ > "$0.pid" && mount -t tmpfs -o size=24m,mode=0700 tmpfs "$0" && exec "$@"'
 NAMESPACES = (("unshare", "-Urm"), ("unshare", "-m"))
@@ -35,8 +35,8 @@ def namespace() -> tuple[str, ...]:
 class Disk:
     """A server whose data folder is a file system of 24 MiB."""
 
-    def __init__(self, house: House, folder: Path) -> None:
-        self.house, self.folder = house, folder
+    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
+        self.live_server, self.folder = live_server, folder
 
     def fill(self) -> None:
         """Leave nothing."""
@@ -53,12 +53,12 @@ class Disk:
 
     def entries(self) -> int:
         """How many entries the ledger has."""
-        with urlopen(f"{self.house.server.url}/ledger/v1/checkpoint") as answer:
+        with urlopen(f"{self.live_server.server.url}/ledger/v1/checkpoint") as answer:
             return int(answer.read().splitlines()[1])
 
     def status(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """The status of an answer to the administrator, and its code where it is a refusal."""
-        admin, url = self.house.admin, self.house.server.url
+        admin, url = self.live_server.admin, self.live_server.server.url
         answer = admin.request(method, f"{url}/api/v1{path}", resource=f"{admin.issuer}/api/v1", json=body)
         return answer.status_code, str(answer.json().get("error", "")) if answer.status_code >= 400 else ""
 
@@ -70,19 +70,19 @@ def small_disk(folder: Path) -> Iterator[Disk]:
     command: tuple[str | Path, ...] = (*namespace(), "sh", "-c", MOUNT, folder, COMMAND)
     with running(folder, command=command) as server:
         seen = Path(f"/proc/{Path(f'{folder}.pid').read_text().strip()}/root{folder}")
-        scratch = folder.with_suffix(".house")
+        scratch = folder.with_suffix(".copy")
         scratch.mkdir()
-        house = House(Server(server.url, seen), scratch)
-        yield Disk(house, seen)
-        house.admin.close()
+        live_server = ServerFixture(Server(server.url, seen), scratch)
+        yield Disk(live_server, seen)
+        live_server.admin.close()
 
 
 def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Path, rounds: int, tally: Tally) -> None:
     broken = tried = 0
     for number in range(rounds):
         with small_disk(tmp_path / f"disk{number}") as disk:
-            house = disk.house
-            agents = [house.agent("files:read") for _ in range(5)]
+            live_server = disk.live_server
+            agents = [live_server.agent("files:read") for _ in range(5)]
             names = [name for name, _ in agents]
             disk.fill()
             answers = [disk.status("POST", "/persons", {"name": f"full-{made}"}) for made in range(60)]
@@ -90,7 +90,7 @@ def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Pat
             disk.fill()  # what the reserve has freed is taken by another program
             before = disk.entries()
             answers += [disk.status("POST", "/persons", {"name": f"fuller-{made}"}) for made in range(30)]
-            with Agent.from_credential(agents[0][1], url=house.server.url) as agent, pytest.raises(Refused):
+            with Agent.from_credential(agents[0][1], url=live_server.server.url) as agent, pytest.raises(Refused):
                 agent.token(resource="https://x.example")
             assert disk.entries() == before, "while the disk is full, refused acts leave nothing"
             stops = [
@@ -101,12 +101,12 @@ def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Pat
                 disk.status("GET", "/incidents"),
                 disk.status("GET", "/agents"),
             ]
-            house.server.ostiary("revoke", "agent", names[4])  # with a token that it asks for now
+            live_server.server.ostiary("revoke", "agent", names[4])  # with a token that it asks for now
             tried += len(answers) + len(stops)
             broken += sum(answer not in ((201, ""), (503, "disk_full")) for answer in answers)
             broken += sum(status >= 300 for status, _ in stops)
             assert not broken, (set(answers), stops)
             disk.clear()
             eventually(lambda: disk.status("POST", "/persons", {"name": "room"})[0] == 201)
-            house.server.ostiary("audit", "verify")
+            live_server.server.ostiary("audit", "verify")
     tally("on a full disk stops and reading work, and all else is 503", broken=broken, of=tried)

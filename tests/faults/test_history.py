@@ -19,14 +19,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.live_server import ServerFixture, authenticate, is_allowed
+from harness.patience import PATIENCE_S, eventually
+from harness.server import COMMAND, running
 from ostiary.core.errors import Unavailable
 from ostiary.guard import Guard
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import enter, is_allowed
-from tests.patience import PATIENCE_S, eventually
-from tests.server import COMMAND, running
-from tests.world import Kind, Postgres
+from tests.faults.tally import Tally
+from tests.support.world import Kind, Postgres
 
 URI = "https://files.example.org/mcp"
 
@@ -41,9 +40,9 @@ class Stand:
         self._stack = ExitStack()
         self._port = 0
         self.start()
-        self.house = House(self.server, folder)
-        self.resource, self.guard_key = self.house.resource(URI)
-        self.agents = [self.house.agent(f"{self.resource}:read", f"{self.resource}:write") for _ in range(3)]
+        self.live_server = ServerFixture(self.server, folder)
+        self.resource, self.guard_key = self.live_server.resource(URI)
+        self.agents = [self.live_server.agent(f"{self.resource}:read", f"{self.resource}:write") for _ in range(3)]
 
     @property
     def options(self) -> list[str]:
@@ -58,7 +57,7 @@ class Stand:
 
     def close(self) -> None:
         self.stop()
-        self.house.admin.close()
+        self.live_server.admin.close()
 
     def copy(self, name: str) -> None:
         """Take a copy of the database while the server runs."""
@@ -123,11 +122,11 @@ class Stand:
 
     def act(self, count: int) -> None:
         for _ in range(count):
-            self.house.owner()
+            self.live_server.owner()
 
     def revoke(self, number: int) -> None:
-        revoked = self.house.api("POST", "/revoke", {"kind": "agent", "id": self.agents[number][0]})
-        self.house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=10_000)
+        revoked = self.live_server.api("POST", "/revoke", {"kind": "agent", "id": self.agents[number][0]})
+        self.live_server.api("GET", "/feeds", seq=revoked["seq"], wait_ms=10_000)
 
     def is_recovering(self) -> bool:
         return bool(self.recover()["recovery"])
@@ -141,9 +140,9 @@ class Stand:
 
     def provoke_recovery(self) -> bool:
         """Have the server act, and see whether it is in recovery."""
-        response = self.house.admin.request(
-            "POST", f"{self.server.url}/api/v1/persons", resource=f"{self.house.admin.issuer}/api/v1",
-            json={"name": self.house.name("someone")},
+        response = self.live_server.admin.request(
+            "POST", f"{self.server.url}/api/v1/persons", resource=f"{self.live_server.admin.issuer}/api/v1",
+            json={"name": self.live_server.name("someone")},
         )  # fmt: skip
         return response.status_code == 503 and response.json()["error"] == "recovery"
 
@@ -183,7 +182,7 @@ def guarding(stand: Stand, spool: str = "spool") -> Iterator[Guard]:
 def entered(guard: Guard, key: Path) -> Any:
     """The agent as the guard knows it; None while the guard has no fresh feed: it connects anew after a delivery."""
     try:
-        return enter(guard, key)
+        return authenticate(guard, key)
     except Unavailable:
         return None
 
@@ -215,7 +214,7 @@ def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
     if seed and more:
         more = dice.randrange(1, 120)
     with guarding(stand) as guard:
-        who = [enter(guard, key) for _, key in stand.agents]
+        who = [authenticate(guard, key) for _, key in stand.agents]
         assert [is_allowed(guard, each) for each in who] == [True, True, True]
         stand.copy_folder("copy")
         stand.act(before)
@@ -249,7 +248,7 @@ def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
 def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stand, tally: Tally) -> None:
     """Nobody else knows of the stop: the guard is gone while the server is restored, recovers and grants again."""
     with guarding(stand) as guard:
-        who = [enter(guard, key) for _, key in stand.agents]
+        who = [authenticate(guard, key) for _, key in stand.agents]
         stand.copy_folder("copy")
         stand.revoke(0)
         assert not is_allowed(guard, who[0])
@@ -275,11 +274,11 @@ def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stan
 def test_stops_are_replayed_from_a_spool_folder_and_a_checkpoint_is_evidence(stand: Stand, tally: Tally) -> None:
     """The whole data folder is restored, and no guard can connect: files say what is lost."""
     with guarding(stand) as guard:
-        who = [enter(guard, key) for _, key in stand.agents]
+        who = [authenticate(guard, key) for _, key in stand.agents]
         stand.copy_folder("copy")
         stand.revoke(0)
         assert not is_allowed(guard, who[0])
-        stand.house.api("POST", "/kill", {"what": "agent", "name": stand.agents[1][0], "why": "a test"})
+        stand.live_server.api("POST", "/kill", {"what": "agent", "name": stand.agents[1][0], "why": "a test"})
         eventually(lambda: not is_allowed(guard, who[1]))
     checkpoint = stand.folder / "checkpoint"
     checkpoint.write_bytes(httpx2.get(f"{stand.server.url}/ledger/v1/checkpoint").content)
@@ -306,13 +305,13 @@ def test_a_database_that_goes_back_under_the_running_server_is_noticed(stand: St
         stand.restore("copy")
         stand.start()
     eventually(stand.provoke_recovery)
-    doctor = stand.house.api("GET", "/doctor")["lines"]
+    doctor = stand.live_server.api("GET", "/doctor")["lines"]
     [history] = [line for line in doctor if line["name"] == "history"]
     assert history["state"] == "fail"
     assert "missing" in history["saw"]
     ready = httpx2.get(f"{stand.server.url}/readyz")
     assert (ready.status_code, ready.json()["checks"]["history"]) == (503, "in recovery")
-    stand.house.api("POST", "/revoke", {"kind": "agent", "id": stand.agents[0][0]})
+    stand.live_server.api("POST", "/revoke", {"kind": "agent", "id": stand.agents[0][0]})
     stand.stop()
     stand.start()
     assert stand.is_recovering()

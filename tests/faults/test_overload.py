@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+from benchmarks.load.agents import ISSUER, settle
 from benchmarks.load.client import drive
-from benchmarks.load.party import ISSUER, settle
-from benchmarks.load.station import Station
+from benchmarks.load.server_under_load import ServerUnderLoad
+from harness.live_server import ServerFixture
+from harness.server import running
 from ostiary.agent import Agent
 from ostiary.core.errors import Refused
 from ostiary.keys import save_key
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.server import running
+from tests.faults.tally import Tally
 
 FLOOD, CONNECTIONS, REVOKES = 400, 200, 5
 """Requests of the flood at a time, how many are in flight, and the agents that are revoked meanwhile."""
@@ -31,10 +31,10 @@ def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
     save_key(tmp_path / "other.json", other.key, client_id=other.id, issuer=ISSUER)
     with running(folder) as server, ThreadPoolExecutor(1) as thread:
         port = int(server.url.rpartition(":")[2])
-        nonce = Station(folder, port, 0).nonce(greedy.ask_token(nonce=None), status=400)
-        house = House(server, tmp_path)
+        nonce = ServerUnderLoad(folder, port, 0).nonce(greedy.ask_token(nonce=None), status=400)
+        live_server = ServerFixture(server, tmp_path)
         bystander = Agent.from_credential(tmp_path / "other.json", url=server.url)
-        house.api("GET", "/agents")
+        live_server.api("GET", "/agents")
         for number in range(rounds):
             over = Event()
 
@@ -49,7 +49,7 @@ def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
             flooding = thread.submit(flood)
             try:
                 for agent in revoked[number * REVOKES : (number + 1) * REVOKES]:
-                    house.api("POST", "/revoke", {"kind": "agent", "id": agent.id})
+                    live_server.api("POST", "/revoke", {"kind": "agent", "id": agent.id})
                     late += flooding.done()
                     try:
                         bystander.token(resource=f"https://r{agent.id[-12:]}.example.org/mcp")
@@ -62,7 +62,7 @@ def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
             wrong += sum(status not in (200, 503) for status in statuses)
             wrong += 200 not in statuses
         bystander.close()
-        house.admin.close()
+        live_server.admin.close()
     of = REVOKES * rounds
     tally("a revoke is answered while a flood goes on", broken=late, of=of)
     tally("an agent gets its token beside the flood of another", broken=starved, of=of)

@@ -15,13 +15,12 @@ import httpx2
 import psycopg
 import pytest
 
+from harness.live_server import ServerFixture, pid_of
+from harness.patience import eventually
+from harness.postgres_cluster import Cluster, cluster
+from harness.server import Server, running
 from ostiary.core.errors import Unavailable
-from tests.faults.cluster import Cluster, cluster
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import pid_of
-from tests.patience import eventually
-from tests.server import Server, running
+from tests.faults.tally import Tally
 
 PUBLIC = ("--public-url", "https://id.example.org")
 NO_ANSWER = 0
@@ -34,21 +33,21 @@ def postgresql() -> Iterator[Cluster]:
 
 
 @contextmanager
-def administered(server: Server, folder: Path) -> Iterator[House]:
-    house = House(server, folder)
-    yield house
-    house.admin.close()
+def administered(server: Server, folder: Path) -> Iterator[ServerFixture]:
+    live_server = ServerFixture(server, folder)
+    yield live_server
+    live_server.admin.close()
 
 
 def ready(server: Server) -> httpx2.Response:
     return httpx2.get(f"{server.url}/readyz", timeout=30)
 
 
-def create(house: House, name: str) -> int:
+def create(live_server: ServerFixture, name: str) -> int:
     """Create a person; the status of the answer, or NO_ANSWER. The token may be refused with 503, too."""
-    url, resource = f"{house.server.url}/api/v1/persons", f"{house.admin.issuer}/api/v1"
+    url, resource = f"{live_server.server.url}/api/v1/persons", f"{live_server.admin.issuer}/api/v1"
     try:
-        response = house.admin.request(
+        response = live_server.admin.request(
             "POST", url, resource=resource, json={"name": name, "email": f"{name}@example.org"}
         )
     except Unavailable:
@@ -62,8 +61,8 @@ def create(house: House, name: str) -> int:
 class Writers:
     """Threads that create persons; a name is tried again until it is acknowledged."""
 
-    def __init__(self, house: House, *, count: int = 3) -> None:
-        self._house, self._is_over = house, threading.Event()
+    def __init__(self, live_server: ServerFixture, *, count: int = 3) -> None:
+        self._house, self._is_over = live_server, threading.Event()
         self.acknowledged: list[str] = []
         self.statuses: Counter[int] = Counter()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(count)]
@@ -71,10 +70,10 @@ class Writers:
             thread.start()
 
     def _write(self, number: int) -> None:
-        house, made = House(self._house.server, self._house.folder), 0
+        live_server, made = ServerFixture(self._house.server, self._house.folder), 0
         while not self._is_over.is_set():
             name = f"person-{number}-{made}"
-            status = create(house, name)
+            status = create(live_server, name)
             self.statuses[status] += 1
             if status in (503, NO_ANSWER):
                 self._is_over.wait(0.05)
@@ -82,7 +81,7 @@ class Writers:
                 made += 1
             if status == 201:
                 self.acknowledged.append(name)
-        house.admin.close()
+        live_server.admin.close()
 
     def until_more(self, count: int) -> None:
         """Wait until so many more have been acknowledged."""
@@ -114,8 +113,8 @@ def test_a_server_goes_on_by_itself_after_a_loss_of_postgresql(
 
     url = postgresql.create("losses")
     faults: list[Callable[[], None]] = [postgresql.terminate_backends, restart, crash]
-    with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as house:
-        writers = Writers(house)
+    with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+        writers = Writers(live_server)
         try:
             for fault in faults * rounds:
                 writers.until_more(5)
@@ -137,8 +136,8 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
     url = postgresql.create("frozen")
     is_frozen, answers = False, Counter[tuple[str, int]]()
     try:
-        with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as house:
-            house.owner()
+        with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+            live_server.owner()
             assert ready(server).json() == {
                 "status": "ready",
                 "checks": {**ready(server).json()["checks"], "database": "ok", "writer": "ok", "keys": "ok"},
@@ -154,7 +153,7 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
             postgresql.thaw()
             is_frozen = False
             eventually(lambda: ready(server).status_code == 200)
-            house.owner()
+            live_server.owner()
             postgresql.freeze()
             is_frozen = True
         # The block ends with SIGTERM, and the server has ended with 0 though PostgreSQL does not answer.
@@ -172,17 +171,17 @@ def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Pa
         shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("server.*", "*.lock"))
         with (
             running(tmp_path / "b", "--database", url, *PUBLIC) as b,
-            administered(a, tmp_path) as house_a,
-            administered(b, tmp_path) as house_b,
+            administered(a, tmp_path) as live_server_a,
+            administered(b, tmp_path) as live_server_b,
         ):
-            writers = Writers(house_a)
+            writers = Writers(live_server_a)
             tried = 0
             try:
                 for number in range(3 * rounds):
                     writers.until_more(3)
                     os.kill(pid_of(a), signal.SIGSTOP)
                     try:
-                        eventually(lambda number=number: create(house_b, f"other-{number}") == 201)  # type: ignore[misc]
+                        eventually(lambda number=number: create(live_server_b, f"other-{number}") == 201)  # type: ignore[misc]
                         tried += 1
                     finally:
                         os.kill(pid_of(a), signal.SIGCONT)

@@ -13,16 +13,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.live_server import URI, ServerFixture, authenticate, is_allowed, pid_of
+from harness.patience import PATIENCE_S, eventually
+from harness.postgres_cluster import Cluster, cluster
+from harness.server import Server, running
+from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent
 from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard import Guard
-from tests.faults.cluster import Cluster, cluster
-from tests.faults.conftest import Tally
-from tests.faults.proxy import Proxy
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed, pid_of
-from tests.patience import PATIENCE_S, eventually
-from tests.server import Server, running
+from tests.faults.tally import Tally
 
 PUBLIC = ("--public-url", "https://id.example.org")
 
@@ -48,15 +47,15 @@ def guarding(server: Server, credential: Path, spool: Path) -> Iterator[Guard]:
         yield guard
 
 
-def is_applied_by_both(house: House, resource: str, seq: int) -> bool:
+def is_applied_by_both(live_server: ServerFixture, resource: str, seq: int) -> bool:
     """Whether the guards of both servers have applied the message of that number, as one of the servers says."""
-    feeds = house.api("GET", "/feeds", seq=seq, wait_ms=int(PATIENCE_S * 1000))
+    feeds = live_server.api("GET", "/feeds", seq=seq, wait_ms=int(PATIENCE_S * 1000))
     return [feed["applied"] for feed in feeds["guards"] if feed["guard"] == resource] == [True, True]
 
 
-def doctor(house: House, line: str) -> str:
+def doctor(live_server: ServerFixture, line: str) -> str:
     """The state of one line of the doctor."""
-    [found] = [each["state"] for each in house.api("GET", "/doctor")["lines"] if each["name"] == line]
+    [found] = [each["state"] for each in live_server.api("GET", "/doctor")["lines"] if each["name"] == line]
     return str(found)
 
 
@@ -85,19 +84,21 @@ def test_what_one_server_stops_the_guards_of_the_other_deny(
     with ExitStack() as stack:
         a = stack.enter_context(running(tmp_path / "a", *options))
         b = stack.enter_context(beside(a, tmp_path / "b", *options))
-        house_a, house_b = House(a, tmp_path), House(b, tmp_path)
-        stack.callback(house_a.admin.close)
-        stack.callback(house_b.admin.close)
-        resource, guard_key = house_a.resource(URI)
+        live_server_a, live_server_b = ServerFixture(a, tmp_path), ServerFixture(b, tmp_path)
+        stack.callback(live_server_a.admin.close)
+        stack.callback(live_server_b.admin.close)
+        resource, guard_key = live_server_a.resource(URI)
         guards = [stack.enter_context(guarding(server, guard_key, tmp_path / server.folder.name)) for server in (a, b)]
         for number in range(2 * rounds):
-            stopping = (house_a, house_b)[number % 2]
+            stopping = (live_server_a, live_server_b)[number % 2]
             for act in (
-                lambda house, name: house.api("POST", "/revoke", {"kind": "agent", "id": name}),
-                lambda house, name: house.api("POST", "/kill", {"what": "agent", "name": name, "why": "a test"}),
+                lambda live_server, name: live_server.api("POST", "/revoke", {"kind": "agent", "id": name}),
+                lambda live_server, name: live_server.api(
+                    "POST", "/kill", {"what": "agent", "name": name, "why": "a test"}
+                ),
             ):
-                name, key = house_a.agent(f"{resource}:read")
-                who = [enter(guard, key) for guard in guards]
+                name, key = live_server_a.agent(f"{resource}:read")
+                who = [authenticate(guard, key) for guard in guards]
                 assert [is_allowed(guard, each) for guard, each in zip(guards, who, strict=True)] == [True, True]
                 stopped = act(stopping, name)
                 everywhere = partial(is_applied_by_both, stopping, resource, stopped["seq"])
@@ -105,7 +106,7 @@ def test_what_one_server_stops_the_guards_of_the_other_deny(
                 tried += 2
                 broken += sum(is_allowed(guard, each) for guard, each in zip(guards, who, strict=True))
         tally("guards of every server deny what one server has stopped, once it says so", broken=broken, of=tried)
-        assert [doctor(house, "guards") for house in (house_a, house_b)] == ["ok", "ok"]
+        assert [doctor(live_server, "guards") for live_server in (live_server_a, live_server_b)] == ["ok", "ok"]
 
 
 @pytest.mark.slow
@@ -121,20 +122,20 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
         stack.callback(entrance.close)
         a = stack.enter_context(running(tmp_path / "a", *options))
         b = stack.enter_context(beside(a, tmp_path / "b", *options))
-        house_a, house_b = House(a, tmp_path), House(b, tmp_path)
-        stack.callback(house_a.admin.close)
-        stack.callback(house_b.admin.close)
-        resource, guard_key = house_a.resource(URI)
-        agents = [house_a.agent(f"{resource}:read") for _ in range(2)]
+        live_server_a, live_server_b = ServerFixture(a, tmp_path), ServerFixture(b, tmp_path)
+        stack.callback(live_server_a.admin.close)
+        stack.callback(live_server_b.admin.close)
+        resource, guard_key = live_server_a.resource(URI)
+        agents = [live_server_a.agent(f"{resource}:read") for _ in range(2)]
         standby = stack.enter_context(postgresql.standby(stream.url))
         position = postgresql.position()
         eventually(lambda: standby.has_replayed(position))
         with guarding(a, guard_key, tmp_path / "spool") as guard:
-            who = [enter(guard, key) for _, key in agents]
+            who = [authenticate(guard, key) for _, key in agents]
             stream.refuses = True
             stream.cut()
-            revoked = house_b.api("POST", "/revoke", {"kind": "agent", "id": agents[0][0]})
-            house_b.api("GET", "/feeds", seq=revoked["seq"], wait_ms=int(PATIENCE_S * 1000))
+            revoked = live_server_b.api("POST", "/revoke", {"kind": "agent", "id": agents[0][0]})
+            live_server_b.api("GET", "/feeds", seq=revoked["seq"], wait_ms=int(PATIENCE_S * 1000))
             eventually(lambda: [is_allowed(guard, each) for each in who] == [False, True])
             postgresql.kill()
             standby.promote()
@@ -154,7 +155,7 @@ def test_both_servers_notice_a_failover_to_a_replica_that_lags(
             eventually(lambda: guard.feed.seq is not None)
             broken += sum(is_allowed(guard, each) for each in who)
             tally("a stop that a promoted replica never had is never forgotten", broken=broken, of=1 + len(who))
-            new = enter(guard, agents[1][1])
+            new = authenticate(guard, agents[1][1])
             eventually(lambda: is_allowed(guard, new))
 
 
@@ -167,21 +168,21 @@ def test_a_killed_server_leaves_its_guards_denying_and_the_other_granting(
         b_stack = ExitStack()
         a = stack.enter_context(running(tmp_path / "a", *options))
         b = b_stack.enter_context(beside(a, tmp_path / "b", *options))
-        house = House(a, tmp_path)
-        stack.callback(house.admin.close)
-        resource, guard_key = house.resource(URI)
-        name, key = house.agent(f"{resource}:read")
+        live_server = ServerFixture(a, tmp_path)
+        stack.callback(live_server.admin.close)
+        resource, guard_key = live_server.resource(URI)
+        name, key = live_server.agent(f"{resource}:read")
         with guarding(b, guard_key, tmp_path / "spool") as guard:
-            who = enter(guard, key)
+            who = authenticate(guard, key)
             assert is_allowed(guard, who)
-            eventually(lambda: doctor(house, "guards") == "ok")
+            eventually(lambda: doctor(live_server, "guards") == "ok")
             os.kill(pid_of(b), signal.SIGKILL)
             with pytest.raises(AssertionError, match="the server ended with -9"):
                 b_stack.close()
-            revoked = house.api("POST", "/revoke", {"kind": "agent", "id": name})
+            revoked = live_server.api("POST", "/revoke", {"kind": "agent", "id": name})
             eventually(lambda: not is_allowed(guard, who))
-            [told] = house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=0)["guards"] or [{"applied": False}]
+            [told] = live_server.api("GET", "/feeds", seq=revoked["seq"], wait_ms=0)["guards"] or [{"applied": False}]
             assert not told["applied"], "a guard that nobody reaches has applied nothing"
-            eventually(lambda: doctor(house, "guards") != "ok")
-            assert refusal(a, house.agent(f"{resource}:read")[1]) == ""
+            eventually(lambda: doctor(live_server, "guards") != "ok")
+            assert refusal(a, live_server.agent(f"{resource}:read")[1]) == ""
         tally("a guard whose server was killed denies, and is missed", broken=0, of=1)

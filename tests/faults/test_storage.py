@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.live_server import URI, ServerFixture, authenticate, is_allowed
+from harness.patience import PATIENCE_S, eventually
+from harness.server import COMMAND, running
 from ostiary.agent import Agent
 from ostiary.core.errors import Refused
 from ostiary.guard import Guard
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import URI, enter, is_allowed
-from tests.patience import PATIENCE_S, eventually
-from tests.server import COMMAND, running
+from tests.faults.tally import Tally
 
 PAGE = 4096
 REFUSALS = ("503 database_lost", "503 database_damaged")
@@ -27,12 +26,12 @@ REFUSALS = ("503 database_lost", "503 database_damaged")
 
 
 @contextmanager
-def administered(folder: Path) -> Iterator[House]:
+def administered(folder: Path) -> Iterator[ServerFixture]:
     """A real server with `folder / "data"`, and its administrator."""
     with running(folder / "data") as server:
-        house = House(server, folder)
-        yield house
-        house.admin.close()
+        live_server = ServerFixture(server, folder)
+        yield live_server
+        live_server.admin.close()
 
 
 def _delete(db: Path) -> None:
@@ -61,13 +60,16 @@ LOSSES: tuple[Callable[[Path], object], ...] = (
 
 def _ask_after_loss(answers: list[str], folder: Path, lose: Callable[[Path], object]) -> None:
     """Lose a file of a running server, and collect the status and error code of each request after that."""
-    with administered(folder) as house:
-        house.owner()
-        lose(house.server.folder / "ostiary.db")
+    with administered(folder) as live_server:
+        live_server.owner()
+        lose(live_server.server.folder / "ostiary.db")
         for path in ("/persons", "/agents"):
             for method, body in (("POST", {"name": "lost"}), ("GET", None)):
-                answer = house.admin.request(
-                    method, f"{house.server.url}/api/v1{path}", resource=f"{house.admin.issuer}/api/v1", json=body
+                answer = live_server.admin.request(
+                    method,
+                    f"{live_server.server.url}/api/v1{path}",
+                    resource=f"{live_server.admin.issuer}/api/v1",
+                    json=body,
                 )
                 answers.append(f"{answer.status_code} {answer.json()['error']}")
 
@@ -90,18 +92,18 @@ def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally:
     broken, tried = 0, 0
     for number in range(rounds):
         folder = tmp_path / str(number)
-        with administered(folder) as house:
-            house.owner()
-        db = house.server.folder / "ostiary.db"
+        with administered(folder) as live_server:
+            live_server.owner()
+        db = live_server.server.folder / "ostiary.db"
         with sqlite3.connect(db) as connection:
             (page,) = connection.execute("select rootpage from sqlite_schema where name = 'finding'").fetchone()
         connection.close()
         with db.open("r+b") as file:
             file.seek((page - 1) * PAGE)
             file.write(bytes([number + 1]) * PAGE)
-        with administered(folder) as house:
-            answer = house.admin.request(
-                "GET", f"{house.server.url}/api/v1/findings", resource=f"{house.admin.issuer}/api/v1"
+        with administered(folder) as live_server:
+            answer = live_server.admin.request(
+                "GET", f"{live_server.server.url}/api/v1/findings", resource=f"{live_server.admin.issuer}/api/v1"
             )
             tried += 1
             broken += answer.status_code != 503
@@ -110,8 +112,8 @@ def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally:
 
 
 def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path, tally: Tally) -> None:
-    with administered(tmp_path) as house:
-        house.owner()
+    with administered(tmp_path) as live_server:
+        live_server.owner()
     data = tmp_path / "data"
     broken, tried = 0, 0
     for name, words in (("ostiary.db", "is missing, although this data folder was in use"), ("root.key", "root key")):
@@ -123,8 +125,8 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
         tried += 1
         broken += start.returncode == 0 or words not in start.stderr or (data / name).exists()
         (tmp_path / name).rename(data / name)
-    with administered(tmp_path) as house:
-        assert house.entries()
+    with administered(tmp_path) as live_server:
+        assert live_server.entries()
     tally("a start without the database or the root key is refused and makes neither", broken=broken, of=tried)
 
 
@@ -133,28 +135,28 @@ def test_a_row_that_is_changed_under_a_running_server_stops_its_agent(
 ) -> None:
     """Another process, with a connection of its own, sets a suspended agent active again."""
     broken = 0
-    with administered(tmp_path) as house:
-        resource, guard_key = house.resource(URI)
+    with administered(tmp_path) as live_server:
+        resource, guard_key = live_server.resource(URI)
         with closing(Guard(guard_key, spool_dir=tmp_path / "spool").start(wait=PATIENCE_S)) as guard:
             for _ in range(2 * rounds):
-                name, key = house.agent(f"{resource}:read")
-                who = enter(guard, key)
+                name, key = live_server.agent(f"{resource}:read")
+                who = authenticate(guard, key)
                 assert is_allowed(guard, who)
-                suspended = house.api("POST", f"/agents/{name}/suspend", {})
-                agent_id = house.api("GET", f"/agents/{name}")["agent_id"]
+                suspended = live_server.api("POST", f"/agents/{name}/suspend", {})
+                agent_id = live_server.api("GET", f"/agents/{name}")["agent_id"]
                 eventually(lambda who=who: not is_allowed(guard, who))  # type: ignore[misc]
                 assert suspended
                 with closing(sqlite3.connect(tmp_path / "data/ostiary.db", timeout=PATIENCE_S)) as other, other:
                     changed = other.execute("update agent set state = 'active' where name = ?", (name,))
                     assert changed.rowcount == 1
-                eventually(lambda agent_id=agent_id: is_stopped(house, agent_id))  # type: ignore[misc]
+                eventually(lambda agent_id=agent_id: is_stopped(live_server, agent_id))  # type: ignore[misc]
                 broken += is_allowed(guard, who)
                 with Agent.from_credential(key) as agent, pytest.raises(Refused):
                     agent.token(resource=URI)
     tally("an agent whose row was changed beside the server stays stopped", broken=broken, of=2 * rounds)
 
 
-def is_stopped(house: House, agent_id: str) -> bool:
+def is_stopped(live_server: ServerFixture, agent_id: str) -> bool:
     """Whether the agent is in quarantine with an incident."""
-    incidents = house.api("GET", "/incidents")["incidents"]
+    incidents = live_server.api("GET", "/incidents")["incidents"]
     return any(agent_id in str(incident) for incident in incidents)

@@ -10,15 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import hostile
+from harness.live_server import ServerFixture, authenticate
+from harness.patience import PATIENCE_S, eventually
+from harness.server import running
 from ostiary.guard import Guard, Verified
 from ostiaryd.ground.connections import OF_ADDRESS
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK, MINUTE, SUMMARY
-from tests.attack import hostile
-from tests.faults.conftest import Tally
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import enter
-from tests.patience import PATIENCE_S, eventually
-from tests.server import running
+from tests.faults.tally import Tally
 
 CONNECTIONS = 24
 SECONDS = 4.0
@@ -33,9 +32,9 @@ def resident_bytes(folder: Path) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
 
 
-def left_by_strangers(house: House) -> list[dict[str, Any]]:
+def left_by_strangers(live_server: ServerFixture) -> list[dict[str, Any]]:
     """Entries of refusals of callers that proved nothing, and their summaries; the newest of them."""
-    entries = house.api("GET", "/audit", outcome="refused", limit=1000)["entries"]
+    entries = live_server.api("GET", "/audit", outcome="refused", limit=1000)["entries"]
     return [one for one in entries if not any(one.get(name) for name in ("agent", "person", "reporter"))]
 
 
@@ -50,23 +49,23 @@ def test_strangers_grow_neither_ledger_nor_memory_and_revoking_goes_on(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     with running(tmp_path / "server") as server, ExitStack() as stack:
-        house = House(server, tmp_path)
-        stack.callback(house.admin.close)
-        resource, guard_key = house.resource(URI)
+        live_server = ServerFixture(server, tmp_path)
+        stack.callback(live_server.admin.close)
+        resource, guard_key = live_server.resource(URI)
         with Guard(guard_key, spool_dir=tmp_path / "spool", max_age=PATIENCE_S, max_skew=30) as guard:
             for _ in range(rounds):
-                name, agent_key = house.agent(f"{resource}:read")
-                who, memory = enter(guard, agent_key, URI), resident_bytes(server.folder)
+                name, agent_key = live_server.agent(f"{resource}:read")
+                who, memory = authenticate(guard, agent_key, URI), resident_bytes(server.folder)
                 with hostile.start(server.url, connections=CONNECTIONS, seconds=SECONDS) as process:
-                    house.api("POST", "/revoke", {"kind": "agent", "id": name})
+                    live_server.api("POST", "/revoke", {"kind": "agent", "id": name})
                     eventually(partial(is_denied, guard, who))
                     while process.poll() is None:
-                        assert house.api("GET", f"/agents/{name}")["name"] == name
+                        assert live_server.api("GET", f"/agents/{name}")["name"] == name
                     assert process.stdout is not None
                     told = json.loads(process.stdout.read())
                 refused = sum(told["statuses"].values())
                 assert told["statuses"].get("500", 0) == 0
-                within = is_within_budget(left_by_strangers(house))
+                within = is_within_budget(left_by_strangers(live_server))
                 tally("requests of strangers leave a bounded number of entries", broken=int(not within), of=refused)
                 grown = resident_bytes(server.folder) - memory
                 tally(f"strangers take less than {MEMORY >> 20} MiB", broken=int(grown > MEMORY), of=refused)
@@ -74,16 +73,16 @@ def test_strangers_grow_neither_ledger_nor_memory_and_revoking_goes_on(
 
 def test_more_connections_than_an_address_may_have_keep_nobody_out(tmp_path: Path, rounds: int, tally: Tally) -> None:
     with running(tmp_path / "server") as server, ExitStack() as stack:
-        house = House(server, tmp_path)
-        stack.callback(house.admin.close)
+        live_server = ServerFixture(server, tmp_path)
+        stack.callback(live_server.admin.close)
         host, _, port = server.url.removeprefix("http://").partition(":")
         for _ in range(rounds):
             opened = [socket.create_connection((host, int(port)), timeout=PATIENCE_S) for _ in range(OF_ADDRESS + 40)]
             try:
                 for one in opened:
                     one.setblocking(False)
-                name, _ = house.agent()
-                assert house.api("GET", f"/agents/{name}")["name"] == name
+                name, _ = live_server.agent()
+                assert live_server.api("GET", f"/agents/{name}")["name"] == name
                 eventually(partial(has_closed, opened, 40))
                 tally("an address has a bounded number of anonymous connections", broken=0, of=len(opened))
             finally:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Tally
-from tests.server import running
+from harness.server import running
+from tests.faults.tally import Tally
 
 PROGRAM = """
 import sys, threading

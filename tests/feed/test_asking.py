@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import create_holding, end_holdings, newest_entry, register_agent, run_act
 from ostiary.core import asking
 from ostiary.core.access import Said
 from ostiary.core.errors import Refused
@@ -21,8 +22,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.policy.test_rego import put
-from tests.registry.stage import do, end, enrol, hold, newest
+from tests.support.rego_fixtures import put
 
 URI = "https://bank.example/mcp"
 REGO = """package ostiary.levels
@@ -35,19 +35,19 @@ forbid contains "not to Eve" if input.context.arguments.to == "eve"
 
 @pytest.fixture
 async def bank(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    return await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
 
 
 @pytest.fixture
 async def bot(world: World, bank: Resource) -> Agent:
-    return await enrol(world)
+    return await register_agent(world)
 
 
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task, with the token `tok_1` for the bank under it."""
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
-    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
 
@@ -90,7 +90,7 @@ async def test_what_each_policy_says_is_answered_and_on_record(
 ) -> None:
     asked = question(world, bot, task)
     assert await ask(world, bank, hash, asked) == (Said("levels", permits=True),)
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.token, entry.policy, entry.tool) == (
         "policy.ask", "ok", bot.agent_id, task.task_id, "tok_1", hash, "bank/pay",
     )  # fmt: skip
@@ -98,7 +98,7 @@ async def test_what_each_policy_says_is_answered_and_on_record(
     assert (entry.detail or {})["said"] == {"levels": "permit"}
     said = await ask(world, bank, hash, question(world, bot, task, arguments={"to": "eve"}))
     assert said == (Said("levels", permits=True, forbids=("not to Eve",)),)
-    assert (newest(world).detail or {})["said"] == {"levels": {"forbid": ["not to Eve"]}}
+    assert (newest_entry(world).detail or {})["said"] == {"levels": {"forbid": ["not to Eve"]}}
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
@@ -119,7 +119,7 @@ async def test_a_question_about_anything_else_is_refused(
     with pytest.raises(Refused) as refused:
         await ask(world, bank, hash, question(world, bot, task, **FOREIGN[case]))
     assert refused.value.code == "foreign_question"
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.token) == ("policy.ask", "refused", "tok_1")
     assert entry.agent is None, "nobody has shown that it was that agent's call"
 
@@ -139,26 +139,26 @@ async def test_a_question_is_about_the_present(
 async def test_the_token_must_be_alive_and_for_the_resource(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
-    await hold(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
+    await create_holding(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
     for token in ("tok_none", "tok_elsewhere"):
         with pytest.raises(Refused) as refused:
             await ask(world, bank, hash, question(world, bot, task), token=token)
         assert refused.value.code == "foreign_token"
-    other = await do(world, lambda a: registry.create_resource(a, name="other", uri="https://other.example"))
+    other = await run_act(world, lambda a: registry.create_resource(a, name="other", uri="https://other.example"))
     with pytest.raises(Refused) as refused:
         await ask(world, other, hash, question(world, bot, task))
     assert refused.value.code == "foreign_token"
-    await end(world, Root.HOLDING, "tok_1")
+    await end_holdings(world, Root.HOLDING, "tok_1")
     with pytest.raises(Refused) as refused:
         await ask(world, bank, hash, question(world, bot, task))
     assert refused.value.code == "foreign_token"
 
 
 async def test_the_agent_must_be_active(world: World, bank: Resource, bot: Agent, task: Task, hash: str) -> None:
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
     with pytest.raises(Refused):
         await ask(world, bank, hash, question(world, bot, task))
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
 
 
 async def test_only_the_policies_that_decide_are_asked(
@@ -184,7 +184,7 @@ async def test_what_ended_while_it_was_asked_gets_no_answer(
     hash = await put(world, {"a.rego": rego})
     asking_ = asyncio.ensure_future(ask(world, bank, hash, question(world, bot, task)))
     await asyncio.sleep(0.05)
-    await end(world, Root.HOLDING, "tok_1")
+    await end_holdings(world, Root.HOLDING, "tok_1")
     with pytest.raises(Refused) as refused:
         await asking_
     assert refused.value.code == "foreign_token"

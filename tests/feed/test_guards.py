@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import new_jwk, run_act
 from ostiaryd.feed.flows import Guards, Streams, guards
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
-from tests.clock import Clock, Dice
-from tests.registry.stage import do, new_jwk
 
 STREAM = "a-number-that-a-guard-threw"
 
@@ -34,14 +34,14 @@ async def other(config: Config, world: World, clock: Clock, tmp_path: Path) -> A
     folder = tmp_path / "other"
     shutil.copytree(config.data_dir, folder)
     async with open_world(
-        msgspec.structs.replace(config, data_dir=str(folder)), now=clock, random=Dice("other")
+        msgspec.structs.replace(config, data_dir=str(folder)), now=clock, random=SeededRandom("other")
     ) as other:
         yield other
 
 
 async def make_resource(world: World) -> Resource:
     made = partial(registry.create_resource, name="files", uri="https://files.example.org", jwk=new_jwk())
-    return await do(world, made)
+    return await run_act(world, made)
 
 
 async def exchange(*worlds: World) -> None:
@@ -57,7 +57,7 @@ async def test_a_server_waits_for_the_guards_of_the_others(world: World, other: 
         other.keep(Streams).note_applied(resource.resource_id, STREAM, other.keep(Streams).position, ago=0)
         await exchange(other, world)
         assert [guard.stream for guard in world.keep(Guards).all] == [STREAM]
-        await do(world, partial(registry.create_resource, name="more", uri="https://m.example.org", jwk=new_jwk()))
+        await run_act(world, partial(registry.create_resource, name="more", uri="https://m.example.org", jwk=new_jwk()))
         world.keep(Streams).pump()
         seq = world.keep(Streams).position
         [guard] = await world.keep(Guards).settled(seq, within_s=0.01)
@@ -94,7 +94,7 @@ async def test_a_server_that_ends_takes_its_row_away(
 ) -> None:
     shutil.copytree(config.data_dir, tmp_path / "ended")
     ended = msgspec.structs.replace(config, data_dir=str(tmp_path / "ended"))
-    async with open_world(ended, now=clock, random=Dice("ended")) as other:
+    async with open_world(ended, now=clock, random=SeededRandom("ended")) as other:
         await exchange(other, world)
         assert len(world.keep(Guards)._seen) == 1
     await exchange(world)

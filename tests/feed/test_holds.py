@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, new_jwk, register_agent, run_act
 from ostiary.core.access import Hold
 from ostiary.core.feed import HoldFact
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
-from tests.clock import Clock
-from tests.feed.test_streams import URI, listening
-from tests.registry.stage import SECOND, do, enrol, new_jwk
+from tests.support.feed_streams import URI, listening
 
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
 async def test_a_hold_is_at_the_guard_with_its_commit_and_goes_with_its_lifting(
     world: World, resource: Resource, clock: Clock
 ) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     until = clock() + 60 * SECOND
     async with listening(world, resource) as guard:
         await guard.hear()
-        await do(world, lambda a: registry.put_hold(a, "bot", "throttle", until=until, limit=3))
+        await run_act(world, lambda a: registry.put_hold(a, "bot", "throttle", until=until, limit=3))
         assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), until)]
-        await do(world, lambda a: registry.lift_holds(a, "bot"))
+        await run_act(world, lambda a: registry.lift_holds(a, "bot"))
         assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), clock())]
 
 
 async def test_a_snapshot_has_what_is_in_force(world: World, resource: Resource, clock: Clock) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     until = clock() + 60 * SECOND
-    await do(world, lambda a: registry.put_hold(a, "bot", "narrow", until=until))
-    await do(world, lambda a: registry.put_hold(a, "bot", "step_up", until=until + 1))
+    await run_act(world, lambda a: registry.put_hold(a, "bot", "narrow", until=until))
+    await run_act(world, lambda a: registry.put_hold(a, "bot", "step_up", until=until + 1))
     since = clock()
     clock.advance(us=until - since)
     async with listening(world, resource) as late:

@@ -8,90 +8,44 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.registry_fixtures import SECOND, create_holding, end_holdings, newest_entry, register_agent, run_act
 from ostiary.core import jose
 from ostiary.core.access import Decision
 from ostiary.core.catalogue import Catalogue, Kind, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.jose import JwkSet
-from ostiary.core.origins import ALL_KINDS, LINK, RETIRED, SLOT, Memory, Origin, Part, learned, observed, of_value
+from ostiary.core.origins import ALL_KINDS, LINK, RETIRED, SLOT, Origin, Part, of_value
 from ostiary.core.recall import Recall, Recalled, render_recall
 from ostiary.core.signed import parse_answer
-from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call
 from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question, Thing, Verb, starter
-from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Caller, Resource, Root
+from ostiaryd.registry.model import Agent, Resource, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task
 from ostiaryd.tasks.store import memories
-from tests.core.origins.seed import seed
-from tests.registry.stage import SECOND, do, end, enrol, hold, newest
+from tests.feed.memory_client import CATALOGUE, URI, At, files
+from tests.support.seed import seed
 
-URI = "https://files.example/mcp"
-CATALOGUE = {
-    "resource": "files",
-    "tools": [
-        {"name": "fetch", "effect": "read", "kinds": {"path": "object"}},
-        {"name": "record", "effect": "read", "open_world": False, "kinds": {"path": "object"}},
-        {"name": "delete", "effect": "destroy", "scope": "read", "kinds": {"path": "object"}},
-    ],
-}
+__all__ = ["files"]
+
 FETCH = Tool(name="fetch", effect="read", kinds={"path": "object"})  # type: ignore[arg-type]
 RECORD = Tool(name="record", effect="read", open_world=False, kinds={"path": "object"})  # type: ignore[arg-type]
 SEED = seed("pay the bill in bill.txt to ann@example.org", endorsed=[("files/fetch", "bill.txt", ["account"])])
 
 
 @pytest.fixture
-async def files(world: World) -> Resource:
-    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
-    await do(world, lambda a: registry.set_catalogue(a, "files", Catalogue.parse(msgspec.json.encode(CATALOGUE))))
-    return made
-
-
-@pytest.fixture
 async def bot(world: World, files: Resource) -> Agent:
-    return await enrol(world, scopes=["files:read"])
+    return await register_agent(world, scopes=["files:read"])
 
 
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task that remembers, with the token `tok_1` for the files under it."""
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", intent=SEED))
-    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", intent=SEED))
+    await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
-
-
-class At:
-    """A guard of the files, with its copy."""
-
-    def __init__(self, world: World, files: Resource, *, token: str = "tok_1") -> None:
-        self.world, self.files, self.token = world, files, token
-        self.seq, self.memory = 0, Memory(b"")
-
-    async def ask(self, **changed: Any) -> Recalled:
-        recall = Recall(call="c" * 22, token=self.token, seq=self.seq)
-        return await self.send(render_recall(msgspec.structs.replace(recall, **changed)))
-
-    async def send(self, sent: bytes, **expected: Any) -> Recalled:
-        world, id = self.world, self.files.resource_id
-        by = Caller(kind="guard", id=id, name="files", owner=None, scopes=frozenset({"ostiary:feed"}))
-        headers = [(b"content-type", b"application/json")]
-        reply = await wire_feed.memory(Call(world, "POST", "/feed/v1/memory", {}, "", headers, sent, "rq_1", by))
-        assert isinstance(reply.body, bytes)
-        right = {"issuer": world.config.issuer, "resource_id": id, "body": sent} | expected
-        return parse_answer(reply.body, Recalled, keys=JwkSet(tuple(world.keys.public("feed").values())), **right)
-
-    async def recall(self, *parts: Part, tool: str = "") -> None:
-        answer = await self.ask(tool=tool, parts=parts)
-        memory = answer.memory()
-        self.memory = learned(self.memory, parts) if memory is None else memory
-        self.seq = answer.seq
-
-    async def observe(self, tool: Tool, output: object, **arguments: str) -> None:
-        await self.recall(*observed(self.memory, f"files/{tool.name}", tool, arguments, output), tool=tool.name)
 
 
 async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: Resource, task: Task) -> None:
@@ -100,7 +54,7 @@ async def test_what_a_guard_tells_others_hear_in_one_order(world: World, files: 
     assert of_value(one.memory, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
     await other.recall()
     await one.observe(FETCH, "FR7612345678901", path="x")
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.task, entry.token, entry.tool) == (
         "task.observe", "ok", task.task_id, "tok_1", "files/fetch",
     )  # fmt: skip
@@ -177,10 +131,10 @@ async def test_a_guard_tells_what_an_effect_returned(world: World, files: Resour
 async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    plain = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
-    await hold(world, bot, "tok_plain", audience=URI, task=plain.task_id)
-    await hold(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
-    await hold(world, bot, "tok_standing", audience=URI)
+    plain = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    await create_holding(world, bot, "tok_plain", audience=URI, task=plain.task_id)
+    await create_holding(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
+    await create_holding(world, bot, "tok_standing", audience=URI)
     parts = (Part(Origin.OUTSIDE, ALL_KINDS, b"x" * 6),)
     for token, code in (
         ("tok_plain", "no_memory"), ("tok_elsewhere", "foreign_token"), ("tok_none", "foreign_token"),
@@ -190,42 +144,42 @@ async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remem
             with pytest.raises(Refused) as refused:
                 await At(world, files, token=token).ask(**changed)
             assert refused.value.code == code
-    await end(world, Root.HOLDING, "tok_1")
+    await end_holdings(world, Root.HOLDING, "tok_1")
     with pytest.raises(Refused, match="no such token"):
         await At(world, files).ask()
 
 
 @pytest.mark.parametrize("how", ["end", "expire", "revoke", "above"])
 async def test_the_memory_dies_with_the_task(world: World, files: Resource, clock: Any, bot: Agent, how: str) -> None:
-    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="above", intent=SEED, ttl_s=60))
-    task = await do(
+    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="above", intent=SEED, ttl_s=60))
+    task = await run_act(
         world, lambda a: tasks.start(a, agent="bot", purpose="p", intent=SEED, parent=top.task_id, ttl_s=30)
     )
     assert memories.get(world.db.read(), task.task_id) is not None
     if how == "end":
-        await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+        await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
     elif how == "expire":
         clock.now += 30 * SECOND
         await tasks.expire_due(world)
     elif how == "revoke":
-        await do(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "bot"))
+        await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, "bot"))
     else:
-        await do(world, lambda a: tasks.end(a, top.task_id, State.DONE))
+        await run_act(world, lambda a: tasks.end(a, top.task_id, State.DONE))
     assert memories.get(world.db.read(), task.task_id) is None
 
 
 async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id))
-    await hold(world, bot, "tok_part", audience=URI, task=part.task_id)
+    part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id))
+    await create_holding(world, bot, "tok_part", audience=URI, task=part.task_id)
     below = At(world, files, token="tok_part")
     await below.recall()
     await below.observe(FETCH, "FR7612345678901", path="x")
     above = At(world, files)
     await above.recall()
     assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
-    await do(world, lambda a: tasks.end(a, part.task_id, State.DONE))
+    await run_act(world, lambda a: tasks.end(a, part.task_id, State.DONE))
     await above.recall()
     assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
 
@@ -237,10 +191,10 @@ async def test_a_part_with_less_said_begins_with_what_was_returned_above(
     await above.recall()
     await above.observe(FETCH, "FR7612345678901", path="x")
     await above.observe(FETCH, "FR7655555555555", path="bill.txt")
-    part = await do(
+    part = await run_act(
         world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id, intent=seed("pay the bill"))
     )
-    await hold(world, bot, "tok_part", audience=URI, task=part.task_id)
+    await create_holding(world, bot, "tok_part", audience=URI, task=part.task_id)
     below = At(world, files, token="tok_part")
     await below.recall()
     for value, origin in (
@@ -258,10 +212,10 @@ async def test_what_makes_a_task_ask_more_counts_for_all_tasks_under_one(
     """A task launders nothing by reading in one part of it, and sending in another or above."""
     guards = {"above": At(world, files)}
     for name in ("one", "other"):
-        part = await do(
+        part = await run_act(
             world, lambda a: tasks.start(a, agent="bot", purpose="p", parent=task.task_id, intent=seed("pay the bill"))
         )
-        await hold(world, bot, f"tok_{name}", audience=URI, task=part.task_id)
+        await create_holding(world, bot, f"tok_{name}", audience=URI, task=part.task_id)
         guards[name] = At(world, files, token=f"tok_{name}")
     one = guards["one"]
     await one.recall()
@@ -313,8 +267,10 @@ async def test_what_is_no_question_is_refused(
 
 
 async def test_a_decision_point_judges_by_the_same_memory(world: World, files: Resource, bot: Agent) -> None:
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to delete", intent=seed("delete old.txt")))
-    plain = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to delete"))
+    task = await run_act(
+        world, lambda a: tasks.start(a, agent="bot", purpose="to delete", intent=seed("delete old.txt"))
+    )
+    plain = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to delete"))
 
     def asked(task: Task, path: str, keys: Keyring | None) -> Decision:
         question = Question(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from functools import partial
 
+from harness.clock import Clock
+from harness.registry_fixtures import new_jwk, run_act
 from ostiaryd.feed import store
 from ostiaryd.feed.flows import Guards, Streams, missing
 from ostiaryd.feed.flows.missing import WITHIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from tests.clock import Clock
-from tests.registry.stage import do, new_jwk
 
 
 async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_is_there(
@@ -19,7 +19,9 @@ async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_
 ) -> None:
     streams, guards = world.keep(Streams), world.keep(Guards)
     files, mail, _ = [
-        await do(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example.org", jwk=new_jwk()))
+        await run_act(
+            world, partial(registry.create_resource, name=name, uri=f"https://{name}.example.org", jwk=new_jwk())
+        )
         for name in ("files", "mail", "quiet")
     ]
 

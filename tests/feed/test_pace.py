@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.core.access.holds import MINUTE
 from ostiary.core.errors import Refused
 from ostiaryd.feed import wire_feed
@@ -15,8 +17,6 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.registry.stage import do, enrol, hold
 
 FILES, BANK = "https://files.example/mcp", "https://bank.example/mcp"
 
@@ -24,19 +24,19 @@ FILES, BANK = "https://files.example/mcp", "https://bank.example/mcp"
 @pytest.fixture
 async def guarded(world: World, clock: Clock) -> tuple[Resource, Resource]:
     """Two tool servers, an agent with a token for each, at the beginning of a minute."""
-    files = await do(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
-    bank = await do(world, lambda a: registry.create_resource(a, name="bank", uri=BANK))
-    bot = await enrol(world)
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
-    await hold(world, bot, "tok_files", audience=FILES, task=task.task_id, seconds=3600)
-    await hold(world, bot, "tok_bank", audience=BANK, task=task.task_id, seconds=3600)
+    files = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
+    bank = await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=BANK))
+    bot = await register_agent(world)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    await create_holding(world, bot, "tok_files", audience=FILES, task=task.task_id, seconds=3600)
+    await create_holding(world, bot, "tok_bank", audience=BANK, task=task.task_id, seconds=3600)
     clock.advance(us=MINUTE - clock() % MINUTE)
     return files, bank
 
 
 async def throttle(world: World, agent: str, limit: int) -> None:
     until = world.now() + 60 * MINUTE
-    await do(world, lambda a: registry.put_hold(a, agent, "throttle", until=until, limit=limit))
+    await run_act(world, lambda a: registry.put_hold(a, agent, "throttle", until=until, limit=limit))
 
 
 async def count(world: World, resource: Resource, token: str, **more: Any) -> str:
@@ -78,13 +78,13 @@ async def test_nothing_is_counted_for_who_is_held_to_nothing(
 @pytest.mark.parametrize("way", ["a part of its task", "a token that was exchanged"])
 async def test_what_comes_through_it_counts(world: World, guarded: tuple[Resource, Resource], way: str) -> None:
     files, _ = guarded
-    helper = await enrol(world, "helper")
-    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    helper = await register_agent(world, "helper")
+    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
     more: dict[str, Any] = {"task": top.task_id, "parent": "tok_files"}
     if way == "a part of its task":
-        part = await do(world, lambda a: tasks.start(a, agent="helper", purpose="to help", parent=top.task_id))
+        part = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="to help", parent=top.task_id))
         more = {"task": part.task_id}
-    await hold(world, helper, "tok_helper", audience=FILES, **more)
+    await create_holding(world, helper, "tok_helper", audience=FILES, **more)
     await throttle(world, "bot", 1)
     assert [await count(world, files, "tok_helper") for _ in range(2)] == ["", "throttled"]
 
@@ -93,10 +93,10 @@ async def test_where_one_has_had_its_calls_nothing_is_counted_for_the_others(
     world: World, guarded: tuple[Resource, Resource]
 ) -> None:
     files, _ = guarded
-    helper = await enrol(world, "helper")
-    task = await do(world, lambda a: tasks.start(a, agent="helper", purpose="alone"))
-    await hold(world, helper, "tok_alone", audience=FILES, task=task.task_id)
-    await hold(world, helper, "tok_through", audience=FILES, task=task.task_id, parent="tok_files")
+    helper = await register_agent(world, "helper")
+    task = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="alone"))
+    await create_holding(world, helper, "tok_alone", audience=FILES, task=task.task_id)
+    await create_holding(world, helper, "tok_through", audience=FILES, task=task.task_id, parent="tok_files")
     await throttle(world, "helper", 1)
     await throttle(world, "bot", 0)
     assert await count(world, files, "tok_through") == "throttled"

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.errors import Refused
 from ostiary.core.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
@@ -18,10 +20,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.clock import Clock
-from tests.feed.test_memory import URI, At
-from tests.policy.conftest import put
-from tests.registry.stage import do, enrol, hold
+from tests.feed.memory_client import URI, At
+from tests.support.policy_fixtures import put
 
 TOOLS = [
     {"name": "send", "effect": "send", "data_classes": ["internal"], "kinds": {"to": "address"}},
@@ -32,22 +32,22 @@ ANN, BOB = b"ann     ", b"bob     "
 
 @pytest.fixture
 async def files(world: World) -> Resource:
-    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI))
     catalogue = Catalogue.parse(msgspec.json.encode({"resource": "files", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
     return made
 
 
 @pytest.fixture
 async def bot(world: World, files: Resource) -> Agent:
-    return await enrol(world, scopes=["files:read", "files:write"])
+    return await register_agent(world, scopes=["files:read", "files:write"])
 
 
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task that nobody said the purpose of, with the token `tok_1`."""
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
-    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
+    await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
 
@@ -95,9 +95,9 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     assert answer.past.met.body is None, "who knows them hears no more of them"
     assert answer.before(known).met == known.met
 
-    other = await enrol(world, "other", owner="zoe", scopes=["files:write"])
-    theirs = await do(world, lambda a: tasks.start(a, agent="other", purpose="p"))
-    await hold(world, other, "tok_2", audience=URI, task=theirs.task_id)
+    other = await register_agent(world, "other", owner="zoe", scopes=["files:write"])
+    theirs = await run_act(world, lambda a: tasks.start(a, agent="other", purpose="p"))
+    await create_holding(world, other, "tok_2", audience=URI, task=theirs.task_id)
     foreign, _ = await tell(At(world, files, token="tok_2"))
     assert foreign.met is not None
     assert foreign.met.known.known == ()
@@ -127,8 +127,8 @@ async def test_another_task_of_the_agent_is_the_recent_past(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     """What another task did meanwhile is not overlooked either."""
-    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="q"))
-    await hold(world, bot, "tok_2", audience=URI, task=other.task_id)
+    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="q"))
+    await create_holding(world, bot, "tok_2", audience=URI, task=other.task_id)
     one, two = At(world, files), At(world, files, token="tok_2")
     start, _ = await tell(one)
     await tell(two, (await tell(two))[0], next=Next((ANN,)))
@@ -164,16 +164,16 @@ async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
 ) -> None:
     token = "tok_2"
     if what == "another resource":
-        await hold(world, bot, token, audience="https://other.example/", task=task.task_id)
+        await create_holding(world, bot, token, audience="https://other.example/", task=task.task_id)
     elif what == "expired":
-        await hold(world, bot, token, audience=URI, task=task.task_id, seconds=1)
+        await create_holding(world, bot, token, audience=URI, task=task.task_id, seconds=1)
         clock.advance(1)
     elif what != "no token":
-        await hold(world, bot, token, audience=URI, task=task.task_id)
+        await create_holding(world, bot, token, audience=URI, task=task.task_id)
         if what == "suspended":
-            await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+            await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
         else:
-            await do(world, lambda a: tasks.end(a, task.task_id))
+            await run_act(world, lambda a: tasks.end(a, task.task_id))
     at = At(world, files, token=token)
     for said in ({}, {"next": Next((ANN,))}, {"made": (ANN,), "tool": "create"}):
         with pytest.raises(Refused):
@@ -216,8 +216,8 @@ async def test_a_token_that_came_by_exchange_is_of_the_tree_of_its_task_and_of_i
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     """Who holds a token of another agent's task adds to what happened in it, and its own recent past is its own."""
-    other = await enrol(world, "other", scopes=["files:read", "files:write"])
-    await hold(world, other, "tok_2", audience=URI, task=task.task_id)
+    other = await register_agent(world, "other", scopes=["files:read", "files:write"])
+    await create_holding(world, other, "tok_2", audience=URI, task=task.task_id)
     theirs, mine = At(world, files, token="tok_2"), At(world, files)
     known, is_taken = await tell(theirs, (await tell(theirs))[0], next=Next((ANN,)))
     assert (is_taken, known.task.recipients, known.recent.tools) == (True, (ANN,), ("files/send",))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
 from ostiary.core.feed import ProfileFact
 from ostiary.core.jose import unb64u
 from ostiary.core.report import CallFacts, CallRecord
@@ -13,30 +15,28 @@ from ostiaryd.feed.flows import forget_profiles, profiles
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
-from tests.clock import Clock
-from tests.feed.test_report import SPOOL, URI, call, report
-from tests.feed.test_streams import listening
-from tests.registry.stage import do, enrol, hold, new_jwk
+from tests.support.feed_reports import SPOOL, URI, call, report
+from tests.support.feed_streams import listening
 
 OTHER = "https://mail.example.org/mcp"
 
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
 @pytest.fixture
 async def other(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="mail", uri=OTHER, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="mail", uri=OTHER, jwk=new_jwk()))
 
 
 @pytest.fixture
 async def agent(world: World) -> Agent:
     """An agent with tokens of four tasks."""
-    agent = await enrol(world)
+    agent = await register_agent(world)
     for number in range(4):
-        await hold(world, agent, f"tok_{number}", audience=URI, task=f"tk_{number}", seconds=3600)
+        await create_holding(world, agent, f"tok_{number}", audience=URI, task=f"tk_{number}", seconds=3600)
     return agent
 
 
@@ -69,7 +69,7 @@ async def test_what_a_guard_says_of_another_resource_or_another_agent_teaches_no
     world: World, resource: Resource, other: Resource, agent: Agent
 ) -> None:
     await report(world, other, 1, paid(agent, 0), spool="1" * 32)
-    somebody = await enrol(world, "somebody")
+    somebody = await register_agent(world, "somebody")
     await report(world, resource, 1, paid(somebody, 0))
     for one in (agent, somebody):
         assert known(world, one, other) == known(world, one, resource) == NEW
@@ -93,7 +93,7 @@ async def test_its_guards_hear_of_it_and_no_others_and_not_each_time(
         [again] = await guard.facts()
         assert isinstance(again, ProfileFact)
         assert unpack(unb64u(again.profile)).tasks == 3, "in between nothing was said"
-        await do(world, lambda a: registry.set_segment(a, agent.agent_id, "moved"))
+        await run_act(world, lambda a: registry.set_segment(a, agent.agent_id, "moved"))
         assert all(not isinstance(one, ProfileFact) for one in await stranger.facts())
         assert stranger.feed.current().facts.profiles == {}
 
@@ -101,8 +101,8 @@ async def test_its_guards_hear_of_it_and_no_others_and_not_each_time(
 async def test_a_snapshot_has_the_newest_of_that_resource(
     world: World, resource: Resource, other: Resource, agent: Agent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = await enrol(world, "late")
-    await hold(world, late, "tok_late", audience=URI, task="tk_9")
+    late = await register_agent(world, "late")
+    await create_holding(world, late, "tok_late", audience=URI, task="tk_9")
     await report(world, resource, 1, paid(agent, 0))
     clock.advance(1)
     await report(world, resource, 2, call(late, token="tok_late"))
@@ -115,7 +115,7 @@ async def test_a_snapshot_has_the_newest_of_that_resource(
 
 async def test_one_of_another_version_is_learned_anew(world: World, resource: Resource, agent: Agent) -> None:
     id = resource.resource_id
-    await do(world, lambda a: store.put_profile(a.tx, agent.agent_id, id, b"of tomorrow", told_at=0))
+    await run_act(world, lambda a: store.put_profile(a.tx, agent.agent_id, id, b"of tomorrow", told_at=0))
     await report(world, resource, 1, paid(agent, 0))
     assert known(world, agent, resource).tasks == 1
 

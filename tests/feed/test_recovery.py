@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import START, Clock, SeededRandom
+from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
 from ostiary.core import jose
 from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.core.errors import Conflict, NotFound, Refused
@@ -28,9 +30,7 @@ from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
 from ostiaryd.respond.model.webhooks import HEARD
 from ostiaryd.tasks import flows as tasks
-from tests.clock import START, Clock, Dice
-from tests.feed.test_streams import Listener, listening
-from tests.registry.stage import do, enrol, hold, new_jwk
+from tests.support.feed_streams import Listener, listening
 
 URI = "https://files.example.org/mcp"
 FAR = START + 3_600_000_000
@@ -40,7 +40,7 @@ AHEAD = 1000
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
 def head_of(world: World) -> Head:
@@ -80,12 +80,12 @@ async def finish(world: World, *confirmed: str, count: int | None = None) -> Non
 
 
 async def administrator(world: World) -> Agent:
-    return await enrol(world, "root", scopes=["ostiary:admin"])
+    return await register_agent(world, "root", scopes=["ostiary:admin"])
 
 
 @pytest.mark.parametrize("change", [-1, 0, 1])
 async def test_a_head_is_compared_on_the_limit_and_on_both_sides(world: World, change: int) -> None:
-    await enrol(world)
+    await register_agent(world)
     ours = head_of(world)
     if change <= 0:
         root = store.root_at(world.db.read(), ours.size + change)
@@ -99,20 +99,20 @@ async def test_a_head_is_compared_on_the_limit_and_on_both_sides(world: World, c
 @pytest.mark.parametrize("back", [0, 1, 2])
 async def test_another_root_at_a_size_that_we_have_is_a_loss(world: World, back: int) -> None:
     for name in ("one", "two", "three"):
-        await enrol(world, name)
+        await register_agent(world, name)
     with pytest.raises(InRecovery):
         await ledger.examine_head(world, seen(world, head_of(world).size - back), source="a guard")
 
 
 async def test_an_unknown_history_of_our_own_log_is_a_loss_even_if_it_is_short(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     root = store.root_at(world.db.read(), 1)
     with pytest.raises(InRecovery):
         await ledger.examine_head(world, seen(world, 1, root=root, history="ab" * 16), source="a guard")
 
 
 async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     ours = head_of(world)
     await ledger.examine_head(world, seen(world, ours.size, root=ours.root, history=""), source="a file")
     with pytest.raises(InRecovery):
@@ -120,7 +120,7 @@ async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -
 
 
 async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     key = store.log_key(world.db.read(), world.keys)
     forged = jose.generate("EdDSA")
     own = NoteKey(key.name, jose.unb64u(forged.public.jwk["x"]))
@@ -132,7 +132,7 @@ async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
 
 
 async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource: Resource) -> None:
-    agent, other = await enrol(world), await enrol(world, "other")
+    agent, other = await register_agent(world), await register_agent(world, "other")
     await lose(world)
     with pytest.raises(InRecovery):
         await act(world, "agent.create", lambda act: None)
@@ -160,15 +160,15 @@ async def test_webhooks_and_mail_hear_of_it_though_nobody_has_asked() -> None:
 
 
 async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(config: Config, clock: Clock) -> None:
-    async with open_world(config, now=clock, random=Dice("one")) as world:
-        await enrol(world)
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
+        await register_agent(world)
         before = set(world.keys.public("token"))
         await lose(world)
         assert not before & set(world.keys.public("token"))
         assert world.pin.head == seen(world, AHEAD)
         detail = store.search(world.db.read(), {"action": "history.lost"}, limit=1)
         assert len(detail) == 1
-    async with open_world(config, now=clock, random=Dice("two")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         await ledger.check_history(world)
         assert world.pin.is_lost
         with pytest.raises(InRecovery):
@@ -176,12 +176,12 @@ async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(
 
 
 async def test_a_restore_of_a_database_in_recovery_is_noticed_by_the_pin(config: Config, clock: Clock) -> None:
-    async with open_world(config, now=clock, random=Dice("one")) as world:
-        await enrol(world)
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
+        await register_agent(world)
         await lose(world)
         await world.writer.submit(store.renew_history)  # as if the copy were from before the loss was known
         pinned = world.pin.head
-    async with open_world(config, now=clock, random=Dice("two")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         assert pinned is not None
         assert pinned.size == AHEAD
         await world.writer.submit(lambda tx: tx.run(FORGET_ENDS))
@@ -194,8 +194,8 @@ FORGET_ENDS = sql("delete from log_history where ended_at is not null")
 
 async def test_every_server_of_the_database_is_in_recovery_and_leaves_it(config: Config, clock: Clock) -> None:
     async with (
-        open_world(config, now=clock, random=Dice("one")) as one,
-        open_world(config, now=clock, random=Dice("two")) as other,
+        open_world(config, now=clock, random=SeededRandom("one")) as one,
+        open_world(config, now=clock, random=SeededRandom("two")) as other,
     ):
         await administrator(one)
         await lose(one)
@@ -213,11 +213,11 @@ async def test_every_server_of_the_database_is_in_recovery_and_leaves_it(config:
 
 async def test_lost_stops_are_carried_out_again(world: World, resource: Resource) -> None:
     names = ["suspended", "quarantined", "decommissioned", "revoked", "holder"]
-    made = {name: await enrol(world, name) for name in names}
+    made = {name: await register_agent(world, name) for name in names}
     id = {name: agent.agent_id for name, agent in made.items()}
-    task = await do(world, lambda a: tasks.start(a, agent=id["holder"], purpose="x", bounds=(), by=None))
-    await hold(world, made["holder"], "tok_lost", audience=URI)
-    key = await do(world, lambda a: registry.add_key(a, id["holder"], new_jwk()))
+    task = await run_act(world, lambda a: tasks.start(a, agent=id["holder"], purpose="x", bounds=(), by=None))
+    await create_holding(world, made["holder"], "tok_lost", audience=URI)
+    key = await run_act(world, lambda a: registry.add_key(a, id["holder"], new_jwk()))
     await lose(world)
     lines = [
         line(world, *(AgentFact(id[name], name, 1, FAR) for name in names[:3])),
@@ -248,7 +248,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
 
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
 async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     fact = AgentFact(agent.agent_id, "suspended", 1, FAR)
     known = store.head(world.db.read())[1]
     await lose(world)
@@ -267,9 +267,9 @@ async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: R
 
 async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: World, resource: Resource) -> None:
     await administrator(world)
-    agent, left = await enrol(world), await enrol(world, "left")
-    task = await do(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
-    await hold(world, agent, "tok_before")
+    agent, left = await register_agent(world), await register_agent(world, "left")
+    task = await run_act(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    await create_holding(world, agent, "tok_before")
     await lose(world)
     in_recovery, history = set(world.keys.public("token")), ledger.present_history(world.db.read())
     await finish(world, "root", agent.name)
@@ -296,7 +296,7 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
 @pytest.mark.parametrize(("count", "is_right"), [(1, False), (2, True), (3, False)])
 async def test_all_agents_are_confirmed_by_their_number(world: World, count: int, is_right: bool) -> None:
     await administrator(world)
-    await enrol(world)
+    await register_agent(world)
     await lose(world)
     if is_right:
         await finish(world, count=count)
@@ -309,7 +309,7 @@ async def test_all_agents_are_confirmed_by_their_number(world: World, count: int
 
 async def test_a_recovery_without_an_administrator_does_not_end(world: World) -> None:
     await administrator(world)
-    agent = await enrol(world)
+    agent = await register_agent(world)
     await lose(world)
     with pytest.raises(Conflict, match="administrator"):
         await finish(world, agent.name)
@@ -321,7 +321,7 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
 ) -> None:
     """The guard was down during the restore and the recovery, and agent and kill switch were let go meanwhile."""
     await administrator(world)
-    agent, other = await enrol(world), await enrol(world, "other")
+    agent, other = await register_agent(world), await register_agent(world, "other")
     await lose(world)
     late = [line(world, AgentFact(agent.agent_id, "suspended", 1, FAR), StopFact("model", "m-1"))]
     evidence = seen(world, AHEAD)
@@ -329,7 +329,7 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
         world, [line(world, StopFact("model", "m-1"))], resource_id=resource.resource_id, source="one"
     )
     await finish(world, "root", agent.name, other.name)
-    await do(world, lambda a: registry.lift_stop(a, "model", "m-1"))
+    await run_act(world, lambda a: registry.lift_stop(a, "model", "m-1"))
     await ledger.examine_head(world, evidence, source="a guard of files")  # accounted for: no second recovery
     await replay_messages(world, late, resource_id=resource.resource_id, source="a guard of files")
     now = agents.get(world.db.read(), agent.agent_id)
@@ -381,7 +381,7 @@ async def test_the_head_in_messages_adds_no_query(
 async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_its_announcement_was_kept(
     world: World, resource: Resource, announced: bool
 ) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     await lose(world)
     new, last = (jose.generate("EdDSA") for _ in range(2))
     old = world.keys.signer("feed")
@@ -408,7 +408,7 @@ async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_i
 async def test_a_guard_whose_stops_nobody_can_verify_finds_what_another_guard_heard_of_the_key(
     world: World, resource: Resource, tmp_path: Path, announced: bool
 ) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     await lose(world)
     new, old = jose.generate("EdDSA"), world.keys.signer("feed")
     keys = KeysFact([], [dict(key.public.jwk) for key in (old, new)])
@@ -437,7 +437,7 @@ async def test_a_recovery_from_before_an_earlier_recovery_ends_too(world: World,
     assert world.pin.is_lost
     await finish(world, admin.name)
     await ledger.examine_head(world, lost, source="a guard of files")
-    await enrol(world, "after")
+    await register_agent(world, "after")
     await ledger.check_history(world)
     assert not world.pin.is_lost
     other = seen(world, AHEAD, history="cd" * 16)  # what another guard has seen in a third history

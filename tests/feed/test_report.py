@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.registry_fixtures import create_holding, run_act
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
 from ostiary.core.report import Reason as Why
@@ -15,53 +16,14 @@ from ostiary.core.watch import Noticed
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
-from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
-from tests.registry.stage import do, enrol, hold
+from tests.support.feed_reports import SPOOL, URI, agent, call, report, resource, told
 
-SPOOL = "0" * 32
+__all__ = ["agent", "resource"]
+
 NETWORK = "203.0.113.0/24"
-URI = "https://files.example.org/mcp"
-
-
-@pytest.fixture
-async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
-
-
-@pytest.fixture
-async def agent(world: World, resource: Resource) -> Agent:
-    """An agent with a token for the resource."""
-    agent = await enrol(world)
-    await hold(world, agent, "tok_1", audience=URI, task="tk_1", jkt="thumbprint")
-    return agent
-
-
-def call(caller: Agent, **changed: Any) -> CallRecord:
-    right: dict[str, Any] = {
-        "at": 5, "token": "tok_1", "agent": caller.agent_id, "task": "tk_1", "tool": "read_file", "outcome": "allow",
-        "verdict": "allow", "digest": "d", "policy": "h", "policies": ["p1"],
-    }  # fmt: skip
-    return CallRecord(**{**right, **changed})
-
-
-async def report(
-    world: World,
-    resource: Resource,
-    first: int,
-    *records: CallRecord | UndecidedRecord | ResultRecord,
-    spool: str = SPOOL,
-) -> int:
-    told = Report(spool=spool, first=first, records=list(records))
-    return await do(world, lambda a: flows.take_report(a, told, resource_id=resource.resource_id), "feed.report")
-
-
-def told(world: World) -> list[Entry]:
-    """The entries that reports have led to, oldest first."""
-    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=100)]
-    kinds = ("tool.call", "tool.result", "report.gap", "report.refused")
-    return [entry for entry in reversed(found) if entry.action in kinds]
 
 
 async def test_a_record_becomes_an_entry_that_says_who_reported(world: World, resource: Resource, agent: Agent) -> None:
@@ -130,7 +92,7 @@ async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_serv
         right: dict[str, Any] = {"at": 5, "tool": "rm", "outcome": "allow", "agent": agent.agent_id, "token": "tok_1"}
         return UndecidedRecord(**{**right, "reasons": [Why("feed_stale", "too old")], **changed})
 
-    await hold(world, agent, "tok_2", audience="https://other.example.org", task="tk_1", jkt="thumbprint")
+    await create_holding(world, agent, "tok_2", audience="https://other.example.org", task="tk_1", jkt="thumbprint")
     foreign = (undecided(token=""), undecided(token="tok_2"), undecided(agent="ag_other"))
     await report(world, resource, 1, undecided(), *foreign, ResultRecord(at=6, call=2, status="ok"))
     found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.undecided"}, limit=9)]
@@ -188,8 +150,8 @@ async def test_spools_are_counted_one_by_one(world: World, resource: Resource, a
 async def test_a_record_counts_only_for_a_token_of_the_reporters_resource(
     world: World, resource: Resource, agent: Agent
 ) -> None:
-    await hold(world, agent, "tok_2", audience="https://elsewhere.example.org")
-    await hold(world, agent, "tok_3")
+    await create_holding(world, agent, "tok_2", audience="https://elsewhere.example.org")
+    await create_holding(world, agent, "tok_3")
     wrong = [call(agent, token="tok_2"), call(agent, token="tok_3"), call(agent, token="no such token")]
     await report(world, resource, 1, *wrong, call(agent, agent="ag_of_somebody_else"), call(agent))
     entries = told(world)
@@ -206,13 +168,13 @@ async def test_whose_call_it_was_is_what_we_know_and_not_what_is_said(
 
 
 async def test_a_call_of_a_token_that_has_ended_since_counts(world: World, resource: Resource, agent: Agent) -> None:
-    await do(world, lambda a: registry.revoke_agent(a, agent.agent_id))
+    await run_act(world, lambda a: registry.revoke_agent(a, agent.agent_id))
     await report(world, resource, 1, call(agent))
     assert told(world)[0].action == "tool.call"
 
 
 async def test_the_spool_of_another_resource_is_refused(world: World, resource: Resource, agent: Agent) -> None:
-    other = await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+    other = await run_act(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
     await report(world, resource, 1, call(agent))
     with pytest.raises(Forbidden):
         await report(world, other, 2, call(agent))
@@ -221,7 +183,7 @@ async def test_the_spool_of_another_resource_is_refused(world: World, resource: 
 
 async def test_a_report_that_is_refused_leaves_no_record(world: World, resource: Resource, agent: Agent) -> None:
     with pytest.raises(NotFound):
-        await do(
+        await run_act(
             world,
             lambda a: flows.take_report(
                 a, Report(spool=SPOOL, first=1, records=[call(agent)]), resource_id="rs_" + "0" * 32

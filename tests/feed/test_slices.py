@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_holding, end_holdings, get_agent, newest_entry, register_agent, run_act
 from ostiary.core.budget import DAY_US, parse_limits
 from ostiary.core.errors import Conflict, Forbidden
 from ostiary.core.report import CallRecord, Report
@@ -17,8 +19,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task
-from tests.clock import Clock
-from tests.registry.stage import agent_of, do, end, enrol, hold, newest
 
 SPOOL = "0" * 32
 TURNS = count(1)
@@ -27,16 +27,16 @@ URI = "https://bank.example/mcp"
 
 @pytest.fixture
 async def bank(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    return await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
 
 
 @pytest.fixture
 async def task(world: World, bank: Resource) -> Task:
     """A task of a hundred calls, and a token for the bank under it."""
-    bot = await enrol(world)
+    bot = await register_agent(world)
     limits = parse_limits([{"kind": "calls", "limit": 100}])
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=limits))
-    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=limits))
+    await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
 
@@ -47,29 +47,29 @@ def budget(world: World, task: Task) -> str:
 async def draw(world: World, bank: Resource, need: dict[str, int], **said: Any) -> Drawn:
     right: dict[str, Any] = {"spool": SPOOL, "turn": next(TURNS), "token": "tok_1", "need": need}
     asked = Draw(**right | said)
-    return await do(world, lambda a: flows.draw(a, asked, resource_id=bank.resource_id), "budget.draw")
+    return await run_act(world, lambda a: flows.draw(a, asked, resource_id=bank.resource_id), "budget.draw")
 
 
 async def give_back(world: World, bank: Resource, keep: dict[str, int], **said: Any) -> GivenBack:
     right: dict[str, Any] = {"spool": SPOOL, "turn": next(TURNS), "keep": keep}
     given = GiveBack(**right | said)
-    return await do(world, lambda a: flows.give_back(a, given, resource_id=bank.resource_id))
+    return await run_act(world, lambda a: flows.give_back(a, given, resource_id=bank.resource_id))
 
 
 async def settle(world: World, bank: Resource, told: int, spool: str = SPOOL) -> None:
-    await do(world, lambda a: flows.settle(a, spool, told=told, resource_id=bank.resource_id), "budget.settle")
+    await run_act(world, lambda a: flows.settle(a, spool, told=told, resource_id=bank.resource_id), "budget.settle")
 
 
 async def report(world: World, bank: Resource, first: int, *spent: dict[str, int]) -> None:
     records = [
         CallRecord(
-            at=5, token="tok_1", agent=agent_of(world, "bot").agent_id, tool="pay", outcome="allow", verdict="allow",
+            at=5, token="tok_1", agent=get_agent(world, "bot").agent_id, tool="pay", outcome="allow", verdict="allow",
             spent=one,
         )
         for one in spent
     ]  # fmt: skip
     told = Report(spool=SPOOL, first=first, records=list(records))
-    await do(world, lambda a: flows.take_report(a, told, resource_id=bank.resource_id))
+    await run_act(world, lambda a: flows.take_report(a, told, resource_id=bank.resource_id))
 
 
 def left(world: World, task: Task) -> tuple[str, str]:
@@ -80,7 +80,7 @@ def left(world: World, task: Task) -> tuple[str, str]:
 async def test_a_guard_draws_for_a_token_and_the_entry_says_whose(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
     assert await draw(world, bank, {id: 1}) == Drawn({id: 6}, {id: 94})
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.task, entry.resource) == ("budget.draw", task.agent, task.task_id, URI)
     assert entry.detail == {"spool": SPOOL, "need": {id: 1}, "total": {id: 6}}
 
@@ -89,16 +89,16 @@ async def test_a_guard_draws_for_nothing_but_a_live_token_of_its_own(
     world: World, bank: Resource, task: Task, clock: Clock
 ) -> None:
     id = budget(world, task)
-    other = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    other = await run_act(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
     for resource, token in ((bank, "tok_unknown"), (other, "tok_1")):
         with pytest.raises(Forbidden) as refused:
             await draw(world, resource, {id: 1}, token=token)
         assert refused.value.code == "foreign_token"
-    await end(world, Root.HOLDING, "tok_1")
+    await end_holdings(world, Root.HOLDING, "tok_1")
     with pytest.raises(Forbidden) as refused:
         await draw(world, bank, {id: 1})
     assert refused.value.code == "foreign_token"
-    await hold(world, "ag_" + task.agent[3:], "tok_2", audience=URI, task=task.task_id, seconds=60)
+    await create_holding(world, "ag_" + task.agent[3:], "tok_2", audience=URI, task=task.task_id, seconds=60)
     clock.advance(us=60_000_000)
     with pytest.raises(Forbidden):
         await draw(world, bank, {id: 1}, token="tok_2")
@@ -107,20 +107,20 @@ async def test_a_guard_draws_for_nothing_but_a_live_token_of_its_own(
 
 async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
     with pytest.raises(Forbidden):
         await draw(world, bank, {id: 1})
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
-    await hold(world, task.agent, "tok_2", audience=URI, task=task.task_id)
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
+    await create_holding(world, task.agent, "tok_2", audience=URI, task=task.task_id)
     assert (await draw(world, bank, {id: 1}, token="tok_2")).total == {id: 6}
-    await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
     with pytest.raises(Forbidden):
         await draw(world, bank, {id: 7}, token="tok_2")
 
 
 async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, bank: Resource, task: Task) -> None:
     limits = parse_limits([{"kind": "calls", "limit": 5}])
-    other = await do(world, lambda a: tasks.start(a, agent="bot", purpose="else", budget=limits))
+    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="else", budget=limits))
     with pytest.raises(Forbidden) as refused:
         await draw(world, bank, {budget(world, other): 1})
     assert refused.value.code == "no_budget"
@@ -129,9 +129,9 @@ async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, 
 
 async def test_a_day_is_drawn_from_while_it_lasts(world: World, bank: Resource, task: Task, clock: Clock) -> None:
     clock.advance(us=DAY_US - 1 - world.now() % DAY_US)
-    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([{"kind": "calls", "limit": 7}])))
-    live = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
-    await hold(world, task.agent, "tok_3", audience=URI, task=live.task_id)
+    await run_act(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([{"kind": "calls", "limit": 7}])))
+    live = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    await create_holding(world, task.agent, "tok_3", audience=URI, task=live.task_id)
     [daily] = tasks.in_force(world.db.read(), live)
     account = daily.account(world.now())
     assert (await draw(world, bank, {account: 7}, token="tok_3")).left == {account: 0}
@@ -155,7 +155,7 @@ async def test_what_is_reported_stays_spent_and_the_rest_comes_back(world: World
     assert left(world, task) == ("90", "3")
     await settle(world, bank, told=3)
     assert left(world, task) == ("97", "3")
-    assert newest(world).detail == {"spool": SPOOL, "told": 3, "back": {id: 7}}
+    assert newest_entry(world).detail == {"spool": SPOOL, "told": 3, "back": {id: 7}}
 
 
 async def test_a_spool_that_is_closed_stays_closed(world: World, bank: Resource, task: Task) -> None:
@@ -174,15 +174,15 @@ async def test_a_spool_that_is_closed_stays_closed(world: World, bank: Resource,
 async def test_the_spool_of_another_resource_is_let_alone(world: World, bank: Resource, task: Task) -> None:
     id = budget(world, task)
     await draw(world, bank, {id: 10})
-    other = await do(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
+    other = await run_act(world, lambda a: registry.create_resource(a, name="shop", uri="https://shop.example/mcp"))
     for attempt in (
         lambda: settle(world, other, told=0),
         lambda: give_back(world, other, {id: 0}),
     ):
         with pytest.raises(Forbidden):
             await attempt()
-    bot = agent_of(world, "bot")
-    await hold(world, bot, "tok_4", audience="https://shop.example/mcp", task=task.task_id)
+    bot = get_agent(world, "bot")
+    await create_holding(world, bot, "tok_4", audience="https://shop.example/mcp", task=task.task_id)
     with pytest.raises(Forbidden, match="another resource"):
         await draw(world, other, {id: 1}, token="tok_4")
     assert left(world, task) == ("90", "0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
 from ostiary.core.catalogue import Catalogue, Kind
 from ostiary.core.feed import ResourceFact
 from ostiary.core.report import CallRecord
@@ -14,9 +15,8 @@ from ostiaryd.feed.flows.sources import LEARNED, MAX_COUNTED
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
-from tests.feed.test_report import URI, call, report
-from tests.feed.test_streams import listening
-from tests.registry.stage import do, enrol, hold, new_jwk
+from tests.support.feed_reports import URI, call, report
+from tests.support.feed_streams import listening
 
 CATALOGUE = {
     "resource": "files",
@@ -28,8 +28,8 @@ ROW = {"tool": "cancel", "argument": "n", "source_tool": "list", "source_field":
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    made = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
-    await do(world, lambda a: registry.set_catalogue(a, "files", Catalogue.parse(msgspec.json.encode(CATALOGUE))))
+    made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", Catalogue.parse(msgspec.json.encode(CATALOGUE))))
     return made
 
 
@@ -40,9 +40,9 @@ async def agent(world: World) -> Agent:
 
 async def _agent(world: World, name: str, tasks: int) -> Agent:
     """An agent with a token for each of its tasks."""
-    agent = await enrol(world, name)
+    agent = await register_agent(world, name)
     for number in range(tasks):
-        await hold(world, agent, f"{name}_{number}", audience=URI, task=f"tk_{name}_{number}", seconds=3600)
+        await create_holding(world, agent, f"{name}_{number}", audience=URI, task=f"tk_{name}_{number}", seconds=3600)
     return agent
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import pytest
 
-from ostiary.core import jose
+from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
+from harness.registry_fixtures import create_holding, end_holdings, new_jwk, register_agent, run_act
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import (
     AgentFact,
-    Fact,
     KeyFact,
     KeysFact,
-    Message,
     PolicyFact,
     ResourceFact,
     StopFact,
@@ -25,7 +23,6 @@ from ostiary.core.feed import (
     ThreatFact,
     TokenFact,
 )
-from ostiary.guard import Feed
 from ostiaryd.feed.flows import Streams
 from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING, SECOND
 from ostiaryd.ground import outbox
@@ -36,61 +33,14 @@ from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, 
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State
 from ostiaryd.tokens.flows import rotate_key
-from tests.clock import Clock, Dice
-from tests.patience import PATIENCE_S
-from tests.registry.stage import do, end, enrol, hold, new_jwk
+from tests.support.feed_streams import NUMBER, URI, Listener, listening, resource
 
-URI = "https://files.example.org/mcp"
-NUMBER = "a-number-that-a-guard-threw"
-
-
-@pytest.fixture
-async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+__all__ = ["resource"]
 
 
 @pytest.fixture
 async def agent(world: World) -> Agent:
-    return await enrol(world)
-
-
-class Listener:
-    """A guard on a stream: its own reader of the feed, strict as it is."""
-
-    def __init__(self, world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER) -> None:
-        self.world, self.id = world, id
-        self.feed = feed or Feed(
-            resource_id=resource.resource_id, now=world.now, tick=world.now, max_age=5_000_000, max_skew=2_000_000
-        )
-        keys = self.feed.feed_keys if feed else jose.JwkSet(tuple(world.keys.public("feed").values()))
-        self.feed.begin(id, issuer=world.config.issuer, keys=keys)
-        self.lines: AsyncGenerator[bytes, None] = world.keep(Streams).follow(resource, id, self.feed.seq)
-        self.resource_id = resource.resource_id
-        self._came: list[bytes] = []
-
-    async def hear(self) -> Message:
-        if not self._came:
-            self._came = (await asyncio.wait_for(anext(self.lines), PATIENCE_S)).splitlines()
-        return self.feed.accept(self._came.pop(0))
-
-    async def facts(self) -> list[Fact]:
-        """The facts of the next message that has some."""
-        while not (message := await self.hear()).facts:
-            pass
-        return message.facts
-
-    def applied(self, seq: int, *, ago: int = 0) -> None:
-        self.world.keep(Streams).note_applied(self.resource_id, self.id, seq, ago=ago)
-
-
-@asynccontextmanager
-async def listening(
-    world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER
-) -> AsyncIterator[Listener]:
-    """A guard that has heard the first message."""
-    listener = Listener(world, resource, feed=feed, id=id)
-    async with aclosing(listener.lines):
-        yield listener
+    return await register_agent(world)
 
 
 async def test_a_stream_begins_with_all_that_a_guard_must_know(world: World, resource: Resource) -> None:
@@ -106,19 +56,19 @@ async def test_a_stream_begins_with_all_that_a_guard_must_know(world: World, res
 async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
     world: World, resource: Resource, agent: Agent, clock: Clock
 ) -> None:
-    others = [await enrol(world, name) for name in ("old", "new")]
-    await do(world, lambda a: registry.set_agent_state(a, "old", Verb.SUSPEND))
+    others = [await register_agent(world, name) for name in ("old", "new")]
+    await run_act(world, lambda a: registry.set_agent_state(a, "old", Verb.SUSPEND))
     clock.advance(us=1)
-    await do(world, lambda a: registry.set_agent_state(a, "new", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "new", Verb.SUSPEND))
     clock.advance(us=LONGEST_TOKEN - 1)
-    task = await do(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
-    await hold(world, agent, "ours", audience=URI)
-    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
-    await end(world, Root.HOLDING, "ours")
-    await end(world, Root.HOLDING, "theirs")
-    await do(world, lambda a: tasks.end(a, task.task_id, State.DONE))
-    [key, *_] = await do(world, lambda a: [registry.add_key(a, agent.agent_id, new_jwk())])
-    await do(world, lambda a: registry.revoke_key(a, key.jkt))
+    task = await run_act(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    await create_holding(world, agent, "ours", audience=URI)
+    await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
+    await end_holdings(world, Root.HOLDING, "ours")
+    await end_holdings(world, Root.HOLDING, "theirs")
+    await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    [key, *_] = await run_act(world, lambda a: [registry.add_key(a, agent.agent_id, new_jwk())])
+    await run_act(world, lambda a: registry.revoke_key(a, key.jkt))
     async with listening(world, resource) as guard:
         facts = (await guard.hear()).facts
     assert {fact.agent for fact in facts if isinstance(fact, AgentFact)} == {others[1].agent_id}
@@ -130,7 +80,7 @@ async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
 async def test_a_change_is_heard_once_it_is_committed(world: World, resource: Resource, agent: Agent) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
-        await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+        await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
         [fact] = await guard.facts()
         assert fact == AgentFact(agent.agent_id, "suspended", 1, world.now() + LONGEST_TOKEN)
         assert guard.feed.seq == outbox.head(world.db.read())
@@ -140,8 +90,8 @@ async def test_what_is_rolled_back_is_never_heard(world: World, resource: Resour
     async with listening(world, resource) as guard:
         await guard.hear()
         with pytest.raises(Conflict):
-            await do(world, lambda a: refused(a, agent))
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+            await run_act(world, lambda a: refused(a, agent))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         [fact] = await guard.facts()
         assert isinstance(fact, ResourceFact)
 
@@ -152,13 +102,13 @@ def refused(act: registry.Act, agent: Agent) -> None:  # type: ignore[name-defin
 
 
 async def test_a_token_is_heard_of_only_where_it_could_be_shown(world: World, resource: Resource, agent: Agent) -> None:
-    await hold(world, agent, "ours", audience=URI)
-    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
-    await hold(world, agent, "anywhere")
+    await create_holding(world, agent, "ours", audience=URI)
+    await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
+    await create_holding(world, agent, "anywhere")
     async with listening(world, resource) as guard:
         await guard.hear()
         for id in ("theirs", "anywhere", "ours"):
-            await end(world, Root.HOLDING, id)
+            await end_holdings(world, Root.HOLDING, id)
         heard: list[str] = []
         while len(heard) < 2:
             heard += [fact.jti for fact in await guard.facts() if isinstance(fact, TokenFact)]
@@ -168,8 +118,8 @@ async def test_a_token_is_heard_of_only_where_it_could_be_shown(world: World, re
 async def test_a_guard_hears_of_its_own_resource_and_no_other(world: World, resource: Resource) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
-        await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         [fact] = await guard.facts()
         assert isinstance(fact, ResourceFact)
         assert (fact.name, fact.mode) == ("files", "watch")
@@ -182,7 +132,7 @@ async def test_another_policy_set_is_heard(world: World, resource: Resource) -> 
     loaded = load({"a.cedar": '@id("a") permit (principal, action, resource);'})
     async with listening(world, resource) as guard:
         await guard.hear()
-        await do(world, lambda a: policies.put(a, loaded, by=None))
+        await run_act(world, lambda a: policies.put(a, loaded, by=None))
         [fact] = await guard.facts()
         assert isinstance(fact, PolicyFact)
         assert ir.parse(fact.policies.encode()).policies[0].id == "a"
@@ -193,11 +143,11 @@ async def test_another_policy_set_is_heard(world: World, resource: Resource) -> 
 async def test_keys_rotate_without_a_gap(world: World, resource: Resource, use: str, alg: str) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
-        kid = await do(world, lambda a: rotate_key(a, use=use, alg=alg))
+        kid = await run_act(world, lambda a: rotate_key(a, use=use, alg=alg))
         [fact] = await guard.facts()
         assert isinstance(fact, KeysFact)
         assert kid in [key["kid"] for key in getattr(fact, use)]
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         await guard.facts()
         guard.feed.current()
         assert world.keys.signer(use, alg).public.kid == kid
@@ -205,11 +155,11 @@ async def test_keys_rotate_without_a_gap(world: World, resource: Resource, use: 
 
 async def test_a_stream_resumes_where_it_was(world: World, resource: Resource, agent: Agent) -> None:
     async with listening(world, resource) as guard:
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         await guard.hear()
         feed = guard.feed
-    await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
-    await do(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
+    await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+    await run_act(world, lambda a: registry.create_resource(a, name="mail", uri="https://mail.example.org"))
     async with listening(world, resource, feed=feed, id="another-number-thrown") as guard:
         message = await guard.hear()
         assert not message.snapshot
@@ -225,11 +175,11 @@ async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, re
         partial(registry.lift_stop, what="model"),
     )
     for _ in range(3):
-        await do(world, lambda a: registry.tell(a, ThreatDelta("tl_1")))
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
-        await do(world, stop)
-        await do(world, lambda a: lift(a, value="m-1"))
-    await do(world, stop)
+        await run_act(world, lambda a: registry.tell(a, ThreatDelta("tl_1")))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, stop)
+        await run_act(world, lambda a: lift(a, value="m-1"))
+    await run_act(world, stop)
     async with listening(world, resource, feed=guard.feed, id="another-number-thrown") as again:
         facts = await again.facts()
         assert [type(fact) for fact in facts] == [ThreatFact, ResourceFact, StopFact, StopFact]
@@ -242,20 +192,20 @@ async def test_who_cannot_resume_gets_a_snapshot(world: World, resource: Resourc
         await guard.hear()
         feed = guard.feed
     if case == "pruned":
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
-        await do(world, lambda a: outbox.prune(a.tx, "feed", before=world.now() + 1))
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.ENFORCE))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, lambda a: outbox.prune(a.tx, "feed", before=world.now() + 1))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.ENFORCE))
     feed.seq = {"pruned": feed.seq, "from the future": 10_000, "from the beginning": 0}[case]
     async with listening(world, resource, feed=feed, id="another-number-thrown") as guard:
         assert (await guard.hear()).snapshot
 
 
-async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clock: Clock, dice: Dice) -> None:
+async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clock: Clock, dice: SeededRandom) -> None:
     import msgspec
 
     quick = msgspec.structs.replace(config, feed_heartbeat_ms=50)
     async with open_world(quick, now=clock, random=dice) as world:
-        resource = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+        resource = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI))
         async with listening(world, resource) as guard:
             await guard.hear()
             clock.advance(1)
@@ -265,12 +215,12 @@ async def test_a_server_that_is_silent_says_that_it_is_alive(config: Config, clo
 
 
 async def test_what_another_process_commits_is_heard(
-    world: World, config: Config, resource: Resource, clock: Clock, dice: Dice, agent: Agent
+    world: World, config: Config, resource: Resource, clock: Clock, dice: SeededRandom, agent: Agent
 ) -> None:
     async with listening(world, resource) as guard:
         await guard.hear()
         async with open_world(config, now=clock, random=dice) as other:
-            await do(other, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+            await run_act(other, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
         world.keep(Streams).pump()
         [fact] = await guard.facts()
         assert isinstance(fact, AgentFact)
@@ -282,7 +232,7 @@ async def test_the_stream_of_a_key_that_was_replaced_is_cut(world: World, resour
     waiting = asyncio.ensure_future(anext(guard.lines))
     world.keep(Streams).connected[0].task = waiting  # type: ignore[assignment]
     await asyncio.sleep(0)
-    await do(world, lambda a: registry.set_resource_key(a, "files", new_jwk()))
+    await run_act(world, lambda a: registry.set_resource_key(a, "files", new_jwk()))
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert world.keep(Streams).connected == []
@@ -298,7 +248,7 @@ async def test_a_guard_that_does_not_read_is_cut(
     reading = asyncio.ensure_future(asyncio.sleep(PATIENCE_S))
     world.keep(Streams).connected[0].task = reading
     for _ in range(facts):
-        await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+        await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
     await asyncio.sleep(0)
     assert reading.cancelled() is is_cut
     reading.cancel()
@@ -346,7 +296,7 @@ async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
         for listener in (guard, slow):
             message = await listener.hear()
             listener.applied(message.seq)
-        await do(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
+        await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
         seq = outbox.head(world.db.read())
         settling = asyncio.ensure_future(streams.settled(seq, within_s=PATIENCE_S))
         await guard.facts()
@@ -372,11 +322,11 @@ async def test_who_waits_for_a_guard_that_says_nothing_waits_no_longer_than_aske
 async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
     world: World, resource: Resource, agent: Agent
 ) -> None:
-    await hold(world, agent, "theirs", audience="https://elsewhere.example.org")
+    await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
     async with listening(world, resource) as guard:
         message = await guard.hear()
         guard.applied(message.seq)
-        await end(world, Root.HOLDING, "theirs")
+        await end_holdings(world, Root.HOLDING, "theirs")
         seq = outbox.head(world.db.read())
         [stream] = await world.keep(Streams).settled(seq, within_s=PATIENCE_S)
         assert stream.applied_at(seq) is not None

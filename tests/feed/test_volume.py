@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import create_holding, get_agent, is_live, register_agent, run_act
 from ostiary.core.budget import InvalidBudget, parse_limits
 from ostiary.core.report import CallRecord, Report, ResultRecord
 from ostiary.core.slices import Draw
@@ -17,7 +18,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.registry.stage import agent_of, do, enrol, hold, is_live
 
 URI = "https://clinic.example/mcp"
 LIMIT, MOST = 100, 10
@@ -27,19 +27,19 @@ TURNS = count(1)
 
 @pytest.fixture
 async def clinic(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="clinic", uri=URI))
+    return await run_act(world, lambda a: registry.create_resource(a, name="clinic", uri=URI))
 
 
 async def start(world: World, *limits: dict[str, Any], parent: str | None = None) -> Task:
     budget = parse_limits(list(limits))
-    return await do(world, lambda a: tasks.start(a, agent="bot", purpose="p", budget=budget, parent=parent))
+    return await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p", budget=budget, parent=parent))
 
 
 @pytest.fixture
 async def task(world: World, clinic: Resource) -> Task:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     made = await start(world, HEALTH)
-    await hold(world, bot, "tok_1", audience=URI, task=made.task_id)
+    await create_holding(world, bot, "tok_1", audience=URI, task=made.task_id)
     return made
 
 
@@ -60,12 +60,12 @@ class Guard:
         """A call that has paid: its number; None where there is too little."""
         if self.total - self.spent < MOST:
             asked = Draw(spool=self.spool, turn=next(TURNS), token="tok_1", need={self.account: self.spent + MOST})
-            drawn = await do(self.world, lambda a: flows.draw(a, asked, resource_id=self.clinic.resource_id))
+            drawn = await run_act(self.world, lambda a: flows.draw(a, asked, resource_id=self.clinic.resource_id))
             self.total = drawn.total[self.account]
         if self.total - self.spent < MOST:
             return None
         self.spent += MOST
-        agent = agent_of(self.world, "bot").agent_id
+        agent = get_agent(self.world, "bot").agent_id
         return self._keep(CallRecord(at=5, token="tok_1", agent=agent, tool="read", outcome="allow", verdict="allow",
                                      spent={self.account: MOST}))  # fmt: skip
 
@@ -84,11 +84,13 @@ class Guard:
         if some:
             first = self.next - len(self.records) - len(some) + 1
             told = Report(spool=self.spool, first=first, records=list(some))
-            await do(self.world, lambda a: flows.take_report(a, told, resource_id=self.clinic.resource_id))
+            await run_act(self.world, lambda a: flows.take_report(a, told, resource_id=self.clinic.resource_id))
 
     async def settle(self) -> None:
         await self.report()
-        await do(self.world, lambda a: flows.settle(a, self.spool, told=self.next, resource_id=self.clinic.resource_id))
+        await run_act(
+            self.world, lambda a: flows.settle(a, self.spool, told=self.next, resource_id=self.clinic.resource_id)
+        )
 
 
 def balance(world: World, task: Task) -> tuple[int, int]:
@@ -163,9 +165,9 @@ async def test_no_guard_has_more_come_back_than_it_has_spent(world: World, clini
 
 async def test_a_call_that_was_made_is_not_unmade(world: World, clinic: Resource) -> None:
     """Only volumes come back: a guard that says so of calls is not heard."""
-    bot = await enrol(world)
+    bot = await register_agent(world)
     task = await start(world, {"kind": "calls", "limit": LIMIT})
-    await hold(world, bot, "tok_1", audience=URI, task=task.task_id)
+    await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     guard = Guard(world, clinic, task, "0" * 32)
     number = await guard.begin()
     assert number is not None
@@ -188,10 +190,10 @@ async def test_a_part_of_a_task_returns_no_more_in_one_call(world: World, task: 
 async def test_who_may_return_less_in_one_call_needs_new_tokens(
     world: World, clinic: Resource, changed: dict[str, Any], lives: bool
 ) -> None:
-    bot = await enrol(world)
-    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH])))
-    await hold(world, bot, "tok_1", audience=URI)
-    await do(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH | changed])))
+    bot = await register_agent(world)
+    await run_act(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH])))
+    await create_holding(world, bot, "tok_1", audience=URI)
+    await run_act(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([HEALTH | changed])))
     assert is_live(world, "tok_1") is lives
 
 

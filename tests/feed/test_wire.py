@@ -10,6 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import eventually
 from ostiary.agent import Agent
 from ostiary.client import TokenRefused
 from ostiary.core import jose
@@ -19,21 +21,19 @@ from ostiary.core.feed import parse_message
 from ostiary.core.jose import JwkSet
 from ostiary.core.report import MAX_RECORDS
 from ostiary.guard import Guard
-from tests.feed.house import House
-from tests.patience import eventually
 
 SPOOL = "0" * 32
 
 
 @pytest.fixture(scope="module")
-def resource(house: House) -> tuple[str, Path]:
-    return house.resource("https://wire.example.org/mcp")
+def resource(live_server: ServerFixture) -> tuple[str, Path]:
+    return live_server.resource("https://wire.example.org/mcp")
 
 
-def ask(house: House, key: Path, method: str, path: str, **rest: Any) -> httpx2.Response:
+def ask(live_server: ServerFixture, key: Path, method: str, path: str, **rest: Any) -> httpx2.Response:
     """A request with the credential in that file."""
     with Agent.from_credential(key) as caller:
-        return caller.request(method, f"{house.server.url}{path}", resource=f"{caller.issuer}/api/v1", **rest)
+        return caller.request(method, f"{live_server.server.url}{path}", resource=f"{caller.issuer}/api/v1", **rest)
 
 
 def report(**changed: Any) -> dict[str, Any]:
@@ -49,11 +49,11 @@ def record(**changed: Any) -> dict[str, Any]:
     return {**right, **changed}
 
 
-def test_the_keys_of_the_feed_are_public(house: House) -> None:
-    response = httpx2.get(f"{house.server.url}/feed/v1/jwks")
+def test_the_keys_of_the_feed_are_public(live_server: ServerFixture) -> None:
+    response = httpx2.get(f"{live_server.server.url}/feed/v1/jwks")
     [key] = JwkSet.parse(response.json()).keys
     assert key.alg == "EdDSA"
-    tokens = httpx2.get(f"{house.server.url}/jwks").json()["keys"]
+    tokens = httpx2.get(f"{live_server.server.url}/jwks").json()["keys"]
     assert key.kid not in [token["kid"] for token in tokens]
 
 
@@ -64,27 +64,30 @@ def test_the_keys_of_the_feed_are_public(house: House) -> None:
         *(("POST", f"/feed/v1/{name}") for name in ("report", "applied", "draw", "give-back", "settle")),
     ],
 )
-def test_only_guards_may_speak_there(house: House, method: str, path: str) -> None:
-    assert httpx2.request(method, f"{house.server.url}{path}").status_code == 401
-    _, agent_key = house.agent()
-    assert ask(house, agent_key, method, path).status_code == 403
+def test_only_guards_may_speak_there(live_server: ServerFixture, method: str, path: str) -> None:
+    assert httpx2.request(method, f"{live_server.server.url}{path}").status_code == 401
+    _, agent_key = live_server.agent()
+    assert ask(live_server, agent_key, method, path).status_code == 403
 
 
-def test_a_guard_may_do_nothing_else(house: House, resource: tuple[str, Path]) -> None:
-    assert ask(house, resource[1], "GET", "/api/v1/agents").status_code == 403
-    assert ask(house, resource[1], "POST", "/api/v1/revoke", json={"kind": "agent", "id": "admin"}).status_code == 403
+def test_a_guard_may_do_nothing_else(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+    assert ask(live_server, resource[1], "GET", "/api/v1/agents").status_code == 403
+    assert (
+        ask(live_server, resource[1], "POST", "/api/v1/revoke", json={"kind": "agent", "id": "admin"}).status_code
+        == 403
+    )
     with Agent.from_credential(resource[1]) as guard, pytest.raises(TokenRefused):
         guard.token(resource="https://wire.example.org/mcp", scope="files:read")
 
 
-def test_a_stream_is_lines_of_signed_messages(house: House, resource: tuple[str, Path]) -> None:
-    keys = JwkSet.parse(httpx2.get(f"{house.server.url}/feed/v1/jwks").json())
+def test_a_stream_is_lines_of_signed_messages(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
+    keys = JwkSet.parse(httpx2.get(f"{live_server.server.url}/feed/v1/jwks").json())
     with Agent.from_credential(resource[1]) as guard:
         auth = guard.auth(f"{guard.issuer}/api/v1")
         query = {"stream": "a-number-that-was-thrown"}
         with (
             httpx2.Client(auth=auth) as http,
-            http.stream("GET", f"{house.server.url}/feed/v1/stream", params=query) as response,
+            http.stream("GET", f"{live_server.server.url}/feed/v1/stream", params=query) as response,
         ):
             assert response.headers["content-type"] == "application/jose-lines"
             assert response.headers["cache-control"] == "no-store"
@@ -94,7 +97,9 @@ def test_a_stream_is_lines_of_signed_messages(house: House, resource: tuple[str,
     assert opening.snapshot
     assert opening.aud == guard.client_id
     assert step.prev == opening.seq
-    eventually(lambda: not [one for one in house.api("GET", "/feeds")["guards"] if one["stream"] == query["stream"]])
+    eventually(
+        lambda: not [one for one in live_server.api("GET", "/feeds")["guards"] if one["stream"] == query["stream"]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,16 +114,18 @@ def test_a_stream_is_lines_of_signed_messages(house: House, resource: tuple[str,
     ],
 )
 def test_a_stream_that_is_asked_for_wrongly_is_refused(
-    house: House, resource: tuple[str, Path], query: dict[str, str]
+    live_server: ServerFixture, resource: tuple[str, Path], query: dict[str, str]
 ) -> None:
-    response = ask(house, resource[1], "GET", "/feed/v1/stream", params=query)
+    response = ask(live_server, resource[1], "GET", "/feed/v1/stream", params=query)
     assert (response.status_code, response.json()["error"]) == (422, "invalid")
 
 
 @pytest.mark.parametrize(("count", "status"), [(0, 400), (1, 200), (MAX_RECORDS, 200), (MAX_RECORDS + 1, 400)])
-def test_a_report_has_so_many_records(house: House, resource: tuple[str, Path], count: int, status: int) -> None:
+def test_a_report_has_so_many_records(
+    live_server: ServerFixture, resource: tuple[str, Path], count: int, status: int
+) -> None:
     body = report(spool=os.urandom(16).hex(), records=[record()] * count)
-    response = ask(house, resource[1], "POST", "/feed/v1/report", json=body)
+    response = ask(live_server, resource[1], "POST", "/feed/v1/report", json=body)
     assert response.status_code == status
     if status == 200:
         assert response.json() == {"next": count + 1}
@@ -136,43 +143,49 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_report_that_is_none_is_refused(house: House, resource: tuple[str, Path], what: str) -> None:
-    assert ask(house, resource[1], "POST", "/feed/v1/report", json=WRONG[what]).status_code == 400
+def test_a_report_that_is_none_is_refused(live_server: ServerFixture, resource: tuple[str, Path], what: str) -> None:
+    assert ask(live_server, resource[1], "POST", "/feed/v1/report", json=WRONG[what]).status_code == 400
 
 
-def test_nobody_speaks_for_the_stream_of_another(house: House, resource: tuple[str, Path]) -> None:
+def test_nobody_speaks_for_the_stream_of_another(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
     body = {"stream": "no-such-stream-here", "seq": 1, "ago": 0}
-    assert ask(house, resource[1], "POST", "/feed/v1/applied", json=body).status_code == 404
+    assert ask(live_server, resource[1], "POST", "/feed/v1/applied", json=body).status_code == 404
 
 
 @pytest.mark.parametrize(("ago", "status"), [(-1, 400), (0, 404), (60_000_000, 404), (60_000_001, 400)])
 def test_what_was_in_force_was_so_not_too_long_ago(
-    house: House, resource: tuple[str, Path], ago: int, status: int
+    live_server: ServerFixture, resource: tuple[str, Path], ago: int, status: int
 ) -> None:
     body = {"stream": "no-such-stream-here", "seq": 1, "ago": ago}
-    assert ask(house, resource[1], "POST", "/feed/v1/applied", json=body).status_code == status
+    assert ask(live_server, resource[1], "POST", "/feed/v1/applied", json=body).status_code == status
 
 
-def test_administrators_see_who_is_connected(house: House, resource: tuple[str, Path], tmp_path: Path) -> None:
+def test_administrators_see_who_is_connected(
+    live_server: ServerFixture, resource: tuple[str, Path], tmp_path: Path
+) -> None:
     name, key = resource
     with Guard(key, spool_dir=tmp_path) as guard:
-        [seen] = eventually(lambda: [one for one in house.api("GET", "/feeds")["guards"] if one["seq"] is not None])
+        [seen] = eventually(
+            lambda: [one for one in live_server.api("GET", "/feeds")["guards"] if one["seq"] is not None]
+        )
         assert seen["guard"] == name
         assert seen["seq"] == guard.feed.seq
         assert seen["applied"]
         assert seen["ms"] is None
-    eventually(lambda: house.api("GET", "/feeds")["guards"] == [])
+    eventually(lambda: live_server.api("GET", "/feeds")["guards"] == [])
 
 
 @pytest.mark.parametrize("query", [{"seq": "x"}, {"seq": "-1"}, {"seq": 1, "since": "x"}, {"seq": 1, "wait_ms": "1.5"}])
-def test_a_question_that_is_none_is_refused(house: House, query: dict[str, Any]) -> None:
-    response = house.admin.get(
-        f"{house.server.url}/api/v1/feeds", resource=f"{house.admin.issuer}/api/v1", params=query
+def test_a_question_that_is_none_is_refused(live_server: ServerFixture, query: dict[str, Any]) -> None:
+    response = live_server.admin.get(
+        f"{live_server.server.url}/api/v1/feeds", resource=f"{live_server.admin.issuer}/api/v1", params=query
     )
     assert response.status_code == 422
 
 
-def test_a_credential_of_another_key_gets_no_token(house: House, resource: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_credential_of_another_key_gets_no_token(
+    live_server: ServerFixture, resource: tuple[str, Path], tmp_path: Path
+) -> None:
     from ostiary.keys import load_key, save_key
 
     right = load_key(resource[1])
@@ -209,15 +222,15 @@ MALFORMED: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("verb", "body"), MALFORMED)
 def test_what_is_said_of_slices_and_is_malformed_is_refused(
-    house: House, resource: tuple[str, Path], verb: str, body: Any
+    live_server: ServerFixture, resource: tuple[str, Path], verb: str, body: Any
 ) -> None:
     headers = {"content-type": "application/json"}
-    response = ask(house, resource[1], "POST", f"/feed/v1/{verb}", content=json.dumps(body), headers=headers)
+    response = ask(live_server, resource[1], "POST", f"/feed/v1/{verb}", content=json.dumps(body), headers=headers)
     assert (response.status_code, response.json()["error"]) == (400, "malformed"), response.text
 
 
 @pytest.mark.parametrize("verb", ["draw", "give-back", "settle"])
-def test_what_is_said_of_slices_has_a_size(house: House, resource: tuple[str, Path], verb: str) -> None:
+def test_what_is_said_of_slices_has_a_size(live_server: ServerFixture, resource: tuple[str, Path], verb: str) -> None:
     for content, statuses in (
         (b"{", [400]),
         (b"\xff", [400]),
@@ -225,33 +238,38 @@ def test_what_is_said_of_slices_has_a_size(house: House, resource: tuple[str, Pa
         (b" " * (2 << 20), [413]),
     ):
         headers = {"content-type": "application/json"}
-        response = ask(house, resource[1], "POST", f"/feed/v1/{verb}", content=content, headers=headers)
+        response = ask(live_server, resource[1], "POST", f"/feed/v1/{verb}", content=content, headers=headers)
         assert response.status_code in statuses, response.text
 
 
-def test_what_is_said_of_slices_may_be_as_large_as_this(house: House, resource: tuple[str, Path]) -> None:
+def test_what_is_said_of_slices_may_be_as_large_as_this(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
     """Well-formed to the limit, and refused for what it says."""
     need = dict(list(MANY_DRAWN.items())[:MAX_BUDGETS])
-    response = ask(house, resource[1], "POST", "/feed/v1/draw", json={**DRAW, "need": need})
+    response = ask(live_server, resource[1], "POST", "/feed/v1/draw", json={**DRAW, "need": need})
     assert (response.status_code, response.json()["error"]) == (403, "foreign_token")
     keep = dict(list(MANY_KEPT.items())[:1000])
     spool = os.urandom(16).hex()
-    response = ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "keep": keep})
+    response = ask(live_server, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "keep": keep})
     assert (response.status_code, len(response.json()["closed"])) == (200, 1000)
-    response = ask(house, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 1})
+    response = ask(live_server, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 1})
     assert (response.status_code, response.json()["error"]) == (409, "conflict")
     for _ in range(2):
-        assert ask(house, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 0}).status_code == 200
+        assert (
+            ask(live_server, resource[1], "POST", "/feed/v1/settle", json={"spool": spool, "told": 0}).status_code
+            == 200
+        )
 
 
-def test_nobody_touches_the_slices_of_another_guard(house: House, resource: tuple[str, Path]) -> None:
+def test_nobody_touches_the_slices_of_another_guard(live_server: ServerFixture, resource: tuple[str, Path]) -> None:
     spool = os.urandom(16).hex()
-    assert ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool}).status_code == 200
-    _, other = house.resource("https://other.wire.example.org/mcp")
+    assert ask(live_server, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool}).status_code == 200
+    _, other = live_server.resource("https://other.wire.example.org/mcp")
     for verb, body in (("give-back", {**GIVE, "turn": 2}), ("settle", SETTLE)):
-        response = ask(house, other, "POST", f"/feed/v1/{verb}", json={**body, "spool": spool})
+        response = ask(live_server, other, "POST", f"/feed/v1/{verb}", json={**body, "spool": spool})
         assert (response.status_code, response.json()["error"]) == (403, "forbidden")
     assert (
-        ask(house, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "turn": 2}).status_code
+        ask(
+            live_server, resource[1], "POST", "/feed/v1/give-back", json={**GIVE, "spool": spool, "turn": 2}
+        ).status_code
         == 200
     )

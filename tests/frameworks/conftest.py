@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from tests.feed.conftest import house
 from tests.frameworks.environment import FRAMEWORKS, INSIDE, file_of
-from tests.frameworks.stage import stage
+from tests.frameworks.framework_fixture import stage
+from tests.support.servers import live_server
 
-__all__ = ["house", "stage"]
+__all__ = ["live_server", "stage"]
 
 collect_ignore = [] if INSIDE else [file_of(name).rpartition("/")[2] for name in FRAMEWORKS]

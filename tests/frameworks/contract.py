@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.live_server import own_server
+from harness.patience import eventually
 from ostiary import Tools
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.environment import INSIDE
-from tests.frameworks.stage import Call, Listed, Stage, judged
-from tests.patience import eventually
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged
 
 HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
 """Its hooks hear of a result when the model has it."""
@@ -21,14 +21,14 @@ SEES_NO_DEFINITIONS = INSIDE == "claude-agent-sdk"
 """Its command line lists tools by itself."""
 
 
-def test_an_allowed_call_runs_and_is_in_the_ledger(stage: Stage, call: Call) -> None:
+def test_an_allowed_call_runs_and_is_in_the_ledger(stage: FrameworkFixture, call: Call) -> None:
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a", "limit": 5})
     assert stage.ran == [("read_file", ("/srv/a", 5))]
     assert eventually(lambda: stage.recorded() == (["allow"], ["ok"]))
 
 
 def test_a_default_is_decided_on_and_is_what_the_tool_gets(
-    stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = judged(monkeypatch)
     call(stage, "read_file", {"path": "/srv/a"})
@@ -36,7 +36,9 @@ def test_a_default_is_decided_on_and_is_what_the_tool_gets(
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why(stage: Stage, call: Call) -> None:
+def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why(
+    stage: FrameworkFixture, call: Call
+) -> None:
     told = call(stage, "read_file", {"path": "/etc/passwd", "limit": 5})
     assert "denied: the argument `path`" in told
     assert "ostiary task start" in told, "the hint"
@@ -44,24 +46,26 @@ def test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why(s
 
 
 @pytest.mark.parametrize(("limit", "is_allowed"), [(99, True), (100, True), (101, False)])
-def test_the_schema_of_the_catalogue_bounds_an_argument(stage: Stage, call: Call, limit: int, is_allowed: bool) -> None:
+def test_the_schema_of_the_catalogue_bounds_an_argument(
+    stage: FrameworkFixture, call: Call, limit: int, is_allowed: bool
+) -> None:
     told = call(stage, "read_file", {"path": "/srv/a", "limit": limit})
     assert ("denied" not in told) is is_allowed
     assert bool(stage.ran) is is_allowed
 
 
-def test_a_scope_that_the_task_does_not_have_is_denied(stage: Stage, call: Call) -> None:
+def test_a_scope_that_the_task_does_not_have_is_denied(stage: FrameworkFixture, call: Call) -> None:
     assert f"{stage.resource}:write" in call(stage, "write_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: Stage, call: Call) -> None:
+def test_a_tool_that_the_catalogue_does_not_have_is_denied(stage: FrameworkFixture, call: Call) -> None:
     assert "denied: the catalogue" in call(stage, "delete_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
 def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
-    stage: Stage, call: Call, listed: Listed
+    stage: FrameworkFixture, call: Call, listed: Listed
 ) -> None:
     said = listed(stage)
     stage.approve([tool | {"description": "was approved"} for tool in said])
@@ -75,7 +79,7 @@ def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
 
 
-def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> None:
+def test_a_tool_that_fails_is_on_record_as_failed(stage: FrameworkFixture, call: Call) -> None:
     with suppress(RuntimeError):  # some frameworks tell the model, some let it through
         call(stage, "fail", {})
     tries = len(stage.ran)  # some try again, and each try is decided
@@ -85,7 +89,7 @@ def test_a_tool_that_fails_is_on_record_as_failed(stage: Stage, call: Call) -> N
 
 @pytest.mark.parametrize(("path", "is_more"), [("/srv/6789a", False), ("/srv/6789ab", False), ("/srv/6789abc", True)])
 def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
-    stage: Stage, call: Call, path: str, is_more: bool
+    stage: FrameworkFixture, call: Call, path: str, is_more: bool
 ) -> None:
     limit = {"kind": "volume", "unit": "bytes", "data_class": "internal", "limit": 1000, "per_call": 19}
     stage.task = stage.agent.task("read little", data_classes=["internal"], budget=[limit])
@@ -102,13 +106,17 @@ def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
 
 
 @pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])
-def test_an_error_of_the_guard_denies(stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_an_error_of_the_guard_denies(
+    stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     monkeypatch.setattr(where, lambda *_, **__: 1 / 0)
     assert "the guard failed, and refuses" in call(stage, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-def test_an_error_of_the_adapter_runs_nothing(stage: Stage, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_adapter_runs_nothing(
+    stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object) -> None:
         raise KeyError("nobody expected this")
 
@@ -123,8 +131,8 @@ def test_an_error_of_the_adapter_runs_nothing(stage: Stage, call: Call, monkeypa
 
 
 def test_a_dead_control_plane_denies(tmp_path: Path, call: Call) -> None:
-    with own_house(tmp_path) as house:
-        stage = Stage(house, tmp_path)
+    with own_server(tmp_path) as live_server:
+        stage = FrameworkFixture(live_server, tmp_path)
         assert "text of" in call(stage, "read_file", {"path": "/srv/a"})
     try:
         stage.ran.clear()
@@ -138,7 +146,7 @@ def test_a_dead_control_plane_denies(tmp_path: Path, call: Call) -> None:
         stage.close()
 
 
-def test_nobody_acts_where_nobody_said_who(stage: Stage, call: Call) -> None:
+def test_nobody_acts_where_nobody_said_who(stage: FrameworkFixture, call: Call) -> None:
     stage.tools = Tools(stage.guard)
     assert "nobody is known to act" in call(stage, "read_file", {"path": "/srv/a"})
     assert stage.ran == []

@@ -22,6 +22,7 @@ from claude_agent_sdk import (
     tool,
 )
 
+from harness.patience import eventually
 from ostiary import Tools
 from ostiary.adapters import claude_agent_sdk as adapter
 from ostiary.adapters.claude_agent_sdk import guarded
@@ -42,14 +43,13 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, quick_start
-from tests.patience import eventually
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, quick_start
 
 NAMES = {f"mcp__files__{name}": name for name in ("read_file", "write_file", "delete_file", "fail")}
 BUILT_IN = {"Read": "read_file", "Write": "write_file"}
 
 
-def server_of(stage: Stage) -> Any:
+def server_of(stage: FrameworkFixture) -> Any:
     """An MCP server in the process of the SDK."""
     path = {"path": {"type": "string"}}
     limit = {"limit": {"type": "integer", "default": 10}}
@@ -76,7 +76,7 @@ def server_of(stage: Stage) -> Any:
     return create_sdk_mcp_server("files", tools=[read_file, write_file, delete_file, fail])
 
 
-def built_in(stage: Stage) -> dict[str, Any]:
+def built_in(stage: FrameworkFixture) -> dict[str, Any]:
     """Tools of the command line itself."""
     return {
         "Read": lambda arguments: stage.read_file(arguments["path"], arguments.get("limit", 10)),
@@ -101,7 +101,7 @@ async def one_query(options: ClaudeAgentOptions, cli: ScriptedCli) -> str:
 
 @pytest.fixture(params=[one_query, session])
 def call(request: pytest.FixtureRequest) -> Call:
-    def play(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    def play(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
         options = guarded(ClaudeAgentOptions(mcp_servers={"files": server_of(stage)}), stage.tools, names=NAMES)
         cli = ScriptedCli(options, f"mcp__files__{name}", arguments)
         asyncio.run(request.param(options, cli))
@@ -115,7 +115,7 @@ def listed() -> Listed:
     return lambda stage: [{"name": name} for name in NAMES.values()]
 
 
-def use(stage: Stage, name: str, arguments: dict[str, Any], **how: Any) -> str:
+def use(stage: FrameworkFixture, name: str, arguments: dict[str, Any], **how: Any) -> str:
     """Let the command line use a tool of its own. `how`: options, and what is said to `guarded` and to the script."""
     taken = {name: how.pop(name) for name in ("names", "unguarded") if name in how}
     fields = inspect.signature(ClaudeAgentOptions).parameters.keys() & how.keys()
@@ -131,7 +131,7 @@ READ, OUTSIDE = {"path": "/srv/a", "limit": 5}, {"path": "/etc/passwd", "limit":
     "rules", [{}, {"allowed_tools": ["Read", "Write"]}, {"permission_mode": "bypassPermissions"}, {"agent_id": "ag-1"}]
 )
 def test_a_built_in_tool_is_decided_whatever_the_rules_allow_and_in_sub_agents(
-    stage: Stage, rules: dict[str, Any]
+    stage: FrameworkFixture, rules: dict[str, Any]
 ) -> None:
     assert use(stage, "Read", READ, **rules) == "text of /srv/a"
     assert "denied: the argument `path`" in use(stage, "Read", OUTSIDE, **rules)
@@ -140,7 +140,7 @@ def test_a_built_in_tool_is_decided_whatever_the_rules_allow_and_in_sub_agents(
     assert eventually(lambda: stage.recorded() == (["deny", "deny", "allow"], ["ok"]))
 
 
-def test_a_tool_is_known_by_its_whole_name(stage: Stage) -> None:
+def test_a_tool_is_known_by_its_whole_name(stage: FrameworkFixture) -> None:
     own = {"mcp__other__read_file": built_in(stage)["Read"]}
     options = guarded(ClaudeAgentOptions(), stage.tools, names=NAMES)
     told = asyncio.run(one_query(options, ScriptedCli(options, "mcp__other__read_file", READ, own=own)))
@@ -148,12 +148,12 @@ def test_a_tool_is_known_by_its_whole_name(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_that_is_named_runs_undecided(stage: Stage) -> None:
+def test_a_tool_that_is_named_runs_undecided(stage: FrameworkFixture) -> None:
     assert use(stage, "Write", {"path": "/srv/a"}, unguarded=["Write"]) == "written"
     assert "denied" in use(stage, "Read", OUTSIDE, unguarded=["Write"])
 
 
-def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: Stage) -> None:
+def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: FrameworkFixture) -> None:
     from claude_agent_sdk import PermissionResultDeny
 
     async def never(*_: Any) -> Any:
@@ -163,7 +163,7 @@ def test_what_is_allowed_here_may_still_be_denied_by_the_session(stage: Stage) -
     assert stage.ran == []
 
 
-def test_a_session_acts_for_whoever_acted_when_it_connected(stage: Stage) -> None:
+def test_a_session_acts_for_whoever_acted_when_it_connected(stage: FrameworkFixture) -> None:
     tools = Tools(stage.guard)
     options = guarded(ClaudeAgentOptions(), tools, names=BUILT_IN)
 
@@ -195,7 +195,7 @@ def raises(*_: Any) -> Any:
     [(raises, "the hook failed"), (lambda _: object(), "the hook failed"), (lambda _: {1, 2}, "the hook failed")],
 )
 def test_a_hook_of_ours_that_raises_or_answers_nonsense_blocks(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Any], why: str
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Any], why: str
 ) -> None:
     monkeypatch.setattr(adapter, "words", fault)
     assert why in use(stage, "Read", OUTSIDE)
@@ -204,7 +204,7 @@ def test_a_hook_of_ours_that_raises_or_answers_nonsense_blocks(
 
 @pytest.mark.parametrize("nonsense", [None, [], "no", {"permissionDecision": "Deny"}])
 def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, nonsense: Any
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, nonsense: Any
 ) -> None:
     answer = {"hookSpecificOutput": nonsense} if isinstance(nonsense, dict) else nonsense
     monkeypatch.setattr(adapter, "_denied", lambda *_: answer)
@@ -212,7 +212,9 @@ def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
     assert stage.ran == []
 
 
-def test_a_decision_that_hangs_is_a_denial_within_the_limit(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_that_hangs_is_a_denial_within_the_limit(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def hangs(*_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -223,7 +225,7 @@ def test_a_decision_that_hangs_is_a_denial_within_the_limit(stage: Stage, monkey
 
 
 def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "LIMIT_S", 0)
     assert "denied: the guard failed" in use(stage, "Read", READ), "it takes as long as it takes to get a token"
@@ -232,7 +234,7 @@ def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
 
 
 def test_a_hook_that_hangs_whatever_the_limit_blocks_when_the_command_line_gives_up(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hangs(*_: Any) -> None:
         await asyncio.Event().wait()
@@ -248,7 +250,7 @@ def test_the_command_line_waits_longer_than_a_decision_may_take_and_not_longer_t
 
 
 @pytest.mark.parametrize("way", [one_query, session])
-def test_a_command_line_that_would_go_on_where_a_hook_fails_is_refused(stage: Stage, way: Any) -> None:
+def test_a_command_line_that_would_go_on_where_a_hook_fails_is_refused(stage: FrameworkFixture, way: Any) -> None:
     options = guarded(ClaudeAgentOptions(), stage.tools, names=BUILT_IN)
     cli = ScriptedCli(options, "Write", {"path": "/srv/a"}, own=built_in(stage), is_old=True)
     with pytest.raises(CLIConnectionError, match="on_failure"):
@@ -267,12 +269,12 @@ async def changes(event: Any, *_: Any) -> Any:
 
 
 @pytest.mark.parametrize("event", ["PreToolUse", "PermissionRequest"])
-def test_what_another_hook_changes_is_decided_on_as_changed(stage: Stage, event: Any) -> None:
+def test_what_another_hook_changes_is_decided_on_as_changed(stage: FrameworkFixture, event: Any) -> None:
     assert "denied: the argument `path`" in use(stage, "Read", READ, hooks={event: [HookMatcher(hooks=[changes])]})
     assert stage.ran == []
 
 
-def test_what_another_hook_changes_for_the_better_runs_as_changed(stage: Stage) -> None:
+def test_what_another_hook_changes_for_the_better_runs_as_changed(stage: FrameworkFixture) -> None:
     async def narrows(*_: Any) -> Any:
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": {"path": "/srv/a", "limit": 1}}}
 
@@ -282,7 +284,7 @@ def test_what_another_hook_changes_for_the_better_runs_as_changed(stage: Stage) 
 
 @pytest.mark.parametrize(("changed", "is_allowed"), [(None, True), (READ, True), (OUTSIDE, False)])
 def test_what_the_permission_callback_changes_is_decided_on_as_changed(
-    stage: Stage, changed: Any, is_allowed: bool
+    stage: FrameworkFixture, changed: Any, is_allowed: bool
 ) -> None:
     async def allow(*_: Any) -> Any:
         return PermissionResultAllow(updated_input=changed)
@@ -291,7 +293,7 @@ def test_what_the_permission_callback_changes_is_decided_on_as_changed(
     assert bool(stage.ran) is is_allowed
 
 
-def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked(stage: Stage) -> None:
+def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked(stage: FrameworkFixture) -> None:
     async def defers(*_: Any) -> Any:
         return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "defer"}}
 
@@ -299,7 +301,7 @@ def test_a_hook_that_puts_a_call_off_is_refused_since_it_would_come_back_unasked
     assert stage.ran == []
 
 
-def test_hooks_that_nobody_sees_are_left_out_unless_they_are_named(stage: Stage) -> None:
+def test_hooks_that_nobody_sees_are_left_out_unless_they_are_named(stage: FrameworkFixture) -> None:
     options = guarded(ClaudeAgentOptions(), stage.tools)
     assert options.setting_sources == [], "None would load all of them"
     assert options.verbatim_prompts, "a path in a prompt is not read without a call"
@@ -313,7 +315,9 @@ def test_hooks_that_nobody_sees_are_left_out_unless_they_are_named(stage: Stage)
         assert list(named.setting_sources or []) == list(unseen.get("setting_sources", []))
 
 
-def test_outcomes_that_never_come_are_forgotten_oldest_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_that_never_come_are_forgotten_oldest_first(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(adapter, "MAX_RUNNING", 2)
     by = adapter._Guard(stage.tools, BUILT_IN, frozenset())
 
@@ -325,7 +329,7 @@ def test_outcomes_that_never_come_are_forgotten_oldest_first(stage: Stage, monke
     assert list(by._running) == ["two", "three"]
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain = query
 
     def scripted(*, prompt: str, options: ClaudeAgentOptions) -> Any:

@@ -22,13 +22,12 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolExecutionFailedError
 
 import ostiary
+from harness.live_server import ServerFixture, own_server
+from harness.patience import eventually
 from ostiary import Guard, Tools
 from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
 from ostiary.core.errors import Conflict
-from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -44,8 +43,8 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
-from tests.patience import eventually
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, quick_start
+from tests.support.payment_fixtures import FILES, People
 
 
 class Scripted(BaseLLM):
@@ -77,7 +76,7 @@ def scripted(*calls: tuple[str, dict[str, Any]], **options: Any) -> Scripted:
     return Scripted(model="scripted", calls=list(calls), heard=[], **options)
 
 
-def tools_of(stage: Stage) -> list[BaseTool]:
+def tools_of(stage: FrameworkFixture) -> list[BaseTool]:
     @tool("read_file")
     def read_file(path: str, limit: int = 10) -> str:
         """Read."""
@@ -106,25 +105,25 @@ def tools_of(stage: Stage) -> list[BaseTool]:
     return [read_file, WriteFile(), delete_file, fail]
 
 
-def agent_of(stage: Stage, model: Scripted, **options: Any) -> Agent:
+def agent_of(stage: FrameworkFixture, model: Scripted, **options: Any) -> Agent:
     options = {"tools": tools_of(stage), "max_iter": 5} | options
     return Agent(role="writer", goal="write", backstory="writes", llm=model, **options)
 
 
-def crew_of(stage: Stage, model: Scripted, **options: Any) -> Crew:
+def crew_of(stage: FrameworkFixture, model: Scripted, **options: Any) -> Crew:
     agent = agent_of(stage, model, **options)
     return Crew(agents=[agent], tasks=[Task(description="go", expected_output="done", agent=agent)], cache=True)
 
 
-def in_crew(stage: Stage, model: Scripted) -> None:
+def in_crew(stage: FrameworkFixture, model: Scripted) -> None:
     crew_of(stage, model).kickoff()
 
 
-def in_crew_asynchronously(stage: Stage, model: Scripted) -> None:
+def in_crew_asynchronously(stage: FrameworkFixture, model: Scripted) -> None:
     asyncio.run(crew_of(stage, model).akickoff())
 
 
-def alone(stage: Stage, model: Scripted) -> None:
+def alone(stage: FrameworkFixture, model: Scripted) -> None:
     agent_of(stage, model).kickoff("go")
 
 
@@ -132,7 +131,7 @@ def alone(stage: Stage, model: Scripted) -> None:
 def call(request: pytest.FixtureRequest) -> Call:
     run, is_native = request.param
 
-    def play(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+    def play(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
         model = scripted((name, arguments), is_native=is_native)
         with guarded(stage.tools):
             run(stage, model)
@@ -157,7 +156,7 @@ def meddles(context: Any) -> None:
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_what_hooks_change_is_decided_on_as_changed_whenever_they_run(stage: Stage, is_native: bool) -> None:
+def test_what_hooks_change_is_decided_on_as_changed_whenever_they_run(stage: FrameworkFixture, is_native: bool) -> None:
     for hooks in ({}, {InterceptionPoint.PRE_TOOL_CALL: [meddles]}):
         if not hooks:
             register_before_tool_call_hook(meddles)
@@ -171,7 +170,7 @@ def test_what_hooks_change_is_decided_on_as_changed_whenever_they_run(stage: Sta
 
 @pytest.mark.parametrize("is_native", [True, False])
 def test_a_result_from_the_cache_is_not_served_undecided(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, is_native: bool
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, is_native: bool
 ) -> None:
     seen = judged(monkeypatch)
     again, other = ({"path": "/srv/a", "limit": 5}, {"path": "/srv/b", "limit": 5})
@@ -182,7 +181,7 @@ def test_a_result_from_the_cache_is_not_served_undecided(
     assert [path for _, (path, _) in stage.ran] == ["/srv/a", "/srv/b", "/srv/a"]
 
 
-def test_several_calls_at_once_are_decided(stage: Stage) -> None:
+def test_several_calls_at_once_are_decided(stage: FrameworkFixture) -> None:
     class Several(Scripted):
         def call(self, messages: Any, **options: Any) -> Any:
             answer = super().call(messages, **options)
@@ -196,7 +195,7 @@ def test_several_calls_at_once_are_decided(stage: Stage) -> None:
     assert eventually(lambda: stage.recorded()[0] == ["deny"] * 3)
 
 
-def test_delegation_to_a_coworker_is_a_tool_call_and_so_is_what_the_coworker_does(stage: Stage) -> None:
+def test_delegation_to_a_coworker_is_a_tool_call_and_so_is_what_the_coworker_does(stage: FrameworkFixture) -> None:
     task = {"task": "write", "context": "all", "coworker": "writer"}
     inner = scripted(("write_file", {"path": "/srv/a"}))
     outer = scripted(("delegate_work_to_coworker", task))
@@ -227,7 +226,7 @@ class Touch(BaseTool):
         return "written"
 
 
-def test_a_flow_that_runs_a_tool_without_any_agent_is_decided(stage: Stage, tmp_path: Path) -> None:
+def test_a_flow_that_runs_a_tool_without_any_agent_is_decided(stage: FrameworkFixture, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     step = FlowToolActionDefinition(call="tool", ref=f"{__name__}:Touch", **{"with": {"path": str(marker)}})
     with guarded(stage.tools), pytest.raises(ToolExecutionFailedError, match="denied"):
@@ -237,7 +236,7 @@ def test_a_flow_that_runs_a_tool_without_any_agent_is_decided(stage: Stage, tmp_
         assert ToolAction(Flow(), step).run() == "written"
 
 
-def test_a_tool_that_is_called_by_hand_is_decided(stage: Stage) -> None:
+def test_a_tool_that_is_called_by_hand_is_decided(stage: FrameworkFixture) -> None:
     read_file, write_file, *_ = tools_of(stage)
     with guarded(stage.tools):
         assert read_file.run("/srv/a") == "text of /srv/a"
@@ -248,7 +247,7 @@ def test_a_tool_that_is_called_by_hand_is_decided(stage: Stage) -> None:
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-def test_an_asynchronous_tool_is_decided_and_its_outcome_known(stage: Stage) -> None:
+def test_an_asynchronous_tool_is_decided_and_its_outcome_known(stage: FrameworkFixture) -> None:
     @tool("read_file")
     async def read_file(path: str, limit: int = 10) -> str:
         """Read."""
@@ -272,7 +271,9 @@ def test_an_asynchronous_tool_is_decided_and_its_outcome_known(stage: Stage) -> 
     assert eventually(lambda: stage.recorded() == (["allow", "allow", "deny", "allow", "allow"], ends))
 
 
-def test_a_class_of_tools_that_builds_on_another_is_decided_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_tools_that_builds_on_another_is_decided_once(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = judged(monkeypatch)
 
     class Base(BaseTool):
@@ -291,7 +292,7 @@ def test_a_class_of_tools_that_builds_on_another_is_decided_once(stage: Stage, m
     assert seen == [{"path": "/srv/a", "limit": 1}]
 
 
-def test_tools_of_an_mcp_server_are_decided(stage: Stage) -> None:
+def test_tools_of_an_mcp_server_are_decided(stage: FrameworkFixture) -> None:
     from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 
     class Never(MCPToolWrapper):
@@ -305,7 +306,7 @@ def test_tools_of_an_mcp_server_are_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_without_a_class_is_refused_unless_it_is_named(stage: Stage) -> None:
+def test_a_tool_without_a_class_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     bare = CrewStructuredTool.from_function(stage.write_file, description="Write.")
     with guarded(stage.tools), pytest.raises(Conflict, match="write_file"):
         bare.invoke({"path": "/srv/a"})
@@ -321,7 +322,7 @@ class Lite(LLM):
         return object.__new__(cls)
 
 
-def test_functions_that_a_model_is_called_with_are_decided(stage: Stage) -> None:
+def test_functions_that_a_model_is_called_with_are_decided(stage: FrameworkFixture) -> None:
     model = scripted()
     functions = {"write_file": stage.write_file, "read_file": stage.read_file}
     asked = {"path": "/srv/a", "limit": 5}
@@ -336,7 +337,9 @@ def test_functions_that_a_model_is_called_with_are_decided(stage: Stage) -> None
 
 @pytest.mark.parametrize(("where", "what"), [("llm", "builtin_tools"), ("agent", "a2a")])
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage, where: str, what: str, is_alone: bool) -> None:
+def test_what_runs_elsewhere_is_refused_unless_it_is_named(
+    stage: FrameworkFixture, where: str, what: str, is_alone: bool
+) -> None:
     agent = agent_of(stage, scripted())
     object.__setattr__(agent.llm if where == "llm" else agent, what, ["web_search"] if where == "llm" else object())
     name = "web_search" if where == "llm" else "a2a"
@@ -351,7 +354,7 @@ def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage, where: 
         agent.create_agent_executor()
 
 
-def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: Stage) -> None:
+def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: FrameworkFixture) -> None:
     read_file, *_ = tools_of(stage)
     with guarded(stage.tools):
         with pytest.raises(Conflict, match="already"), guarded(Tools(stage.guard)):
@@ -361,7 +364,7 @@ def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: 
     assert len(stage.ran) == 1
 
 
-def test_a_tool_whose_method_cannot_be_decided_cannot_be_made(stage: Stage) -> None:
+def test_a_tool_whose_method_cannot_be_decided_cannot_be_made(stage: FrameworkFixture) -> None:
     with guarded(stage.tools), pytest.raises(Conflict, match="Odd"):
 
         class Odd(BaseTool):
@@ -373,7 +376,7 @@ def test_a_tool_whose_method_cannot_be_decided_cannot_be_made(stage: Stage) -> N
                 return stage.write_file(path)
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = scripted(("read_file", {"path": "/srv/a"}))
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert stage.ran == [("read_file", ("/srv/a", 10))]
@@ -390,9 +393,9 @@ async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_o
         async def _arun(self, amount: int, to: str) -> str:
             return f"paid {to}"
 
-    with own_house(tmp_path) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        people = People(house)
+    with own_server(tmp_path) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        people = People(live_server)
         person = people.person()
         with (
             Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard,
@@ -400,12 +403,12 @@ async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_o
             guarded(Tools(guard, own, wait=90)),
         ):
             call = asyncio.create_task(Pay().arun(amount=500, to="ann"))
-            asked = await asyncio.to_thread(eventually, lambda: question(house))
+            asked = await asyncio.to_thread(eventually, lambda: question(live_server))
             await asyncio.to_thread(people.answer, person, asked)  # the call has requests of its own on this loop
             assert await call == "paid ann"
         people.close()
 
 
-def question(house: House) -> str | None:
+def question(live_server: ServerFixture) -> str | None:
     """The approval that waits, once there is one."""
-    return next((one["approval_id"] for one in house.api("GET", "/approvals", state="open")["approvals"]), None)
+    return next((one["approval_id"] for one in live_server.api("GET", "/approvals", state="open")["approvals"]), None)

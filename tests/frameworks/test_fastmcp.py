@@ -28,14 +28,13 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, PromptReference
 
+from harness.live_server import ServerFixture, free_socket, own_server, serving
+from harness.patience import eventually
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters.fastmcp import _listed, protect, waits
 from ostiary.core.catalogue import definition_of
 from ostiary.core.errors import Conflict, Malformed
 from ostiary.guard.mcp import DENIED
-from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.house import House, listening, serving
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -52,11 +51,11 @@ from tests.frameworks.contract import (
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.environment import ROOT
-from tests.frameworks.stage import CATALOGUE, Call, Listed, Stage, judged
-from tests.patience import eventually
+from tests.frameworks.framework_fixture import CATALOGUE, Call, FrameworkFixture, Listed, judged
+from tests.support.payment_fixtures import FILES, People
 
 
-def server_of(stage: Stage, **options: Any) -> FastMCP[Any]:
+def server_of(stage: FrameworkFixture, **options: Any) -> FastMCP[Any]:
     server = FastMCP("files", **options)
 
     @server.tool
@@ -82,9 +81,9 @@ async def ask(transport: ClientTransport, name: str, arguments: dict[str, Any]) 
 
 
 @contextmanager
-def at_http(stage: Stage, server: FastMCP[Any], **options: Any) -> Iterator[Any]:
+def at_http(stage: FrameworkFixture, server: FastMCP[Any], **options: Any) -> Iterator[Any]:
     """The server on a port, and the way to it for the stage's agent under its task."""
-    sock, port = listening()
+    sock, port = free_socket()
     protect(server, stage.guard, origin=f"http://127.0.0.1:{port}")
     with serving(server.http_app(**options), sock):
         kind: Any = SSETransport if options.get("transport") == "sse" else StreamableHttpTransport
@@ -118,17 +117,17 @@ class AtStdio(ClientTransport):
             sys.stdin, sys.stdout = before
 
 
-def over_http(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def over_http(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     with at_http(stage, server_of(stage)) as transport:
         return asyncio.run(ask(transport, name, arguments))
 
 
-def over_sse(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def over_sse(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     with at_http(stage, server_of(stage), transport="sse") as transport:
         return asyncio.run(ask(transport, name, arguments))
 
 
-def over_stdio(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def over_stdio(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     async def call() -> str:
         server = server_of(stage)
         protect(server, stage.guard, stdio=stage.tools)
@@ -139,7 +138,7 @@ def over_stdio(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
 
 @pytest.fixture
 def listed() -> Listed:
-    def said(stage: Stage) -> list[dict[str, Any]]:
+    def said(stage: FrameworkFixture) -> list[dict[str, Any]]:
         tools = asyncio.run(server_of(stage).list_tools())
         return [_listed(tool) for tool in tools]
 
@@ -153,7 +152,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("call", [over_stdio] if nobody else [over_stdio, over_http])
 
 
-def test_over_sse_every_call_is_decided(stage: Stage) -> None:
+def test_over_sse_every_call_is_decided(stage: FrameworkFixture) -> None:
     assert over_sse(stage, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
     assert "denied" in over_sse(stage, "write_file", {"path": "/srv/a"})
     assert stage.ran == [("read_file", ("/srv/a", 10))]
@@ -163,14 +162,14 @@ async def connected(server: FastMCP[Any], name: str, arguments: dict[str, Any]) 
     return await ask(AtStdio(server), name, arguments)
 
 
-async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: Stage) -> None:
+async def test_over_stdio_nobody_is_known_unless_it_is_said_who(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
     assert "no authenticated caller" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-async def test_inside_of_the_process_nobody_is_known(stage: Stage) -> None:
+async def test_inside_of_the_process_nobody_is_known(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     protect(server, stage.guard, stdio=stage.tools)
     with pytest.raises(MCPError, match="no authenticated caller"):
@@ -181,8 +180,8 @@ async def test_inside_of_the_process_nobody_is_known(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_over_http_stdios_caller_is_not_meant(stage: Stage) -> None:
-    sock, port = listening()
+async def test_over_http_stdios_caller_is_not_meant(stage: FrameworkFixture) -> None:
+    sock, port = free_socket()
     server = server_of(stage)
     before = server.http_app()  # made before there was a guard: nobody stands at its door
     protect(server, stage.guard, stdio=stage.tools, origin=f"http://127.0.0.1:{port}")
@@ -193,7 +192,7 @@ async def test_over_http_stdios_caller_is_not_meant(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_without_a_token_and_its_proof_nobody_comes_in(stage: Stage, transport: str) -> None:
+async def test_without_a_token_and_its_proof_nobody_comes_in(stage: FrameworkFixture, transport: str) -> None:
     import httpx2
 
     with at_http(stage, server_of(stage), transport=transport) as way:
@@ -208,27 +207,29 @@ async def test_without_a_token_and_its_proof_nobody_comes_in(stage: Stage, trans
     assert metadata["dpop_bound_access_tokens_required"] is True
 
 
-async def test_the_client_of_fastmcp_calls_with_a_bearer_token_where_its_agent_is_exempt(stage: Stage) -> None:
+async def test_the_client_of_fastmcp_calls_with_a_bearer_token_where_its_agent_is_exempt(
+    stage: FrameworkFixture,
+) -> None:
     import httpx2
 
     agent = f"/agents/{stage.agent.client_id}"
-    stage.house.api("PUT", f"{agent}/bearer/{stage.resource}", {})
+    stage.live_server.api("PUT", f"{agent}/bearer/{stage.resource}", {})
     eventually(lambda: stage.guard.feed.current().exempt)
-    made = stage.house.api("POST", f"{agent}/secrets", {})
+    made = stage.live_server.api("POST", f"{agent}/secrets", {})
     form = {"grant_type": "client_credentials", "resource": stage.uri}
     credentials = (made["client_id"], made["client_secret"])
-    token = httpx2.post(f"{stage.house.server.url}/token", data=form, auth=credentials).json()["access_token"]
+    token = httpx2.post(f"{stage.live_server.server.url}/token", data=form, auth=credentials).json()["access_token"]
     with at_http(stage, server_of(stage)) as way:
         transport = StreamableHttpTransport(way.url, auth=token)
         assert "text of /srv/a" in await ask(transport, "read_file", {"path": "/srv/a"})
         assert f"{stage.resource}:write" in await ask(transport, "write_file", {"path": "/srv/a"})
-        stage.house.api("DELETE", f"{agent}/bearer/{stage.resource}")
+        stage.live_server.api("DELETE", f"{agent}/bearer/{stage.resource}")
         eventually(lambda: not stage.guard.feed.current().exempt)
         assert "not accepted" in await ask(transport, "read_file", {"path": "/srv/a"})
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-async def test_a_tool_sees_who_calls_and_not_the_token(stage: Stage) -> None:
+async def test_a_tool_sees_who_calls_and_not_the_token(stage: FrameworkFixture) -> None:
     server, seen = server_of(stage), list[Any]()
 
     @server.tool(name="read_file")
@@ -246,7 +247,7 @@ async def test_a_tool_sees_who_calls_and_not_the_token(stage: Stage) -> None:
     assert headers.getlist("authorization") == ["Bearer shown-to-the-guard"]
 
 
-async def test_a_custom_route_needs_a_token_too(stage: Stage) -> None:
+async def test_a_custom_route_needs_a_token_too(stage: FrameworkFixture) -> None:
     import httpx2
     from starlette.responses import PlainTextResponse
 
@@ -279,14 +280,16 @@ class Meddler(Middleware):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-async def test_a_call_that_was_changed_after_it_was_decided_does_not_run(stage: Stage, in_place: bool) -> None:
+async def test_a_call_that_was_changed_after_it_was_decided_does_not_run(
+    stage: FrameworkFixture, in_place: bool
+) -> None:
     server = server_of(stage, middleware=[Meddler(in_place=in_place)])
     protect(server, stage.guard, stdio=stage.tools)
     assert "changed after it was decided" in await connected(server, "read_file", {"path": "/srv/a"})
     assert stage.ran == []
 
 
-async def test_middleware_and_extensions_that_come_later_are_refused(stage: Stage) -> None:
+async def test_middleware_and_extensions_that_come_later_are_refused(stage: FrameworkFixture) -> None:
     class Intercepts(ServerExtension):
         identifier = "org.example/intercepts"
 
@@ -316,7 +319,7 @@ async def test_middleware_and_extensions_that_come_later_are_refused(stage: Stag
     assert await connected(server, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
 
 
-async def test_what_middleware_answers_by_itself_is_decided(stage: Stage) -> None:
+async def test_what_middleware_answers_by_itself_is_decided(stage: FrameworkFixture) -> None:
     cached = server_of(stage, middleware=[ResponseCachingMiddleware()])
     protect(cached, stage.guard, stdio=stage.tools)
     assert await connected(cached, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
@@ -328,7 +331,7 @@ async def test_what_middleware_answers_by_itself_is_decided(stage: Stage) -> Non
     assert "denied" in said, "though the answer is in the cache"
 
 
-async def test_a_tool_that_middleware_brings_is_decided(stage: Stage) -> None:
+async def test_a_tool_that_middleware_brings_is_decided(stage: FrameworkFixture) -> None:
     brought = ToolInjectionMiddleware(tools=[Tool.from_function(stage.write_file)])
     server = FastMCP[Any]("files", middleware=[brought])
     protect(server, stage.guard, stdio=stage.tools)
@@ -336,7 +339,7 @@ async def test_a_tool_that_middleware_brings_is_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_a_tool_that_a_tool_calls_is_decided(stage: Stage) -> None:
+async def test_a_tool_that_a_tool_calls_is_decided(stage: FrameworkFixture) -> None:
     server = server_of(stage)
 
     @server.tool(name="fail")
@@ -349,14 +352,16 @@ async def test_a_tool_that_a_tool_calls_is_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(stage: Stage, tmp_path: Path) -> None:
+async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(
+    stage: FrameworkFixture, tmp_path: Path
+) -> None:
     outer = FastMCP[Any]("outer")
     outer.mount(server_of(stage))
     protect(outer, stage.guard, stdio=stage.tools)
     assert await connected(outer, "read_file", {"path": "/srv/a"}) == "text of /srv/a"
     assert "denied" in await connected(outer, "write_file", {"path": "/srv/a"})
     stage.ran.clear()
-    inner, (_, key) = server_of(stage), stage.house.resource("https://inner.example.org/")
+    inner, (_, key) = server_of(stage), stage.live_server.resource("https://inner.example.org/")
     with Guard(key, spool_dir=tmp_path / "inner") as other:
         protect(inner, other)
         outer = FastMCP[Any]("outer")
@@ -366,7 +371,7 @@ async def test_a_server_that_is_mounted_is_decided_at_the_door_that_was_used(sta
     assert stage.ran == []
 
 
-async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: Stage) -> None:
+async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     server.resource("file://secret")(lambda: "secret")
     server.prompt(name="hello")(lambda: "hello")
@@ -379,7 +384,7 @@ async def test_resources_and_prompts_are_decided_and_lists_are_free(stage: Stage
                 await asked
 
 
-async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: Stage) -> None:
+async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: FrameworkFixture) -> None:
     server = server_of(stage)
     server.prompt(name="hello")(lambda name: f"hello {name}")
 
@@ -395,10 +400,10 @@ async def test_methods_that_fastmcp_has_no_component_for_are_decided(stage: Stag
     assert stage.ran == []
 
 
-async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: Stage, tmp_path: Path) -> None:
+async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: FrameworkFixture, tmp_path: Path) -> None:
     catalogue = [{"name": "resources/read", "effect": "read"}]
-    resource, key = stage.house.resource("https://reading.example.org/", catalogue)
-    _, agent_key = stage.house.agent(f"{resource}:read")
+    resource, key = stage.live_server.resource("https://reading.example.org/", catalogue)
+    _, agent_key = stage.live_server.agent(f"{resource}:read")
     server = server_of(stage)
     server.resource("file://report")(lambda: "text")
     with Guard(key, spool_dir=tmp_path / "reading") as guard, Agent.from_credential(agent_key) as agent:
@@ -409,7 +414,7 @@ async def test_a_resource_is_read_by_whom_the_catalogue_lets(stage: Stage, tmp_p
 
 
 async def test_the_defaults_are_those_of_the_version_that_is_meant(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, seen = FastMCP[Any]("files"), judged(monkeypatch)
 
@@ -429,7 +434,7 @@ async def test_the_defaults_are_those_of_the_version_that_is_meant(
     assert stage.ran == [("read_file", ("/srv/a", 1)), ("read_file", ("/srv/a", 2))]
 
 
-async def test_how_much_came_out_is_on_record(stage: Stage) -> None:
+async def test_how_much_came_out_is_on_record(stage: FrameworkFixture) -> None:
     server = server_of(stage)
 
     @server.tool(name="read_file")
@@ -439,16 +444,16 @@ async def test_how_much_came_out_is_on_record(stage: Stage) -> None:
     protect(server, stage.guard, stdio=stage.tools)
     await connected(server, "read_file", {"path": "/srv/a"})
     eventually(lambda: stage.recorded()[1] == ["ok"])
-    [result] = [entry["result"] for entry in stage.house.entries(resource=stage.uri) if entry.get("result")]
+    [result] = [entry["result"] for entry in stage.live_server.entries(resource=stage.uri) if entry.get("result")]
     assert (result["records"], result["bytes"]) == (3, len('["a","b","c"]'))
 
 
-async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage: Stage) -> None:
+async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage: FrameworkFixture) -> None:
     def approve(tools: list[dict[str, Any]]) -> None:
         definitions = {tool["name"]: definition_of(tool) for tool in tools}
         known = [tool | {"definition": definitions[tool["name"]]} for tool in CATALOGUE]
         body = {"catalogue": {"resource": stage.resource, "tools": known}}
-        stage.house.api("PUT", f"/resources/{stage.resource}/catalogue", body)
+        stage.live_server.api("PUT", f"/resources/{stage.resource}/catalogue", body)
 
     async def hears(words: str) -> bool:
         said = await ask(way, "read_file", {"path": "/srv/a"})
@@ -475,15 +480,15 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage
 
 
 @pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     """A server whose policies ask a person about large payments."""
-    with own_house(tmp_path_factory.mktemp("asking")) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        yield house
+    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        yield live_server
 
 
 @pytest.fixture
-def people(asking: House) -> Iterator[People]:
+def people(asking: ServerFixture) -> Iterator[People]:
     made = People(asking)
     yield made
     made.close()
@@ -511,7 +516,7 @@ async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answer
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
 ) -> None:
     paid = list[str]()
-    server, (sock, port) = bank(paid), listening()
+    server, (sock, port) = bank(paid), free_socket()
 
     async def answers(message: str, kind: Any, params: Any, context: Any) -> Any:
         people.answer(people.person(), context.request_id, says)
@@ -553,7 +558,7 @@ async def test_nothing_else_that_a_server_asks_is_answered() -> None:
         await waits(context)("", None, context, context)
 
 
-def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: Stage, tmp_path: Path) -> None:
+def test_who_has_an_auth_or_tools_of_another_guard_is_told(stage: FrameworkFixture, tmp_path: Path) -> None:
     server = server_of(stage)
     protect(server, stage.guard)
     with pytest.raises(Conflict, match="has an `auth`"):
@@ -571,7 +576,7 @@ def programs() -> tuple[str, str]:
 
 
 @pytest.fixture
-def folder(stage: Stage, tmp_path: Path) -> Path:
+def folder(stage: FrameworkFixture, tmp_path: Path) -> Path:
     """Where the programs of the page find what they need."""
     shutil.copy(stage.guard_key, tmp_path / "tools.json")
     shutil.copy(stage.agent_key, tmp_path / "writer.json")
@@ -580,7 +585,7 @@ def folder(stage: Stage, tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_program_of_the_page_over_stdio(stage: Stage, folder: Path) -> None:
+async def test_the_program_of_the_page_over_stdio(stage: FrameworkFixture, folder: Path) -> None:
     (folder / "server.py").write_text(programs()[0])
     transport = StdioTransport(
         sys.executable,
@@ -597,8 +602,8 @@ async def test_the_program_of_the_page_over_stdio(stage: Stage, folder: Path) ->
     assert (folder / "srv/a").read_text() == "text of a file"
 
 
-async def test_the_program_of_the_page_over_http(stage: Stage, folder: Path) -> None:
-    sock, port = listening()
+async def test_the_program_of_the_page_over_http(stage: FrameworkFixture, folder: Path) -> None:
+    sock, port = free_socket()
     sock.close()
     (folder / "server.py").write_text(programs()[1].replace("8001", str(port)))
     program = await asyncio.create_subprocess_exec(

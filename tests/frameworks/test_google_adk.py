@@ -20,11 +20,10 @@ from google.adk.tools import AgentTool, FunctionTool, ToolContext, google_search
 from google.adk.workflow import START, Workflow
 from google.genai import types
 
+from harness.live_server import own_server
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import google_adk
 from ostiary.adapters.google_adk import Guarded, answered
-from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -40,7 +39,8 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, quick_start
+from tests.support.payment_fixtures import FILES, People
 
 
 class Scripted(BaseLlm):
@@ -66,14 +66,14 @@ def scripted(tool: str, arguments: dict[str, Any]) -> Scripted:
     return Scripted(tool=tool, arguments=arguments, told=[])
 
 
-def tools_of(stage: Stage) -> list[Any]:
+def tools_of(stage: FrameworkFixture) -> list[Any]:
     def read_file(path: str, limit: int = 10) -> str:
         return stage.read_file(path, limit)
 
     return [read_file, stage.write_file, stage.delete_file, stage.fail]
 
 
-def agent_of(stage: Stage, model: BaseLlm, **options: Any) -> LlmAgent:
+def agent_of(stage: FrameworkFixture, model: BaseLlm, **options: Any) -> LlmAgent:
     return LlmAgent(name="writer", model=model, **{"tools": tools_of(stage)} | options)
 
 
@@ -82,7 +82,7 @@ async def run(agent: BaseAgent, *plugins: BasePlugin) -> None:
     await runner.run_debug("go", quiet=True)
 
 
-def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
+def play(stage: FrameworkFixture, tool: str, arguments: dict[str, Any]) -> str:
     model = scripted(tool, arguments)
     asyncio.run(run(agent_of(stage, model), Guarded(stage.tools)))
     return model.told[0]
@@ -109,7 +109,7 @@ def meddle(tool: Any, args: dict[str, Any], tool_context: Any) -> None:
     args["path"] = "/etc/passwd"
 
 
-async def test_arguments_that_other_callbacks_change_are_decided_on_as_changed(stage: Stage) -> None:
+async def test_arguments_that_other_callbacks_change_are_decided_on_as_changed(stage: FrameworkFixture) -> None:
     for plugins, options in (
         ([Meddler("meddler"), Guarded(stage.tools)], {}),
         ([Guarded(stage.tools), Meddler("meddler")], {}),
@@ -121,7 +121,7 @@ async def test_arguments_that_other_callbacks_change_are_decided_on_as_changed(s
     assert stage.ran == []
 
 
-async def test_every_agent_of_the_runner_is_decided(stage: Stage) -> None:
+async def test_every_agent_of_the_runner_is_decided(stage: FrameworkFixture) -> None:
     inner = scripted("write_file", {"path": "/srv/a"})
     below = LlmAgent(name="below", model=inner, tools=tools_of(stage), description="writes")
     tool = AgentTool(below)
@@ -135,7 +135,7 @@ async def test_every_agent_of_the_runner_is_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: Stage) -> None:
+async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: FrameworkFixture) -> None:
     inner = LlmAgent(name="fail", model=scripted("write_file", {"path": "/srv/a"}), tools=tools_of(stage))
     outer = scripted("fail", {"request": "go"})
     await run(agent_of(stage, outer, tools=[AgentTool(inner, include_plugins=False)]), Guarded(stage.tools))
@@ -143,7 +143,7 @@ async def test_an_agent_as_a_tool_must_take_the_plugins_along(stage: Stage) -> N
     assert stage.ran == []
 
 
-async def test_a_tool_is_decided_for_whom_its_runner_says(stage: Stage) -> None:
+async def test_a_tool_is_decided_for_whom_its_runner_says(stage: FrameworkFixture) -> None:
     shared = FunctionTool(stage.write_file)
     nobodys = Tools(stage.guard)
     for plugins, said in (
@@ -157,7 +157,7 @@ async def test_a_tool_is_decided_for_whom_its_runner_says(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_a_generator_is_no_tool(stage: Stage) -> None:
+async def test_a_generator_is_no_tool(stage: FrameworkFixture) -> None:
     async def read_file(path: str, limit: int = 1) -> AsyncGenerator[str, None]:
         yield stage.read_file(path, limit)
 
@@ -167,7 +167,7 @@ async def test_a_generator_is_no_tool(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: Stage) -> None:
+async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: FrameworkFixture) -> None:
     tool = FunctionTool(stage.write_file, require_confirmation=True)
     runner = InMemoryRunner(
         app=App(
@@ -195,7 +195,7 @@ async def test_what_a_person_has_confirmed_is_decided_all_the_same(stage: Stage)
 
 
 async def test_the_default_of_a_tool_that_is_no_function_is_decided_on(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from google.adk.tools import BaseTool
 
@@ -213,7 +213,7 @@ async def test_the_default_of_a_tool_that_is_no_function_is_decided_on(
     assert stage.ran == [("read_file", ("/srv/a", 7))]
 
 
-async def test_a_tool_in_a_workflow_is_decided(stage: Stage) -> None:
+async def test_a_tool_in_a_workflow_is_decided(stage: FrameworkFixture) -> None:
     def asks() -> dict[str, str]:
         return {"path": "/srv/a"}
 
@@ -235,7 +235,7 @@ class Elsewhere(BaseAgent):
         yield
 
 
-async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage) -> None:
+async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     for options, name in (
         ({"tools": [google_search]}, "google_search"),
         ({"code_executor": UnsafeLocalCodeExecutor()}, "code_executor"),
@@ -254,7 +254,7 @@ async def test_what_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage) -
         await run(Elsewhere(name="far"), Guarded(stage.tools, unguarded=["far"]))
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert "text of /srv/a" in model.told[0]
@@ -263,9 +263,9 @@ def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def people(tmp_path: Path) -> Iterator[People]:
     """A bank whose policies ask a person about large payments."""
-    with own_house(tmp_path) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        made = People(house)
+    with own_server(tmp_path) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        made = People(live_server)
         yield made
         made.close()
 

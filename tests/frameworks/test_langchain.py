@@ -18,12 +18,11 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
 
+from harness.live_server import own_server
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters import langchain
 from ostiary.adapters.langchain import Guarded, answered, guarded_node
 from ostiary.core.errors import Conflict
-from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -39,7 +38,8 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, judged, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, quick_start
+from tests.support.payment_fixtures import FILES, People
 
 
 class Scripted(GenericFakeChatModel):
@@ -58,7 +58,7 @@ def scripted(name: str, arguments: dict[str, Any]) -> Scripted:
     return Scripted(messages=said())
 
 
-def tools_of(stage: Stage) -> list[Any]:
+def tools_of(stage: FrameworkFixture) -> list[Any]:
     @tool
     def read_file(path: str, limit: int = 10) -> str:
         """Read."""
@@ -91,29 +91,29 @@ def told(state: dict[str, Any]) -> str:
 GO = {"messages": [("user", "go")]}
 
 
-def in_agent(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def in_agent(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     agent = create_agent(scripted(name, arguments), tools=tools_of(stage), middleware=[Guarded(stage.tools)])
     return told(agent.invoke(GO))
 
 
-def in_agent_asynchronously(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def in_agent_asynchronously(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     import asyncio
 
     agent = create_agent(scripted(name, arguments), tools=tools_of(stage), middleware=[Guarded(stage.tools)])
     return told(asyncio.run(agent.ainvoke(GO)))
 
 
-def in_graph(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def in_graph(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     return told(graph(stage, name, arguments).invoke(GO))
 
 
-def in_graph_asynchronously(stage: Stage, name: str, arguments: dict[str, Any]) -> str:
+def in_graph_asynchronously(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> str:
     import asyncio
 
     return told(asyncio.run(graph(stage, name, arguments).ainvoke(GO)))
 
 
-def graph(stage: Stage, name: str, arguments: dict[str, Any]) -> Any:
+def graph(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> Any:
     model = scripted(name, arguments)
     builder = StateGraph(MessagesState)
     builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
@@ -141,7 +141,7 @@ class Meddler(AgentMiddleware[Any, Any, Any]):
         return handler(request.override(tool_call={**request.tool_call, "args": {"path": "/etc/passwd"}}))
 
 
-def test_arguments_that_other_middleware_changes_are_decided_on_as_changed(stage: Stage) -> None:
+def test_arguments_that_other_middleware_changes_are_decided_on_as_changed(stage: FrameworkFixture) -> None:
     middleware = [Meddler(), Guarded(stage.tools)]
     agent = create_agent(scripted("read_file", {"path": "/srv/a"}), tools=tools_of(stage), middleware=middleware)
     assert "denied: the argument `path`" in told(agent.invoke(GO))
@@ -162,7 +162,9 @@ class Swaps(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(tool=self.tool))
 
 
-async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_is_denied(stage: Stage) -> None:
+async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_is_denied(
+    stage: FrameworkFixture,
+) -> None:
     @tool
     async def read_file(path: str, limit: int = 10) -> str:
         """Read later."""
@@ -176,7 +178,7 @@ async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_i
         assert heard in told(await agent.ainvoke(GO))
 
 
-async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: Stage) -> None:
+async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: FrameworkFixture) -> None:
     write_file = tools_of(stage)[1]
 
     def agent(*middleware: Any) -> Any:
@@ -192,7 +194,7 @@ async def test_middleware_that_could_swap_the_tool_afterwards_is_refused(stage: 
     assert stage.ran == []
 
 
-async def test_middleware_that_could_offer_tools_at_the_provider_afterwards_is_refused(stage: Stage) -> None:
+async def test_middleware_that_could_offer_tools_at_the_provider_afterwards_is_refused(stage: FrameworkFixture) -> None:
     class Offers(AgentMiddleware[Any, Any, Any]):
         def wrap_model_call(self, request: Any, handler: Any) -> Any:
             return handler(request.override(tools=[*request.tools, {"type": "web_search"}]))
@@ -212,7 +214,7 @@ async def test_middleware_that_could_offer_tools_at_the_provider_afterwards_is_r
 
 
 def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = judged(monkeypatch)
 
@@ -231,7 +233,7 @@ def test_what_the_graph_injects_is_not_judged_and_what_the_model_chooses_is(
 
 
 @pytest.mark.parametrize("name", ["callbacks", "run_manager", "config", "more"])
-def test_no_name_of_an_argument_hides_it(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_no_name_of_an_argument_hides_it(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     seen = judged(monkeypatch)
     got = list[Any]()
 
@@ -248,7 +250,7 @@ def test_no_name_of_an_argument_hides_it(stage: Stage, monkeypatch: pytest.Monke
     assert got == seen, "the tool gets what was decided on, and nothing else"
 
 
-def test_a_tool_of_one_text_is_decided_by_the_name_of_its_argument(stage: Stage) -> None:
+def test_a_tool_of_one_text_is_decided_by_the_name_of_its_argument(stage: FrameworkFixture) -> None:
     single = Tool(name="write_file", description="Write.", func=stage.write_file)
     agent = create_agent(
         scripted("write_file", {"__arg1": "/srv/a"}), tools=[single], middleware=[Guarded(stage.tools)]
@@ -257,7 +259,7 @@ def test_a_tool_of_one_text_is_decided_by_the_name_of_its_argument(stage: Stage)
     assert stage.ran == []
 
 
-def test_tools_that_other_middleware_brings_are_decided(stage: Stage) -> None:
+def test_tools_that_other_middleware_brings_are_decided(stage: FrameworkFixture) -> None:
     class Brings(AgentMiddleware[Any, Any, Any]):
         tools = tools_of(stage)
 
@@ -268,7 +270,7 @@ def test_tools_that_other_middleware_brings_are_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: Stage) -> None:
+def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = create_agent(model, tools=[], middleware=[Guarded(stage.tools)])
     assert "denied: there is no tool 'write_file'" in told(agent.invoke(GO))
@@ -281,7 +283,7 @@ def test_a_tool_that_is_not_there_when_it_is_to_be_decided_does_not_run(stage: S
     assert stage.ran == []
 
 
-async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Stage) -> None:
+async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     provided: list[Any] = [{"type": "web_search"}]
     refusing = create_agent(scripted("x", {}), tools=provided, middleware=[Guarded(stage.tools)])
     with pytest.raises(Conflict, match="web_search"):
@@ -293,7 +295,7 @@ async def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage
     assert create_agent(said, tools=provided, middleware=[named]).invoke(GO)["messages"][-1].content == "done"
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}), "read_file": tools_of(stage)[0]}
     quick_start(stage, monkeypatch, tmp_path)(names)
     assert stage.ran == [("read_file", ("/srv/a", 10))]
@@ -306,9 +308,9 @@ THREAD: Any = {"configurable": {"thread_id": "1"}}
 @pytest.fixture
 def people(tmp_path: Path) -> Iterator[People]:
     """A bank whose policies ask a person about large payments."""
-    with own_house(tmp_path) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        made = People(house)
+    with own_server(tmp_path) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        made = People(live_server)
         yield made
         made.close()
 

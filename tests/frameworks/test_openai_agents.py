@@ -26,13 +26,12 @@ from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
+from harness.live_server import ServerFixture, own_server
+from harness.patience import eventually
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import openai_agents
 from ostiary.adapters.openai_agents import answered, approval_of, guard
 from ostiary.core.errors import Conflict
-from tests.approvals.test_end_to_end import FILES, TOOLS, People
-from tests.feed.house import House
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -48,8 +47,8 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, quick_start
-from tests.patience import eventually
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, quick_start
+from tests.support.payment_fixtures import FILES, TOOLS, People
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +67,7 @@ def told(model: ScriptedModel) -> str:
     return str([item["output"] for item in model.last_call.input if item.get("type") == "function_call_output"][-1])
 
 
-def tools_of(stage: Stage) -> list[FunctionTool]:
+def tools_of(stage: FrameworkFixture) -> list[FunctionTool]:
     @function_tool
     def read_file(path: str, limit: int = 10) -> str:
         return stage.read_file(path, limit)
@@ -80,7 +79,7 @@ def tools_of(stage: Stage) -> list[FunctionTool]:
     return [read_file, write_file, function_tool(stage.delete_file), function_tool(stage.fail)]  # type: ignore[list-item]
 
 
-def play(stage: Stage, tool: str, arguments: dict[str, Any] | str) -> str:
+def play(stage: FrameworkFixture, tool: str, arguments: dict[str, Any] | str) -> str:
     model = scripted(tool, arguments)
     Runner.run_sync(guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools), "go")
     return told(model)
@@ -96,7 +95,7 @@ def listed() -> Listed:
     return lambda stage: openai_agents.listed(tools_of(stage))["tools"]
 
 
-def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_other(stage: Stage) -> None:
+def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_other(stage: FrameworkFixture) -> None:
     assert "twice" in play(stage, "read_file", '{"path": "/etc/passwd", "path": "/srv/a"}')
     assert "twice" in play(stage, "read_file", '{"path": "/srv/a", "path": "/etc/passwd"}')
     assert "no JSON object" in play(stage, "read_file", '["/srv/a"]')
@@ -104,7 +103,7 @@ def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_oth
 
 
 @pytest.mark.parametrize("hand", [lambda agent: agent, handoff])
-def test_the_agent_that_it_hands_off_to_is_decided_too(stage: Stage, hand: Any) -> None:
+def test_the_agent_that_it_hands_off_to_is_decided_too(stage: FrameworkFixture, hand: Any) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     billing = Agent("billing", model=model, tools=[*tools_of(stage)])
     turn = [function_call("transfer_to_billing", {}, call_id="call-0")]
@@ -115,7 +114,7 @@ def test_the_agent_that_it_hands_off_to_is_decided_too(stage: Stage, hand: Any) 
 
 
 @pytest.mark.parametrize("hand", [lambda agent: agent, handoff])
-def test_an_agent_that_is_added_later_must_be_guarded(stage: Stage, hand: Any) -> None:
+def test_an_agent_that_is_added_later_must_be_guarded(stage: FrameworkFixture, hand: Any) -> None:
     triage = guard(Agent("triage", model=ScriptedModel([[assistant_message("done")]] * 2)), stage.tools)
     later = Agent[None]("later")
     triage.handoffs.append(hand(later))
@@ -125,7 +124,7 @@ def test_an_agent_that_is_added_later_must_be_guarded(stage: Stage, hand: Any) -
     assert Runner.run_sync(triage, "go").final_output == "done"
 
 
-def test_an_agent_as_a_tool_must_be_guarded(stage: Stage) -> None:
+def test_an_agent_as_a_tool_must_be_guarded(stage: FrameworkFixture) -> None:
     inner = Agent("inner", model=scripted("write_file", {"path": "/srv/a"}), tools=[*tools_of(stage)])
     tool = inner.as_tool("ask_inner", "asks")
     outer = guard(Agent("outer", model=scripted("ask_inner", {"input": "go"}), tools=[tool]), stage.tools)
@@ -134,7 +133,7 @@ def test_an_agent_as_a_tool_must_be_guarded(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_a_clone_is_guarded(stage: Stage) -> None:
+def test_a_clone_is_guarded(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools).clone(name="twin")
     Runner.run_sync(agent, "go")
@@ -142,7 +141,7 @@ def test_a_clone_is_guarded(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_a_tool_that_runs_elsewhere_is_refused_unless_it_is_named(stage: Stage) -> None:
+def test_a_tool_that_runs_elsewhere_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     def agent() -> Agent[Any]:
         return Agent("writer", model=ScriptedModel([[assistant_message("done")]]), tools=[WebSearchTool()])
 
@@ -166,7 +165,7 @@ server.run("stdio")
 """
 
 
-async def test_tools_of_an_mcp_server_are_decided(stage: Stage, tmp_path: Path) -> None:
+async def test_tools_of_an_mcp_server_are_decided(stage: FrameworkFixture, tmp_path: Path) -> None:
     async with MCPServerStdio({"command": sys.executable, "args": ["-c", SERVER]}) as server:
         writing = scripted("write_file", {"path": str(tmp_path / "marker")})
         await Runner.run(guard(Agent("writer", model=writing, mcp_servers=[server]), stage.tools), "go")
@@ -177,7 +176,7 @@ async def test_tools_of_an_mcp_server_are_decided(stage: Stage, tmp_path: Path) 
         assert "text of /srv/a, 10" in told(reading)
 
 
-async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: Stage) -> None:
+async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: FrameworkFixture) -> None:
     async with MCPServerStdio({"command": sys.executable, "args": ["-c", SERVER]}) as server:
 
         async def play() -> str:
@@ -194,7 +193,7 @@ async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: Sta
         assert "says something else of `read_file`" in await play()
 
 
-async def test_a_tool_made_by_hand_is_decided(stage: Stage) -> None:
+async def test_a_tool_made_by_hand_is_decided(stage: FrameworkFixture) -> None:
     async def invoke(context: Any, arguments: str) -> str:
         return stage.write_file(json.loads(arguments)["path"])
 
@@ -205,7 +204,7 @@ async def test_a_tool_made_by_hand_is_decided(stage: Stage) -> None:
     assert stage.ran == []
 
 
-async def test_a_stream_is_decided_too(stage: Stage) -> None:
+async def test_a_stream_is_decided_too(stage: FrameworkFixture) -> None:
     model = scripted("write_file", {"path": "/srv/a"})
     agent = guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools)
     async for _ in Runner.run_streamed(agent, "go").stream_events():
@@ -214,29 +213,29 @@ async def test_a_stream_is_decided_too(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_an_agent_is_guarded_once(stage: Stage) -> None:
+def test_an_agent_is_guarded_once(stage: FrameworkFixture) -> None:
     agent = guard(Agent[None]("writer"), stage.tools)
     assert guard(agent, stage.tools) is agent
     with pytest.raises(Conflict, match="already"):
         guard(agent, Tools(stage.guard))
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert told(model) == "text of /srv/a"
 
 
 @pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     """A server whose policies ask a person about large payments."""
-    with own_house(tmp_path_factory.mktemp("asking")) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        yield house
+    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        yield live_server
 
 
 @pytest.fixture
-def people(asking: House) -> Iterator[People]:
+def people(asking: ServerFixture) -> Iterator[People]:
     made = People(asking)
     yield made
     made.close()
@@ -317,7 +316,7 @@ async def test_the_question_of_an_agent_as_a_tool_interrupts_the_run_of_its_call
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         tools = [*TOOLS, {"name": "pay_out", "effect": "write"}]
         body = {"catalogue": {"resource": people.resource, "tools": tools}}
-        people.house.api("PUT", f"/resources/{people.resource}/catalogue", body)
+        people.live_server.api("PUT", f"/resources/{people.resource}/catalogue", body)
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
             paid, by = list[str](), Tools(doorkeeper, asker)
 
@@ -337,12 +336,12 @@ async def test_the_question_of_an_agent_as_a_tool_interrupts_the_run_of_its_call
             assert paid == ["ann"]
 
 
-def interrupting(stage: Stage, *turns: Any) -> tuple[Agent[Any], ScriptedModel]:
+def interrupting(stage: FrameworkFixture, *turns: Any) -> tuple[Agent[Any], ScriptedModel]:
     model = ScriptedModel([*turns, DONE])
     return guard(Agent("writer", model=model, tools=[*tools_of(stage)]), stage.tools, suspends=True), model
 
 
-def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(stage: Stage) -> None:
+def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(stage: FrameworkFixture) -> None:
     twice = '{"path": "/etc/passwd", "path": "/srv/a"}'
     agent, model = interrupting(stage, [function_call("read_file", twice, call_id="call-1")])
     Runner.run_sync(agent, "go")
@@ -350,7 +349,7 @@ def test_a_member_that_is_sent_twice_is_refused_where_runs_are_interrupted_too(s
     assert eventually(lambda: stage.recorded() == (["allow"], ["error"])), "it was decided on what the SDK read"
 
 
-async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: Stage) -> None:
+async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: FrameworkFixture) -> None:
     """The SDK lets no model do that; here its two steps are taken by hand."""
     agent, _ = interrupting(stage)
     run, other = RunContextWrapper(None), '{"path": "/etc/passwd"}'
@@ -361,19 +360,21 @@ async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: Stage) -> N
     assert stage.ran == []
 
 
-def test_a_tool_whose_arguments_the_sdk_converts_is_interrupted_only_where_a_person_is_asked(stage: Stage) -> None:
+def test_a_tool_whose_arguments_the_sdk_converts_is_interrupted_only_where_a_person_is_asked(
+    stage: FrameworkFixture,
+) -> None:
     agent, model = interrupting(stage, [function_call("read_file", {"path": "/srv/a", "limit": 5.0}, call_id="call-1")])
     assert Runner.run_sync(agent, "go").interruptions == []
     assert (told(model), stage.ran) == ("text of /srv/a", [("read_file", ("/srv/a", 5))])
 
 
-def test_a_tool_without_arguments_is_never_interrupted(stage: Stage) -> None:
+def test_a_tool_without_arguments_is_never_interrupted(stage: FrameworkFixture) -> None:
     agent, _ = interrupting(stage, [function_call("fail", "", call_id="call-1")])
     assert Runner.run_sync(agent, "go").interruptions == []
     assert stage.ran == [("fail", ())]
 
 
-def test_what_an_input_guardrail_turns_down_is_not_decided(stage: Stage) -> None:
+def test_what_an_input_guardrail_turns_down_is_not_decided(stage: FrameworkFixture) -> None:
     @tool_input_guardrail
     def turns_down(data: Any) -> ToolGuardrailFunctionOutput:
         return ToolGuardrailFunctionOutput.reject_content("not today")

@@ -11,12 +11,11 @@ from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
+from harness.live_server import own_server
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import pydantic_ai
 from ostiary.adapters.pydantic_ai import Guarded, answered
 from ostiary.core.errors import Conflict
-from tests.approvals.test_end_to_end import FILES, People
-from tests.feed.test_fail_closed_end_to_end import own_house
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,
@@ -32,7 +31,8 @@ from tests.frameworks.contract import (
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.stage import Call, Listed, Stage, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, quick_start
+from tests.support.payment_fixtures import FILES, People
 
 
 def scripted(tool: str, arguments: dict[str, Any], told: list[str]) -> FunctionModel:
@@ -49,7 +49,9 @@ def scripted(tool: str, arguments: dict[str, Any], told: list[str]) -> FunctionM
     return FunctionModel(play)
 
 
-def agent_of(stage: Stage, model: FunctionModel, *more: AbstractCapability[Any], **options: Any) -> Agent[None, Any]:
+def agent_of(
+    stage: FrameworkFixture, model: FunctionModel, *more: AbstractCapability[Any], **options: Any
+) -> Agent[None, Any]:
     agent = Agent(model, capabilities=[Guarded(stage.tools), *more], **options)
 
     @agent.tool
@@ -62,7 +64,7 @@ def agent_of(stage: Stage, model: FunctionModel, *more: AbstractCapability[Any],
     return agent
 
 
-def play(stage: Stage, tool: str, arguments: dict[str, Any]) -> str:
+def play(stage: FrameworkFixture, tool: str, arguments: dict[str, Any]) -> str:
     told: list[str] = []
     agent_of(stage, scripted(tool, arguments, told)).run_sync("go")
     return told[0]
@@ -87,14 +89,14 @@ class Meddler(AbstractCapability[Any]):
         return {**args, "path": "/etc/passwd"}
 
 
-def test_arguments_that_another_capability_changes_are_decided_on_as_changed(stage: Stage) -> None:
+def test_arguments_that_another_capability_changes_are_decided_on_as_changed(stage: FrameworkFixture) -> None:
     told: list[str] = []
     agent_of(stage, scripted("read_file", {"path": "/srv/a"}, told), Meddler()).run_sync("go")
     assert "denied: the argument `path`" in told[0]
     assert stage.ran == []
 
 
-async def test_toolsets_that_a_run_adds_are_decided_too(stage: Stage) -> None:
+async def test_toolsets_that_a_run_adds_are_decided_too(stage: FrameworkFixture) -> None:
     from pydantic_ai.toolsets import FunctionToolset
 
     told: list[str] = []
@@ -104,7 +106,7 @@ async def test_toolsets_that_a_run_adds_are_decided_too(stage: Stage) -> None:
     assert stage.ran == []
 
 
-def test_an_output_function_is_refused_unless_it_is_named(stage: Stage) -> None:
+def test_an_output_function_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     def deliver(text: str) -> str:
         stage.ran.append(("deliver", text))
         return text
@@ -117,7 +119,7 @@ def test_an_output_function_is_refused_unless_it_is_named(stage: Stage) -> None:
     assert Agent(model, output_type=deliver, capabilities=[named]).run_sync("go").output == "x"
 
 
-def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Stage) -> None:
+def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: FrameworkFixture) -> None:
     from pydantic_ai.capabilities import NativeTool
     from pydantic_ai.native_tools import WebSearchTool
 
@@ -131,7 +133,7 @@ def test_a_tool_at_the_models_provider_is_refused_unless_it_is_named(stage: Stag
     assert Agent(model, capabilities=[NativeTool(WebSearchTool()), named]).run_sync("go").output == "done"
 
 
-def test_the_quick_start_of_the_page(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
     names: dict[str, Any] = {"model": scripted("read_file", {"path": "/srv/a"}, told), "read_file": reader(stage)}
     quick_start(stage, monkeypatch, tmp_path)(names)
@@ -145,9 +147,9 @@ def payer(told: list[str]) -> FunctionModel:
 @pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
 async def test_a_run_is_suspended_until_a_person_has_answered(tmp_path: Path, says: str, ran: int, heard: str) -> None:
     """The messages go through JSON, as they do where the program ends in between."""
-    with own_house(tmp_path) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        people = People(house)
+    with own_server(tmp_path) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        people = People(live_server)
         async with AsyncAgent.from_credential(people.agent_key) as asker:
             with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
                 told, paid = await suspended(people, guard, asker, says=says)
@@ -178,9 +180,9 @@ async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: st
 
 
 async def test_what_the_results_say_lets_nothing_pass(tmp_path: Path) -> None:
-    with own_house(tmp_path) as house:
-        house.api("POST", "/policies", {"files": FILES})
-        people = People(house)
+    with own_server(tmp_path) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        people = People(live_server)
         async with AsyncAgent.from_credential(people.agent_key) as asker:
             with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
                 guarded, paid = Guarded(Tools(guard, asker), suspends=True), list[str]()
@@ -202,7 +204,7 @@ def paying(paid: list[str]) -> Any:
     return pay
 
 
-def reader(stage: Stage) -> Any:
+def reader(stage: FrameworkFixture) -> Any:
     def read_file(path: str, limit: int = 10) -> str:
         return stage.read_file(path, limit)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import uvloop
 
+from harness.patience import eventually_async
 from ostiaryd.ground import acceptor
 from ostiaryd.ground.acceptor import Acceptor
-from tests.patience import eventually_async
-
-LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
+from tests.ground.event_loops import LOOPS, NewLoop
 
 
 class Counting(asyncio.Protocol):

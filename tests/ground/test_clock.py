@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.clock import START, MachineClock
 from ostiary.core.errors import Conflict
 from ostiaryd.ground.clock import (
     BUDGET,
@@ -27,15 +25,14 @@ from ostiaryd.ground.clock import (
     save_course,
 )
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.world import World, open_world
 from ostiaryd.trust.flows import watch_clock
-from tests.clock import START, Dice, Machine
+from tests.support.clock_world import open_at_machine
 
 BEGIN = START + 60 * SECOND
 """A minute after the template of the database was made."""
 
 
-def clock_of(machine: Machine) -> Clock:
+def clock_of(machine: MachineClock) -> Clock:
     boot = Boot(lambda: machine.uptime, machine.boot_id)
     return Clock(Course(machine.uptime, machine.wall()), wall=machine.wall, boot=boot)
 
@@ -44,22 +41,15 @@ def correct(clock: Clock) -> None:
     clock.adopt(clock.next_course(highest=0))
 
 
-def settle(clock: Clock, machine: Machine, seconds: int) -> None:
+def settle(clock: Clock, machine: MachineClock, seconds: int) -> None:
     for _ in range(seconds):
         machine.advance(1)
         correct(clock)
 
 
-@asynccontextmanager
-async def opened(config: Config, machine: Machine) -> AsyncIterator[World]:
-    boot = Boot(lambda: machine.uptime, machine.boot_id, lambda: machine.is_synchronised)
-    async with open_world(config, now=machine.wall, boot=boot, random=Dice("clock")) as world:
-        yield world
-
-
 def test_a_forward_step_of_five_minutes_is_followed_and_one_microsecond_more_is_a_jump() -> None:
     for over, is_confirmed in ((-1, True), (0, True), (1, False)):
-        machine = Machine()
+        machine = MachineClock()
         clock = clock_of(machine)
         machine.step(us=LIMIT + over)
         assert clock.is_confirmed is is_confirmed
@@ -69,7 +59,7 @@ def test_a_forward_step_of_five_minutes_is_followed_and_one_microsecond_more_is_
 
 
 def test_a_jump_changes_nothing_until_it_is_over() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(3600)
     settle(clock, machine, 10)
@@ -85,7 +75,7 @@ def test_a_jump_changes_nothing_until_it_is_over() -> None:
 @pytest.mark.parametrize("size", [299, 100, 20])
 def test_many_small_steps_are_a_jump_in_sum(size: int) -> None:
     """Whoever controls NTP moves server time by less than ten minutes in a day."""
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     for _ in range(29):
         machine.step(size)
@@ -97,7 +87,7 @@ def test_many_small_steps_are_a_jump_in_sum(size: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(-(10**10), 10**10), st.integers(0, 10**9)), max_size=40))
 def test_no_clock_makes_server_time_decrease_or_gain_more_than_its_budget(steps: list[tuple[int, int]]) -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     before = clock()
     for step, passed in steps:
@@ -114,7 +104,7 @@ def test_no_clock_makes_server_time_decrease_or_gain_more_than_its_budget(steps:
 
 
 def test_a_clock_that_goes_back_extends_nothing_by_more_than_a_hundredth() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-86_400)
     settle(clock, machine, 600)
@@ -124,7 +114,7 @@ def test_a_clock_that_goes_back_extends_nothing_by_more_than_a_hundredth() -> No
 
 def test_after_a_small_step_back_both_agree_again() -> None:
     """A leap second: the wall clock repeats a second."""
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-1)
     settle(clock, machine, 110)
@@ -133,7 +123,7 @@ def test_after_a_small_step_back_both_agree_again() -> None:
 
 
 def test_slewing_drift_and_sleep_are_no_difference() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.advance(30 * 86_400)  # of both clocks alike, asleep or not
     assert clock() == machine.wall()
@@ -146,7 +136,7 @@ def test_slewing_drift_and_sleep_are_no_difference() -> None:
 
 
 def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(7200)
     seen = machine.wall()
@@ -159,7 +149,7 @@ def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
 
 
 def test_if_a_backward_step_is_confirmed_server_time_waits() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-3600)
     clock.adopt(clock.confirm(wall=machine.wall()))
@@ -171,7 +161,7 @@ def test_if_a_backward_step_is_confirmed_server_time_waits() -> None:
 
 def test_a_confirmed_step_back_stops_server_time_for_its_own_size_and_no_longer() -> None:
     """A clock that goes further back afterwards was not confirmed."""
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-600)
     clock.adopt(clock.confirm(wall=machine.wall()))
@@ -185,8 +175,8 @@ def test_a_confirmed_step_back_stops_server_time_for_its_own_size_and_no_longer(
 
 
 async def test_a_restart_does_not_make_server_time_stand_still_for_longer(config: Config) -> None:
-    machine = Machine(BEGIN)
-    async with opened(config, machine) as world:
+    machine = MachineClock(BEGIN)
+    async with open_at_machine(config, machine) as world:
         machine.step(-600)
         course = world.now.confirm(wall=machine.wall())
         await world.writer.submit(lambda tx: save_course(tx, machine.boot_id, course))
@@ -194,15 +184,15 @@ async def test_a_restart_does_not_make_server_time_stand_still_for_longer(config
         now = world.now()
     for _ in range(3):
         machine.advance(100)
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             assert world.now() == now
     machine.advance(400)
-    async with opened(config, machine) as world:
+    async with open_at_machine(config, machine) as world:
         assert world.now() == now + 100 * SECOND
 
 
 def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     assert clock.horizon == START - MARGIN
     machine.step(7200)
@@ -216,7 +206,7 @@ def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:
 
 def test_the_time_that_was_told_is_never_taken_back() -> None:
     """Whatever course is adopted."""
-    machine = Machine()
+    machine = MachineClock()
     clock = clock_of(machine)
     machine.advance(60)
     told = clock()
@@ -236,45 +226,45 @@ def test_the_boot_clock_of_this_machine_goes_forward() -> None:
 
 
 async def test_a_restart_under_a_wrong_clock_changes_nothing(config: Config) -> None:
-    machine = Machine(BEGIN)
+    machine = MachineClock(BEGIN)
     for hours in (1, -1, 24, -24):
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             before = world.now()
         machine.step(hours * 3600)
         machine.advance(5)
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             assert before + 4 * SECOND <= world.now() <= before + 5 * SECOND
             assert world.now.is_confirmed is (hours < 0)
         machine.step(-hours * 3600)
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             assert world.now.is_confirmed
 
 
 async def test_a_step_that_was_followed_survives_a_restart_under_the_old_clock(config: Config) -> None:
     """It is on the disk before anything is decided by it."""
-    machine = Machine(BEGIN)
-    async with opened(config, machine) as world:
+    machine = MachineClock(BEGIN)
+    async with open_at_machine(config, machine) as world:
         machine.step(200)
         assert world.now() == BEGIN
         await watch_clock(world)
         assert world.now() == BEGIN + 200 * SECOND
     machine.step(-200)
-    async with opened(config, machine) as world:
+    async with open_at_machine(config, machine) as world:
         assert world.now() >= BEGIN + 200 * SECOND
 
 
 async def test_after_a_reboot_the_wall_clock_counts_within_the_limit_or_if_the_kernel_vouches_for_it(
     config: Config,
 ) -> None:
-    machine = Machine(BEGIN)
-    async with opened(config, machine) as world:
+    machine = MachineClock(BEGIN)
+    async with open_at_machine(config, machine) as world:
         now = world.now()
     for boot, (off, is_synchronised, is_confirmed) in enumerate(
         ((200, False, True), (3600, False, False), (3600, True, True), (-7200, False, True))
     ):
         machine.reboot(off=off, boot=f"boot-{boot + 10}")
         machine.is_synchronised = is_synchronised
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             assert world.now.is_confirmed is is_confirmed
             assert world.now() == (max(now, machine.wall()) if is_confirmed else now)
             now = world.now()
@@ -283,17 +273,17 @@ async def test_after_a_reboot_the_wall_clock_counts_within_the_limit_or_if_the_k
 
 
 async def test_the_budget_is_not_renewed_by_a_restart(config: Config) -> None:
-    machine = Machine(BEGIN)
+    machine = MachineClock(BEGIN)
     for count in range(3):
-        async with opened(config, machine) as world:
+        async with open_at_machine(config, machine) as world:
             machine.step(250)
             await watch_clock(world)
             assert world.now.is_confirmed is (count == 0)
 
 
 async def test_a_server_follows_the_largest_time_of_its_database(config: Config) -> None:
-    machine = Machine(BEGIN)
-    async with opened(config, machine) as world:
+    machine = MachineClock(BEGIN)
+    async with open_at_machine(config, machine) as world:
         ahead = Course(0, world.now() + 90 * SECOND)
         await world.writer.submit(lambda tx: save_course(tx, "another machine", ahead))
         assert highest_time(world.db.read()) == ahead.time

@@ -12,14 +12,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from harness.patience import PATIENCE_S, eventually_async
 from ostiary.core.errors import Unauthenticated
 from ostiaryd.ground import protocol
 from ostiaryd.ground.connections import TIMES_IN_ALL, Connections
 from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World
-from tests.ground.test_protocol import post, serving
-from tests.patience import PATIENCE_S, eventually_async
+from tests.ground.http_server import post, serving
 
 LIMIT = 3
 PROXIES = (ip_network("127.0.0.0/8"),)

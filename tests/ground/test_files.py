@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
 from ostiaryd.ground.world import World, open_world
-from tests.clock import Clock, Dice
-from tests.world import Kind, Template
+from tests.support.world import Kind, Template
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 COUNT = sql("select count(*) from setting where name like 'test %'")
@@ -31,7 +31,7 @@ def config(template: Callable[[Kind], Template], tmp_path: Path) -> Iterator[Con
 
 
 @pytest.fixture
-async def world(config: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+async def world(config: Config, clock: Clock, dice: SeededRandom) -> AsyncIterator[World]:
     async with open_world(config, now=clock, random=dice) as world:
         yield world
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.server import COMMAND, running
 from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.folder import HOLDER, lock_folder
-from tests.server import COMMAND, running
 
 SINCE = 1_790_000_000_000_000
 HOLD = """

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core.claims import AccessClaims
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.keyring import USES, Keyring, RootKey, Verified, forget_keys, load_root_key, rotate_key
 from ostiaryd.ground.world import World, open_world
-from tests.clock import Clock, Dice
 
 SEALED = sql("select kid, sealed from server_key order by kid")
 SWAP = sql("update server_key set sealed = :sealed where kid = :kid")
@@ -146,7 +146,9 @@ async def test_the_root_key_moves_and_the_old_one_is_useless_from_then_on(
             pass
 
 
-def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(tmp_path: Path, dice: Dice) -> None:
+def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read_it(
+    tmp_path: Path, dice: SeededRandom
+) -> None:
     load_root_key(tmp_path, random=dice, create=True)
     file = tmp_path / "root.key"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -170,7 +172,7 @@ def test_a_root_key_has_32_bytes(size: int, good: bool) -> None:
     [(OTHER, True), (f" {OTHER}\n", True), (OTHER[:-1], False), (f"{OTHER[:9]}*{OTHER[9:]}", False), ("", False)],
 )
 def test_a_root_key_that_is_not_32_bytes_in_base64_is_refused(
-    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch, text: str, good: bool
+    tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch, text: str, good: bool
 ) -> None:
     monkeypatch.setenv("OSTIARY_ROOT_KEY", text)
     if good:
@@ -181,7 +183,7 @@ def test_a_root_key_that_is_not_32_bytes_in_base64_is_refused(
 
 
 def test_the_root_key_of_the_environment_goes_before_the_file(
-    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_root_key(tmp_path, random=dice, create=True)
     monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)

@@ -13,6 +13,8 @@ import msgspec
 import psycopg
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.tcp_proxy import Proxy
 from ostiary.core.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, DatabaseUnavailable, OutcomeUnknown, Reader, Tx, sql
@@ -20,8 +22,6 @@ from ostiaryd.ground.database.postgres import PostgresConnection
 from ostiaryd.ground.health import Health
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
-from tests.clock import Clock, Dice
-from tests.faults.proxy import Proxy
 
 PUT = sql("insert into setting (name, value) values (:name, '1')")
 NAMES = sql("select name from setting where name like 'test%' order by name")
@@ -48,7 +48,7 @@ def proxied(config: Config, proxy: Proxy) -> Config:
 
 
 @pytest.fixture
-async def world(proxied: Config, clock: Clock, dice: Dice) -> AsyncIterator[World]:
+async def world(proxied: Config, clock: Clock, dice: SeededRandom) -> AsyncIterator[World]:
     async with open_world(proxied, now=clock, random=dice) as world:
         yield world
 
@@ -185,7 +185,7 @@ async def test_what_the_writer_remembers_is_dropped_with_the_connection(world: W
 
 
 async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_passed(
-    proxied: Config, proxy: Proxy, clock: Clock, dice: Dice
+    proxied: Config, proxy: Proxy, clock: Clock, dice: SeededRandom
 ) -> None:
     may_pass, calls = threading.Event(), list[object]()
 
@@ -270,7 +270,7 @@ async def test_a_server_that_is_frozen_with_the_lock_holds_up_another_for_a_boun
 
 
 async def test_a_world_closes_while_the_database_is_silent(
-    proxied: Config, proxy: Proxy, clock: Clock, dice: Dice
+    proxied: Config, proxy: Proxy, clock: Clock, dice: SeededRandom
 ) -> None:
     async with open_world(proxied, now=clock, random=dice) as world:
         await world.writer.submit(put("test"))

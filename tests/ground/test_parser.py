@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 
+from harness.patience import PATIENCE_S
 from ostiary.core.errors import Invalid, Malformed, Unavailable
 from ostiaryd.ground import confined
 from ostiaryd.ground.confined import Confined, Exceeded, Parser, TooCostly, parser
-from tests.patience import PATIENCE_S
 
 
 def _eat(body: bytes) -> bytes:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from harness.patience import PATIENCE_S, eventually_async
 from ostiary.core.errors import Conflict, Forbidden, Unauthenticated
 from ostiaryd.ground.http import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.protocol import (
@@ -28,7 +28,7 @@ from ostiaryd.ground.protocol import (
     endpoints_of,
 )
 from ostiaryd.ground.world import World
-from tests.patience import PATIENCE_S, eventually_async
+from tests.ground.http_server import post, serving
 
 Ports = tuple[int, int]
 
@@ -62,30 +62,6 @@ def application(world: World) -> Starlette:
             Route("/seen", Endpoint(world, echo, render=render_admin), methods=["GET"]),
         ]
     )
-
-
-@asynccontextmanager
-async def serving(app: Starlette, http: Callable[..., asyncio.Protocol] | str) -> AsyncIterator[int]:
-    config = uvicorn.Config(
-        app,
-        http=http,  # type: ignore[arg-type]  # it is only called
-        port=0,
-        lifespan="off",
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        await server.shutdown()
 
 
 @pytest.fixture
@@ -172,14 +148,6 @@ async def test_a_request_that_comes_too_slowly_is_cut_off_and_no_other(world: Wo
             assert {name for name, (reader, _) in opened.items() if reader.at_eof()} == cut_off
         for _, writer in opened.values():
             writer.close()
-
-
-def post(path: str, body: bytes = b"hello", *headers: str, version: str = "1.1") -> bytes:
-    length = (
-        [] if any(header.startswith("transfer-encoding") for header in headers) else [f"content-length: {len(body)}"]
-    )
-    lines = [f"POST {path} HTTP/{version}", "host: x", "x-request-id: rq_1", *length, *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 TRAILED = b"1\r\nx\r\n0\r\nDPoP: trailer\r\nX-Forwarded-For: 203.0.113.9\r\nHost: y\r\n\r\n"

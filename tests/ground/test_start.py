@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, sql
 from ostiaryd.ground.migrate import migrate
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
-from tests.clock import Clock, Dice
 
 OTHER = base64.b64encode(b"o" * 32).decode()
 
 
-async def use(config: Config, dice: Dice) -> None:
+async def use(config: Config, dice: SeededRandom) -> None:
     """Start once and leave an entry, as every start of a server does."""
     async with open_world(config, now=Clock(), random=dice) as world:
         await act(world, "test.used", lambda _: None)
@@ -29,7 +29,7 @@ async def use(config: Config, dice: Dice) -> None:
 async def refused(config: Config) -> str:
     before = contents(config.folder)
     with pytest.raises(Refused) as refusal:
-        async with open_world(config, now=Clock(), random=Dice("again")):
+        async with open_world(config, now=Clock(), random=SeededRandom("again")):
             raise AssertionError("it started")
     after = contents(config.folder)
     kept = {name for name in before if not name.startswith("ostiary.db")}
@@ -63,7 +63,7 @@ def drop_all(config: Config) -> None:
         Database(config.database_url).connect(create=True).close()
 
 
-async def test_an_empty_database_is_refused(config: Config, dice: Dice) -> None:
+async def test_an_empty_database_is_refused(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     drop_all(config)
     assert "although this data folder was in use" in await refused(config)
@@ -75,7 +75,7 @@ async def test_an_empty_database_is_refused(config: Config, dice: Dice) -> None:
 @pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.parametrize("empty", [False, True])
 async def test_a_missing_database_is_refused_and_none_is_made(
-    config: Config, dice: Dice, database: str, empty: bool
+    config: Config, dice: SeededRandom, database: str, empty: bool
 ) -> None:
     await use(config, dice)
     for path in config.folder.glob("ostiary.db*"):
@@ -86,7 +86,7 @@ async def test_a_missing_database_is_refused_and_none_is_made(
     assert [path.stat().st_size for path in config.folder.glob("ostiary.db*")] == ([0] if empty else [])
 
 
-async def test_a_database_with_a_schema_and_nothing_in_it_is_refused(config: Config, dice: Dice) -> None:
+async def test_a_database_with_a_schema_and_nothing_in_it_is_refused(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     drop_all(config)
     migrate(Database(config.database_url), now=0)
@@ -96,7 +96,7 @@ async def test_a_database_with_a_schema_and_nothing_in_it_is_refused(config: Con
 @pytest.mark.parametrize("statement", ["delete from server_key", "delete from server_key where use_ = 'ledger'"])
 @pytest.mark.parametrize("is_pinned", [True, False])
 async def test_a_database_without_its_ledger_key_gets_no_new_one(
-    config: Config, dice: Dice, statement: str, is_pinned: bool
+    config: Config, dice: SeededRandom, statement: str, is_pinned: bool
 ) -> None:
     await use(config, dice)
     execute(config, statement)
@@ -108,7 +108,7 @@ async def test_a_database_without_its_ledger_key_gets_no_new_one(
     db.close()
 
 
-async def test_the_database_of_another_server_is_refused(config: Config, dice: Dice, tmp_path: Path) -> None:
+async def test_the_database_of_another_server_is_refused(config: Config, dice: SeededRandom, tmp_path: Path) -> None:
     """Also where both servers have the same root key."""
     await use(config, dice)
     other = Config(data_dir=str(tmp_path / "other"))
@@ -119,25 +119,25 @@ async def test_the_database_of_another_server_is_refused(config: Config, dice: D
     assert "of another server" in await refused(other)
 
 
-async def test_a_folder_that_was_never_in_use_begins_with_an_empty_database(tmp_path: Path, dice: Dice) -> None:
+async def test_a_folder_that_was_never_in_use_begins_with_an_empty_database(tmp_path: Path, dice: SeededRandom) -> None:
     config = Config(data_dir=str(tmp_path / "new"))
     await use(config, dice)
-    await use(config, Dice("second"))
+    await use(config, SeededRandom("second"))
     assert (config.folder / "root.key").exists()
 
 
 async def test_another_folder_of_the_same_database_begins_where_the_root_key_is_given(
-    config: Config, dice: Dice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, dice: SeededRandom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await use(config, dice)
     monkeypatch.setenv("OSTIARY_ROOT_KEY", (config.folder / "root.key").read_text())
     second = Config(data_dir=str(tmp_path / "second"), database=config.database_url)
-    async with open_world(second, now=Clock(), random=Dice("second")) as world:
+    async with open_world(second, now=Clock(), random=SeededRandom("second")) as world:
         await act(world, "test.second", lambda _: None)
         assert world.pin.head is not None
 
 
-async def test_a_missing_root_key_is_never_replaced(config: Config, dice: Dice) -> None:
+async def test_a_missing_root_key_is_never_replaced(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     key = config.folder / "root.key"
     good = key.read_bytes()
@@ -148,14 +148,16 @@ async def test_a_missing_root_key_is_never_replaced(config: Config, dice: Dice) 
     assert not key.exists()
     key.write_bytes(good)
     key.chmod(0o600)
-    await use(config, Dice("again"))
+    await use(config, SeededRandom("again"))
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"\n", b"AAAA\n", base64.b64encode(b"k" * 31), base64.b64encode(b"k" * 33), b"\xff\xfe", b"no base64!"],
 )
-async def test_a_root_key_that_is_no_key_is_refused_and_stays(config: Config, dice: Dice, content: bytes) -> None:
+async def test_a_root_key_that_is_no_key_is_refused_and_stays(
+    config: Config, dice: SeededRandom, content: bytes
+) -> None:
     await use(config, dice)
     (config.folder / "root.key").write_bytes(content)
     with pytest.raises(Invalid, match="root key"):
@@ -164,7 +166,7 @@ async def test_a_root_key_that_is_no_key_is_refused_and_stays(config: Config, di
     assert (config.folder / "root.key").read_bytes() == content
 
 
-async def test_a_folder_in_place_of_the_root_key_is_refused(config: Config, dice: Dice) -> None:
+async def test_a_folder_in_place_of_the_root_key_is_refused(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     key = config.folder / "root.key"
     key.unlink()
@@ -176,7 +178,7 @@ async def test_a_folder_in_place_of_the_root_key_is_refused(config: Config, dice
 
 @pytest.mark.parametrize("is_file_there", [True, False])
 async def test_another_root_key_in_the_environment_replaces_nothing(
-    config: Config, dice: Dice, monkeypatch: pytest.MonkeyPatch, is_file_there: bool
+    config: Config, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch, is_file_there: bool
 ) -> None:
     await use(config, dice)
     key = config.folder / "root.key"
@@ -191,13 +193,13 @@ async def test_another_root_key_in_the_environment_replaces_nothing(
     monkeypatch.delenv("OSTIARY_ROOT_KEY")
     if is_file_there:
         assert key.read_bytes() == good
-        await use(config, Dice("again"))
+        await use(config, SeededRandom("again"))
     else:
         assert "is missing" in await refused(config)
 
 
 async def test_a_root_key_is_written_whole_or_not_at_all(
-    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The power fails between the write and the rename: the next start makes a key as if nothing had been."""
 
@@ -210,4 +212,4 @@ async def test_a_root_key_is_written_whole_or_not_at_all(
         await use(config, dice)
     monkeypatch.undo()
     assert not (config.folder / "root.key").exists()
-    await use(config, Dice("again"))
+    await use(config, SeededRandom("again"))

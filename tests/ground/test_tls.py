@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from harness.patience import PATIENCE_S, eventually, eventually_async
+from harness.server import COMMAND, running
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.doctor import Unprotected, check_certificate
 from ostiaryd.ground import acceptor
 from ostiaryd.ground.acceptor import Acceptor
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.tls import LOOK_EVERY_S, Certificate, expiry
-from tests.ground.test_acceptor import LOOPS, NewLoop
-from tests.patience import PATIENCE_S, eventually, eventually_async
-from tests.server import COMMAND, running
+from tests.ground.event_loops import LOOPS, NewLoop
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 
 from ostiaryd.ground.config import Config
-from tests.world import Kind, Template
+from tests.support.world import Kind, Template
 
 
 def run(config: Config, *statements: str) -> None:

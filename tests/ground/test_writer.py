@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.patience import PATIENCE_S, eventually_async
 from ostiary.core.errors import Conflict
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
 from ostiaryd.ground.line import Lane, Priority, priority
 from ostiaryd.ground.world import World
 from ostiaryd.ground.writer import SWEEP_S, Busy, Raised, Writer, isolated
-from tests.clock import Clock
-from tests.patience import PATIENCE_S, eventually_async
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")

@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import httpx2
 import pytest
 
-from ostiary.asgi import VERIFIED, GuardASGI, Meter, Receive, Scope, Send
+from harness.clock import Clock
+from harness.feeder import ISSUER, URI, Feeder
+from ostiary.asgi import GuardASGI, Meter
 from ostiary.core.access import Decision, Principal
 from ostiary.core.assurance import KEY, TWO_KEYS
 from ostiary.core.errors import Malformed
 from ostiary.core.feed import PolicyFact
 from ostiary.guard import Call, Guard, Verified
-from tests.clock import Clock
-from tests.guard.feeder import ISSUER, URI, Feeder
+from tests.guard.asgi_fixtures import ORIGIN, app, error, records, signed
 
-ORIGIN = "https://files.example.org"
 METADATA = f"{ORIGIN}/.well-known/oauth-protected-resource/mcp"
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says who calls; fails where it is told to."""
-    if scope["path"] == "/files/bad":
-        raise ZeroDivisionError
-    body = scope[VERIFIED].principal.claims.client_id.encode()
-    await send({"type": "http.response.start", "status": 404 if scope["path"] == "/files/gone" else 200, "headers": []})
-    await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
 def http(guard: Guard, feeder: Feeder) -> httpx2.AsyncClient:
     rules = {"GET /files/{path*}": "read_file", "PUT /files/{path}": "write_file"}
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(GuardASGI(app, guard, tool=rules)), base_url=ORIGIN)
-
-
-def signed(guard: Guard, feeder: Feeder, method: str, path: str, **token: Any) -> dict[str, str]:
-    """The headers of a request that shows who it is."""
-    text = feeder.token(**token)
-    uri = f"{ORIGIN}{path.partition('?')[0]}"
-    proof = feeder.proof(text, nonce=guard._proofs.nonce(), method=method, uri=uri)
-    return {"authorization": f"DPoP {text}", "dpop": proof}
-
-
-def records(guard: Guard) -> list[dict[str, Any]]:
-    batch = guard._spool.batch(count=100, size=1 << 20)
-    return [] if batch is None else batch.records
-
-
-def error(response: httpx2.Response) -> str | None:
-    """The error in the challenge."""
-    found = re.search(r'error="([^"]+)"', response.headers.get("www-authenticate", ""))
-    return None if found is None else found[1]
 
 
 async def test_a_call_that_is_allowed_reaches_the_application(

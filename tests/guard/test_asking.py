@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.feeder import PERMIT_ALL, RESOURCE_ID, TASK, Feeder
+from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S, eventually
 from ostiary.core import asking, jose
 from ostiary.core.access import Said
 from ostiary.core.cedar import ir
@@ -25,11 +28,8 @@ from ostiary.guard import Guard, Verified
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call
 from ostiary.keys import Credential
-from tests.feed.house import listening, serving
-from tests.guard.feeder import PERMIT_ALL, RESOURCE_ID, TASK, Feeder
-from tests.guard.test_guard import records
-from tests.guard.test_link import Server, show
-from tests.patience import PATIENCE_S, eventually
+from tests.guard.feed_server import Server, authenticate_with
+from tests.support.guard_fixtures import records
 
 YES, NO = (Said("rego", permits=True),), (Said("rego", forbids=("never on a Sunday",)),)
 READ = ("read_file", {"path": "/a"})
@@ -77,7 +77,7 @@ class Asked(Server):
 
 @pytest.fixture
 def server() -> Iterator[Asked]:
-    sock, port = listening()
+    sock, port = free_socket()
     server = Asked(f"http://127.0.0.1:{port}")
     with serving(server, sock):
         yield server
@@ -107,7 +107,7 @@ def hear(guard: Guard, server: Asked, fact: PolicyFact) -> None:
 
 @pytest.fixture
 def who(guard: Guard, server: Asked) -> Verified:
-    verified: Verified = show(guard, server)
+    verified: Verified = authenticate_with(guard, server)
     return verified
 
 
@@ -268,7 +268,7 @@ async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, mon
 
 
 def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
-    sock, port = listening()
+    sock, port = free_socket()
     server = Asked(f"http://127.0.0.1:{port}")
     guard = Guard(Credential(jose.generate("ES256"), RESOURCE_ID, server.url), spool_dir=tmp_path, max_age=20)
     with serving(server, sock):
@@ -277,7 +277,7 @@ def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
         server.snapshot(1)
         starting.join()
         hear(guard, server, server.set())
-        who = show(guard, server)
+        who = authenticate_with(guard, server)
         assert guard.decide(who, *READ).decision.allowed
         server.write(None)
     assert "the server cannot be asked: ConnectError" in why(guard.decide(who, *READ))

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
+from harness.feeder import AGENT, SECOND, URI, Feeder
 from ostiary.asgi import WELL_KNOWN, GuardASGI
 from ostiary.core.assurance import BEARER, KEY, PERSON
 from ostiary.core.claims import MAX_BEARER_S, Confirmation
@@ -17,7 +18,6 @@ from ostiary.core.feed import AgentFact, ResourceFact, TokenFact
 from ostiary.core.jose import InvalidToken
 from ostiary.guard import Guard, Verified
 from ostiary.guard.networks import BearerNetworks
-from tests.guard.feeder import AGENT, SECOND, URI, Feeder
 
 OTHER = "ag_00000000000000000000000000000002"
 ORIGIN = "https://files.example.org"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import START, Clock, MachineClock
+from harness.feeder import RESOURCE_ID, SECOND, TASK, Feeder
 from ostiary.core.feed import TaskFact
 from ostiary.guard import FeedStale
 from ostiary.guard.clock import KEEP_EVERY_US, FeedClock
 from ostiary.guard.feed import Feed
-from tests.clock import START, Clock, Machine
-from tests.guard.feeder import RESOURCE_ID, SECOND, TASK, Feeder
 
 HOUR = 3600 * SECOND
 
@@ -20,7 +20,7 @@ class Station:
     """A guard on a machine of its own, and the server that it hears."""
 
     def __init__(self, tmp_path: Path, *, now: int = START) -> None:
-        self.machine, self.server, self.file = Machine(now), Clock(now), tmp_path / "clock"
+        self.machine, self.server, self.file = MachineClock(now), Clock(now), tmp_path / "clock"
         self.start()
 
     def start(self) -> None:
@@ -135,7 +135,7 @@ def test_an_opening_that_answers_at_once_proves_what_time_it_is(station: Station
 
 
 def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp_path: Path) -> None:
-    machine, file = Machine(), tmp_path / "clock"
+    machine, file = MachineClock(), tmp_path / "clock"
     first = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
     first.hear(START, is_proof=True)
     machine.advance(60)
@@ -145,7 +145,7 @@ def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp
 
 
 def test_the_time_is_kept_seldom_and_a_damaged_file_is_none(tmp_path: Path) -> None:
-    machine, file = Machine(), tmp_path / "clock"
+    machine, file = MachineClock(), tmp_path / "clock"
     clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
     clock.hear(START, is_proof=True)
     first = file.read_bytes()

@@ -10,15 +10,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.clock import Clock
+from harness.feeder import AGENT, Feeder
+from harness.patience import PATIENCE_S
 from ostiary.asgi import App, GuardASGI, Receive, Scope, Send
 from ostiary.core.feed import AgentFact, Fact, KeyFact, TokenFact
 from ostiary.core.jose import InvalidToken
 from ostiary.guard import Guard
-from tests.clock import Clock
-from tests.guard.feeder import AGENT, Feeder
-from tests.guard.test_asgi import ORIGIN, error, records, signed
-from tests.guard.test_guard import enter
-from tests.patience import PATIENCE_S
+from tests.guard.asgi_fixtures import ORIGIN, error, records, signed
+from tests.support.guard_fixtures import authenticate_at
 
 UNTIL = 1 << 52
 STOPPED = AgentFact(AGENT, "quarantined", 1, UNTIL)
@@ -127,7 +127,7 @@ async def test_a_token_that_comes_to_its_end_by_itself_cuts_nothing(guard: Guard
 
 
 async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     feeder.say(STOPPED)
     with pytest.raises(InvalidToken, match="quarantined"):
         async with guard.serving(who):
@@ -136,16 +136,16 @@ async def test_who_was_stopped_before_it_was_served_is_not_served(guard: Guard, 
 
 async def test_a_timeout_of_the_application_is_its_own(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(TimeoutError):
-        async with guard.serving(enter(guard, feeder)):
+        async with guard.serving(authenticate_at(guard, feeder)):
             raise TimeoutError
     with pytest.raises(TimeoutError):
-        async with guard.serving(enter(guard, feeder)):
+        async with guard.serving(authenticate_at(guard, feeder)):
             await asyncio.wait_for(asyncio.Event().wait(), 0.001)
 
 
 def test_a_loop_that_has_ended_stands_in_nobodys_way(guard: Guard, feeder: Feeder) -> None:
     loop = asyncio.new_event_loop()
-    left = guard.serving(enter(guard, feeder))
+    left = guard.serving(authenticate_at(guard, feeder))
     loop.run_until_complete(left.__aenter__())
     loop.close()
     feeder.say(STOPPED)

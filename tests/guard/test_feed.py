@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock
+from harness.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
 from ostiary.core import jose
 from ostiary.core.access import Hold
 from ostiary.core.cedar import ir
@@ -31,8 +33,6 @@ from ostiary.core.jose import b64u, unb64u
 from ostiary.core.note import NoteKey
 from ostiary.core.watch import NEW, Event, learn, pack
 from ostiary.guard import FeedBroken, FeedStale
-from tests.clock import Clock
-from tests.guard.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
 from ostiary.core import jose
 from ostiary.core.cedar import ir
 from ostiary.core.claims import Confirmation
@@ -18,35 +19,13 @@ from ostiary.core.jose import InvalidToken
 from ostiary.guard import Denied, FeedStale, Guard, NonceNeeded, SpoolFailed, Verified
 from ostiary.guard.spool import RESERVE
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
-from tests.guard.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
-
-
-def enter(guard: Guard, feeder: Feeder, token: str | None = None, **proof: Any) -> Verified:
-    """Show a token and a proof to the guard."""
-    token = feeder.token() if token is None else token
-    shown = feeder.proof(token, **{"nonce": guard._proofs.nonce(), **proof})
-    return guard.verify(authorization=f"DPoP {token}", proof=shown, method="POST", uri=URI)
-
-
-def is_refused(function: Callable[[], object]) -> bool:
-    try:
-        function()
-    except Refused:
-        return True
-    return False
-
-
-def records(guard: Guard) -> list[dict[str, Any]]:
-    batch = guard._spool.batch(count=100, size=1 << 20)
-    return [] if batch is None else batch.records
-
+from tests.support.guard_fixtures import authenticate_at, records
 
 # Who is let in
 
 
 def test_a_token_with_a_proof_of_its_key_is_let_in(guard: Guard, feeder: Feeder) -> None:
-    assert enter(guard, feeder).principal.claims.client_id == AGENT
+    assert authenticate_at(guard, feeder).principal.claims.client_id == AGENT
 
 
 def test_without_credentials_it_is_not_said_what_was_wrong(guard: Guard, feeder: Feeder) -> None:
@@ -70,7 +49,7 @@ def test_a_token_without_a_proof_gets_a_nonce_for_one(guard: Guard, feeder: Feed
 
 def test_a_token_that_is_not_bound_is_refused(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken, match="not bound"):
-        enter(guard, feeder, feeder.token(cnf=None))
+        authenticate_at(guard, feeder, feeder.token(cnf=None))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +63,7 @@ def test_a_token_that_is_not_bound_is_refused(guard: Guard, feeder: Feeder) -> N
 )
 def test_a_proof_for_something_else_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidProof):
-        enter(guard, feeder, **changed)
+        authenticate_at(guard, feeder, **changed)
 
 
 def test_a_proof_for_another_token_is_refused(guard: Guard, feeder: Feeder) -> None:
@@ -104,18 +83,18 @@ def test_a_proof_for_another_token_is_refused(guard: Guard, feeder: Feeder) -> N
 )
 def test_a_token_for_another_place_or_time_is_refused(guard: Guard, feeder: Feeder, changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
-        enter(guard, feeder, feeder.token(**changed))
+        authenticate_at(guard, feeder, feeder.token(**changed))
 
 
 def test_a_token_that_another_key_signed_is_refused(guard: Guard, feeder: Feeder) -> None:
     forger = jose.generate("ES256", kid=feeder.token_key.public.kid)
     with pytest.raises(InvalidToken):
-        enter(guard, feeder, jose.sign_jwt(forger, typ="at+jwt", claims=feeder.claims()))
+        authenticate_at(guard, feeder, jose.sign_jwt(forger, typ="at+jwt", claims=feeder.claims()))
 
 
 def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken):
-        enter(guard, feeder, jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims()))
+        authenticate_at(guard, feeder, jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims()))
 
 
 @pytest.mark.parametrize(("left_us", "is_alive"), [(1, True), (0, False), (-1, False)])
@@ -124,22 +103,22 @@ def test_a_token_that_is_remembered_ends_all_the_same(
 ) -> None:
     claims = feeder.claims(exp=clock() // 1_000_000 + 2)
     token = jose.sign_jwt(feeder.token_key, typ="at+jwt", claims=claims)
-    enter(guard, feeder, token)
+    authenticate_at(guard, feeder, token)
     clock.now = claims.exp * 1_000_000 - left_us
     if is_alive:
-        enter(guard, feeder, token)
+        authenticate_at(guard, feeder, token)
     else:
         with pytest.raises(InvalidToken, match="expired"):
-            enter(guard, feeder, token)
+            authenticate_at(guard, feeder, token)
 
 
 def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, feeder: Feeder) -> None:
     token = feeder.token()
-    enter(guard, feeder, token)
+    authenticate_at(guard, feeder, token)
     following = jose.generate("ES256")
     feeder.say(KeysFact([dict(following.public.jwk)], [dict(feeder.feed_key.public.jwk)]))
     with pytest.raises(InvalidToken):
-        enter(guard, feeder, token)
+        authenticate_at(guard, feeder, token)
 
 
 def test_more_tokens_than_can_be_remembered_are_let_in_all_the_same(
@@ -148,7 +127,7 @@ def test_more_tokens_than_can_be_remembered_are_let_in_all_the_same(
     monkeypatch.setattr("ostiary.guard.tokens.MAX_REMEMBERED", 2)
     tokens = [feeder.token(jti=f"tok_{i}") for i in range(4)]
     for token in tokens + tokens:
-        enter(guard, feeder, token)
+        authenticate_at(guard, feeder, token)
     assert len(guard._tokens) == 2
 
 
@@ -166,19 +145,19 @@ ENDS: dict[str, tuple[Fact, str]] = {
 @pytest.mark.parametrize("what", ENDS)
 def test_what_the_feed_ends_is_denied_at_once(guard: Guard, feeder: Feeder, what: str) -> None:
     fact, code = ENDS[what]
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     assert guard.decide(who, "read_file", {}).decision.allowed
     feeder.say(fact)
     assert guard.decide(who, "read_file", {}).decision.reasons[0].code == code
     with pytest.raises(InvalidToken):
         guard.check_alive(who)
     with pytest.raises(InvalidToken):
-        enter(guard, feeder)
+        authenticate_at(guard, feeder)
 
 
 def test_a_token_of_the_new_epoch_is_alive(guard: Guard, feeder: Feeder) -> None:
     feeder.say(AgentFact(AGENT, "active", 1, 1 << 52))
-    who = enter(guard, feeder, feeder.token(epoch=1))
+    who = authenticate_at(guard, feeder, feeder.token(epoch=1))
     assert guard.decide(who, "read_file", {}).decision.allowed
 
 
@@ -186,7 +165,7 @@ def test_a_token_of_the_new_epoch_is_alive(guard: Guard, feeder: Feeder) -> None
 
 
 def test_a_call_that_is_allowed_is_on_record_before_it_happens(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     with guard.call(who, "read_file", {"path": "/a"}) as call:
         [record] = records(guard)
         call.result(bytes=10, records=1, data_class="internal")
@@ -203,13 +182,13 @@ def test_a_call_that_is_allowed_is_on_record_before_it_happens(guard: Guard, fee
 
 
 def test_a_call_that_fails_is_on_record_as_failed(guard: Guard, feeder: Feeder) -> None:
-    with pytest.raises(ZeroDivisionError), guard.call(enter(guard, feeder), "read_file", {}):
+    with pytest.raises(ZeroDivisionError), guard.call(authenticate_at(guard, feeder), "read_file", {}):
         raise ZeroDivisionError
     assert records(guard)[1]["status"] == "error"
 
 
 def test_a_denied_call_does_not_happen_and_says_why_and_what_would_help(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     with pytest.raises(Denied) as denied, guard.call(who, "write_file", {}):
         raise AssertionError("the tool ran")
     assert denied.value.code == "outside_task"
@@ -230,11 +209,11 @@ def test_a_denied_call_does_not_happen_and_says_why_and_what_would_help(guard: G
 def test_what_the_catalogue_does_not_say_is_denied(
     guard: Guard, feeder: Feeder, tool: str, arguments: dict[str, Any], code: str
 ) -> None:
-    assert guard.decide(enter(guard, feeder), tool, arguments).decision.reasons[0].code == code
+    assert guard.decide(authenticate_at(guard, feeder), tool, arguments).decision.reasons[0].code == code
 
 
 def test_another_policy_set_decides_from_its_message_on(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     feeder.say(PolicyFact("none", ir.render(ir.PolicySetIR(())).decode()))
     decision = guard.decide(who, "read_file", {}).decision
     assert decision.reasons[0].code == "no_permit"
@@ -245,18 +224,20 @@ def test_in_watch_mode_a_denial_is_on_record_and_the_call_happens(guard: Guard, 
     feeder.say(
         ResourceFact(resource_id=RESOURCE_ID, name="files", uri=URI, mode="watch", segment="default", catalogue=TOOLS)
     )
-    with guard.call(enter(guard, feeder), "write_file", {}):
+    with guard.call(authenticate_at(guard, feeder), "write_file", {}):
         pass
     record = records(guard)[0]
     assert (record["outcome"], record["verdict"]) == ("allow", "deny")
 
 
-def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(tmp_path: Path, clock: Clock, dice: Dice) -> None:
+def test_arguments_are_recorded_as_a_digest_or_shortened_when_asked(
+    tmp_path: Path, clock: Clock, dice: SeededRandom
+) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
     guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, record_arguments=True)
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
-    guard.decide(enter(guard, feeder), "read_file", {"path": "x" * 200, "deep": {"a": 1}, "n": 1})
+    guard.decide(authenticate_at(guard, feeder), "read_file", {"path": "x" * 200, "deep": {"a": 1}, "n": 1})
     [record] = records(guard)
     assert record["arguments"] == {"path": "x" * 100, "deep": "...", "n": 1}
     assert len(record["digest"]) == 43
@@ -276,7 +257,7 @@ def closed(guard: Guard, who: Verified) -> Refused:
 def test_calls_happen_up_to_the_greatest_age_of_the_feed(
     guard: Guard, feeder: Feeder, clock: Clock, age_us: int, is_open: bool
 ) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     clock.advance(us=age_us)
     if is_open:
         with guard.call(who, "read_file", {}):
@@ -284,13 +265,13 @@ def test_calls_happen_up_to_the_greatest_age_of_the_feed(
     else:
         assert closed(guard, who).code == "feed_stale"
         with pytest.raises(FeedStale):
-            enter(guard, feeder)
+            authenticate_at(guard, feeder)
         feeder.say()
-        enter(guard, feeder)
+        authenticate_at(guard, feeder)
 
 
 def test_a_broken_feed_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     with pytest.raises(Refused):
         feeder.feed.accept(b"garbage")
     closed(guard, who)
@@ -299,17 +280,17 @@ def test_a_broken_feed_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
 
 @pytest.mark.parametrize("off_us", [-2_000_001, 2_000_001])
 def test_a_clock_that_is_off_refuses_every_call(guard: Guard, feeder: Feeder, off_us: int) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     feeder.say(at=feeder.clock() + off_us)
     assert "clock" in closed(guard, who).message
 
 
-def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, dice: Dice) -> None:
+def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, dice: SeededRandom) -> None:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
     guard = Guard(credential, spool_dir=tmp_path, now=clock, tick=clock, random=dice, spool_limit=RESERVE + 2000)
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     with guard.call(who, "read_file", {}):
         pass
     with pytest.raises(SpoolFailed, match="full"):
@@ -319,7 +300,7 @@ def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, d
 def test_a_spool_that_cannot_be_written_refuses_every_call(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
 
     def fail(file: int, data: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -334,7 +315,7 @@ def test_a_spool_that_cannot_be_written_refuses_every_call(
 def test_an_error_of_its_own_refuses_the_call(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     monkeypatch.setattr("ostiary.core.access.decide", lambda *_, **__: 1 / 0)
     assert closed(guard, who).code == "guard_failed"
     assert "ZeroDivisionError" in caplog.text
@@ -342,13 +323,13 @@ def test_an_error_of_its_own_refuses_the_call(
 
 @pytest.mark.parametrize("value", [10**5000, "\ud800"], ids=["endless", "surrogate"])
 def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, feeder: Feeder, value: object) -> None:
-    with pytest.raises(Denied), guard.call(enter(guard, feeder), "read_file", {"n": value}):
+    with pytest.raises(Denied), guard.call(authenticate_at(guard, feeder), "read_file", {"n": value}):
         raise AssertionError("the tool ran")
     assert [record["outcome"] for record in records(guard)] == ["deny"]
 
 
 def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     guard.feed.doubt("the guard is closed")
     assert "closed" in closed(guard, who).message
 
@@ -361,4 +342,4 @@ def test_only_the_credential_of_a_resource_makes_a_guard(tmp_path: Path) -> None
 def test_the_thumbprint_of_a_confirmation_is_what_binds(guard: Guard, feeder: Feeder) -> None:
     token = feeder.token(cnf=Confirmation(jkt=jose.generate("ES256").public.thumbprint))
     with pytest.raises(InvalidProof):
-        enter(guard, feeder, token)
+        authenticate_at(guard, feeder, token)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import httpx2
 
+from harness.feeder import AGENT, SECOND, Feeder
 from ostiary.asgi import GuardASGI
 from ostiary.core.assurance import INSUFFICIENT, TWO_KEYS
 from ostiary.core.feed import HoldFact
 from ostiary.guard import Guard
-from tests.guard.feeder import AGENT, SECOND, Feeder
-from tests.guard.test_asgi import ORIGIN, app, error, signed
+from tests.guard.asgi_fixtures import ORIGIN, app, error, signed
 
 
 async def get(guard: Guard, feeder: Feeder, **token: object) -> httpx2.Response:

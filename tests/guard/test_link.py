@@ -2,144 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from ostiary import ambient
-from ostiary.asgi import Receive, Scope, Send
+from harness.feeder import RESOURCE_ID, Feeder
+from harness.live_server import free_socket
+from harness.patience import eventually
 from ostiary.core import jose
 from ostiary.core.errors import Malformed
-from ostiary.core.feed import KeyFact, Message, TokenFact, render_message
+from ostiary.core.feed import KeyFact, TokenFact, render_message
 from ostiary.guard import Guard
 from ostiary.guard import link as links
 from ostiary.guard.lines import read_lines
 from ostiary.keys import Credential
-from tests.clock import Clock
-from tests.feed.house import listening, serving
-from tests.guard.feeder import RESOURCE_ID, Feeder
-from tests.guard.test_guard import enter, is_refused
-from tests.patience import eventually
+from tests.guard.feed_server import Server, authenticate_with, guard, server
+from tests.support.guard_fixtures import is_refused
 
-
-class Server:
-    """Speaks to one guard: an issuer that gives anybody a token, and a feed whose lines a test writes."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.feeder = Feeder(Clock(ambient.now()))
-        self.streams: list[dict[str, str]] = []
-        self.reports: list[dict[str, Any]] = []
-        self.applied: list[dict[str, Any]] = []
-        self.refuse: set[str] = set()
-        self.refuse_late: set[str] = set()
-        """after the delay"""
-        self.begun: list[str] = []
-        """what is asked, before the delay"""
-        self.delay_s = 0.0
-        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            return
-        self._loop = asyncio.get_running_loop()
-        body = (await receive()).get("body", b"")
-        path = scope["path"]
-        if path in self.refuse:
-            await answer(send, 503, {})
-        elif path == "/.well-known/oauth-authorization-server":
-            endpoint, algs = f"{self.url}/token", ["ES256", "EdDSA"]
-            said = {"issuer": self.url, "token_endpoint": endpoint, "dpop_signing_alg_values_supported": algs}
-            await answer(send, 200, said)
-        elif path == "/token":
-            await answer(send, 200, {"access_token": "t", "token_type": "DPoP", "expires_in": 300})
-        elif path == "/feed/v1/jwks":
-            await answer(send, 200, {"keys": [dict(Feeder.feed_key.public.jwk)]})
-        elif path == "/feed/v1/stream":
-            await self._stream(scope, send)
-        else:
-            heard = self.reports if path.endswith("report") else self.applied
-            self.begun.append(path)
-            await asyncio.sleep(self.delay_s)
-            if path in self.refuse_late:
-                await answer(send, 404, {})
-                return
-            heard.append(json.loads(body))
-            await answer(send, 200, {})
-
-    async def _stream(self, scope: Scope, send: Send) -> None:
-        self._lines = asyncio.Queue()
-        self.streams.append(dict(part.split("=") for part in scope["query_string"].decode().split("&")))
-        self.feeder.begin()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        while (line := await self._lines.get()) is not None:
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    def write(self, line: bytes | None) -> None:
-        """A line of the present stream; None ends it."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
-
-    def message(self, *facts: Any, **changed: Any) -> Message:
-        self.feeder.clock.now = ambient.now()
-        message = self.feeder.message(*facts)
-        right = {"iss": self.url} | ({"stream": self.streams[-1]["stream"]} if message.stream else {})
-        return msgspec.structs.replace(message, **{**right, **changed})
-
-    def say(self, *facts: Any, **changed: Any) -> None:
-        message = self.message(*facts, **changed)
-        self.write(render_message(Feeder.feed_key, message))
-        self.feeder.said(message)
-
-    def snapshot(self, count: int, **changed: Any) -> None:
-        """As soon as the guard is connected for the `count`th time."""
-        eventually(lambda: len(self.streams) == count)
-        self.say(*self.feeder.facts(), snapshot=True, **changed)
-
-
-async def answer(send: Send, status: int, body: Any) -> None:
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    sock, port = listening()
-    server = Server(f"http://127.0.0.1:{port}")
-    with serving(server, sock):
-        yield server
-
-
-@pytest.fixture
-def guard(server: Server, tmp_path: Path) -> Iterator[Guard]:
-    """A guard that is connected and has heard a snapshot."""
-    credential = Credential(jose.generate("ES256"), RESOURCE_ID, server.url)
-    guard = Guard(credential, spool_dir=tmp_path, max_age=2)
-    starting = threading.Thread(target=guard.start)
-    starting.start()
-    server.snapshot(1)
-    starting.join()
-    yield guard
-    guard.close()
+__all__ = ["guard", "server"]
 
 
 def is_open(guard: Guard) -> bool:
     return not is_refused(guard.feed.current)
-
-
-def show(guard: Guard, server: Server) -> Any:
-    """Somebody that the guard lets in."""
-    server.feeder.clock.now = ambient.now()
-    return enter(guard, server.feeder, server.feeder.token(iss=server.url))
 
 
 def test_what_is_said_on_the_stream_is_in_force_and_acknowledged(guard: Guard, server: Server) -> None:
@@ -198,7 +83,7 @@ def test_an_error_that_nobody_thought_of_ends_no_conversation(
 
 
 def test_what_is_decided_is_reported_with_its_outcome(guard: Guard, server: Server) -> None:
-    with guard.call(show(guard, server), "read_file", {}) as call:
+    with guard.call(authenticate_with(guard, server), "read_file", {}) as call:
         call.result(bytes=7)
     [report] = eventually(lambda: server.reports)
     assert report["first"] == 1
@@ -208,11 +93,11 @@ def test_what_is_decided_is_reported_with_its_outcome(guard: Guard, server: Serv
 
 def test_a_report_that_is_not_taken_is_sent_again(guard: Guard, server: Server) -> None:
     server.refuse.add("/feed/v1/report")
-    guard.decide(show(guard, server), "read_file", {})
+    guard.decide(authenticate_with(guard, server), "read_file", {})
     server.refuse.clear()
     [report] = eventually(lambda: server.reports)
     assert report["first"] == 1
-    guard.decide(show(guard, server), "read_file", {})
+    guard.decide(authenticate_with(guard, server), "read_file", {})
     assert eventually(lambda: server.reports[1:])[0]["first"] == 2
 
 
@@ -221,7 +106,7 @@ def test_closing_reports_what_is_left_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(links, "FAREWELL_S", 30)
     server.delay_s = 0.5
-    guard.decide(show(guard, server), "read_file", {})
+    guard.decide(authenticate_with(guard, server), "read_file", {})
     guard.close()
     assert [record["kind"] for report in server.reports for record in report["records"]] == ["call"]
     assert not list(tmp_path.glob("*/*/*"))
@@ -233,7 +118,7 @@ def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
 ) -> None:
     """As where a stream has ended that is still to be acknowledged."""
     monkeypatch.setattr(links, "FAREWELL_S", 30)
-    who = show(guard, server)
+    who = authenticate_with(guard, server)
     eventually(lambda: server.applied)
     server.begun.clear()
     server.delay_s, server.refuse_late = 0.5, {"/feed/v1/applied"}
@@ -246,7 +131,7 @@ def test_what_fails_while_it_closes_keeps_nothing_from_being_reported(
 
 
 def test_a_guard_without_a_server_starts_and_refuses(tmp_path: Path) -> None:
-    sock, port = listening()
+    sock, port = free_socket()
     sock.close()
     credential = Credential(jose.generate("ES256"), RESOURCE_ID, f"http://127.0.0.1:{port}")
     guard = Guard(credential, spool_dir=tmp_path).start(wait=0.1)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.feeder import TOOLS, Feeder
 from ostiary.core.access import Principal
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Unavailable
@@ -16,7 +17,6 @@ from ostiary.core.reading import read
 from ostiary.guard import Guard
 from ostiary.guard.call import Call, Verified
 from ostiary.guard.listing import MAX_LISTED, Says
-from tests.guard.feeder import TOOLS, Feeder
 
 READ: dict[str, Any] = {"name": "read_file", "description": "Reads.", "inputSchema": {"type": "object"}}
 OTHER: dict[str, Any] = {"name": "list_files"}

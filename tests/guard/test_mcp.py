@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,80 +15,17 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
+from harness.clock import Clock
+from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 from ostiary.core.errors import Conflict
 from ostiary.core.feed import ResourceFact, TokenFact
 from ostiary.core.reading import read
 from ostiary.guard import Guard
 from ostiary.guard.mcp import returned
 from ostiary.mcp import DENIED, protect
-from tests.clock import Clock
-from tests.feed.house import listening, serving
-from tests.guard.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
+from tests.guard.mcp_fixtures import Shows, files_server, ran, records, url
 
-
-class Shows(httpx2.Auth):
-    """Shows a token with a proof made now; answers a nonce as a client must."""
-
-    def __init__(self, feeder: Feeder) -> None:
-        self._feeder = feeder
-        self._nonce: str | None = None
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        for _ in range(2):
-            url = str(request.url)
-            token = self._feeder.token(aud=url)
-            proof = self._feeder.proof(token, nonce=self._nonce, method=request.method, uri=url)
-            request.headers["authorization"], request.headers["dpop"] = f"DPoP {token}", proof
-            response = yield request
-            if "dpop-nonce" not in response.headers:
-                return
-            self._nonce = response.headers["dpop-nonce"]
-
-
-def files_server(ran: list[str]) -> MCPServer:
-    server = MCPServer("files")
-
-    @server.tool()
-    def read_file(path: str) -> str:
-        ran.append("read_file")
-        return f"text of {path}"
-
-    @server.tool()
-    def write_file(path: str) -> str:
-        ran.append("write_file")
-        return "done"
-
-    @server.tool()
-    def fail() -> str:
-        raise ValueError("it went wrong")
-
-    @server.resource("file:///secret")
-    def secret() -> str:
-        ran.append("resource")
-        return "secret"
-
-    return server
-
-
-@pytest.fixture
-def ran() -> list[str]:
-    """Which tools ran."""
-    return []
-
-
-@pytest.fixture
-def url(guard: Guard, feeder: Feeder, ran: list[str]) -> Iterator[str]:
-    """The MCP server behind the guard."""
-    sock, port = listening()
-    url = f"http://127.0.0.1:{port}/mcp"
-    feeder.say(
-        ResourceFact(
-            resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default",
-            catalogue=TOOLS.replace('"tools":[', '"tools":[{"name":"fail","effect":"read"},'),
-        )
-    )  # fmt: skip
-    with serving(protect(files_server(ran), guard), sock):
-        yield url
+__all__ = ["ran", "url"]
 
 
 @asynccontextmanager
@@ -98,11 +35,6 @@ async def connected(url: str, feeder: Feeder) -> AsyncGenerator[Client, None]:
         Client(streamable_http_client(url, http_client=http)) as client,
     ):
         yield client
-
-
-def records(guard: Guard) -> list[dict[str, Any]]:
-    batch = guard._spool.batch(count=100, size=1 << 20)
-    return [] if batch is None else batch.records
 
 
 async def test_a_call_with_token_and_proof_runs_the_tool_and_is_on_record(

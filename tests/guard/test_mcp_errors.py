@@ -5,31 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import httpx2
 import pytest
 
+from harness.feeder import RESOURCE_ID, TOOLS, Feeder
+from harness.live_server import free_socket, serving
 from ostiary.core.feed import ResourceFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
-from tests.feed.house import listening, serving
-from tests.guard.feeder import RESOURCE_ID, TOOLS, Feeder
-from tests.guard.test_mcp import Shows, files_server, records
-
-MODERN, LEGACY = "2026-07-28", "2025-11-25"
-META = {
-    "io.modelcontextprotocol/protocolVersion": MODERN,
-    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
+from tests.guard.mcp_fixtures import Shows, files_server, records
+from tests.guard.mcp_requests import LEGACY, META, MODERN, request
 
 
 @pytest.fixture
 def urls(guard: Guard, feeder: Feeder) -> Iterator[tuple[str, str]]:
     """The same server, bare and behind the guard."""
     with ExitStack() as stack:
-        (bare, port), (sock, guarded) = listening(), listening()
+        (bare, port), (sock, guarded) = free_socket(), free_socket()
         urls = f"http://127.0.0.1:{port}/mcp", f"http://127.0.0.1:{guarded}/mcp"
         feeder.say(
             ResourceFact(
@@ -39,10 +32,6 @@ def urls(guard: Guard, feeder: Feeder) -> Iterator[tuple[str, str]]:
         stack.enter_context(serving(files_server([]).streamable_http_app(stateless_http=True), bare))
         stack.enter_context(serving(protect(files_server([]), guard, stateless_http=True), sock))
         yield urls
-
-
-def request(method: str, params: dict[str, Any] | None = None, **changed: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": params or {}} | changed
 
 
 def answered(

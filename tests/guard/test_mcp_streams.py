@@ -9,14 +9,14 @@ import httpx2
 import pytest
 from mcp.server.mcpserver import Context, MCPServer
 
+from harness.feeder import AGENT, RESOURCE_ID, TASK, Feeder
+from harness.live_server import free_socket, serving
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
-from tests.feed.house import listening, serving
-from tests.guard.feeder import AGENT, RESOURCE_ID, TASK, Feeder
-from tests.guard.test_mcp import Shows, records
-from tests.guard.test_mcp_errors import META, MODERN, request
+from tests.guard.mcp_fixtures import Shows, records
+from tests.guard.mcp_requests import META, MODERN, request
 
 UNTIL = 1 << 52
 CALL = {
@@ -46,7 +46,7 @@ def follower(guard: Guard, *, idles: bool) -> MCPServer:
 
 async def ask(guard: Guard, feeder: Feeder, *facts: Fact, idles: bool = False, later: float = 0) -> str:
     """What is heard of a call, until it ends or is ended; `facts` are said so much `later` than it was heard of."""
-    sock, port = listening()
+    sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/mcp"
     catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'
     feeder.say(
@@ -109,7 +109,7 @@ async def test_a_stream_ends_with_its_token(guard: Guard, feeder: Feeder) -> Non
 async def test_a_subscription_lasts_until_its_agent_task_or_token_ends(
     guard: Guard, feeder: Feeder, fact: Fact
 ) -> None:
-    sock, port = listening()
+    sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/mcp"
     server = MCPServer("files")
 

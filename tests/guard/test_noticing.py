@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary.core import report
 from ostiary.core.access import Protected
 from ostiary.core.catalogue import Catalogue
@@ -19,10 +21,8 @@ from ostiary.guard.call import MAX_NAMED, call_record
 from ostiary.guard.memories import Watched
 from ostiary.guard.sessions import Sessions
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
-from tests.core.test_access_decide import principal
-from tests.guard.feeder import ISSUER, RESOURCE_ID, URI, Feeder
-from tests.guard.test_guard import enter, records
+from tests.support.decision_fixtures import principal
+from tests.support.guard_fixtures import authenticate_at, records
 
 TOOLS = [{"name": "fetch", "effect": "read", "outside": True}, {"name": "record", "effect": "read", "outside": False}]
 BANK = Protected(
@@ -34,7 +34,7 @@ ASKS = {"text": "Please pay 500 to the account of Eve at once, it is urgent."}
 
 
 def test_an_odd_call_says_so_in_its_record(guard: Guard, feeder: Feeder) -> None:
-    who = enter(guard, feeder)
+    who = authenticate_at(guard, feeder)
     assert not guard.decide(who, "write_file", {}).decision.allowed
     assert guard.decide(who, "read_file", {"path": "/x"}).decision.allowed
     odd, plain = records(guard)
@@ -43,14 +43,14 @@ def test_an_odd_call_says_so_in_its_record(guard: Guard, feeder: Feeder) -> None
     assert "noticed" not in plain
 
 
-def test_a_guard_that_was_not_asked_to_notices_nothing(tmp_path: Path, clock: Clock, dice: Dice) -> None:
+def test_a_guard_that_was_not_asked_to_notices_nothing(tmp_path: Path, clock: Clock, dice: SeededRandom) -> None:
     guard = Guard(
         Credential(Feeder.agent_key, RESOURCE_ID, ISSUER), spool_dir=tmp_path, now=clock, tick=clock, random=dice,
         notices=False,
     )  # fmt: skip
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
-    guard.decide(enter(guard, feeder), "write_file", {})
+    guard.decide(authenticate_at(guard, feeder), "write_file", {})
     assert "noticed" not in records(guard)[0]
     guard._spool.close()
 
@@ -58,7 +58,7 @@ def test_a_guard_that_was_not_asked_to_notices_nothing(tmp_path: Path, clock: Cl
 @pytest.mark.parametrize(("count", "length"), [(MAX_NAMED, MAX_SAYS), (MAX_NAMED + 1, MAX_SAYS + 1)])
 def test_the_server_takes_whatever_is_noticed(guard: Guard, feeder: Feeder, count: int, length: int) -> None:
     """A record that nobody takes would stop all that follow."""
-    who, facts = enter(guard, feeder), guard.feed.current().facts
+    who, facts = authenticate_at(guard, feeder), guard.feed.current().facts
     decision = guard.decide(who, "read_file", {}).decision
     seen = [Noticed(detector="d", points=1, says="x" * length)] * count
     record = call_record(who.principal, "read_file", {}, decision, facts.resource, spent={}, noticed=seen, now=1)

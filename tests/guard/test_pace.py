@@ -13,6 +13,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.feeder import AGENT, RESOURCE_ID, TOOLS, URI
+from harness.live_server import free_socket, serving
+from harness.patience import eventually
 from ostiary import ambient
 from ostiary.asgi import GuardASGI
 from ostiary.core import jose
@@ -23,12 +26,9 @@ from ostiary.core.feed import HoldFact, PolicyFact, ResourceFact
 from ostiary.guard import Guard
 from ostiary.guard.pace import QUIET_US, Pace
 from ostiary.keys import Credential
-from tests.feed.house import listening, serving
-from tests.guard.feeder import AGENT, RESOURCE_ID, TOOLS, URI
-from tests.guard.test_asgi import ORIGIN, app, signed
-from tests.guard.test_guard import enter, records
-from tests.guard.test_link import Server, answer, show
-from tests.patience import eventually
+from tests.guard.asgi_fixtures import ORIGIN, app, signed
+from tests.guard.feed_server import Server, answer, authenticate_with
+from tests.support.guard_fixtures import authenticate_at, records
 
 GIVER = "ag_00000000000000000000000000000002"
 READ = ("read_file", {"path": "/x"})
@@ -56,7 +56,7 @@ class Counting(Server):
 
 @pytest.fixture
 def server() -> Iterator[Counting]:
-    sock, port = listening()
+    sock, port = free_socket()
     server = Counting(f"http://127.0.0.1:{port}")
     with serving(server, sock):
         yield server
@@ -95,7 +95,7 @@ def throttle(guard: Guard, server: Counting) -> Callable[..., None]:
 def codes(guard: Guard, server: Counting, count: int, *, tool: str = "read_file", **claims: Any) -> list[str]:
     server.feeder.clock.now = ambient.now()
     token = server.feeder.token(iss=server.url, **claims)
-    who = enter(guard, server.feeder, token)
+    who = authenticate_at(guard, server.feeder, token)
     decisions = [guard.decide(who, tool, {"path": "/x"}).decision for _ in range(count)]
     return [one.reasons[0].code if one.reasons else "" for one in decisions]
 
@@ -115,8 +115,8 @@ def test_who_had_one_too_many_is_asked_about_again_after_a_moment(
     throttle(0)
     assert codes(guard, server, 2) == ["throttled"] * 2
     server.left, at = 1, ambient.now()
-    decision = guard.decide(show(guard, server), *READ).decision
-    principal, facts = show(guard, server).principal, guard.feed.current().facts
+    decision = guard.decide(authenticate_with(guard, server), *READ).decision
+    principal, facts = authenticate_with(guard, server).principal, guard.feed.current().facts
     allowed = type(decision)(True, True, "")
     pace: Pace = guard._link.pace
     (until, _), *_ = pace._over.values()
@@ -171,7 +171,7 @@ def test_what_cannot_be_counted_does_not_happen(
     throttle(1)
     server.left, server.status, server.error = 0, status, error
     with pytest.raises(Unavailable) as refused:
-        guard.decide(show(guard, server), *READ)
+        guard.decide(authenticate_with(guard, server), *READ)
     assert refused.value.code == "pace_unavailable"
 
 
@@ -188,7 +188,7 @@ async def test_it_is_a_no_with_its_reason(guard: Guard, server: Counting, thrott
 
 async def test_the_event_loop_goes_on_meanwhile(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
     throttle(1)
-    who = show(guard, server)
+    who = authenticate_with(guard, server)
     decided = [(await guard.decide_async(who, *READ)).decision.allowed for _ in range(3)]
     assert decided == [True, False, False]
 
@@ -208,7 +208,7 @@ def test_a_person_is_not_asked_for_who_has_had_its_calls(
 
 def test_many_threads_let_no_call_more_through(guard: Guard, server: Counting, throttle: Callable[..., None]) -> None:
     throttle(10)
-    who = show(guard, server)
+    who = authenticate_with(guard, server)
     with ThreadPoolExecutor(8) as threads:
         calls = list(threads.map(lambda _: guard.decide(who, *READ), range(50)))
     assert sum(one.decision.allowed for one in calls) == 10

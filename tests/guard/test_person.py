@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.feeder import RESOURCE_ID, TOOLS, URI, Feeder
+from harness.live_server import free_socket, serving
+from harness.patience import eventually
 from ostiary.core import approval, jose
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Malformed, Refused
@@ -24,11 +27,8 @@ from ostiary.guard import Guard, Verified, unheard
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call, Denied
 from ostiary.keys import Credential
-from tests.feed.house import listening, serving
-from tests.guard.feeder import RESOURCE_ID, TOOLS, URI, Feeder
-from tests.guard.test_guard import records
-from tests.guard.test_link import Server, show
-from tests.patience import eventually
+from tests.guard.feed_server import Server, authenticate_with
+from tests.support.guard_fixtures import records
 
 ALL = ir.PolicyIR(id="all", effect="permit")
 ASKS = ir.PolicyIR(id="asks", effect="forbid", annotations={"ask": "person"})
@@ -69,7 +69,7 @@ class Desk(Server):
 
 @pytest.fixture
 def server() -> Iterator[Desk]:
-    sock, port = listening()
+    sock, port = free_socket()
     server = Desk(f"http://127.0.0.1:{port}")
     with serving(server, sock):
         yield server
@@ -109,7 +109,7 @@ def resource(**changed: Any) -> ResourceFact:
 
 @pytest.fixture
 def who(guard: Guard, server: Desk) -> Verified:
-    verified: Verified = show(guard, server)
+    verified: Verified = authenticate_with(guard, server)
     return verified
 
 
@@ -317,7 +317,7 @@ def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
     vanish(guard)
     other = again(guard, server, tmp_path)
     try:
-        known = show(other, server)
+        known = authenticate_with(other, server)
         assert other.decide(known, *READ).decision.allowed is not is_recorded
         assert codes(other.decide(known, *READ)) == ["approval_spent"]
     finally:
@@ -379,7 +379,7 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
         vanish(guard)
     other = again(guard, server, tmp_path)
     try:
-        known = show(other, server)
+        known = authenticate_with(other, server)
         assert other.decide(known, *READ).decision.allowed is (how != "the machine dies")
         assert codes(other.decide(known, *READ)) == ["approval_spent"], "once"
         assert not other._spool.asked.exists()
@@ -414,7 +414,7 @@ def test_what_another_guard_has_left_may_be_nonsense(guard: Guard, server: Desk,
     other = again(guard, server, tmp_path)
     try:
         server.reply = server.says("spent")
-        assert other.decide(show(other, server), *READ).decision.allowed
+        assert other.decide(authenticate_with(other, server), *READ).decision.allowed
     finally:
         other.close()
 

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core import dpop, jose
 from ostiary.core.errors import Unavailable
 from ostiary.guard import NonceNeeded
 from ostiary.guard.proofs import NONCE_LIFETIME_US, Proofs
-from tests.clock import Clock, Dice
 
 KEY = jose.generate("ES256")
 URI = "https://files.example.org/mcp"
@@ -19,7 +19,7 @@ JKT = KEY.public.thumbprint
 
 
 @pytest.fixture
-def proofs(clock: Clock, dice: Dice) -> Proofs:
+def proofs(clock: Clock, dice: SeededRandom) -> Proofs:
     return Proofs(secret=dice(32), now=clock)
 
 
@@ -95,7 +95,7 @@ def test_a_proof_by_another_key_than_the_tokens_is_refused(proofs: Proofs, prove
 
 
 def test_what_cannot_be_remembered_is_refused_until_old_proofs_are_forgotten(
-    clock: Clock, dice: Dice, prove: Callable[..., str]
+    clock: Clock, dice: SeededRandom, prove: Callable[..., str]
 ) -> None:
     proofs = Proofs(secret=dice(32), now=clock, limit=2)
     check(proofs, prove("a", proofs.nonce()))

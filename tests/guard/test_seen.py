@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 from ostiary.core.errors import Unavailable
 from ostiary.core.feed import ResourceFact
 from ostiary.guard import Guard, Verified
 from ostiary.guard.seen import MAX_ARGUMENTS, MAX_DEPTH, MAX_TEXT, seen
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
-from tests.guard.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 
 
 def test_what_a_bound_could_name_stays_as_it_is() -> None:
@@ -90,7 +90,7 @@ def test_names_are_paths_and_nothing_is_without_bounds() -> None:
 
 
 @pytest.fixture
-def learning(tmp_path: Path, clock: Clock, dice: Dice) -> Guard:
+def learning(tmp_path: Path, clock: Clock, dice: SeededRandom) -> Guard:
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
     return Guard(credential, spool_dir=tmp_path / "spool", now=clock, tick=clock, random=dice, learn=True)
 

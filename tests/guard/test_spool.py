@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import SeededRandom
 from ostiary import ambient
 from ostiary.core.errors import Invalid
 from ostiary.guard import SpoolFailed
 from ostiary.guard import spool as spools
 from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, left_behind, new_spool
-from tests.clock import Dice
 
 
 @pytest.fixture
-def spool(tmp_path: Path, dice: Dice) -> Spool:
+def spool(tmp_path: Path, dice: SeededRandom) -> Spool:
     return new_spool(tmp_path, random=dice)
 
 
@@ -98,7 +98,7 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(("room", "fits"), [(18, False), (19, True), (20, True)])
-def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: Dice, room: int, fits: bool) -> None:
+def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: SeededRandom, room: int, fits: bool) -> None:
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 19 + room)
     spool.append({"call": "a"})
     if fits:
@@ -110,7 +110,7 @@ def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: Dice, room: 
 
 
 def test_a_full_spool_takes_records_again_once_the_server_has_some(
-    tmp_path: Path, dice: Dice, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dice: SeededRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spools, "SEGMENT_BYTES", 1)
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
@@ -123,7 +123,7 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     assert numbers(spool) == [3]
 
 
-def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_path: Path, dice: Dice) -> None:
+def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_path: Path, dice: SeededRandom) -> None:
     """Else a small spool would be full for good, long before its first file is."""
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
     for number in range(1, 9):
@@ -134,7 +134,9 @@ def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_pa
 
 
 @pytest.mark.parametrize(("limit", "is_enough"), [(RESERVE - 1, False), (RESERVE, False), (RESERVE + 1, True)])
-def test_a_limit_must_leave_room_beyond_the_reserve(tmp_path: Path, dice: Dice, limit: int, is_enough: bool) -> None:
+def test_a_limit_must_leave_room_beyond_the_reserve(
+    tmp_path: Path, dice: SeededRandom, limit: int, is_enough: bool
+) -> None:
     if is_enough:
         new_spool(tmp_path, random=dice, limit=limit)
     else:
@@ -163,7 +165,7 @@ def test_a_disk_that_takes_nothing_refuses_the_call_and_heals(spool: Spool, monk
     assert next_batch(spool).records == [{"call": "a"}, {"call": "c"}]
 
 
-def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: Dice) -> None:
+def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: SeededRandom) -> None:
     file = tmp_path / "not a folder"
     file.touch()
     with pytest.raises(SpoolFailed):
@@ -207,7 +209,9 @@ def test_a_closed_spool_takes_nothing(spool: Spool) -> None:
         spool.append({"call": "a"})
 
 
-def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(tmp_path: Path, dice: Dice) -> None:
+def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(
+    tmp_path: Path, dice: SeededRandom
+) -> None:
     empty, full = new_spool(tmp_path, random=dice), new_spool(tmp_path, random=dice)
     full.append({"call": "a"})
     assert left_behind(tmp_path) == [], "their guards live"
@@ -249,7 +253,7 @@ def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine_tells_boots_apart(
-    tmp_path: Path, dice: Dice, written: str, found: str, is_whole: bool
+    tmp_path: Path, dice: SeededRandom, written: str, found: str, is_whole: bool
 ) -> None:
     spool = new_spool(tmp_path, random=dice, boot=written)
     spool.append({"call": "a"})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import START, Clock, SeededRandom
 from ostiary.core import jose
 from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
 from ostiary.core.feed import (
@@ -25,7 +26,6 @@ from ostiary.core.feed import (
 from ostiary.core.jose import unb64u
 from ostiary.core.note import NoteKey
 from ostiary.guard.stops import KEPT_US, KeptStops
-from tests.clock import START, Clock, Dice
 
 ONE, TWO = "11" * 16, "22" * 16
 KEY = jose.generate("EdDSA")
@@ -52,7 +52,7 @@ def keep(kept: KeptStops, *messages: Message) -> None:
 
 
 def open_stops(folder: Path, clock: Clock, seed: str) -> KeptStops:
-    return KeptStops(folder, now=clock, random=Dice(seed))
+    return KeptStops(folder, now=clock, random=SeededRandom(seed))
 
 
 def agent(name: str, state: str = "suspended", epoch: int = 1, until: int = START + HOUR) -> AgentFact:

@@ -13,16 +13,16 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
+from harness.feeder import RESOURCE_ID, URI, Feeder
+from harness.live_server import free_socket, serving
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
 from ostiary.core.budget import Budget, Volume
 from ostiary.core.feed import ResourceFact
 from ostiary.guard import Guard, Withheld
 from ostiary.mcp import DENIED, protect
 from ostiary.tools import Tools
-from tests.feed.house import listening, serving
-from tests.guard.feeder import RESOURCE_ID, URI, Feeder
-from tests.guard.test_asgi import ORIGIN, signed
-from tests.guard.test_mcp import Shows
+from tests.guard.asgi_fixtures import ORIGIN, signed
+from tests.guard.mcp_fixtures import Shows
 
 CATALOGUE = json.dumps(
     {"resource": "files", "tools": [{"name": "read_file", "effect": "read"}], "data_classes": ["health"]}
@@ -176,7 +176,7 @@ def url(guard: Guard, feeder: Feeder) -> Iterator[str]:
     def read_file(size: int) -> str:
         return "x" * size
 
-    sock, port = listening()
+    sock, port = free_socket()
     say(feeder, uri=f"http://127.0.0.1:{port}/mcp")
     with serving(protect(server, guard), sock):
         yield f"http://127.0.0.1:{port}/mcp"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from harness.clock import Clock
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import DAY, Act, act, forget_facts
-from tests.clock import Clock
 
 
 async def decide(world: World, facts: bytes) -> None:

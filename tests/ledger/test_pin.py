@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core.checkpoint import open_checkpoint
 from ostiary.core.merkle import EMPTY_ROOT
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Sql, Tx, sql
+from ostiaryd.ground.database import Sql, sql
 from ostiaryd.ground.pin import Head, HistoryLost, InRecovery, read_pin
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
-from tests.clock import Clock, Dice
+from tests.support.pin_fixtures import add, rewind, saved
 
 HISTORY = sql("select id from log_history where ended_at is null")
-FORGET = sql("delete from entry where idx >= :size")
-REWIND = sql("update log_head set size = :size, peaks = :peaks, checkpoint = :checkpoint")
-
-
-async def add(world: World, count: int = 1) -> None:
-    for number in range(count):
-        await act(world, f"test.{number}", lambda act: None)
 
 
 def present(world: World) -> Head:
@@ -31,21 +25,6 @@ def present(world: World) -> Head:
     row = reader.one(HISTORY)
     assert row is not None
     return Head(store.log_key(reader, world.keys).public, row[0], frontier.size, frontier.root())
-
-
-async def rewind(world: World, row: tuple[int, bytes, str]) -> None:
-    """Make the database what it was at that head, as a restore of an older copy does."""
-
-    def run(tx: Tx) -> None:
-        tx.run(FORGET, size=row[0])
-        tx.run(REWIND, size=row[0], peaks=row[1], checkpoint=row[2])
-
-    await world.writer.submit(run)
-
-
-def saved(world: World) -> tuple[int, bytes, str]:
-    frontier, note = store.head(world.db.read())
-    return frontier.size, b"".join(frontier.peaks), note
 
 
 async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: Config) -> None:
@@ -88,18 +67,18 @@ async def test_a_database_that_goes_back_under_the_server_takes_no_more_acts(wor
 async def test_a_restored_database_is_noticed_at_the_next_start_however_far_it_went_on(
     config: Config, clock: Clock, more: int
 ) -> None:
-    async with open_world(config, now=clock, random=Dice("one")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await add(world, 3)
         older = saved(world)
         await add(world, 2)
         pinned = read_pin(config.folder)
         await rewind(world, older)
     (config.folder / "ledger.pin").rename(config.folder / "kept.pin")  # a server with another folder went on
-    async with open_world(config, now=clock, random=Dice("two")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         clock.advance(1)
         await add(world, more)
     (config.folder / "kept.pin").rename(config.folder / "ledger.pin")
-    async with open_world(config, now=clock, random=Dice("three")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("three")) as world:
         with pytest.raises(HistoryLost):
             await add(world)
     assert read_pin(config.folder) == pinned
@@ -107,27 +86,27 @@ async def test_a_restored_database_is_noticed_at_the_next_start_however_far_it_w
 
 async def test_a_database_that_is_ahead_of_the_pin_is_no_loss(config: Config, clock: Clock) -> None:
     """`kill -9` between the commit and the pin, or another server's commits."""
-    async with open_world(config, now=clock, random=Dice("one")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await add(world, 3)
         kept = (config.folder / "ledger.pin").read_bytes()
         await add(world, 7)
     (config.folder / "ledger.pin").write_bytes(kept)
-    async with open_world(config, now=clock, random=Dice("two")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         await add(world)
         assert read_pin(config.folder) == present(world)
 
 
 async def test_two_servers_of_one_database_each_pin_what_they_commit(config: Config, clock: Clock) -> None:
     async with (
-        open_world(config, now=clock, random=Dice("one")) as one,
-        open_world(config, now=clock, random=Dice("two")) as other,
+        open_world(config, now=clock, random=SeededRandom("one")) as one,
+        open_world(config, now=clock, random=SeededRandom("two")) as other,
     ):
         for _ in range(4):
             await add(one)
             await add(other, 2)
         await add(one)
         assert read_pin(config.folder) is not None
-    async with open_world(config, now=clock, random=Dice("three")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("three")) as world:
         await add(world)
 
 

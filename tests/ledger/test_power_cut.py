@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import SeededRandom
 from ostiary.core.merkle import tree_root
 from ostiary.core.tiles import hashes_from
 from ostiaryd.ground.config import Config
@@ -16,7 +17,6 @@ from ostiaryd.ground.keyring import Keyring, load_root_key
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import recorded
 from ostiaryd.ledger.model import decode_entry
-from tests.clock import Dice
 from tests.ledger.disk import Disk, PowerCut, ShimConnection
 
 ROUNDS = 100
@@ -31,7 +31,7 @@ def run_until_cut(path: Path, keys: Keyring, disk: Disk, rng: random.Random, pra
         while True:
             names = [f"act.{len(acknowledged) + i}" for i in range(rng.randrange(1, 6))]
             connection.begin(write=True)
-            tx = Tx(connection, now=1, random=Dice("cut"), keys=keys)  # type: ignore[arg-type]
+            tx = Tx(connection, now=1, random=SeededRandom("cut"), keys=keys)  # type: ignore[arg-type]
             for name in names:
                 recorded(name, lambda act: None)(tx)
             tx.finish()
@@ -64,7 +64,7 @@ def one_cut(config: Config, folder: Path, seed: int, pragmas: tuple[str, ...]) -
     live.mkdir()
     after.mkdir()
     shutil.copy(config.folder / "ostiary.db", live / "ostiary.db")
-    keys = Keyring(load_root_key(config.folder, random=Dice("root"), create=False))
+    keys = Keyring(load_root_key(config.folder, random=SeededRandom("root"), create=False))
     db = Database(f"sqlite:///{live / 'ostiary.db'}")
     keys.load(db.read())
     start = store.head(db.read())[0].size

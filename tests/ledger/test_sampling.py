@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.clock import Clock
 from ostiary.core.errors import Refused, Unauthenticated
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
@@ -24,7 +25,6 @@ from ostiaryd.ledger.model.sampling import (
     SUMMARY,
     RefusalSampler,
 )
-from tests.clock import Clock
 
 
 async def refuse(world: World, *, network: str = "203.0.113.0/24", agent: str | None = None, code: str = "no") -> None:

@@ -9,14 +9,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from harness.clock import START, Clock
 from ostiary.core.errors import Conflict
 from ostiary.core.tiles import WIDTH
 from ostiaryd.ground.http import Endpoint, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import wire_admin, wire_tlog
 from ostiaryd.ledger.flows import Act, act
-from tests.clock import START, Clock
-from tests.tokens.party import Answer, send
+from tests.support.api_fixtures import Answer, send
 
 ROUTES = (*wire_admin.ROUTES, *wire_tlog.ROUTES)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import newest_entry, register_agent, run_act
 from ostiary.core.budget import parse_limits
 from ostiary.core.catalogue import Catalogue
 from ostiaryd.ground.world import World
@@ -13,8 +14,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Mode
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
-from tests.policy.conftest import Ask
-from tests.registry.stage import do, enrol, newest
+from tests.support.policy_fixtures import Ask
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
 TOOLS = Catalogue.parse(
@@ -29,10 +29,10 @@ LIMITS = [
 
 @pytest.fixture
 async def task(world: World) -> Task:
-    await enrol(world, scopes=["bank:read", "bank:write"])
-    await do(world, lambda a: registry.create_resource(a, name="bank", uri="https://bank.example/mcp"))
-    await do(world, lambda a: registry.set_catalogue(a, "bank", TOOLS))
-    return await do(
+    await register_agent(world, scopes=["bank:read", "bank:write"])
+    await run_act(world, lambda a: registry.create_resource(a, name="bank", uri="https://bank.example/mcp"))
+    await run_act(world, lambda a: registry.set_catalogue(a, "bank", TOOLS))
+    return await run_act(
         world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=parse_limits(LIMITS))
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ async def test_an_allowed_call_is_paid_for_until_nothing_is_left(world: World, a
     assert "0.01 of 10.00" in reason["message"]
     assert reason["hint"]
     assert left(world, task) == ["0.01", "2"], "what is denied costs nothing"
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.outcome, entry.reasons[0].code) == ("deny", "budget_exhausted")
     assert (await ask(EVALUATION, question(task, amount="0.01")))[1]["decision"] is True
     assert (await ask(EVALUATION, question(task, "read")))[1]["decision"] is True
@@ -88,8 +88,8 @@ async def test_a_batch_pays_for_each_call_in_its_order(world: World, ask: Ask, t
 async def test_a_resource_that_is_only_watched_lets_pass_what_is_not_paid_for(
     world: World, ask: Ask, task: Task
 ) -> None:
-    await do(world, lambda a: registry.set_mode(a, "bank", Mode.WATCH))
+    await run_act(world, lambda a: registry.set_mode(a, "bank", Mode.WATCH))
     _, answer = await ask(EVALUATION, question(task, amount="10.01"))
     assert answer["decision"] is True
-    assert newest(world).detail == {"asked": ["Agent", "bot", "call", "Tool", "bank/pay"], "verdict": "deny"}
+    assert newest_entry(world).detail == {"asked": ["Agent", "bot", "call", "Tool", "bank/pay"], "verdict": "deny"}
     assert left(world, task) == ["10.00", "3"]

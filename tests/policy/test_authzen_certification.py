@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ostiaryd.ground.world import World
-from tests.policy.conftest import Ask
+from tests.support.policy_fixtures import Ask
 
 ALICE, BOB = {"type": "user", "id": "alice"}, {"type": "user", "id": "bob"}
 R1, R2 = {"type": "record", "id": "record-1"}, {"type": "record", "id": "record-2"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 
+from harness.registry_fixtures import newest_entry
 from ostiaryd.app import PROVES_IN_ACT, ROUTES, build_app
 from ostiaryd.ground.http import Call, Reply, render_admin
 from ostiaryd.ground.world import World
@@ -15,11 +16,10 @@ from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from tests.registry.stage import newest
-from tests.tokens.party import ISSUER, Answer, Client, enter, send
-from tests.trust.stage import nonce_of
+from tests.policy.authzen_api import API
+from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
+from tests.support.trust_fixtures import nonce_of
 
-API = f"{ISSUER}/api/v1"
 ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
 QUESTION = {
     "subject": {"type": "user", "id": "u"},
@@ -33,7 +33,7 @@ BODY = json.dumps(QUESTION).encode()
 @pytest.fixture
 async def client(world: World) -> Client:
     app: ASGIApp = build_app(world)
-    agent, key = await enter(world, scopes=("ostiary:decide", "ostiary:read"))
+    agent, key = await register(world, scopes=("ostiary:decide", "ostiary:read"))
     client = Client(app, world, agent.agent_id, key)
     await client.ask()
     return client
@@ -55,7 +55,7 @@ async def ask(client: Client, access_token: str, path: str = ONE, *, body: bytes
 
 
 def entry(world: World) -> tuple[str, str, list[str]]:
-    last = newest(world)
+    last = newest_entry(world)
     return last.action, last.outcome, [reason.code for reason in last.reasons]
 
 
@@ -66,7 +66,7 @@ async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(cl
     assert (await ask(client, access_token, path)).status == 200
     after, _ = store.head(client.world.db.read())
     assert after.size == before.size + 1
-    assert newest(client.world).reporter == client.id
+    assert newest_entry(client.world).reporter == client.id
 
 
 @pytest.mark.parametrize("path", [ONE, MANY])
@@ -82,12 +82,12 @@ async def test_a_proof_is_good_once(client: Client, path: str) -> None:
 
 async def test_a_nonce_is_demanded_and_that_leaves_no_entry(client: Client) -> None:
     access_token = await token(client)
-    before = newest(client.world)
+    before = newest_entry(client.world)
     answer = await ask(client, access_token, nonce=None)
     assert answer.status == 401
     assert 'error="use_dpop_nonce"' in answer.headers["www-authenticate"]
     assert answer.headers["dpop-nonce"]
-    assert newest(client.world) == before
+    assert newest_entry(client.world) == before
 
 
 async def test_another_scope_is_not_enough(client: Client) -> None:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.clock import Clock
+from harness.registry_fixtures import ADMIN, agent_caller, newest_entry, register_agent, run_act
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.jose import b64u, unb64u
 from ostiaryd.ground.world import World
@@ -19,9 +21,7 @@ from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS
 from ostiaryd.policy.model.page import LIFETIME
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from tests.clock import Clock
-from tests.policy.conftest import Ask, certification, put
-from tests.registry.stage import ADMIN, caller, do, enrol, newest
+from tests.support.policy_fixtures import Ask, certification, put
 
 SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
 WHO: dict[str, Any] = {
@@ -118,8 +118,8 @@ async def stage(world: World) -> dict[str, str]:
     for name, tools in (("files", ["read", "write", "list"]), ("bank", ["pay"])):
         catalogue = {"resource": name, "tools": [{"name": tool, "effect": "read"} for tool in tools]}
         parsed = Catalogue.parse(json.dumps(catalogue))
-        await do(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example"))
-        await do(world, partial(_catalogue, name, parsed))
+        await run_act(world, partial(registry.create_resource, name=name, uri=f"https://{name}.example"))
+        await run_act(world, partial(_catalogue, name, parsed))
     ids: dict[str, str] = {}
     for name, scopes in (
         ("one", ["files:read"]),
@@ -127,8 +127,8 @@ async def stage(world: World) -> dict[str, str]:
         ("three", []),
         ("four", ["files:read"]),
     ):
-        ids[name] = (await enrol(world, name, scopes=scopes)).agent_id
-    await do(world, lambda a: registry.set_agent_state(a, ids["four"], Verb.SUSPEND))
+        ids[name] = (await register_agent(world, name, scopes=scopes)).agent_id
+    await run_act(world, lambda a: registry.set_agent_state(a, ids["four"], Verb.SUSPEND))
     return ids
 
 
@@ -195,9 +195,9 @@ LOOKING = {
 async def shelf(world: World) -> str:
     """An agent that may read at a server with one tool that takes arguments; its id."""
     catalogue = {"resource": "shelf", "tools": [{"name": "open", "effect": "read", "arguments": SCHEMA}]}
-    await do(world, partial(registry.create_resource, name="shelf", uri="https://shelf.example"))
-    await do(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
-    return (await enrol(world, "one", scopes=["shelf:read"])).agent_id
+    await run_act(world, partial(registry.create_resource, name="shelf", uri="https://shelf.example"))
+    await run_act(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
+    return (await register_agent(world, "one", scopes=["shelf:read"])).agent_id
 
 
 OPEN = {"type": "tool", "id": "shelf/open"}
@@ -266,7 +266,7 @@ async def test_arguments_that_a_combined_schema_requires_are_unknown(
 ) -> None:
     agent = await shelf(world)
     catalogue = {"resource": "shelf", "tools": [{"name": "open", "effect": "read", "arguments": combined}]}
-    await do(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
+    await run_act(world, partial(_catalogue, "shelf", Catalogue.parse(json.dumps(catalogue))))
     await put(world, LOOKING)
     search = calls({"type": "agent"}, OPEN) | {"context": {"arguments": {"limit": 5}}}
     [result] = (await ask(SUBJECT, search))[1]["results"]
@@ -296,7 +296,7 @@ async def test_an_unknown_registered_name_is_an_error(world: World, ask: Ask, se
     await shelf(world)
     status, said = await ask(SUBJECT, search)
     assert (status, message in said) == (404, True)
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
     status, said = await ask(RESOURCE, calls({"type": "agent", "id": "onee"}, {"type": "tool"}))
     assert (status, "no agent 'onee'" in said) == (404, True)
     status, said = await ask(ACTION, {"subject": {"type": "agent", "id": "onee"}, "resource": OPEN})
@@ -305,7 +305,7 @@ async def test_an_unknown_registered_name_is_an_error(world: World, ask: Ask, se
 
 async def test_only_callers_who_may_list_agents_hear_the_nearest_name(world: World, ask: Ask) -> None:
     await shelf(world)
-    other = caller(await enrol(world, "other"))
+    other = agent_caller(await register_agent(world, "other"))
     search = calls({"type": "agent", "id": "onee"}, {"type": "tool"})
     for by, hint in ((ADMIN, True), (other, False)):
         _, said = await ask(RESOURCE, search, by=by)
@@ -392,7 +392,7 @@ async def test_a_forged_token_is_refused_and_the_refusal_is_on_record(world: Wor
         assert (status, message) == (400, "the page token is none that you were given")
     for cut in (0, 1, 11, 12, 27, 28, len(sealed) - 1):
         assert (await ask(SUBJECT, WHO | {"page": {"token": b64u(sealed[:cut]) or "A"}}))[0] == 400
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("search.subject", "refused", "invalid_page_token")
 
 
@@ -438,7 +438,7 @@ async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -
 
 async def test_a_token_is_for_whoever_was_given_it(world: World, ask: Ask) -> None:
     await put(world, GROUPS)
-    other = caller(await enrol(world))
+    other = agent_caller(await register_agent(world))
     token = await first_token(ask)
     assert (await ask(SUBJECT, WHO | {"page": {"token": token}}, by=other))[0] == 400
     assert (await ask(SUBJECT, WHO | {"page": {"token": token}}, by=ADMIN))[0] == 200
@@ -485,7 +485,7 @@ async def test_a_page_is_one_entry_with_who_asked_what_and_whom_it_named(world: 
     await ask(SUBJECT, WHO | {"page": {"limit": 1}})
     after, _ = ledger.head(world.db.read())
     assert after.size == before.size + 1
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.reporter, entry.token, entry.policy) == ("search.subject", ADMIN.id, ADMIN.token, hash)
     assert entry.detail == {
         "asked": ["user", "", "view", "document", "d"], "sought": "subject", "found": ["ann"], "count": 1,

@@ -10,9 +10,9 @@ from starlette.types import ASGIApp
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.policy import wire_authzen, wire_search
-from tests.policy.test_authzen_gate import API
-from tests.tokens.party import ISSUER, Answer, Client, enter, send
-from tests.trust.stage import nonce_of
+from tests.policy.authzen_api import API
+from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
+from tests.support.trust_fixtures import nonce_of
 
 PATHS = [path for method, path, _, _ in wire_authzen.ROUTES + wire_search.ROUTES if method == "POST"]
 BODY = json.dumps(
@@ -27,7 +27,7 @@ BODY = json.dumps(
 @pytest.fixture
 async def client(world: World) -> Client:
     app: ASGIApp = build_app(world)
-    agent, key = await enter(world, scopes=("ostiary:decide", "ostiary:read"))
+    agent, key = await register(world, scopes=("ostiary:decide", "ostiary:read"))
     client = Client(app, world, agent.agent_id, key)
     await client.ask()
     return client

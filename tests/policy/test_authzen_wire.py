@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry, register_agent, run_act
 from ostiary.core.bounds import parse_details
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.jose import b64u
@@ -18,9 +20,7 @@ from ostiaryd.policy import wire_authzen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Mode, Verb
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import do, enrol, newest
+from tests.support.policy_fixtures import Ask, put
 
 QUESTION: dict[str, Any] = {
     "subject": {"type": "user", "id": "alice"},
@@ -319,9 +319,9 @@ def catalogue(tools: list[dict[str, Any]]) -> Catalogue:
 
 async def stage(world: World, **agent: Any) -> str:
     """An agent that may read files, and the resource; the id of the agent."""
-    made = await enrol(world, **({"scopes": ["files:read"]} | agent))
-    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS)))
+    made = await register_agent(world, **({"scopes": ["files:read"]} | agent))
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS)))
     return made.agent_id
 
 
@@ -396,7 +396,7 @@ async def test_an_agent_that_is_not_active_is_denied_whatever_it_does(world: Wor
     anything = question | {"action": {"name": "see"}, "resource": {"type": "record", "id": "x"}}
     for asked in (question, anything):
         assert (await ask(EVALUATION, asked))[1]["decision"] is True
-    await do(world, lambda a: registry.set_agent_state(a, agent, Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, agent, Verb.SUSPEND))
     for asked in (question, anything):
         assert code((await ask(EVALUATION, asked))[1]) == "agent_suspended"
     as_resource = {**anything, "subject": {"type": "user", "id": "x"}, "resource": {"type": "agent", "id": agent}}
@@ -408,34 +408,34 @@ async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, a
     details = parse_details(
         [{"type": "tool", "locations": ["https://files.example/mcp"], "arguments": {"path": {"prefix": "/srv/"}}}]
     )
-    task = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to read", bounds=details))
+    task = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to read", bounds=details))
     inside, outside = {"path": "/srv/x"}, {"path": "/etc/x"}
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == ""
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=outside)))[1]) == "outside_task"
     assert code((await ask(EVALUATION, calls(agent, arguments=outside)))[1]) == ""
-    narrow = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to do nothing", scopes=[]))
+    narrow = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to do nothing", scopes=[]))
     assert code((await ask(EVALUATION, calls(agent, task=narrow.task_id)))[1]) == "outside_task"
-    other = await enrol(world, "other", scopes=["files:read"])
+    other = await register_agent(world, "other", scopes=["files:read"])
     assert code((await ask(EVALUATION, calls(other.agent_id, task=task.task_id)))[1]) == "not_found"
-    await do(world, lambda a: tasks.end(a, task.task_id))
+    await run_act(world, lambda a: tasks.end(a, task.task_id))
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == "task_ended"
 
 
 async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the_entry(world: World, ask: Ask) -> None:
     agent = await stage(world)
-    await do(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
+    await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
     _, answer = await ask(EVALUATION, calls(agent, "files/drop"))
     assert answer["decision"] is True
     assert answer["context"]["reasons"][0]["code"] == "outside_task"
     assert answer["context"]["reason_admin"]["200"].startswith("let pass under the policy set ")
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.outcome, entry.detail and entry.detail["verdict"]) == ("allow", "deny")
 
 
 async def test_a_new_catalogue_counts_from_the_next_question_on(world: World, ask: Ask) -> None:
     agent = await stage(world)
     assert code((await ask(EVALUATION, calls(agent)))[1]) == ""
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS[1:])))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue(TOOLS[1:])))
     assert code((await ask(EVALUATION, calls(agent)))[1]) == "unknown_tool"
 
 
@@ -446,7 +446,7 @@ async def test_a_decision_is_one_entry_with_who_what_why_and_the_digest_of_the_r
     agent = await stage(world)
     body = json.dumps(calls(agent, "files/drop", secret="not to be kept")).encode()
     await ask(EVALUATION, body)
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.resource, entry.tool) == (
         "decide", "deny", agent, "files", "drop",
     )  # fmt: skip

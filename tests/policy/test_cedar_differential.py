@@ -11,9 +11,9 @@ from itertools import islice
 
 import pytest
 
-from tests.policy.differential.faults import FAULTS, Fault
-from tests.policy.differential.planted import planted
-from tests.policy.differential.run import Answered, answered, run
+from harness.cedar_differential.faults import FAULTS, Fault
+from harness.cedar_differential.planted import planted
+from harness.cedar_differential.run import Answered, answered, run
 
 PAIRS = 16_000
 

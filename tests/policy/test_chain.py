@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import register_agent, run_act
 from ostiary.core.assurance import KEY
 from ostiary.core.claims import Link
 from ostiary.core.errors import Refused
@@ -20,8 +21,7 @@ from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, RiskTier
 from ostiaryd.tasks import flows as tasks
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import do, enrol
+from tests.support.policy_fixtures import Ask, put
 
 PEEKS = {
     "a.cedarschema": """
@@ -40,13 +40,13 @@ PEEKS = {
 
 @pytest.fixture
 async def low(world: World) -> Agent:
-    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example.org/mcp"))
-    return await enrol(world, "low", risk_tier=RiskTier.LOW)
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example.org/mcp"))
+    return await register_agent(world, "low", risk_tier=RiskTier.LOW)
 
 
 @pytest.fixture
 async def high(world: World, low: Agent) -> Agent:
-    return await enrol(world, "high", risk_tier=RiskTier.HIGH)
+    return await register_agent(world, "high", risk_tier=RiskTier.HIGH)
 
 
 def peek(agent: Agent, **context: Any) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def peek(agent: Agent, **context: Any) -> dict[str, Any]:
 
 
 async def part_of(world: World, giver: str, receiver: str) -> str:
-    whole = await do(world, lambda a: tasks.start(a, agent=giver, purpose="p"))
-    return (await do(world, lambda a: tasks.start(a, agent=receiver, purpose="p", parent=whole.task_id))).task_id
+    whole = await run_act(world, lambda a: tasks.start(a, agent=giver, purpose="p"))
+    return (await run_act(world, lambda a: tasks.start(a, agent=receiver, purpose="p", parent=whole.task_id))).task_id
 
 
 async def test_no_enforcement_point_says_through_whom_an_agent_acts(
@@ -81,10 +81,10 @@ async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is
 ) -> None:
     await put(world, PEEKS)
     if task == "of another":
-        task = (await do(world, lambda a: tasks.start(a, agent="low", purpose="p"))).task_id
+        task = (await run_act(world, lambda a: tasks.start(a, agent="low", purpose="p"))).task_id
     if task == "ended":
-        task = (await do(world, lambda a: tasks.start(a, agent="high", purpose="p"))).task_id
-        await do(world, lambda a: tasks.end(a, task))
+        task = (await run_act(world, lambda a: tasks.start(a, agent="high", purpose="p"))).task_id
+        await run_act(world, lambda a: tasks.end(a, task))
     assert (await ask(EVALUATION, peek(high, task=task)))[1]["decision"] is False
     assert (await ask(EVALUATION, peek(high, task="a word of the caller's")))[1]["decision"] is True
 
@@ -102,7 +102,7 @@ async def test_an_agent_that_has_become_another_is_asked_about_anew(world: World
                 act, agent, task="tk_2", resource=None, uri="https://a", scopes=frozenset(), chain=chain, acr=KEY
             )
 
-        await do(world, flow)
+        await run_act(world, flow)
 
     raised = replace(low, agent_id=high.agent_id)
     for _ in range(2):

@@ -18,8 +18,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.policy import flows
 from ostiaryd.policy.model import load, vocabulary
 from ostiaryd.policy.model.entities import MAX_ANCESTORS, MAX_ENTITIES
-from tests.core.test_access_decide import call
-from tests.policy.conftest import put
+from tests.support.decision_fixtures import call
+from tests.support.policy_fixtures import put
 
 SCHEMA = """
     entity group in [group];

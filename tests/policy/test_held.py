@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, register_agent, run_act
 from ostiary.core.access.holds import MINUTE, HoldKind
 from ostiary.core.assurance import INSUFFICIENT, KEY, TWO_KEYS
 from ostiary.core.catalogue import Catalogue
@@ -15,24 +17,22 @@ from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.policy.conftest import Ask
-from tests.registry.stage import SECOND, do, enrol
+from tests.support.policy_fixtures import Ask
 
 TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"}]
 
 
 @pytest.fixture
 async def bot(world: World) -> Agent:
-    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
-    return await enrol(world, "bot", scopes=["files:read", "files:write"])
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    return await register_agent(world, "bot", scopes=["files:read", "files:write"])
 
 
 @pytest.fixture
 async def helper(world: World, bot: Agent) -> Agent:
-    return await enrol(world, "helper", scopes=["files:read", "files:write"])
+    return await register_agent(world, "helper", scopes=["files:read", "files:write"])
 
 
 def question(agent: Agent, tool: str = "read", **context: Any) -> dict[str, Any]:
@@ -48,12 +48,12 @@ async def code(ask: Ask, agent: Agent, tool: str = "read", **context: Any) -> st
 
 
 async def put(world: World, kind: HoldKind, limit: int = 0) -> None:
-    await do(world, lambda a: registry.put_hold(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
+    await run_act(world, lambda a: registry.put_hold(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
 
 
 async def part_of(world: World) -> str:
-    whole = await do(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
-    return (await do(world, lambda a: tasks.start(a, agent="helper", purpose="p", parent=whole.task_id))).task_id
+    whole = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
+    return (await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="p", parent=whole.task_id))).task_id
 
 
 async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
@@ -64,7 +64,7 @@ async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
     for agent, task, denied in ((bot, "", "narrowed"), (helper, part, "narrowed"), (helper, "", "")):
         assert await code(ask, agent, "write", task=task) == denied
         assert await code(ask, agent, "read", task=task) == ""
-    await do(world, lambda a: registry.lift_holds(a, "bot"))
+    await run_act(world, lambda a: registry.lift_holds(a, "bot"))
     assert await code(ask, bot, "write") == ""
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import register_agent, run_act
 from ostiary.core.catalogue import Catalogue, Effect, Tool
 from ostiary.core.history import MAX_TOOLS, created_by
 from ostiaryd.ground.config import Config
@@ -23,9 +25,7 @@ from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.store import histories
-from tests.clock import Clock, Dice
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import do, enrol
+from tests.support.policy_fixtures import Ask, put
 
 CRM = [
     {"name": "read_customer", "effect": "read", "data_classes": ["personal"], "open_world": False},
@@ -55,16 +55,16 @@ when { resource.effect == "administer" && context.history.recent.counts.administ
 
 @pytest.fixture
 async def bot(world: World) -> Agent:
-    await do(world, lambda a: registry.create_resource(a, name="crm", uri="https://crm.example/mcp"))
+    await run_act(world, lambda a: registry.create_resource(a, name="crm", uri="https://crm.example/mcp"))
     catalogue = Catalogue.parse(json.dumps({"resource": "crm", "tools": CRM}))
-    await do(world, lambda a: registry.set_catalogue(a, "crm", catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, "crm", catalogue))
     await put(world, POLICIES | {"history.cedar": RULES})
-    return await enrol(world, "bot", scopes=["crm:read", "crm:write"])
+    return await register_agent(world, "bot", scopes=["crm:read", "crm:write"])
 
 
 @pytest.fixture
 async def other(world: World, bot: Agent) -> Agent:
-    return await enrol(world, "other", scopes=["crm:read", "crm:write"])
+    return await register_agent(world, "other", scopes=["crm:read", "crm:write"])
 
 
 def question(agent: Agent, tool: str, task: str = "", **arguments: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ async def call(ask: Ask, agent: Agent, tool: str, task: str = "", **arguments: A
 
 
 async def start(world: World, agent: str = "bot", **said: Any) -> str:
-    return (await do(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
+    return (await run_act(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
 
 
 async def test_after_reading_personal_data_nothing_is_sent_in_this_task(world: World, ask: Ask, bot: Agent) -> None:
@@ -149,7 +149,7 @@ async def test_what_this_task_created_it_may_delete(world: World, ask: Ask, bot:
         key = tasks.before(a.tx, live, a.tx.keys, agent=live.agent, now=a.now).key
         tasks.made(a.tx, live, created_by(key, "crm/create", CREATES, {}, {"id": 24}))
 
-    await do(world, make)
+    await run_act(world, make)
     assert await call(ask, bot, "delete", task, id="24") == ""
     assert await call(ask, bot, "delete", task, id="13") == "own-only"
     assert await call(ask, bot, "delete", await start(world), id="24") == "own-only"
@@ -192,7 +192,7 @@ async def test_whom_the_agents_of_an_owner_have_dealt_with_is_known_in_every_tas
     world: World, clock: Clock, ask: Ask, bot: Agent, other: Agent
 ) -> None:
     await put(world, POLICIES | {"history.cedar": KNOWN})
-    stranger = await enrol(world, "third", owner="zoe", scopes=["crm:read", "crm:write"])
+    stranger = await register_agent(world, "third", owner="zoe", scopes=["crm:read", "crm:write"])
     first, task = await start(world), await start(world, "other")
     assert await call(ask, bot, "send", first, to="Ann@example.org") == ""
     assert await call(ask, other, "browse", task) == ""
@@ -241,7 +241,7 @@ async def test_a_history_is_gone_with_its_task_and_days_with_time(
     task = await start(world)
     await call(ask, bot, "read_customer", task)
     assert histories.get(world.db.read(), task, 0).seq == 1
-    await do(world, lambda a: tasks.end(a, task))
+    await run_act(world, lambda a: tasks.end(a, task))
     assert histories.get(world.db.read(), task, 0).seq == 0
     day = world.now() // 86_400_000_000
     for ahead, kept in ((0, 1), (1, 1), (2, 0)):
@@ -255,11 +255,11 @@ async def test_two_replicas_let_no_sixth_recipient_through(
 ) -> None:
     """Both decide at once, each in its own transaction: they are put in order."""
     task = await start(world)
-    async with open_world(config, now=clock, random=Dice("replica")) as replica:
+    async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
         posed = [msgspec.convert(question(bot, "send", task, to=f"name-{n}"), Question) for n in range(12)]
 
         async def decide(where: World, one: Question) -> bool:
-            return (await do(where, lambda a: flows.decide_one(a, one, digest="d", by=None))).allowed
+            return (await run_act(where, lambda a: flows.decide_one(a, one, digest="d", by=None))).allowed
 
         found = await asyncio.gather(*(decide((world, replica)[n % 2], one) for n, one in enumerate(posed)))
     assert sum(found) == 5

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import call_admin_api, get_agent, run_act
 from ostiary.core.assurance import KEY
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.world import World
@@ -17,10 +18,9 @@ from ostiaryd.policy import flows
 from ostiaryd.policy.flows.answer import FRESH
 from ostiaryd.policy.flows.elsewhere import MAX_ASKED_IN_ACT, Engines, act_asking
 from ostiaryd.policy.flows.unasked import Answered, Unasked
-from tests.policy.test_rego import put
-from tests.registry.stage import agent_of, ask, do
-from tests.tokens.line import agents, swap, token_for
-from tests.tokens.party import FILES, Client
+from tests.support.api_fixtures import FILES, Client
+from tests.support.delegation_fixtures import agents, exchange, token_for
+from tests.support.rego_fixtures import put
 
 TOKENS = """package ostiary.tokens
 import rego.v1
@@ -102,25 +102,29 @@ async def test_an_exchange_asks_for_both_and_depth_is_theirs_to_judge(
     await put(world, {"a.rego": TOKENS})
     token = await token_for(one, "two", scope="files:read")
     counted = Counted(world, monkeypatch)
-    answer = await swap(two, token, resource=f"{FILES.partition('/mcp')[0]}/mcp")
+    answer = await exchange(two, token, resource=f"{FILES.partition('/mcp')[0]}/mcp")
     assert answer.status == 200, answer.body
     assert counted.count == 2
     assert entries(world, "token.exchange")[0].policies == ["tokens", "tokens"]
-    further = str((await swap(two, token, resource="https://ostiary.example.org/agents/three")).json["access_token"])
-    denied = await swap(three, further)
+    further = str(
+        (await exchange(two, token, resource="https://ostiary.example.org/agents/three")).json["access_token"]
+    )
+    denied = await exchange(three, further)
     assert (denied.error, "no policy permits" in denied.json["error_description"]) == ("invalid_request", True)
 
 
 async def test_a_part_of_a_task_is_handed_on_where_rego_permits(world: World) -> None:
     await agents(world, "one", "two", "three")
     await put(world, {"a.rego": TOKENS})
-    status, task = await ask(world, "POST", "/tasks", {"agent": "one", "purpose": "p", "scopes": ["files:read"]})
+    status, task = await call_admin_api(
+        world, "POST", "/tasks", {"agent": "one", "purpose": "p", "scopes": ["files:read"]}
+    )
     assert status == 201
-    status, part = await ask(
+    status, part = await call_admin_api(
         world, "POST", "/tasks", {"agent": "two", "purpose": "p", "scopes": ["files:read"], "parent": task["task_id"]}
     )
     assert status == 201, part
-    status, denied = await ask(
+    status, denied = await call_admin_api(
         world, "POST", "/tasks", {"agent": "three", "purpose": "p", "scopes": ["files:read"], "parent": part["task_id"]}
     )
     assert (status, denied["error"], denied["message"]) == (403, "access_denied", "no policy permits it")
@@ -165,7 +169,7 @@ async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
 
 async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Client) -> None:
     hash, now = flows.active_policies(world.db.read()).hash, world.now()
-    agent = agent_of(world, "one")
+    agent = get_agent(world, "one")
 
     async def issue(again: Answered | None) -> str:
         return await act(
@@ -195,9 +199,9 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
 
 
 async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None:
-    agent = agent_of(world, "one")
+    agent = get_agent(world, "one")
     with pytest.raises(Unasked):
-        await do(
+        await run_act(
             world,
             lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
             "test.unasked",

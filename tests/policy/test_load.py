@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.patience import PATIENCE_S
 from ostiary.core.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model import load, safeguards, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
 from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
-from tests.patience import PATIENCE_S
-from tests.policy.conftest import certification
+from tests.support.policy_fixtures import certification
 
 PERMIT = "permit (principal, action, resource);"
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import new_jwk, newest_entry, register_agent, run_act
+from harness.server import running
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
@@ -15,9 +17,7 @@ from ostiaryd.policy.flows.elsewhere import check_at_start
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
-from tests.policy.conftest import Ask
-from tests.registry.stage import do, enrol, new_jwk, newest
-from tests.server import running
+from tests.support.policy_fixtures import Ask
 
 PUT = "/api/v1/policies"
 CALLS = {"a.cedar": 'permit (principal, action == Action::"call", resource);'}
@@ -27,7 +27,7 @@ SAID = "under this set you would get no other token for this server: "
 
 @pytest.fixture
 async def admin(world: World) -> Caller:
-    agent = await do(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
+    agent = await run_act(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
     return Caller(kind="agent", id=agent.agent_id, name=agent.name, owner=agent.owner, scopes=agent.scopes, task="tk_1")
 
 
@@ -62,7 +62,7 @@ async def test_a_set_that_locks_out_is_refused_precisely(world: World, ask: Ask,
     assert why in refused["message"]
     assert "--lock-out" in refused["hint"]
     assert flows.active_policies(world.db.read()).hash == before
-    assert (newest(world).action, newest(world).outcome) == ("policy.put", "refused")
+    assert (newest_entry(world).action, newest_entry(world).outcome) == ("policy.put", "refused")
     status, dry = await told(ask, admin, files, "?dry_run=true")
     assert (status, any(note.startswith(SAID) and why in note for note in dry["notes"])) == (200, True)
     status, made = await told(ask, admin, files, "?lock_out=true")
@@ -99,7 +99,7 @@ async def test_going_back_to_a_set_that_locks_out_is_refused_too(world: World, a
 
 
 async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller) -> None:
-    other = await enrol(world, "other", scopes=["ostiary:admin"])
+    other = await register_agent(world, "other", scopes=["ostiary:admin"])
     files = {"a.cedar": f'permit (principal == Agent::"{other.agent_id}", action == Action::"issue_token", resource);'}
     assert (await told(ask, admin, files))[0] == 409
     by = Caller(kind="agent", id=other.agent_id, name="other", owner=other.owner, scopes=other.scopes)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.fetch import MAX_ANSWER
@@ -16,10 +17,9 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.elsewhere import Engines, note_latest
 from ostiaryd.policy.flows.loading import load_set
-from tests.clock import Clock, Dice
-from tests.policy.conftest import Ask
 from tests.policy.opa import Opa, opa
-from tests.policy.test_rego import CEDAR_PERMITS, FORBIDS, SCHEMA, decision
+from tests.support.policy_fixtures import Ask
+from tests.support.rego_fixtures import CEDAR_PERMITS, FORBIDS, SCHEMA, decision
 
 ANN = {
     "subject": {"type": "user", "id": "ann"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "ben"},
@@ -37,7 +37,7 @@ def served() -> Iterator[Opa]:
 
 
 @pytest.fixture
-async def world(config: Config, clock: Clock, dice: Dice, served: Opa) -> AsyncIterator[World]:
+async def world(config: Config, clock: Clock, dice: SeededRandom, served: Opa) -> AsyncIterator[World]:
     asking = msgspec.structs.replace(config, opa_url=served.url, rego_ms=5000)
     async with open_world(asking, now=clock, random=dice) as world:
         yield world
@@ -116,7 +116,7 @@ async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa
     assert (await decision(ask, ANN))[0] is True
 
 
-async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: Dice) -> None:
+async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dice: SeededRandom) -> None:
     with opa() as gone:
         pass
     async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:

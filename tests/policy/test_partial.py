@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from harness.cedar_differential.run import trials
+from harness.cedar_differential.world import attributes
 from ostiary.core.access import ALWAYS, Foresight, Policies
 from ostiary.core.cedar import ir
 from ostiary.core.cedar.compile import compile_set
@@ -19,8 +21,6 @@ from ostiary.core.cedar.extensions import Unusable
 from ostiary.core.cedar.partial import PartialRecord, Request, Result, Unknown, evaluate_policy
 from ostiary.core.cedar.values import Entities, Record, Uid, absent, entity, parse_entities, parse_record
 from ostiaryd.policy.model.lower import lower
-from tests.policy.differential.run import trials
-from tests.policy.differential.world import attributes
 
 SETS = 60
 COMPLETIONS = 12

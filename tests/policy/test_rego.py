@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
+from harness.patience import PATIENCE_S
+from harness.registry_fixtures import newest_entry
 from ostiary.core.errors import Malformed, Refused
 from ostiary.guard.knowledge import Knowledge
 from ostiaryd.feed.flows.snapshot import policy_fact
@@ -23,25 +24,13 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.engines.rego import REFUSED
 from ostiaryd.policy.flows import elsewhere
-from ostiaryd.policy.flows.elsewhere import POOL, Engines, _Rego, note_latest
+from ostiaryd.policy.flows.elsewhere import POOL, Engines, _Rego
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model.rego import MAX_POLICIES, read_program
-from tests.core.test_access_decide import call
-from tests.patience import PATIENCE_S
-from tests.policy.conftest import Ask
-from tests.registry.stage import newest
+from tests.support.decision_fixtures import call
+from tests.support.policy_fixtures import Ask
+from tests.support.rego_fixtures import CEDAR_PERMITS, EVALUATION, EVALUATIONS, FORBIDS, QUESTION, SCHEMA, decision, put
 
-EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
-QUESTION: dict[str, Any] = {
-    "subject": {"type": "user", "id": "ann", "properties": {"level": 2}},
-    "action": {"name": "see"},
-    "resource": {"type": "user", "id": "ben"},
-}
-SCHEMA = """
-    entity group;
-    entity user in [group] = { id: String, level?: Long };
-    action see appliesTo { principal: user, resource: user, context: {} };
-"""
 HEAD = "package ostiary.levels\nimport rego.v1\n"
 PERMITS = HEAD + "default permit := false\npermit if input.subject.attributes.level > 1\n"
 
@@ -57,32 +46,15 @@ def a_set(rego: str, **files: str) -> dict[str, str]:
     return {"a.cedarschema": SCHEMA, "levels.rego": rego} | named
 
 
-async def put(world: World, files: dict[str, str]) -> str:
-    loaded = await load_set(world, files)
-    made = await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
-    note_latest(world, made.hash)
-    return made.hash
-
-
-async def decision(ask: Ask, question: dict[str, Any] = QUESTION) -> tuple[bool, str, list[str]]:
-    """The decision, the first message, and the policies."""
-    status, answer = await ask(EVALUATION, question)
-    assert status == 200
-    context = answer["context"]
-    return answer["decision"], context.get("reasons", [{}])[0].get("message", ""), context.get("policies", [])
-
-
 async def test_rego_permits_and_is_named(world: World, ask: Ask) -> None:
     await put(world, a_set(PERMITS))
     assert await decision(ask) == (True, "", ["levels"])
     low = QUESTION | {"subject": {"type": "user", "id": "ann", "properties": {"level": 1}}}
     assert await decision(ask, low) == (False, "no policy permits it", [])
-    assert newest(world).outcome == "deny"
+    assert newest_entry(world).outcome == "deny"
 
 
-FORBIDS = 'forbid (principal, action == Action::"see", resource);'
 CEDAR_CALLS = 'permit (principal, action == Action::"call", resource);'
-CEDAR_PERMITS = 'permit (principal, action == Action::"see", resource);'
 
 
 @pytest.mark.parametrize(
@@ -114,7 +86,7 @@ async def test_a_set_of_two_engines_is_one_set_and_forbids_win(
 async def test_what_only_watches_is_on_record(world: World, ask: Ask) -> None:
     await put(world, a_set(HEAD + 'mode := "watch"\nforbid := true', a__cedar=CEDAR_PERMITS))
     assert (await decision(ask))[0] is True
-    assert (newest(world).detail or {})["watched"] == ["levels"]
+    assert (newest_entry(world).detail or {})["watched"] == ["levels"]
 
 
 FAILS = {

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from harness.patience import PATIENCE_S
 from ostiary.core.access.elsewhere import question
 from ostiary.core.cedar.extensions import Decimal
 from ostiary.core.cedar.values import Record, Uid
@@ -21,7 +22,6 @@ from ostiary.core.errors import Malformed
 from ostiaryd.ground.confined import Confined
 from ostiaryd.policy.flows.elsewhere import GO, RESERVED, _Rego
 from ostiaryd.policy.model.rego import read_program
-from tests.patience import PATIENCE_S
 
 AWKWARD = '"\\/\n\r\t\b\f\0\x01\x1f\x7f\x80\u2028\ufeff\ufffd\uffff\U0001f600\U0010ffffnrtu0x{}%a b'
 TEXT = st.text(st.sampled_from(AWKWARD) | st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import register_agent, run_act
 from ostiary.core.assurance import KEY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Forbidden, Refused
@@ -24,9 +26,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import risks
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import do, enrol
+from tests.support.policy_fixtures import Ask, put
 
 TOOLS = [{"name": "read", "effect": "read"}]
 RULES = """
@@ -50,20 +50,20 @@ def rules(part: str = "score") -> dict[str, str]:
 
 @pytest.fixture
 async def bot(world: World) -> Agent:
-    await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
     await put(world, rules())
-    return await enrol(world, "bot", scopes=["files:read"])
+    return await register_agent(world, "bot", scopes=["files:read"])
 
 
 @pytest.fixture
 async def helper(world: World, bot: Agent) -> Agent:
-    return await enrol(world, "helper", scopes=["files:read"])
+    return await register_agent(world, "helper", scopes=["files:read"])
 
 
 async def doubt(world: World, subject: str, points: int) -> None:
-    await do(world, lambda a: risks.put(a.tx, subject, Risk(points * 1000, a.now)))
+    await run_act(world, lambda a: risks.put(a.tx, subject, Risk(points * 1000, a.now)))
 
 
 async def asked(ask: Ask, agent: Agent, action: str = "call", **context: Any) -> bool:
@@ -76,7 +76,7 @@ async def asked(ask: Ask, agent: Agent, action: str = "call", **context: Any) ->
 
 
 async def start(world: World, agent: str = "bot", **said: Any) -> str:
-    return (await do(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
+    return (await run_act(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
 
 
 @pytest.mark.parametrize("action", ["call", "peek"])
@@ -130,10 +130,10 @@ async def test_tokens_and_parts_of_tasks_see_it_too(world: World, bot: Agent, he
 
     for given in (token(bot, task), token(helper, part), hand):
         await doubt(world, task, 0)
-        await do(world, given)
+        await run_act(world, given)
         await doubt(world, task, 51)
         with pytest.raises(Forbidden) as refused:
-            await do(world, given)
+            await run_act(world, given)
         assert refused.value.code == "access_denied"
 
 
@@ -143,9 +143,9 @@ async def test_so_does_what_is_asked_for_beyond_ones_own(world: World, bot: Agen
         return judged.because
 
     await put(world, rules() | {"e.cedar": 'permit (principal is Agent, action == Action::"elevate", resource);'})
-    assert await do(world, elevate) == ""
+    assert await run_act(world, elevate) == ""
     await doubt(world, bot.agent_id, 51)
-    assert await do(world, elevate) == "forbidden_by_policy"
+    assert await run_act(world, elevate) == "forbidden_by_policy"
 
 
 async def test_what_if_has_it_where_policies_looked_and_else_does_not_know(world: World, ask: Ask, bot: Agent) -> None:
@@ -154,11 +154,11 @@ async def test_what_if_has_it_where_policies_looked_and_else_does_not_know(world
     for action in ("call", "peek"):
         await asked(ask, bot, action)
     with pytest.raises(Forbidden):
-        await do(world, token(bot, task), "token.issue")
+        await run_act(world, token(bot, task), "token.issue")
     await put(world, rules() | {"risk.cedar": ""})
     for action in ("call", "peek"):
         assert await asked(ask, bot, action)
-    await do(world, token(bot, task), "token.issue")
+    await run_act(world, token(bot, task), "token.issue")
     kept = [decode_facts(found).asked[0] for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found]
     looked, blind = kept[:3], kept[3:]
     assert len(blind) == 3

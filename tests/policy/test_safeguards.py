@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import ADMIN, newest_entry
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Invalid, Malformed, NotFound
 from ostiaryd.ground.database import Reader
@@ -20,8 +21,7 @@ from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows import sets
 from ostiaryd.policy.model import Contents, Plan, load, plan_switch, safeguards, starter
 from ostiaryd.policy.model.safeguards import LAYER, MAX_TEXT, earlier_rules, extend, read_left_out, safeguard_rules
-from tests.policy.conftest import Ask, put
-from tests.registry.stage import ADMIN, newest
+from tests.support.policy_fixtures import Ask, put
 
 PUT, ACTIVATE = "/api/v1/policies", "/api/v1/policies/{hash}/activate"
 PERMIT = {"a.cedar": "permit (principal, action, resource);"}
@@ -79,7 +79,7 @@ async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world
     assert (weakened.action, weakened.object) == ("policy.weaken", act.object)
     assert weakened.detail == {"safeguards": ["no-foreign-links"], "before": starter().hash}
     await ask(PUT, {"files": PERMIT | WITHOUT | {"b.cedar": '@id("b") permit (principal, action, resource);'}})
-    assert newest(world).action == "policy.put"  # nothing was lost by this one
+    assert newest_entry(world).action == "policy.put"  # nothing was lost by this one
 
 
 async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_returned_to_unasked(

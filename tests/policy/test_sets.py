@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import feed_messages, newest_entry, register_agent, run_act
 from ostiary.core.assurance import KEY
 from ostiary.core.cedar import ir
 from ostiary.core.errors import Forbidden, NotFound
@@ -18,9 +20,7 @@ from ostiaryd.policy.flows.sets import REMEMBERED
 from ostiaryd.policy.model import own_files, safeguards, starter
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
-from tests.clock import Clock
-from tests.policy.conftest import Ask, certification, put
-from tests.registry.stage import do, enrol, feed, newest
+from tests.support.policy_fixtures import Ask, certification, put
 
 PERMIT, FORBID = (
     {"a.cedar": "permit (principal, action, resource);"},
@@ -88,12 +88,12 @@ async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_w
 
 async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World, ask: Ask) -> None:
     hash = await put(world, PERMIT)
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.object, entry.outcome) == ("policy.put", hash, "ok")
     assert entry.detail == {"policies": 1, "before": starter().hash}
     await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
-    assert (newest(world).action, newest(world).detail) == ("policy.activate", {"before": hash})
-    told = [delta["hash"] for delta in feed(world) if delta["kind"] == "policy"]
+    assert (newest_entry(world).action, newest_entry(world).detail) == ("policy.activate", {"before": hash})
+    told = [delta["hash"] for delta in feed_messages(world) if delta["kind"] == "policy"]
     assert told == [hash, starter().hash]
 
 
@@ -130,7 +130,7 @@ async def test_an_unknown_hash_is_not_found(world: World, ask: Ask) -> None:
     for method, path in (("GET", "/api/v1/policies/{hash}"), ("POST", "/api/v1/policies/{hash}/activate")):
         status, refusal = await ask(path, {}, method=method, hash="x" * 43)
         assert (status, refusal["error"]) == (404, "not_found")
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
 
 
 async def test_the_shelf_is_read_in_pages_the_newest_first(world: World, ask: Ask, clock: Clock) -> None:
@@ -166,7 +166,7 @@ async def test_what_was_compiled_is_forgotten_and_compiled_again_from_the_shelf(
     for number in range(REMEMBERED + 1):
         await put(world, FORBID | {f"{number}.cedar": "// nothing"})
     assert not await decides(ask)
-    await do(world, lambda a: flows.activate(a, first))
+    await run_act(world, lambda a: flows.activate(a, first))
     assert await decides(ask)
 
 
@@ -175,7 +175,7 @@ async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(w
 
     async def switch() -> None:
         for number in range(20):
-            await do(world, partial(flows.activate, hash=list(by_hash)[number % 2]))
+            await run_act(world, partial(flows.activate, hash=list(by_hash)[number % 2]))
 
     async def look() -> None:
         for _ in range(40):
@@ -204,9 +204,9 @@ def issue(agent: Agent, a: Act, **more: Any) -> str:
 
 
 async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:
-    agent = await enrol(world)
-    assert await do(world, lambda a: issue(agent, a)) == starter().hash
-    entry = newest(world)
+    agent = await register_agent(world)
+    assert await run_act(world, lambda a: issue(agent, a)) == starter().hash
+    entry = newest_entry(world)
     assert (entry.policy, entry.policies) == (starter().hash, ["issue-token"])
 
 
@@ -226,21 +226,21 @@ unless { resource.segment == principal.segment && resource.uri like "https://*" 
 
 
 async def test_policies_decide_on_the_resource_the_scopes_and_the_task_of_a_token(world: World) -> None:
-    agent = await enrol(world)
-    files = await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
+    agent = await register_agent(world)
+    files = await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/mcp"))
     await put(world, {"a.cedar": RULES})
     at_files: dict[str, Any] = {"resource": files, "uri": files.uri}
-    await do(world, lambda a: issue(agent, a, **at_files))
+    await run_act(world, lambda a: issue(agent, a, **at_files))
     for more, why in [
         (at_files | {"scopes": frozenset({"files:read", "files:write"})}, "this agent only reads"),
         (at_files | {"task": ""}, "policy `no-strangers` forbids it"),
         ({}, "policy `no-strangers` forbids it"),
     ]:
         with pytest.raises(Forbidden, match=why) as refused:
-            await do(world, partial(issue, agent, **more))
+            await run_act(world, partial(issue, agent, **more))
         assert refused.value.code == "access_denied"
-        assert newest(world).outcome == "refused"
-        assert newest(world).policy
+        assert newest_entry(world).outcome == "refused"
+        assert newest_entry(world).policy
 
 
 async def test_a_set_is_found_by_its_hash_alone(world: World) -> None:

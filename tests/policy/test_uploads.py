@@ -12,7 +12,7 @@ import pytest
 from ostiaryd.ground.world import World
 from ostiaryd.policy import store
 from ostiaryd.policy.model import starter
-from tests.policy.conftest import Ask
+from tests.support.policy_fixtures import Ask
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # no row depends on what is refused
 GROWTH = 64 << 20

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import create_holding, newest_entry, register_agent, run_act
 from ostiary.core.assurance import KEY
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.report import CallFacts, CallRecord, Report
@@ -19,8 +20,7 @@ from ostiaryd.policy.flows.sets import watch as let_watch
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
-from tests.policy.conftest import Ask
-from tests.registry.stage import do, enrol, hold, newest
+from tests.support.policy_fixtures import Ask
 
 URI = "https://bank.example/mcp"
 PUT, EVALUATION, EVALUATIONS = "/api/v1/policies", "/access/v1/evaluation", "/access/v1/evaluations"
@@ -40,14 +40,14 @@ CANDIDATE = {
 
 @pytest.fixture
 async def bank(world: World) -> Resource:
-    await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
-    await do(world, lambda a: registry.set_catalogue(a, "bank", Catalogue.parse(json.dumps(CATALOGUE))))
+    await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    await run_act(world, lambda a: registry.set_catalogue(a, "bank", Catalogue.parse(json.dumps(CATALOGUE))))
     return registry.find_resource(world.db.read(), "bank")
 
 
 @pytest.fixture
 async def bot(world: World, bank: Resource) -> Agent:
-    return await enrol(world, scopes=["bank:read", "bank:write"])
+    return await register_agent(world, scopes=["bank:read", "bank:write"])
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def candidate(world: World) -> str:
 
 async def watch(world: World, files: dict[str, str]) -> str:
     loaded = load(files)
-    return (await do(world, lambda a: let_watch(a, loaded, by=None))).hash
+    return (await run_act(world, lambda a: let_watch(a, loaded, by=None))).hash
 
 
 def question(bot: Agent, tool: str = "pay", **arguments: Any) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def said(entry: Entry) -> Any:
 async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
     _, answer = await ask(EVALUATION, question(bot, amount=99))
     assert answer["decision"] is True
-    assert said(newest(world)) == {"policy": candidate, "verdict": "allow", "policies": ["calls"]}
+    assert said(newest_entry(world)) == {"policy": candidate, "verdict": "allow", "policies": ["calls"]}
     _, answer = await ask(EVALUATION, question(bot, amount=100))
     assert (answer["decision"], "candidate" in str(answer)) == (True, False)
-    entry = newest(world)
+    entry = newest_entry(world)
     assert said(entry) == {
         "policy": candidate, "verdict": "deny", "policies": ["small"], "because": "forbidden_by_policy",
     }  # fmt: skip
@@ -90,29 +90,29 @@ async def test_it_decides_beside_and_changes_nothing(world: World, ask: Ask, bot
 async def test_what_is_denied_before_policies_is_not_asked(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
     _, answer = await ask(EVALUATION, question(bot, "no_such_tool"))
     assert answer["decision"] is False
-    assert said(newest(world)) is None
+    assert said(newest_entry(world)) is None
 
 
 async def test_a_batch_is_counted(world: World, ask: Ask, bot: Agent, candidate: str) -> None:
     items = [{"context": {"arguments": {"amount": amount}}} for amount in (1, 2, 200)]
     _, answer = await ask(EVALUATIONS, question(bot) | {"evaluations": items})
     assert [one["decision"] for one in answer["evaluations"]] == [True] * 3
-    assert said(newest(world)) == {"policy": candidate, "verdict": "deny", "verdicts": {"allow": 2, "deny": 1}}
+    assert said(newest_entry(world)) == {"policy": candidate, "verdict": "deny", "verdicts": {"allow": 2, "deny": 1}}
 
 
 async def test_tokens_are_decided_beside_too(world: World, bot: Agent, bank: Resource, candidate: str) -> None:
     for resource, verdict in ((bank, "allow"), (None, "deny")):
-        await do(
+        await run_act(
             world,
             lambda a, resource=resource: flows.decide_issue(  # type: ignore[misc]
                 a, bot, task="", resource=resource, uri=URI, scopes=frozenset(), acr=KEY
             ),
         )
-        assert said(newest(world))["verdict"] == verdict
+        assert said(newest_entry(world))["verdict"] == verdict
 
 
 async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, Any]) -> Entry:
-    await hold(world, bot, "tok_1", audience=URI)
+    await create_holding(world, bot, "tok_1", audience=URI)
     kept = CallFacts(
         **{
             "owner": bot.owner, "segment": bot.segment, "resource_segment": bank.segment,
@@ -124,7 +124,7 @@ async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, An
         at=world.now(), token="tok_1", agent=bot.agent_id, tool="pay", outcome="allow", verdict="allow", facts=kept
     )
     report = Report(spool="0" * 32, first=1, records=[record])
-    await do(world, lambda a: take_report(a, report, resource_id=bank.resource_id), "feed.report")
+    await run_act(world, lambda a: take_report(a, report, resource_id=bank.resource_id), "feed.report")
     [entry] = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.call"}, limit=5)]
     return entry
 
@@ -145,19 +145,19 @@ async def test_one_watches_at_a_time_until_it_enforces_or_is_told_to_end(
     world: World, ask: Ask, bot: Agent, candidate: str
 ) -> None:
     await ask(EVALUATION, question(bot, amount=100))
-    assert said(newest(world))["policy"] == candidate
+    assert said(newest_entry(world))["policy"] == candidate
     other = await watch(world, {"a.cedar": "permit (principal, action, resource);"})
     await ask(EVALUATION, question(bot, amount=100))
-    assert said(newest(world)) == {"policy": other, "verdict": "allow", "policies": ["a#1"]}
-    await do(world, lambda a: flows.activate(a, candidate))
+    assert said(newest_entry(world)) == {"policy": other, "verdict": "allow", "policies": ["a#1"]}
+    await run_act(world, lambda a: flows.activate(a, candidate))
     assert store.watched(world.db.read()) == other
-    await do(world, lambda a: flows.activate(a, other))
+    await run_act(world, lambda a: flows.activate(a, other))
     assert store.watched(world.db.read()) is None
     await ask(EVALUATION, question(bot, amount=100))
-    assert said(newest(world)) is None
+    assert said(newest_entry(world)) is None
     await watch(world, CANDIDATE)
     assert (await ask(PUT + "/watching", method="DELETE"))[1] == {"hash": candidate}
-    assert (newest(world).action, newest(world).object) == ("policy.unwatch", candidate)
+    assert (newest_entry(world).action, newest_entry(world).object) == ("policy.unwatch", candidate)
     assert (await ask(PUT + "/watching", method="DELETE"))[0] == 404
     assert flows.find_set(world.db.read(), candidate).hash == candidate, "it stays on the shelf"
 
@@ -166,7 +166,7 @@ async def test_the_api_lets_a_set_watch_and_guards_hear_nothing(world: World, as
     before = flows.active_policies(world.db.read()).hash
     status, made = await ask(PUT + "?watch=true", {"files": CANDIDATE})
     assert (status, made["active"]) == (201, False)
-    assert newest(world).action == "policy.watch"
+    assert newest_entry(world).action == "policy.watch"
     assert flows.active_policies(world.db.read()).hash == before
     _, listed = await ask(PUT, method="GET")
     assert [(one["watching"], one["active"]) for one in listed["policies"]] == [(True, False), (False, True)]

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import ADMIN, agent_caller, newest_entry, register_agent, run_act
 from ostiary.core import canonical
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused, Unavailable
@@ -36,9 +38,7 @@ from ostiaryd.policy.wire_whatif import Asking, Child, replay
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.registry.store import resources
-from tests.clock import Clock
-from tests.policy.test_replay import NAMES, SETS, Town
-from tests.registry.stage import ADMIN, caller, do, enrol, newest
+from tests.policy.replay_fixtures import NAMES, SETS, ReplayFixture
 
 URI = "https://bank.example.org/mcp"
 TOOLS: list[dict[str, Any]] = [
@@ -75,11 +75,11 @@ def a_set(cedar: str, **files: str) -> dict[str, str]:
 @pytest.fixture
 async def bank(world: World) -> World:
     """Two agents, and a resource that pays."""
-    await do(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
+    await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=URI))
     catalogue = Catalogue.parse(canonical.encode({"resource": "bank", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, id_or_name="bank", catalogue=catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, id_or_name="bank", catalogue=catalogue))
     for name in ("ann", "bob"):
-        await enrol(world, name, owner=f"owner-of-{name}", scopes=["bank:read", "bank:write"])
+        await register_agent(world, name, owner=f"owner-of-{name}", scopes=["bank:read", "bank:write"])
     return world
 
 
@@ -87,7 +87,7 @@ async def pay(world: World, amount: float, *, by: str = "ann", **more: str) -> i
     """A decision about a call; its entry."""
     arguments = {"amount": amount, **more}
     question = Question(Thing("agent", by), Verb("call"), Thing("tool", "bank/pay"), {"arguments": arguments})
-    await do(world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
+    await run_act(world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
     return size(world) - 1
 
 
@@ -166,7 +166,7 @@ async def test_groups_are_by_agent_or_owner_where_that_is_asked_for(bank: World)
 
 async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World) -> None:
     loaded = load(a_set(LITTLE))
-    await do(bank, lambda a: flows.put(a, loaded, by=None))
+    await run_act(bank, lambda a: flows.put(a, loaded, by=None))
     await pay(bank, 100.0)
     found = await report(bank, PERMIT)
     assert (found["changed"], found["to_deny"], found["to_allow"]) == (1, 0, 1)
@@ -199,7 +199,7 @@ async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: 
 
 async def test_random_traffic_of_all_places_as_one_decision_after_the_other_says(world: World, clock: Clock) -> None:
     """The whole way, through the process and its pages, against a comparison without any of it."""
-    town = Town(world, clock)
+    town = ReplayFixture(world, clock)
     await town.settle()
     dice = random.Random(7)
     for number in range(150):
@@ -281,7 +281,7 @@ async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> N
     await pay(bank, 100.0)
     question = Question(Thing("agent", "ann"), Verb("call"), Thing("tool", "bank/see"))
     decide = partial(flows.decide_all, questions=[question], semantic="execute_all", digest="d", by=None)
-    await do(bank, decide, "decide.batch")
+    await run_act(bank, decide, "decide.batch")
     found = await report(bank, LITTLE)
     assert (found["replayed"], found["unknown"]) == (0, {"nothing was kept of it": 2})
 
@@ -351,13 +351,13 @@ def test_so_many_groups_are_kept_and_all_are_counted(count: int, ungrouped: int)
 async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_too(
     bank: World, scopes: tuple[str, ...], may: bool
 ) -> None:
-    who = caller(registry.find_agent(bank.db.read(), "ann"), *scopes)
+    who = agent_caller(registry.find_agent(bank.db.read(), "ann"), *scopes)
     if may:
         assert "report" in (await ask(bank, a_set(LITTLE), caller=who))[-1]
     else:
         with pytest.raises(Forbidden):
             await ask(bank, a_set(LITTLE), caller=who)
-    entry = newest(bank)
+    entry = newest_entry(bank)
     assert (entry.action, entry.agent) == ("policy.whatif", who.id)
     assert entry.outcome == ("ok" if may else "refused")
 
@@ -365,7 +365,7 @@ async def test_who_reads_the_ledger_needs_the_scope_to_ask_the_decision_point_to
 @pytest.mark.parametrize(("scope", "may"), [("ostiary:decide", False), ("ostiary:admin", True)])
 async def test_only_administrators_have_rego_compiled(bank: World, scope: str, may: bool) -> None:
     """The engine is the one that live decisions wait for."""
-    who = caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:read", scope)
+    who = agent_caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:read", scope)
     files = a_set(PERMIT, levels__rego="package ostiary.levels\nimport rego.v1\ndefault permit := true\n")
     if may:
         assert "report" in (await ask(bank, files, caller=who))[-1]
@@ -379,7 +379,7 @@ async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_l
     files = a_set("permit (principal, action, resource) when { nonsense };")
     with pytest.raises(Refused):
         await ask(bank, files, since=5)
-    entry = newest(bank)
+    entry = newest_entry(bank)
     assert (entry.action, entry.outcome, entry.detail) == ("policy.whatif", "ok", {"since": 5})
     assert entry.object == canonical.digest(dict(files))
 
@@ -388,7 +388,7 @@ async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_l
 async def test_what_can_be_no_set_is_refused(bank: World, files: dict[str, str]) -> None:
     with pytest.raises(Invalid):
         await ask(bank, files)
-    assert newest(bank).outcome == "refused"
+    assert newest_entry(bank).outcome == "refused"
 
 
 async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank: World) -> None:
@@ -529,7 +529,7 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
         return
     with pytest.raises(Conflict, match="2 recorded verdicts would change; at most 1 may"):
         await put(bank, LITTLE, query=query)
-    entry = newest(bank)
+    entry = newest_entry(bank)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("policy.put", "refused", "would_change")
     assert entry.detail is not None
     assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter().hash)
@@ -548,7 +548,7 @@ async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
     ticket = (await report(bank, LITTLE))["ticket"]
     with pytest.raises(Invalid, match="for another set"):
         await put(bank, PERMIT, query=f"whatif={ticket}")
-    other = caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:admin")
+    other = agent_caller(registry.find_agent(bank.db.read(), "ann"), "ostiary:admin")
     for query, by in (
         (f"whatif={ticket}", other),
         (f"whatif={ticket[:-1]}{'A' if ticket[-1] != 'A' else 'B'}", ADMIN),

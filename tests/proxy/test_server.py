@@ -13,11 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S, eventually, eventually_async
 from ostiary.client import TokenRefused
 from ostiary.core.errors import Unavailable
 from ostiary.proxy import Entrance, Listen, Upstream, serve
-from tests.feed.house import listening, serving
-from tests.patience import PATIENCE_S, eventually, eventually_async
 
 CAPABILITY = "capability-of-this-test"
 
@@ -125,7 +125,7 @@ def behind() -> Server:
 @pytest.fixture
 def proxy(behind: Server, shows: Shows) -> Iterator[str]:
     """The base URL of a proxy for a server."""
-    sock, port = listening()
+    sock, port = free_socket()
     with serving(behind, sock), proxying(f"http://127.0.0.1:{port}/mcp", shows) as base:
         yield base
 
@@ -316,7 +316,7 @@ def test_trailers_do_not_pass(proxy: str, behind: Server) -> None:
 
 
 def test_a_socket_is_its_owners_alone(behind: Server, shows: Shows, tmp_path: Path) -> None:
-    sock, port = listening()
+    sock, port = free_socket()
     path = tmp_path / "proxy.sock"
     with serving(behind, sock), proxying(f"http://127.0.0.1:{port}/mcp", shows, f"unix:{path}", "") as base:
         assert path.stat().st_mode & 0o777 == 0o600
@@ -326,7 +326,7 @@ def test_a_socket_is_its_owners_alone(behind: Server, shows: Shows, tmp_path: Pa
 
 
 def test_a_server_that_is_not_there_is_said(shows: Shows) -> None:
-    sock, port = listening()
+    sock, port = free_socket()
     sock.close()
     with proxying(f"http://127.0.0.1:{port}", shows) as base:
         answer = httpx2.get(base, timeout=PATIENCE_S)

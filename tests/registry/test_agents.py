@@ -6,48 +6,50 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    agent_caller,
+    create_holding,
+    create_person,
+    feed_messages,
+    get_agent,
+    is_live,
+    new_jwk,
+    newest_entry,
+    person_caller,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Caller, Kind, RiskTier, State, Verb
 from ostiaryd.registry.store import keys
-from tests.clock import Clock
-from tests.registry.stage import (
-    SECOND,
-    agent_of,
-    caller,
-    do,
-    enrol,
-    feed,
-    hold,
-    is_live,
-    new_jwk,
-    newest,
-    person,
-    user,
-)
 
 
 async def move(world: World, name: str, verb: Verb, *, by: Caller | None = None) -> State:
-    return (await do(world, lambda a: flows.set_agent_state(a, name, verb, why="because", by=by))).state
+    return (await run_act(world, lambda a: flows.set_agent_state(a, name, verb, why="because", by=by))).state
 
 
 async def test_an_agent_is_pending_until_its_first_key_arrives(world: World) -> None:
-    agent = await enrol(world, has_key=False, kind=Kind.AUTONOMOUS, provider="acme", model="m-1", scopes=["files:read"])
+    agent = await register_agent(
+        world, has_key=False, kind=Kind.AUTONOMOUS, provider="acme", model="m-1", scopes=["files:read"]
+    )
     assert (agent.state, agent.epoch, agent.risk_tier) == (State.PENDING, 0, RiskTier.MEDIUM)
     assert not agent.is_active(world.now())
-    await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
-    assert agent_of(world, "bot").is_active(world.now())
-    assert feed(world)[-1] == {"kind": "agent", "agent": agent.agent_id, "state": "active", "epoch": 0}
+    await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+    assert get_agent(world, "bot").is_active(world.now())
+    assert feed_messages(world)[-1] == {"kind": "agent", "agent": agent.agent_id, "state": "active", "epoch": 0}
 
 
 async def test_everything_said_about_an_agent_is_remembered(world: World) -> None:
-    deputy = await person(world, "dora")
-    agent = await enrol(
+    deputy = await create_person(world, "dora")
+    agent = await register_agent(
         world, deputy="dora", kind=Kind.SERVICE, provider="acme", model="m-1", risk_tier=RiskTier.HIGH, segment="back",
         scopes=["files:read", "mail:send"], expires_at=world.now() + SECOND,
     )  # fmt: skip
-    assert agent_of(world, agent.agent_id) == agent == agent_of(world, "bot")
+    assert get_agent(world, agent.agent_id) == agent == get_agent(world, "bot")
     assert agent.deputy == deputy
     assert agent.scopes == {"files:read", "mail:send"}
 
@@ -70,61 +72,63 @@ async def test_everything_said_about_an_agent_is_remembered(world: World) -> Non
 async def test_an_agent_that_is_not_described_properly_is_not_there(
     world: World, said: dict[str, Any], refusal: type[Exception]
 ) -> None:
-    await person(world, "alice")
+    await create_person(world, "alice")
     with pytest.raises(refusal):
-        await do(world, lambda a: flows.create_agent(a, **({"name": "bot", "owner": "alice", "purpose": "p"} | said)))
-    assert newest(world).outcome == "refused"
+        await run_act(
+            world, lambda a: flows.create_agent(a, **({"name": "bot", "owner": "alice", "purpose": "p"} | said))
+        )
+    assert newest_entry(world).outcome == "refused"
     with pytest.raises(NotFound):
         flows.find_agent(world.db.read(), "bot")
 
 
 async def test_a_name_is_never_given_twice(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     await move(world, "bot", Verb.DECOMMISSION)
     with pytest.raises(Conflict, match="taken"):
-        await enrol(world)
+        await register_agent(world)
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION, Verb.REVOKE])
 async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, verb: Verb) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_a")
+    agent = await register_agent(world)
+    await create_holding(world, agent, "tok_a")
     assert await move(world, "bot", verb) is not State.ACTIVE
-    assert agent_of(world, "bot").epoch == 1
+    assert get_agent(world, "bot").epoch == 1
     assert not is_live(world, "tok_a")
-    assert feed(world)[-1] == {
-        "kind": "agent", "agent": agent.agent_id, "state": agent_of(world, "bot").state, "epoch": 1,
+    assert feed_messages(world)[-1] == {
+        "kind": "agent", "agent": agent.agent_id, "state": get_agent(world, "bot").state, "epoch": 1,
     }  # fmt: skip
     with pytest.raises(Forbidden):
-        await hold(world, agent, "tok_b")
+        await create_holding(world, agent, "tok_b")
 
 
 @pytest.mark.parametrize(("stop", "go"), [(Verb.SUSPEND, Verb.RESUME), (Verb.QUARANTINE, Verb.RELEASE)])
 async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: World, stop: Verb, go: Verb) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_a")
+    agent = await register_agent(world)
+    await create_holding(world, agent, "tok_a")
     await move(world, "bot", stop)
     assert await move(world, "bot", go) is State.ACTIVE
-    assert agent_of(world, "bot").epoch == 1
+    assert get_agent(world, "bot").epoch == 1
     assert not is_live(world, "tok_a")
-    assert await hold(world, agent, "tok_b")
+    assert await create_holding(world, agent, "tok_b")
 
 
 async def test_revoking_works_in_every_state_and_leaves_none_active(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     for before, after in [
         (None, State.SUSPENDED), (None, State.SUSPENDED), (Verb.QUARANTINE, State.QUARANTINED),
         (Verb.DECOMMISSION, State.DECOMMISSIONED),
     ]:  # fmt: skip
         if before is not None:
             await move(world, "bot", before)
-        epoch = agent_of(world, "bot").epoch
-        await do(world, lambda a: flows.revoke_agent(a, agent.agent_id))
-        assert (agent_of(world, "bot").state, agent_of(world, "bot").epoch) == (after, epoch + 1)
+        epoch = get_agent(world, "bot").epoch
+        await run_act(world, lambda a: flows.revoke_agent(a, agent.agent_id))
+        assert (get_agent(world, "bot").state, get_agent(world, "bot").epoch) == (after, epoch + 1)
 
 
 async def test_nobody_brings_a_decommissioned_agent_back(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     await move(world, "bot", Verb.DECOMMISSION)
     for verb in set(Verb) - {Verb.REVOKE}:
         with pytest.raises(Conflict):
@@ -136,31 +140,31 @@ async def test_nobody_brings_a_decommissioned_agent_back(world: World) -> None:
         lambda a: flows.transfer_agent(a, "bot", "alice"),
     ):
         with pytest.raises(Conflict, match="decommissioned"):
-            await do(world, flow)
+            await run_act(world, flow)
 
 
 async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: World, clock: Clock) -> None:
-    agent = await enrol(world, expires_at=world.now() + 60 * SECOND)
+    agent = await register_agent(world, expires_at=world.now() + 60 * SECOND)
     [key] = keys.of_agent(world.db.read(), agent.agent_id)
-    await do(world, lambda a: flows.revoke_key(a, key.jkt))
+    await run_act(world, lambda a: flows.revoke_key(a, key.jkt))
     await move(world, "bot", Verb.SUSPEND)
     with pytest.raises(Conflict, match="has no key"):
         await move(world, "bot", Verb.RESUME)
-    await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
-    assert agent_of(world, "bot").state is State.SUSPENDED
+    await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+    assert get_agent(world, "bot").state is State.SUSPENDED
     clock.advance(60)
     with pytest.raises(Conflict, match="has come"):
         await move(world, "bot", Verb.RESUME)
-    await do(world, lambda a: flows.set_end(a, "bot", None))
-    await do(world, lambda a: flows.revoke_owner(a, "alice"))
+    await run_act(world, lambda a: flows.set_end(a, "bot", None))
+    await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
     with pytest.raises(Conflict, match="nobody is there"):
         await move(world, "bot", Verb.RESUME)
-    await do(world, lambda a: flows.return_person(a, "alice"))
+    await run_act(world, lambda a: flows.return_person(a, "alice"))
     assert await move(world, "bot", Verb.RESUME) is State.ACTIVE
 
 
 async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clock) -> None:
-    agent = await enrol(world, expires_at=world.now() + SECOND)
+    agent = await register_agent(world, expires_at=world.now() + SECOND)
     clock.advance(us=SECOND - 1)
     assert flows.active_agent(world.db.read(), "bot", now=world.now()) == agent
     clock.advance(us=1)
@@ -171,79 +175,84 @@ async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clo
 
 @pytest.mark.parametrize("end", [0, 1, flows.MAX_LIFETIME_S * SECOND, flows.MAX_LIFETIME_S * SECOND + 1])
 async def test_an_end_lies_in_the_future_and_at_most_ten_years_away(world: World, end: int) -> None:
-    await enrol(world)
+    await register_agent(world)
     wanted = world.now() + end
     if end in (1, flows.MAX_LIFETIME_S * SECOND):
-        assert (await do(world, lambda a: flows.set_end(a, "bot", wanted))).expires_at == wanted
+        assert (await run_act(world, lambda a: flows.set_end(a, "bot", wanted))).expires_at == wanted
     else:
         with pytest.raises(Invalid):
-            await do(world, lambda a: flows.set_end(a, "bot", wanted))
+            await run_act(world, lambda a: flows.set_end(a, "bot", wanted))
 
 
 async def test_losing_a_scope_ends_what_is_held_and_gaining_one_does_not(world: World) -> None:
-    agent = await enrol(world, scopes=["files:read"])
-    await hold(world, agent, "tok_a")
-    await do(world, lambda a: flows.set_scopes(a, "bot", ["files:read", "files:write"]))
+    agent = await register_agent(world, scopes=["files:read"])
+    await create_holding(world, agent, "tok_a")
+    await run_act(world, lambda a: flows.set_scopes(a, "bot", ["files:read", "files:write"]))
     assert is_live(world, "tok_a")
-    assert agent_of(world, "bot").epoch == 0
-    await do(world, lambda a: flows.set_scopes(a, "bot", ["files:write"]))
+    assert get_agent(world, "bot").epoch == 0
+    await run_act(world, lambda a: flows.set_scopes(a, "bot", ["files:write"]))
     assert not is_live(world, "tok_a")
-    assert (agent_of(world, "bot").epoch, agent_of(world, "bot").state) == (1, State.ACTIVE)
+    assert (get_agent(world, "bot").epoch, get_agent(world, "bot").state) == (1, State.ACTIVE)
 
 
 async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World) -> None:
-    agent, bob = await enrol(world), await person(world, "bob")
-    await hold(world, agent, "tok_a")
-    await do(world, lambda a: flows.transfer_agent(a, "bot", "bob", deputy="alice"))
-    given = agent_of(world, "bot")
+    agent, bob = await register_agent(world), await create_person(world, "bob")
+    await create_holding(world, agent, "tok_a")
+    await run_act(world, lambda a: flows.transfer_agent(a, "bot", "bob", deputy="alice"))
+    given = get_agent(world, "bot")
     assert (given.owner, given.deputy, given.epoch, given.state) == (bob, agent.owner, 1, State.ACTIVE)
     assert not is_live(world, "tok_a")
-    await do(world, lambda a: flows.create_team(a, name="empty", members=[]))
+    await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="nobody is there"):
-        await do(world, lambda a: flows.transfer_agent(a, "bot", "empty"))
+        await run_act(world, lambda a: flows.transfer_agent(a, "bot", "empty"))
 
 
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_an_owner_may_stop_an_agent_and_nothing_else(world: World, verb: Verb) -> None:
-    agent = await enrol(world)
-    owner = user(agent.owner)
+    agent = await register_agent(world)
+    owner = person_caller(agent.owner)
     if verb in (Verb.SUSPEND, Verb.REVOKE):
         assert await move(world, "bot", verb, by=owner) is State.SUSPENDED
         return
     with pytest.raises(Forbidden):
         await move(world, "bot", verb, by=owner)
-    assert agent_of(world, "bot") == agent
+    assert get_agent(world, "bot") == agent
 
 
 async def test_a_member_of_the_owning_team_may_stop_an_agent_and_a_stranger_may_not(world: World) -> None:
     for name in ("alice", "bob"):
-        await person(world, name)
-    await do(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
-    agent = await enrol(world, owner="team")
+        await create_person(world, name)
+    await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
+    agent = await register_agent(world, owner="team")
     bob, alice = (flows.find_person(world.db.read(), name).person_id for name in ("bob", "alice"))
-    for stranger in (user(bob), caller(agent), caller(agent, "ostiary:read"), user(agent.owner + "0")):
+    for stranger in (
+        person_caller(bob),
+        agent_caller(agent),
+        agent_caller(agent, "ostiary:read"),
+        person_caller(agent.owner + "0"),
+    ):
         with pytest.raises(Forbidden):
             await move(world, "bot", Verb.SUSPEND, by=stranger)
-    assert await move(world, "bot", Verb.SUSPEND, by=user(alice)) is State.SUSPENDED
-    assert await move(world, "bot", Verb.RESUME, by=user(bob, "ostiary:admin")) is State.ACTIVE
+    assert await move(world, "bot", Verb.SUSPEND, by=person_caller(alice)) is State.SUSPENDED
+    assert await move(world, "bot", Verb.RESUME, by=person_caller(bob, "ostiary:admin")) is State.ACTIVE
 
 
 async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None:
-    agent = await enrol(world)
-    by = user(agent.owner)
+    agent = await register_agent(world)
+    by = person_caller(agent.owner)
 
     def suspend(a: Any) -> None:
         flows.note_caller(a, by)
         flows.set_agent_state(a, "bot", Verb.SUSPEND, why="odd", by=by)
 
-    await do(world, suspend, "agent.suspend")
-    entry = newest(world)
+    await run_act(world, suspend, "agent.suspend")
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.person, entry.object) == (
         "agent.suspend", "ok", agent.owner, agent.agent_id,
     )  # fmt: skip
     assert entry.owner == agent.owner
     assert entry.detail == {"name": "bot", "was": "active", "why": "odd"}
     with pytest.raises(Conflict):
-        await do(world, suspend, "agent.suspend")
-    entry = newest(world)
+        await run_act(world, suspend, "agent.suspend")
+    entry = newest_entry(world)
     assert (entry.outcome, entry.object, entry.reasons[0].code) == ("refused", agent.agent_id, "wrong_state")

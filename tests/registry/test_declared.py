@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import call_admin_api
 from ostiaryd.ground.world import World
-from tests.registry.stage import ask
 
 BOT = {"name": "bot", "owner": "alice", "purpose": "to be tried on"}
 
@@ -16,16 +16,18 @@ TOOLS = [{"name": "read_file", "effect": "read"}, {"name": "move", "effect": "ch
 
 @pytest.fixture
 async def files(world: World) -> World:
-    assert (await ask(world, "POST", "/persons", {"name": "alice"}))[0] == 201
+    assert (await call_admin_api(world, "POST", "/persons", {"name": "alice"}))[0] == 201
     catalogue = {"resource": "files", "tools": TOOLS}
     made = {"name": "files", "uri": "https://files.example/mcp", "catalogue": catalogue}
-    assert (await ask(world, "POST", "/resources", made))[0] == 201
-    assert (await ask(world, "POST", "/resources", {"name": "mail", "uri": "https://mail.example/mcp"}))[0] == 201
+    assert (await call_admin_api(world, "POST", "/resources", made))[0] == 201
+    assert (await call_admin_api(world, "POST", "/resources", {"name": "mail", "uri": "https://mail.example/mcp"}))[
+        0
+    ] == 201
     return world
 
 
 async def refused(world: World, *scopes: str) -> dict[str, Any]:
-    status, refusal = await ask(world, "POST", "/agents", BOT | {"scopes": list(scopes)})
+    status, refusal = await call_admin_api(world, "POST", "/agents", BOT | {"scopes": list(scopes)})
     assert (status, refusal["error"]) == (422, "undeclared_scope")
     return dict(refusal)
 
@@ -41,21 +43,23 @@ async def test_an_undeclared_scope_is_refused_with_the_nearest(files: World) -> 
         refusal = await refused(files, "files:read", scope)
         assert f"`{scope}`" in refusal["message"]
         assert scope == "files:write" or f"did you mean `{near}`?" in refusal["hint"], refusal
-    assert (await ask(files, "GET", "/agents/bot"))[0] == 404  # nothing was registered
+    assert (await call_admin_api(files, "GET", "/agents/bot"))[0] == 404  # nothing was registered
 
 
 async def test_declared_scopes_are_taken_and_any_class_of_a_resource_without_a_catalogue(files: World) -> None:
     scopes = ["files:move", "files:read", "mail:anything", "ostiary:read"]
-    status, made = await ask(files, "POST", "/agents", BOT | {"scopes": scopes})
+    status, made = await call_admin_api(files, "POST", "/agents", BOT | {"scopes": scopes})
     assert (status, made["scopes"]) == (201, scopes)
 
 
 async def test_a_scope_that_is_added_is_declared_and_one_that_was_there_may_stay(files: World) -> None:
     given = BOT | {"scopes": ["later:read"]}
-    assert (await ask(files, "POST", "/agents", given | {"undeclared": True}))[0] == 201
-    status, refusal = await ask(files, "PATCH", "/agents/bot", {"scopes": ["later:read", "files:reed"]})
+    assert (await call_admin_api(files, "POST", "/agents", given | {"undeclared": True}))[0] == 201
+    status, refusal = await call_admin_api(files, "PATCH", "/agents/bot", {"scopes": ["later:read", "files:reed"]})
     assert (status, refusal["error"]) == (422, "undeclared_scope")
-    status, changed = await ask(files, "PATCH", "/agents/bot", {"scopes": ["later:read", "files:read"]})
+    status, changed = await call_admin_api(files, "PATCH", "/agents/bot", {"scopes": ["later:read", "files:read"]})
     assert (status, changed["scopes"]) == (200, ["files:read", "later:read"])
-    status, changed = await ask(files, "PATCH", "/agents/bot", {"scopes": ["later:write"], "undeclared": True})
+    status, changed = await call_admin_api(
+        files, "PATCH", "/agents/bot", {"scopes": ["later:write"], "undeclared": True}
+    )
     assert (status, changed["scopes"]) == (200, ["later:write"])

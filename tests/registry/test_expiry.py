@@ -4,48 +4,58 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    create_holding,
+    feed_messages,
+    get_agent,
+    is_live,
+    new_jwk,
+    newest_entry,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Conflict
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import State, Verb
 from ostiaryd.registry.store import agents, holdings, keys
-from tests.clock import Clock
-from tests.registry.stage import SECOND, agent_of, do, enrol, feed, hold, is_live, new_jwk, newest
 
 
 async def test_an_agent_whose_end_has_come_is_suspended_and_its_holdings_end(world: World, clock: Clock) -> None:
-    agent = await enrol(world, expires_at=clock.now + 10 * SECOND)
-    await hold(world, agent, "tok_1", seconds=60)
+    agent = await register_agent(world, expires_at=clock.now + 10 * SECOND)
+    await create_holding(world, agent, "tok_1", seconds=60)
     clock.advance(10, us=-1)
     assert await flows.expire_due(world) == 0
     with pytest.raises(Conflict, match="has not come"):
-        await do(world, lambda a: flows.expire_agent(a, agent.agent_id))
+        await run_act(world, lambda a: flows.expire_agent(a, agent.agent_id))
     clock.advance(us=1)
     assert await flows.expire_due(world) == 1
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.object) == ("agent.expire", "ok", agent.agent_id)
     assert entry.detail == {"name": "bot", "was": "active", "why": "expired", "ended": {"token": 1}}
-    assert agent_of(world, "bot").state is State.SUSPENDED
+    assert get_agent(world, "bot").state is State.SUSPENDED
     assert not is_live(world, "tok_1")
-    assert feed(world)[-1]["state"] == "suspended"
+    assert feed_messages(world)[-1]["state"] == "suspended"
     assert await flows.expire_due(world) == 0
 
 
 async def test_an_expired_agent_acts_again_once_its_end_is_moved(world: World, clock: Clock) -> None:
-    await enrol(world, expires_at=clock.now + SECOND)
+    await register_agent(world, expires_at=clock.now + SECOND)
     clock.advance(1)
     await flows.expire_due(world)
-    await do(world, lambda a: flows.set_end(a, "bot", a.now + SECOND))
-    await do(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
-    assert agent_of(world, "bot").is_active(clock.now)
+    await run_act(world, lambda a: flows.set_end(a, "bot", a.now + SECOND))
+    await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
+    assert get_agent(world, "bot").is_active(clock.now)
 
 
 async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    key = await do(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
-    await hold(world, agent, "tok_1", seconds=60, client_jkt=key.jkt)
+    agent = await register_agent(world)
+    key = await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
+    await create_holding(world, agent, "tok_1", seconds=60, client_jkt=key.jkt)
     with pytest.raises(Conflict, match="has not come"):
-        await do(world, lambda a: flows.expire_key(a, key.jkt))
+        await run_act(world, lambda a: flows.expire_key(a, key.jkt))
     clock.advance(10)
     assert await flows.expire_due(world) == 1
     assert not is_live(world, "tok_1")
@@ -58,20 +68,20 @@ async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(
 
 async def test_one_turn_of_the_loop_is_bounded_and_the_longest_overdue_go_first(world: World, clock: Clock) -> None:
     for number in range(5):
-        await enrol(world, f"bot-{number}", expires_at=clock.now + (5 - number) * SECOND)
+        await register_agent(world, f"bot-{number}", expires_at=clock.now + (5 - number) * SECOND)
     clock.advance(10)
     assert await flows.expire_due(world, limit=2) == 2
-    assert [agent_of(world, f"bot-{n}").state for n in (2, 3, 4)] == [State.ACTIVE, State.SUSPENDED, State.SUSPENDED]
+    assert [get_agent(world, f"bot-{n}").state for n in (2, 3, 4)] == [State.ACTIVE, State.SUSPENDED, State.SUSPENDED]
     assert await flows.expire_due(world, limit=2) == 2
     assert await flows.expire_due(world, limit=2) == 1
 
 
 async def test_who_was_faster_than_the_loop_does_not_stop_it(world: World, clock: Clock) -> None:
-    ids = [(await enrol(world, name, expires_at=clock.now + SECOND)).agent_id for name in ("first", "second")]
+    ids = [(await register_agent(world, name, expires_at=clock.now + SECOND)).agent_id for name in ("first", "second")]
     clock.advance(1)
-    await do(world, lambda a: flows.set_agent_state(a, "first", Verb.DECOMMISSION))
+    await run_act(world, lambda a: flows.set_agent_state(a, "first", Verb.DECOMMISSION))
     assert await flows.act_on_each(world, "agent.expire", flows.expire_agent, ids) == 1
-    assert agent_of(world, "second").state is State.SUSPENDED
+    assert get_agent(world, "second").state is State.SUSPENDED
 
 
 async def test_an_error_in_the_loop_is_not_swallowed(world: World) -> None:
@@ -83,8 +93,8 @@ async def test_an_error_in_the_loop_is_not_swallowed(world: World) -> None:
 
 
 async def test_what_expired_a_day_ago_is_forgotten(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_1", seconds=1)
+    agent = await register_agent(world)
+    await create_holding(world, agent, "tok_1", seconds=1)
     clock.advance(1 + 86_400)
     await flows.expire_due(world)
     assert holdings.get(world.db.read(), "tok_1") is not None
@@ -94,12 +104,12 @@ async def test_what_expired_a_day_ago_is_forgotten(world: World, clock: Clock) -
 
 
 async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(world: World, clock: Clock) -> None:
-    await enrol(world, "untouched")
-    agent = await enrol(world)
-    await do(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
+    await register_agent(world, "untouched")
+    agent = await register_agent(world)
+    await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
     at = clock.now
     assert agents.exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
     assert agents.exceptions(world.db.read(), since=at) == []
     clock.advance(1)
-    await do(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
+    await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
     assert agents.exceptions(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]

@@ -10,6 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
+from harness.registry_fixtures import (
+    SECOND,
+    create_holding,
+    end_holdings,
+    feed_messages,
+    is_live,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Forbidden, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
@@ -17,9 +28,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import AgentId, AgentKey, Holding, HoldingId, Root
 from ostiaryd.registry.store import agents, holdings, keys
-from tests.clock import Clock, Dice
-from tests.patience import PATIENCE_S
-from tests.registry.stage import SECOND, do, end, enrol, feed, hold, is_live
 
 AGENTS, TASKS, KEYS = ["ag_0", "ag_1", "rs_0"], ["tk_0", "tk_1"], ["key 0", "key 1", "key 2", "key 3"]
 """The first keys are those of the agents and of the guard, in their order; the last is nobody's."""
@@ -106,8 +114,8 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
     some_derived: list[bool] = []
 
     async def run() -> None:
-        async with open_world(config, now=clock, random=Dice("holdings")) as world:
-            await enrol(world)
+        async with open_world(config, now=clock, random=SeededRandom("holdings")) as world:
+            await register_agent(world)
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(check, world, loop)
 
@@ -126,7 +134,7 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
                 holdings.insert(act.tx, held)
             return dict(flows.end_holdings(act, root, value, why="test"))
 
-        counts = asyncio.run_coroutine_threadsafe(do(world, flow), loop).result(PATIENCE_S)
+        counts = asyncio.run_coroutine_threadsafe(run_act(world, flow), loop).result(PATIENCE_S)
         wanted, is_some_derived = doomed(planted, root, value, clock.now)
         some_derived.append(is_some_derived)
         reader = world.db.read()
@@ -139,79 +147,79 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
 
 
 async def test_ending_by_owner_ends_what_all_agents_of_the_owner_hold(world: World) -> None:
-    first, second = await enrol(world, "first"), await enrol(world, "second")
-    stranger = await enrol(world, "stranger", owner="bob")
-    await hold(world, first, "tok_1")
-    await hold(world, second, "tok_2")
-    await hold(world, stranger, "tok_3")
-    await hold(world, stranger, "tok_derived", parent="tok_1")
-    await hold(world, stranger, "tok_below", parent="tok_derived")
-    assert await end(world, Root.OWNER, first.owner) == {"token": 4}
+    first, second = await register_agent(world, "first"), await register_agent(world, "second")
+    stranger = await register_agent(world, "stranger", owner="bob")
+    await create_holding(world, first, "tok_1")
+    await create_holding(world, second, "tok_2")
+    await create_holding(world, stranger, "tok_3")
+    await create_holding(world, stranger, "tok_derived", parent="tok_1")
+    await create_holding(world, stranger, "tok_below", parent="tok_derived")
+    assert await end_holdings(world, Root.OWNER, first.owner) == {"token": 4}
     assert is_live(world, "tok_3")
 
 
 async def test_what_is_ended_says_when_and_why_and_is_ended_once(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_1")
-    assert await end(world, Root.HOLDING, "tok_1") == {"token": 1}
+    agent = await register_agent(world)
+    await create_holding(world, agent, "tok_1")
+    assert await end_holdings(world, Root.HOLDING, "tok_1") == {"token": 1}
     ended_at = clock.now
     clock.advance(1)
-    assert await end(world, Root.AGENT, agent.agent_id) == {}
+    assert await end_holdings(world, Root.AGENT, agent.agent_id) == {}
     held = holdings.get(world.db.read(), "tok_1")
     assert held is not None
     assert (held.ended_at, held.ended_why) == (ended_at, "test")
 
 
 async def test_guards_are_told_of_a_token_unless_it_names_the_root_itself(world: World) -> None:
-    agent, other = await enrol(world), await enrol(world, "other")
+    agent, other = await register_agent(world), await register_agent(world, "other")
     for root, value in ((Root.AGENT, agent.agent_id), (Root.TASK, "tk_1"), (Root.KEY, "key"), (Root.HOLDING, "root")):
         id = "root" if root is Root.HOLDING else f"own {root}"
-        await hold(world, agent, id, task="tk_1", jkt="key")
-        await hold(world, other, f"derived {root}", parent=id)
-        before = len(feed(world))
-        assert await end(world, root, value) == {"token": 2}
-        told = [delta["jti"] for delta in feed(world)[before:]]
+        await create_holding(world, agent, id, task="tk_1", jkt="key")
+        await create_holding(world, other, f"derived {root}", parent=id)
+        before = len(feed_messages(world))
+        assert await end_holdings(world, root, value) == {"token": 2}
+        told = [delta["jti"] for delta in feed_messages(world)[before:]]
         assert sorted(told) == [f"derived {root}"] + (["root"] if root is Root.HOLDING else [])
 
 
 async def test_a_holding_lives_until_the_microsecond_of_its_end(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "tok_1", seconds=1)
+    agent = await register_agent(world)
+    await create_holding(world, agent, "tok_1", seconds=1)
     clock.advance(us=SECOND - 1)
     assert is_live(world, "tok_1")
     clock.advance(us=1)
     assert not is_live(world, "tok_1")
-    assert await end(world, Root.AGENT, agent.agent_id) == {}
+    assert await end_holdings(world, Root.AGENT, agent.agent_id) == {}
 
 
 async def test_nothing_outlives_or_follows_what_it_derives_from(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    await hold(world, agent, "parent", seconds=10)
-    await hold(world, agent, "child", seconds=10, parent="parent")
+    agent = await register_agent(world)
+    await create_holding(world, agent, "parent", seconds=10)
+    await create_holding(world, agent, "child", seconds=10, parent="parent")
     with pytest.raises(Forbidden) as refused:
-        await hold(world, agent, "longer", seconds=10.000001, parent="parent")
+        await create_holding(world, agent, "longer", seconds=10.000001, parent="parent")
     assert refused.value.code == "outlives_parent"
-    await end(world, Root.HOLDING, "parent")
+    await end_holdings(world, Root.HOLDING, "parent")
     for parent in ("parent", "child", "unknown"):
         with pytest.raises(Forbidden) as refused:
-            await hold(world, agent, "late", seconds=1, parent=parent)
+            await create_holding(world, agent, "late", seconds=1, parent=parent)
         assert refused.value.code == "parent_ended"
 
 
 async def test_what_has_expired_already_cannot_be_held(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     with pytest.raises(Invalid):
-        await hold(world, agent, "tok_1", seconds=0)
-    assert await hold(world, agent, "tok_2", seconds=0.000001)
+        await create_holding(world, agent, "tok_1", seconds=0)
+    assert await create_holding(world, agent, "tok_2", seconds=0.000001)
 
 
 async def test_only_an_active_agent_holds(world: World) -> None:
-    pending = await enrol(world, "pending", has_key=False)
+    pending = await register_agent(world, "pending", has_key=False)
     with pytest.raises(Forbidden) as refused:
-        await hold(world, pending, "tok_1")
+        await create_holding(world, pending, "tok_1")
     assert refused.value.code == "agent_pending"
     with pytest.raises(NotFound):
-        await hold(world, "ag_" + "0" * 32, "tok_1")
+        await create_holding(world, "ag_" + "0" * 32, "tok_1")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +236,7 @@ async def test_only_an_active_agent_holds(world: World) -> None:
 async def test_what_a_key_got_or_is_bound_to_ends_with_it(
     world: World, holder: str, jkt: str | None, client_jkt: str | None
 ) -> None:
-    await enrol(world)
+    await register_agent(world)
 
     def flow(act: Act) -> dict[str, int]:
         register(act, "ag_1", key="key")
@@ -240,5 +248,5 @@ async def test_what_a_key_got_or_is_bound_to_ends_with_it(
             holdings.insert(act.tx, made)
         return dict(flows.end_holdings(act, Root.KEY, "key", why="test"))
 
-    assert await do(world, flow) == {"token": 1}
+    assert await run_act(world, flow) == {"token": 1}
     assert (is_live(world, "tok_1"), is_live(world, "tok_2")) == (False, True)

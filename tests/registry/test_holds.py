@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, feed_messages, get_agent, register_agent, run_act
 from ostiary.core.access import Hold
 from ostiary.core.access.holds import HoldKind
 from ostiary.core.errors import Conflict, Invalid, NotFound
@@ -14,20 +16,18 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import holds
-from tests.clock import Clock
-from tests.registry.stage import SECOND, agent_of, do, enrol, feed
 
 HOUR = 3600 * SECOND
 
 
 @pytest.fixture
 async def bot(world: World) -> Agent:
-    return await enrol(world)
+    return await register_agent(world)
 
 
 async def put(world: World, kind: HoldKind, *, seconds: float = 3600, limit: int = 0) -> Hold:
     until = world.now() + round(seconds * SECOND)
-    return await do(world, lambda a: flows.put_hold(a, "bot", kind, until=until, limit=limit))
+    return await run_act(world, lambda a: flows.put_hold(a, "bot", kind, until=until, limit=limit))
 
 
 def in_force(world: World) -> list[tuple[str, Hold]]:
@@ -35,11 +35,11 @@ def in_force(world: World) -> list[tuple[str, Hold]]:
 
 
 async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
-    assert agent_of(world, "bot").held_until == 0
+    assert get_agent(world, "bot").held_until == 0
     made = await put(world, "throttle", limit=5)
     assert made == Hold("throttle", 5, clock(), clock() + HOUR)
     assert in_force(world) == [(bot.agent_id, made)]
-    assert agent_of(world, "bot").held_until == made.until
+    assert get_agent(world, "bot").held_until == made.until
     clock.advance(us=HOUR - 1)
     assert holds.of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
     clock.advance(us=1)
@@ -65,25 +65,25 @@ async def test_who_is_let_go_is_free_at_once_and_what_else_holds_stays(world: Wo
     narrow = await put(world, "narrow")
     await put(world, "throttle", limit=5, seconds=7200)
     clock.advance(1)
-    [lifted] = await do(world, lambda a: flows.lift_holds(a, bot.agent_id, "throttle"))
+    [lifted] = await run_act(world, lambda a: flows.lift_holds(a, bot.agent_id, "throttle"))
     assert lifted.kind == "throttle"
     assert in_force(world) == [(bot.agent_id, narrow)]
-    assert agent_of(world, "bot").held_until == narrow.until
+    assert get_agent(world, "bot").held_until == narrow.until
     with pytest.raises(Conflict, match="not held"):
-        await do(world, lambda a: flows.lift_holds(a, "bot", "throttle"))
-    await do(world, lambda a: flows.lift_holds(a, "bot"))
+        await run_act(world, lambda a: flows.lift_holds(a, "bot", "throttle"))
+    await run_act(world, lambda a: flows.lift_holds(a, "bot"))
     assert in_force(world) == []
     with pytest.raises(Conflict, match="not held"):
-        await do(world, lambda a: flows.lift_holds(a, "bot"))
+        await run_act(world, lambda a: flows.lift_holds(a, "bot"))
 
 
 async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> None:
-    seen = len(feed(world))
+    seen = len(feed_messages(world))
     made = await put(world, "step_up", limit=2)
     clock.advance(1)
-    await do(world, lambda a: flows.lift_holds(a, "bot"))
+    await run_act(world, lambda a: flows.lift_holds(a, "bot"))
     told = {"kind": "hold", "agent": bot.agent_id, "hold": "step_up", "limit": 2, "since": made.since}
-    assert feed(world)[seen:] == [told | {"until": made.until}, told | {"until": clock()}]
+    assert feed_messages(world)[seen:] == [told | {"until": made.until}, told | {"until": clock()}]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ async def test_a_hold_ends_in_the_future_and_is_on_somebody(world: World, clock:
         await put(world, "narrow", seconds=0)
     assert (await put(world, "narrow", seconds=1e-6)).until == clock() + 1
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.put_hold(a, "nobody", "narrow", until=clock() + 1))
+        await run_act(world, lambda a: flows.put_hold(a, "nobody", "narrow", until=clock() + 1))
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.lift_holds(a, "nobody"))
+        await run_act(world, lambda a: flows.lift_holds(a, "nobody"))
 
 
 async def test_what_is_over_is_forgotten(world: World, clock: Clock, bot: Agent) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, create_holding, feed_messages, is_live, new_jwk, register_agent, run_act
 from ostiary.core import jose
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import LONGEST_TOKEN, AgentId
 from ostiaryd.registry.store import keys
-from tests.clock import Clock
-from tests.registry.stage import SECOND, do, enrol, feed, hold, is_live, new_jwk
 
 
 def active(world: World, agent: AgentId) -> list[str]:
@@ -20,9 +20,9 @@ def active(world: World, agent: AgentId) -> list[str]:
 
 @pytest.mark.parametrize("alg", ["ES256", "ES384", "EdDSA"])
 async def test_a_key_is_named_by_its_thumbprint(world: World, alg: str) -> None:
-    agent = await enrol(world, has_key=False)
+    agent = await register_agent(world, has_key=False)
     public = jose.generate(alg).public
-    added = await do(world, lambda a: flows.add_key(a, "bot", dict(public.jwk)))
+    added = await run_act(world, lambda a: flows.add_key(a, "bot", dict(public.jwk)))
     assert added.jkt == public.thumbprint
     assert keys.get(world.db.read(), public.thumbprint) == added
     assert jose.parse_public_jwk(added.jwk).thumbprint == public.thumbprint
@@ -30,70 +30,70 @@ async def test_a_key_is_named_by_its_thumbprint(world: World, alg: str) -> None:
 
 
 async def test_a_private_key_is_not_taken_and_not_repeated(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     private = jose.generate("ES256").jwk()
     with pytest.raises(Invalid) as refused:
-        await do(world, lambda a: flows.add_key(a, "bot", private))
+        await run_act(world, lambda a: flows.add_key(a, "bot", private))
     assert private["d"] not in f"{refused.value.message} {refused.value.hint}"
 
 
 async def test_a_key_that_somebody_has_or_had_is_nobody_elses(world: World) -> None:
     first, second, guard = new_jwk(), new_jwk(), new_jwk()
-    await enrol(world, has_key=False)
-    await enrol(world, "other", has_key=False)
-    await do(world, lambda a: flows.add_key(a, "bot", first))
-    revoked = await do(world, lambda a: flows.add_key(a, "bot", second))
-    await do(world, lambda a: flows.revoke_key(a, revoked.jkt))
-    await do(world, lambda a: flows.create_resource(a, name="files", uri="https://files.example/", jwk=guard))
+    await register_agent(world, has_key=False)
+    await register_agent(world, "other", has_key=False)
+    await run_act(world, lambda a: flows.add_key(a, "bot", first))
+    revoked = await run_act(world, lambda a: flows.add_key(a, "bot", second))
+    await run_act(world, lambda a: flows.revoke_key(a, revoked.jkt))
+    await run_act(world, lambda a: flows.create_resource(a, name="files", uri="https://files.example/", jwk=guard))
     for jwk in (first, second, guard):
         for name in ("bot", "other"):
             with pytest.raises(Conflict, match="registered already"):
-                await do(world, lambda a, n=name, j=jwk: flows.add_key(a, n, j))  # type: ignore[misc]
+                await run_act(world, lambda a, n=name, j=jwk: flows.add_key(a, n, j))  # type: ignore[misc]
     with pytest.raises(Conflict, match="registered already"):
-        await do(world, lambda a: flows.create_resource(a, name="mail", uri="https://mail.example/", jwk=first))
+        await run_act(world, lambda a: flows.create_resource(a, name="mail", uri="https://mail.example/", jwk=first))
 
 
 async def test_an_agent_has_at_most_ten_keys_that_are_good(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     for _ in range(9):
-        await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+        await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
     with pytest.raises(Conflict, match="10 keys"):
-        await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
-    await do(world, lambda a: flows.revoke_key(a, active(world, agent.agent_id)[0]))
-    assert await do(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+        await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
+    await run_act(world, lambda a: flows.revoke_key(a, active(world, agent.agent_id)[0]))
+    assert await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
 
 
 async def test_revoking_a_key_kills_what_is_bound_to_it_and_what_was_obtained_with_it(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     [jkt] = active(world, agent.agent_id)
-    await hold(world, agent, "tok_bound", jkt=jkt)
-    await hold(world, agent, "tok_obtained", jkt="another", client_jkt=jkt)
-    await hold(world, agent, "tok_unrelated", jkt="another", client_jkt="another")
-    before = len(feed(world))
-    assert await do(world, lambda a: flows.revoke_key(a, jkt)) == {"token": 2}
+    await create_holding(world, agent, "tok_bound", jkt=jkt)
+    await create_holding(world, agent, "tok_obtained", jkt="another", client_jkt=jkt)
+    await create_holding(world, agent, "tok_unrelated", jkt="another", client_jkt="another")
+    before = len(feed_messages(world))
+    assert await run_act(world, lambda a: flows.revoke_key(a, jkt)) == {"token": 2}
     assert [is_live(world, f"tok_{id}") for id in ("bound", "obtained", "unrelated")] == [False, False, True]
     assert active(world, agent.agent_id) == []
-    assert feed(world)[before:] == [
+    assert feed_messages(world)[before:] == [
         {"kind": "key", "jkt": jkt, "until": world.now() + LONGEST_TOKEN},
         {"kind": "token", "jti": "tok_obtained", "until": world.now() + 60 * SECOND},
     ]
-    assert await do(world, lambda a: flows.revoke_key(a, jkt)) == {}
+    assert await run_act(world, lambda a: flows.revoke_key(a, jkt)) == {}
 
 
 async def test_a_key_of_another_agent_is_not_found(world: World) -> None:
-    agent, other = await enrol(world), await enrol(world, "other")
+    agent, other = await register_agent(world), await register_agent(world, "other")
     [jkt] = active(world, agent.agent_id)
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.revoke_key(a, jkt, of=other.agent_id))
+        await run_act(world, lambda a: flows.revoke_key(a, jkt, of=other.agent_id))
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.revoke_key(a, "unknown"))
+        await run_act(world, lambda a: flows.revoke_key(a, "unknown"))
     assert active(world, agent.agent_id) == [jkt]
 
 
 async def test_after_a_rotation_the_old_key_is_good_until_the_overlap_ends(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     [old] = active(world, agent.agent_id)
-    new = (await do(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))).jkt
+    new = (await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))).jkt
     clock.advance(60, us=-1)
     assert active(world, agent.agent_id) == sorted([old, new])
     clock.advance(us=1)
@@ -101,28 +101,28 @@ async def test_after_a_rotation_the_old_key_is_good_until_the_overlap_ends(world
 
 
 async def test_a_rotation_never_lengthens_what_was_to_end_sooner(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
-    soon = await do(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
-    await do(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))
+    agent = await register_agent(world)
+    soon = await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
+    await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=60))
     clock.advance(10)
     assert soon.jkt not in active(world, agent.agent_id)
     assert len(active(world, agent.agent_id)) == 2
 
 
 async def test_a_rotation_without_overlap_revokes_at_once(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     [old] = active(world, agent.agent_id)
-    await hold(world, agent, "tok_a", jkt=old)
-    new = (await do(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=0))).jkt
+    await create_holding(world, agent, "tok_a", jkt=old)
+    new = (await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=0))).jkt
     assert active(world, agent.agent_id) == [new]
     assert not is_live(world, "tok_a")
 
 
 @pytest.mark.parametrize("overlap", [-1, 0, 30 * 86_400, 30 * 86_400 + 1])
 async def test_an_overlap_is_at_most_thirty_days(world: World, overlap: int) -> None:
-    await enrol(world)
+    await register_agent(world)
     if 0 <= overlap <= 30 * 86_400:
-        assert await do(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))
+        assert await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))
     else:
         with pytest.raises(Invalid):
-            await do(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))
+            await run_act(world, lambda a: flows.rotate_key(a, "bot", new_jwk(), overlap_s=overlap))

@@ -4,133 +4,142 @@ from __future__ import annotations
 
 import pytest
 
+from harness.registry_fixtures import (
+    create_holding,
+    create_person,
+    feed_messages,
+    get_agent,
+    is_live,
+    newest_entry,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import PersonState, State, Verb
 from ostiaryd.registry.store import owners
-from tests.registry.stage import agent_of, do, enrol, feed, hold, is_live, newest, person
 
 
 async def test_persons_and_teams_share_one_space_of_names(world: World) -> None:
-    await person(world, "alice", email="alice@example.org")
-    await do(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
+    await create_person(world, "alice", email="alice@example.org")
+    await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
     for name in ("alice", "team"):
         with pytest.raises(Conflict, match="taken"):
-            await person(world, name)
+            await create_person(world, name)
         with pytest.raises(Conflict, match="taken"):
-            await do(world, lambda a, name=name: flows.create_team(a, name=name, members=[]))  # type: ignore[misc]
+            await run_act(world, lambda a, name=name: flows.create_team(a, name=name, members=[]))  # type: ignore[misc]
 
 
 async def test_a_person_who_is_not_described_properly_is_not_there(world: World) -> None:
     for wrong in ({"name": "Alice"}, {"name": "alice", "email": "nowhere"}):
         with pytest.raises(Invalid):
-            await do(world, lambda a, wrong=wrong: flows.create_person(a, **wrong))  # type: ignore[misc]
+            await run_act(world, lambda a, wrong=wrong: flows.create_person(a, **wrong))  # type: ignore[misc]
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.create_person(a, name="alice", deputy="bob"))
+        await run_act(world, lambda a: flows.create_person(a, name="alice", deputy="bob"))
     assert owners.owner(world.db.read(), "alice") is None
 
 
 async def test_nobody_is_their_own_deputy(world: World) -> None:
-    await person(world, "alice")
-    bob = await person(world, "bob", deputy="alice")
+    await create_person(world, "alice")
+    bob = await create_person(world, "bob", deputy="alice")
     with pytest.raises(Invalid):
-        await do(world, lambda a: flows.set_deputy(a, "bob", "bob"))
+        await run_act(world, lambda a: flows.set_deputy(a, "bob", "bob"))
     with pytest.raises(Invalid, match="owner and deputy"):
-        await enrol(world, owner="alice", deputy="alice")
-    assert (await do(world, lambda a: flows.set_deputy(a, "alice", "bob"))).deputy == bob
-    assert (await do(world, lambda a: flows.set_deputy(a, "bob", None))).deputy is None
+        await register_agent(world, owner="alice", deputy="alice")
+    assert (await run_act(world, lambda a: flows.set_deputy(a, "alice", "bob"))).deputy == bob
+    assert (await run_act(world, lambda a: flows.set_deputy(a, "bob", None))).deputy is None
 
 
 async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: World) -> None:
     for name in ("alice", "bob"):
-        await person(world, name)
-    await do(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
-    await enrol(world, owner="team")
+        await create_person(world, name)
+    await run_act(world, lambda a: flows.create_team(a, name="team", members=["alice"]))
+    await register_agent(world, owner="team")
     with pytest.raises(Conflict, match="would be empty"):
-        await do(world, lambda a: flows.remove_member(a, "team", "alice"))
+        await run_act(world, lambda a: flows.remove_member(a, "team", "alice"))
     for _ in range(2):
-        await do(world, lambda a: flows.add_member(a, "team", "bob"))
-    await do(world, lambda a: flows.remove_member(a, "team", "alice"))
+        await run_act(world, lambda a: flows.add_member(a, "team", "bob"))
+    await run_act(world, lambda a: flows.remove_member(a, "team", "alice"))
     with pytest.raises(Conflict, match="is not in the team"):
-        await do(world, lambda a: flows.remove_member(a, "team", "alice"))
+        await run_act(world, lambda a: flows.remove_member(a, "team", "alice"))
     team = flows.find_team(world.db.read(), "team")
     assert owners.members(world.db.read(), team.team_id) == [flows.find_person(world.db.read(), "bob").person_id]
 
 
 async def test_nobody_enters_an_agent_for_whom_nobody_answers(world: World) -> None:
-    await do(world, lambda a: flows.create_team(a, name="empty", members=[]))
+    await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="nobody is there"):
-        await do(world, lambda a: flows.create_agent(a, name="bot", owner="empty", purpose="p"))
+        await run_act(world, lambda a: flows.create_agent(a, name="bot", owner="empty", purpose="p"))
 
 
 async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derived_dies(world: World) -> None:
-    dora, bob = await person(world, "dora"), await person(world, "bob")
-    await person(world, "alice", deputy="bob")
-    first = await enrol(world, "first", deputy="dora")
-    second = await enrol(world, "second")
-    other = await enrol(world, "other", owner="bob")
-    await hold(world, first, "tok_1")
-    await hold(world, second, "tok_2")
-    await hold(world, other, "tok_derived", parent="tok_1")
-    await hold(world, other, "tok_own")
-    before = len(feed(world))
-    ended = await do(world, lambda a: flows.revoke_owner(a, "alice"))
+    dora, bob = await create_person(world, "dora"), await create_person(world, "bob")
+    await create_person(world, "alice", deputy="bob")
+    first = await register_agent(world, "first", deputy="dora")
+    second = await register_agent(world, "second")
+    other = await register_agent(world, "other", owner="bob")
+    await create_holding(world, first, "tok_1")
+    await create_holding(world, second, "tok_2")
+    await create_holding(world, other, "tok_derived", parent="tok_1")
+    await create_holding(world, other, "tok_own")
+    before = len(feed_messages(world))
+    ended = await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
     assert ended == {"token": 3}
     assert [is_live(world, f"tok_{id}") for id in ("1", "2", "derived", "own")] == [False, False, False, True]
     for name, heir in (("first", dora), ("second", bob)):
-        agent = agent_of(world, name)
+        agent = get_agent(world, name)
         assert (agent.owner, agent.deputy, agent.state, agent.epoch) == (heir, None, State.ACTIVE, 1)
-    assert agent_of(world, "other") == other
+    assert get_agent(world, "other") == other
     assert flows.find_person(world.db.read(), "alice").state is PersonState.LEFT
-    told = feed(world)[before:]
+    told = feed_messages(world)[before:]
     assert sorted(delta["kind"] for delta in told) == ["agent", "agent", "token"]
     assert [delta["jti"] for delta in told if delta["kind"] == "token"] == ["tok_derived"]
-    assert newest(world).detail == {
+    assert newest_entry(world).detail == {
         "name": "alice", "why": "owner left", "ended": {"token": 3}, "passed_to": {dora: 1, bob: 1},
     }  # fmt: skip
 
 
 async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
-    await person(world, "dora")
-    await person(world, "alice", deputy="dora")
-    await enrol(world, "active", deputy="dora")
-    await enrol(world, "pending", has_key=False)
-    await enrol(world, "held")
-    await do(world, lambda a: flows.set_agent_state(a, "held", Verb.QUARANTINE))
-    await enrol(world, "gone")
-    await do(world, lambda a: flows.set_agent_state(a, "gone", Verb.DECOMMISSION))
-    await do(world, lambda a: flows.revoke_owner(a, "dora"))
-    await do(world, lambda a: flows.revoke_owner(a, "alice"))
-    assert [agent_of(world, name).state for name in ("active", "pending", "held", "gone")] == [
+    await create_person(world, "dora")
+    await create_person(world, "alice", deputy="dora")
+    await register_agent(world, "active", deputy="dora")
+    await register_agent(world, "pending", has_key=False)
+    await register_agent(world, "held")
+    await run_act(world, lambda a: flows.set_agent_state(a, "held", Verb.QUARANTINE))
+    await register_agent(world, "gone")
+    await run_act(world, lambda a: flows.set_agent_state(a, "gone", Verb.DECOMMISSION))
+    await run_act(world, lambda a: flows.revoke_owner(a, "dora"))
+    await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
+    assert [get_agent(world, name).state for name in ("active", "pending", "held", "gone")] == [
         State.SUSPENDED, State.SUSPENDED, State.QUARANTINED, State.DECOMMISSIONED,
     ]  # fmt: skip
     with pytest.raises(Conflict, match="has left"):
-        await do(world, lambda a: flows.set_deputy(a, "alice", "dora"))
+        await run_act(world, lambda a: flows.set_deputy(a, "alice", "dora"))
     with pytest.raises(Conflict, match="nobody is there"):
-        await do(world, lambda a: flows.create_agent(a, name="new", owner="alice", purpose="p"))
+        await run_act(world, lambda a: flows.create_agent(a, name="new", owner="alice", purpose="p"))
 
 
 async def test_a_team_whose_last_member_leaves_is_left_with_them(world: World) -> None:
     for name in ("alice", "bob", "dora"):
-        await person(world, name)
-    await do(world, lambda a: flows.create_team(a, name="pair", members=["alice", "bob"]))
-    await do(world, lambda a: flows.create_team(a, name="single", members=["alice"], deputy="dora"))
-    await enrol(world, "kept", owner="pair")
-    await enrol(world, "passed", owner="single")
-    kept = agent_of(world, "kept")
-    await hold(world, kept, "tok_kept")
-    await hold(world, agent_of(world, "passed"), "tok_passed")
-    await do(world, lambda a: flows.revoke_owner(a, "alice"))
-    assert agent_of(world, "kept") == kept
+        await create_person(world, name)
+    await run_act(world, lambda a: flows.create_team(a, name="pair", members=["alice", "bob"]))
+    await run_act(world, lambda a: flows.create_team(a, name="single", members=["alice"], deputy="dora"))
+    await register_agent(world, "kept", owner="pair")
+    await register_agent(world, "passed", owner="single")
+    kept = get_agent(world, "kept")
+    await create_holding(world, kept, "tok_kept")
+    await create_holding(world, get_agent(world, "passed"), "tok_passed")
+    await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
+    assert get_agent(world, "kept") == kept
     assert is_live(world, "tok_kept")
     assert not is_live(world, "tok_passed")
-    assert agent_of(world, "passed").owner == flows.find_person(world.db.read(), "dora").person_id
+    assert get_agent(world, "passed").owner == flows.find_person(world.db.read(), "dora").person_id
 
 
 async def test_revoking_an_owner_again_ends_nothing_more_and_does_no_harm(world: World) -> None:
-    await enrol(world)
-    assert await do(world, lambda a: flows.revoke_owner(a, "alice")) == {}
-    assert await do(world, lambda a: flows.revoke_owner(a, "alice")) == {}
+    await register_agent(world)
+    assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}
+    assert await run_act(world, lambda a: flows.revoke_owner(a, "alice")) == {}
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.revoke_owner(a, "nobody"))
+        await run_act(world, lambda a: flows.revoke_owner(a, "nobody"))

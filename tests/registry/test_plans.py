@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Sql
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry.store import agents, holdings, keys, owners, resources
 from ostiaryd.tasks.store import tasks
-from tests.clock import Clock, Dice
 
 STATEMENTS = {
     f"{module.__name__}.{name} {number}": statement
@@ -32,7 +32,7 @@ OF_OUR_OWN = {"SCAN above", "SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONST
 
 @pytest.fixture
 async def sqlite_world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(Config(data_dir=str(tmp_path)), now=Clock(), random=Dice("plans")) as world:
+    async with open_world(Config(data_dir=str(tmp_path)), now=Clock(), random=SeededRandom("plans")) as world:
         yield world
 
 

@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import (
+    call_admin_api,
+    create_holding,
+    end_holdings,
+    feed_messages,
+    is_live,
+    new_jwk,
+    run_act,
+)
 from ostiary.core.catalogue import Catalogue
 from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Mode, Resource, Root, parse_catalogue
 from ostiaryd.registry.store import resources
-from tests.registry.stage import ask, do, end, feed, hold, is_live, new_jwk
 
 URI = "https://files.example/mcp"
 TOOLS = {
@@ -29,11 +37,11 @@ TOOLS = {
 
 async def describe(world: World, unverified: object) -> Resource:
     catalogue = parse_catalogue("files", unverified)
-    return await do(world, lambda a: flows.set_catalogue(a, "files", catalogue))
+    return await run_act(world, lambda a: flows.set_catalogue(a, "files", catalogue))
 
 
 async def files(world: World, **more: Any) -> Resource:
-    return await do(world, lambda a: flows.create_resource(a, **({"name": "files", "uri": URI} | more)))
+    return await run_act(world, lambda a: flows.create_resource(a, **({"name": "files", "uri": URI} | more)))
 
 
 async def test_a_resource_is_found_by_name_id_uri_and_the_key_of_its_guard(world: World) -> None:
@@ -43,7 +51,7 @@ async def test_a_resource_is_found_by_name_id_uri_and_the_key_of_its_guard(world
     assert resources.get(reader, "files") == resources.get(reader, made.resource_id) == made
     assert resources.by_uri(reader, URI) == resources.by_jkt(reader, made.jkt) == made
     assert resources.by_uri(reader, URI + "/") is None
-    assert feed(world) == [{"kind": "resource", "resource": "files"}]
+    assert feed_messages(world) == [{"kind": "resource", "resource": "files"}]
 
 
 async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> None:
@@ -59,17 +67,17 @@ async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> No
 
 async def test_a_mode_is_switched_and_told(world: World) -> None:
     await files(world)
-    assert (await do(world, lambda a: flows.set_mode(a, "files", Mode.WATCH))).mode is Mode.WATCH
+    assert (await run_act(world, lambda a: flows.set_mode(a, "files", Mode.WATCH))).mode is Mode.WATCH
     assert flows.find_resource(world.db.read(), "files").mode is Mode.WATCH
-    assert len(feed(world)) == 2
+    assert len(feed_messages(world)) == 2
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.set_mode(a, "nothing", Mode.WATCH))
+        await run_act(world, lambda a: flows.set_mode(a, "nothing", Mode.WATCH))
 
 
 async def test_another_key_of_the_guard_ends_what_the_guard_held(world: World) -> None:
     made = await files(world, jwk=new_jwk())
-    await hold(world, made.resource_id, "tok_guard", jkt=made.jkt)
-    changed = await do(world, lambda a: flows.set_resource_key(a, "files", new_jwk()))
+    await create_holding(world, made.resource_id, "tok_guard", jkt=made.jkt)
+    changed = await run_act(world, lambda a: flows.set_resource_key(a, "files", new_jwk()))
     assert changed == flows.find_resource(world.db.read(), "files")
     assert changed.jkt != made.jkt
     assert not is_live(world, "tok_guard")
@@ -77,8 +85,8 @@ async def test_another_key_of_the_guard_ends_what_the_guard_held(world: World) -
 
 async def test_a_holder_that_is_no_resource_holds_nothing(world: World) -> None:
     with pytest.raises(NotFound):
-        await hold(world, "rs_" + "0" * 32, "tok_guard")
-    assert await end(world, Root.HOLDING, "tok_guard") == {}
+        await create_holding(world, "rs_" + "0" * 32, "tok_guard")
+    assert await end_holdings(world, Root.HOLDING, "tok_guard") == {}
 
 
 async def test_the_result_of_tools_list_becomes_the_catalogue_with_or_without_its_envelope(world: World) -> None:
@@ -91,7 +99,7 @@ async def test_the_result_of_tools_list_becomes_the_catalogue_with_or_without_it
     catalogue = Catalogue.parse(text)
     assert catalogue.digest == first.catalogue_hash
     assert catalogue.scopes == {"files:read", "files:write"}
-    assert len(feed(world)) == 2
+    assert len(feed_messages(world)) == 2
 
 
 async def test_a_changed_catalogue_gets_the_next_version(world: World) -> None:
@@ -168,18 +176,18 @@ async def test_a_thousand_tools_are_taken(world: World) -> None:
 async def test_bootstrap_creates_the_administrator_once(world: World) -> None:
     jwk = new_jwk()
     agent_id = "ag_" + "1" * 32
-    admin = await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=jwk, agent_id=agent_id))
+    admin = await run_act(world, lambda a: flows.bootstrap_admin(a, public_jwk=jwk, agent_id=agent_id))
     assert (admin.agent_id, admin.name, admin.is_active(world.now())) == (agent_id, "admin", True)
     assert admin.scopes == {"ostiary:admin", "ostiary:decide", "ostiary:read"}
     assert flows.find_resource(world.db.read(), "ostiary").uri == world.config.api
     with pytest.raises(Refused):
-        await do(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))
+        await run_act(world, lambda a: flows.bootstrap_admin(a, public_jwk=new_jwk()))
 
 
 async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World) -> None:
     await files(world)
     catalogue = parse_catalogue("files", TOOLS)
-    proposed = await do(world, lambda a: flows.set_catalogue(a, "files", catalogue, is_proposed=True))
+    proposed = await run_act(world, lambda a: flows.set_catalogue(a, "files", catalogue, is_proposed=True))
     assert (proposed.is_proposed, proposed.catalogue_version) == (True, 1)
     assert resources.get(world.db.read(), "files") == proposed
     confirmed = await describe(world, TOOLS)
@@ -190,11 +198,13 @@ async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World
 async def test_who_accepts_what_another_has_replaced_meanwhile_is_refused(world: World) -> None:
     first: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "read"}]}
     second: dict[str, Any] = {"resource": "files", "tools": [{"name": "read_file", "effect": "send"}]}
-    await ask(world, "POST", "/resources", {"name": "files", "uri": "https://files.example/", "catalogue": first})
-    was = (await ask(world, "GET", "/resources/files"))[1]["catalogue_hash"]
+    await call_admin_api(
+        world, "POST", "/resources", {"name": "files", "uri": "https://files.example/", "catalogue": first}
+    )
+    was = (await call_admin_api(world, "GET", "/resources/files"))[1]["catalogue_hash"]
     path = "/resources/files/catalogue"
-    assert (await ask(world, "PUT", path, {"catalogue": second, "was": was}))[0] == 200
-    status, refusal = await ask(world, "PUT", path, {"catalogue": first, "was": was})
+    assert (await call_admin_api(world, "PUT", path, {"catalogue": second, "was": was}))[0] == 200
+    status, refusal = await call_admin_api(world, "PUT", path, {"catalogue": first, "was": was})
     assert (status, refusal["error"]) == (409, "changed_meanwhile")
-    assert (await ask(world, "GET", "/resources/files"))[1]["catalogue"]["tools"] == second["tools"]
-    assert (await ask(world, "PUT", path, {"catalogue": first}))[0] == 200
+    assert (await call_admin_api(world, "GET", "/resources/files"))[1]["catalogue"]["tools"] == second["tools"]
+    assert (await call_admin_api(world, "PUT", path, {"catalogue": first}))[0] == 200

@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import ADMIN, ROUTES, SECOND, call_admin_api, new_jwk, newest_entry
 from ostiary.core import jose
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import SELF
-from tests.registry.stage import ADMIN, ROUTES, SECOND, ask, new_jwk, newest
 
 BOT = {"name": "bot", "owner": "alice", "purpose": "to be tried on"}
 
 
 async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(world: World) -> None:
-    status, alice = await ask(world, "POST", "/persons", {"name": "alice", "email": "alice@example.org"})
+    status, alice = await call_admin_api(world, "POST", "/persons", {"name": "alice", "email": "alice@example.org"})
     assert (status, alice["name"], alice["state"]) == (201, "alice", "active")
     jwk = new_jwk()
     more = {"scopes": ["files:write", "files:read"], "undeclared": True}
     more |= {"kind": "autonomous", "expires_in": 60, "jwk": jwk}
-    status, bot = await ask(world, "POST", "/agents", BOT | more)
+    status, bot = await call_admin_api(world, "POST", "/agents", BOT | more)
     start = world.now() // SECOND
     assert (status, bot["state"], bot["epoch"]) == (201, "active", 0)
     assert (bot["owner"], bot["owner_id"]) == ("alice", alice["person_id"])
@@ -29,106 +29,110 @@ async def test_a_person_an_agent_with_its_key_and_a_resource_are_made_and_shown(
     assert (bot["created_at"], bot["expires_at"]) == (start, start + 60)
     assert [key["kid"] for key in bot["keys"]] == [jose.parse_public_jwk(jwk).thumbprint]
     assert (
-        (await ask(world, "GET", "/agents/bot"))
+        (await call_admin_api(world, "GET", "/agents/bot"))
         == (200, bot)
-        == (await ask(world, "GET", f"/agents/{bot['agent_id']}"))
+        == (await call_admin_api(world, "GET", f"/agents/{bot['agent_id']}"))
     )
-    status, files = await ask(
+    status, files = await call_admin_api(
         world, "POST", "/resources",
         {"name": "files", "uri": "https://files.example", "jwk": new_jwk(), "catalogue": {"tools": [{"name": "read"}]}},
     )  # fmt: skip
     assert (status, files["mode"], files["catalogue_version"]) == (201, "enforce", 1)
-    status, shown = await ask(world, "GET", "/resources/files")
+    status, shown = await call_admin_api(world, "GET", "/resources/files")
     [tool] = shown["catalogue"]["tools"]
     assert len(tool.pop("definition")) == 43
     assert shown == files | {"catalogue": {"resource": "files", "tools": [{"effect": "destroy", "name": "read"}]}}
 
 
 async def test_the_entry_names_the_caller_and_the_request(world: World) -> None:
-    await ask(world, "POST", "/persons", {"name": "alice"})
-    entry = newest(world)
+    await call_admin_api(world, "POST", "/persons", {"name": "alice"})
+    entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.owner, entry.request) == ("person.create", ADMIN.id, ADMIN.owner, "rq_1")
     assert (entry.task, entry.token, entry.key) == (ADMIN.task, ADMIN.token, ADMIN.jkt)
-    await ask(world, "POST", "/persons", {"name": "alice"})
-    entry = newest(world)
+    await call_admin_api(world, "POST", "/persons", {"name": "alice"})
+    entry = newest_entry(world)
     assert (entry.outcome, entry.agent, entry.reasons[0].code) == ("refused", ADMIN.id, "name_taken")
 
 
 async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
-    await ask(world, "POST", "/persons", {"name": "alice"})
-    await ask(world, "POST", "/agents", BOT | {"jwk": new_jwk()})
+    await call_admin_api(world, "POST", "/persons", {"name": "alice"})
+    await call_admin_api(world, "POST", "/agents", BOT | {"jwk": new_jwk()})
     seen = []
     for verb in ("suspend", "resume", "quarantine", "release", "decommission"):
-        status, bot = await ask(world, "POST", f"/agents/bot/{verb}", {"why": "a drill"})
+        status, bot = await call_admin_api(world, "POST", f"/agents/bot/{verb}", {"why": "a drill"})
         seen.append((status, bot["state"], bot["epoch"]))
-        assert newest(world).action == f"agent.{verb}"
+        assert newest_entry(world).action == f"agent.{verb}"
     assert seen == [
         (200, "suspended", 1), (200, "active", 1), (200, "quarantined", 2), (200, "active", 2),
         (200, "decommissioned", 3),
     ]  # fmt: skip
-    status, refusal = await ask(world, "POST", "/agents/bot/resume", {})
+    status, refusal = await call_admin_api(world, "POST", "/agents/bot/resume", {})
     assert (status, refusal["error"]) == (409, "wrong_state")
     assert "never comes back" in refusal["hint"]
 
 
 async def test_keys_are_added_rotated_revoked_and_listed(world: World) -> None:
-    await ask(world, "POST", "/persons", {"name": "alice"})
-    _, bot = await ask(world, "POST", "/agents", BOT)
+    await call_admin_api(world, "POST", "/persons", {"name": "alice"})
+    _, bot = await call_admin_api(world, "POST", "/agents", BOT)
     assert bot["state"] == "pending"
-    status, first = await ask(world, "POST", "/agents/bot/keys", {"jwk": new_jwk(), "expires_in": 3600})
+    status, first = await call_admin_api(world, "POST", "/agents/bot/keys", {"jwk": new_jwk(), "expires_in": 3600})
     assert (status, first["agent_id"], first["not_after"] - first["added_at"]) == (201, bot["agent_id"], 3600)
-    status, second = await ask(world, "POST", "/agents/bot/keys/rotate", {"jwk": new_jwk(), "overlap_s": 60})
+    status, second = await call_admin_api(world, "POST", "/agents/bot/keys/rotate", {"jwk": new_jwk(), "overlap_s": 60})
     assert status == 201
-    _, listed = await ask(world, "GET", "/agents/bot/keys")
+    _, listed = await call_admin_api(world, "GET", "/agents/bot/keys")
     ends = {key["kid"]: key["not_after"] for key in listed["keys"]}
     assert ends == {first["kid"]: first["added_at"] + 60, second["kid"]: None}
-    assert await ask(world, "DELETE", f"/agents/bot/keys/{second['kid']}") == (200, {"revoked": {}})
-    _, listed = await ask(world, "GET", "/agents/bot/keys")
+    assert await call_admin_api(world, "DELETE", f"/agents/bot/keys/{second['kid']}") == (200, {"revoked": {}})
+    _, listed = await call_admin_api(world, "GET", "/agents/bot/keys")
     assert [key["revoked_at"] is None for key in listed["keys"] if key["kid"] == second["kid"]] == [False]
-    assert (await ask(world, "DELETE", "/agents/bot/keys/unknown"))[0] == 404
+    assert (await call_admin_api(world, "DELETE", "/agents/bot/keys/unknown"))[0] == 404
 
 
 async def test_an_agent_is_changed_in_one_act(world: World) -> None:
     for name in ("alice", "bob"):
-        await ask(world, "POST", "/persons", {"name": name})
-    await ask(world, "POST", "/agents", BOT | {"jwk": new_jwk(), "expires_in": 60})
+        await call_admin_api(world, "POST", "/persons", {"name": name})
+    await call_admin_api(world, "POST", "/agents", BOT | {"jwk": new_jwk(), "expires_in": 60})
     change = {"owner": "bob", "deputy": "alice", "scopes": ["files:read"], "undeclared": True, "expires_in": None}
-    status, bot = await ask(world, "PATCH", "/agents/bot", change)
+    status, bot = await call_admin_api(world, "PATCH", "/agents/bot", change)
     assert (status, bot["owner"], bot["deputy"]) == (200, "bob", "alice")
     assert (bot["scopes"], bot["expires_at"]) == (["files:read"], None)
-    status, refusal = await ask(world, "PATCH", "/agents/bot", {"owner": "alice", "scopes": ["nonsense"]})
+    status, refusal = await call_admin_api(world, "PATCH", "/agents/bot", {"owner": "alice", "scopes": ["nonsense"]})
     assert (status, refusal["error"]) == (422, "invalid")
-    assert (await ask(world, "GET", "/agents/bot"))[1] == bot
-    assert await ask(world, "PATCH", "/agents/bot", {}) == (200, bot)
+    assert (await call_admin_api(world, "GET", "/agents/bot"))[1] == bot
+    assert await call_admin_api(world, "PATCH", "/agents/bot", {}) == (200, bot)
 
 
 async def test_teams_and_deputies(world: World) -> None:
     for name in ("alice", "bob"):
-        await ask(world, "POST", "/persons", {"name": name})
-    status, team = await ask(world, "POST", "/teams", {"name": "team", "members": ["alice"], "deputy": "bob"})
+        await call_admin_api(world, "POST", "/persons", {"name": name})
+    status, team = await call_admin_api(
+        world, "POST", "/teams", {"name": "team", "members": ["alice"], "deputy": "bob"}
+    )
     assert (status, team["members"], team["deputy"]) == (201, ["alice"], "bob")
-    assert sorted((await ask(world, "PUT", "/teams/team/members/bob"))[1]["members"]) == ["alice", "bob"]
-    assert (await ask(world, "DELETE", "/teams/team/members/alice"))[1]["members"] == ["bob"]
-    assert (await ask(world, "PUT", "/teams/team/deputy", {"deputy": None}))[1]["deputy"] is None
-    assert (await ask(world, "PUT", "/persons/alice/deputy", {"deputy": "bob"}))[1]["deputy"] == "bob"
-    assert (await ask(world, "PUT", "/persons/team/deputy", {"deputy": "bob"}))[0] == 404
-    assert (await ask(world, "GET", "/teams"))[1]["teams"] == [(await ask(world, "GET", "/teams/team"))[1]]
-    await ask(world, "POST", "/revoke", {"kind": "owner", "id": "alice"})
-    assert (await ask(world, "GET", "/persons/alice"))[1]["state"] == "left"
-    assert (await ask(world, "POST", "/persons/alice/return", {}))[1]["state"] == "active"
+    assert sorted((await call_admin_api(world, "PUT", "/teams/team/members/bob"))[1]["members"]) == ["alice", "bob"]
+    assert (await call_admin_api(world, "DELETE", "/teams/team/members/alice"))[1]["members"] == ["bob"]
+    assert (await call_admin_api(world, "PUT", "/teams/team/deputy", {"deputy": None}))[1]["deputy"] is None
+    assert (await call_admin_api(world, "PUT", "/persons/alice/deputy", {"deputy": "bob"}))[1]["deputy"] == "bob"
+    assert (await call_admin_api(world, "PUT", "/persons/team/deputy", {"deputy": "bob"}))[0] == 404
+    assert (await call_admin_api(world, "GET", "/teams"))[1]["teams"] == [
+        (await call_admin_api(world, "GET", "/teams/team"))[1]
+    ]
+    await call_admin_api(world, "POST", "/revoke", {"kind": "owner", "id": "alice"})
+    assert (await call_admin_api(world, "GET", "/persons/alice"))[1]["state"] == "left"
+    assert (await call_admin_api(world, "POST", "/persons/alice/return", {}))[1]["state"] == "active"
 
 
 async def test_a_resource_is_described_and_switched(world: World) -> None:
-    await ask(world, "POST", "/resources", {"name": "files", "uri": "https://files.example"})
+    await call_admin_api(world, "POST", "/resources", {"name": "files", "uri": "https://files.example"})
     listing = {"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "read", "inputSchema": {"maximum": 0.5}}]}}
-    status, files = await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": listing})
+    status, files = await call_admin_api(world, "PUT", "/resources/files/catalogue", {"catalogue": listing})
     assert (status, files["catalogue_version"], len(files["catalogue_hash"])) == (200, 1, 43)
-    assert (await ask(world, "PUT", "/resources/files/mode", {"mode": "watch"}))[1]["mode"] == "watch"
+    assert (await call_admin_api(world, "PUT", "/resources/files/mode", {"mode": "watch"}))[1]["mode"] == "watch"
     jwk = new_jwk()
-    assert (await ask(world, "PUT", "/resources/files/key", {"jwk": jwk}))[1]["kid"] == jose.parse_public_jwk(
-        jwk
-    ).thumbprint
-    assert (await ask(world, "GET", "/resources"))[1]["resources"][0]["mode"] == "watch"
+    assert (await call_admin_api(world, "PUT", "/resources/files/key", {"jwk": jwk}))[1][
+        "kid"
+    ] == jose.parse_public_jwk(jwk).thumbprint
+    assert (await call_admin_api(world, "GET", "/resources"))[1]["resources"][0]["mode"] == "watch"
 
 
 @pytest.mark.parametrize(
@@ -159,27 +163,29 @@ async def test_a_resource_is_described_and_switched(world: World) -> None:
 async def test_a_request_that_is_wrong_is_answered_with_what_is_wrong(
     world: World, method: str, path: str, body: Any, status: int
 ) -> None:
-    await ask(world, "POST", "/persons", {"name": "admin"})
-    answered, refusal = await ask(world, method, path, body)
+    await call_admin_api(world, "POST", "/persons", {"name": "admin"})
+    answered, refusal = await call_admin_api(world, method, path, body)
     assert answered == status
     assert refusal["error"]
     assert refusal["message"]
 
 
 async def test_lists_are_read_in_pages_until_the_end(world: World) -> None:
-    await ask(world, "POST", "/persons", {"name": "alice"})
-    await ask(world, "POST", "/persons", {"name": "bob"})
-    made = [(await ask(world, "POST", "/agents", BOT | {"name": f"bot-{n}"}))[1]["agent_id"] for n in range(5)]
-    await ask(world, "POST", "/agents", BOT | {"name": "else", "owner": "bob"})
+    await call_admin_api(world, "POST", "/persons", {"name": "alice"})
+    await call_admin_api(world, "POST", "/persons", {"name": "bob"})
+    made = [
+        (await call_admin_api(world, "POST", "/agents", BOT | {"name": f"bot-{n}"}))[1]["agent_id"] for n in range(5)
+    ]
+    await call_admin_api(world, "POST", "/agents", BOT | {"name": "else", "owner": "bob"})
     found: list[str] = []
     after = ""
     for _ in range(3):
-        _, page = await ask(world, "GET", f"/agents?owner=alice&limit=2{after}")
+        _, page = await call_admin_api(world, "GET", f"/agents?owner=alice&limit=2{after}")
         found += [agent["agent_id"] for agent in page["agents"]]
         after = f"&after={page['next']}"
     assert page["next"] is None
     assert found == sorted(made)
-    assert len((await ask(world, "GET", "/agents"))[1]["agents"]) == 6
+    assert len((await call_admin_api(world, "GET", "/agents"))[1]["agents"]) == 6
 
 
 def test_every_route_asks_for_a_scope_or_says_that_the_flow_decides() -> None:

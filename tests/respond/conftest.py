@@ -1,3 +1,3 @@
-from tests.tokens.conftest import client
+from tests.support.api_fixtures import client
 
 __all__ = ["client"]

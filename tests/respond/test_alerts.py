@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock
 from ostiary.core.addresses import check_address, check_server
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground import mail
@@ -23,9 +24,8 @@ from ostiaryd.respond import wire_webhooks
 from ostiaryd.respond.flows import webhooks as flows
 from ostiaryd.respond.model import alerts
 from ostiaryd.respond.model.webhooks import DELAYS_S, HEARD, PAUSE_S, REJECTED_TRIES, Form, Webhook, mailed, origin
-from tests.clock import Clock
 from tests.respond.mail_server import certificate, mail_server
-from tests.respond.receiver import Receiver, receiving
+from tests.support.webhook_receiver import Receiver, receiving
 
 SECOND = 1_000_000
 TO = "mailto:soc@example.org"

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from msgspec.structs import replace as with_
 
+from harness.clock import Clock
+from harness.registry_fixtures import ADMIN, get_agent, is_live, register_agent, run_act
 from ostiary.core.errors import Conflict, Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
@@ -21,12 +23,17 @@ from ostiaryd.respond.model.incidents import DAY, MAX_ACTS
 from ostiaryd.respond.model.incidents import Verb as Says
 from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks.model import standing_id
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import ADMIN, agent_of, do, enrol, is_live
-from tests.respond.test_incidents import LIMITS, acts, human, noticed, said, say
-from tests.tokens.party import FILES, Client, claims_of
-from tests.trust.stage import API, call
+from tests.support.api_fixtures import FILES, Client, claims_of
+from tests.support.incident_fixtures import (
+    LIMITS,
+    close_incident,
+    create_approver,
+    entries_of,
+    report_finding,
+    responses_of,
+)
+from tests.support.policy_fixtures import put
+from tests.support.trust_fixtures import API, call
 
 CALL = 'permit (principal is Agent, action in [Action::"call", Action::"issue_token"], resource);\n'
 
@@ -41,18 +48,18 @@ async def test_a_stopped_agent_gets_nowhere_with_what_it_has(client: Client, wha
         what
     ]
     assert (await call(client, token)).status == 200
-    await do(world, lambda a: registry.stop(a, what, value, why="a drill", by=None))  # type: ignore[arg-type]
+    await run_act(world, lambda a: registry.stop(a, what, value, why="a drill", by=None))  # type: ignore[arg-type]
     assert (await call(client, token)).status == 401
     refused = await client.ask(resource=FILES)
     assert (refused.status, "kill switch" in refused.json["error_description"]) in ((400, True), (401, True))
-    await do(world, lambda a: registry.lift_stop(a, what, value))  # type: ignore[arg-type]
+    await run_act(world, lambda a: registry.lift_stop(a, what, value))  # type: ignore[arg-type]
     assert (await call(client, token)).status == 200
     assert (await client.ask(resource=FILES)).status == 200
 
 
 async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client: Client) -> None:
     world = client.world
-    await do(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
+    await run_act(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
     assert (await client.ask(resource=FILES)).error == "invalid_target"
     question = Question(Thing("agent", client.id), Verb("call"), Thing("tool", "files/read_file"))
     answers = policies.Answers(world.db.read(), policies.active_policies(world.db.read()), now=world.now())
@@ -62,11 +69,11 @@ async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client:
 async def test_who_is_quarantined_and_released_has_to_get_new_tokens(client: Client) -> None:
     world = client.world
     old = str((await client.token(resource=API))["access_token"])
-    opened = await noticed(world, registry.find_agent(world.db.read(), client.id))
+    opened = await report_finding(world, registry.find_agent(world.db.read(), client.id))
     assert opened is not None
     assert not is_live(world, claims_of(old)["jti"])
     assert (await client.ask()).error == "invalid_client"
-    await say(world, Says.RELEASE, opened, await human(world))
+    await close_incident(world, Says.RELEASE, opened, await create_approver(world))
     assert (await call(client, old)).status == 401, "what was lost is lost"
     assert (await call(client, str((await client.token(resource=API))["access_token"]))).status == 200
 
@@ -80,71 +87,75 @@ async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
             '@minutes("1") permit (principal, action == Action::"throttle", resource);'
         },
     )
-    bot = await enrol(world)
+    bot = await register_agent(world)
     opened = None
     for _ in range(MAX_ACTS + 5):
-        opened = await noticed(world, bot, 1)
+        opened = await report_finding(world, bot, 1)
         clock.advance(61)
     assert opened is not None
     assert len(store.acts(world.db.read(), opened.incident_id)) == MAX_ACTS
-    assert len(said(world, "incident.open")) == 1
-    assert len(said(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
-    await do(world, lambda a: flows.isolate(a, bot.name, says="enough", source="somebody"))
-    await say(world, Says.RELEASE, opened, await human(world))
-    assert agent_of(world, "bot").state is State.ACTIVE, "what stopped it is always known"
+    assert len(entries_of(world, "incident.open")) == 1
+    assert len(entries_of(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
+    await run_act(world, lambda a: flows.isolate(a, bot.name, says="enough", source="somebody"))
+    await close_incident(world, Says.RELEASE, opened, await create_approver(world))
+    assert get_agent(world, "bot").state is State.ACTIVE, "what stopped it is always known"
 
 
 async def test_of_an_agent_that_is_no_more_nobody_is_told(world: World) -> None:
-    bot = await enrol(world)
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.DECOMMISSION))
-    assert await noticed(world, bot) is None
-    assert said(world, "incident.open") == []
+    bot = await register_agent(world)
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.DECOMMISSION))
+    assert await report_finding(world, bot) is None
+    assert entries_of(world, "incident.open") == []
 
 
 async def test_what_somebody_stops_by_hand_waits_for_a_person_though_it_was_suspended(world: World) -> None:
-    bot, judith = await enrol(world), await human(world)
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.SUSPEND))
-    opened = await do(world, lambda a: flows.isolate(a, "bot", says="it is on fire", source="somebody"))
+    bot, judith = await register_agent(world), await create_approver(world)
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.SUSPEND))
+    opened = await run_act(world, lambda a: flows.isolate(a, "bot", says="it is on fire", source="somebody"))
     with pytest.raises(Conflict):
-        await do(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
-    await say(world, Says.RELEASE, opened, judith)
+        await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
+    await close_incident(world, Says.RELEASE, opened, judith)
     assert registry.find_agent(world.db.read(), bot.agent_id).state is State.SUSPENDED, "as it was before"
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
 
 
 async def test_the_doctor_sees_what_was_held_back(world: World) -> None:
-    one, two, judith = await enrol(world, "one"), await enrol(world, "two"), await human(world)
+    one, two, judith = (
+        await register_agent(world, "one"),
+        await register_agent(world, "two"),
+        await create_approver(world),
+    )
     assert flows.examine(world.db.read()) == "nothing waits for a person"
-    first = await noticed(world, one)
+    first = await report_finding(world, one)
     assert flows.examine(world.db.read()) == "1 incidents wait for a person"
-    second = await noticed(world, two)
+    second = await report_finding(world, two)
     with pytest.raises(Conflict, match="1 incidents nothing was done"):
         flows.examine(world.db.read())
     assert first is not None
     assert second is not None
-    await say(world, Says.TAKE, first, judith)
-    await noticed(world, two)
+    await close_incident(world, Says.TAKE, first, judith)
+    await report_finding(world, two)
     assert flows.examine(world.db.read()) == "2 incidents wait for a person", "it was done after all"
 
 
 async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(config: Config, clock: Clock) -> None:
     async with open_world(config, now=clock) as one, open_world(config, now=clock) as other:
-        bots = [await enrol(one, f"bot{number}") for number in range(6)]
-        both = await asyncio.gather(noticed(one, bots[0]), noticed(other, bots[0]))
+        bots = [await register_agent(one, f"bot{number}") for number in range(6)]
+        both = await asyncio.gather(report_finding(one, bots[0]), report_finding(other, bots[0]))
         assert len({incident.incident_id for incident in both if incident is not None}) == 1
         assert [len(store.acts(one.db.read(), both[0].incident_id))] == [1]  # type: ignore[union-attr]
-        await asyncio.gather(*(noticed(world, bot) for bot in bots[1:] for world in (one, other)))
-        states = [agent_of(other, bot.name).state for bot in bots]
+        await asyncio.gather(*(report_finding(world, bot) for bot in bots[1:] for world in (one, other)))
+        states = [get_agent(other, bot.name).state for bot in bots]
         assert states.count(State.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
 
 
 async def test_two_people_at_once_close_it_once(world: World) -> None:
-    opened = await noticed(world, await enrol(world))
+    opened = await report_finding(world, await register_agent(world))
     assert opened is not None
-    people = [await human(world, "judith"), await human(world, "bruno")]
+    people = [await create_approver(world, "judith"), await create_approver(world, "bruno")]
     done = await asyncio.gather(
-        say(world, Says.RELEASE, opened, people[0]),
-        say(world, Says.DECOMMISSION, opened, people[1]),
+        close_incident(world, Says.RELEASE, opened, people[0]),
+        close_incident(world, Says.DECOMMISSION, opened, people[1]),
         return_exceptions=True,
     )
     assert sum(isinstance(one, BaseException) for one in done) == 1
@@ -152,24 +163,24 @@ async def test_two_people_at_once_close_it_once(world: World) -> None:
 
 async def test_a_person_who_answers_by_a_second_agent_is_still_themselves(world: World) -> None:
     """Another agent of theirs that administers has no say either, and an incident is not closed by transferring it."""
-    bot, judith = await enrol(world), await human(world)
-    opened = await noticed(world, bot)
+    bot, judith = await register_agent(world), await create_approver(world)
+    opened = await report_finding(world, bot)
     assert opened is not None
     alice = registry.find_person(world.db.read(), "alice")
     own = with_(judith, id=alice.person_id)
     with pytest.raises(Forbidden):
-        await say(world, Says.RELEASE, opened, own)
-    await do(world, lambda a: registry.transfer_agent(a, "bot", "judith"))
+        await close_incident(world, Says.RELEASE, opened, own)
+    await run_act(world, lambda a: registry.transfer_agent(a, "bot", "judith"))
     with pytest.raises(Forbidden):
-        await say(world, Says.RELEASE, opened, judith)
+        await close_incident(world, Says.RELEASE, opened, judith)
     with pytest.raises(Forbidden):
-        await say(world, Says.RELEASE, opened, own)
-    assert agent_of(world, "bot").state is State.QUARANTINED
+        await close_incident(world, Says.RELEASE, opened, own)
+    assert get_agent(world, "bot").state is State.QUARANTINED
 
 
 async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: World) -> None:
-    bot = await enrol(world)
-    opened = await do(world, lambda a: flows.isolate(a, bot.name, says="x\n" * 1000, source="y" * 1000))
+    bot = await register_agent(world)
+    opened = await run_act(world, lambda a: flows.isolate(a, bot.name, says="x\n" * 1000, source="y" * 1000))
     kept = store.get(world.db.read(), opened.incident_id)
     assert kept is not None
     assert len(kept.says) <= 400
@@ -178,7 +189,7 @@ async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: Wo
 
 async def test_the_response_is_undone_with_what_it_answered(world: World) -> None:
     """One act: where the finding is not kept, nobody is stopped."""
-    bot = await enrol(world)
+    bot = await register_agent(world)
 
     def run(a: object) -> None:
         from ostiary.core.watch import Noticed
@@ -191,16 +202,16 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
 
     with pytest.raises(Forbidden):
         await act(world, "watch.find", run)
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert store.waiting(world.db.read(), bot.agent_id) is None
-    assert said(world, "incident.open") == []
+    assert entries_of(world, "incident.open") == []
 
 
 async def test_a_limited_response_waits_for_room_and_is_not_forgotten(world: World, clock: Clock) -> None:
-    one, two = await enrol(world, "one"), await enrol(world, "two")
-    await noticed(world, one)
-    opened = await noticed(world, two)
+    one, two = await register_agent(world, "one"), await register_agent(world, "two")
+    await report_finding(world, one)
+    opened = await report_finding(world, two)
     assert opened is not None
     clock.advance(us=DAY)
-    await noticed(world, two, 90)
-    assert acts(world, opened) == [("quarantine", "limited"), ("quarantine", "done")]
+    await report_finding(world, two, 90)
+    assert responses_of(world, opened) == [("quarantine", "limited"), ("quarantine", "done")]

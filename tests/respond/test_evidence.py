@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, create_holding, get_agent, new_jwk, register_agent, run_act
 from ostiary.core import dpop, jose
 from ostiary.core.report import CallRecord, Report
 from ostiaryd.feed.flows import take_report
@@ -22,8 +24,6 @@ from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows.evidence import EVIDENCE_US, FRESH_US, forget_evidence
 from ostiaryd.watch.flows.findings import MAX_CLAIMED, UNPROVED
 from ostiaryd.watch.model import Finding, Sighting
-from tests.clock import Clock
-from tests.registry.stage import SECOND, agent_of, do, enrol, hold, new_jwk
 
 URI, OTHER = "https://files.example/mcp", "https://bank.example/mcp"
 TOKEN = "header.claims.signature"
@@ -48,7 +48,7 @@ class Stage:
         )  # fmt: skip
         report = Report(spool=f"{len(uri):032x}", first=self._next[uri], records=[record])
         self._next[uri] += 1
-        await do(self.world, lambda a: take_report(a, report, resource_id=self.guards[uri]), "feed.report")
+        await run_act(self.world, lambda a: take_report(a, report, resource_id=self.guards[uri]), "feed.report")
         return ledger.head(self.world.db.read())[0].size - 1
 
     async def find(self, number: int, *, uri: str = URI, points: int = 80, detector: str = "canary") -> Finding:
@@ -65,13 +65,13 @@ class Stage:
             "it called a decoy",
             (number,),
         )
-        found = await do(self.world, lambda a: flows.keep(a, sighting, responder(self.world.config)), "watch.find")
+        found = await run_act(self.world, lambda a: flows.keep(a, sighting, responder(self.world.config)), "watch.find")
         assert found is not None
         return found
 
     @property
     def state(self) -> State:
-        return agent_of(self.world, self.agent.name).state
+        return get_agent(self.world, self.agent.name).state
 
     @property
     def risk(self) -> int:
@@ -81,17 +81,17 @@ class Stage:
 @pytest.fixture
 async def stage(world: World) -> Stage:
     key = jose.generate("ES256")
-    agent = await enrol(world, has_key=False)
-    await do(world, lambda a: registry.add_key(a, agent.agent_id, dict(key.public.jwk)))
+    agent = await register_agent(world, has_key=False)
+    await run_act(world, lambda a: registry.add_key(a, agent.agent_id, dict(key.public.jwk)))
     for number in range(20):  # of a fleet, so that one agent may be stopped
-        await enrol(world, f"other{number}")
+        await register_agent(world, f"other{number}")
     guards: dict[str, str] = {}
     for name, uri in (("files", URI), ("bank", OTHER)):
         create = partial(registry.create_resource, name=name, uri=uri, jwk=new_jwk())
-        guards[uri] = (await do(world, create)).resource_id
+        guards[uri] = (await run_act(world, create)).resource_id
         jkt, ath = key.public.thumbprint, dpop.hash_token(TOKEN)
-        await hold(world, agent, f"tok_{uri}", seconds=7200, audience=uri, jkt=jkt, ath=ath)
-    return Stage(world, agent_of(world, "bot"), key, guards)
+        await create_holding(world, agent, f"tok_{uri}", seconds=7200, audience=uri, jkt=jkt, ath=ath)
+    return Stage(world, get_agent(world, "bot"), key, guards)
 
 
 @pytest.mark.parametrize("said", [{}, {"uri": URI + "/sessions"}, {"method": "GET"}])
@@ -182,7 +182,7 @@ async def test_proofs_are_kept_for_ten_minutes(stage: Stage, clock: Clock) -> No
     await forget_evidence(stage.world)
     assert ledger.evidence(reader, number) is not None
     clock.advance(us=1)
-    await do(stage.world, lambda a: None)
+    await run_act(stage.world, lambda a: None)
     await forget_evidence(stage.world)
     assert ledger.evidence(reader, number) is None
     assert not (await stage.find(number)).is_proved

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.clock import Clock
+from harness.registry_fixtures import create_holding, create_person, get_agent, is_live, register_agent, run_act
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.core.watch import Noticed
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, Agent, Caller, Kind, State
+from ostiaryd.registry.model import APPROVE, Caller, Kind, State
 from ostiaryd.registry.store import holds, risks, stops
 from ostiaryd.respond.flows import incidents as flows
 from ostiaryd.respond.flows.blast import blast
@@ -26,93 +26,58 @@ from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import store as findings
-from tests.clock import Clock
-from tests.policy.conftest import put
-from tests.registry.stage import agent_of, do, enrol, hold, is_live, person
-
-LIMITS = Limits(acted=10, halted=5)
-
-
-async def noticed(
-    world: World, agent: Agent, points: int = 95, *, task: str | None = None, limits: Limits = LIMITS, by: str = "rate"
-) -> Incident | None:
-    """A detector notices something of an agent."""
-    saw = Noticed(detector=by, points=points, says="it does what it never did")
-
-    def run(act: Any) -> Incident | None:
-        found = watch.find(act, saw, agent=agent.agent_id, task=task, entries=(1, 2))
-        return respond(act, found, limits)
-
-    return await do(world, run, "watch.find")
+from tests.support.incident_fixtures import (
+    LIMITS,
+    close_incident,
+    create_approver,
+    entries,
+    entries_of,
+    report_finding,
+    responses_of,
+)
+from tests.support.policy_fixtures import put
 
 
 @pytest.mark.parametrize(("may_narrow", "points"), [(True, 75), (False, 75), (False, 99)])
 async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     world: World, may_narrow: bool, points: int
 ) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     saw = Noticed(detector="instructed", points=points, says="it does what a text of strangers has in it")
 
     def run(act: Any) -> Incident | None:
         found = watch.find(act, saw, agent=bot.agent_id, task=None, entries=(1, 2))
         return respond(act, replace(found, may_narrow=may_narrow), LIMITS)
 
-    opened = await do(world, run, "watch.find")
+    opened = await run_act(world, run, "watch.find")
     assert opened is not None, "a person is told"
-    assert {outcome for _, outcome in acts(world, opened)} == {"done" if may_narrow else "informed"}
+    assert {outcome for _, outcome in responses_of(world, opened)} == {"done" if may_narrow else "informed"}
     assert flows.examine(world.db.read()), "nothing is held back by a limit"
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert bool(holds.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
-async def human(world: World, name: str = "judith") -> Caller:
-    """A person with a key, as the gate lets one in."""
-    return Caller(kind="person", id=await person(world, name), name=name, owner=None, scopes=frozenset({APPROVE}))
-
-
-async def say(
-    world: World, verb: Verb, incident: Incident, by: Caller, *, why: str = "looked at", **more: Any
-) -> Incident:
-    return await do(
-        world, lambda a: flows.close(a, incident.incident_id, verb, why=why, by=by, **more), f"incident.{verb}"
-    )
-
-
-def acts(world: World, incident: Incident) -> list[tuple[str, str]]:
-    return [(one.response, one.outcome) for one in store.acts(world.db.read(), incident.incident_id)]
-
-
-def entries(world: World) -> list[Entry]:
-    """All, the oldest first."""
-    found = ledger.search(world.db.read(), {}, limit=1000)
-    return [decode_entry(body) for _, body in reversed(found)]
-
-
-def said(world: World, action: str) -> list[Entry]:
-    return [entry for entry in entries(world) if entry.action == action]
-
-
 async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(world: World) -> None:
-    bot = await enrol(world)
-    assert await noticed(world, bot, 40) is None
-    assert agent_of(world, "bot").state is State.ACTIVE
-    opened = await noticed(world, bot, 20)  # together 52
+    bot = await register_agent(world)
+    assert await report_finding(world, bot, 40) is None
+    assert get_agent(world, "bot").state is State.ACTIVE
+    opened = await report_finding(world, bot, 20)  # together 52
     assert opened is not None
     assert opened.risk == 52
     assert {one.points for one in findings.of_incident(world.db.read(), opened.incident_id)} == {20, 40}
-    assert acts(world, opened) == [], "a person is told, and nothing else"
-    assert [entry.object for entry in said(world, "incident.open")] == [opened.incident_id]
+    assert responses_of(world, opened) == [], "a person is told, and nothing else"
+    assert [entry.object for entry in entries_of(world, "incident.open")] == [opened.incident_id]
 
 
 async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world: World) -> None:
-    bot = await enrol(world)
-    await hold(world, bot, "tok_1")
-    opened = await noticed(world, bot)
+    bot = await register_agent(world)
+    await create_holding(world, bot, "tok_1")
+    opened = await report_finding(world, bot)
     assert opened is not None
     assert opened.state is Is.OPEN
-    assert agent_of(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is State.QUARANTINED
     assert not is_live(world, "tok_1")
-    assert acts(world, opened) == [("quarantine", "done")], "the milder is of no use after that"
+    assert responses_of(world, opened) == [("quarantine", "done")], "the milder is of no use after that"
     found, opening, stopping, did = entries(world)[-4:]
     assert [one.action for one in (found, opening, stopping, did)] == [
         "watch.find",
@@ -128,180 +93,180 @@ async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world
 
 
 async def test_who_touches_a_decoy_is_stopped_however_little_it_weighs(world: World) -> None:
-    bot = await enrol(world)
-    await noticed(world, bot, 1, by="canary")
-    assert agent_of(world, "bot").state is State.QUARANTINED
+    bot = await register_agent(world)
+    await report_finding(world, bot, 1, by="canary")
+    assert get_agent(world, "bot").state is State.QUARANTINED
 
 
 async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
-    opened = await noticed(world, bot, 75)
+    bot = await register_agent(world)
+    opened = await report_finding(world, bot, 75)
     assert opened is not None
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert [one.kind for one in holds.of_agent(world.db.read(), bot.agent_id, now=clock())] == ["narrow"]
-    again = await noticed(world, bot, 1)
+    again = await report_finding(world, bot, 1)
     assert again is not None
     assert again.incident_id == opened.incident_id
-    assert acts(world, opened) == [("narrow", "done")], "what is done already is not done again"
+    assert responses_of(world, opened) == [("narrow", "done")], "what is done already is not done again"
 
 
 async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, clock: Clock) -> None:
-    bot, judith = await enrol(world), await human(world)
-    opened = await noticed(world, bot, task="tk_1")
+    bot, judith = await register_agent(world), await create_approver(world)
+    opened = await report_finding(world, bot, task="tk_1")
     assert opened is not None
-    closed = await say(world, Verb.RELEASE, opened, judith, why="a load test")
+    closed = await close_incident(world, Verb.RELEASE, opened, judith, why="a load test")
     assert (closed.state, closed.person, closed.why, closed.closed_at) == (
         Is.RELEASED,
         judith.id,
         "a load test",
         clock(),
     )
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     for subject in (bot.agent_id, "tk_1"):
         assert risks.get(world.db.read(), subject).points(clock()) == 0
     assert stops.awaits(world.db.read(), bot.agent_id) is None
     assert [one.action for one in entries(world)][-3:] == ["incident.release", "agent.release", "watch.judge"]
-    assert [entry.detail for entry in said(world, "watch.judge")] == [
+    assert [entry.detail for entry in entries_of(world, "watch.judge")] == [
         {"detectors": ["rate"], "tasks": 1, "is_real": False}
     ]
     with pytest.raises(Conflict, match="closed"):
-        await say(world, Verb.DECOMMISSION, opened, judith)
+        await close_incident(world, Verb.DECOMMISSION, opened, judith)
 
 
 async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: Clock) -> None:
-    bot, other, judith = await enrol(world), await enrol(world, "other"), await human(world)
+    bot, other, judith = await register_agent(world), await register_agent(world, "other"), await create_approver(world)
     first, second = (
-        await noticed(world, bot, limits=Limits(100, 100)),
-        await noticed(world, other, limits=Limits(100, 100)),
+        await report_finding(world, bot, limits=Limits(100, 100)),
+        await report_finding(world, other, limits=Limits(100, 100)),
     )
     assert first is not None
     assert second is not None
-    await say(world, Verb.NARROW, first, judith, hours=2)
-    assert agent_of(world, "bot").state is State.ACTIVE
+    await close_incident(world, Verb.NARROW, first, judith, hours=2)
+    assert get_agent(world, "bot").state is State.ACTIVE
     kept = holds.of_agent(world.db.read(), bot.agent_id, now=clock())
     assert [(one.kind, one.until) for one in kept] == [("narrow", clock() + 2 * HOUR)]
-    await say(world, Verb.DECOMMISSION, second, judith)
-    assert agent_of(world, "other").state is State.DECOMMISSIONED
+    await close_incident(world, Verb.DECOMMISSION, second, judith)
+    assert get_agent(world, "other").state is State.DECOMMISSIONED
 
 
 async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(world: World, clock: Clock) -> None:
-    bot, judith = await enrol(world), await human(world)
-    first = await noticed(world, bot, limits=Limits(100, 100))
+    bot, judith = await register_agent(world), await create_approver(world)
+    first = await report_finding(world, bot, limits=Limits(100, 100))
     assert first is not None
-    await say(world, Verb.NARROW, first, judith)
+    await close_incident(world, Verb.NARROW, first, judith)
     for verb in (Verb.TAKE, Verb.NARROW):
         with pytest.raises(Conflict, match="closed"):
-            await say(world, verb, first, judith)
+            await close_incident(world, verb, first, judith)
     clock.advance(2 * 3600)
-    second = await noticed(world, bot, limits=Limits(100, 100))
+    second = await report_finding(world, bot, limits=Limits(100, 100))
     assert second is not None
     assert second.incident_id != first.incident_id
     with pytest.raises(Conflict, match=second.incident_id):
-        await say(world, Verb.RELEASE, first, judith)
-    assert agent_of(world, "bot").state is State.QUARANTINED
-    await say(world, Verb.NARROW, second, judith)
-    closed = await say(world, Verb.RELEASE, second, judith)
+        await close_incident(world, Verb.RELEASE, first, judith)
+    assert get_agent(world, "bot").state is State.QUARANTINED
+    await close_incident(world, Verb.NARROW, second, judith)
+    closed = await close_incident(world, Verb.RELEASE, second, judith)
     assert (closed.state, closed.closed_at) == (Is.RELEASED, clock())
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert not holds.of_agent(world.db.read(), bot.agent_id, now=clock())
-    await say(world, Verb.DECOMMISSION, first, judith)
-    assert agent_of(world, "bot").state is State.DECOMMISSIONED
+    await close_incident(world, Verb.DECOMMISSION, first, judith)
+    assert get_agent(world, "bot").state is State.DECOMMISSIONED
 
 
 @pytest.mark.parametrize(("hours", "is_taken"), [(0, False), (1, True), (168, True), (169, False)])
 async def test_for_how_long(world: World, hours: int, is_taken: bool) -> None:
-    bot, judith = await enrol(world), await human(world)
-    opened = await noticed(world, bot)
+    bot, judith = await register_agent(world), await create_approver(world)
+    opened = await report_finding(world, bot)
     assert opened is not None
     if is_taken:
-        await say(world, Verb.NARROW, opened, judith, hours=hours)
+        await close_incident(world, Verb.NARROW, opened, judith, hours=hours)
     else:
         with pytest.raises(Invalid, match="168"):
-            await say(world, Verb.NARROW, opened, judith, hours=hours)
-    assert (agent_of(world, "bot").state is State.ACTIVE) is is_taken
+            await close_incident(world, Verb.NARROW, opened, judith, hours=hours)
+    assert (get_agent(world, "bot").state is State.ACTIVE) is is_taken
 
 
 async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
     """The agent itself, its owner, who else is of the team that owns it, and for whom it acted."""
-    alice, carol = await person(world, "alice"), await person(world, "carol")
-    team = await do(world, lambda a: registry.create_team(a, name="ops", members=["alice"]))
-    bot = await enrol(world, owner="ops")
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
-    opened = await noticed(world, bot, task=task.task_id)
+    alice, carol = await create_person(world, "alice"), await create_person(world, "carol")
+    team = await run_act(world, lambda a: registry.create_team(a, name="ops", members=["alice"]))
+    bot = await register_agent(world, owner="ops")
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
+    opened = await report_finding(world, bot, task=task.task_id)
     assert opened is not None
     assert opened.owner == team.team_id
     for id in (alice, carol):
         by = Caller(kind="person", id=id, name="x", owner=None, scopes=frozenset({APPROVE}))
         for verb in (Verb.RELEASE, Verb.NARROW):
             with pytest.raises(Forbidden) as refused:
-                await say(world, verb, opened, by)
+                await close_incident(world, verb, opened, by)
             assert refused.value.code == "own_incident"
     own = Caller(kind="agent", id=bot.agent_id, name="bot", owner=None, scopes=frozenset({"ostiary:admin", APPROVE}))
     with pytest.raises(Forbidden) as refused:
-        await say(world, Verb.DECOMMISSION, opened, own)
+        await close_incident(world, Verb.DECOMMISSION, opened, own)
     assert refused.value.code == "own_incident"
     admin = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin", APPROVE}))
     with pytest.raises(Forbidden) as refused:
-        await say(world, Verb.RELEASE, opened, admin)
+        await close_incident(world, Verb.RELEASE, opened, admin)
     assert refused.value.code == "no_person"
-    assert agent_of(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is State.QUARANTINED
     alice_says = Caller(kind="person", id=alice, name="alice", owner=None, scopes=frozenset({APPROVE}))
-    await say(world, Verb.DECOMMISSION, opened, alice_says)
-    assert agent_of(world, "bot").state is State.DECOMMISSIONED, "stopping is allowed to whoever answers"
+    await close_incident(world, Verb.DECOMMISSION, opened, alice_says)
+    assert get_agent(world, "bot").state is State.DECOMMISSIONED, "stopping is allowed to whoever answers"
 
 
 async def test_an_administrator_cannot_let_it_go_past_the_incident(world: World) -> None:
-    bot, judith = await enrol(world), await human(world)
-    opened = await noticed(world, bot)
+    bot, judith = await register_agent(world), await create_approver(world)
+    opened = await report_finding(world, bot)
     assert opened is not None
     admin = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
     from ostiaryd.registry.model import Verb as Move
 
     for move in (Move.RELEASE, Move.RESUME):
         with pytest.raises(Conflict) as refused:
-            await do(world, lambda a, move=move: registry.set_agent_state(a, bot.agent_id, move, by=admin))  # type: ignore[misc]
+            await run_act(world, lambda a, move=move: registry.set_agent_state(a, bot.agent_id, move, by=admin))  # type: ignore[misc]
         assert refused.value.code == "awaits_person"
-    await say(world, Verb.RELEASE, opened, judith)
-    assert agent_of(world, "bot").state is State.ACTIVE
+    await close_incident(world, Verb.RELEASE, opened, judith)
+    assert get_agent(world, "bot").state is State.ACTIVE
 
 
 async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
     """A tenth of eleven is one; a person who takes the incident makes room for the next."""
-    bots = [await enrol(world, f"bot{number}") for number in range(10)]  # and `admin`
-    first = await noticed(world, bots[0])
-    second = await noticed(world, bots[1])
+    bots = [await register_agent(world, f"bot{number}") for number in range(10)]  # and `admin`
+    first = await report_finding(world, bots[0])
+    second = await report_finding(world, bots[1])
     assert first is not None
     assert second is not None
-    assert agent_of(world, "bot1").state is State.ACTIVE
-    assert acts(world, second) == [("quarantine", "limited")], "said once"
-    assert [entry.object for entry in said(world, "respond.limited")] == [second.incident_id]
-    await noticed(world, bots[1])
-    assert len(said(world, "respond.limited")) == 1
-    await say(world, Verb.TAKE, first, await human(world))
-    await noticed(world, bots[1])
-    assert agent_of(world, "bot1").state is State.QUARANTINED
-    await noticed(world, bots[2])
-    assert agent_of(world, "bot2").state is State.ACTIVE
+    assert get_agent(world, "bot1").state is State.ACTIVE
+    assert responses_of(world, second) == [("quarantine", "limited")], "said once"
+    assert [entry.object for entry in entries_of(world, "respond.limited")] == [second.incident_id]
+    await report_finding(world, bots[1])
+    assert len(entries_of(world, "respond.limited")) == 1
+    await close_incident(world, Verb.TAKE, first, await create_approver(world))
+    await report_finding(world, bots[1])
+    assert get_agent(world, "bot1").state is State.QUARANTINED
+    await report_finding(world, bots[2])
+    assert get_agent(world, "bot2").state is State.ACTIVE
     clock.advance(us=DAY)
-    await noticed(world, bots[2])
-    assert agent_of(world, "bot2").state is State.QUARANTINED
+    await report_finding(world, bots[2])
+    assert get_agent(world, "bot2").state is State.QUARANTINED
 
 
 async def test_who_was_acted_against_already_may_be_stopped_altogether(world: World) -> None:
-    bot, other = await enrol(world), await enrol(world, "other")
-    await noticed(world, bot, 75)
-    assert agent_of(world, "bot").held_until
-    await noticed(world, other)
-    assert agent_of(world, "other").state is State.ACTIVE
-    await noticed(world, bot)
-    assert agent_of(world, "bot").state is State.QUARANTINED
+    bot, other = await register_agent(world), await register_agent(world, "other")
+    await report_finding(world, bot, 75)
+    assert get_agent(world, "bot").held_until
+    await report_finding(world, other)
+    assert get_agent(world, "other").state is State.ACTIVE
+    await report_finding(world, bot)
+    assert get_agent(world, "bot").state is State.QUARANTINED
 
 
 async def test_none_at_all_where_the_operator_says_so(world: World) -> None:
-    bot = await enrol(world)
-    opened = await noticed(world, bot, limits=Limits(0, 100))
+    bot = await register_agent(world)
+    opened = await report_finding(world, bot, limits=Limits(0, 100))
     assert opened is not None
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -312,11 +277,11 @@ def test_how_many(fleet: int, percent: int, most: int) -> None:
 
 
 async def test_the_only_administrator_is_stopped_by_nobody_while_no_person_could_let_it_go(world: World) -> None:
-    admin = await enrol(world, "root", scopes=["ostiary:admin"])
-    opened = await noticed(world, admin)
+    admin = await register_agent(world, "root", scopes=["ostiary:admin"])
+    opened = await report_finding(world, admin)
     assert opened is not None
-    assert agent_of(world, "root").state is State.ACTIVE
-    assert acts(world, opened) == [("quarantine", "limited")]
+    assert get_agent(world, "root").state is State.ACTIVE
+    assert responses_of(world, opened) == [("quarantine", "limited")]
 
 
 PLAYBOOK = 'permit (principal is Agent, action == Action::"call", resource is Tool);\n'
@@ -324,9 +289,9 @@ PLAYBOOK = 'permit (principal is Agent, action == Action::"call", resource is To
 
 async def test_a_policy_that_permits_everything_is_no_playbook(world: World) -> None:
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
-    bot = await enrol(world)
-    assert await noticed(world, bot) is None
-    assert agent_of(world, "bot").state is State.ACTIVE
+    bot = await register_agent(world)
+    assert await report_finding(world, bot) is None
+    assert get_agent(world, "bot").state is State.ACTIVE
 
 
 async def test_each_response(world: World, clock: Clock) -> None:
@@ -336,22 +301,22 @@ async def test_each_response(world: World, clock: Clock) -> None:
         for one in ("step_up", "throttle", "narrow", "freeze", "revoke")
     )
     await put(world, {"a.cedar": PLAYBOOK + said})
-    bot = await enrol(world)
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
+    bot = await register_agent(world)
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
     for kind in ("step_up", "throttle", "narrow"):
-        await noticed(world, bot, 1, by=kind)
+        await report_finding(world, bot, 1, by=kind)
         kept = {one.kind: one for one in holds.of_agent(world.db.read(), bot.agent_id, now=clock())}
         assert kept[kind].until == clock() + 5 * 60_000_000
     assert kept["throttle"].limit == 3
-    await noticed(world, bot, 1, by="freeze", task=task.task_id)
+    await report_finding(world, bot, 1, by="freeze", task=task.task_id)
     with pytest.raises(Forbidden) as refused:
         tasks.live(world.db.read(), task.task_id, now=clock())
     assert refused.value.code == "stopped"
-    opened = await noticed(world, bot, 1, by="revoke")
+    opened = await report_finding(world, bot, 1, by="revoke")
     assert opened is not None
-    assert agent_of(world, "bot").state is State.SUSPENDED
-    await say(world, Verb.RELEASE, opened, await human(world))
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.SUSPENDED
+    await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert stops.stops(world.db.read()) == []
     assert holds.of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
 
@@ -360,10 +325,10 @@ async def test_what_only_watches_says_what_it_would_do(world: World) -> None:
     await put(
         world, {"a.cedar": PLAYBOOK + '@mode("watch")\npermit (principal, action == Action::"quarantine", resource);'}
     )
-    bot = await enrol(world)
-    assert await noticed(world, bot) is None
-    assert agent_of(world, "bot").state is State.ACTIVE
-    (found,) = said(world, "watch.find")
+    bot = await register_agent(world)
+    assert await report_finding(world, bot) is None
+    assert get_agent(world, "bot").state is State.ACTIVE
+    (found,) = entries_of(world, "watch.find")
     assert found.detail is not None
     assert found.detail["would"] == ["quarantine"]
 
@@ -377,10 +342,10 @@ async def test_a_playbook_that_fails_stops_nobody_and_a_person_is_told(world: Wo
             + f'@id("broken")\npermit (principal, action == Action::"quarantine", resource) when {{ {overflow} }};'
         },
     )
-    bot = await enrol(world)
-    opened = await noticed(world, bot)
+    bot = await register_agent(world)
+    opened = await report_finding(world, bot)
     assert opened is not None
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     (did,) = store.acts(world.db.read(), opened.incident_id)
     assert (did.outcome, did.policies) == (Outcome.FAILED, ("broken",))
     assert "playbook failed" in did.says
@@ -392,29 +357,30 @@ async def test_a_playbook_may_be_forbidden(world: World) -> None:
     forbid (principal, action == Action::"quarantine", resource) when { context.kind == "service" };
     """
     await put(world, {"a.cedar": PLAYBOOK + rules})
-    bot, machine = await enrol(world), await enrol(world, "machine", kind=Kind.SERVICE)
-    await noticed(world, machine)
-    await noticed(world, bot)
-    assert (agent_of(world, "machine").state, agent_of(world, "bot").state) == (State.ACTIVE, State.QUARANTINED)
+    bot, machine = await register_agent(world), await register_agent(world, "machine", kind=Kind.SERVICE)
+    await report_finding(world, machine)
+    await report_finding(world, bot)
+    assert (get_agent(world, "machine").state, get_agent(world, "bot").state) == (State.ACTIVE, State.QUARANTINED)
 
 
 async def test_what_is_not_there(world: World) -> None:
-    judith = await human(world)
+    judith = await create_approver(world)
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.close(a, "in_none", Verb.RELEASE, why="x", by=judith))
+        await run_act(world, lambda a: flows.close(a, "in_none", Verb.RELEASE, why="x", by=judith))
 
 
 async def test_somebody_says_stop_it(world: World) -> None:
     """Whatever playbooks say, and with no limit."""
     for name in ("one", "two", "three"):
-        await enrol(world, name)
-        opened = await do(world, lambda a, name=name: flows.isolate(a, name, says="the provider says so", source="idp"))  # type: ignore[misc]
-        assert agent_of(world, name).state is State.QUARANTINED
-        assert acts(world, opened) == [("quarantine", "done")]
+        await register_agent(world, name)
+        isolate = partial(flows.isolate, id_or_name=name, says="the provider says so", source="idp")
+        opened = await run_act(world, isolate)
+        assert get_agent(world, name).state is State.QUARANTINED
+        assert responses_of(world, opened) == [("quarantine", "done")]
 
 
 async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: World) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
 
     def run(act: Act, outcome: str, tool: str) -> None:
         act.entry.agent, act.entry.resource, act.entry.tool, act.entry.outcome = agent.agent_id, "bank", tool, outcome
@@ -426,8 +392,8 @@ async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: Wor
         ("approval.ask", "ok", "elevate/bank:write"),
         ("telemetry.tool", "ok", "~/read_file"),
     ):
-        await do(world, partial(run, outcome=outcome, tool=tool), action)
-    incident = await noticed(world, agent)
+        await run_act(world, partial(run, outcome=outcome, tool=tool), action)
+    incident = await report_finding(world, agent)
     assert incident is not None
     assert [(one["tool"], one["allowed"], one["denied"]) for one in blast(world.db.read(), incident)["touched"]] == [
         ("bank/pay", 1, 1)

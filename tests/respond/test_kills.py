@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import get_agent, new_jwk, register_agent, run_act
 from ostiary.core import access
 from ostiary.core.access.stops import names_of
 from ostiary.core.cedar import ir
@@ -18,9 +20,7 @@ from ostiaryd.registry.model import Caller, Resource, State
 from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
 from ostiaryd.respond.flows import kills as flows
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock
-from tests.feed.test_streams import URI, listening
-from tests.registry.stage import agent_of, do, enrol, new_jwk
+from tests.support.feed_streams import URI, listening
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
 CLAIMS = AccessClaims(
@@ -31,16 +31,16 @@ CLAIMS = AccessClaims(
 
 
 async def kill(world: World, what: Any, name: str = "", why: str = "it is on fire") -> Any:
-    return await do(world, lambda a: flows.kill(a, what, name, why=why, by=ADMIN), "kill.start")
+    return await run_act(world, lambda a: flows.kill(a, what, name, why=why, by=ADMIN), "kill.start")
 
 
 async def let_go(world: World, what: Any, name: str = "") -> None:
-    await do(world, lambda a: flows.let_go(a, what, name, why="it is out"), "kill.end")
+    await run_act(world, lambda a: flows.let_go(a, what, name, why="it is out"), "kill.end")
 
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neithe
     world: World, clock: Clock, stop: tuple[str, str]
 ) -> None:
     what, name = stop
-    await enrol(world, segment="sales", model="m-1")
-    await enrol(world, "other", owner="bob")
+    await register_agent(world, segment="sales", model="m-1")
+    await register_agent(world, "other", owner="bob")
     await kill(world, what, name)
-    late = await enrol(world, "late", segment="sales", model="m-1")
+    late = await register_agent(world, "late", segment="sales", model="m-1")
     for agent in ("bot", "late"):
         with pytest.raises(Forbidden) as refused:
             registry.active_agent(world.db.read(), agent, now=clock())
@@ -111,20 +111,20 @@ async def test_the_server_lets_none_of_them_act_and_those_that_come_later_neithe
 
 
 async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clock) -> None:
-    await enrol(world, "root", scopes=["ostiary:admin"], segment="sales", model="m-1")
+    await register_agent(world, "root", scopes=["ostiary:admin"], segment="sales", model="m-1")
     for what, name in (("owner", "alice"), ("segment", "sales"), ("model", "m-1"), ("everything", "")):
         await kill(world, what, name)
     assert registry.active_agent(world.db.read(), "root", now=clock()).name == "root"
     opened = await kill(world, "agent", "root")
-    assert agent_of(world, "root").state is State.QUARANTINED
+    assert get_agent(world, "root").state is State.QUARANTINED
     assert opened.says == "stopped by hand: it is on fire"
 
 
 async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock: Clock) -> None:
-    await enrol(world)
-    top = await do(world, lambda a: tasks.start(a, agent="bot", purpose="the whole"))
-    part = await do(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=top.task_id))
-    beside = await do(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    await register_agent(world)
+    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="the whole"))
+    part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=top.task_id))
+    beside = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
     await kill(world, "task", top.task_id)
     for one in (top, part):
         with pytest.raises(Forbidden) as refused:
@@ -136,9 +136,9 @@ async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock
 
 
 async def test_what_is_done_for_a_person_stops_with_that_person(world: World, clock: Clock) -> None:
-    await enrol(world)
-    await do(world, lambda a: registry.create_person(a, name="anna"))
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="for anna", on_behalf_of="anna"))
+    await register_agent(world)
+    await run_act(world, lambda a: registry.create_person(a, name="anna"))
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for anna", on_behalf_of="anna"))
     await kill(world, "owner", "anna")
     with pytest.raises(Forbidden):
         tasks.live(world.db.read(), task.task_id, now=clock())
@@ -146,7 +146,7 @@ async def test_what_is_done_for_a_person_stops_with_that_person(world: World, cl
 
 
 async def test_nobody_is_locked_out(world: World) -> None:
-    await do(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
+    await run_act(world, lambda a: registry.bootstrap_admin(a, public_jwk=new_jwk()))
     with pytest.raises(Conflict) as refused:
         await kill(world, "resource", "ostiary")
     assert refused.value.code == "would_lock_out"
@@ -172,7 +172,7 @@ async def test_what_is_not_there_and_what_is_so_already(world: World, resource: 
 
 
 async def test_an_agent_waits_for_a_person(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     await kill(world, "agent", "bot")
     with pytest.raises(Conflict) as refused:
         await let_go(world, "agent", "bot")

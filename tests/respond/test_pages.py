@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import run_act
 from ostiary.core.errors import Conflict, Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.respond.flows import pages
 from ostiaryd.respond.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, quick_check
-from tests.clock import Clock, Dice
-from tests.registry.stage import do
-from tests.world import Kind, Template
+from tests.support.world import Kind, Template
 
 PAGE = 4096
 
@@ -53,7 +53,7 @@ async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
 
 @pytest.mark.parametrize("table", ["finding", "agent_raised", "webhook"])
 async def test_a_defect_is_found_at_start_and_stops_everything(
-    config: Config, clock: Clock, dice: Dice, table: str
+    config: Config, clock: Clock, dice: SeededRandom, table: str
 ) -> None:
     damage(config.folder / "ostiary.db", table)
     async with open_world(config, now=clock, random=dice) as world:
@@ -62,10 +62,12 @@ async def test_a_defect_is_found_at_start_and_stops_everything(
             world.keep(Pages).describe()
         assert refused.value.hint
         assert [(one.what, one.value) for one in registry.all_stops(world.db.read())] == [("everything", "")]
-        await do(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
+        await run_act(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
 
 
-async def test_a_database_that_cannot_take_the_stop_answers_nothing(config: Config, clock: Clock, dice: Dice) -> None:
+async def test_a_database_that_cannot_take_the_stop_answers_nothing(
+    config: Config, clock: Clock, dice: SeededRandom
+) -> None:
     damage(config.folder / "ostiary.db", "stop")
     async with open_world(config, now=clock, random=dice) as world:
         await check_pages_at_start(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.registry_fixtures import get_agent, register_agent
 from ostiary.core.access.playbooks import RESPONSES, is_playbook
 from ostiary.core.cedar.ir import PolicyIR, Scope
 from ostiary.core.cedar.values import Uid
@@ -14,9 +15,8 @@ from ostiaryd.policy.model.load import starter
 from ostiaryd.policy.model.playbooks import LONGEST_MINUTES, MAX_CALLS
 from ostiaryd.registry.model import State
 from ostiaryd.respond.store import incidents as store
-from tests.policy.conftest import put
-from tests.registry.stage import agent_of, enrol
-from tests.respond.test_incidents import noticed
+from tests.support.incident_fixtures import report_finding
+from tests.support.policy_fixtures import put
 
 CALL = 'permit (principal is Agent, action == Action::"call", resource is Tool);\n'
 QUARANTINE = Uid("Action", "quarantine")
@@ -107,10 +107,10 @@ async def test_what_would_forbid_it_and_fails_holds_it_back(world: World) -> Non
     when { context.points * 9223372036854775807 > 0 };
     """
     await put(world, {"a.cedar": CALL + rules})
-    bot = await enrol(world)
-    opened = await noticed(world, bot)
+    bot = await register_agent(world)
+    opened = await report_finding(world, bot)
     assert opened is not None
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
     assert [one.policies for one in store.acts(world.db.read(), opened.incident_id)] == [("unless",)]
 
 
@@ -120,7 +120,7 @@ async def test_the_strictest_of_several_counts(world: World) -> None:
     @minutes("7") @calls("4") permit (principal, action == Action::"throttle", resource);
     """
     await put(world, {"a.cedar": CALL + rules})
-    opened = await noticed(world, await enrol(world))
+    opened = await report_finding(world, await register_agent(world))
     assert opened is not None
     [did] = store.acts(world.db.read(), opened.incident_id)
     assert did.says == "for 7 minutes it may make 4 calls a minute"

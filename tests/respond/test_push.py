@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry, register_agent, run_act
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, Verb
@@ -19,10 +21,8 @@ from ostiaryd.respond.flows import delivery, signals, streams
 from ostiaryd.respond.model.sets import PUSH
 from ostiaryd.respond.model.streams import Stream
 from ostiaryd.respond.model.webhooks import DELAYS_S, REJECTED_TRIES, STALLED_S
-from tests.clock import Clock
-from tests.registry.stage import do, enrol, newest
-from tests.respond.receiver import Receiver, receiving
-from tests.respond.ssf import Party, events, party, read
+from tests.respond.signal_receiver import SignalReceiver, events, read, signal_receiver
+from tests.support.webhook_receiver import Receiver, receiving
 
 OK = (202, {"content-type": "text/plain"})
 
@@ -39,12 +39,12 @@ def world(world: World) -> World:
     return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
 
 
-async def pushed(siem: Party, url: str, **more: Any) -> dict[str, Any]:
+async def pushed(siem: SignalReceiver, url: str, **more: Any) -> dict[str, Any]:
     return await siem.stream(delivery={"method": PUSH, "endpoint_url": url} | more)
 
 
 async def stop(world: World, name: str) -> None:
-    await do(world, lambda a: registry.set_agent_state(a, name, Verb.SUSPEND), "agent.suspend")
+    await run_act(world, lambda a: registry.set_agent_state(a, name, Verb.SUSPEND), "agent.suspend")
 
 
 async def push(world: World) -> None:
@@ -58,14 +58,14 @@ def now_of(world: World, stream: dict[str, Any]) -> Stream:
     return streams.find(world.db.read(), stream["stream_id"], by=None)
 
 
-async def heard(world: World, siem: Party, receiver: Receiver) -> dict[str, Any]:
+async def heard(world: World, siem: SignalReceiver, receiver: Receiver) -> dict[str, Any]:
     tokens = [await read(world, body.decode(), audience=siem.agent.agent_id) for _, body in receiver.heard]
     return {str(number): claims for number, claims in enumerate(tokens)}
 
 
 async def test_a_signal_is_pushed_as_the_specification_says_and_once(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await pushed(siem, receiver.url, authorization_header="Bearer swordfish")
     receiver.answers = [OK]
     await stop(world, "bot")
@@ -79,8 +79,8 @@ async def test_a_signal_is_pushed_as_the_specification_says_and_once(world: Worl
 
 
 async def test_without_a_header_none_is_sent(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     await pushed(siem, receiver.url)
     await stop(world, "bot")
     await push(world)
@@ -91,8 +91,8 @@ async def test_without_a_header_none_is_sent(world: World, receiver: Receiver) -
 async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
-    siem = await party(world)
-    agents = [await enrol(world, name) for name in ("one", "two")]
+    siem = await signal_receiver(world)
+    agents = [await register_agent(world, name) for name in ("one", "two")]
     stream = await pushed(siem, receiver.url)
     receiver.answers = [(503, {}), OK, OK]
     for agent in agents:
@@ -115,9 +115,9 @@ async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
 async def test_what_is_never_taken_is_left_out_on_record(
     world: World, receiver: Receiver, clock: Clock, code: str, tries: int
 ) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     for name in ("one", "two"):
-        await enrol(world, name)
+        await register_agent(world, name)
     stream = await pushed(siem, receiver.url)
     body = json.dumps({"err": code, "description": "secret words"})
     receiver.answers = [(400, {"x-body": body})] * tries
@@ -131,15 +131,15 @@ async def test_what_is_never_taken_is_left_out_on_record(
     await push(world)
     assert (now_of(world, stream).lost, now_of(world, stream).delivered) == (1, 1), "and the next is told"
     assert len(receiver.heard) == tries + 1
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.object) == ("stream.give_up", stream["stream_id"])
     assert entry.detail is not None
     assert entry.detail["failed"] == f"it answers 400 {code}", "what else it says is not kept"
 
 
 async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     with receiving() as other:
         await pushed(siem, receiver.url)
         await pushed(siem, other.url)
@@ -158,8 +158,8 @@ async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: 
 
 
 async def test_two_servers_on_one_database_push_one_signal_once(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await pushed(siem, receiver.url)
     await stop(world, "bot")
     await signals.gather(world)
@@ -170,16 +170,16 @@ async def test_two_servers_on_one_database_push_one_signal_once(world: World, re
 
 
 async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await pushed(siem, receiver.url)
-    await do(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE]))
+    await run_act(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE]))
     await stop(world, "bot")
     await push(world)
     assert receiver.heard == []
     (trouble,) = delivery.troubles(world.db.read(), now=world.now())
     assert "may not hear" in trouble
-    await do(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE, "ostiary:ssf.read"]))
+    await run_act(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE, "ostiary:ssf.read"]))
     await push(world)
     assert stream["stream_id"]
     assert len(receiver.heard) > 0, "it is held until then"
@@ -190,8 +190,8 @@ async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World,
 
 
 async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, receiver: Receiver) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await pushed(siem, receiver.url.replace("http://127.0.0.1", "https://localhost"))
     await stop(world, "bot")
     await push(world)
@@ -204,8 +204,8 @@ async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, rec
 
 
 async def test_a_stream_that_is_stuck_is_seen(world: World, receiver: Receiver, clock: Clock) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await pushed(siem, receiver.url)
     receiver.answers = [(500, {})]
     await stop(world, "bot")

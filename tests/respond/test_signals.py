@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 from joserfc.jwk import OctKey, RSAKey
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    create_holding,
+    get_agent,
+    is_live,
+    newest_entry,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Refused
-from ostiaryd.ground.http import Call, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.registry import flows as registry
@@ -24,13 +30,13 @@ from ostiaryd.respond import wire_signals, wire_signals_poll
 from ostiaryd.respond.flows import hearing, issuers
 from ostiaryd.respond.model.issuers import MAX_ISSUERS, IssuerId
 from ostiaryd.respond.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
-from ostiaryd.respond.wire_admin import issuers as admin
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.trust.flows.access import verify_token
 from ostiaryd.trust.model import AccessRefused
-from tests.clock import Clock
-from tests.registry.stage import ADMIN, SECOND, agent_of, do, enrol, hold, is_live, newest, person
-from tests.respond.idp import AUDIENCE, CAEP, RISC, SSF, Idp, providing
+from tests.support.identity_provider import AUDIENCE, CAEP, RISC, SSF, Idp, providing
+from tests.support.signal_fixtures import ask, idp, push, trust, world
+
+__all__ = ["idp", "world"]
 
 EMAIL = {"format": "email", "email": "Alice@example.org"}
 SESSION = f"{CAEP}session-revoked"
@@ -38,68 +44,8 @@ DISABLED = f"{RISC}account-disabled"
 COMPROMISE = f"{RISC}credential-compromise"
 
 
-@pytest.fixture
-def idp() -> Iterator[Idp]:
-    with providing() as made:
-        yield made
-
-
-@pytest.fixture
-async def world(world: World) -> World:
-    """With a person, two agents of hers and one of another; the operator lets issuers be on this machine."""
-    world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
-    await person(world, "alice", email="alice@example.org")
-    await person(world, "bob", email="bob@example.org")
-    await enrol(world, "writer")
-    await enrol(world, "reader")
-    await enrol(world, "other", owner="bob")
-    return world
-
-
-async def ask(world: World, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """A request of an administrator."""
-    route, _, query = path.partition("?")
-    wire, params = next(
-        (wire, found.groupdict())
-        for verb, template, wire, _ in admin.ROUTES
-        if verb == method and (found := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), f"/api/v1{route}"))
-    )
-    sent = b"" if body is None else json.dumps(body).encode()
-    headers = [(b"content-type", b"application/json")]
-    try:
-        answer = await wire(Call(world, method, f"/api/v1{route}", params, query, headers, sent, "rq_1", ADMIN))
-    except Refused as refusal:
-        answer = render_admin(refusal)
-    assert isinstance(answer.body, bytes)
-    return answer.status, json.loads(answer.body)
-
-
-async def trust(world: World, idp: Idp, **more: Any) -> dict[str, Any]:
-    status, made = await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "domains": ["Example.org"]} | more)
-    assert status == 201, made
-    return dict(made)
-
-
-async def push(world: World, made: dict[str, Any], token: str | bytes, **changed: Any) -> tuple[int, Any]:
-    """What the transmitter hears: status, and its error."""
-    headers = [
-        (b"content-type", changed.get("kind", "application/secevent+jwt").encode()),
-        (b"authorization", changed.get("shows", made["authorization_header"]).encode()),
-    ]
-    body = token if isinstance(token, bytes) else token.encode()
-    id = changed.get("id", made["issuer_id"])
-    call = Call(world, "POST", f"/api/v1/signals/{id}", {"id": id}, "", headers, body, "rq_1")
-    try:
-        answer = await wire_signals.receive(call)
-    except Refused as refusal:
-        answer = wire_signals.render(refusal)
-        assert answer.status == 429 or (b"content-language", b"en") in answer.headers
-    assert isinstance(answer.body, bytes)
-    return answer.status, json.loads(answer.body)["err"] if answer.body else ""
-
-
 def epochs(world: World) -> dict[str, int]:
-    return {name: agent_of(world, name).epoch for name in ("writer", "reader", "other")}
+    return {name: get_agent(world, name).epoch for name in ("writer", "reader", "other")}
 
 
 def stopped(world: World) -> list[tuple[str, str]]:
@@ -108,7 +54,7 @@ def stopped(world: World) -> list[tuple[str, str]]:
 
 async def start(world: World, agent: str, behalf: str | None) -> str:
     """A task of the agent on behalf of somebody; its id."""
-    task = await do(world, lambda a: tasks.start(a, agent=agent, purpose="to work", on_behalf_of=behalf))
+    task = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to work", on_behalf_of=behalf))
     return task.task_id
 
 
@@ -143,8 +89,8 @@ async def test_what_an_event_about_a_person_does_to_what_rests_on_that_person(
 ) -> None:
     made = await trust(world, idp)
     alice = registry.find_person(world.db.read(), "alice").person_id
-    await hold(world, agent_of(world, "writer"), "tok_hers")
-    await hold(world, agent_of(world, "other"), "tok_his")
+    await create_holding(world, get_agent(world, "writer"), "tok_hers")
+    await create_holding(world, get_agent(world, "other"), "tok_his")
     started = [
         await start(world, name, behalf) for name, behalf in (("writer", None), ("other", "alice"), ("other", "bob"))
     ]
@@ -155,7 +101,7 @@ async def test_what_an_event_about_a_person_does_to_what_rests_on_that_person(
     live = [tasks.find_task(reader, id).state.value for id in started]
     assert live == (["cancelled", "cancelled", "live"] if ends else ["live"] * 3), "what others do for her ends too"
     assert stopped(world) == ([("owner", alice)] if stops else [])
-    assert agent_of(world, "writer").state is State.ACTIVE
+    assert get_agent(world, "writer").state is State.ACTIVE
     [(_, body)] = log.search(reader, {"action": "signal.receive"}, limit=1)
     entry = json.loads(body)
     assert (entry["person"], entry["detail"]["issuer"]) == (alice, idp.issuer)
@@ -190,7 +136,7 @@ async def test_what_raises_doubt_of_a_person_raises_the_risk_of_their_agents(
     made = await trust(world, idp)
     assert await push(world, made, idp.token(f"{CAEP}{event}", EMAIL, claims)) == (202, "")
     now, reader = world.now(), world.db.read()
-    risk = {name: risks.get(reader, agent_of(world, name).agent_id).points(now) for name in epochs(world)}
+    risk = {name: risks.get(reader, get_agent(world, name).agent_id).points(now) for name in epochs(world)}
     assert risk == {"writer": points, "reader": points, "other": 0}
     assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}
 
@@ -199,7 +145,7 @@ async def test_a_person_who_answers_with_a_token_answers_no_more(world: World, i
     made = await trust(world, idp)
     alice = registry.find_person(world.db.read(), "alice").person_id
     held = Holding(id=HoldingId("tok_p"), kind="token", agent=AgentId(alice), expires_at=world.now() + SECOND)
-    await do(world, lambda a: holdings.insert(a.tx, held))
+    await run_act(world, lambda a: holdings.insert(a.tx, held))
     await push(world, made, idp.token(SESSION, EMAIL))
     assert not is_live(world, "tok_p")
 
@@ -207,11 +153,11 @@ async def test_a_person_who_answers_with_a_token_answers_no_more(world: World, i
 async def test_whose_team_rests_on_a_person_goes_with_them(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     for name, members in (("alone", ["alice"]), ("both", ["alice", "bob"])):
-        await do(world, lambda a, n=name, m=members: registry.create_team(a, name=n, members=m))  # type: ignore[misc]
+        await run_act(world, lambda a, n=name, m=members: registry.create_team(a, name=n, members=m))  # type: ignore[misc]
     for name, owner in (("hers", "alone"), ("theirs", "both")):
-        await enrol(world, name, owner=owner)
+        await register_agent(world, name, owner=owner)
     await push(world, made, idp.token(COMPROMISE, EMAIL, {"credential_type": "password"}))
-    assert (agent_of(world, "hers").epoch, agent_of(world, "theirs").epoch) == (1, 0)
+    assert (get_agent(world, "hers").epoch, get_agent(world, "theirs").epoch) == (1, 0)
     assert {what for what, _ in stopped(world)} == {"owner"}
     assert len(stopped(world)) == 2
 
@@ -223,7 +169,7 @@ async def test_whoever_has_more_agents_than_can_be_ended_one_by_one_has_them_sto
     made = await trust(world, idp)
     await push(world, made, idp.token(SESSION, EMAIL))
     assert (stopped(world), epochs(world)["writer"]) == ([], 1)
-    await enrol(world, "third")
+    await register_agent(world, "third")
     await push(world, made, idp.token(SESSION, EMAIL))
     assert len(stopped(world)) == 1
 
@@ -290,12 +236,12 @@ async def test_our_agents_are_named_by_whoever_may_and_one_of_them_waits_for_a_p
     world: World, idp: Idp, may: bool
 ) -> None:
     made = await trust(world, idp, agents=may)
-    ours = {"format": "iss_sub", "iss": world.config.issuer, "sub": agent_of(world, "other").agent_id}
+    ours = {"format": "iss_sub", "iss": world.config.issuer, "sub": get_agent(world, "other").agent_id}
     await push(world, made, idp.token(SESSION, ours))
-    assert (agent_of(world, "other").epoch, agent_of(world, "other").state) == (int(may), State.ACTIVE)
+    assert (get_agent(world, "other").epoch, get_agent(world, "other").state) == (int(may), State.ACTIVE)
     await push(world, made, idp.token(COMPROMISE, ours, {"credential_type": "app"}))
-    assert agent_of(world, "other").state is (State.QUARANTINED if may else State.ACTIVE)
-    assert agent_of(world, "writer").epoch == 0
+    assert get_agent(world, "other").state is (State.QUARANTINED if may else State.ACTIVE)
+    assert get_agent(world, "writer").epoch == 0
 
 
 async def test_a_subject_with_a_critical_member_that_we_cannot_process_is_discarded(world: World, idp: Idp) -> None:
@@ -316,7 +262,7 @@ async def test_whoever_does_not_show_what_we_gave_is_nobody(world: World, idp: I
     token = idp.token(SESSION, EMAIL)
     for shows in ("", "Bearer", "Bearer x", made["authorization_header"] + " ", made["authorization_header"].lower()):
         assert await push(world, made, token, shows=shows) == (400, "authentication_failed")
-        assert newest(world).outcome == "refused"
+        assert newest_entry(world).outcome == "refused"
     assert (await push(world, made, token, id="is_" + "0" * 32))[0] == 404
     assert epochs(world)["writer"] == 0
     assert await push(world, made, token) == (202, "")
@@ -389,7 +335,7 @@ async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(
     for code, changed in WRONG:
         before = await size(world)
         assert await push(world, made, idp.token(SESSION, EMAIL, **dict(changed))) == (400, code), changed
-        assert (newest(world).outcome, await size(world)) == ("refused", before + 1), "and is on record"
+        assert (newest_entry(world).outcome, await size(world)) == ("refused", before + 1), "and is on record"
     for body in (b"", b"x", b"a.b.c", b"\xff" * 9, b"{}", idp.token(SESSION, EMAIL).encode()[:-4]):
         assert (await push(world, made, body))[0] == 400, body
     assert await push(world, made, idp.token(SESSION, EMAIL), kind="application/json") == (400, "invalid_request")
@@ -553,7 +499,7 @@ async def test_with_an_authorization_the_stream_is_made_for_us(world: World, idp
     kept = issuers.find(world.db.read(), idp.issuer)
     assert b"swordfish" not in (kept.sealed or b"")
     assert made["authorization_header"].encode() not in (kept.secret_digest or b"")
-    assert "swordfish" not in str(newest(world))
+    assert "swordfish" not in str(newest_entry(world))
     assert "swordfish" not in str(await ask(world, "GET", "/issuers"))
 
 
@@ -591,7 +537,7 @@ async def test_there_are_only_so_many_issuers_and_each_once(world: World, idp: I
             id, url = f"is_{number}", f"https://{number}.example"
             issuers.trust(act, msgspec.structs.replace(known, issuer_id=IssuerId(id), issuer=url), "")
 
-    await do(world, fill)
+    await run_act(world, fill)
     with providing() as last, providing() as more:
         await trust(world, last)
         assert (await ask(world, "POST", "/issuers", {"issuer": more.issuer}))[1]["error"] == "too_many_issuers"
@@ -616,7 +562,7 @@ async def test_a_token_that_was_under_way_when_its_issuer_was_distrusted_does_no
     event = await wire_signals.verified(world, known, idp.token(SESSION, EMAIL))
     await ask(world, "DELETE", f"/issuers/{made['issuer_id']}")
     with pytest.raises(Refused) as refused:
-        await do(world, lambda a: hearing.hear(a, known.issuer_id, event, config=world.config))
+        await run_act(world, lambda a: hearing.hear(a, known.issuer_id, event, config=world.config))
     assert refused.value.code == "invalid_issuer"
     assert epochs(world)["writer"] == 0
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
 from ostiary.core.errors import Conflict
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
@@ -23,9 +25,8 @@ from ostiaryd.respond.flows import kills, state
 from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, describe, state_check
 from ostiaryd.respond.store import incidents
 from ostiaryd.tasks import flows as tasks
-from tests.clock import Clock, Dice
-from tests.ledger.test_pin import add, rewind, saved
-from tests.registry.stage import do, enrol, hold, new_jwk
+from tests.support.database_changes import change_database, complete_state_check
+from tests.support.pin_fixtures import add, rewind, saved
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
 URI = "https://files.example"
@@ -34,31 +35,11 @@ URI = "https://files.example"
 @pytest.fixture
 async def bot(world: World) -> Agent:
     """An agent with a key and a task, in a world in which everything has been compared once."""
-    await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
-    await enrol(world, "bot")
-    await do(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
-    await settled(world)
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    await register_agent(world, "bot")
+    await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
+    await complete_state_check(world)
     return registry.find_agent(world.db.read(), "bot")
-
-
-async def settled(world: World) -> StateCheck:
-    """Compare until a whole cycle has run since now."""
-    check = world.keep(state_check)
-    since = check.cycles
-    for _ in range(20):
-        await check_state(world)
-        if check.has_baseline and check.cycles > since + 1:
-            return check
-    raise AssertionError("the comparison does not come to an end")
-
-
-def by_hand(world: World, statement: str, **params: Any) -> None:
-    """Change the database with another connection, as a person with a database client does."""
-    connection = world.db.connect()
-    connection.begin(write=True)
-    assert connection.execute(sql(statement), params).rowcount
-    connection.commit()
-    connection.close()
 
 
 def entries(world: World, action: str) -> list[Entry]:
@@ -66,20 +47,20 @@ def entries(world: World, action: str) -> list[Entry]:
 
 
 async def suspend(world: World, bot: Agent) -> None:
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
 
 
 async def revoke_key(world: World, bot: Agent) -> None:
     row = world.db.read().one(sql("select jkt from agent_key where agent = :agent"), agent=bot.agent_id)
     assert row is not None
-    await do(world, lambda a: registry.add_key(a, "bot", new_jwk()))
-    await do(world, lambda a: registry.revoke_key(a, row[0]))
+    await run_act(world, lambda a: registry.add_key(a, "bot", new_jwk()))
+    await run_act(world, lambda a: registry.revoke_key(a, row[0]))
 
 
 async def end_task(world: World, bot: Agent) -> None:
     row = world.db.read().one(sql("select task_id from task where agent = :agent"), agent=bot.agent_id)
     assert row is not None
-    await do(world, lambda a: tasks.end(a, row[0]))
+    await run_act(world, lambda a: tasks.end(a, row[0]))
 
 
 async def nothing(world: World, bot: Agent) -> None:
@@ -129,8 +110,8 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
 ) -> None:
     before, statement = CHANGES[change]
     await before(world, bot)
-    assert "every guarded row" in describe(await settled(world))
-    by_hand(world, statement, agent=bot.agent_id)
+    assert "every guarded row" in describe(await complete_state_check(world))
+    change_database(world, statement, agent=bot.agent_id)
     check = world.keep(state_check)
     await check_state(world)
     await check_state(world)
@@ -157,10 +138,10 @@ REVOKED = {
 async def test_the_row_of_a_revoked_token_that_is_changed_or_deleted_stops_the_agent(
     world: World, bot: Agent, change: str
 ) -> None:
-    await hold(world, bot, "tok_x", audience="https://files.example.org/mcp")
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
-    assert "every guarded row" in describe(await settled(world))
-    by_hand(world, REVOKED[change])
+    await create_holding(world, bot, "tok_x", audience="https://files.example.org/mcp")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    assert "every guarded row" in describe(await complete_state_check(world))
+    change_database(world, REVOKED[change])
     await check_state(world)
     await check_state(world)
     assert registry.find_agent(world.db.read(), bot.agent_id).state is State.QUARANTINED
@@ -170,12 +151,12 @@ async def test_the_row_of_a_revoked_token_that_is_changed_or_deleted_stops_the_a
 async def test_the_row_of_a_revoked_token_may_be_deleted_once_it_has_expired(
     world: World, bot: Agent, clock: Clock, late: int
 ) -> None:
-    await hold(world, bot, "tok_x", audience="https://files.example.org/mcp")
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
-    await settled(world)
+    await create_holding(world, bot, "tok_x", audience="https://files.example.org/mcp")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, "tok_x"))
+    await complete_state_check(world)
     row = world.db.read().one(sql("select expires_at from holding where id = 'tok_x'"))
     assert row is not None
-    by_hand(world, "delete from holding where id = 'tok_x'")
+    change_database(world, "delete from holding where id = 'tok_x'")
     clock.advance(us=row[0] - clock.now + late)
     await check_state(world)
     await check_state(world)
@@ -197,11 +178,11 @@ GLOBAL = {
 
 @pytest.mark.parametrize("change", GLOBAL)
 async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: World, bot: Agent, change: str) -> None:
-    await do(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
-    await do(world, put_policies)
-    assert "every guarded row" in describe(await settled(world))
-    by_hand(world, GLOBAL[change])
-    check = await settled(world)
+    await run_act(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
+    await run_act(world, put_policies)
+    assert "every guarded row" in describe(await complete_state_check(world))
+    change_database(world, GLOBAL[change])
+    check = await complete_state_check(world)
     with pytest.raises(Conflict, match="behind the ledger|was inserted"):
         describe(check)
     assert ("everything", "") in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
@@ -215,18 +196,18 @@ def put_policies(act: Any) -> None:
 
 
 async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot: Agent) -> None:
-    by_hand(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
-    await settled(world)
+    change_database(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
+    await complete_state_check(world)
     assert ("resource", URI) in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
     assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
 
 
 async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissioned(world: World) -> None:
-    await do(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
-    await do(world, lambda a: registry.create_agent(a, name="new", owner="ada", purpose="x"))
-    await settled(world)
-    by_hand(world, "delete from agent where name = 'new'")
-    check = await settled(world)
+    await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
+    await run_act(world, lambda a: registry.create_agent(a, name="new", owner="ada", purpose="x"))
+    await complete_state_check(world)
+    change_database(world, "delete from agent where name = 'new'")
+    check = await complete_state_check(world)
     (difference,) = check.differences.values()
     assert str(difference).endswith("was deleted behind the ledger")
     assert len(entries(world, "state.differs")) == 1
@@ -234,13 +215,13 @@ async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissi
 
 async def test_acts_of_the_server_are_no_difference(world: World, bot: Agent) -> None:
     await suspend(world, bot)
-    await do(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
-    await do(world, lambda a: registry.set_scopes(a, "bot", ["files:read"]))
+    await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
+    await run_act(world, lambda a: registry.set_scopes(a, "bot", ["files:read"]))
     await revoke_key(world, bot)
     await end_task(world, bot)
-    await do(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
-    await do(world, lambda a: kills.let_go(a, "segment", "inner", why="a test"))
-    assert "every guarded row" in describe(await settled(world))
+    await run_act(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
+    await run_act(world, lambda a: kills.let_go(a, "segment", "inner", why="a test"))
+    assert "every guarded row" in describe(await complete_state_check(world))
     assert "every guarded row" in await check_deeply(world)
 
 
@@ -250,9 +231,9 @@ async def test_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
         raise Conflict("no")
 
     with pytest.raises(Conflict):
-        await do(world, refused, "test.refused")
+        await run_act(world, refused, "test.refused")
     assert [list(entry.rows) for entry in entries(world, "test.refused")] == [[]]
-    assert "every guarded row" in describe(await settled(world))
+    assert "every guarded row" in describe(await complete_state_check(world))
 
 
 async def test_a_row_that_is_written_without_an_entry_fails_the_batch(world: World, bot: Agent) -> None:
@@ -262,13 +243,13 @@ async def test_a_row_that_is_written_without_an_entry_fails_the_batch(world: Wor
 
 
 async def test_rows_from_before_are_named_once_by_a_baseline(world: World) -> None:
-    by_hand(world, "insert into team (team_id, name, created_at) values ('te_old', 'old', 0)")
-    check = await settled(world)
+    change_database(world, "insert into team (team_id, name, created_at) values ('te_old', 'old', 0)")
+    check = await complete_state_check(world)
     assert not check.differences
     baseline = entries(world, "state.baseline")
     assert [list(entry.rows) for entry in baseline] == [["team te_old"]]
-    by_hand(world, "insert into team (team_id, name, created_at) values ('te_new', 'new', 0)")
-    assert list((await settled(world)).differences) == ["team te_new"]
+    change_database(world, "insert into team (team_id, name, created_at) values ('te_new', 'new', 0)")
+    assert list((await complete_state_check(world)).differences) == ["team te_new"]
     assert len(entries(world, "state.baseline")) == 1
 
 
@@ -277,17 +258,17 @@ async def test_an_older_row_with_its_own_older_entry_is_a_difference(world: Worl
     name = f"agent {bot.agent_id}"
     earlier = digests(world.db.read(), [name])
     await suspend(world, bot)
-    by_hand(
+    change_database(
         world, "update agent set state = 'active', epoch = :epoch where agent_id = :agent", agent=bot.agent_id,
         epoch=bot.epoch,
     )  # fmt: skip
     assert digests(world.db.read(), [name]) == earlier
-    assert name in {one.name for one in (await settled(world)).reported}
+    assert name in {one.name for one in (await complete_state_check(world)).reported}
 
 
 async def test_an_entry_that_was_changed_with_its_row_is_a_difference_of_the_ledger(world: World, bot: Agent) -> None:
     await suspend(world, bot)
-    by_hand(world, "update entry set body = :body where idx = 1", body=b'{"at":1,"action":"x"}')
+    change_database(world, "update entry set body = :body where idx = 1", body=b'{"at":1,"action":"x"}')
     with pytest.raises(Conflict, match="do not lead to the signed checkpoint"):
         await check_deeply(world)
     assert ("everything", "") in [(one.what, one.value) for one in registry.all_stops(world.db.read())]
@@ -298,7 +279,7 @@ async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
     config: Config, clock: Clock, more: int
 ) -> None:
     """A failover to a replica that lags: the copy has gone on since, to fewer, as many or more entries."""
-    async with open_world(config, now=clock, random=Dice("one")) as world:
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await add(world, 3)
         older = saved(world)
         await add(world, 2)
@@ -307,7 +288,7 @@ async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
             await check_state(world)
         await rewind(world, older)
         (config.folder / "ledger.pin").rename(config.folder / "kept.pin")  # the copy belongs to another server
-        async with open_world(config, now=clock, random=Dice("two")) as other:
+        async with open_world(config, now=clock, random=SeededRandom("two")) as other:
             clock.advance(1)
             await add(other, more)
             for _ in range(4):
@@ -322,7 +303,7 @@ async def test_the_rows_of_a_large_act_are_spread_over_entries(world: World, bot
             act.tx.touch("team", f"te_{number}")
 
     before = ledger.head(world.db.read())[0].size
-    await do(world, many, "test.many")
+    await run_act(world, many, "test.many")
     made = [decode_entry(body) for body in ledger.bodies(world.db.read(), before, 100)]
     assert [entry.action for entry in made] == ["test.many", *["state.rows"] * ((count - 1) // MAX_ROWS)]
     assert sum(len(entry.rows) for entry in made) == count
@@ -330,9 +311,9 @@ async def test_the_rows_of_a_large_act_are_spread_over_entries(world: World, bot
 
 
 async def test_a_difference_is_reported_once_and_found_again_after_a_restart(world: World, bot: Agent) -> None:
-    by_hand(world, "update agent_key set not_after = 9000000000000000 where agent = :agent", agent=bot.agent_id)
-    await settled(world)
-    await settled(world)
+    change_database(world, "update agent_key set not_after = 9000000000000000 where agent = :agent", agent=bot.agent_id)
+    await complete_state_check(world)
+    await complete_state_check(world)
     assert len(entries(world, "state.differs")) == 1
     again = StateCheck(world.keys)
     while again.is_behind:
@@ -345,7 +326,7 @@ async def test_the_row_of_a_task_may_be_deleted_once_its_end_is_not_remembered_a
     world: World, bot: Agent, clock: Clock, us: int, found: bool
 ) -> None:
     await end_task(world, bot)
-    by_hand(world, "delete from task where agent = :agent", agent=bot.agent_id)
+    change_database(world, "delete from task where agent = :agent", agent=bot.agent_id)
     clock.advance(us=us)
     check = StateCheck(world.keys)
     while check.is_behind:

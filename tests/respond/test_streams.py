@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.patience import PATIENCE_S, eventually_async
+from harness.registry_fixtures import SECOND, agent_caller, new_jwk, newest_entry, register_agent, run_act
 from ostiary.core.watch import Noticed
 from ostiaryd.ground import outbox
 from ostiaryd.ground.database import Tx
@@ -30,24 +33,21 @@ from ostiaryd.respond.model.streams import (
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State
 from ostiaryd.watch import flows as watch
-from tests.clock import Clock
-from tests.patience import PATIENCE_S, eventually_async
-from tests.registry.stage import SECOND, caller, do, enrol, new_jwk, newest
-from tests.respond.ssf import CREDENTIAL, RISK, SESSION, Party, events, party
+from tests.respond.signal_receiver import CREDENTIAL, RISK, SESSION, SignalReceiver, events, signal_receiver
 
 STREAMS = "/api/v1/ssf/streams"
 ISSUER = "https://ostiary.example.org"
 
 
 async def stop(world: World, name: str, verb: Verb = Verb.QUARANTINE) -> None:
-    await do(world, lambda a: registry.set_agent_state(a, name, verb, why="it copied records"), f"agent.{verb}")
+    await run_act(world, lambda a: registry.set_agent_state(a, name, verb, why="it copied records"), f"agent.{verb}")
 
 
 # -------------------------------------------------------------------------------------------------- What others hear
 
 
 async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     clock.advance(1)
     await stop(world, "bot")
@@ -64,8 +64,8 @@ async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world
 
 
 async def test_every_way_of_stopping_is_told_and_letting_go_is_not(world: World, clock: Clock) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await siem.stream()
     for verb, heard in ((Verb.SUSPEND, 1), (Verb.RESUME, 0), (Verb.QUARANTINE, 1), (Verb.RELEASE, 0), (Verb.REVOKE, 1)):
         clock.advance(1)
@@ -76,21 +76,21 @@ async def test_every_way_of_stopping_is_told_and_letting_go_is_not(world: World,
 
 
 async def test_a_move_that_ends_its_tokens_is_told_though_the_agent_goes_on(world: World, clock: Clock) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await siem.stream()
     clock.advance(1)
-    await do(world, lambda a: registry.set_segment(a, "bot", "lab"), "agent.change")
+    await run_act(world, lambda a: registry.set_segment(a, "bot", "lab"), "agent.change")
     (told,) = (await siem.poll(stream)).values()
     assert "it is active (agent.change)" in told["events"][SESSION]["reason_admin"]["en"]
 
 
 async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     clock.advance(1)
-    key = await do(world, lambda a: registry.add_key(a, "bot", new_jwk()))
-    await do(world, lambda a: registry.revoke_key(a, key.jkt), "key.revoke")
+    key = await run_act(world, lambda a: registry.add_key(a, "bot", new_jwk()))
+    await run_act(world, lambda a: registry.revoke_key(a, key.jkt), "key.revoke")
     (told,) = (await siem.poll(stream)).values()
     event = told["events"][CREDENTIAL]
     assert told["sub_id"]["sub"] == bot.agent_id
@@ -99,20 +99,21 @@ async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock:
 
 
 async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     first, second = [
-        (await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id for _ in range(2)
+        (await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
+        for _ in range(2)
     ]
     clock.advance(1)
 
     def end_it(act: Any) -> None:
-        registry.note_caller(act, caller(bot))
-        tasks.end(act, second, State.CANCELLED, by=caller(bot))
+        registry.note_caller(act, agent_caller(bot))
+        tasks.end(act, second, State.CANCELLED, by=agent_caller(bot))
 
-    await do(world, end_it, "task.end")
+    await run_act(world, end_it, "task.end")
     clock.advance(1)
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, first), "task.revoke")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, first), "task.revoke")
     (told,) = (await siem.poll(stream)).values()
     assert told["sub_id"] == {
         "format": "complex",
@@ -122,30 +123,30 @@ async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(wo
 
 
 async def test_an_agent_cannot_drown_what_is_told_of_it_in_its_own_tasks(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     for _ in range(signals.AT_ONCE + 5):
         clock.advance(us=1)
-        task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to make noise"))
-        await do(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
+        task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to make noise"))
+        await run_act(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
     assert await signals.gather(world) == 0
     await stop(world, "bot")
     assert events(await siem.poll(stream)) == ["session-revoked"]
 
 
 def _end_own(act: Any, id: str, bot: Any) -> None:
-    registry.note_caller(act, caller(bot))
-    tasks.end(act, id, State.CANCELLED, by=caller(bot))
+    registry.note_caller(act, agent_caller(bot))
+    tasks.end(act, id, State.CANCELLED, by=agent_caller(bot))
 
 
 async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
+    siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
 
     async def notice(points: int) -> None:
         clock.advance(1)
         noticed = Noticed(detector="test", points=points, says="it did what it never did")
-        await do(world, lambda a: watch.find(a, noticed, agent=bot.agent_id, task=None, entries=()), "watch.find")
+        await run_act(world, lambda a: watch.find(a, noticed, agent=bot.agent_id, task=None, entries=()), "watch.find")
         await signals.gather(world)
 
     for points in (29, 1, 20, 60, 30):  # 29, 29.7, 43, 77, 84
@@ -164,17 +165,17 @@ async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, cl
 
 
 async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -> None:
-    siem, bot = await party(world, segment="watchers"), await enrol(world)
-    task = (await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
+    siem, bot = await signal_receiver(world, segment="watchers"), await register_agent(world)
+    task = (await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
     stream = await siem.stream()
     for what, value in (
         ("owner", bot.owner), ("segment", "default"), ("model", "m-1"), ("resource", "https://x.example"),
         ("everything", ""), ("task", task), ("task", "tk_nobody"),
     ):  # fmt: skip
         clock.advance(1)
-        await do(world, lambda a, w=what, v=value: registry.stop(a, w, v, why="drill", by=None), "kill.start")  # type: ignore[misc]
+        await run_act(world, lambda a, w=what, v=value: registry.stop(a, w, v, why="drill", by=None), "kill.start")  # type: ignore[misc]
     clock.advance(1)
-    await do(world, lambda a: registry.lift_stop(a, "everything", ""), "kill.end")
+    await run_act(world, lambda a: registry.lift_stop(a, "everything", ""), "kill.end")
     told = [one["sub_id"] for one in (await siem.poll(stream)).values()]
     everybody = {"format": "complex", "tenant": {"format": "opaque", "id": "example.org"}}
     assert told == [
@@ -192,8 +193,8 @@ async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -
 
 
 async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: World, clock: Clock) -> None:
-    siem = await party(world)
-    bot = await enrol(world)
+    siem = await signal_receiver(world)
+    bot = await register_agent(world)
     await stop(world, "bot")
     clock.advance(1)
     assert await siem.poll(await siem.stream()) == {}
@@ -201,20 +202,20 @@ async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: Wor
     assert stream["events_delivered"] == [CREDENTIAL]
     assert stream["events_requested"] == [CREDENTIAL, "urn:example:unknown"]
     assert set(stream["events_delivered"]) <= set(stream["events_supported"])
-    await do(world, lambda a: registry.revoke_agent(a, bot.agent_id), "agent.revoke")
+    await run_act(world, lambda a: registry.revoke_agent(a, bot.agent_id), "agent.revoke")
     assert await siem.poll(stream) == {}, "neither what was before, nor what it did not ask for"
 
 
 async def test_without_a_stream_nothing_is_kept(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     await stop(world, "bot")
     assert await signals.gather(world) == 0
     assert outbox.after(world.db.read(), "signal", 0) == []
 
 
 async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: World, clock: Clock) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await siem.stream()
     await stop(world, "bot")
     config = world.config
@@ -228,7 +229,7 @@ async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: 
 
 
 async def test_a_stream_is_its_receivers_alone(world: World) -> None:
-    siem, other = await party(world), await party(world, "other")
+    siem, other = await signal_receiver(world), await signal_receiver(world, "other")
     stream = await siem.stream()
     id = stream["stream_id"]
     assert (await other.ask("GET", f"{STREAMS}?stream_id={id}"))[0] == 404
@@ -246,11 +247,11 @@ async def test_a_stream_is_its_receivers_alone(world: World) -> None:
     assert (await other.ask("POST", f"/api/v1/ssf/poll/{id}", {}))[0] == 404
     assert await siem.ask("GET", STREAMS) == (200, [stream])
     assert await siem.ask("GET", f"{STREAMS}?stream_id={id}") == (200, stream)
-    assert newest(world).outcome == "refused", "who tried is on record"
+    assert newest_entry(world).outcome == "refused", "who tried is on record"
 
 
 async def test_there_are_only_so_many(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     made = [await siem.stream() for _ in range(MAX_OF_RECEIVER)]
     status, said = await siem.ask("POST", STREAMS, {})
     assert (status, said["error"]) == (409, "too_many_streams")
@@ -259,7 +260,7 @@ async def test_there_are_only_so_many(world: World) -> None:
 
 
 async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream(events_requested=[SESSION], description="for the siem")
     id = {"stream_id": stream["stream_id"]}
     status, changed = await siem.ask("PATCH", STREAMS, id | {"events_requested": [RISK]})
@@ -284,7 +285,7 @@ async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) ->
     ],
 )  # fmt: skip
 async def test_what_is_wrong_in_a_configuration_changes_nothing(world: World, wrong: dict[str, Any]) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     for method in ("PATCH", "PUT"):
         status, _ = await siem.ask(method, STREAMS, {"stream_id": stream["stream_id"]} | wrong)
@@ -294,7 +295,7 @@ async def test_what_is_wrong_in_a_configuration_changes_nothing(world: World, wr
 
 
 async def test_the_header_of_a_receiver_is_sealed_and_never_shown(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     secret, shown = "Bearer swordfish", {"method": PUSH, "endpoint_url": "https://r.example/x?k=1"}
     stream = await siem.stream(delivery=shown | {"authorization_header": secret})
     assert stream["delivery"] == shown
@@ -302,7 +303,7 @@ async def test_the_header_of_a_receiver_is_sealed_and_never_shown(world: World) 
     assert kept.sealed is not None
     assert b"swordfish" not in kept.sealed
     assert world.keys.root.open(kept.sealed, context=streams.context(kept)) == secret.encode()
-    entry = newest(world)
+    entry = newest_entry(world)
     assert "swordfish" not in str(entry)
     assert "k=1" not in str(entry)
 
@@ -310,7 +311,7 @@ async def test_the_header_of_a_receiver_is_sealed_and_never_shown(world: World) 
 # --------------------------------------------------------------------------------------- Status, subjects, verification
 
 
-async def status(siem: Party, stream: dict[str, Any], to: str, **more: str) -> dict[str, Any]:
+async def status(siem: SignalReceiver, stream: dict[str, Any], to: str, **more: str) -> dict[str, Any]:
     code, said = await siem.ask("POST", "/api/v1/ssf/status", {"stream_id": stream["stream_id"], "status": to} | more)
     assert code == 200
     assert await siem.ask("GET", f"/api/v1/ssf/status?stream_id={stream['stream_id']}") == (200, said)
@@ -318,9 +319,9 @@ async def status(siem: Party, stream: dict[str, Any], to: str, **more: str) -> d
 
 
 async def test_a_paused_stream_keeps_what_it_would_tell_and_a_disabled_one_does_not(world: World, clock: Clock) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     for name in ("one", "two", "three"):
-        await enrol(world, name)
+        await register_agent(world, name)
     stream = await siem.stream()
     said = await status(siem, stream, "paused", reason="we are moving")
     assert said == {"stream_id": stream["stream_id"], "status": "paused", "reason": "we are moving"}
@@ -343,11 +344,11 @@ async def test_a_paused_stream_keeps_what_it_would_tell_and_a_disabled_one_does_
 
 @pytest.mark.parametrize("to", ["paused", "disabled"])
 async def test_who_is_not_its_receiver_says_so_before_a_stream_stops_and_when_it_goes_on(world: World, to: Any) -> None:
-    siem = await party(world)
-    await enrol(world)
+    siem = await signal_receiver(world)
+    await register_agent(world)
     stream = await siem.stream()
     id = stream["stream_id"]
-    await do(world, lambda a: streams.set_status(a, id, to, reason="it is late", by=None))
+    await run_act(world, lambda a: streams.set_status(a, id, to, reason="it is late", by=None))
     await stop(world, "bot")
     told = await siem.poll(stream)
     ((one,),) = [list(told.values())]
@@ -355,22 +356,22 @@ async def test_who_is_not_its_receiver_says_so_before_a_stream_stops_and_when_it
     assert one["events"] == {uri: {"status": to, "reason": "it is late"}}
     assert one["sub_id"] == {"format": "opaque", "id": id}
     assert await siem.poll(stream, ack=list(told)) == {}
-    await do(world, lambda a: streams.set_status(a, id, "enabled", reason="", by=None))
+    await run_act(world, lambda a: streams.set_status(a, id, "enabled", reason="", by=None))
     heard = events(await siem.poll(stream))
     assert heard == (["session-revoked", "stream-updated"] if to == "paused" else ["stream-updated"])
 
 
 async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world: World, clock: Clock) -> None:
-    siem, bot = await party(world), await enrol(world)
-    other = await enrol(world, "other")
+    siem, bot = await signal_receiver(world), await register_agent(world)
+    other = await register_agent(world, "other")
     stream = await siem.stream()
     subject = {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id}
     body = {"stream_id": stream["stream_id"], "subject": subject}
     assert await siem.ask("POST", "/api/v1/ssf/subjects/remove", body) == (204, None)
     assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
-    task = await do(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
+    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
     clock.advance(1)
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, task.task_id), "task.revoke")
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, task.task_id), "task.revoke")
     assert await siem.poll(stream) == {}
     await stop(world, "bot")
     await stop(world, "other")
@@ -381,7 +382,7 @@ async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world
 
 
 async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     id = stream["stream_id"]
 
@@ -389,7 +390,7 @@ async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
         for number in range(MAX_REMOVED - 1):
             streams.remove_subject(act, id, {"format": "opaque", "id": str(number)}, by=siem.by)
 
-    await do(world, fill)
+    await run_act(world, fill)
     body = {"stream_id": id, "subject": {"format": "opaque", "id": "x"}}
     assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
     body = {"stream_id": id, "subject": {"format": "opaque", "id": "y"}}
@@ -400,7 +401,7 @@ async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
 
 
 async def test_a_verification_comes_over_the_stream_with_its_state(world: World, clock: Clock) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream(events_requested=[SESSION])
     body = {"stream_id": stream["stream_id"], "state": "VGhpcyBpcyBhIHN0YXRl"}
     assert await siem.ask("POST", "/api/v1/ssf/verify", body) == (204, None)
@@ -422,7 +423,7 @@ def test_who_asks_for_it_too_soon_hears_when_to_come_again() -> None:
 
 
 async def test_a_verification_of_one_stream_is_nothing_to_another(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
     await siem.ask("POST", "/api/v1/ssf/verify", {"stream_id": one["stream_id"]})
     assert (len(await siem.poll(one)), len(await siem.poll(two))) == (1, 0)
@@ -446,7 +447,7 @@ def states(told: dict[str, Any]) -> list[str]:
 
 
 async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 5)
     first = list(await siem.poll(stream, maxEvents=3))
@@ -463,9 +464,9 @@ async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: 
 
 
 async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
-    await enrol(world)
+    await register_agent(world)
     await stop(world, "bot")
     (both,) = await siem.poll(one)
     assert len(await siem.poll(two, ack=[both])) == 1, "the same signal, told to the other"
@@ -483,7 +484,7 @@ async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(wo
 
 
 async def test_so_many_come_at_once_and_it_is_said_that_there_are_more(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, MOST_AT_ONCE + 1)
     path = f"/api/v1/ssf/poll/{stream['stream_id']}"
@@ -500,7 +501,7 @@ async def test_a_receiver_that_leaves_the_oldest_lying_gets_no_more_than_the_win
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "WINDOW", 20)
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 20 + 2)
     (oldest,) = await siem.poll(stream, maxEvents=1)
@@ -513,13 +514,13 @@ async def test_a_receiver_that_leaves_the_oldest_lying_gets_no_more_than_the_win
 
 
 async def test_what_a_receiver_cannot_take_is_on_record_and_is_not_sent_again(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 2)
     first, _ = await siem.poll(stream)
     errors = {first: {"err": "invalid_key", "description": "we do not know it"}, "other": {"err": "invalid_request"}}
     assert states(await siem.poll(stream, setErrs=errors)) == ["1"]
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.agent) == ("stream.refused", siem.agent.agent_id)
     assert entry.detail is not None
     assert list(entry.detail["refused"].values()) == ["invalid_key: we do not know it"]
@@ -531,19 +532,19 @@ async def test_what_a_receiver_cannot_take_is_on_record_and_is_not_sent_again(wo
     "wrong", [{"maxEvents": -1}, {"maxEvents": "1"}, {"ack": "x"}, {"ack": ["x"] * 1001}, {"setErrs": {"x": "y"}}, []]
 )
 async def test_what_is_wrong_in_a_poll(world: World, wrong: Any) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", wrong))[0] == 400
 
 
 async def test_a_pushed_stream_is_not_polled(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream(delivery={"method": PUSH, "endpoint_url": "https://receiver.example/"})
     assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", {}))[0] == 403
 
 
 async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
     await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
@@ -553,7 +554,7 @@ async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: W
 
 
 async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World) -> None:
-    siem, other = await party(world), await enrol(world)
+    siem, other = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     path = stream["delivery"]["endpoint_url"].removeprefix(world.config.public_url)
     held = asyncio.create_task(siem.ask("POST", path, {"returnImmediately": False}))
@@ -567,7 +568,7 @@ async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World)
 
 async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     world.keep(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
     async with asyncio.timeout(PATIENCE_S):
@@ -581,7 +582,7 @@ async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.Mon
 
 async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
     await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
@@ -590,7 +591,7 @@ async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch
 
 
 async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: Clock) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 1)
     clock.advance(us=KEPT)
@@ -603,7 +604,7 @@ async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: 
 
 
 async def test_a_look_begins_behind_what_is_none_of_its_business(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
     await noise(world, two, delivery.PASSED)
     await siem.poll(one)
@@ -619,7 +620,7 @@ async def test_a_look_begins_behind_what_is_none_of_its_business(world: World) -
 
 
 async def test_the_metadata_is_what_the_interoperability_profile_asks_for(world: World) -> None:
-    siem = await party(world)
+    siem = await signal_receiver(world)
     status, said = await siem.ask("GET", "/.well-known/ssf-configuration")
     assert (status, said["issuer"], said["spec_version"]) == (200, ISSUER, "1_0")
     assert said["jwks_uri"] == f"{ISSUER}/jwks"

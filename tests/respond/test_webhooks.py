@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook as Library
 
+from harness.clock import Clock
 from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd import doctor
 from ostiaryd.ground.world import World
@@ -41,8 +42,7 @@ from ostiaryd.respond.model.webhooks import (
     show_secret,
     tried,
 )
-from tests.clock import Clock
-from tests.respond.receiver import Receiver, receiving
+from tests.support.webhook_receiver import Receiver, receiving
 
 SECOND = 1_000_000
 ASK = "approval.ask"

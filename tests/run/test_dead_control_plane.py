@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.run.talk import Talk, call
-from tests.run.test_proxy import Stage, staged
-from tests.server import running
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import running
+from harness.stdio_proxy import StdioProxy, call
+from tests.run.proxy_fixtures import ProxyFixture, proxy_fixture
 
 WRITE = call(1, "write_file", path="/a")
 
@@ -25,19 +25,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def control_plane(folder: Path, port: int) -> Iterator[House]:
+def control_plane(folder: Path, port: int) -> Iterator[ServerFixture]:
     with running(folder, port=port) as server:
-        house = House(server, folder)
-        yield house
-        house.admin.close()
+        live_server = ServerFixture(server, folder)
+        yield live_server
+        live_server.admin.close()
 
 
-def dies(talk: Talk, stage: Stage, answer: str) -> None:
+def dies(talk: StdioProxy, stage: ProxyFixture, answer: str) -> None:
     """The feed of its guard is old by now; how a call is answered then."""
     eventually(lambda: answer in talk.ask(WRITE) and "undecided" in spooled(stage))
 
 
-def spooled(stage: Stage) -> str:
+def spooled(stage: ProxyFixture) -> str:
     return "".join(file.read_text() for file in Path(stage.plan.spool).rglob("*.log"))
 
 
@@ -46,9 +46,9 @@ def test_what_is_watched_goes_on_and_is_reported_later_and_what_is_enforced_stop
     folder, port = tmp_path / "data", free_port()
     for name in ("watch", "enforce"):
         (tmp_path / name).mkdir()
-    with control_plane(folder, port) as house:
-        watched = staged(house, tmp_path / "watch", "watch", "read")
-        enforced = staged(house, tmp_path / "enforce", "enforce", "read", "write")
+    with control_plane(folder, port) as live_server:
+        watched = proxy_fixture(live_server, tmp_path / "watch", "watch", "read")
+        enforced = proxy_fixture(live_server, tmp_path / "enforce", "enforce", "read", "write")
         with watched.talk() as one, enforced.talk() as other:
             assert "result" in one.ask(WRITE)
             assert "result" in other.ask(WRITE)
@@ -62,13 +62,13 @@ def test_what_is_watched_goes_on_and_is_reported_later_and_what_is_enforced_stop
     (tmp_path / "watch" / "mode").unlink()  # nobody has ever said that it is only watched
     with watched.talk() as one:
         assert "error" in one.ask(WRITE)
-    with control_plane(folder, port) as house:
+    with control_plane(folder, port) as live_server:
         for stage, outcomes in ((watched, ["allow", "deny"]), (enforced, ["deny"])):
             with stage.talk() as talk:
                 assert "result" in talk.ask(WRITE)
-            entries = Stage(house, *[getattr(stage, name) for name in ("folder", "agent", "resource", "plan")]).entries(
-                "tool.undecided", count=len(outcomes)
-            )
+            entries = ProxyFixture(
+                live_server, *[getattr(stage, name) for name in ("folder", "agent", "resource", "plan")]
+            ).entries("tool.undecided", count=len(outcomes))
             assert sorted(entry["outcome"] for entry in entries) == outcomes
 
 
@@ -78,9 +78,9 @@ def test_it_dies_in_the_middle_and_comes_back(tmp_path: Path) -> None:
     for name in ("watch", "enforce"):
         (tmp_path / name).mkdir()
     with ExitStack() as talks:
-        with control_plane(folder, port) as house:
-            watched = staged(house, tmp_path / "watch", "watch")
-            enforced = staged(house, tmp_path / "enforce", "enforce", "write")
+        with control_plane(folder, port) as live_server:
+            watched = proxy_fixture(live_server, tmp_path / "watch", "watch")
+            enforced = proxy_fixture(live_server, tmp_path / "enforce", "enforce", "write")
             one, other = (talks.enter_context(stage.talk()) for stage in (watched, enforced))
             assert "result" in one.ask(WRITE)
             assert "result" in other.ask(WRITE)

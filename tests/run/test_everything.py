@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.stdio_proxy import StdioProxy
 from ostiary.core.catalogue import METHODS, Catalogue
 from ostiary.run.probe import probe
-from tests.architecture.sources import ROOT
-from tests.feed.house import House
-from tests.run.talk import Talk
-from tests.run.test_proxy import house as house
-from tests.run.test_proxy import staged
+from tests.run.proxy_fixtures import live_server, proxy_fixture
+from tests.support.sources import ROOT
+
+__all__ = ["live_server"]
 
 EVERYTHING = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "server-everything"
 COMMAND = ["node", str(EVERYTHING / "dist" / "index.js"), "stdio"]
@@ -49,7 +50,7 @@ def converse(talk: Any, listed: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-class Bare(Talk):
+class Bare(StdioProxy):
     """The server without a proxy in front."""
 
     def __init__(self, log: Path) -> None:
@@ -64,15 +65,15 @@ class Bare(Talk):
 
 
 @pytest.mark.slow
-def test_a_guarded_server_answers_as_the_bare_one(house: House, tmp_path: Path) -> None:
+def test_a_guarded_server_answers_as_the_bare_one(live_server: ServerFixture, tmp_path: Path) -> None:
     listed = probe(COMMAND, env=os.environ, cwd=None)
     catalogue = Catalogue.from_mcp("files", listed)
     assert set(catalogue.tools) >= {name for name in METHODS if not name.startswith("tasks/")}
-    stage = staged(house, tmp_path, "enforce", "read", "write")
+    stage = proxy_fixture(live_server, tmp_path, "enforce", "read", "write")
     stage.catalogue(catalogue.render()["tools"])
     with Bare(tmp_path / "bare.log") as talk:
         bare = converse(talk, listed)
-    with Talk(tmp_path, stage.plan, command=COMMAND) as talk:
+    with StdioProxy(tmp_path, stage.plan, command=COMMAND) as talk:
         guarded = converse(talk, listed)
     assert guarded == bare, json.dumps([bare, guarded], indent=1)
     denied = {entry["tool"].partition("/")[2] for entry in stage.entries(count=8) if entry["outcome"] != "allow"}

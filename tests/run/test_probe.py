@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from harness.patience import eventually
 from ostiary.core.catalogue import MAX_TOOLS, METHODS, Catalogue, Effect
 from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.run.probe import MAX_PAGES, probe
-from tests.patience import eventually
-from tests.run.conftest import HERE
+from tests.run.stdio_agent import HERE
 
 SERVER = textwrap.dedent("""
     import json, os, sys, time

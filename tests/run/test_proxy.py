@@ -8,102 +8,41 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S, eventually
+from harness.stdio_proxy import TOOLS, StdioProxy, call
 from ostiary.agent import Agent
 from ostiary.core.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
-from ostiary.run.plan import Plan
-from tests.feed.house import House
-from tests.patience import PATIENCE_S, eventually
-from tests.run.talk import TOOLS, Talk, call
-from tests.server import Server
+from tests.run.proxy_fixtures import ProxyFixture, live_server, proxy_fixture
 
-
-@pytest.fixture(scope="module")
-def house(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(server, tmp_path_factory.mktemp("keys"))
-    yield house
-    house.admin.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """An agent and a stdio server that are registered, and how to run a proxy between them."""
-
-    house: House
-    folder: Path
-    agent: str
-    resource: str
-    plan: Plan
-
-    @contextmanager
-    def talk(self, **changed: Any) -> Iterator[Talk]:
-        with Talk(self.folder, msgspec.structs.replace(self.plan, **changed)) as talk:
-            yield talk
-
-    def catalogue(self, tools: list[dict[str, Any]]) -> None:
-        body = {"catalogue": {"resource": self.resource, "tools": tools}}
-        self.house.api("PUT", f"/resources/{self.resource}/catalogue", body)
-
-    def entries(self, action: str = "tool.call", count: int = 1) -> list[dict[str, Any]]:
-        """So many entries about the server, the oldest first."""
-
-        def found() -> list[dict[str, Any]] | None:
-            entries = self.house.entries(resource=self.plan.uri, action=action)
-            return entries[::-1] if len(entries) >= count else None
-
-        return eventually(found)  # type: ignore[no-any-return]
-
-    def outcome_of(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """In its entry, or in one of its own."""
-
-        def found() -> dict[str, Any] | None:
-            if "result" in entry:
-                return entry["result"]  # type: ignore[no-any-return]
-            late = self.house.entries(resource=self.plan.uri, action="tool.result")
-            return next((one["result"] for one in late if one["detail"]["call"] == entry["detail"]["number"]), None)
-
-        return eventually(found)  # type: ignore[no-any-return]
-
-
-def staged(house: House, folder: Path, mode: str, *scopes: str) -> Stage:
-    uri = f"http://localhost/stdio/{folder.name}/{mode}"
-    resource, guard = house.resource(uri, TOOLS)
-    agent, credential = house.agent(*[f"{resource}:{scope}" for scope in scopes])
-    house.api("PUT", f"/resources/{resource}/mode", {"mode": mode})
-    plan = Plan(
-        server="files", agent=str(credential), guard=str(guard), uri=uri, spool=str(folder / "spool"),
-        mode=str(folder / "mode"), url=house.server.url,
-    )  # fmt: skip
-    return Stage(house, folder, agent, resource, plan)
+__all__ = ["live_server"]
 
 
 @pytest.fixture
-def enforced(house: House, tmp_path: Path) -> Stage:
+def enforced(live_server: ServerFixture, tmp_path: Path) -> ProxyFixture:
     """The agent may read."""
-    return staged(house, tmp_path, "enforce", "read")
+    return proxy_fixture(live_server, tmp_path, "enforce", "read")
 
 
 @pytest.fixture(scope="module")
-def enforced_talk(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
-    with staged(house, tmp_path_factory.mktemp("talk"), "enforce", "read").talk() as talk:
+def enforced_talk(live_server: ServerFixture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StdioProxy]:
+    with proxy_fixture(live_server, tmp_path_factory.mktemp("talk"), "enforce", "read").talk() as talk:
         yield talk
 
 
 @pytest.fixture
-def watched(house: House, tmp_path: Path) -> Stage:
+def watched(live_server: ServerFixture, tmp_path: Path) -> ProxyFixture:
     """The agent may do nothing."""
-    return staged(house, tmp_path, "watch")
+    return proxy_fixture(live_server, tmp_path, "watch")
 
 
-def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: Stage) -> None:
+def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: ProxyFixture) -> None:
     lines = [
         b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{},  "x":"\\u00e9 \xc3\xa9"}}\n',
         b'  { "method" : "notifications/initialized", "jsonrpc" : "2.0" }\r\n',
@@ -121,7 +60,7 @@ def test_what_is_no_call_passes_byte_for_byte_in_both_directions(enforced: Stage
         assert talk.hear()["id"] == 1
 
 
-def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: Stage) -> None:
+def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: ProxyFixture) -> None:
     line = b'{"params":{"arguments":{"path":"/a"},  "name":"read_file"},"method":"tools/call","id":5,"jsonrpc":"2.0"}\n'
     with enforced.talk() as talk:
         talk.write(line)
@@ -134,7 +73,7 @@ def test_an_allowed_call_passes_as_it_is_and_its_outcome_is_on_record(enforced: 
     assert enforced.outcome_of(entry) == {"status": "ok", "bytes": len(json.dumps(json.loads(said)["result"]))}
 
 
-def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(enforced: Stage) -> None:
+def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         denied = talk.ask(call("a", "write_file", path="/a"))
         assert denied["id"] == "a"
@@ -154,7 +93,9 @@ def test_a_denied_call_is_answered_in_mcps_form_and_never_comes_to_the_server(en
     assert [entry["outcome"] for entry in entries] == ["deny"] * 5
 
 
-def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_arguments_are_like(watched: Stage) -> None:
+def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_arguments_are_like(
+    watched: ProxyFixture,
+) -> None:
     sent = [call(1, "write_file", path="/a", text="x" * 300, password="hunter2"), call(2, "rm", all=True)]
     with watched.talk() as talk:
         for value in sent:
@@ -171,7 +112,7 @@ def test_what_is_watched_passes_and_the_verdict_is_on_record_with_what_its_argum
     assert (watched.folder / "mode").read_text() == "watch"
 
 
-def test_a_call_whose_arguments_are_no_object_is_on_record_where_it_passes(watched: Stage) -> None:
+def test_a_call_whose_arguments_are_no_object_is_on_record_where_it_passes(watched: ProxyFixture) -> None:
     with watched.talk() as talk:
         talk.ask({"jsonrpc": "2.0", "id": 0, "method": "ping"})
         values: list[Any] = [0, False, "", []]
@@ -196,7 +137,7 @@ SMUGGLED = f'{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":\r{json
     ids=["no JSON", "twice", "case", "carriage return"],
 )
 def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is_watched(
-    line: bytes, code: int, enforced: Stage, watched: Stage
+    line: bytes, code: int, enforced: ProxyFixture, watched: ProxyFixture
 ) -> None:
     with enforced.talk() as talk:
         talk.write(line)
@@ -230,13 +171,13 @@ def test_a_malformed_frame_is_denied_where_it_is_enforced_and_passes_where_it_is
     ],
 )
 def test_what_cannot_be_asked_is_answered_with_the_code_of_json_rpc(
-    enforced_talk: Talk, message: dict[str, Any], code: int
+    enforced_talk: StdioProxy, message: dict[str, Any], code: int
 ) -> None:
     answer = enforced_talk.ask(message | {"jsonrpc": "2.0", "id": "seven"})
     assert (answer["id"], answer["error"]["code"]) == ("seven", code)
 
 
-def test_what_a_subscription_brings_ends_with_the_agent(enforced: Stage) -> None:
+def test_what_a_subscription_brings_ends_with_the_agent(enforced: ProxyFixture) -> None:
     subscribed = {"name": "resources/subscribe", "effect": "read"}
     enforced.catalogue([*TOOLS, subscribed])
     with enforced.talk() as talk:
@@ -245,13 +186,13 @@ def test_what_a_subscription_brings_ends_with_the_agent(enforced: Stage) -> None
         update = {"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {"updates": True}}
         talk.send(update)
         assert [talk.hear().get("method") for _ in range(2)] == ["notifications/resources/updated", None]
-        enforced.house.api("POST", f"/agents/{enforced.agent}/suspend", {"why": "a test"})
+        enforced.live_server.api("POST", f"/agents/{enforced.agent}/suspend", {"why": "a test"})
         eventually(lambda: "error" in talk.ask(call(3, "read_file", path="/a")))
         talk.send(update)
         assert talk.hear()["id"] == 2, "the update is withheld"
 
 
-def test_of_a_batch_all_pass_or_none(enforced: Stage) -> None:
+def test_of_a_batch_all_pass_or_none(enforced: ProxyFixture) -> None:
     both = [call(1, "read_file", path="/a"), call(2, "read_file", path="/b")]
     mixed = [call(3, "read_file", path="/a"), call(4, "write_file"), {"jsonrpc": "2.0", "id": 5, "method": "ping"}]
     with enforced.talk() as talk:
@@ -268,7 +209,7 @@ def test_of_a_batch_all_pass_or_none(enforced: Stage) -> None:
     assert enforced.outcome_of(entries[2])["status"] == "error"
 
 
-def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: Stage) -> None:
+def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         assert talk.ask(call(1, "fail"))["result"]["isError"]
         assert "error" in talk.ask(call(2, "refuse"))
@@ -288,7 +229,7 @@ def test_outcomes_are_those_of_the_tool_and_of_who_cancelled(enforced: Stage) ->
     assert statuses == ["error", "error", "error", "error", "ok", "error"]
 
 
-def test_a_large_answer_and_a_large_argument_pass_whole(enforced: Stage) -> None:
+def test_a_large_answer_and_a_large_argument_pass_whole(enforced: ProxyFixture) -> None:
     size = 20 << 20
     with enforced.talk() as talk:
         talk.send(call(1, "large", size=size))
@@ -299,10 +240,10 @@ def test_a_large_answer_and_a_large_argument_pass_whole(enforced: Stage) -> None
     assert enforced.outcome_of(enforced.entries(count=2)[0])["bytes"] > size
 
 
-def test_an_answer_with_more_than_a_call_may_return_does_not_reach_the_agent(enforced: Stage) -> None:
+def test_an_answer_with_more_than_a_call_may_return_does_not_reach_the_agent(enforced: ProxyFixture) -> None:
     volume = {"kind": "volume", "limit": 10_000, "data_class": "health", "per_call": 1000, "unit": "bytes"}
-    enforced.house.api("PUT", f"/resources/{enforced.resource}/data-classes", {"data_classes": ["health"]})
-    enforced.house.api("PUT", f"/agents/{enforced.agent}/budget", {"limits": [volume]})
+    enforced.live_server.api("PUT", f"/resources/{enforced.resource}/data-classes", {"data_classes": ["health"]})
+    enforced.live_server.api("PUT", f"/agents/{enforced.agent}/budget", {"limits": [volume]})
     with enforced.talk() as talk:
         assert "result" in talk.ask(call(1, "large", size=100))
         refusal = talk.ask(call(2, "large", size=1000))["error"]
@@ -314,7 +255,7 @@ def test_an_answer_with_more_than_a_call_may_return_does_not_reach_the_agent(enf
     assert enforced.outcome_of(large)["bytes"] > 1000
 
 
-def test_many_calls_at_once_are_all_answered(enforced: Stage) -> None:
+def test_many_calls_at_once_are_all_answered(enforced: ProxyFixture) -> None:
     count = 500
     with enforced.talk() as talk:
         talk.send(*[call(number, "read_file" if number % 2 else "write_file", path="/a") for number in range(count)])
@@ -325,7 +266,7 @@ def test_many_calls_at_once_are_all_answered(enforced: Stage) -> None:
 
 
 @pytest.mark.parametrize(("tool", "code"), [("die", 7), ("kill", 128 + signal.SIGKILL)])
-def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: Stage, tool: str, code: int) -> None:
+def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: ProxyFixture, tool: str, code: int) -> None:
     with enforced.talk() as talk:
         talk.send(call(1, tool))
         assert talk.read() == b""
@@ -333,7 +274,7 @@ def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: Stage, tool: 
     assert enforced.outcome_of(enforced.entries()[0])["status"] == "error"
 
 
-def test_the_end_of_input_and_signals_are_passed_on(enforced: Stage) -> None:
+def test_the_end_of_input_and_signals_are_passed_on(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         talk.has_heard()
         assert talk.end() == 0
@@ -344,7 +285,7 @@ def test_the_end_of_input_and_signals_are_passed_on(enforced: Stage) -> None:
         assert talk.process.wait(30) == 128 + signal.SIGTERM
 
 
-def test_a_line_without_end_ends_everything(enforced: Stage) -> None:
+def test_a_line_without_end_ends_everything(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         talk.send(call(1, "endless"))
         assert talk.read() == b""
@@ -352,17 +293,17 @@ def test_a_line_without_end_ends_everything(enforced: Stage) -> None:
         assert "a line has more than 64 MiB" in talk.log.read_text()
 
 
-def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_denied(watched: Stage) -> None:
-    house = watched.house
+def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_denied(watched: ProxyFixture) -> None:
+    live_server = watched.live_server
     with watched.talk() as talk:
         assert "result" in talk.ask(call(1, "read_file", path="/a"))
         [first] = watched.entries()
-        revoked = house.api("POST", "/revoke", {"kind": "token", "id": first["token"]})
-        house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
+        revoked = live_server.api("POST", "/revoke", {"kind": "token", "id": first["token"]})
+        live_server.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
         assert "result" in talk.ask(call(2, "read_file", path="/a"))
         assert watched.entries(count=2)[1]["token"] != first["token"]
-        revoked = house.api("POST", "/revoke", {"kind": "agent", "id": watched.agent})
-        house.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
+        revoked = live_server.api("POST", "/revoke", {"kind": "agent", "id": watched.agent})
+        live_server.api("GET", "/feeds", seq=revoked["seq"], wait_ms=5000)
         denied = talk.ask(call(3, "read_file", path="/a"))
         assert denied["error"]["data"]["error"] == "agent_not_active"
     with watched.talk() as talk:  # nor does it get a token: the server itself says no
@@ -371,16 +312,16 @@ def test_a_token_that_is_revoked_is_replaced_and_an_agent_that_is_revoked_is_den
     assert [entry["outcome"] for entry in watched.entries("tool.undecided")] == ["deny"]
 
 
-def test_a_switch_to_enforce_is_in_force_at_once_and_remembered(watched: Stage) -> None:
+def test_a_switch_to_enforce_is_in_force_at_once_and_remembered(watched: ProxyFixture) -> None:
     with watched.talk() as talk:
         assert "result" in talk.ask(call(1, "write_file"))
-        watched.house.api("PUT", f"/resources/{watched.resource}/mode", {"mode": "enforce"})
+        watched.live_server.api("PUT", f"/resources/{watched.resource}/mode", {"mode": "enforce"})
         eventually(lambda: "error" in talk.ask(call(2, "write_file")))
         assert talk.end() == 0
     assert (watched.folder / "mode").read_text() == "enforce"
 
 
-def test_nobody_is_let_through_where_no_guard_can_be(enforced: Stage, watched: Stage) -> None:
+def test_nobody_is_let_through_where_no_guard_can_be(enforced: ProxyFixture, watched: ProxyFixture) -> None:
     Path(enforced.plan.guard).unlink()
     with enforced.talk() as talk:
         assert talk.read() == b""
@@ -394,7 +335,9 @@ def test_nobody_is_let_through_where_no_guard_can_be(enforced: Stage, watched: S
         assert "runs without a guard" in talk.log.read_text()
 
 
-def test_a_record_that_cannot_be_kept_denies_where_it_is_enforced(enforced: Stage, watched: Stage) -> None:
+def test_a_record_that_cannot_be_kept_denies_where_it_is_enforced(
+    enforced: ProxyFixture, watched: ProxyFixture
+) -> None:
     for stage, key in ((enforced, "error"), (watched, "result")):
         with stage.talk() as talk:
             assert "result" in talk.ask(call(1, "read_file", path="/a"))
@@ -407,7 +350,7 @@ def limit_files(pid: int) -> None:
     subprocess.run(["prlimit", f"--pid={pid}", "--fsize=1:1"], check=True)
 
 
-def test_tools_that_the_catalogue_has_not_are_told(enforced: Stage) -> None:
+def test_tools_that_the_catalogue_has_not_are_told(enforced: ProxyFixture) -> None:
     path = enforced.folder / "events"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as events:
         events.bind(str(path))
@@ -422,7 +365,7 @@ def test_tools_that_the_catalogue_has_not_are_told(enforced: Stage) -> None:
     assert trouble == {"event": "trouble", "server": "files", "text": "1 tools are not in its catalogue: 'brand_new'"}
 
 
-def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: Stage) -> None:
+def test_a_tool_that_says_something_else_than_was_approved_is_denied(enforced: ProxyFixture) -> None:
     """Until its owner accepts; the agent hears of the change no earlier than the guard."""
     approved = [*TOOLS[1:], TOOLS[0] | {"definition": definition_of({"name": "read_file"})}]
     with enforced.talk() as talk:
@@ -447,17 +390,17 @@ def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> Non
     assert "ostiary: " in done.stderr
 
 
-def test_a_command_that_is_not_there(enforced: Stage) -> None:
-    with Talk(enforced.folder, enforced.plan, command=["/nowhere/server"]) as talk:
+def test_a_command_that_is_not_there(enforced: ProxyFixture) -> None:
+    with StdioProxy(enforced.folder, enforced.plan, command=["/nowhere/server"]) as talk:
         assert talk.process.wait(30) == 127
         assert "cannot run /nowhere/server" in talk.log.read_text()
 
 
-def test_the_agents_token_is_for_this_server_alone(enforced: Stage) -> None:
-    with Agent.from_credential(enforced.plan.agent, url=enforced.house.server.url) as agent:
+def test_the_agents_token_is_for_this_server_alone(enforced: ProxyFixture) -> None:
+    with Agent.from_credential(enforced.plan.agent, url=enforced.live_server.server.url) as agent:
         folder = enforced.folder / "other"
         folder.mkdir()
-        other = staged(enforced.house, folder, "enforce", "read")
+        other = proxy_fixture(enforced.live_server, folder, "enforce", "read")
         assert agent.token(resource=enforced.plan.uri)["scope"] == f"{enforced.resource}:read"
     with other.talk() as talk:
         assert "result" in talk.ask(call(1, "read_file", path="/a"))

@@ -14,34 +14,58 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.sources import ROOT
-from tests.patience import PATIENCE_S
-from tests.run.conftest import CALLS, House
-from tests.server import COMMAND
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND
+from tests.run.stdio_agent import CALLS, StdioAgent
+from tests.support.sources import ROOT
 
 FILESYSTEM = ROOT / "tests" / "node" / "node_modules" / "@modelcontextprotocol" / "server-filesystem"
 
 
-def test_its_exit_code_and_its_output_are_those_of_the_command(house: House) -> None:
+def test_its_exit_code_and_its_output_are_those_of_the_command(stdio_agent: StdioAgent) -> None:
     script = "import sys; print(sys.stdin.read() + 'out'); print('err', file=sys.stderr); sys.exit(41)"
-    words = ["run", "--agent", house.name, "--config", str(house.config), "--quiet", "--", sys.executable, "-c", script]
+    words = [
+        "run",
+        "--agent",
+        stdio_agent.name,
+        "--config",
+        str(stdio_agent.config),
+        "--quiet",
+        "--",
+        sys.executable,
+        "-c",
+        script,
+    ]
     done = subprocess.run(
-        [COMMAND, "--data-dir", house.server.folder, *words, "{mcp_config}"],
+        [COMMAND, "--data-dir", stdio_agent.server.folder, *words, "{mcp_config}"],
         capture_output=True, text=True, input="in", timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (41, "inout\n", "err\n")
-    killed = house.run(command=["sh", "-c", "kill -9 $$", "{mcp_config}"])
+    killed = stdio_agent.run(command=["sh", "-c", "kill -9 $$", "{mcp_config}"])
     assert killed.code == 128 + signal.SIGKILL
-    missing = house.run(command=["/nowhere/agent", "{mcp_config}"])
+    missing = stdio_agent.run(command=["/nowhere/agent", "{mcp_config}"])
     assert missing.code == 2
     assert "cannot run /nowhere/agent" in missing.err
 
 
-def test_a_signal_is_passed_on_and_the_copy_goes_with_the_command(house: House) -> None:
-    shown = house.folder / "shown"
+def test_a_signal_is_passed_on_and_the_copy_goes_with_the_command(stdio_agent: StdioAgent) -> None:
+    shown = stdio_agent.folder / "shown"
     script = f"cp $0 {shown}; trap 'exit 7' TERM; echo $0 > {shown}.path; while true; do sleep 0.05; done"
-    words = ["run", "--agent", house.name, "--config", str(house.config), "--", "sh", "-c", script, "{mcp_config}"]
-    with subprocess.Popen([COMMAND, "--data-dir", house.server.folder, *words], stderr=subprocess.DEVNULL) as process:
+    words = [
+        "run",
+        "--agent",
+        stdio_agent.name,
+        "--config",
+        str(stdio_agent.config),
+        "--",
+        "sh",
+        "-c",
+        script,
+        "{mcp_config}",
+    ]
+    with subprocess.Popen(
+        [COMMAND, "--data-dir", stdio_agent.server.folder, *words], stderr=subprocess.DEVNULL
+    ) as process:
         until = time.monotonic() + PATIENCE_S
         while not Path(f"{shown}.path").exists():
             assert time.monotonic() < until
@@ -56,14 +80,14 @@ def test_a_signal_is_passed_on_and_the_copy_goes_with_the_command(house: House) 
     assert entry["args"][3:] == [
         "--",
         sys.executable,
-        *json.loads(house.config.read_text())["mcpServers"]["files"]["args"],
+        *json.loads(stdio_agent.config.read_text())["mcpServers"]["files"]["args"],
     ]
 
 
-def test_the_agent_gets_nothing_of_the_administrator(house: House) -> None:
+def test_the_agent_gets_nothing_of_the_administrator(stdio_agent: StdioAgent) -> None:
     script = "import json, os; print(json.dumps([name for name in os.environ if name.startswith('OSTIARY')]))"
-    environment = os.environ | {"OSTIARY_DATA_DIR": str(house.server.folder), "OSTIARY_CREDENTIAL": "x"}
-    words = ["run", "--agent", house.name, "--config", str(house.config), "--config-env", "OSTIARY_X", "--"]
+    environment = os.environ | {"OSTIARY_DATA_DIR": str(stdio_agent.server.folder), "OSTIARY_CREDENTIAL": "x"}
+    words = ["run", "--agent", stdio_agent.name, "--config", str(stdio_agent.config), "--config-env", "OSTIARY_X", "--"]
     done = subprocess.run(
         [COMMAND, *words, sys.executable, "-c", script], capture_output=True, text=True, env=environment,
         timeout=PATIENCE_S, check=False,
@@ -71,74 +95,89 @@ def test_the_agent_gets_nothing_of_the_administrator(house: House) -> None:
     assert json.loads(done.stdout) == ["OSTIARY_X"], done.stderr
 
 
-def test_keys_are_made_once_and_nobody_else_reads_them(house: House) -> None:
+def test_keys_are_made_once_and_nobody_else_reads_them(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
-    first = house.run(command=quiet)
-    assert f"registered the agent `{house.name}`" in first.err
-    files = {file: file.read_bytes() for file in house.keys.rglob("*") if file.is_file()}
+    first = stdio_agent.run(command=quiet)
+    assert f"registered the agent `{stdio_agent.name}`" in first.err
+    files = {file: file.read_bytes() for file in stdio_agent.keys.rglob("*") if file.is_file()}
     assert {file.name for file in files} == {"agent.json", "files.json", "files.mode", "files.cmd"}
-    for path in (house.keys.parent, house.keys, house.keys / "servers"):
+    for path in (stdio_agent.keys.parent, stdio_agent.keys, stdio_agent.keys / "servers"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    second = house.run(command=quiet)
+    second = stdio_agent.run(command=quiet)
     assert "registered" not in second.err
     assert {file: file.read_bytes() for file in files} == files
-    agent = house.ostiary("agent", "show", house.name)
+    agent = stdio_agent.ostiary("agent", "show", stdio_agent.name)
     assert (agent["owner"], agent["scopes"]) == ("admin", [])
-    (house.keys / "agent.json").unlink()
-    lost = house.run(command=quiet)
+    (stdio_agent.keys / "agent.json").unlink()
+    lost = stdio_agent.run(command=quiet)
     assert lost.code == 2
-    assert f"ostiary key add {house.name} --generate-key" in lost.err.replace("\n", " ")
+    assert f"ostiary key add {stdio_agent.name} --generate-key" in lost.err.replace("\n", " ")
 
 
-def test_remote_servers_are_said_not_to_be_guarded(house: House) -> None:
-    text = json.loads(house.config.read_text())
+def test_remote_servers_are_said_not_to_be_guarded(stdio_agent: StdioAgent) -> None:
+    text = json.loads(stdio_agent.config.read_text())
     text["mcpServers"]["far"] = {"type": "http", "url": "https://mcp.example/mcp"}
-    house.config.write_text(json.dumps(text))
-    assert "not guarded: the server `far` is not on this machine" in house.run(command=("true", "{mcp_config}")).err
+    stdio_agent.config.write_text(json.dumps(text))
+    assert (
+        "not guarded: the server `far` is not on this machine" in stdio_agent.run(command=("true", "{mcp_config}")).err
+    )
 
 
-def test_a_server_that_says_what_is_no_catalogue_is_watched_without_one(house: House) -> None:
-    house.config.write_text(json.dumps({"mcpServers": {"files": {"command": "true"}}}))
-    ran = house.run(command=("true", "{mcp_config}"))
+def test_a_server_that_says_what_is_no_catalogue_is_watched_without_one(stdio_agent: StdioAgent) -> None:
+    stdio_agent.config.write_text(json.dumps({"mcpServers": {"files": {"command": "true"}}}))
+    ran = stdio_agent.run(command=("true", "{mcp_config}"))
     assert ran.code == 0
     assert "no catalogue of `files`: the server" in ran.err
     assert "in mode watch: no tools are known" in ran.err
-    assert house.ostiary("resource", "show", f"{house.name}.files")["catalogue"] is None
+    assert stdio_agent.ostiary("resource", "show", f"{stdio_agent.name}.files")["catalogue"] is None
 
 
 @pytest.mark.slow
-def test_another_command_under_the_name_is_refused_where_it_is_enforced(house: House) -> None:
+def test_another_command_under_the_name_is_refused_where_it_is_enforced(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
-    house.run(command=quiet)
-    text = json.loads(house.config.read_text())
+    stdio_agent.run(command=quiet)
+    text = json.loads(stdio_agent.config.read_text())
     text["mcpServers"]["files"]["args"].append("more")
-    house.config.write_text(json.dumps(text))
-    assert "was registered with another command" in house.run(command=quiet).err
-    house.ostiary("enforce", house.name, "--yes")
-    refused = house.run(command=quiet)
+    stdio_agent.config.write_text(json.dumps(text))
+    assert "was registered with another command" in stdio_agent.run(command=quiet).err
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
+    refused = stdio_agent.run(command=quiet)
     assert (refused.code, "was registered with another command" in refused.err) == (2, True)
-    assert house.run(CALLS, "--refresh", command=quiet).code == 2
-    house.ostiary("enforce", house.name, "--off")
-    assert house.run(CALLS, "--refresh", command=quiet).code == 0
-    house.ostiary("enforce", house.name, "--yes")
-    assert house.run(command=quiet).code == 0
+    assert stdio_agent.run(CALLS, "--refresh", command=quiet).code == 2
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--off")
+    assert stdio_agent.run(CALLS, "--refresh", command=quiet).code == 0
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
+    assert stdio_agent.run(command=quiet).code == 0
 
 
 @pytest.mark.slow
-def test_a_new_server_of_an_agent_that_is_enforced_begins_enforced(house: House) -> None:
+def test_a_new_server_of_an_agent_that_is_enforced_begins_enforced(stdio_agent: StdioAgent) -> None:
     quiet = ("true", "{mcp_config}")
-    house.run(command=quiet)
-    house.ostiary("enforce", house.name, "--yes")
-    text = json.loads(house.config.read_text())
+    stdio_agent.run(command=quiet)
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
+    text = json.loads(stdio_agent.config.read_text())
     text["mcpServers"]["fresh"] = text["mcpServers"]["files"]
-    house.config.write_text(json.dumps(text))
-    assert f"`{house.name}.fresh` in mode enforce" in house.run(command=quiet).err
-    assert (house.keys / "servers" / "fresh.mode").read_text() == "enforce"
+    stdio_agent.config.write_text(json.dumps(text))
+    assert f"`{stdio_agent.name}.fresh` in mode enforce" in stdio_agent.run(command=quiet).err
+    assert (stdio_agent.keys / "servers" / "fresh.mode").read_text() == "enforce"
 
 
-def test_without_a_control_plane_only_what_is_known_runs(house: House, tmp_path: Path) -> None:
-    environment = {"OSTIARY_URL": "http://127.0.0.1:9", "OSTIARY_CREDENTIAL": str(house.server.folder / "admin.json")}
-    words = [str(COMMAND), "run", "--agent", house.name, "--config", str(house.config), "--", "echo", "{mcp_config}"]
+def test_without_a_control_plane_only_what_is_known_runs(stdio_agent: StdioAgent, tmp_path: Path) -> None:
+    environment = {
+        "OSTIARY_URL": "http://127.0.0.1:9",
+        "OSTIARY_CREDENTIAL": str(stdio_agent.server.folder / "admin.json"),
+    }
+    words = [
+        str(COMMAND),
+        "run",
+        "--agent",
+        stdio_agent.name,
+        "--config",
+        str(stdio_agent.config),
+        "--",
+        "echo",
+        "{mcp_config}",
+    ]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -147,7 +186,7 @@ def test_without_a_control_plane_only_what_is_known_runs(house: House, tmp_path:
 
     unknown = run()
     assert (unknown.returncode, unknown.stdout) == (3, "")
-    house.run(command=("true", "{mcp_config}"))
+    stdio_agent.run(command=("true", "{mcp_config}"))
     known = run()
     assert known.returncode == 0
     assert known.stdout.endswith("mcp.json\n")
@@ -156,25 +195,25 @@ def test_without_a_control_plane_only_what_is_known_runs(house: House, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FILESYSTEM.exists(), reason="npm has not installed it")
-def test_the_filesystem_server_of_others(house: House, tmp_path: Path) -> None:
+def test_the_filesystem_server_of_others(stdio_agent: StdioAgent, tmp_path: Path) -> None:
     """From watching to enforcing, with the server that most people begin with."""
-    root = house.root.resolve()
+    root = stdio_agent.root.resolve()
     entry = {"command": "node", "args": [str(FILESYSTEM / "dist" / "index.js"), str(root)]}
-    house.config.write_text(json.dumps({"mcpServers": {"files": entry}}))
+    stdio_agent.config.write_text(json.dumps({"mcpServers": {"files": entry}}))
     for name in ("a.txt", "b.txt", "c.txt"):
         (root / name).write_text(name)
     reading: list[Any] = [["read_text_file", {"path": f"{root}/{name}"}] for name in ("a.txt", "b.txt", "c.txt")]
-    watched = house.run(reading)
+    watched = stdio_agent.run(reading)
     assert [said["text"] for said in watched.said] == ["a.txt", "b.txt", "c.txt"], watched.err
     folder = tmp_path / "suggested"
-    suggested = house.ostiary("suggest", house.name, "--write", str(folder))
+    suggested = stdio_agent.ostiary("suggest", stdio_agent.name, "--write", str(folder))
     [bound] = suggested["bounds"]
     assert bound["actions"] == ["read_text_file"]
     assert bound["arguments"] == {"path": {"glob": f"{root}/*.txt"}}
-    house.ostiary("agent", "allow", house.name, *suggested["missing"])
-    house.ostiary("enforce", house.name, "--yes")
+    stdio_agent.ostiary("agent", "allow", stdio_agent.name, *suggested["missing"])
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
     (root / "key.pem").write_text("secret")
     attack = [["read_text_file", {"path": f"{root}/key.pem"}], ["write_file", {"path": f"{root}/a.txt", "content": ""}]]
-    enforced = house.run([*reading, *attack], "--bounds", str(folder / "bounds.json"))
+    enforced = stdio_agent.run([*reading, *attack], "--bounds", str(folder / "bounds.json"))
     assert [said["ok"] for said in enforced.said] == [True, True, True, False, False], enforced.err
     assert (root / "a.txt").read_text() == "a.txt"

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 
 import httpx2
 
+from harness.clock import Clock
 from ostiary.core import dpop, jose
-from tests.clock import Clock
 
 ISSUER = "https://ostiary.example.org"
 API = "https://files.example.org/api"

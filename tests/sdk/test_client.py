@@ -5,13 +5,13 @@ from __future__ import annotations
 import httpx2
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.client import Auth, Client, StepUpNeeded, Target, TokenRefused, run
 from ostiary.client.flows import MARGIN_US
 from ostiary.client.sending import MAX_NONCES
 from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
 from tests.sdk.server import API, ISSUER, Server
 
 KEY = jose.generate("ES256")
@@ -29,7 +29,7 @@ def http(server: Server) -> httpx2.Client:
 
 
 @pytest.fixture
-def client(clock: Clock, dice: Dice) -> Client:
+def client(clock: Clock, dice: SeededRandom) -> Client:
     return Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
 
 
@@ -182,7 +182,7 @@ def test_a_challenge_that_points_elsewhere_gets_no_token(
     assert server.log == []
 
 
-def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: Dice) -> None:
+def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: SeededRandom) -> None:
     server = Server(clock, KEY, issuer="https://other.example.org")
     client = Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
 
@@ -193,7 +193,7 @@ def test_an_issuer_that_says_that_it_is_another_is_refused(clock: Clock, dice: D
         run(httpx2.Client(transport=httpx2.MockTransport(answer)), client.discover())
 
 
-def test_a_server_on_this_machine_is_spoken_to_under_its_public_name(clock: Clock, dice: Dice) -> None:
+def test_a_server_on_this_machine_is_spoken_to_under_its_public_name(clock: Clock, dice: SeededRandom) -> None:
     server = Server(clock, KEY)
     local = "http://127.0.0.1:8700"
     client = Client(Credential(KEY, "ag_1", local), url=local, now=clock, random=dice)
@@ -269,7 +269,7 @@ DEMAND = 'acr_values="urn:a urn:b", max_age="60"'
 
 
 @pytest.fixture
-def strong(clock: Clock, dice: Dice) -> Client:
+def strong(clock: Clock, dice: SeededRandom) -> Client:
     """The same with a second key."""
     return Client(Credential(KEY, "ag_1", ISSUER), second_key=SECOND_KEY, now=clock, random=dice)
 
@@ -326,7 +326,7 @@ def test_tokens_that_are_all_refused_end_with_the_resources_answer(
 
 @pytest.mark.parametrize("hours", [1, -1, 24 * 365])
 def test_a_client_whose_clock_is_wrong_goes_by_the_time_of_the_issuer(
-    server: Server, http: httpx2.Client, dice: Dice, hours: int
+    server: Server, http: httpx2.Client, dice: SeededRandom, hours: int
 ) -> None:
     """Or nobody could stop an agent from a machine whose clock has jumped."""
     clock = Clock(server.clock() + hours * 3_600_000_000)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 import httpx2
 import pytest
 
+from harness.clock import Clock, SeededRandom
 from ostiary.client import Auth, Client, Target, TokenRefused, run
 from ostiary.client.flows import DEFAULT_LIFETIME_S, MARGIN_US, SECOND
 from ostiary.client.issuer import FORMS, AssertionForm
@@ -14,7 +15,6 @@ from ostiary.core import jose
 from ostiary.core.errors import Forbidden, Malformed
 from ostiary.core.jose import parse_header
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
 
 ISSUER = "https://login.example"
 RESOURCE = "https://files.example/mcp"
@@ -46,7 +46,7 @@ class Issuer:
 
 
 @pytest.fixture
-def client(clock: Clock, dice: Dice) -> Client:
+def client(clock: Clock, dice: SeededRandom) -> Client:
     return Client(Credential(KEY, "writer", ISSUER), now=clock, random=dice)
 
 

@@ -18,14 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
 from ostiary.agent import Agent
 from ostiary.client import Auth, Client, Target, TokenRefused, run
 from ostiary.client.sending import IDEMPOTENT, MAX_PAUSES
 from ostiary.client.steps import Wait
 from ostiary.core import jose
 from ostiary.keys import Credential
-from tests.clock import Clock, Dice
-from tests.patience import PATIENCE_S
 from tests.sdk.server import API, ISSUER, Server
 
 KEY = jose.generate("ES256")
@@ -78,7 +78,7 @@ class RotatingServer(Server):
 
 
 @pytest.fixture
-def client(clock: Clock, dice: Dice) -> Client:
+def client(clock: Clock, dice: SeededRandom) -> Client:
     return Client(Credential(KEY, "ag_1", ISSUER), now=clock, random=dice)
 
 
@@ -184,7 +184,7 @@ class _EchoHandler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_a_forked_process_reads_no_answer_of_its_parent(clock: Clock, dice: Dice) -> None:
+def test_a_forked_process_reads_no_answer_of_its_parent(clock: Clock, dice: SeededRandom) -> None:
     """The parent has an idle connection and a flow that runs; a child waits for neither."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _EchoHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

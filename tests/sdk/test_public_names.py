@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import ostiary
-from tests.patience import PATIENCE_S
+from harness.patience import PATIENCE_S
 
 PROGRAM = """
 import sys, ostiary

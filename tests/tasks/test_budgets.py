@@ -6,6 +6,19 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    ADMIN,
+    agent_caller,
+    call_admin_api,
+    create_holding,
+    feed_messages,
+    get_agent,
+    is_live,
+    newest_entry,
+    register_agent,
+    run_act,
+)
 from ostiary.core.budget import DAY_US, BadAmount, Budget, Exhausted, InvalidBudget, parse_limits
 from ostiary.core.errors import NotFound
 from ostiaryd.ground.world import World
@@ -13,8 +26,6 @@ from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Account, State, Task
 from ostiaryd.tasks.store import budgets as store
-from tests.clock import Clock
-from tests.registry.stage import ADMIN, agent_of, ask, caller, do, enrol, feed, hold, is_live, newest
 
 CALLS = {"kind": "calls", "limit": 10}
 PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
@@ -23,15 +34,15 @@ SPOOL, OTHER = "0" * 32, "1" * 32
 
 async def begin(world: World, *limits: dict[str, Any], agent: str = "bot", **more: Any) -> Task:
     budget = parse_limits(list(limits))
-    return await do(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, **more))
+    return await run_act(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, **more))
 
 
 async def allow(world: World, *limits: dict[str, Any], agent: str = "bot") -> Agent:
-    return await do(world, lambda a: flows.set_allowance(a, agent, parse_limits(list(limits))))
+    return await run_act(world, lambda a: flows.set_allowance(a, agent, parse_limits(list(limits))))
 
 
 async def spend(world: World, task: Task, tool: str = "bank/pay", **arguments: object) -> None:
-    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
+    await run_act(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
 
 
 def budgets(world: World, task: Task) -> tuple[Budget, ...]:
@@ -47,15 +58,15 @@ def left(world: World, task: Task) -> list[str]:
 
 
 async def draw(world: World, budget: Budget, need: int, spool: str = SPOOL) -> tuple[int, int]:
-    return await do(world, lambda a: flows.draw(a, spool, budget, need))
+    return await run_act(world, lambda a: flows.draw(a, spool, budget, need))
 
 
 async def give_back(world: World, budget: Budget, keep: int) -> None:
-    await do(world, lambda a: flows.give_back(a, SPOOL, budget.id, keep))
+    await run_act(world, lambda a: flows.give_back(a, SPOOL, budget.id, keep))
 
 
 async def test_what_the_server_lets_pass_is_gone_and_never_more_than_there_is(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await begin(world, CALLS, PAY)
     await spend(world, task, amount="249.99")
     assert left(world, task) == ["0.01", "9"]
@@ -73,7 +84,7 @@ async def test_what_the_server_lets_pass_is_gone_and_never_more_than_there_is(wo
 
 
 async def test_a_call_of_nothing_passes_an_empty_account(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await begin(world, PAY)
     await spend(world, task, amount="250")
     await spend(world, task, amount="0")
@@ -81,7 +92,7 @@ async def test_a_call_of_nothing_passes_an_empty_account(world: World) -> None:
 
 
 async def test_an_amount_that_nobody_can_count_is_refused_and_costs_nothing(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await begin(world, CALLS, PAY)
     with pytest.raises(BadAmount):
         await spend(world, task, amount="1e3")
@@ -91,7 +102,7 @@ async def test_an_amount_that_nobody_can_count_is_refused_and_costs_nothing(worl
 async def test_the_budget_of_a_day_holds_for_every_task_of_the_agent_and_begins_anew(
     world: World, clock: Clock
 ) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     clock.advance(us=DAY_US - world.now() % DAY_US)
     await allow(world, {"kind": "calls", "limit": 2})
     task = await begin(world, CALLS)
@@ -110,7 +121,7 @@ async def test_the_budget_of_a_day_holds_for_every_task_of_the_agent_and_begins_
 
 
 async def test_another_budget_for_the_day_counts_what_was_used_today(world: World) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     await allow(world, PAY)
     standing = flows.find_task(world.db.read(), "tk_" + bot.agent_id.removeprefix("ag_"))
     await spend(world, standing, amount="200.00")
@@ -128,14 +139,14 @@ async def test_another_budget_for_the_day_counts_what_was_used_today(world: Worl
 
 
 async def test_a_new_limit_ends_the_tokens_that_do_not_name_it(world: World) -> None:
-    bot = await enrol(world)
-    await hold(world, bot, "tok_1")
+    bot = await register_agent(world)
+    await create_holding(world, bot, "tok_1")
     await allow(world)
     assert is_live(world, "tok_1")
     await allow(world, CALLS)
     assert not is_live(world, "tok_1")
-    assert feed(world)[-1]["epoch"] == agent_of(world, "bot").epoch == bot.epoch + 1
-    await hold(world, bot, "tok_2")
+    assert feed_messages(world)[-1]["epoch"] == get_agent(world, "bot").epoch == bot.epoch + 1
+    await create_holding(world, bot, "tok_2")
     await allow(world, {**CALLS, "limit": 5})
     assert is_live(world, "tok_2"), "its account has the new ceiling"
     await allow(world, {**CALLS, "limit": 5}, PAY)
@@ -143,7 +154,7 @@ async def test_a_new_limit_ends_the_tokens_that_do_not_name_it(world: World) -> 
 
 
 async def test_a_guard_draws_slices_and_never_more_than_there_is(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     assert await draw(world, budget, 1) == (6, 94)
     assert await draw(world, budget, 1) == (6, 94), "asked again, nothing changes"
@@ -154,10 +165,10 @@ async def test_a_guard_draws_slices_and_never_more_than_there_is(world: World) -
 
 
 async def test_what_a_guard_gives_back_is_there_for_others_and_once_only(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
-    await do(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 20}))
+    await run_act(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 20}))
     for keep in (30, 30, 40):
         await give_back(world, budget, keep)
         assert account(world, budget) == Account(100, 30, 20)
@@ -166,19 +177,19 @@ async def test_what_a_guard_gives_back_is_there_for_others_and_once_only(world: 
 
 
 async def test_a_spool_that_is_told_to_its_end_returns_what_it_did_not_spend(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
     await draw(world, budget, 5, OTHER)
-    await do(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 20}))
-    assert await do(world, lambda a: flows.settle(a.tx, SPOOL)) == {budget.id: 30}
-    assert await do(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
+    await run_act(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 20}))
+    assert await run_act(world, lambda a: flows.settle(a.tx, SPOOL)) == {budget.id: 30}
+    assert await run_act(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
     assert account(world, budget) == Account(100, 25, 20)
 
 
 async def test_a_guard_that_is_silent_keeps_what_it_has_drawn(world: World, clock: Clock) -> None:
     """By time alone nothing comes back: what a dead guard has let pass may be told later."""
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}, ttl_s=30 * 86_400))
     await draw(world, budget, 100)
     clock.advance(us=20 * DAY_US)
@@ -188,58 +199,60 @@ async def test_a_guard_that_is_silent_keeps_what_it_has_drawn(world: World, cloc
 
 
 async def test_what_is_missing_in_a_report_counts_as_spent(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 50)
-    await do(world, lambda a: flows.report_lost(a.tx, SPOOL))
-    assert await do(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
+    await run_act(world, lambda a: flows.report_lost(a.tx, SPOOL))
+    assert await run_act(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
     assert account(world, budget) == Account(100, 50, 50)
 
 
 async def test_a_guard_cannot_report_more_than_it_has_drawn(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     [budget] = budgets(world, await begin(world, {"kind": "calls", "limit": 100}))
     await draw(world, budget, 10)
-    await do(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 1000, "bu_unknown": 1}))
+    await run_act(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 1000, "bu_unknown": 1}))
     assert account(world, budget) == Account(100, 10, 10)
-    assert await do(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
+    assert await run_act(world, lambda a: flows.settle(a.tx, SPOOL)) == {}
 
 
 async def test_a_task_that_is_over_still_says_what_it_came_to(world: World) -> None:
-    bot = caller(await enrol(world))
-    _, task = await ask(world, "POST", "/tasks", {"purpose": "p", "budget": [CALLS]}, by=bot)
+    bot = agent_caller(await register_agent(world))
+    _, task = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "budget": [CALLS]}, by=bot)
     assert task["budgets"] == [{"id": task["budgets"][0]["id"], "limit": CALLS, "left": "10", "spent": "0"}]
     await spend(world, flows.find_task(world.db.read(), task["task_id"]))
-    await do(world, lambda a: flows.end(a, task["task_id"], State.DONE))
-    _, over = await ask(world, "GET", f"/tasks/{task['task_id']}", by=bot)
+    await run_act(world, lambda a: flows.end(a, task["task_id"], State.DONE))
+    _, over = await call_admin_api(world, "GET", f"/tasks/{task['task_id']}", by=bot)
     assert over["budgets"] == [{**task["budgets"][0], "left": "9", "spent": "1"}]
 
 
 async def test_administrators_say_what_an_agent_may_do_on_each_day(world: World) -> None:
-    await enrol(world)
-    status, said = await ask(world, "PUT", "/agents/bot/budget", {"limits": [PAY]})
+    await register_agent(world)
+    status, said = await call_admin_api(world, "PUT", "/agents/bot/budget", {"limits": [PAY]})
     assert status == 200
     assert said["budgets"][0]["left"] == "250.00"
     assert said["budgets"][0]["daily"] is True
-    assert newest(world).action == "agent.budget"
-    assert await ask(world, "GET", "/agents/bot/budget") == (200, said)
-    status, refusal = await ask(world, "PUT", "/agents/bot/budget", {"limits": [{**PAY, "limit": "-1"}]})
+    assert newest_entry(world).action == "agent.budget"
+    assert await call_admin_api(world, "GET", "/agents/bot/budget") == (200, said)
+    status, refusal = await call_admin_api(world, "PUT", "/agents/bot/budget", {"limits": [{**PAY, "limit": "-1"}]})
     assert (status, refusal["error"]) == (422, "invalid_budget")
-    status, refusal = await ask(world, "PUT", "/agents/nobody/budget", {"limits": []})
+    status, refusal = await call_admin_api(world, "PUT", "/agents/nobody/budget", {"limits": []})
     assert (status, refusal["error"]) == (404, "not_found")
     with pytest.raises(NotFound):
         await allow(world, CALLS, agent="nobody")
 
 
 async def test_a_budget_that_is_none_starts_no_task(world: World) -> None:
-    bot = caller(await enrol(world))
-    status, refusal = await ask(world, "POST", "/tasks", {"purpose": "p", "budget": [{"kind": "calls"}]}, by=bot)
+    bot = agent_caller(await register_agent(world))
+    status, refusal = await call_admin_api(
+        world, "POST", "/tasks", {"purpose": "p", "budget": [{"kind": "calls"}]}, by=bot
+    )
     assert (status, refusal["error"]) == (422, "invalid_budget")
-    assert (await ask(world, "GET", "/tasks", by=ADMIN))[1]["tasks"] == []
+    assert (await call_admin_api(world, "GET", "/tasks", by=ADMIN))[1]["tasks"] == []
 
 
 async def test_days_that_are_long_over_are_forgotten(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     await allow(world, CALLS)
     standing = flows.find_task(world.db.read(), "tk_" + bot.agent_id.removeprefix("ag_"))
     [budget] = budgets(world, standing)

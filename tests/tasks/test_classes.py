@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.registry_fixtures import call_admin_api, register_agent
 from ostiary.core import bounds
 from ostiary.core.bounds import InvalidDetails, ToolDetail, parse_details
 from ostiary.core.classes import STANDARD
@@ -15,7 +16,6 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import State, Task, TaskId, put_under
 from ostiaryd.tokens.model import InvalidTarget, Target, narrow_details
-from tests.registry.stage import ask, enrol
 
 FILES, MAIL = "https://files.example/mcp", "https://mail.example/mcp"
 READ: dict[str, Any] = {"name": "read", "effect": "read"}
@@ -24,11 +24,11 @@ WRITE: dict[str, Any] = {"name": "write", "effect": "write"}
 
 async def register(world: World, *tools: dict[str, Any], **more: Any) -> tuple[int, dict[str, Any]]:
     body = {"name": "files", "uri": FILES, "catalogue": {"resource": "files", "tools": list(tools)}}
-    return await ask(world, "POST", "/resources", body | more)
+    return await call_admin_api(world, "POST", "/resources", body | more)
 
 
 async def catalogue(world: World) -> dict[str, Any]:
-    _, shown = await ask(world, "GET", "/resources/files")
+    _, shown = await call_admin_api(world, "GET", "/resources/files")
     return dict(shown["catalogue"])
 
 
@@ -39,7 +39,7 @@ async def test_a_resource_has_classes_from_its_first_hour_and_keeps_them_when_it
     status, _ = await register(world, READ | {"data_classes": ["health"]}, data_classes=["personal"])
     assert status == 201
     listed = {"tools": [{"name": "read", "inputSchema": {}}, {"name": "write", "inputSchema": {}}]}
-    assert (await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": listed}))[0] == 200
+    assert (await call_admin_api(world, "PUT", "/resources/files/catalogue", {"catalogue": listed}))[0] == 200
     kept = await catalogue(world)
     assert kept["data_classes"] == ["personal"]
     assert {tool["name"]: tool.get("data_classes") for tool in kept["tools"]} == {"read": ["health"], "write": None}
@@ -48,9 +48,9 @@ async def test_a_resource_has_classes_from_its_first_hour_and_keeps_them_when_it
 async def test_a_resource_without_a_catalogue_has_classes_for_the_one_that_comes(world: World) -> None:
     assert (await register(world, catalogue=None, data_classes=["secret"]))[0] == 201
     own = {"resource": "files", "tools": [READ]}
-    await ask(world, "PUT", "/resources/files/catalogue", {"catalogue": own})
+    await call_admin_api(world, "PUT", "/resources/files/catalogue", {"catalogue": own})
     assert (await catalogue(world))["data_classes"] == ["secret"]
-    status, changed = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": []})
+    status, changed = await call_admin_api(world, "PUT", "/resources/files/data-classes", {"data_classes": []})
     assert (status, changed["data_classes"]) == (200, [])
     assert (await catalogue(world))["data_classes"] == []
 
@@ -63,14 +63,14 @@ async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(wor
     ):
         status, refusal = await register(world, **body)
         assert status in (400, 422)
-        assert "files" not in str(await ask(world, "GET", "/resources"))
+        assert "files" not in str(await call_admin_api(world, "GET", "/resources"))
     await register(world, READ)
-    status, refusal = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": [name]})
+    status, refusal = await call_admin_api(world, "PUT", "/resources/files/data-classes", {"data_classes": [name]})
     assert (status, refusal["hint"]) == (
         422,
         "one of public, internal, confidential, personal, health, payment, secret",
     )
-    status, _ = await ask(world, "PUT", "/resources/files/data-classes", {"data_classes": ["public"] * 33})
+    status, _ = await call_admin_api(world, "PUT", "/resources/files/data-classes", {"data_classes": ["public"] * 33})
     assert status == 400
     assert "data_classes" not in await catalogue(world)
 
@@ -78,21 +78,21 @@ async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(wor
 async def test_an_agent_is_shown_with_the_classes_that_its_scopes_reach(world: World) -> None:
     await register(world, READ | {"data_classes": ["health"]}, WRITE | {"data_classes": ["secret"]},
                    data_classes=["internal"])  # fmt: skip
-    await enrol(world, scopes=["files:read", "nowhere:read"])
-    assert (await ask(world, "GET", "/agents/bot"))[1]["data_classes"] == ["health", "internal"]
+    await register_agent(world, scopes=["files:read", "nowhere:read"])
+    assert (await call_admin_api(world, "GET", "/agents/bot"))[1]["data_classes"] == ["health", "internal"]
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
 
 async def start(world: World, **more: Any) -> tuple[int, dict[str, Any]]:
-    return await ask(world, "POST", "/tasks", {"agent": "bot", "purpose": "p"} | more)
+    return await call_admin_api(world, "POST", "/tasks", {"agent": "bot", "purpose": "p"} | more)
 
 
 async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> None:
     await register(world, READ)
-    await ask(world, "POST", "/resources", {"name": "mail", "uri": MAIL})
-    await enrol(world, scopes=["files:read", "mail:send", "ostiary:read"])
+    await call_admin_api(world, "POST", "/resources", {"name": "mail", "uri": MAIL})
+    await register_agent(world, scopes=["files:read", "mail:send", "ostiary:read"])
     status, task = await start(world, data_classes=["health", "internal"])
     assert (status, task["data_classes"]) == (201, ["health", "internal"])
     assert task["bounds"] == [{"type": "tool", "locations": [FILES, MAIL], "datatypes": ["health", "internal"]}]
@@ -106,23 +106,23 @@ async def test_the_short_form_limits_all_that_a_task_reaches(world: World) -> No
 @pytest.mark.parametrize("classes", [[], ["helth"], ["Health"], ["public"] * 33, ["public"]])
 async def test_what_cannot_be_limited_so_begins_no_task(world: World, classes: list[str]) -> None:
     await register(world, READ)
-    await enrol(world, scopes=["files:read"])
+    await register_agent(world, scopes=["files:read"])
     told = [{"type": "tool", "locations": [FILES], "datatypes": ["secret"]}]
     status, _ = await start(world, bounds=told, data_classes=classes)
     assert status in (400, 422)
-    assert (await ask(world, "GET", "/tasks"))[1]["tasks"] == []
+    assert (await call_admin_api(world, "GET", "/tasks"))[1]["tasks"] == []
 
 
 async def test_a_task_that_reaches_nothing_is_not_limited_to_nothing(world: World) -> None:
     """No bounds at all would be whatever the scopes allow."""
-    await enrol(world, scopes=["nowhere:read"])
+    await register_agent(world, scopes=["nowhere:read"])
     status, refusal = await start(world, data_classes=["health"])
     assert (status, refusal["error"]) == (422, "invalid_authorization_details")
 
 
 async def test_a_part_of_a_task_has_no_class_more(world: World) -> None:
     await register(world, READ)
-    await enrol(world, scopes=["files:read"])
+    await register_agent(world, scopes=["files:read"])
     _, whole = await start(world, data_classes=["health", "internal"])
     for wider in (["public"], ["health", "public"]):
         told = [{"type": "tool", "locations": [FILES], "datatypes": wider}]

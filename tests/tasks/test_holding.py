@@ -6,6 +6,17 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    ADMIN,
+    agent_caller,
+    call_admin_api,
+    create_holding,
+    is_live,
+    newest_entry,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
@@ -14,29 +25,27 @@ from ostiaryd.tasks.flows.holding import MAX_HOLDERS
 from ostiaryd.tasks.model import TaskId, check_heartbeat
 from ostiaryd.tasks.model.task import MAX_HEARTBEAT_S
 from ostiaryd.tasks.store import holders
-from tests.clock import Clock
-from tests.registry.stage import ADMIN, ask, caller, do, enrol, hold, is_live, newest
 
 ONE, TWO, THREE = (f"ho_{digit * 32}" for digit in "123")
 
 
 async def begin(world: World, **more: Any) -> tuple[str, Caller]:
     """A task with a heartbeat of ten seconds: its path, and its agent."""
-    bot = caller(await enrol(world))
+    bot = agent_caller(await register_agent(world))
     body = {"purpose": "to sort", "heartbeat": 10, **more}
-    status, task = await ask(world, "POST", "/tasks", body, by=bot)
+    status, task = await call_admin_api(world, "POST", "/tasks", body, by=bot)
     assert status == 201, task
     return f"/tasks/{task['task_id']}", bot
 
 
 async def say(world: World, path: str, verb: str, holder: str, by: Caller, **more: Any) -> str:
     """Empty, or the code of the refusal."""
-    status, body = await ask(world, "POST", f"{path}/{verb}", {"holder": holder, **more}, by=by)
+    status, body = await call_admin_api(world, "POST", f"{path}/{verb}", {"holder": holder, **more}, by=by)
     return "" if status == 200 else str(body["error"])
 
 
 async def show(world: World, path: str) -> dict[str, Any]:
-    return (await ask(world, "GET", path))[1]
+    return (await call_admin_api(world, "GET", path))[1]
 
 
 async def test_a_task_lives_as_long_as_somebody_who_holds_it_is_heard_of(world: World, clock: Clock) -> None:
@@ -67,16 +76,16 @@ async def test_what_was_given_under_a_lost_task_dies_with_it_and_the_ledger_says
 ) -> None:
     path, bot = await begin(world)
     await say(world, path, "hold", ONE, bot)
-    await hold(world, bot.id, "tok_1", task=path[7:], seconds=100)
+    await create_holding(world, bot.id, "tok_1", task=path[7:], seconds=100)
     clock.advance(10)
     assert await flows.expire_due(world) == 1
     assert not is_live(world, "tok_1")
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.object) == ("task.expire", path[7:])
     assert entry.detail is not None
     assert entry.detail["outcome"] == "lost"
     assert (await show(world, path))["state"] == "lost"
-    status, refusal = await ask(world, "POST", f"{path}/end", {}, by=bot)
+    status, refusal = await call_admin_api(world, "POST", f"{path}/end", {}, by=bot)
     assert (status, refusal["error"]) == (409, "task_ended")
 
 
@@ -136,17 +145,17 @@ async def test_a_task_that_was_not_declared_so_stays_for_who_resumes_it_in_time(
 
 async def test_a_task_is_renewed_while_somebody_holds_it(world: World, clock: Clock) -> None:
     path, bot = await begin(world, ttl=60)
-    status, refusal = await ask(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot)
+    status, refusal = await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot)
     assert (status, refusal["error"]) == (409, "not_held")
     await say(world, path, "hold", ONE, bot)
-    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot))[0] == 200
+    assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot))[0] == 200
     await say(world, path, "leave", ONE, bot)
-    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 180}, by=bot))[1]["error"] == "not_held"
+    assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 180}, by=bot))[1]["error"] == "not_held"
 
 
 async def test_only_the_agent_itself_holds_its_tasks(world: World) -> None:
     path, _ = await begin(world)
-    other = caller(await enrol(world, "other", owner="bob"))
+    other = agent_caller(await register_agent(world, "other", owner="bob"))
     for by in (other, ADMIN):
         for verb in ("hold", "beat", "leave"):
             assert await say(world, path, verb, ONE, by) == "forbidden"
@@ -182,10 +191,10 @@ async def test_so_many_hold_a_task_and_no_more(world: World, clock: Clock) -> No
 async def test_a_beat_leaves_no_entry(world: World) -> None:
     path, bot = await begin(world)
     await say(world, path, "hold", ONE, bot)
-    before = newest(world)
+    before = newest_entry(world)
     assert before.action == "task.hold"
     assert await say(world, path, "beat", ONE, bot) == ""
-    assert newest(world) == before
+    assert newest_entry(world) == before
 
 
 def test_a_heartbeat_is_a_second_to_a_day() -> None:
@@ -201,10 +210,10 @@ def test_a_heartbeat_is_a_second_to_a_day() -> None:
 
 async def test_the_children_of_a_lost_task_are_over_too(world: World, clock: Clock) -> None:
     path, bot = await begin(world)
-    _, child = await ask(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
+    _, child = await call_admin_api(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
     clock.advance(10)
     await flows.expire_due(world)
     assert (await show(world, f"/tasks/{child['task_id']}"))["state"] == "cancelled"
-    status, refusal = await ask(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
+    status, refusal = await call_admin_api(world, "POST", "/tasks", {"purpose": "part", "parent": path[7:]}, by=bot)
     assert (status, refusal["error"]) == (403, "task_ended")
-    assert await do(world, lambda a: flows.find_task(a.tx, path[7:]).state) == "lost"
+    assert await run_act(world, lambda a: flows.find_task(a.tx, path[7:]).state) == "lost"

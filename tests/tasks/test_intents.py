@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import (
+    ADMIN,
+    agent_caller,
+    call_admin_api,
+    get_agent,
+    newest_entry,
+    person_caller,
+    register_agent,
+)
 from ostiary.core.intent import Recorded
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Task, standing_id
-from tests.registry.stage import ADMIN, agent_of, ask, caller, enrol, newest, user
 
 BILL: dict[str, Any] = {"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}
 PAY: dict[str, Any] = {"words": "Pay 1000 to Ada as bill.txt says", "own": {"name": "me"}, "endorsed": [BILL]}
@@ -22,18 +30,20 @@ TOOLS = [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect
 async def bot(world: World) -> Caller:
     """An agent that may read files; `alice` answers for it."""
     catalogue = {"resource": "files", "tools": TOOLS}
-    await ask(
+    await call_admin_api(
         world, "POST", "/resources", {"name": "files", "uri": "https://files.example/mcp", "catalogue": catalogue}
     )
-    return caller(await enrol(world, scopes=["files:read"]))
+    return agent_caller(await register_agent(world, scopes=["files:read"]))
 
 
 async def start(world: World, *, by: Caller = ADMIN, intent: Any = PAY, **more: Any) -> tuple[int, dict[str, Any]]:
-    return await ask(world, "POST", "/tasks", {"agent": "bot", "purpose": "p", "intent": intent} | more, by=by)
+    return await call_admin_api(
+        world, "POST", "/tasks", {"agent": "bot", "purpose": "p", "intent": intent} | more, by=by
+    )
 
 
 async def let_speak(world: World, speaks: bool = True) -> None:
-    status, shown = await ask(world, "PATCH", "/agents/bot", {"speaks": speaks})
+    status, shown = await call_admin_api(world, "PATCH", "/agents/bot", {"speaks": speaks})
     assert (status, shown["speaks"]) == (200, speaks)
 
 
@@ -45,8 +55,8 @@ def kept(world: World, id: str) -> Recorded | None:
 async def refusal_of(world: World, **more: Any) -> str:
     """The code, where nothing has started and the refusal is on record."""
     _, refusal = await start(world, **more)
-    assert newest(world).outcome == "refused"
-    _, page = await ask(world, "GET", "/tasks?agent=bot")
+    assert newest_entry(world).outcome == "refused"
+    _, page = await call_admin_api(world, "GET", "/tasks?agent=bot")
     assert [task for task in page["tasks"] if kept(world, task["task_id"])] == []
     return str(refusal["error"])
 
@@ -57,15 +67,15 @@ async def test_an_administrator_says_what_the_person_asked_and_the_ledger_has_it
     status, task = await start(world, on_behalf_of="alice")
     said = {"said_by": "administrator", "who": ADMIN.id}
     assert (status, task["intent"]) == (201, PAY | said | {"plan": [], "digest": task["intent"]["digest"]})
-    detail = newest(world).detail
+    detail = newest_entry(world).detail
     assert detail is not None
     assert (detail["intent"], detail["said_by"]) == (task["intent"]["digest"], "administrator")
-    assert PAY["words"] not in str(newest(world)), "people's words are not for the ledger"
+    assert PAY["words"] not in str(newest_entry(world)), "people's words are not for the ledger"
     recorded = kept(world, task["task_id"])
     assert recorded is not None
     assert recorded.digest == task["intent"]["digest"]
-    assert (await ask(world, "GET", f"/tasks/{task['task_id']}", by=bot))[1]["intent"] == task["intent"]
-    assert "intent" not in (await ask(world, "GET", "/tasks?agent=bot"))[1]["tasks"][0]
+    assert (await call_admin_api(world, "GET", f"/tasks/{task['task_id']}", by=bot))[1]["intent"] == task["intent"]
+    assert "intent" not in (await call_admin_api(world, "GET", "/tasks?agent=bot"))[1]["tasks"][0]
 
 
 async def test_two_tasks_with_the_same_words_have_two_digests(world: World, bot: Caller) -> None:
@@ -74,24 +84,24 @@ async def test_two_tasks_with_the_same_words_have_two_digests(world: World, bot:
 
 
 async def test_a_person_says_it_with_their_own_token_for_themselves_alone(world: World, bot: Caller) -> None:
-    alice = agent_of(world, "bot").owner
+    alice = get_agent(world, "bot").owner
     for more in ({}, {"on_behalf_of": "alice"}):
-        status, task = await start(world, by=user(alice), **more)
+        status, task = await start(world, by=person_caller(alice), **more)
         assert (status, task["intent"]["said_by"], task["intent"]["who"]) == (201, "person", alice)
-    await enrol(world, "other", owner="bob")
-    bob = agent_of(world, "other").owner
-    assert (await start(world, by=user(bob)))[0] == 403
-    status, task = await start(world, by=user(bob, "ostiary:admin"), on_behalf_of="alice")
+    await register_agent(world, "other", owner="bob")
+    bob = get_agent(world, "other").owner
+    assert (await start(world, by=person_caller(bob)))[0] == 403
+    status, task = await start(world, by=person_caller(bob, "ostiary:admin"), on_behalf_of="alice")
     assert (status, task["intent"]["said_by"]) == (201, "administrator")
 
 
 async def test_somebody_of_the_team_does_not_say_what_another_of_them_asked(world: World, bot: Caller) -> None:
-    await enrol(world, "other", owner="bob")
-    await ask(world, "POST", "/teams", {"name": "crew", "members": ["alice", "bob"]})
-    await ask(world, "PATCH", "/agents/bot", {"owner": "crew"})
-    bob = agent_of(world, "other").owner
-    assert await refusal_of(world, by=user(bob), on_behalf_of="alice") == "forbidden"
-    assert (await start(world, by=user(bob), on_behalf_of="bob"))[0] == 201
+    await register_agent(world, "other", owner="bob")
+    await call_admin_api(world, "POST", "/teams", {"name": "crew", "members": ["alice", "bob"]})
+    await call_admin_api(world, "PATCH", "/agents/bot", {"owner": "crew"})
+    bob = get_agent(world, "other").owner
+    assert await refusal_of(world, by=person_caller(bob), on_behalf_of="alice") == "forbidden"
+    assert (await start(world, by=person_caller(bob), on_behalf_of="bob"))[0] == 201
 
 
 async def test_an_agent_invents_no_words_unless_its_operator_lets_it_speak(world: World, bot: Caller) -> None:
@@ -106,18 +116,18 @@ async def test_an_agent_invents_no_words_unless_its_operator_lets_it_speak(world
 
 
 async def test_the_switch_is_of_one_agent_and_no_agent_flips_it(world: World, bot: Caller) -> None:
-    other = caller(await enrol(world, "other", scopes=["files:read"]))
+    other = agent_caller(await register_agent(world, "other", scopes=["files:read"]))
     await let_speak(world)
     status, refusal = await start(world, agent="other", by=other)
     assert (status, refusal["error"]) == (403, "may_not_speak")
-    _, shown = await ask(world, "GET", "/agents/other")
+    _, shown = await call_admin_api(world, "GET", "/agents/other")
     assert shown["speaks"] is False
     assert (await start(world, agent="other", by=bot))[0] == 403, "nor does it speak for another agent's person"
 
 
 async def test_a_part_has_what_was_asked_of_the_whole_or_a_part_of_it(world: World, bot: Caller) -> None:
     _, whole = await start(world)
-    _, same = await ask(world, "POST", "/tasks", {"purpose": "p", "parent": whole["task_id"]}, by=bot)
+    _, same = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "parent": whole["task_id"]}, by=bot)
     assert same["intent"] == whole["intent"], "of an agent that may not speak for anybody"
     less = {"words": "Pay 1000 to Ada"}
     status, part = await start(world, by=bot, parent=same["task_id"], intent=less)
@@ -131,7 +141,7 @@ WRITE = {"tool": "files/write_file"}
 
 
 async def test_the_server_plans_what_the_words_suggest(world: World, bot: Caller) -> None:
-    await ask(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
+    await call_admin_api(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
     _, task = await start(world, intent={"words": "Write the file report.txt"})
     assert task["intent"]["plan"] == [WRITE]
     for words in ("Read bill.txt to me", "Schreib bericht.txt", "xyzzy"):
@@ -144,7 +154,7 @@ async def test_the_server_plans_what_the_words_suggest(world: World, bot: Caller
 
 
 async def test_a_part_is_planned_within_the_whole(world: World, bot: Caller) -> None:
-    await ask(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
+    await call_admin_api(world, "PATCH", "/agents/bot", {"scopes": ["files:read", "files:write"]})
     words = "Read bill.txt and write the file report.txt"
     _, whole = await start(world, intent={"words": words})
     _, narrow = await start(world, intent={"words": words, "plan": []})
@@ -152,7 +162,7 @@ async def test_a_part_is_planned_within_the_whole(world: World, bot: Caller) -> 
     for above, expected in ((whole, [WRITE]), (narrow, [])):
         _, part = await start(world, by=bot, parent=above["task_id"], intent=said)
         assert part["intent"]["plan"] == expected
-        _, same = await ask(world, "POST", "/tasks", {"purpose": "p", "parent": above["task_id"]}, by=bot)
+        _, same = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "parent": above["task_id"]}, by=bot)
         assert same["intent"]["plan"] == expected
     status, refusal = await start(world, by=bot, parent=narrow["task_id"], intent=said | {"plan": [WRITE]})
     assert (status, refusal["error"]) == (403, "widens")
@@ -180,7 +190,7 @@ async def test_where_nobody_said_anything_no_part_has_words(world: World, bot: C
     await let_speak(world)
     _, whole = await start(world, intent=None)
     assert "intent" not in whole
-    standing = standing_id(agent_of(world, "bot").agent_id)
+    standing = standing_id(get_agent(world, "bot").agent_id)
     for parent in (whole["task_id"], standing):
         for by in (bot, ADMIN):
             status, refusal = await start(world, by=by, parent=parent)
@@ -191,9 +201,9 @@ async def test_nothing_changes_it_afterwards(world: World, bot: Caller) -> None:
     _, task = await start(world)
     path = f"/tasks/{task['task_id']}"
     before = kept(world, task["task_id"])
-    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 7200, "intent": PAY}, by=bot))[0] == 400
-    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 7200}, by=bot))[1]["intent"] == task["intent"]
-    await ask(world, "POST", f"{path}/end", {}, by=bot)
+    assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 7200, "intent": PAY}, by=bot))[0] == 400
+    assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 7200}, by=bot))[1]["intent"] == task["intent"]
+    await call_admin_api(world, "POST", f"{path}/end", {}, by=bot)
     assert kept(world, task["task_id"]) == before
 
 
@@ -210,7 +220,7 @@ async def test_what_is_no_intent_is_refused_and_nothing_starts(world: World, bot
     for intent in ({}, {"words": ""}, {"words": "a\x1bb"}, PAY | {"said_by": "person"}):
         status, refusal = await start(world, intent=intent)
         assert (status, refusal["error"]) == (422, "invalid_intent")
-    assert (await ask(world, "GET", "/tasks?agent=bot"))[1]["tasks"] == []
+    assert (await call_admin_api(world, "GET", "/tasks?agent=bot"))[1]["tasks"] == []
     status, refusal = await start(world, intent={"words": "a" * (2 << 20)})
     assert status in (400, 413), "larger than a request may be"
 
@@ -220,6 +230,6 @@ async def test_a_large_intent_is_kept_once_for_a_tree(world: World, bot: Caller)
     below = [whole]
     for _ in range(3):
         body = {"purpose": "p", "parent": below[-1]["task_id"]}
-        below.append((await ask(world, "POST", "/tasks", body, by=bot))[1])
+        below.append((await call_admin_api(world, "POST", "/tasks", body, by=bot))[1])
     tasks: list[Task] = [flows.find_task(world.db.read(), one["task_id"]) for one in below]
     assert len({task.intent for task in tasks}) == 1

@@ -8,6 +8,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    agent_caller,
+    call_admin_api,
+    create_holding,
+    create_person,
+    feed_messages,
+    is_live,
+    newest_entry,
+    person_caller,
+    register_agent,
+    run_act,
+)
 from ostiary.core.bounds import InvalidDetails, parse_details
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
@@ -18,8 +32,6 @@ from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import tasks as starting
 from ostiaryd.tasks.model import State, Task, standing_id
 from ostiaryd.tasks.store import tasks as store
-from tests.clock import Clock
-from tests.registry.stage import SECOND, ask, caller, do, enrol, feed, hold, is_live, newest, person, user
 
 SCOPES = ["files:read", "files:write"]
 READ = [{"type": "tool", "locations": ["https://files.example/"], "actions": ["read_file"]}]
@@ -27,11 +39,11 @@ WRITE = [{"type": "tool", "locations": ["https://files.example/"], "actions": ["
 
 
 async def start(world: World, agent: str = "top", **more: Any) -> Task:
-    return await do(world, lambda a: flows.start(a, **({"agent": agent, "purpose": "to sort the mail"} | more)))
+    return await run_act(world, lambda a: flows.start(a, **({"agent": agent, "purpose": "to sort the mail"} | more)))
 
 
 async def agents(world: World, *names: str, **more: Any) -> list[Agent]:
-    return [await enrol(world, name, **({"scopes": SCOPES} | more)) for name in names]
+    return [await register_agent(world, name, **({"scopes": SCOPES} | more)) for name in names]
 
 
 async def line(world: World, *names: str) -> list[Task]:
@@ -52,14 +64,14 @@ def states(world: World, *tasks: Task) -> list[str]:
 
 async def refused(world: World, flow: Callable[[Act], object]) -> str:
     with pytest.raises((Forbidden, InvalidDetails, Conflict)) as refusal:
-        await do(world, flow)
-    assert newest(world).outcome == "refused"
+        await run_act(world, flow)
+    assert newest_entry(world).outcome == "refused"
     return refusal.value.code
 
 
 async def test_a_part_of_a_task_has_all_that_both_have_unless_it_asks_for_less(world: World) -> None:
     top, _ = await agents(world, "top", "sub")
-    await do(world, lambda a: registry.set_scopes(a, "sub", ["files:read", "mail:send"]))
+    await run_act(world, lambda a: registry.set_scopes(a, "sub", ["files:read", "mail:send"]))
     whole = await start(world, on_behalf_of="alice", bounds=parse_details(READ))
     part = await start(world, "sub", parent=whole.task_id)
     assert (part.parent, part.depth, part.person) == (whole.task_id, 1, top.owner)
@@ -72,8 +84,8 @@ async def test_a_part_of_a_task_has_all_that_both_have_unless_it_asks_for_less(w
 async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_all_of_them(world: World) -> None:
     await agents(world, "top", "sub")
     for name in ("files", "mail"):
-        await do(world, lambda a, n=name: registry.create_resource(a, name=n, uri=f"https://{n}.example/"))  # type: ignore[misc]
-    await do(world, lambda a: registry.set_scopes(a, "top", [*SCOPES, "mail:send"]))
+        await run_act(world, lambda a, n=name: registry.create_resource(a, name=n, uri=f"https://{n}.example/"))  # type: ignore[misc]
+    await run_act(world, lambda a: registry.set_scopes(a, "top", [*SCOPES, "mail:send"]))
     both = [{"type": "tool", "locations": ["https://files.example/", "https://mail.example/"]}]
     whole = await start(world, bounds=parse_details(both))
     part = await start(world, "sub", parent=whole.task_id)
@@ -84,7 +96,7 @@ async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_a
 
 async def test_nothing_is_wider_under_a_task(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
-    await person(world, "bob")
+    await create_person(world, "bob")
     whole = await start(world, scopes=["files:read"], bounds=parse_details(READ))
     for wider, code in (
         ({"scopes": SCOPES}, "widens"),
@@ -109,9 +121,9 @@ async def test_what_an_agent_above_loses_is_lost_below(world: World) -> None:
     await agents(world, "top", "mid", "low")
     _, _, part = await line(world, "top", "mid", "low")
     assert live(world, part).scopes == set(SCOPES)
-    await do(world, lambda a: registry.set_scopes(a, "top", ["files:read", "mail:send"]))
+    await run_act(world, lambda a: registry.set_scopes(a, "top", ["files:read", "mail:send"]))
     assert live(world, part).scopes == {"files:read"}
-    await do(world, lambda a: registry.set_scopes(a, "mid", []))
+    await run_act(world, lambda a: registry.set_scopes(a, "mid", []))
     assert live(world, part).scopes == set()
 
 
@@ -121,11 +133,13 @@ async def test_no_part_outlives_its_task(world: World, clock: Clock) -> None:
     part = await start(world, "sub", parent=whole.task_id, ttl_s=60)
     brief = await start(world, "sub", parent=whole.task_id, ttl_s=5)
     assert [part.expires_at, brief.expires_at] == [whole.expires_at, clock.now + 5 * SECOND]
-    assert (await do(world, lambda a: flows.renew(a, brief.task_id, ttl_s=60))).expires_at == whole.expires_at
-    await do(world, lambda a: flows.renew(a, whole.task_id, ttl_s=20))
-    assert (await do(world, lambda a: flows.renew(a, part.task_id, ttl_s=60))).expires_at == clock.now + 20 * SECOND
+    assert (await run_act(world, lambda a: flows.renew(a, brief.task_id, ttl_s=60))).expires_at == whole.expires_at
+    await run_act(world, lambda a: flows.renew(a, whole.task_id, ttl_s=20))
+    assert (
+        await run_act(world, lambda a: flows.renew(a, part.task_id, ttl_s=60))
+    ).expires_at == clock.now + 20 * SECOND
     with pytest.raises(Invalid, match="never shortens"):
-        await do(world, lambda a: flows.renew(a, part.task_id, ttl_s=19))
+        await run_act(world, lambda a: flows.renew(a, part.task_id, ttl_s=19))
     clock.advance(20)
     for task in (whole, part):
         with pytest.raises(Forbidden, match="expired"):
@@ -134,31 +148,31 @@ async def test_no_part_outlives_its_task(world: World, clock: Clock) -> None:
 
 async def test_a_part_of_a_standing_task_ends_with_the_agent_that_gave_it(world: World, clock: Clock) -> None:
     top, sub = await agents(world, "top", "sub", expires_at=clock.now + 30 * SECOND)
-    await do(world, lambda a: registry.set_end(a, "sub", None))
+    await run_act(world, lambda a: registry.set_end(a, "sub", None))
     part = await start(world, "sub", parent=standing_id(top.agent_id))
     assert (part.depth, part.expires_at) == (1, top.expires_at)
-    await hold(world, sub, "tok_part", task=part.task_id, seconds=20)
-    await do(world, lambda a: registry.set_end(a, "top", clock.now + 20 * SECOND))
+    await create_holding(world, sub, "tok_part", task=part.task_id, seconds=20)
+    await run_act(world, lambda a: registry.set_end(a, "top", clock.now + 20 * SECOND))
     assert live(world, part).expires_at == clock.now + 20 * SECOND
-    await do(world, lambda a: registry.set_agent_state(a, "top", Verb.SUSPEND))
+    await run_act(world, lambda a: registry.set_agent_state(a, "top", Verb.SUSPEND))
     assert not is_live(world, "tok_part")
     with pytest.raises(Forbidden) as refusal:
         live(world, part)
     assert refusal.value.code == "agent_suspended"
-    await do(world, lambda a: registry.set_agent_state(a, "top", Verb.RESUME))
+    await run_act(world, lambda a: registry.set_agent_state(a, "top", Verb.RESUME))
     assert live(world, part).chain[0].epoch == 1
-    assert (await do(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")))["task"] == 1
+    assert (await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")))["task"] == 1
     assert states(world, part) == ["cancelled"]
 
 
 async def test_only_who_holds_a_task_gives_parts_of_it(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
-    bob = await person(world, "bob")
+    bob = await create_person(world, "bob")
     whole = await start(world)
-    for by in (caller(top), user(top.owner), caller(sub, "ostiary:admin"), None):
+    for by in (agent_caller(top), person_caller(top.owner), agent_caller(sub, "ostiary:admin"), None):
         assert (await start(world, "sub", parent=whole.task_id, by=by)).agent == sub.agent_id
         assert (await start(world, "top", parent=whole.task_id, by=by)).agent == top.agent_id
-    for by in (caller(sub), caller(sub, "ostiary:read"), user(bob)):
+    for by in (agent_caller(sub), agent_caller(sub, "ostiary:read"), person_caller(bob)):
         said: dict[str, Any] = {"agent": "sub", "purpose": "p", "parent": whole.task_id, "by": by}
         assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "forbidden"  # type: ignore[misc]
     for id in ("", "tk_" + "0" * 32, "ag_1"):
@@ -170,16 +184,16 @@ async def test_no_part_of_what_is_over_or_of_who_is_stopped_begins(world: World,
     await agents(world, "top", "mid", "low")
     ended, expired, whole = await start(world), await start(world, ttl_s=1), await start(world)
     part = await start(world, "mid", parent=whole.task_id)
-    await do(world, lambda a: flows.end(a, ended.task_id))
+    await run_act(world, lambda a: flows.end(a, ended.task_id))
     clock.advance(1)
     for parent in (ended, expired):
         said: dict[str, Any] = {"agent": "mid", "purpose": "p", "parent": parent.task_id}
         assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "task_ended"  # type: ignore[misc]
     for stopped in ("top", "mid"):
-        await do(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.SUSPEND))  # type: ignore[misc]
+        await run_act(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.SUSPEND))  # type: ignore[misc]
         said = {"agent": "low", "purpose": "p", "parent": part.task_id}
         assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "agent_suspended"  # type: ignore[misc]
-        await do(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.RESUME))  # type: ignore[misc]
+        await run_act(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.RESUME))  # type: ignore[misc]
     assert (await start(world, "low", parent=part.task_id)).depth == 2
 
 
@@ -198,12 +212,12 @@ async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
     tasks = await line(world, "top", "a", "b", "c")
     said: dict[str, Any] = {"agent": "d", "purpose": "p", "parent": tasks[-1].task_id}
     assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
-    await do(world, lambda a: registry.set_depth(a, "top", 4))
+    await run_act(world, lambda a: registry.set_depth(a, "top", 4))
     assert (await start(world, **said)).depth == 4
-    await do(world, lambda a: registry.set_depth(a, "c", 0))
+    await run_act(world, lambda a: registry.set_depth(a, "c", 0))
     assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
     assert (await start(world, "c", parent=tasks[-1].task_id)).depth == 4  # a part of its own comes after nobody
-    await do(world, lambda a: registry.set_depth(a, "top", 2))
+    await run_act(world, lambda a: registry.set_depth(a, "top", 2))
     with pytest.raises(Forbidden, match="lets 2 agents come after it"):
         live(world, tasks[-1])
     assert live(world, tasks[-2])
@@ -213,15 +227,15 @@ async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
 async def test_the_depth_has_its_limits(world: World, depth: int) -> None:
     await agents(world, "bot")
     if 0 <= depth <= MAX_DEPTH:
-        assert (await do(world, lambda a: registry.set_depth(a, "bot", depth))).max_depth == depth
-        assert (await enrol(world, "other", max_depth=depth)).max_depth == depth
+        assert (await run_act(world, lambda a: registry.set_depth(a, "bot", depth))).max_depth == depth
+        assert (await register_agent(world, "other", max_depth=depth)).max_depth == depth
     else:
         for flow in (
             lambda a: registry.set_depth(a, "bot", depth),
             lambda a: registry.create_agent(a, name="other", owner="alice", purpose="p", max_depth=depth),
         ):
             with pytest.raises(Invalid, match="0 to 7"):
-                await do(world, flow)
+                await run_act(world, flow)
 
 
 async def test_a_task_has_at_most_seven_above_it(world: World) -> None:
@@ -233,8 +247,8 @@ async def test_a_task_has_at_most_seven_above_it(world: World) -> None:
 
 
 async def test_a_task_stays_in_its_segment(world: World) -> None:
-    await enrol(world, "top", scopes=SCOPES)
-    await enrol(world, "far", scopes=SCOPES, segment="finance")
+    await register_agent(world, "top", scopes=SCOPES)
+    await register_agent(world, "far", scopes=SCOPES, segment="finance")
     whole = await start(world)
     said: dict[str, Any] = {"agent": "far", "purpose": "p", "parent": whole.task_id}
     assert await refused(world, lambda a: flows.start(a, **said)) == "widens"
@@ -249,14 +263,14 @@ async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World
     lowest = await start(world, "low", parent=part.task_id, ttl_s=30)
     own = await start(world, "low", ttl_s=60)
     for agent, task in ((top, whole), (mid, part), (mid, other), (low, lowest), (low, own), (top, beside)):
-        await hold(world, agent, f"tok_{task.task_id}", task=task.task_id, seconds=30)
-    await hold(world, low, "tok_derived", parent=f"tok_{part.task_id}", task=part.task_id, seconds=30)
-    before = len(feed(world))
+        await create_holding(world, agent, f"tok_{task.task_id}", task=task.task_id, seconds=30)
+    await create_holding(world, low, "tok_derived", parent=f"tok_{part.task_id}", task=part.task_id, seconds=30)
+    before = len(feed_messages(world))
     match how:
         case "end":
-            await do(world, lambda a: flows.end(a, part.task_id))
+            await run_act(world, lambda a: flows.end(a, part.task_id))
         case "revoke":
-            ended = await do(world, lambda a: flows.revoke(a, flows.Kind.TASK, part.task_id))
+            ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.TASK, part.task_id))
             assert ended == {"task": 2, "token": 3}
         case "expire":
             clock.advance(30)
@@ -270,8 +284,8 @@ async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World
         assert not any(is_live(world, f"tok_{task.task_id}") for task in dead)
         assert not is_live(world, "tok_derived")
         assert all(is_live(world, f"tok_{task.task_id}") for task in alive)
-        assert (newest(world).detail or {})["ended"] == {"task": 2, "token": 3}
-    told = [fact for fact in feed(world)[before:] if fact["kind"] != "agent"]
+        assert (newest_entry(world).detail or {})["ended"] == {"task": 2, "token": 3}
+    told = [fact for fact in feed_messages(world)[before:] if fact["kind"] != "agent"]
     assert [(fact["kind"], fact["task"]) for fact in told] == [("task", part.task_id)]
     assert [id for id, _ in store.ended(world.db.read(), since=0)] == [part.task_id]
     with pytest.raises(Forbidden):
@@ -283,15 +297,15 @@ async def test_stopping_an_agent_in_the_middle_kills_what_came_through_it_and_on
     whole, part, lowest = await line(world, "top", "mid", "low")
     own = await start(world, "low")
     for agent, task in ((top, whole), (mid, part), (low, lowest), (low, own)):
-        await hold(world, agent, f"tok_{task.task_id}", task=task.task_id)
-    await do(world, lambda a: registry.set_agent_state(a, "mid", Verb.QUARANTINE))
+        await create_holding(world, agent, f"tok_{task.task_id}", task=task.task_id)
+    await run_act(world, lambda a: registry.set_agent_state(a, "mid", Verb.QUARANTINE))
     assert [is_live(world, f"tok_{task.task_id}") for task in (whole, part, lowest, own)] == [True, False, False, True]
     for task in (part, lowest):
         with pytest.raises(Forbidden):
             live(world, task)
     assert live(world, whole)
     assert live(world, own)
-    ended = await do(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "mid"))
+    ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "mid"))
     assert ended == {"task": 2}
     assert states(world, whole, part, lowest, own) == ["live", "cancelled", "cancelled", "live"]
 
@@ -299,21 +313,21 @@ async def test_stopping_an_agent_in_the_middle_kills_what_came_through_it_and_on
 async def test_revoking_an_agent_tells_guards_of_its_tasks_and_not_of_each_token_under_them(world: World) -> None:
     _top, low = await agents(world, "top", "low")
     whole, part = await line(world, "top", "low")
-    await hold(world, low, "tok_low", task=part.task_id)
-    before = len(feed(world))
-    assert await do(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")) == {"task": 2, "token": 1}
-    assert [(fact["kind"], fact.get("task")) for fact in feed(world)[before:]] == [
+    await create_holding(world, low, "tok_low", task=part.task_id)
+    before = len(feed_messages(world))
+    assert await run_act(world, lambda a: flows.revoke(a, flows.Kind.AGENT, "top")) == {"task": 2, "token": 1}
+    assert [(fact["kind"], fact.get("task")) for fact in feed_messages(world)[before:]] == [
         ("task", whole.task_id), ("agent", None),
     ]  # fmt: skip
     assert not is_live(world, "tok_low")
 
 
 async def test_when_an_owner_leaves_all_that_came_through_the_agents_ends(world: World) -> None:
-    await enrol(world, "top", scopes=SCOPES, owner="bob")
+    await register_agent(world, "top", scopes=SCOPES, owner="bob")
     (low,) = await agents(world, "low")
     _, part = await line(world, "top", "low")
-    await hold(world, low, "tok_low", task=part.task_id)
-    ended = await do(world, lambda a: flows.revoke(a, flows.Kind.OWNER, "bob"))
+    await create_holding(world, low, "tok_low", task=part.task_id)
+    ended = await run_act(world, lambda a: flows.revoke(a, flows.Kind.OWNER, "bob"))
     assert ended == {"task": 2, "token": 1}
     assert not is_live(world, "tok_low")
     assert states(world, part) == ["cancelled"]
@@ -323,12 +337,12 @@ async def test_who_gave_a_part_may_see_renew_and_end_it_and_nobody_below(world: 
     top, mid, low = await agents(world, "top", "mid", "low")
     _, part, lowest = await line(world, "top", "mid", "low")
     for agent in (top, mid, low):
-        assert flows.may_see(world.db.read(), lowest.task_id, by=caller(agent)).task_id == lowest.task_id
+        assert flows.may_see(world.db.read(), lowest.task_id, by=agent_caller(agent)).task_id == lowest.task_id
     with pytest.raises(Forbidden):
-        flows.may_see(world.db.read(), part.task_id, by=caller(low))
-    assert await refused(world, lambda a: flows.end(a, part.task_id, by=caller(low))) == "forbidden"
-    assert await do(world, lambda a: flows.renew(a, lowest.task_id, by=caller(top)))
-    assert (await do(world, lambda a: flows.end(a, lowest.task_id, by=caller(top)))).state is State.DONE
+        flows.may_see(world.db.read(), part.task_id, by=agent_caller(low))
+    assert await refused(world, lambda a: flows.end(a, part.task_id, by=agent_caller(low))) == "forbidden"
+    assert await run_act(world, lambda a: flows.renew(a, lowest.task_id, by=agent_caller(top)))
+    assert (await run_act(world, lambda a: flows.end(a, lowest.task_id, by=agent_caller(top)))).state is State.DONE
 
 
 async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +354,7 @@ async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypa
     assert await refused(world, lambda a: flows.start(a, **said)) == "too_many_tasks"
     assert await start(world, "sub")
     assert await start(world, "sub")
-    await do(world, lambda a: flows.end(a, first.task_id))
+    await run_act(world, lambda a: flows.end(a, first.task_id))
     assert await start(world, **said)
 
 
@@ -349,42 +363,44 @@ async def test_a_tree_is_shown_to_whom_its_top_is_shown(world: World, clock: Clo
     whole, part, lowest = await line(world, "top", "mid", "low")
     clock.advance(1)
     other = await start(world, "low", parent=part.task_id)
-    await do(world, lambda a: flows.end(a, lowest.task_id))
-    status, found = await ask(world, "GET", f"/tasks/{whole.task_id}/tree", by=caller(top))
+    await run_act(world, lambda a: flows.end(a, lowest.task_id))
+    status, found = await call_admin_api(world, "GET", f"/tasks/{whole.task_id}/tree", by=agent_caller(top))
     assert (status, found["next"]) == (200, None)
     assert [(task["task_id"], task["parent"], task["state"]) for task in found["tasks"]] == [
         (whole.task_id, None, "live"), (part.task_id, whole.task_id, "live"), (lowest.task_id, part.task_id, "done"),
         (other.task_id, part.task_id, "live"),
     ]  # fmt: skip
-    assert len((await ask(world, "GET", f"/tasks/{part.task_id}/tree", by=caller(mid)))[1]["tasks"]) == 3
-    assert (await ask(world, "GET", f"/tasks/{whole.task_id}/tree", by=caller(mid)))[0] == 403
+    assert (
+        len((await call_admin_api(world, "GET", f"/tasks/{part.task_id}/tree", by=agent_caller(mid)))[1]["tasks"]) == 3
+    )
+    assert (await call_admin_api(world, "GET", f"/tasks/{whole.task_id}/tree", by=agent_caller(mid)))[0] == 403
     standing = standing_id(top.agent_id)
     given = await start(world, "mid", parent=standing)
-    _, found = await ask(world, "GET", f"/tasks/{standing}/tree", by=caller(top))
+    _, found = await call_admin_api(world, "GET", f"/tasks/{standing}/tree", by=agent_caller(top))
     assert [task["task_id"] for task in found["tasks"]] == [standing, given.task_id]
 
 
 async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent(world: World) -> None:
     top, sub = await agents(world, "top", "sub")
-    by_top = replace(caller(top), jkt="the key of top")
-    _, whole = await ask(world, "POST", "/tasks", {"purpose": "p"}, by=by_top)
+    by_top = replace(agent_caller(top), jkt="the key of top")
+    _, whole = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=by_top)
     body = {"purpose": "p", "parent": whole["task_id"], "agent": "sub", "scopes": ["files:read"]}
-    status, part = await ask(world, "POST", "/tasks", body, by=by_top)
+    status, part = await call_admin_api(world, "POST", "/tasks", body, by=by_top)
     assert (status, part["agent"], part["parent"], part["depth"]) == (201, "sub", whole["task_id"], 1)
-    assert newest(world).policies == ["delegate-within-segment"]
+    assert newest_entry(world).policies == ["delegate-within-segment"]
     policy = """
         permit (principal, action == Action::"delegate", resource) when { context.depth < 2 };
         @reason("nobody hands writing on")
         forbid (principal, action == Action::"delegate", resource) when { context.scopes.contains("files:write") };
     """
     await put(world, policy)
-    status, refusal = await ask(world, "POST", "/tasks", body | {"scopes": SCOPES}, by=by_top)
+    status, refusal = await call_admin_api(world, "POST", "/tasks", body | {"scopes": SCOPES}, by=by_top)
     assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "nobody hands writing on")
-    assert (await ask(world, "POST", "/tasks", body, by=by_top))[0] == 201
+    assert (await call_admin_api(world, "POST", "/tasks", body, by=by_top))[0] == 201
     own = {"purpose": "p", "parent": whole["task_id"]}
-    assert (await ask(world, "POST", "/tasks", own, by=by_top))[0] == 201  # nobody else gets anything
-    _, nested = await ask(world, "POST", "/tasks", own, by=by_top)
-    status, refusal = await ask(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=by_top)
+    assert (await call_admin_api(world, "POST", "/tasks", own, by=by_top))[0] == 201  # nobody else gets anything
+    _, nested = await call_admin_api(world, "POST", "/tasks", own, by=by_top)
+    status, refusal = await call_admin_api(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=by_top)
     assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "no policy permits it")
     assert store.live_of_agent(world.db.read(), sub.agent_id)[0].scopes == {"files:read"}
 
@@ -394,4 +410,4 @@ async def put(world: World, cedar: str) -> None:
     from ostiaryd.policy.model import load
 
     loaded = load({"a.cedar": cedar})
-    await do(world, lambda a: policies.put(a, loaded, by=None))
+    await run_act(world, lambda a: policies.put(a, loaded, by=None))

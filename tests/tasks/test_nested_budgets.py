@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import create_holding, is_live, register_agent, run_act
 from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, Budget, Exhausted, InvalidBudget, parse_limits
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Balance, State, Task
 from ostiaryd.tasks.store import budgets as store
-from tests.registry.stage import do, enrol, hold, is_live
 
 PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
 SPOOL = "0" * 32
@@ -25,15 +25,15 @@ def calls(limit: int, *tools: str) -> dict[str, Any]:
 async def begin(world: World, *limits: dict[str, Any], under: Task | None = None, agent: str = "bot") -> Task:
     budget = parse_limits(list(limits))
     parent = None if under is None else under.task_id
-    return await do(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, parent=parent))
+    return await run_act(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, parent=parent))
 
 
 async def finish(world: World, task: Task) -> None:
-    await do(world, lambda a: flows.end(a, task.task_id, State.DONE))
+    await run_act(world, lambda a: flows.end(a, task.task_id, State.DONE))
 
 
 async def spend(world: World, task: Task, tool: str = "bank/pay", **arguments: object) -> None:
-    await do(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
+    await run_act(world, lambda a: flows.spend(a, flows.in_force(a.tx, task), tool, arguments, classes=frozenset()))
 
 
 def balances(world: World, task: Task) -> list[Balance]:
@@ -50,7 +50,7 @@ def spent(world: World, task: Task) -> list[str]:
 
 
 async def test_a_childs_budget_comes_out_of_its_parents_and_the_rest_goes_back(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, PAY)
     child = await begin(world, {**PAY, "limit": "100"}, under=top)
     assert (left(world, top), left(world, child)) == (["150.00"], ["100.00"])
@@ -64,7 +64,7 @@ async def test_a_childs_budget_comes_out_of_its_parents_and_the_rest_goes_back(w
 
 
 async def test_a_child_that_asks_for_more_than_is_left_does_not_begin(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, PAY)
     await spend(world, top, amount="50.00")
     with pytest.raises(InvalidBudget, match=r"200\.00 left, not 200\.01"):
@@ -78,7 +78,7 @@ async def test_a_child_that_asks_for_more_than_is_left_does_not_begin(world: Wor
 
 
 async def test_a_child_that_asks_for_nothing_spends_its_parents(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, calls(3))
     child = await begin(world, under=top)
     grandchild = await begin(world, calls(1, "bank/pay"), under=child)
@@ -94,7 +94,7 @@ async def test_a_child_that_asks_for_nothing_spends_its_parents(world: World) ->
 
 
 async def test_a_limit_on_fewer_tools_does_not_replace_the_one_above(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, {**PAY, "tools": ["bank/pay", "bank/refund"], "limit": "10"})
     child = await begin(world, {**PAY, "limit": "1000.00"}, under=top)
     with pytest.raises(Exhausted, match="10 of 10"):
@@ -106,9 +106,9 @@ async def test_a_limit_on_fewer_tools_does_not_replace_the_one_above(world: Worl
 
 async def test_the_days_of_all_behind_a_task_are_counted(world: World) -> None:
     """Handing work on is no way around what an agent may do in a day."""
-    await enrol(world)
-    await enrol(world, "sub")
-    await do(world, lambda a: flows.set_allowance(a, "bot", parse_limits([calls(2)])))
+    await register_agent(world)
+    await register_agent(world, "sub")
+    await run_act(world, lambda a: flows.set_allowance(a, "bot", parse_limits([calls(2)])))
     standing = flows.find_task(world.db.read(), "tk_" + (await begin(world)).agent[3:])
     child = await begin(world, under=standing, agent="sub")
     await spend(world, child)
@@ -120,19 +120,19 @@ async def test_the_days_of_all_behind_a_task_are_counted(world: World) -> None:
 
 
 async def test_a_new_limit_of_an_agent_ends_what_was_given_through_it(world: World) -> None:
-    await enrol(world)
-    sub = await enrol(world, "sub")
+    await register_agent(world)
+    sub = await register_agent(world, "sub")
     top = await begin(world)
     child = await begin(world, under=top, agent="sub")
-    await hold(world, sub, "tok_1", task=child.task_id)
-    await do(world, lambda a: flows.set_allowance(a, "bot", parse_limits([calls(2)])))
+    await create_holding(world, sub, "tok_1", task=child.task_id)
+    await run_act(world, lambda a: flows.set_allowance(a, "bot", parse_limits([calls(2)])))
     assert not is_live(world, "tok_1")
     live = flows.live(world.db.read(), child.task_id, now=world.now())
     assert [budget.daily for budget in flows.in_force(world.db.read(), live)] == [True]
 
 
 async def test_a_tree_that_ends_gives_back_to_who_is_left(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, calls(100))
     middle = await begin(world, calls(50), under=top)
     plain = await begin(world, under=middle)
@@ -147,20 +147,20 @@ async def test_a_tree_that_ends_gives_back_to_who_is_left(world: World) -> None:
 
 
 async def test_a_slice_that_comes_back_late_goes_to_who_is_left(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, calls(100))
     child = await begin(world, calls(50), under=top)
     [budget] = flows.in_force(world.db.read(), child)
-    await do(world, lambda a: flows.draw(a, SPOOL, budget, 10))
+    await run_act(world, lambda a: flows.draw(a, SPOOL, budget, 10))
     await finish(world, child)
     assert left(world, top) == ["90"], "what lies at a guard may be spent"
-    await do(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 4}))
-    await do(world, lambda a: flows.settle(a.tx, SPOOL))
+    await run_act(world, lambda a: flows.report_spent(a.tx, SPOOL, {budget.id: 4}))
+    await run_act(world, lambda a: flows.settle(a.tx, SPOOL))
     assert (left(world, top), spent(world, top)) == (["96"], ["4"])
 
 
 async def test_no_more_limits_hold_for_a_task_than_a_token_can_name(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = None
     for depth in range(MAX_BUDGETS // MAX_LIMITS):
         limits = [calls(1, f"bank/t{depth}_{number}") for number in range(MAX_LIMITS)]
@@ -187,7 +187,7 @@ def whole(world: World, budget: Budget, tasks: list[Task]) -> bool:
 async def test_whatever_is_done_in_a_tree_no_more_is_spent_than_there_was(world: World, seed: int) -> None:
     """Random trees under random draws, reports, ends and settlements, against a count kept here."""
     random = Random(seed)
-    await enrol(world)
+    await register_agent(world)
     top = await begin(world, calls(300))
     [budget] = flows.in_force(world.db.read(), top)
     live, all_tasks, used = [top], [top], 0
@@ -214,16 +214,16 @@ async def test_whatever_is_done_in_a_tree_no_more_is_spent_than_there_was(world:
                 spool = f"{random.randrange(4):032x}"
                 held = drawn.setdefault((spool, one.id), [0, 0])
                 need = held[1] + random.randrange(1, 9)
-                held[0], _ = await do(world, lambda a, s=spool, b=one, n=need: flows.draw(a, s, b, n))  # type: ignore[misc]
+                held[0], _ = await run_act(world, lambda a, s=spool, b=one, n=need: flows.draw(a, s, b, n))  # type: ignore[misc]
             case 3 if drawn:
                 (spool, id), held = random.choice(list(drawn.items()))
                 units = random.randint(0, held[0] - held[1])
                 held[1] += units
                 used += units
-                await do(world, lambda a, s=spool, i=id, u=units: flows.report_spent(a.tx, s, {i: u}))  # type: ignore[misc]
+                await run_act(world, lambda a, s=spool, i=id, u=units: flows.report_spent(a.tx, s, {i: u}))  # type: ignore[misc]
             case 4 if drawn:
                 spool = random.choice(list(drawn))[0]
-                await do(world, lambda a, s=spool: flows.settle(a.tx, s))  # type: ignore[misc]
+                await run_act(world, lambda a, s=spool: flows.settle(a.tx, s))  # type: ignore[misc]
                 drawn = {key: held for key, held in drawn.items() if key[0] != spool}
             case 5 if task is not top and random.random() < 0.4:
                 await finish(world, task)
@@ -231,7 +231,7 @@ async def test_whatever_is_done_in_a_tree_no_more_is_spent_than_there_was(world:
         assert whole(world, budget, all_tasks)
         assert spent(world, top) == [str(used)]
     for spool in {key[0] for key in drawn}:
-        await do(world, lambda a, s=spool: flows.settle(a.tx, s))  # type: ignore[misc]
+        await run_act(world, lambda a, s=spool: flows.settle(a.tx, s))  # type: ignore[misc]
     for task in [one for one in live if one.parent == top.task_id]:
         await finish(world, task)
     assert left(world, top) == [str(300 - used)], "nothing is lost, and nothing came from nowhere"

@@ -6,6 +6,15 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    agent_caller,
+    call_admin_api,
+    create_holding,
+    person_caller,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Forbidden, NotFound
 from ostiary.core.intent import parse_intent
 from ostiaryd.ground.clock import MARGIN
@@ -16,9 +25,7 @@ from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.ending import DAY
 from ostiaryd.tasks.model import Task
 from ostiaryd.tasks.store import tasks as store
-from tests.clock import Clock
-from tests.registry.stage import ask, caller, do, enrol, hold, user
-from tests.tasks.test_tasks import live, start
+from tests.tasks.task_fixtures import live, start
 
 HELD = {
     name: sql(f"select count(*) from {name}")
@@ -37,20 +44,20 @@ def gone(world: World, *some: Task) -> list[bool]:
 
 
 async def end(world: World, one: Task) -> None:
-    await do(world, lambda a: flows.end(a, one.task_id), "task.end")
+    await run_act(world, lambda a: flows.end(a, one.task_id), "task.end")
 
 
 async def begin(world: World, **more: Any) -> Task:
     """With an entry as the API leaves it."""
     given = {"agent": "bot", "purpose": "to sort the mail"} | more
-    return await do(world, lambda a: flows.start(a, **given), "task.start")
+    return await run_act(world, lambda a: flows.start(a, **given), "task.start")
 
 
 @pytest.mark.parametrize(("more", "is_gone"), [(0, False), (1, True)])
 async def test_a_task_is_deleted_thirty_days_after_its_end(
     world: World, clock: Clock, more: int, is_gone: bool
 ) -> None:
-    await enrol(world)
+    await register_agent(world)
     task, lives = await begin(world), await begin(world, ttl_s=30 * 86_400)
     await end(world, task)
     clock.advance(us=30 * DAY + MARGIN - 1)
@@ -61,55 +68,59 @@ async def test_a_task_is_deleted_thirty_days_after_its_end(
 
 
 async def test_of_a_deleted_task_nothing_is_left_but_the_ledger(world: World, clock: Clock) -> None:
-    bot = await enrol(world, scopes=["files:read"])
+    bot = await register_agent(world, scopes=["files:read"])
     intent = parse_intent({"words": "Sort my mail"})
     budget = ({"kind": "calls", "limit": 3},)
     body = {"purpose": "to sort", "heartbeat": 60, "budget": list(budget), "agent": "bot"}
-    _, made = await ask(world, "POST", "/tasks", body)
-    await ask(world, "POST", f"/tasks/{made['task_id']}/hold", {"holder": "a"}, by=caller(bot))
+    _, made = await call_admin_api(world, "POST", "/tasks", body)
+    await call_admin_api(world, "POST", f"/tasks/{made['task_id']}/hold", {"holder": "a"}, by=agent_caller(bot))
     spoken = await begin(world, intent=intent)
     before = counts(world)
     assert (before["task"], before["budget"], before["intent"], before["memory"]) == (2, 1, 1, 1)
     for id in (made["task_id"], spoken.task_id):
-        await ask(world, "POST", f"/tasks/{id}/end", {})
+        await call_admin_api(world, "POST", f"/tasks/{id}/end", {})
     clock.advance(us=31 * DAY)
     assert await flows.prune_ended(world) == 2
     assert counts(world) == dict.fromkeys(HELD, 0)
 
     id = made["task_id"]
-    for by in (caller(bot), user(bot.owner), caller(await enrol(world, "reader"), "ostiary:read")):
-        status, shown = await ask(world, "GET", f"/tasks/{id}", by=by)
+    for by in (
+        agent_caller(bot),
+        person_caller(bot.owner),
+        agent_caller(await register_agent(world, "reader"), "ostiary:read"),
+    ):
+        status, shown = await call_admin_api(world, "GET", f"/tasks/{id}", by=by)
         assert (status, shown["state"], shown["agent"], shown["purpose"]) == (200, "pruned", "bot", "to sort")
         assert shown["outcome"] == "done"
         assert [one["action"] for one in shown["history"]][-1] == "task.start"
         assert "task.end" in [one["action"] for one in shown["history"]]
-    other = await enrol(world, "other", owner="bob")
-    for by in (caller(other), user(other.owner)):
-        assert (await ask(world, "GET", f"/tasks/{id}", by=by))[0] == 403
-    assert (await ask(world, "GET", "/tasks/tk_" + "0" * 32))[0] == 404
+    other = await register_agent(world, "other", owner="bob")
+    for by in (agent_caller(other), person_caller(other.owner)):
+        assert (await call_admin_api(world, "GET", f"/tasks/{id}", by=by))[0] == 403
+    assert (await call_admin_api(world, "GET", "/tasks/tk_" + "0" * 32))[0] == 404
 
 
 async def test_what_was_denied_stays_denied(world: World, clock: Clock) -> None:
-    bot = await enrol(world, scopes=["files:read"])
+    bot = await register_agent(world, scopes=["files:read"])
     task = await begin(world, budget=())
     await end(world, task)
     clock.advance(us=31 * DAY)
     await flows.prune_ended(world)
     with pytest.raises(NotFound):
         live(world, task.task_id)
-    by: Caller = caller(bot)
+    by: Caller = agent_caller(bot)
     for path, body in (("renew", {"ttl": 60}), ("end", {})):
-        assert (await ask(world, "POST", f"/tasks/{task.task_id}/{path}", body, by=by))[0] == 404
+        assert (await call_admin_api(world, "POST", f"/tasks/{task.task_id}/{path}", body, by=by))[0] == 404
     with pytest.raises(NotFound):
         await start(world, parent=task.task_id)
 
 
 async def test_a_task_waits_for_those_under_it_and_for_what_was_given_under_it(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     whole = await begin(world)
     part = await begin(world, parent=whole.task_id)
     held = await begin(world)
-    await hold(world, agent, "tok_1", seconds=40 * 86_400, task=held.task_id)
+    await create_holding(world, agent, "tok_1", seconds=40 * 86_400, task=held.task_id)
     await end(world, whole)
     await world.writer.submit(lambda tx: tx.run(_END_ALONE, id=held.task_id, now=tx.now))
     clock.advance(us=31 * DAY)
@@ -124,7 +135,7 @@ _END_ALONE = sql("update task set state = 'done', ended_at = :now where task_id 
 
 async def test_a_part_that_lives_keeps_what_is_above_it(world: World, clock: Clock) -> None:
     """No act leads here; a chain that is cut short would forget that what is above has ended."""
-    await enrol(world)
+    await register_agent(world)
     whole = await begin(world, ttl_s=30 * 86_400)
     part = await begin(world, parent=whole.task_id, ttl_s=30 * 86_400)
     await world.writer.submit(lambda tx: tx.run(_END_ALONE, id=whole.task_id, now=tx.now))
@@ -141,7 +152,7 @@ _LONG_AGO = sql("update task set ended_at = 1 where task_id = :id")
 
 async def test_a_task_of_an_incident_that_waits_stays(world: World, clock: Clock) -> None:
     """Who acted through it may not let the incident go, and the row says who that is."""
-    bot = await enrol(world)
+    bot = await register_agent(world)
     task = await begin(world)
     await end(world, task)
     await world.writer.submit(lambda tx: tx.run(_INCIDENT, agent=bot.agent_id, owner=bot.owner))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import register_agent, run_act
 from ostiary.core.bounds import InvalidDetails, parse_details
 from ostiary.core.errors import Forbidden
 from ostiaryd.ground.world import World
@@ -13,7 +14,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import parse_catalogue
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Task
-from tests.registry.stage import do, enrol
 
 FILES, MAIL = "https://files.example/mcp", "http://localhost:9000/mail"
 TOOLS = {
@@ -25,15 +25,15 @@ TOOLS = {
 async def build(world: World) -> None:
     """Two resources, one with a catalogue, and an agent that may read the one and send by the other."""
     catalogue = parse_catalogue("files", TOOLS)
-    await do(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
-    await do(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
-    await enrol(world, scopes=["files:read", "mail:send"])
+    await run_act(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    await run_act(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
+    await register_agent(world, scopes=["files:read", "mail:send"])
 
 
 async def start(world: World, *details: dict[str, Any], unregistered: bool = True, **more: Any) -> Task:
     bounds = parse_details([{"type": "tool"} | detail for detail in details])
-    return await do(
+    return await run_act(
         world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, unregistered=unregistered, **more)
     )
 

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from harness.registry_fixtures import (
+    agent_caller,
+    create_holding,
+    create_person,
+    get_agent,
+    is_live,
+    newest_entry,
+    person_caller,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Forbidden, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -13,25 +24,24 @@ from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import Kind
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tasks.model import Task
-from tests.registry.stage import agent_of, caller, do, enrol, hold, is_live, newest, person, user
 
 LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 
 
 async def build(world: World) -> tuple[Agent, Task, str]:
     """An agent with a task, a token for it, one without, and another agent with a token derived and one of its own."""
-    agent, other = await enrol(world), await enrol(world, "other", owner="bob")
-    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    agent, other = await register_agent(world), await register_agent(world, "other", owner="bob")
+    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p"))
     [key] = keys.of_agent(world.db.read(), agent.agent_id)
-    await hold(world, agent, "tok_task", task=task.task_id, client_jkt=key.jkt)
-    await hold(world, agent, "tok_standing", client_jkt="another")
-    await hold(world, other, "tok_child", parent="tok_task")
-    await hold(world, other, "tok_other")
+    await create_holding(world, agent, "tok_task", task=task.task_id, client_jkt=key.jkt)
+    await create_holding(world, agent, "tok_standing", client_jkt="another")
+    await create_holding(world, other, "tok_child", parent="tok_task")
+    await create_holding(world, other, "tok_other")
     return agent, task, key.jkt
 
 
 async def revoke(world: World, kind: Kind, id: str, by: Caller | None = None) -> dict[str, int]:
-    return dict(await do(world, lambda a: flows.revoke(a, kind, id, by=by)))
+    return dict(await run_act(world, lambda a: flows.revoke(a, kind, id, by=by)))
 
 
 def left(world: World) -> set[str]:
@@ -56,8 +66,8 @@ async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind
     assert left(world) == survivors
     assert is_over(world, task) is ends_task
     stops = kind in (Kind.AGENT, Kind.OWNER)
-    assert agent_of(world, "bot").state is (State.SUSPENDED if stops else State.ACTIVE)
-    assert agent_of(world, "bot").epoch == int(stops)
+    assert get_agent(world, "bot").state is (State.SUSPENDED if stops else State.ACTIVE)
+    assert get_agent(world, "bot").epoch == int(stops)
     again = await revoke(world, kind, id)
     assert again == {}
     assert left(world) == survivors
@@ -66,14 +76,14 @@ async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind
 
 async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(world: World) -> None:
     _, other_task, _ = await build(world)
-    await person(world, "carol")
-    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p", on_behalf_of="carol"))
-    await hold(world, agent_of(world, "bot"), "tok_carol", task=task.task_id)
+    await create_person(world, "carol")
+    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p", on_behalf_of="carol"))
+    await create_holding(world, get_agent(world, "bot"), "tok_carol", task=task.task_id)
     assert await revoke(world, Kind.OWNER, "carol") == {"token": 1, "task": 1}
     assert is_over(world, task)
     assert not is_over(world, other_task)
     assert left(world) == LIVE
-    assert agent_of(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is State.ACTIVE
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -88,39 +98,44 @@ async def test_only_who_answers_for_the_agent_or_an_administrator_revokes(world:
     id = {
         Kind.AGENT: "bot", Kind.TASK: task.task_id, Kind.TOKEN: "tok_task", Kind.KEY: jkt, Kind.OWNER: "alice",
     }[kind]  # fmt: skip
-    bob = agent_of(world, "other").owner
-    for stranger in (user(bob), caller(agent_of(world, "other")), caller(agent), caller(agent, "ostiary:read")):
+    bob = get_agent(world, "other").owner
+    for stranger in (
+        person_caller(bob),
+        agent_caller(get_agent(world, "other")),
+        agent_caller(agent),
+        agent_caller(agent, "ostiary:read"),
+    ):
         with pytest.raises(Forbidden):
             await revoke(world, kind, id, stranger)
     assert left(world) == LIVE
-    owner = user(agent.owner)
+    owner = person_caller(agent.owner)
     if kind is Kind.OWNER:
         with pytest.raises(Forbidden):
             await revoke(world, kind, id, owner)
-        owner = user(bob, "ostiary:admin")
+        owner = person_caller(bob, "ostiary:admin")
     assert await revoke(world, kind, id, owner)
     assert "tok_task" not in left(world)
 
 
 async def test_a_guards_token_is_revoked_by_administrators(world: World) -> None:
-    agent = await enrol(world)
-    made = await do(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/"))
-    await hold(world, made.resource_id, "tok_guard")
+    agent = await register_agent(world)
+    made = await run_act(world, lambda a: registry.create_resource(a, name="files", uri="https://files.example/"))
+    await create_holding(world, made.resource_id, "tok_guard")
     with pytest.raises(Forbidden):
-        await revoke(world, Kind.TOKEN, "tok_guard", user(agent.owner))
-    assert await revoke(world, Kind.TOKEN, "tok_guard", caller(agent, "ostiary:admin")) == {"token": 1}
+        await revoke(world, Kind.TOKEN, "tok_guard", person_caller(agent.owner))
+    assert await revoke(world, Kind.TOKEN, "tok_guard", agent_caller(agent, "ostiary:admin")) == {"token": 1}
 
 
 async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World) -> None:
-    await person(world, "alice")
-    await person(world, "dora")
-    await do(world, lambda a: registry.create_team(a, name="single", members=["alice"], deputy="dora"))
-    await enrol(world, owner="single")
-    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p"))
-    await hold(world, agent_of(world, "bot"), "tok_1", task=task.task_id)
+    await create_person(world, "alice")
+    await create_person(world, "dora")
+    await run_act(world, lambda a: registry.create_team(a, name="single", members=["alice"], deputy="dora"))
+    await register_agent(world, owner="single")
+    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    await create_holding(world, get_agent(world, "bot"), "tok_1", task=task.task_id)
     assert await revoke(world, Kind.OWNER, "alice") == {"token": 1, "task": 1}
     assert is_over(world, task)
-    assert agent_of(world, "bot").state is State.ACTIVE
-    entry = newest(world)
+    assert get_agent(world, "bot").state is State.ACTIVE
+    entry = newest_entry(world)
     assert entry.detail is not None
     assert entry.detail["ended"] == {"token": 1, "task": 1}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import agent_caller, call_admin_api, newest_entry, register_agent, run_act
 from ostiary.core import canonical
 from ostiary.core.bounds import ToolDetail, parse_details, render_details
 from ostiary.core.budget import parse_limits
@@ -16,7 +17,6 @@ from ostiaryd.policy import wire_tasks
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import MAX_TASK_BYTES, TaskTooLarge, check_size
 from ostiaryd.tasks.store import tasks as store
-from tests.registry.stage import ask, caller, do, enrol, newest
 
 URI = "https://files.example/"
 
@@ -65,35 +65,37 @@ def test_all_parts_of_a_task_count_together(more: dict[str, Any], over: int, is_
 
 @pytest.mark.parametrize(("over", "status"), [(-1, 201), (0, 201), (1, 422)])
 async def test_a_declared_task_is_measured(world: World, over: int, status: int) -> None:
-    bot = caller(await enrol(world, scopes=["files:read"]))
+    bot = agent_caller(await register_agent(world, scopes=["files:read"]))
     body = {"purpose": "p", "bounds": render_details(bounds_of_size(room() + over))}
-    answered, answer = await ask(world, "POST", "/tasks", body, by=bot)
+    answered, answer = await call_admin_api(world, "POST", "/tasks", body, by=bot)
     assert (answered, answer.get("error")) == (status, None if status == 201 else "task_too_large")
-    assert newest(world).outcome == ("ok" if status == 201 else "refused")
+    assert newest_entry(world).outcome == ("ok" if status == 201 else "refused")
 
 
 async def test_a_part_of_a_task_is_measured_with_the_bounds_that_it_inherits(world: World) -> None:
-    await enrol(world, scopes=["files:read"])
-    whole = await do(
+    await register_agent(world, scopes=["files:read"])
+    whole = await run_act(
         world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds_of_size(room())), "task.start"
     )
-    part = await do(world, lambda a: flows.start(a, agent="bot", purpose="q", parent=whole.task_id))
+    part = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="q", parent=whole.task_id))
     assert part.bounds == whole.bounds
     with pytest.raises(TaskTooLarge):
-        await do(world, lambda a: flows.start(a, agent="bot", purpose="qq", parent=whole.task_id))
+        await run_act(world, lambda a: flows.start(a, agent="bot", purpose="qq", parent=whole.task_id))
 
 
 async def test_bounds_that_data_classes_make_longer_are_measured(world: World) -> None:
-    await enrol(world, scopes=["files:read"])
+    await register_agent(world, scopes=["files:read"])
     bounds = bounds_of_size(room())
     with pytest.raises(TaskTooLarge):
-        await do(world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, data_classes=["internal"]))
+        await run_act(
+            world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, data_classes=["internal"])
+        )
     assert store.page(world.db.read(), agent=None, page=Page(10, "")) == []
 
 
 async def test_a_request_that_is_far_too_long_is_refused_before_it_is_parsed(world: World) -> None:
-    bot = caller(await enrol(world, scopes=["files:read"]))
+    bot = agent_caller(await register_agent(world, scopes=["files:read"]))
     rest = wire_tasks.MAX_BODY - len('{"purpose":""}')
     for length, error in ((rest - 1, "invalid"), (rest, "too_large")):  # `json.dumps` puts one space after the colon
-        _, answer = await ask(world, "POST", "/tasks", {"purpose": "x" * length}, by=bot)
+        _, answer = await call_admin_api(world, "POST", "/tasks", {"purpose": "x" * length}, by=bot)
         assert answer["error"] == error

@@ -7,13 +7,13 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import SECOND, create_holding, is_live, register_agent, run_act
 from ostiary.core.errors import Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import State, Task
-from tests.clock import Clock, Dice
-from tests.registry.stage import SECOND, do, enrol, hold, is_live
 
 steps = st.lists(
     st.one_of(
@@ -58,8 +58,8 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
     clock, names = Clock(), iter(range(10_000))
 
     async def run() -> None:
-        async with open_world(config, now=clock, random=Dice("tasks")) as world:
-            await enrol(world)
+        async with open_world(config, now=clock, random=SeededRandom("tasks")) as world:
+            await register_agent(world)
             await asyncio.to_thread(check, world, asyncio.get_running_loop())
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,8 +71,8 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
 
 
 async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
-    task = await do(world, lambda a: flows.start(a, agent="bot", purpose="p", ttl_s=5))
-    await hold(world, task.agent, token, task=task.task_id, seconds=1000)
+    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p", ttl_s=5))
+    await create_holding(world, task.agent, token, task=task.task_id, seconds=1000)
     expected = Expected(clock.now)
     for word, what in walk:
         match word, what:
@@ -94,9 +94,9 @@ async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[st
 async def works(world: World, task: Task, what: int | State) -> bool:
     try:
         if isinstance(what, State):
-            await do(world, lambda a: flows.end(a, task.task_id, what))
+            await run_act(world, lambda a: flows.end(a, task.task_id, what))
         else:
-            await do(world, lambda a: flows.renew(a, task.task_id, ttl_s=what))
+            await run_act(world, lambda a: flows.renew(a, task.task_id, ttl_s=what))
     except Refused:
         return False
     return True

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    agent_caller,
+    create_holding,
+    create_person,
+    feed_messages,
+    is_live,
+    newest_entry,
+    person_caller,
+    register_agent,
+    run_act,
+)
 from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Verb
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import State, Task, TaskId, standing_id
+from ostiaryd.tasks.model import State, TaskId, standing_id
 from ostiaryd.tasks.store import tasks as store
-from tests.clock import Clock
-from tests.registry.stage import SECOND, caller, do, enrol, feed, hold, is_live, newest, person, user
-
-
-async def start(world: World, agent: str = "bot", **more: Any) -> Task:
-    return await do(world, lambda a: flows.start(a, **({"agent": agent, "purpose": "to sort the mail"} | more)))
-
-
-def live(world: World, id: str) -> Task:
-    return flows.live(world.db.read(), id, now=world.now())
+from tests.tasks.task_fixtures import live, start
 
 
 async def stop(world: World, verb: Verb, name: str = "bot") -> Agent:
-    return await do(world, lambda a: registry.set_agent_state(a, name, verb))
+    return await run_act(world, lambda a: registry.set_agent_state(a, name, verb))
 
 
 async def test_a_task_has_all_scopes_of_its_agent_unless_it_asks_for_fewer(world: World) -> None:
-    agent = await enrol(world, scopes=["files:read", "files:write"])
+    agent = await register_agent(world, scopes=["files:read", "files:write"])
     whole, part = await start(world), await start(world, scopes=["files:read"])
     assert whole.scopes == agent.scopes
     assert part.scopes == {"files:read"}
@@ -38,18 +40,18 @@ async def test_a_task_has_all_scopes_of_its_agent_unless_it_asks_for_fewer(world
     with pytest.raises(Forbidden) as refused:
         await start(world, scopes=["files:read", "mail:send"])
     assert (refused.value.code, "mail:send" in refused.value.message) == ("widens", True)
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
 
 
 async def test_a_scope_that_the_agent_loses_is_lost_to_its_tasks(world: World) -> None:
-    await enrol(world, scopes=["files:read", "files:write"])
+    await register_agent(world, scopes=["files:read", "files:write"])
     task = await start(world)
-    await do(world, lambda a: registry.set_scopes(a, "bot", ["files:write", "mail:send"]))
+    await run_act(world, lambda a: registry.set_scopes(a, "bot", ["files:write", "mail:send"]))
     assert live(world, task.task_id).scopes == {"files:write"}
 
 
 async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> None:
-    agent = await enrol(world, scopes=["files:read"])
+    agent = await register_agent(world, scopes=["files:read"])
     standing = live(world, standing_id(agent.agent_id))
     assert standing.task_id[3:] == agent.agent_id[3:]
     assert (standing.agent, standing.scopes, standing.expires_at) == (agent.agent_id, agent.scopes, None)
@@ -59,7 +61,7 @@ async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> No
         lambda a: flows.revoke(a, flows.Kind.TASK, standing.task_id),
     ):
         with pytest.raises(Conflict, match="ends with its agent"):
-            await do(world, flow)
+            await run_act(world, flow)
     await stop(world, Verb.SUSPEND)
     with pytest.raises(Forbidden) as refused:
         live(world, standing.task_id)
@@ -68,26 +70,26 @@ async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> No
 
 @pytest.mark.parametrize("id", ["", "tk_", "tk_" + "0" * 32, "ag_" + "0" * 32, "bot"])
 async def test_what_is_no_task_is_not_found(world: World, id: str) -> None:
-    await enrol(world)
+    await register_agent(world)
     with pytest.raises(NotFound):
         live(world, id)
 
 
 async def test_ending_a_task_ends_what_was_given_under_it_and_tells_the_guards(world: World) -> None:
-    agent, other = await enrol(world), await enrol(world, "other")
+    agent, other = await register_agent(world), await register_agent(world, "other")
     task, spared = await start(world), await start(world)
-    await hold(world, agent, "tok_1", task=task.task_id)
-    await hold(world, other, "tok_child", parent="tok_1", task="tk_else")
-    await hold(world, agent, "tok_spared", task=spared.task_id)
-    before = len(feed(world))
-    ended = await do(world, lambda a: flows.end(a, task.task_id, State.FAILED), "task.end")
+    await create_holding(world, agent, "tok_1", task=task.task_id)
+    await create_holding(world, other, "tok_child", parent="tok_1", task="tk_else")
+    await create_holding(world, agent, "tok_spared", task=spared.task_id)
+    before = len(feed_messages(world))
+    ended = await run_act(world, lambda a: flows.end(a, task.task_id, State.FAILED), "task.end")
     assert (ended.state, ended.ended_at) == (State.FAILED, world.now())
     assert [is_live(world, f"tok_{id}") for id in ("1", "child", "spared")] == [False, False, True]
-    assert feed(world)[before:] == [
+    assert feed_messages(world)[before:] == [
         {"kind": "task", "task": task.task_id, "until": world.now() + LONGEST_TOKEN},
         {"kind": "token", "jti": "tok_child", "until": world.now() + 60 * SECOND},
     ]
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.object, entry.owner) == (task.task_id, agent.owner)
     assert entry.detail == {"agent": agent.agent_id, "outcome": "failed", "ended": {"token": 2}}
     assert flows.find_task(world.db.read(), task.task_id) == ended
@@ -97,22 +99,22 @@ async def test_ending_a_task_ends_what_was_given_under_it_and_tells_the_guards(w
 
 
 async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(world: World, clock: Clock) -> None:
-    agent = await enrol(world)
+    agent = await register_agent(world)
     task = await start(world, ttl_s=1)
-    await hold(world, agent, "tok_1", task=task.task_id)
+    await create_holding(world, agent, "tok_1", task=task.task_id)
     clock.advance(us=SECOND - 1)
     assert live(world, task.task_id) == task
     assert await flows.expire_due(world) == 0
     with pytest.raises(Conflict):
-        await do(world, lambda a: flows.expire(a, task.task_id))
+        await run_act(world, lambda a: flows.expire(a, task.task_id))
     clock.advance(us=1)
     with pytest.raises(Forbidden, match="expired"):
         live(world, task.task_id)
     for flow in (lambda a: flows.end(a, task.task_id), lambda a: flows.renew(a, task.task_id)):
         with pytest.raises((Conflict, Forbidden)):
-            await do(world, flow)
+            await run_act(world, flow)
     assert await flows.expire_due(world) == 1
-    assert (newest(world).action, newest(world).object) == ("task.expire", task.task_id)
+    assert (newest_entry(world).action, newest_entry(world).object) == ("task.expire", task.task_id)
     assert flows.find_task(world.db.read(), task.task_id).state is State.EXPIRED
     assert not is_live(world, "tok_1")
     assert store.ended(world.db.read(), since=clock.now - 1) == [(task.task_id, clock.now)]
@@ -120,20 +122,20 @@ async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(wor
 
 
 async def test_renewing_moves_the_end_and_never_shortens(world: World, clock: Clock) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await start(world, ttl_s=10)
     clock.advance(5)
-    assert (await do(world, lambda a: flows.renew(a, task.task_id, ttl_s=5))).expires_at == task.expires_at
+    assert (await run_act(world, lambda a: flows.renew(a, task.task_id, ttl_s=5))).expires_at == task.expires_at
     with pytest.raises(Invalid, match="never shortens"):
-        await do(world, lambda a: flows.renew(a, task.task_id, ttl_s=4))
-    renewed = await do(world, lambda a: flows.renew(a, task.task_id, ttl_s=10))
+        await run_act(world, lambda a: flows.renew(a, task.task_id, ttl_s=4))
+    renewed = await run_act(world, lambda a: flows.renew(a, task.task_id, ttl_s=10))
     assert renewed.expires_at == clock.now + 10 * SECOND
     assert live(world, task.task_id) == renewed
 
 
 @pytest.mark.parametrize("ttl", [0, 1, 30 * 86_400, 30 * 86_400 + 1])
 async def test_a_task_lives_a_second_to_thirty_days(world: World, ttl: int) -> None:
-    await enrol(world)
+    await register_agent(world)
     if 1 <= ttl <= 30 * 86_400:
         assert (await start(world, ttl_s=ttl)).expires_at == world.now() + ttl * SECOND
     else:
@@ -142,17 +144,17 @@ async def test_a_task_lives_a_second_to_thirty_days(world: World, ttl: int) -> N
 
 
 async def test_a_task_lives_an_hour_by_default_and_never_longer_than_its_agent(world: World, clock: Clock) -> None:
-    await enrol(world)
+    await register_agent(world)
     assert (await start(world)).expires_at == clock.now + 3600 * SECOND
-    brief = await enrol(world, "brief", expires_at=clock.now + 60 * SECOND)
+    brief = await register_agent(world, "brief", expires_at=clock.now + 60 * SECOND)
     task = await start(world, "brief")
     assert task.expires_at == brief.expires_at
-    assert (await do(world, lambda a: flows.renew(a, task.task_id))).expires_at == brief.expires_at
+    assert (await run_act(world, lambda a: flows.renew(a, task.task_id))).expires_at == brief.expires_at
 
 
 @pytest.mark.parametrize("length", [0, 1, 1000, 1001])
 async def test_a_purpose_has_one_to_a_thousand_characters(world: World, length: int) -> None:
-    await enrol(world)
+    await register_agent(world)
     if 1 <= length <= 1000:
         assert await start(world, purpose="x" * length)
     else:
@@ -161,12 +163,12 @@ async def test_a_purpose_has_one_to_a_thousand_characters(world: World, length: 
 
 
 async def test_an_agent_has_at_most_a_thousand_live_tasks(world: World, clock: Clock) -> None:
-    await enrol(world)
-    first, *_ = await do(world, lambda a: [flows.start(a, agent="bot", purpose="p", ttl_s=2) for _ in range(1000)])
+    await register_agent(world)
+    first, *_ = await run_act(world, lambda a: [flows.start(a, agent="bot", purpose="p", ttl_s=2) for _ in range(1000)])
     with pytest.raises(Conflict) as refused:
         await start(world)
     assert refused.value.code == "too_many_tasks"
-    await do(world, lambda a: flows.end(a, first.task_id))
+    await run_act(world, lambda a: flows.end(a, first.task_id))
     assert await start(world)
     with pytest.raises(Conflict):
         await start(world)
@@ -176,7 +178,7 @@ async def test_an_agent_has_at_most_a_thousand_live_tasks(world: World, clock: C
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
 async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, verb: Verb) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await start(world)
     await stop(world, verb)
     with pytest.raises(Forbidden):
@@ -184,16 +186,16 @@ async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, 
     with pytest.raises(Forbidden):
         await start(world)
     with pytest.raises(Forbidden):
-        await do(world, lambda a: flows.renew(a, task.task_id))
-    assert (await do(world, lambda a: flows.end(a, task.task_id, State.CANCELLED))).state is State.CANCELLED
+        await run_act(world, lambda a: flows.renew(a, task.task_id))
+    assert (await run_act(world, lambda a: flows.end(a, task.task_id, State.CANCELLED))).state is State.CANCELLED
 
 
 async def test_a_task_is_done_for_a_person_who_is_there(world: World) -> None:
-    agent, bob = await enrol(world), await person(world, "bob")
+    agent, bob = await register_agent(world), await create_person(world, "bob")
     task = await start(world, on_behalf_of="bob")
     assert task.person == bob
-    assert newest(world).person == bob
-    await do(world, lambda a: registry.revoke_owner(a, "bob"))
+    assert newest_entry(world).person == bob
+    await run_act(world, lambda a: registry.revoke_owner(a, "bob"))
     with pytest.raises(Forbidden) as refused:
         live(world, task.task_id)
     assert refused.value.code == "person_left"
@@ -205,37 +207,41 @@ async def test_a_task_is_done_for_a_person_who_is_there(world: World) -> None:
 
 
 async def test_an_agent_names_by_itself_only_somebody_who_answers_for_it(world: World) -> None:
-    agent = await enrol(world)
-    await person(world, "bob")
-    assert (await start(world, on_behalf_of="alice", by=caller(agent))).person == agent.owner
+    agent = await register_agent(world)
+    await create_person(world, "bob")
+    assert (await start(world, on_behalf_of="alice", by=agent_caller(agent))).person == agent.owner
     with pytest.raises(Forbidden, match="does not answer"):
-        await start(world, on_behalf_of="bob", by=caller(agent))
-    assert (await start(world, on_behalf_of="bob", by=caller(agent, "ostiary:admin"))).person
+        await start(world, on_behalf_of="bob", by=agent_caller(agent))
+    assert (await start(world, on_behalf_of="bob", by=agent_caller(agent, "ostiary:admin"))).person
 
 
 async def test_a_task_is_for_its_agent_its_owner_and_administrators_to_change(world: World) -> None:
-    agent, other, bob = await enrol(world), await enrol(world, "other"), await person(world, "bob")
-    for by in (caller(agent), user(agent.owner), caller(other, "ostiary:admin"), None):
+    agent, other, bob = (
+        await register_agent(world),
+        await register_agent(world, "other"),
+        await create_person(world, "bob"),
+    )
+    for by in (agent_caller(agent), person_caller(agent.owner), agent_caller(other, "ostiary:admin"), None):
         task = await start(world, by=by)
-        assert await do(world, lambda a, t=task, by=by: flows.renew(a, t.task_id, by=by))  # type: ignore[misc]
-        assert await do(world, lambda a, t=task, by=by: flows.end(a, t.task_id, by=by))  # type: ignore[misc]
+        assert await run_act(world, lambda a, t=task, by=by: flows.renew(a, t.task_id, by=by))  # type: ignore[misc]
+        assert await run_act(world, lambda a, t=task, by=by: flows.end(a, t.task_id, by=by))  # type: ignore[misc]
     task = await start(world)
-    for by in (caller(other), caller(other, "ostiary:read"), user(bob)):
+    for by in (agent_caller(other), agent_caller(other, "ostiary:read"), person_caller(bob)):
         for flow in (
             lambda a, by=by: flows.start(a, agent="bot", purpose="p", by=by),
             lambda a, by=by: flows.renew(a, task.task_id, by=by),
             lambda a, by=by: flows.end(a, task.task_id, by=by),
         ):
             with pytest.raises(Forbidden, match="another agent"):
-                await do(world, flow)
+                await run_act(world, flow)
     assert live(world, task.task_id) == task
 
 
 async def test_a_task_ends_as_something(world: World) -> None:
-    await enrol(world)
+    await register_agent(world)
     task = await start(world)
     for outcome in (State.LIVE, State.EXPIRED):
         with pytest.raises(Invalid):
-            await do(world, lambda a, outcome=outcome: flows.end(a, task.task_id, outcome))  # type: ignore[misc]
+            await run_act(world, lambda a, outcome=outcome: flows.end(a, task.task_id, outcome))  # type: ignore[misc]
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.end(a, TaskId("tk_" + "0" * 32)))
+        await run_act(world, lambda a: flows.end(a, TaskId("tk_" + "0" * 32)))

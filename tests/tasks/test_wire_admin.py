@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from harness.clock import Clock
+from harness.registry_fixtures import (
+    SECOND,
+    agent_caller,
+    call_admin_api,
+    create_holding,
+    feed_messages,
+    is_live,
+    newest_entry,
+    person_caller,
+    register_agent,
+)
 from ostiaryd.ground import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
-from tests.clock import Clock
-from tests.registry.stage import SECOND, ask, caller, enrol, feed, hold, is_live, newest, user
 
 FILES = [{"type": "tool", "locations": ["https://files.example/"], "actions": ["read_file"]}]
 
 
 async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World) -> None:
-    bot = caller(await enrol(world, scopes=["files:read"]))
+    bot = agent_caller(await register_agent(world, scopes=["files:read"]))
     body = {"purpose": "to sort", "bounds": FILES, "on_behalf_of": "alice", "ttl": 60}
-    status, task = await ask(world, "POST", "/tasks", body, by=bot)
+    status, task = await call_admin_api(world, "POST", "/tasks", body, by=bot)
     now = world.now() // SECOND
     assert status == 201
     assert task == {
@@ -22,65 +32,70 @@ async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World
         "on_behalf_of": "alice", "scopes": ["files:read"], "bounds": FILES, "budgets": [], "created_at": now,
         "expires_at": now + 60, "ended_at": None, "parent": None, "depth": 0, "data_classes": None,
     }  # fmt: skip
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.person, entry.object) == ("task.start", bot.id, bot.owner, task["task_id"])
     path = f"/tasks/{task['task_id']}"
-    assert await ask(world, "GET", path, by=bot) == (200, task)
-    assert (await ask(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot))[1]["expires_at"] == now + 120
-    status, ended = await ask(world, "POST", f"{path}/end", {"outcome": "failed"}, by=bot)
+    assert await call_admin_api(world, "GET", path, by=bot) == (200, task)
+    assert (await call_admin_api(world, "POST", f"{path}/renew", {"ttl": 120}, by=bot))[1]["expires_at"] == now + 120
+    status, ended = await call_admin_api(world, "POST", f"{path}/end", {"outcome": "failed"}, by=bot)
     assert (status, ended["state"], ended["ended_at"]) == (200, "failed", now)
-    status, refusal = await ask(world, "POST", f"{path}/end", {}, by=bot)
+    status, refusal = await call_admin_api(world, "POST", f"{path}/end", {}, by=bot)
     assert (status, refusal["error"]) == (409, "task_ended")
 
 
 async def test_an_agent_sees_its_own_tasks_and_a_reader_all(world: World, clock: Clock) -> None:
-    bot, other = await enrol(world), await enrol(world, "other", owner="bob")
+    bot, other = await register_agent(world), await register_agent(world, "other", owner="bob")
     for agent in (bot, other, bot):
         clock.advance(1)
-        await ask(world, "POST", "/tasks", {"purpose": "p"}, by=caller(agent))
+        await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(agent))
 
     async def agents(target: str, by: Caller) -> list[str]:
-        _, page = await ask(world, "GET", target, by=by)
+        _, page = await call_admin_api(world, "GET", target, by=by)
         return [task["agent"] for task in page["tasks"]]
 
-    assert await agents("/tasks", caller(bot)) == ["bot", "bot"]
-    assert await agents("/tasks", caller(bot, "ostiary:read")) == ["bot", "other", "bot"]
-    assert await agents("/tasks?agent=other", caller(bot, "ostiary:read")) == ["other"]
-    assert await agents("/tasks?agent=other", user(other.owner)) == ["other"]
-    assert (await ask(world, "GET", "/tasks?agent=other", by=caller(bot)))[0] == 403
-    assert (await ask(world, "GET", "/tasks", by=user(bot.owner)))[0] == 404
-    [task] = (await ask(world, "GET", "/tasks?agent=other"))[1]["tasks"]
-    assert (await ask(world, "GET", f"/tasks/{task['task_id']}", by=caller(bot)))[0] == 403
+    assert await agents("/tasks", agent_caller(bot)) == ["bot", "bot"]
+    assert await agents("/tasks", agent_caller(bot, "ostiary:read")) == ["bot", "other", "bot"]
+    assert await agents("/tasks?agent=other", agent_caller(bot, "ostiary:read")) == ["other"]
+    assert await agents("/tasks?agent=other", person_caller(other.owner)) == ["other"]
+    assert (await call_admin_api(world, "GET", "/tasks?agent=other", by=agent_caller(bot)))[0] == 403
+    assert (await call_admin_api(world, "GET", "/tasks", by=person_caller(bot.owner)))[0] == 404
+    [task] = (await call_admin_api(world, "GET", "/tasks?agent=other"))[1]["tasks"]
+    assert (await call_admin_api(world, "GET", f"/tasks/{task['task_id']}", by=agent_caller(bot)))[0] == 403
 
 
 async def test_tasks_are_listed_newest_first_in_pages(world: World) -> None:
-    bot = await enrol(world)
-    made = [(await ask(world, "POST", "/tasks", {"purpose": "p"}, by=caller(bot)))[1]["task_id"] for _ in range(3)]
-    _, page = await ask(world, "GET", "/tasks?limit=2")
-    _, rest = await ask(world, "GET", f"/tasks?limit=2&after={page['next']}")
+    bot = await register_agent(world)
+    made = [
+        (await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(bot)))[1]["task_id"]
+        for _ in range(3)
+    ]
+    _, page = await call_admin_api(world, "GET", "/tasks?limit=2")
+    _, rest = await call_admin_api(world, "GET", f"/tasks?limit=2&after={page['next']}")
     assert [task["task_id"] for task in page["tasks"] + rest["tasks"]] == sorted(made, reverse=True)
     assert rest["next"] is None
 
 
 async def test_a_standing_task_is_shown_by_its_id(world: World) -> None:
-    bot = await enrol(world, scopes=["files:read"])
-    status, task = await ask(world, "GET", f"/tasks/tk_{bot.agent_id[3:]}", by=caller(bot))
+    bot = await register_agent(world, scopes=["files:read"])
+    status, task = await call_admin_api(world, "GET", f"/tasks/tk_{bot.agent_id[3:]}", by=agent_caller(bot))
     assert (status, task["expires_at"], task["scopes"]) == (200, None, ["files:read"])
 
 
 async def test_a_revoke_says_what_it_ended_and_from_which_number_on_guards_deny(world: World) -> None:
-    bot = await enrol(world)
-    await hold(world, bot, "tok_1")
-    status, done = await ask(world, "POST", "/revoke", {"kind": "agent", "id": "bot"})
+    bot = await register_agent(world)
+    await create_holding(world, bot, "tok_1")
+    status, done = await call_admin_api(world, "POST", "/revoke", {"kind": "agent", "id": "bot"})
     assert (status, done["revoked"], done["committed_at"]) == (200, {"token": 1}, world.now())
     assert done["seq"] == outbox.head(world.db.read())
-    assert feed(world, done["seq"] - 1) == [{"kind": "agent", "agent": bot.agent_id, "state": "suspended", "epoch": 1}]
+    assert feed_messages(world, done["seq"] - 1) == [
+        {"kind": "agent", "agent": bot.agent_id, "state": "suspended", "epoch": 1}
+    ]
     assert not is_live(world, "tok_1")
-    assert newest(world).action == "agent.revoke"
+    assert newest_entry(world).action == "agent.revoke"
 
 
 async def test_a_wrong_request_is_answered_with_what_is_wrong(world: World) -> None:
-    bot = caller(await enrol(world))
+    bot = agent_caller(await register_agent(world))
     for target, body, status, error in (
         ("/tasks", {"purpose": "p", "ttl": 0}, 422, "invalid"),
         ("/tasks", {"purpose": "p", "ttl": "1"}, 400, "malformed"),
@@ -93,12 +108,12 @@ async def test_a_wrong_request_is_answered_with_what_is_wrong(world: World) -> N
         ("/revoke", {"kind": "server", "id": "x"}, 400, "malformed"),
         ("/revoke", {"kind": "agent", "id": "bot"}, 403, "forbidden"),
     ):
-        answered, refusal = await ask(world, "POST", target, body, by=bot)
+        answered, refusal = await call_admin_api(world, "POST", target, body, by=bot)
         assert (answered, refusal["error"]) == (status, error), target
 
 
 async def test_a_scope_that_the_agent_does_not_have_is_refused_with_the_nearest_that_it_has(world: World) -> None:
-    bot = caller(await enrol(world, scopes=["files:read", "mail:send"]))
-    status, refusal = await ask(world, "POST", "/tasks", {"purpose": "p", "scopes": ["files:raed"]}, by=bot)
+    bot = agent_caller(await register_agent(world, scopes=["files:read", "mail:send"]))
+    status, refusal = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "scopes": ["files:raed"]}, by=bot)
     assert (status, refusal["error"]) == (403, "widens")
     assert "did you mean `files:read`?" in refusal["hint"]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import is_live, run_act
 from ostiary.core import jose
 from ostiary.core.budget import parse_limits
 from ostiary.core.claims import parse_access
@@ -17,10 +19,18 @@ from ostiaryd.registry.model import HoldingId, Verb
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.trust import flows as trust
-from tests.clock import Clock
-from tests.registry.stage import do, is_live
-from tests.tokens.line import ACCESS, MAIL, agents, passed, start, swap, swapped, token_for, uri
-from tests.tokens.party import FILES, ISSUER, Answer, Client, claims_of, guard, sign
+from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, guard, sign
+from tests.support.delegation_fixtures import (
+    ACCESS,
+    MAIL,
+    agents,
+    delegate_along,
+    exchange,
+    exchange_token,
+    start,
+    token_for,
+    uri,
+)
 
 REQUEST, TARGET, SCOPE = "invalid_request", "invalid_target", "invalid_scope"
 DETAILS = "invalid_authorization_details"
@@ -33,32 +43,32 @@ async def test_asking_for_scopes_that_the_subject_token_does_not_have(world: Wor
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     for scope in ("files:write", "mail:send", "files:read mail:send", "ostiary:admin"):
-        assert (await swap(two, token, scope=scope)).error == SCOPE
-    mistyped = await swap(two, token, scope="files:raed")
+        assert (await exchange(two, token, scope=scope)).error == SCOPE
+    mistyped = await exchange(two, token, scope="files:raed")
     assert "did you mean `files:read`?" in mistyped.json["error_description"]
-    assert claims_of(await swapped(two, token, scope=None))["scope"] == "files:read"
+    assert claims_of(await exchange_token(two, token, scope=None))["scope"] == "files:read"
 
 
 async def test_asking_for_scopes_that_only_who_handed_on_has(world: World) -> None:
     (one,) = await agents(world, "one")
     (two,) = await agents(world, "two", scopes=("files:read",))
     token = await token_for(one, "two")
-    assert (await swap(two, token, scope="files:write")).error == SCOPE
-    assert claims_of(await swapped(two, token, scope=None))["scope"] == "files:read"
+    assert (await exchange(two, token, scope="files:write")).error == SCOPE
+    assert claims_of(await exchange_token(two, token, scope=None))["scope"] == "files:read"
 
 
 async def test_a_scope_that_somebody_above_has_lost_since(world: World) -> None:
     one, two, three = await agents(world, "one", "two", "three")
-    token = await passed((one, "one"), (two, "two"), (three, "three"), scope="files:read")
-    await do(world, lambda a: registry.set_scopes(a, "one", ["mail:send"]))
-    assert (await swap(three, token)).error == REQUEST
+    token = await delegate_along((one, "one"), (two, "two"), (three, "three"), scope="files:read")
+    await run_act(world, lambda a: registry.set_scopes(a, "one", ["mail:send"]))
+    assert (await exchange(three, token)).error == REQUEST
 
 
 async def test_asking_for_audiences_that_the_subject_token_does_not_reach(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     for resource in (MAIL, "https://else.example/", f"{ISSUER}/api/v1", uri("two"), uri("nobody")):
-        assert (await swap(two, token, resource=resource, scope=None)).error == TARGET, resource
+        assert (await exchange(two, token, resource=resource, scope=None)).error == TARGET, resource
 
 
 async def test_wider_bounds_than_the_subject_token_has(world: World) -> None:
@@ -71,11 +81,11 @@ async def test_wider_bounds_than_the_subject_token_has(world: World) -> None:
         [{**READ[0], "arguments": {"path": {"prefix": "/"}}}],
         [*READ, {**READ[0], "locations": [MAIL]}],
     ):
-        assert (await swap(two, token, authorization_details=json.dumps(wider))).error == DETAILS
-    assert claims_of(await swapped(two, token))["authorization_details"] == READ
-    further = await swapped(two, token, resource=uri("three"))
+        assert (await exchange(two, token, authorization_details=json.dumps(wider))).error == DETAILS
+    assert claims_of(await exchange_token(two, token))["authorization_details"] == READ
+    further = await exchange_token(two, token, resource=uri("three"))
     assert claims_of(further)["authorization_details"] == READ
-    assert claims_of(await swapped(three, further))["authorization_details"] == READ
+    assert claims_of(await exchange_token(three, further))["authorization_details"] == READ
 
 
 async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: World) -> None:
@@ -84,7 +94,7 @@ async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: W
     task = await start(world, agent="one", budget=parse_limits([PAY]))
     said = {"scope": "files:read", "task": task.task_id, "authorization_details": json.dumps(READ)}
     first = await token_for(one, "two", **said)
-    second = await swapped(two, first, resource=uri("three"))
+    second = await exchange_token(two, first, resource=uri("three"))
     api = (await one.token(resource=world.config.api))["access_token"]
     for token in (first, second, api):
         claims = claims_of(token)
@@ -92,7 +102,7 @@ async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: W
         known = world.keys.verified.get(token)
         assert known is not None
         assert known[1] == parse_access(claims)
-    last = await swapped(three, second)
+    last = await exchange_token(three, second)
     assert claims_of(last)["authorization_details"] == READ
     assert world.keys.verified.get(last) is None
 
@@ -100,24 +110,24 @@ async def test_what_is_known_of_a_token_that_was_signed_is_what_it_says(world: W
 async def test_exchanging_ones_own_token_upward(world: World) -> None:
     one, _ = await agents(world, "one", "two")
     token = (await one.token(resource=FILES, scope="files:read"))["access_token"]
-    assert (await swap(one, token, scope="files:read files:write")).error == SCOPE
+    assert (await exchange(one, token, scope="files:read files:write")).error == SCOPE
     for resource in (MAIL, uri("two"), "https://else.example/"):
-        assert (await swap(one, token, resource=resource, scope=None)).error == TARGET
-    claims = claims_of(await swapped(one, token))
+        assert (await exchange(one, token, resource=resource, scope=None)).error == TARGET
+    claims = claims_of(await exchange_token(one, token))
     assert (claims["aud"], claims["sub"], claims["scope"], "act" in claims) == (FILES, one.id, "files:read", False)
     handed = await token_for(one, "two")
-    assert (await swap(one, handed, resource=FILES)).error == TARGET  # what is for another is not for oneself
+    assert (await exchange(one, handed, resource=FILES)).error == TARGET  # what is for another is not for oneself
 
 
 async def test_a_token_for_a_resource_is_exchanged_by_nobody_else(world: World) -> None:
     """The confused deputy: who is shown a token, or steals one, cannot make it its own."""
     one, two = await agents(world, "one", "two")
     token = (await one.token(resource=FILES, scope="files:read"))["access_token"]
-    assert (await swap(two, token)).error == REQUEST
+    assert (await exchange(two, token)).error == REQUEST
     key = await guard(world)
     files = Client(two.app, world, *key)
     await files.ask()
-    assert (await swap(files, token)).error == "unauthorized_client"
+    assert (await exchange(files, token)).error == "unauthorized_client"
 
 
 async def test_mixing_chains(world: World) -> None:
@@ -126,47 +136,47 @@ async def test_mixing_chains(world: World) -> None:
     token = await token_for(one, "two", scope="files:read")
     part = await start(world, agent="two", parent=(await start(world, agent="other")).task_id)
     lent = await two.token(resource=f"{ISSUER}/api/v1", task=part.task_id)
-    answer = await swap(two, token, actor_token=lent["access_token"], actor_token_type=ACCESS)
+    answer = await exchange(two, token, actor_token=lent["access_token"], actor_token_type=ACCESS)
     assert (answer.error, "not mixed" in answer.json["error_description"]) == (REQUEST, True)
     for_other = await token_for(one, "other", scope="files:read")
-    assert (await swap(two, for_other)).error == REQUEST
-    assert (await swap(other, token)).error == REQUEST
+    assert (await exchange(two, for_other)).error == REQUEST
+    assert (await exchange(other, token)).error == REQUEST
 
 
 async def test_outliving_the_subject_token_its_task_or_anybody_above(world: World, clock: Clock) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     clock.advance(100)
-    new = claims_of(await swapped(two, token))
+    new = claims_of(await exchange_token(two, token))
     assert new["exp"] == claims_of(token)["exp"]
     brief = await start(world, agent="one", ttl_s=50)
     token = await token_for(one, "two", task=brief.task_id, scope="files:read")
-    assert claims_of(await swapped(two, token))["exp"] - clock.now // 1_000_000 == 50
+    assert claims_of(await exchange_token(two, token))["exp"] - clock.now // 1_000_000 == 50
     token = await token_for(one, "two", scope="files:read")
-    await do(world, lambda a: registry.set_end(a, "one", clock.now + 20_000_000))
-    assert claims_of(await swapped(two, token))["exp"] - clock.now // 1_000_000 == 20
-    await do(world, lambda a: registry.set_end(a, "one", clock.now + 900_000))
-    assert (await swap(two, token)).error == REQUEST
+    await run_act(world, lambda a: registry.set_end(a, "one", clock.now + 20_000_000))
+    assert claims_of(await exchange_token(two, token))["exp"] - clock.now // 1_000_000 == 20
+    await run_act(world, lambda a: registry.set_end(a, "one", clock.now + 900_000))
+    assert (await exchange(two, token)).error == REQUEST
 
 
 async def test_bearer_use_and_the_old_key(world: World) -> None:
     """The new token is bound to the exchanger's key, never to the old one; without a proof there is none."""
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
-    assert (await swap(two, token, proof=None)).error == "invalid_dpop_proof"
+    assert (await exchange(two, token, proof=None)).error == "invalid_dpop_proof"
     stolen = two.proof(key=one.key)
-    assert (await swap(two, token, proof=stolen)).error == "invalid_dpop_proof"
-    assert claims_of(await swapped(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
+    assert (await exchange(two, token, proof=stolen)).error == "invalid_dpop_proof"
+    assert claims_of(await exchange_token(two, token))["cnf"] == {"jkt": two.key.public.thumbprint}
 
 
 async def test_a_token_that_is_bound_to_no_key(world: World) -> None:
     one, _ = await agents(world, "one", "two")
     await guard(world)
-    await do(world, lambda a: trust.allow_bearer(a, one.id, "files"))
+    await run_act(world, lambda a: trust.allow_bearer(a, one.id, "files"))
     assert (await one.ask(resource=uri("two"), scope="files:read", proof=None)).error == "invalid_dpop_proof"
     token = (await one.token(resource=FILES, scope="files:read", proof=None))["access_token"]
     assert "cnf" not in claims_of(token)
-    answer = await swap(one, token)
+    answer = await exchange(one, token)
     assert (answer.error, "bound to no key" in answer.json["error_description"]) == (REQUEST, True)
 
 
@@ -195,10 +205,10 @@ async def test_foreign_forged_and_confused_tokens(world: World) -> None:
         "an authorization header": f"DPoP {token}",
     }
     for what, unverified in wrong.items():
-        assert (await swap(two, unverified)).error == REQUEST, what
-        answer = await swap(two, token, actor_token=unverified, actor_token_type=ACCESS)
+        assert (await exchange(two, unverified)).error == REQUEST, what
+        answer = await exchange(two, token, actor_token=unverified, actor_token_type=ACCESS)
         assert answer.error == REQUEST, what
-    assert (await swap(two, token, actor_token=own, actor_token_type=ACCESS)).status == 200
+    assert (await exchange(two, token, actor_token=own, actor_token_type=ACCESS)).status == 200
 
 
 async def test_expired_tokens_at_both_parameters(world: World, clock: Clock) -> None:
@@ -207,39 +217,39 @@ async def test_expired_tokens_at_both_parameters(world: World, clock: Clock) -> 
     own = (await two.token(resource=f"{ISSUER}/api/v1"))["access_token"]
     clock.advance(300)
     await two.ask()
-    assert (await swap(two, old)).error == REQUEST
+    assert (await exchange(two, old)).error == REQUEST
     await one.ask()
     fresh = await token_for(one, "two", scope="files:read")
-    assert (await swap(two, fresh, actor_token=own, actor_token_type=ACCESS)).error == REQUEST
-    assert (await swap(two, fresh)).status == 200
+    assert (await exchange(two, fresh, actor_token=own, actor_token_type=ACCESS)).error == REQUEST
+    assert (await exchange(two, fresh)).status == 200
 
 
 async def test_cyclic_and_too_long_lines(world: World) -> None:
     line = await agents(world, "one", "two", "three", "four", "five")
     one, two, three, four, five = line
-    token = await passed((one, "one"), (two, "two"), (three, "three"))
-    back = await swapped(three, token, resource=uri("one"))
-    assert (await swap(one, back)).error == REQUEST  # who began it would come after itself
-    token = await passed((one, "one"), (two, "two"), (three, "three"), (four, "four"))
-    assert (await swap(four, token)).status == 200
-    token = await swapped(four, token, resource=uri("five"))
-    answer = await swap(five, token)
+    token = await delegate_along((one, "one"), (two, "two"), (three, "three"))
+    back = await exchange_token(three, token, resource=uri("one"))
+    assert (await exchange(one, back)).error == REQUEST  # who began it would come after itself
+    token = await delegate_along((one, "one"), (two, "two"), (three, "three"), (four, "four"))
+    assert (await exchange(four, token)).status == 200
+    token = await exchange_token(four, token, resource=uri("five"))
+    answer = await exchange(five, token)
     assert (answer.error, "lets 3 agents" in answer.json["error_description"]) == (REQUEST, True)
-    await do(world, lambda a: registry.set_depth(a, "one", 4))
-    assert (await swap(five, token)).status == 200
+    await run_act(world, lambda a: registry.set_depth(a, "one", 4))
+    assert (await exchange(five, token)).status == 200
 
 
 async def test_one_token_out_of_another_a_hundred_times_dies_with_the_first(world: World) -> None:
     one, two = await agents(world, "one", "two")
     first = token = await token_for(one, "two", scope="files:read")
-    token = await swapped(two, token)
+    token = await exchange_token(two, token)
     for _ in range(100):
-        token = await swapped(two, token)
+        token = await exchange_token(two, token)
     jti = claims_of(token)["jti"]
     assert is_live(world, jti)
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, claims_of(first)["jti"]))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, claims_of(first)["jti"]))
     assert not is_live(world, jti)
-    assert (await swap(two, token)).error == REQUEST
+    assert (await exchange(two, token)).error == REQUEST
 
 
 @pytest.mark.parametrize("what", ["task", "parent", "token", "giver", "receiver", "key", "owner"])
@@ -248,7 +258,7 @@ async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: Wo
     parent = await start(world, agent="one")
     task = await start(world, agent="one", parent=parent.task_id)
     token = await token_for(one, "two", task=task.task_id, scope="files:read")
-    new = claims_of(await swapped(two, token))["jti"]
+    new = claims_of(await exchange_token(two, token))["jti"]
 
     def end(a: Any) -> object:
         match what:
@@ -267,9 +277,9 @@ async def test_nothing_is_exchanged_after_the_end_and_what_was_is_dead(world: Wo
             case _:
                 return tasks.revoke(a, tasks.Kind.OWNER, "ann")
 
-    await do(world, end)
+    await run_act(world, end)
     assert not is_live(world, new)
-    assert (await swap(two, token)).error in (REQUEST, "invalid_client")
+    assert (await exchange(two, token)).error in (REQUEST, "invalid_client")
 
 
 async def test_a_policy_forbids_to_hand_on(world: World) -> None:
@@ -279,25 +289,25 @@ async def test_a_policy_forbids_to_hand_on(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
     loaded = load({"a.cedar": 'permit (principal, action == Action::"issue_token", resource);'})
-    await do(world, lambda a: policies.put(a, loaded, by=None))
-    answer = await swap(two, token)
+    await run_act(world, lambda a: policies.put(a, loaded, by=None))
+    answer = await exchange(two, token)
     assert (answer.error, "no policy permits it" in answer.json["error_description"]) == (REQUEST, True)
     own = (await one.token(resource=FILES, scope="files:read"))["access_token"]
-    assert (await swap(one, own)).status == 200  # nobody else gets anything
+    assert (await exchange(one, own)).status == 200  # nobody else gets anything
 
 
 async def test_another_segment(world: World) -> None:
     one, two = await agents(world, "one", "two")
     far = jose.generate("ES256")
-    agent = await do(world, lambda a: registry.create_agent(
+    agent = await run_act(world, lambda a: registry.create_agent(
         a, name="far", owner="ann", purpose="p", segment="finance", scopes=["files:read"]))  # fmt: skip
-    await do(world, lambda a: registry.add_key(a, "far", dict(far.public.jwk)))
+    await run_act(world, lambda a: registry.add_key(a, "far", dict(far.public.jwk)))
     client = Client(one.app, world, agent.agent_id, far)
     await client.ask()
     token = await token_for(one, "far", scope="files:read")
-    answer = await swap(client, token)
+    answer = await exchange(client, token)
     assert (answer.error, "another segment" in answer.json["error_description"]) == (REQUEST, True)
-    assert (await swap(two, await token_for(one, "two", scope="files:read"))).status == 200
+    assert (await exchange(two, await token_for(one, "two", scope="files:read"))).status == 200
 
 
 async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: World) -> None:
@@ -305,9 +315,9 @@ async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: Wor
     for _ in range(5):
         task = await start(world, agent="one")
         token = await token_for(one, "two", task=task.task_id, scope="files:read")
-        before = [swap(two, token) for _ in range(5)]
-        after = [swap(two, token) for _ in range(5)]
-        ending = do(world, lambda a, id=task.task_id: tasks.end(a, id))  # type: ignore[misc]
+        before = [exchange(two, token) for _ in range(5)]
+        after = [exchange(two, token) for _ in range(5)]
+        ending = run_act(world, lambda a, id=task.task_id: tasks.end(a, id))  # type: ignore[misc]
         answers = await asyncio.gather(*before, ending, *after)
         got = [one.json["access_token"] for one in answers if isinstance(one, Answer) and one.status == 200]
         assert not any(is_live(world, claims_of(new)["jti"]) for new in got)
@@ -316,6 +326,6 @@ async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: Wor
 async def test_an_exchanged_token_is_held_under_the_one_that_it_came_from(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
-    held = holdings.get(world.db.read(), claims_of(await swapped(two, token))["jti"])
+    held = holdings.get(world.db.read(), claims_of(await exchange_token(two, token))["jti"])
     assert held is not None
     assert (held.parent, held.agent) == (HoldingId(claims_of(token)["jti"]), two.id)

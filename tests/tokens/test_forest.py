@@ -22,6 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import SECOND, is_live, run_act
 from ostiary.core import access
 from ostiary.core.bounds import parse_details
 from ostiary.core.catalogue import Catalogue
@@ -39,10 +41,8 @@ from ostiaryd.registry.model import TokenDelta, Verb
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
-from tests.clock import Clock, Dice
-from tests.registry.stage import SECOND, do, is_live
-from tests.tokens.line import ACCESS, EXCHANGE, MAIL, uri
-from tests.tokens.party import FILES, Client, claims_of, enter, oauth_app
+from tests.support.api_fixtures import FILES, Client, claims_of, oauth_app, register
+from tests.support.delegation_fixtures import ACCESS, EXCHANGE, MAIL, uri
 
 Call = tuple[str, str, str]
 TOOLS = {(FILES, "read_file"): "files:read", (FILES, "write_file"): "files:write", (MAIL, "send"): "mail:send"}
@@ -177,10 +177,10 @@ class Play:
 
     async def enter(self) -> None:
         for owner in self.owners:
-            made = await do(self.world, partial(registry.create_person, name=owner))
+            made = await run_act(self.world, partial(registry.create_person, name=owner))
             self.persons.append(made.person_id)
         for name, member in zip(self.names, self.cast, strict=True):
-            agent, key = await enter(
+            agent, key = await register(
                 self.world, name=name, scopes=tuple(member.scopes), owner=self.owners[member.owner],
                 segment="far" if member.is_far else "default", max_depth=member.depth,
             )  # fmt: skip
@@ -209,7 +209,7 @@ class Play:
         }  # fmt: skip
         rests = [] if above is None else [above]
         try:
-            task = await do(self.world, partial(tasks.start, **said))
+            task = await run_act(self.world, partial(tasks.start, **said))
         except Refused:
             return
         thing = Thing(
@@ -342,32 +342,32 @@ class Play:
             case "task" | "end" if self.tasks:
                 id = self.tasks[which % len(self.tasks)].id
                 if kind == "task":
-                    await do(self.world, lambda a: tasks.revoke(a, tasks.Kind.TASK, id))
+                    await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.TASK, id))
                 elif tasks.find_task(self.world.db.read(), id).is_live(self.clock.now):
-                    await do(self.world, lambda a: tasks.end(a, id))
+                    await run_act(self.world, lambda a: tasks.end(a, id))
                 else:
                     return set(), set()
                 return {("task", id)}, {("task", id)}
             case "token" if self.tokens:
                 id = self.tokens[which % len(self.tokens)].id
-                await do(self.world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, id))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.TOKEN, id))
                 return {("token", id)}, set()
             case "key":
                 jkt = self.clients[place].key.public.thumbprint
-                await do(self.world, lambda a: tasks.revoke(a, tasks.Kind.KEY, jkt))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.KEY, jkt))
                 return {("key", place)}, set()
             case "owner":
-                await do(self.world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, self.owners[place % 2]))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.OWNER, self.owners[place % 2]))
                 gone = {("agent", i) for i, member in enumerate(self.cast) if member.owner == place % 2}
                 return {*gone, ("person", place % 2)}, {*gone, ("person", place % 2)}
             case "suspend":
-                await do(self.world, lambda a: registry.set_agent_state(a, name, Verb.SUSPEND))
+                await run_act(self.world, lambda a: registry.set_agent_state(a, name, Verb.SUSPEND))
                 return set(agents), set()
             case "scopes":
-                await do(self.world, lambda a: registry.set_scopes(a, name, []))
+                await run_act(self.world, lambda a: registry.set_scopes(a, name, []))
                 return set(agents), set()
             case _:
-                await do(self.world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, name))
+                await run_act(self.world, lambda a: tasks.revoke(a, tasks.Kind.AGENT, name))
                 return set(agents), set(agents)
 
     def check(self, early: dict[str, Knowledge], dead: set[Any], marked: set[Any]) -> None:
@@ -399,8 +399,8 @@ def details(ask: Ask) -> Any:
 
 async def furnish(world: World) -> None:
     """The two resources, with catalogues that say which scope each tool needs."""
-    await enter(world)
-    await do(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
+    await register(world)
+    await run_act(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
     arguments = {"properties": {"path": {"type": "string"}}}
     for name, at in (("files", FILES), ("mail", MAIL)):
         listed = [
@@ -408,7 +408,7 @@ async def furnish(world: World) -> None:
             for (where, tool), scope in TOOLS.items() if where == at
         ]  # fmt: skip
         catalogue = Catalogue.parse(json.dumps({"resource": name, "tools": listed}))
-        await do(world, lambda a, n=name, c=catalogue: registry.set_catalogue(a, n, c))  # type: ignore[misc]
+        await run_act(world, lambda a, n=name, c=catalogue: registry.set_catalogue(a, n, c))  # type: ignore[misc]
 
 
 @pytest.mark.slow
@@ -416,7 +416,7 @@ def test_nothing_widens_and_an_end_ends_all_under_it_and_nothing_else(config: Co
     clock, numbers, seen = Clock(), itertools.count(), Counter[str]()
 
     async def run() -> None:
-        async with open_world(config, now=clock, random=Dice("forest")) as world:
+        async with open_world(config, now=clock, random=SeededRandom("forest")) as world:
             await furnish(world)
             await asyncio.to_thread(check, world, asyncio.get_running_loop())
 
@@ -473,6 +473,6 @@ async def test_a_line_of_three_call_by_call(world: World, clock: Clock) -> None:
     assert play.decided(second, play.late()) == here
     assert play.decided(handed, play.late()) == set()
     assert play.decided(third, play.late()) == {(FILES, "read_file", "/srv/a/x")}
-    await do(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, play.tasks[1].id))
+    await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, play.tasks[1].id))
     assert [is_live(world, token.id) for token in play.tokens] == [True, False, False, False]
     assert [len(play.decided(token, play.late())) for token in play.tokens] == [4, 0, 0, 0]

@@ -16,7 +16,7 @@ from ostiaryd.ground.http import SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.model import MAX_VALUE
 from ostiaryd.tokens.wire_oauth import ERRORS, render_oauth
-from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, send
+from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, send
 
 FORM = "application/x-www-form-urlencoded"
 SPOKEN = {

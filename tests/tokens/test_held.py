@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import SECOND, run_act
 from ostiary.core import jose
 from ostiary.core.access.holds import MINUTE, HoldKind
 from ostiary.core.catalogue import Catalogue
@@ -16,11 +18,9 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import holds
 from ostiaryd.trust.flows import live_caller, verify_token
-from tests.clock import Clock, Dice
-from tests.registry.stage import SECOND, do
-from tests.tokens.line import agents, start, swap, swapped, token_for
-from tests.tokens.party import FILES, Client, claims_of
-from tests.trust.stage import API, call
+from tests.support.api_fixtures import FILES, Client, claims_of
+from tests.support.delegation_fixtures import agents, exchange, exchange_token, start, token_for
+from tests.support.trust_fixtures import API, call
 
 TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"}]
 
@@ -29,12 +29,12 @@ TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"
 async def client(world: World, client: Client) -> Client:
     """One that can read and write what has a catalogue, and calls our own API."""
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
-    await do(world, lambda a: registry.set_catalogue(a, "files", catalogue))
+    await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
     return client
 
 
 async def put(client: Client, kind: HoldKind, limit: int = 0) -> None:
-    await do(
+    await run_act(
         client.world,
         lambda a: registry.put_hold(a, client.id, kind, until=a.now + 3600 * SECOND, limit=limit),
     )
@@ -50,12 +50,12 @@ async def test_who_is_narrowed_gets_tokens_for_what_reads(client: Client) -> Non
     assert claims_of((await client.token(scope=None))["access_token"])["scope"] == "files:read"
     assert await error(client, scope="files:write") == "access_denied"
     assert await error(client, resource="https://unregistered.example/") == "access_denied"
-    await do(client.world, lambda a: registry.lift_holds(a, client.id))
+    await run_act(client.world, lambda a: registry.lift_holds(a, client.id))
     assert await error(client, scope="files:write") == ""
 
 
 async def test_a_narrowed_administrator_may_still_look(world: World, client: Client) -> None:
-    await do(world, lambda a: registry.set_scopes(a, client.id, ["ostiary:admin", "ostiary:read"]))
+    await run_act(world, lambda a: registry.set_scopes(a, client.id, ["ostiary:admin", "ostiary:read"]))
     token = (await client.token(resource=API, scope=None))["access_token"]
     claims = verify_token(token, keys=world.keys)
 
@@ -77,7 +77,7 @@ async def test_a_step_up_takes_the_proof_that_it_says(
     world: World, client: Client, limit: int, error_with_one: str, error_with_two: str
 ) -> None:
     second = jose.generate("ES256")
-    await do(world, lambda a: registry.add_key(a, client.id, dict(second.public.jwk)))
+    await run_act(world, lambda a: registry.add_key(a, client.id, dict(second.public.jwk)))
     await put(client, "step_up", limit)
     assert await error(client) == error_with_one
     assert (await client.ask(proof=client.proof(key=second), resource=FILES)).error == error_with_two
@@ -92,10 +92,10 @@ async def test_a_token_from_before_a_step_up_is_none_for_our_own_api_and_no_subj
     clock.advance(1)
     await put(one, "step_up")
     assert (await call(one, token)).status == 401
-    assert (await swap(two, given)).error == "invalid_request"
+    assert (await exchange(two, given)).error == "invalid_request"
     new = (await one.token(resource=API, scope=None))["access_token"]
     assert (await call(one, new)).status == 200
-    assert (await swap(two, await token_for(one, "two"))).error == ""
+    assert (await exchange(two, await token_for(one, "two"))).error == ""
 
 
 async def test_what_an_agent_is_held_to_is_so_for_those_to_whom_it_hands_on(world: World, client: Client) -> None:
@@ -103,13 +103,13 @@ async def test_what_an_agent_is_held_to_is_so_for_those_to_whom_it_hands_on(worl
     given = await token_for(one, "two", scope="files:read files:write")
     whole = await start(world, agent=one.id)
     part = await start(world, agent=two.id, parent=whole.task_id)
-    assert claims_of(await swapped(two, given, scope=None))["scope"] == "files:read files:write"
+    assert claims_of(await exchange_token(two, given, scope=None))["scope"] == "files:read files:write"
     await put(one, "narrow")
-    assert claims_of(await swapped(two, given, scope=None))["scope"] == "files:read"
+    assert claims_of(await exchange_token(two, given, scope=None))["scope"] == "files:read"
     assert await error(two, task=part.task_id, scope="files:write") == "access_denied"
     assert await error(two, scope="files:write") == "", "its own work is its own"
     await put(one, "throttle", 0)
-    assert (await swap(two, given)).error == "access_denied"
+    assert (await exchange(two, given)).error == "access_denied"
     assert await error(two, task=part.task_id, scope="files:read") == "access_denied"
 
 
@@ -123,7 +123,7 @@ async def test_tokens_count_as_calls_of_this_minute(client: Client, clock: Clock
     assert [await error(client) for _ in range(3)] == ["", "", "access_denied"]
     await put(client, "throttle", 1)
     assert await error(client) == "access_denied"
-    await do(client.world, lambda a: registry.lift_holds(a, client.id))
+    await run_act(client.world, lambda a: registry.lift_holds(a, client.id))
     assert await error(client) == ""
 
 
@@ -131,8 +131,8 @@ async def test_two_processes_together_let_no_call_more_through(
     world: World, config: Config, client: Client, clock: Clock
 ) -> None:
     await put(client, "throttle", 5)
-    async with open_world(config, now=clock, random=Dice("replica")) as replica:
+    async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
         taken = await asyncio.gather(
-            *(do((world, replica)[n % 2], lambda a: holds.take(a.tx, client.id)) for n in range(12))
+            *(run_act((world, replica)[n % 2], lambda a: holds.take(a.tx, client.id)) for n in range(12))
         )
     assert sum(taken) == 5

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import START, Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core import jose
 from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
 from ostiaryd.ground.database import Sql
@@ -20,9 +22,17 @@ from ostiaryd.registry.model import Verb
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
-from tests.clock import START, Clock
-from tests.registry.stage import newest
-from tests.tokens.party import FILES, SECOND, Answer, Client, claims_of, enter, guard, oauth_app, reconfigured
+from tests.support.api_fixtures import (
+    FILES,
+    SECOND,
+    Answer,
+    Client,
+    claims_of,
+    guard,
+    oauth_app,
+    reconfigured,
+    register,
+)
 
 LIFE = 300
 
@@ -40,7 +50,7 @@ async def test_without_a_task_the_token_is_for_the_standing_task(client: Client)
 
 
 async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Clock) -> None:
-    other, _ = await enter(client.world, name="other")
+    other, _ = await register(client.world, name="other")
     foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
     ended, expiring = await start(client), await start(client, ttl_s=20)
     await act(client.world, "task.end", lambda act: tasks.end(act, ended.task_id))
@@ -59,7 +69,7 @@ async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Cl
 
 
 async def test_that_a_task_is_anothers_is_not_told_from_that_it_is_none(client: Client) -> None:
-    other, _ = await enter(client.world, name="other")
+    other, _ = await register(client.world, name="other")
     foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
     of_another, of_nobody = [await client.ask(task=id) for id in (foreign.task_id, "tk_" + "0" * 32)]
     assert of_another.json == of_nobody.json
@@ -172,7 +182,7 @@ async def test_policies_have_the_last_word(client: Client) -> None:
     await act(client.world, "policy.put", lambda act: policies.put(act, loaded, by=None))
     refused = await client.ask()
     assert (refused.status, refused.error) == (400, "access_denied")
-    assert newest(client.world).policy == loaded.hash
+    assert newest_entry(client.world).policy == loaded.hash
 
 
 async def test_the_token_names_the_policies_under_which_it_was_issued(client: Client) -> None:
@@ -195,7 +205,7 @@ async def test_the_guard_of_a_resource_gets_a_token_for_its_feed_and_for_nothing
 
 async def test_an_entry_says_who_got_what_for_which_task_and_with_which_key(client: Client) -> None:
     got = await client.token(scope="files:read")
-    claims, entry = claims_of(got["access_token"]), newest(client.world)
+    claims, entry = claims_of(got["access_token"]), newest_entry(client.world)
     assert (entry.action, entry.outcome, entry.agent, entry.owner) == ("token.issue", "ok", client.id, claims["owner"])
     assert (entry.task, entry.resource, entry.token) == (claims["task"], FILES, claims["jti"])
     assert (entry.key, entry.policy) == (client.key.public.thumbprint, claims["policy"])
@@ -204,7 +214,7 @@ async def test_an_entry_says_who_got_what_for_which_task_and_with_which_key(clie
 
 async def test_a_refused_authentication_is_an_entry_that_accuses_nobody(client: Client) -> None:
     await client.ask(client_assertion=client.assertion(key=jose.generate("ES256")))
-    entry = newest(client.world)
+    entry = newest_entry(client.world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("token.issue", "refused", "invalid_client")
     assert (entry.agent, entry.object) == (None, client.id), "only who has shown the key is the agent"
 
@@ -213,12 +223,12 @@ async def test_no_part_of_a_credential_is_in_an_entry_or_an_answer(client: Clien
     assertion, proof = client.assertion(aud="https://other.example"), client.proof()
     refused = await client.ask(client_assertion=assertion, proof=proof)
     for part in (*assertion.split("."), *proof.split(".")):
-        assert part not in str(newest(client.world))
+        assert part not in str(newest_entry(client.world))
         assert part.encode() not in refused.body
 
 
 async def test_a_token_is_bound_to_no_key_of_another_and_to_none_that_has_ended(client: Client) -> None:
-    _, foreign = await enter(client.world, name="other")
+    _, foreign = await register(client.world, name="other")
     _, guards = await guard(client.world)
     second, ended = jose.generate("EdDSA"), jose.generate("EdDSA")
 
@@ -316,7 +326,7 @@ ALIASES = [("ssf.read", "ostiary:ssf.read"), ("ssf.manage", "ostiary:ssf.manage"
 @pytest.mark.parametrize(("alias", "scope"), ALIASES)
 @pytest.mark.parametrize("registered", [0, 1])
 async def test_an_alias_of_a_scope_is_that_scope(world: World, alias: str, scope: str, registered: int) -> None:
-    agent, key = await enter(world, name="siem", scopes=((alias, scope)[registered],))
+    agent, key = await register(world, name="siem", scopes=((alias, scope)[registered],))
     assert agent.scopes == {scope}
     client = Client(oauth_app(world), world, agent.agent_id, key)
     for asked, spelled in ((alias, alias), (scope, scope), (f"{alias} {scope}", scope), ("", scope)):
@@ -326,7 +336,7 @@ async def test_an_alias_of_a_scope_is_that_scope(world: World, alias: str, scope
 
 
 async def test_an_alias_gives_nothing_that_the_agent_lacks(world: World) -> None:
-    agent, key = await enter(world, name="siem", scopes=("ssf.read",))
+    agent, key = await register(world, name="siem", scopes=("ssf.read",))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token(scope="ssf.read", resource=world.config.api)
     for asked in ("ssf.manage", "ssf.read ssf.manage", "ssf", "ssf.write", "SSF.read", "ssf.read "):

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import feed_messages, newest_entry
 from ostiary.core.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -13,10 +15,8 @@ from ostiaryd.registry.model import LONGEST_TOKEN
 from ostiaryd.tokens import flows
 from ostiaryd.trust.flows import verify_token
 from ostiaryd.trust.model import AccessRefused
-from tests.clock import Clock
-from tests.registry.stage import feed, newest
-from tests.tokens.party import Client, enter, send
-from tests.trust.stage import call
+from tests.support.api_fixtures import Client, register, send
+from tests.support.trust_fixtures import call
 
 
 async def rotate(world: World, *, use: str = "token", alg: str = "ES256") -> str:
@@ -38,7 +38,7 @@ async def test_old_tokens_are_good_until_they_expire_and_new_ones_name_the_new_k
     for got in (before, after):
         assert verify_token(got["access_token"], keys=keys).client_id == client.id
     assert keys.signer("token", "ES256").public.kid == new_kid != old_kid
-    assert feed(client.world)[-1] == {"kind": "keys"}
+    assert feed_messages(client.world)[-1] == {"kind": "keys"}
 
 
 async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_verifies_no_more(
@@ -47,14 +47,14 @@ async def test_an_old_key_is_forgotten_when_the_longest_token_has_ended_and_veri
     token = (await client.token())["access_token"]
     old = client.world.keys.signer("token", "ES256").public.kid
     await rotate(client.world)
-    last = newest(client.world)
+    last = newest_entry(client.world)
     clock.advance(us=LONGEST_TOKEN)
     assert await flows.forget_keys(client.world) == 0
-    assert newest(client.world) == last, "where there is nothing to forget there is no entry"
+    assert newest_entry(client.world) == last, "where there is nothing to forget there is no entry"
     assert verify_token(token, keys=client.world.keys).client_id == client.id
     clock.advance(us=1)
     assert await flows.forget_keys(client.world) == 1
-    assert (newest(client.world).action, newest(client.world).detail) == ("keys.forget", {"count": 1})
+    assert (newest_entry(client.world).action, newest_entry(client.world).detail) == ("keys.forget", {"count": 1})
     assert old not in await published(client)
     with pytest.raises(AccessRefused, match="not one of ours"):
         verify_token(token, keys=client.world.keys)
@@ -85,7 +85,7 @@ async def test_there_is_nothing_else_to_rotate(client: Client, use: str, alg: st
 
 
 async def test_administrators_rotate_over_the_api(client: Client) -> None:
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin",))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin",))
     chief = replace(client, id=agent.agent_id, key=key)
     token = (await chief.token())["access_token"]
     mine = (await client.token(resource=client.world.config.api))["access_token"]
@@ -94,6 +94,6 @@ async def test_administrators_rotate_over_the_api(client: Client) -> None:
     answer = await call(chief, token, path, method="POST", body={"alg": "RS256"})
     assert (answer.status, answer.json["use"], answer.json["alg"]) == (201, "token", "RS256")
     assert answer.json["kid"] == client.world.keys.signer("token", "RS256").public.kid
-    assert (newest(client.world).agent, newest(client.world).key) == (chief.id, answer.json["kid"])
+    assert (newest_entry(client.world).agent, newest_entry(client.world).key) == (chief.id, answer.json["kid"])
     refused = await call(chief, token, path, method="POST", body={"use": "ledger", "alg": "EdDSA"})
     assert refused.status == 400

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ostiaryd.ground.world import World
-from tests.tokens.party import FILES, ISSUER, Client, claims_of, enter, oauth_app
+from tests.support.api_fixtures import FILES, ISSUER, Client, claims_of, oauth_app, register
 
 
 async def test_an_agent_gets_a_token_bound_to_its_key_for_the_resource_of_its_scopes(world: World) -> None:
-    agent, key = await enter(world)
+    agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     first = await client.ask()
     assert (first.status, first.error) == (400, "use_dpop_nonce")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.feed.conftest import house
-from tests.guard.conftest import feeder, guard
+from tests.support.guard_fixtures import feeder, guard
+from tests.support.servers import live_server
 
-__all__ = ["feeder", "guard", "house"]
+__all__ = ["feeder", "guard", "live_server"]

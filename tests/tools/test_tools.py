@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.feeder import RESOURCE_ID, URI, Feeder
 from ostiary.core.catalogue import definition_of
 from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated
 from ostiary.core.feed import ResourceFact, TokenFact
 from ostiary.guard import Call, Denied, FeedStale, Guard, SpoolFailed, Verified
 from ostiary.guard.listing import Says
 from ostiary.tools import Tools
-from tests.clock import Clock
-from tests.guard.feeder import RESOURCE_ID, URI, Feeder
 
 TOOLS = (
     '{"resource":"files","tools":['

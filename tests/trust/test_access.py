@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as with_
 
+from harness.clock import Clock
 from ostiary.core import dpop, jose
 from ostiary.core.claims import ACCESS_TYP
 from ostiaryd.ground.world import open_world
@@ -18,9 +19,8 @@ from ostiaryd.registry.model import Root, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.trust.flows import allow_bearer, live_caller, verify_token
 from ostiaryd.trust.model import AccessRefused
-from tests.clock import Clock
-from tests.tokens.party import FILES, ISSUER, SECOND, Answer, Client, claims_of, enter, guard, send, sign
-from tests.trust.stage import API, api_app, call, nonce_of, proof_of
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, guard, register, send, sign
+from tests.support.trust_fixtures import API, api_app, call, nonce_of, proof_of
 
 HERE = "/api/v1/whoami"
 
@@ -210,7 +210,7 @@ async def test_a_proof_that_was_used_spoils_nothing_that_is_done_at_the_same_tim
 
 
 async def test_the_ids_of_one_key_are_not_those_of_another(client: Client) -> None:
-    agent, key = await enter(client.world, name="other")
+    agent, key = await register(client.world, name="other")
     other = replace(client, id=agent.agent_id, key=key)
     tokens = [await api_token(client), await api_token(other)]
     answers = [await call(who, token, jti="1") for who, token in zip((client, other), tokens, strict=True)]
@@ -251,7 +251,7 @@ async def test_a_scope_that_is_missing_is_named_in_the_challenge(client: Client)
     answer = await call(client, token, "/api/v1/secret")
     assert said(answer) == (403, "insufficient_scope")
     assert 'scope="ostiary:admin"' in answer.headers["www-authenticate"]
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin",))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin",))
     chief = replace(client, id=agent.agent_id, key=key)
     assert (await call(chief, await api_token(chief), "/api/v1/secret")).status == 200
 

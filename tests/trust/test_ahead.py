@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.registry_fixtures import newest_entry
 from ostiary.core import dpop, jose
 from ostiaryd.ground.signatures import MOST, Signatures, Signed
 from ostiaryd.ledger.flows import act
@@ -17,8 +18,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import Verifier, verify_ahead
 from ostiaryd.trust.flows.ahead import MAX_WAITING
 from ostiaryd.trust.model import Credentials
-from tests.registry.stage import newest
-from tests.tokens.party import Client
+from tests.support.api_fixtures import Client
 
 KEY, OTHER = jose.generate("ES256"), jose.generate("ES256")
 TEXT = b"text"
@@ -52,7 +52,7 @@ def spoiled(token: str) -> str:
 
 
 def outcome(client: Client) -> tuple[Any, ...]:
-    entry = newest(client.world)
+    entry = newest_entry(client.world)
     return entry.action, entry.outcome, entry.object, entry.agent, entry.key, entry.reasons
 
 
@@ -86,7 +86,7 @@ async def test_a_key_that_is_revoked_between_verification_and_act_is_refused(cli
     await act(client.world, "key.revoke", lambda act: registry.revoke_key(act, client.key.public.thumbprint))
     answer = await client.ask(client_assertion=assertion, proof=proof)
     assert (answer.status, answer.error) == (401, "invalid_client")
-    assert newest(client.world).agent is None
+    assert newest_entry(client.world).agent is None
 
 
 async def test_a_verification_by_a_key_counts_for_no_other_of_the_same_name(client: Client) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core.assurance import BEARER
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import load_config
@@ -16,9 +18,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows, store
-from tests.clock import Clock
-from tests.registry.stage import newest
-from tests.tokens.party import (
+from tests.support.api_fixtures import (
     ASSERTION_TYPE,
     FILES,
     ISSUER,
@@ -27,20 +27,20 @@ from tests.tokens.party import (
     Answer,
     Client,
     claims_of,
-    enter,
     guard,
     oauth_app,
     reconfigured,
+    register,
     send,
 )
-from tests.trust.stage import API, api_app, call
+from tests.support.trust_fixtures import API, api_app, call
 
 
 @pytest.fixture
 async def client(world: World) -> Client:
     """An agent of a strict server, where only the exemption makes a client compatible."""
     strict = reconfigured(world, client_assertions="strict")
-    agent, key = await enter(strict)
+    agent, key = await register(strict)
     client = Client(oauth_app(strict), strict, agent.agent_id, key)
     await client.ask()
     return client
@@ -82,7 +82,7 @@ async def test_who_is_allowed_and_shows_a_proof_gets_a_bound_token(client: Clien
 
 
 async def test_the_exemption_of_one_is_none_of_another(client: Client) -> None:
-    agent, key = await enter(client.world, name="other")
+    agent, key = await register(client.world, name="other")
     await allow(client, name="other")
     other = replace(client, id=agent.agent_id, key=key)
     assert (await other.ask(proof=None, resource=API)).status == 200
@@ -93,7 +93,7 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
     await allow(client)
     unbound, bound = await bearer_token(client), (await client.token(resource=API))["access_token"]
     await act(client.world, "bearer.forbid", lambda act: flows.forbid_bearer(act, client.id, "ostiary"))
-    assert newest(client.world).detail == {"name": "reader", "resource": "ostiary", "ended": {"token": 1}}
+    assert newest_entry(client.world).detail == {"name": "reader", "resource": "ostiary", "ended": {"token": 1}}
     assert (await present(client, unbound)).status == 401
     assert (await call(client, bound)).status == 200
     assert (await client.ask(proof=None, resource=API)).error == "invalid_dpop_proof"
@@ -156,7 +156,7 @@ async def test_an_assertion_without_a_proof_is_good_once_too(client: Client) -> 
 
 
 async def test_administrators_switch_it_on_and_off(client: Client) -> None:
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = replace(client, id=agent.agent_id, key=key)
     token = (await chief.token())["access_token"]
     mine = (await client.token(resource=API))["access_token"]
@@ -169,7 +169,7 @@ async def test_administrators_switch_it_on_and_off(client: Client) -> None:
     assert (shown["resource"], shown["uri"]) == ("ostiary", API)
     assert (await call(chief, token, f"{path}/ostiary", method="DELETE")).json == {"bearer": []}
     assert store.exemptions_of(client.world.db.read(), client.id) == []
-    assert newest(client.world).agent == chief.id
+    assert newest_entry(client.world).agent == chief.id
 
 
 async def test_nobody_is_exempt_who_is_not_there(client: Client) -> None:
@@ -211,8 +211,8 @@ async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.trust.flows.bearers.MAX_EXEMPT", 2)
-    await enter(client.world, name="second")
-    await enter(client.world, name="third")
+    await register(client.world, name="second")
+    await register(client.world, name="third")
     await allow(client)
     await allow(client, name="second")
     with pytest.raises(Conflict) as refused:
@@ -249,7 +249,7 @@ async def test_a_bearer_client_that_asks_for_every_scope_gets_those_that_it_has(
 
 
 async def test_no_bearer_token_administers_this_server(client: Client) -> None:
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = replace(client, id=agent.agent_id, key=key)
     await allow(client, name="chief")
     assert (await chief.ask(proof=None, resource=API, scope="")).json["scope"] == "ostiary:read"
@@ -276,9 +276,9 @@ async def test_policies_see_at_issue_that_a_token_is_bound_to_no_key(client: Cli
 async def test_the_ledger_says_that_a_token_is_bound_to_no_key(client: Client) -> None:
     await allow(client)
     await bearer_token(client)
-    assert (newest(client.world).detail or {})["acr"] == BEARER
+    assert (newest_entry(client.world).detail or {})["acr"] == BEARER
     await client.token(resource=API)
-    assert "acr" not in (newest(client.world).detail or {})
+    assert "acr" not in (newest_entry(client.world).detail or {})
 
 
 async def test_introspection_says_that_a_token_is_bound_to_no_key(client: Client) -> None:

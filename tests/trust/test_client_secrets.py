@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core.assurance import SECRET
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import act
@@ -15,10 +17,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows, store
 from ostiaryd.trust.flows.client_secrets import LONGEST_LIFETIME_S, MOST, PREFIX, NewSecret
-from tests.clock import Clock
-from tests.registry.stage import newest
-from tests.tokens.party import ASSERTION_TYPE, FILES, Answer, Client, claims_of, enter, guard
-from tests.trust.stage import API, call
+from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, claims_of, guard, register
+from tests.support.trust_fixtures import API, call
 
 
 async def create(client: Client, *, name: str = "reader", **more: Any) -> NewSecret:
@@ -62,18 +62,18 @@ async def test_a_secret_gets_the_weakest_bearer_token_where_the_agent_is_exempt(
     assert (claims["acr"], claims["amr"], claims["aud"]) == (SECRET, ["pwd"], FILES)
     assert "cnf" not in claims
     assert claims["exp"] - claims["iat"] <= 300
-    assert (newest(client.world).detail or {})["acr"] == SECRET
+    assert (newest_entry(client.world).detail or {})["acr"] == SECRET
 
 
 @pytest.mark.parametrize("ask", [by_post, by_basic])
 async def test_a_wrong_secret_is_refused(client: Client, secret: str, ask: Any) -> None:
-    agent, _ = await enter(client.world, name="other")
+    agent, _ = await register(client.world, name="other")
     others = (await create(client, name="other")).secret
     for wrong in (secret[:-1], secret + "x", PREFIX, "x", others):
         answer = await ask(client, wrong)
         assert (answer.status, answer.error) == (401, "invalid_client"), wrong
         assert ("www-authenticate" in answer.headers) is (ask is by_basic)
-    assert newest(client.world).agent is None
+    assert newest_entry(client.world).agent is None
     assert (await by_post(client, others, client_id=agent.agent_id)).error == "invalid_dpop_proof"  # not exempt
     for unknown in ("", "ag_" + "0" * 32, "pe_" + "0" * 32, "rs_" + "0" * 32, "x"):
         assert (await by_post(client, secret, client_id=unknown)).error == "invalid_client"
@@ -165,7 +165,7 @@ async def test_a_revoked_secret_gets_nothing_and_its_tokens_end(client: Client, 
     [known] = store.secrets(client.world.db.read(), client.id)
     assert secret not in str(known)
     await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
-    assert (newest(client.world).detail or {})["ended"] == {"token": 1}
+    assert (newest_entry(client.world).detail or {})["ended"] == {"token": 1}
     assert (await by_post(client, secret)).error == "invalid_client"
     with pytest.raises(NotFound):
         await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
@@ -178,7 +178,7 @@ async def test_a_suspended_agent_gets_nothing_with_its_secret(client: Client, se
 
 
 async def test_administrators_make_list_and_revoke_secrets(client: Client) -> None:
-    agent, key = await enter(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = Client(client.app, client.world, agent.agent_id, key)
     token = (await chief.token())["access_token"]
     mine = (await client.token(resource=API))["access_token"]
@@ -189,6 +189,6 @@ async def test_administrators_make_list_and_revoke_secrets(client: Client) -> No
     listed = (await call(chief, token, path)).json["secrets"]
     assert [one["secret_id"] for one in listed] == [made.json["secret_id"]]
     assert made.json["client_secret"] not in str(listed)
-    assert made.json["client_secret"] not in str(newest(client.world))
+    assert made.json["client_secret"] not in str(newest_entry(client.world))
     ended = await call(chief, token, f"{path}/{made.json['secret_id']}", method="DELETE")
     assert (ended.status, ended.json) == (200, {"secrets": []})

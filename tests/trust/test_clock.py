@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from harness.clock import START, MachineClock
+from harness.registry_fixtures import ADMIN, call_admin_api, newest_entry, person_caller
 from ostiaryd.app import GRANTS, LARGE, ROUTES, build_app
 from ostiaryd.doctor import EXPERIMENTS
 from ostiaryd.ground.clock import LIMIT, SECOND, ClockJumped
@@ -16,22 +18,20 @@ from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.respond.model.webhooks import HEARD
 from ostiaryd.trust import flows
-from tests.clock import START, Machine
-from tests.ground.test_clock import opened
-from tests.registry.stage import ADMIN, ask, newest, user
-from tests.tokens.party import FILES, Client, send
+from tests.support.api_fixtures import FILES, Client, send
+from tests.support.clock_world import open_at_machine
 
 BEGIN = START + 60 * SECOND
 
 
 @pytest.fixture
-def machine() -> Machine:
-    return Machine(BEGIN)
+def machine() -> MachineClock:
+    return MachineClock(BEGIN)
 
 
 @pytest.fixture
-async def world(config: Config, machine: Machine) -> AsyncIterator[World]:
-    async with opened(config, machine) as world:
+async def world(config: Config, machine: MachineClock) -> AsyncIterator[World]:
+    async with open_at_machine(config, machine) as world:
         yield world
 
 
@@ -39,7 +39,9 @@ def entries(world: World, action: str) -> list[Entry]:
     return [decode_entry(body) for _, body in store.search(world.db.read(), {"action": action}, limit=100)]
 
 
-async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(world: World, machine: Machine) -> None:
+async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(
+    world: World, machine: MachineClock
+) -> None:
     machine.step(3600)
     for _ in range(3):
         machine.advance(1)
@@ -54,7 +56,7 @@ async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(worl
     assert "clock.jump" in HEARD
 
 
-async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine: Machine) -> None:
+async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine: MachineClock) -> None:
     machine.step(-3600)
     await flows.watch_clock(world)
     (jump,) = entries(world, "clock.jump")
@@ -62,27 +64,31 @@ async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine
     assert world.now.is_confirmed
 
 
-async def test_the_times_of_entries_never_decrease(world: World, machine: Machine) -> None:
+async def test_the_times_of_entries_never_decrease(world: World, machine: MachineClock) -> None:
     for step in (0, 200, -3600, 7200, -7200, 86_400, -86_400, 299):
         machine.step(step)
         machine.advance(1)
         await flows.watch_clock(world)
-        await ask(world, "POST", "/persons", {"name": f"p{machine.uptime}"})
+        await call_admin_api(world, "POST", "/persons", {"name": f"p{machine.uptime}"})
     rows = [decode_entry(body) for body in store.bodies(world.db.read(), 0, 1000)]
     assert [entry.at for entry in rows] == sorted(entry.at for entry in rows)
 
 
-async def test_an_entry_of_a_server_that_lags_gets_the_time_of_the_entry_before(world: World, machine: Machine) -> None:
-    await ask(world, "POST", "/persons", {"name": "ada"})
+async def test_an_entry_of_a_server_that_lags_gets_the_time_of_the_entry_before(
+    world: World, machine: MachineClock
+) -> None:
+    await call_admin_api(world, "POST", "/persons", {"name": "ada"})
     await world.writer.submit(lambda tx: tx.run(sql("update log_head set at = at + 5000000")))
-    await ask(world, "POST", "/persons", {"name": "bob"})
-    assert newest(world).at == BEGIN + 5 * SECOND
+    await call_admin_api(world, "POST", "/persons", {"name": "bob"})
+    assert newest_entry(world).at == BEGIN + 5 * SECOND
     await flows.watch_clock(world)
     assert world.now() == BEGIN + 5 * SECOND
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(world: World, machine: Machine, over: int) -> None:
+async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(
+    world: World, machine: MachineClock, over: int
+) -> None:
     app, stopped = build_app(world), 0
     machine.step(us=LIMIT + over)
     for routes, _ in ROUTES:
@@ -95,7 +101,7 @@ async def test_grants_stop_beyond_five_minutes_and_nothing_else_does(world: Worl
     assert (stopped > 0) is (over > 0)
 
 
-async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Client, machine: Machine) -> None:
+async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Client, machine: MachineClock) -> None:
     await client.token(resource=FILES)
     machine.step(3600)
     refused = await client.ask(resource=FILES)
@@ -106,33 +112,36 @@ async def test_a_token_for_the_servers_own_api_is_issued_and_no_other(client: Cl
     assert (await client.ask(resource=FILES)).status == 200
 
 
-async def test_a_person_or_an_administrator_confirms_and_others_may_not(world: World, machine: Machine) -> None:
-    for by, status in ((user("pe_ada", "ostiary:approve"), 200), (ADMIN, 200), (user("pe_bob"), 403)):
+async def test_a_person_or_an_administrator_confirms_and_others_may_not(world: World, machine: MachineClock) -> None:
+    for by, status in ((person_caller("pe_ada", "ostiary:approve"), 200), (ADMIN, 200), (person_caller("pe_bob"), 403)):
         machine.step(3600)
-        shown = (await ask(world, "GET", "/clock", by=by))[1]
+        shown = (await call_admin_api(world, "GET", "/clock", by=by))[1]
         assert (shown["state"], shown["is_granting"], shown["difference_s"]) == ("jumped", False, 3600)
-        answered, body = await ask(world, "POST", "/clock/accept", {"wall": shown["wall"]}, by=by)
+        answered, body = await call_admin_api(world, "POST", "/clock/accept", {"wall": shown["wall"]}, by=by)
         assert answered == status
         if status == 200:
             assert body["state"] == "ok"
             assert world.now() == machine.wall()
-            assert (newest(world).action, newest(world).person or newest(world).agent) == ("clock.accept", by.id)
+            assert (newest_entry(world).action, newest_entry(world).person or newest_entry(world).agent) == (
+                "clock.accept",
+                by.id,
+            )
     assert not world.now.is_confirmed
 
 
-async def test_only_a_difference_that_was_seen_is_confirmed(world: World, machine: Machine) -> None:
-    status, body = await ask(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND})
+async def test_only_a_difference_that_was_seen_is_confirmed(world: World, machine: MachineClock) -> None:
+    status, body = await call_admin_api(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND})
     assert (status, body["error"]) == (409, "conflict")
     machine.step(3600)
     for wrong in (-61, 61):
-        status, body = await ask(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND + wrong})
+        status, body = await call_admin_api(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND + wrong})
         assert (status, body["error"]) == (409, "conflict")
     assert not world.now.is_confirmed
     for bad, code in (("soon", 400), (None, 400), (1e300, 400)):
-        assert (await ask(world, "POST", "/clock/accept", {"wall": bad}))[0] == code
+        assert (await call_admin_api(world, "POST", "/clock/accept", {"wall": bad}))[0] == code
 
 
-async def test_the_doctor_says_it(world: World, machine: Machine) -> None:
+async def test_the_doctor_says_it(world: World, machine: MachineClock) -> None:
     (look,) = [experiment for name, experiment in EXPERIMENTS if name == "server time"]
     assert "agree" in await look(world)
     machine.step(-60)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core import jose
 from ostiary.core.errors import Conflict, Invalid
 from ostiaryd.ground.database import sql
@@ -18,10 +20,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State, Verb
 from ostiaryd.registry.store import keys
 from ostiaryd.trust import flows
-from tests.clock import Clock
-from tests.registry.stage import newest
-from tests.tokens.party import ISSUER, SECOND, Answer, Client, oauth_app, send, sign
-from tests.trust.stage import api_app
+from tests.support.api_fixtures import ISSUER, SECOND, Answer, Client, oauth_app, send, sign
+from tests.support.trust_fixtures import api_app
 
 HOUR = 3600
 
@@ -141,7 +141,7 @@ async def test_the_proof_shows_the_key_for_us_now_and_for_this_token(world: Worl
 async def test_a_refused_enrolment_leaves_the_join_token_good(world: World, pending: str) -> None:
     secret = await join_token(world, pending)
     assert (await enrol(world, secret, aud="https://other.example")).status == 401
-    assert newest(world).outcome == "refused"
+    assert newest_entry(world).outcome == "refused"
     assert (await enrol(world, secret)).status == 201
 
 
@@ -157,7 +157,7 @@ async def test_the_secret_is_shown_and_kept_nowhere(world: World, pending: str) 
     secret = await join_token(world, pending)
     kept = world.db.read().all(sql("select digest from join_token"))
     assert [bytes(digest) for (digest,) in kept] == [sha256(secret.encode()).digest()]
-    assert secret not in str(newest(world))
+    assert secret not in str(newest_entry(world))
     await enrol(world, secret)
-    assert secret not in str(newest(world))
+    assert secret not in str(newest_entry(world))
     assert secret not in repr(flows.JoinToken("ag_1", secret, 0))

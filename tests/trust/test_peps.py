@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiary.guard.seen import seen
 from ostiaryd.app import FOR_PEPS, ROUTES, build_app
@@ -24,11 +26,9 @@ from ostiaryd.registry.store import stops
 from ostiaryd.trust import flows, store
 from ostiaryd.trust.flows.peps import DAY, ENDS_SOON, HOUR, UNUSED, NewPepKey
 from ostiaryd.trust.model import PEP_USE_INTERVAL, check_networks, is_pep_key, render_pep_key
-from tests.clock import Clock
-from tests.registry.stage import newest
-from tests.respond.test_state import by_hand, settled
-from tests.tokens.party import Answer, Client, enter, reconfigured, send
-from tests.trust.stage import nonce_of
+from tests.support.api_fixtures import Answer, Client, reconfigured, register, send
+from tests.support.database_changes import change_database, complete_state_check
+from tests.support.trust_fixtures import nonce_of
 
 ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
 SEARCH = "/access/v1/search/"
@@ -78,7 +78,7 @@ async def test_a_key_serves_at_the_authzen_endpoints_and_the_entry_names_its_pep
     made = await create(world)
     answer = await ask(app, made.key, path)
     assert answer.status == 200, answer.body
-    entry = newest(world)
+    entry = newest_entry(world)
     assert entry.reporter == made.pep.pep_id
     assert entry.agent is None
     assert made.key not in str(entry)
@@ -146,7 +146,7 @@ async def test_a_key_serves_until_its_end_and_not_at_it(world: World, app: ASGIA
     clock.advance(us=1)
     for path in BODIES:
         assert (await ask(app, made.key, path)).status == 401, path
-    assert "has expired" in newest(world).reasons[0].message
+    assert "has expired" in newest_entry(world).reasons[0].message
 
 
 async def test_a_rotation_leaves_the_older_key_until_the_overlap_ends(world: World, app: ASGIApp, clock: Clock) -> None:
@@ -218,7 +218,7 @@ async def test_no_other_text_is_a_key_and_refusals_tell_nothing(world: World, ap
     assert {what: answer.status for what, answer in answers.items()} == dict.fromkeys(cases, 401)
     assert len({answers[what].body for what in ("unknown", "a wrong checksum", "a wrong digit", "the prefix")}) == 1
     assert (await send(app, "POST", f"{ONE}?access_token={made.key}", address=HERE, body=b"{}")).status == 401
-    assert newest(world).reporter is None
+    assert newest_entry(world).reporter is None
 
 
 async def test_refused_keys_are_counted_as_those_of_strangers(world: World, app: ASGIApp) -> None:
@@ -272,22 +272,22 @@ BY_HAND = {
 @pytest.mark.parametrize("what", BY_HAND)
 async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, what: str) -> None:
     await create(world)
-    await settled(world)
+    await complete_state_check(world)
     assert not stops.stops(world.db.read())
-    by_hand(world, BY_HAND[what], **({"digest": b"forged"} if ":digest" in BY_HAND[what] else {}))
-    await settled(world)
+    change_database(world, BY_HAND[what], **({"digest": b"forged"} if ":digest" in BY_HAND[what] else {}))
+    await complete_state_check(world)
     assert [(one.what, one.value) for one in stops.stops(world.db.read())] == [("everything", "")]
 
 
 async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, app: ASGIApp, clock: Clock) -> None:
     made = await create(world, days=1)
-    await settled(world)
+    await complete_state_check(world)
     assert (await ask(app, made.key)).status == 200
     await rotate(world, overlap_h=1)
     clock.advance(us=DAY)
     await rotate(world, overlap_h=0)
     await act(world, "pep.revoke", lambda act: flows.revoke_pep(act, "gateway"))
-    await settled(world)
+    await complete_state_check(world)
     assert not stops.stops(world.db.read())
 
 
@@ -359,8 +359,8 @@ async def test_administrators_alone_create_rotate_and_revoke(world: World, app: 
     def client_of(agent: Any, key: Any) -> Client:
         return Client(app, world, agent.agent_id, key)
 
-    chief = client_of(*await enter(world, name="chief", scopes=("ostiary:admin", "ostiary:read")))
-    reader = client_of(*await enter(world, name="reader", scopes=("ostiary:read", "ostiary:decide")))
+    chief = client_of(*await register(world, name="chief", scopes=("ostiary:admin", "ostiary:read")))
+    reader = client_of(*await register(world, name="reader", scopes=("ostiary:read", "ostiary:decide")))
 
     async def call(client: Client, method: str, path: str, body: Any = None) -> Answer:
         await client.ask()
@@ -378,7 +378,7 @@ async def test_administrators_alone_create_rotate_and_revoke(world: World, app: 
     assert (made.status, made.headers["cache-control"]) == (201, "no-store")
     assert is_pep_key(made.json["key"])
     assert made.json["networks"] == ["10.1.2.3/32"]
-    entry = newest(world)
+    entry = newest_entry(world)
     assert (entry.action, entry.agent, entry.object) == ("pep.create", chief.id, made.json["pep_id"])
     rotated = await call(chief, "POST", "/api/v1/peps/gateway/rotate", {"overlap_h": 1})
     assert rotated.status == 201
@@ -388,7 +388,7 @@ async def test_administrators_alone_create_rotate_and_revoke(world: World, app: 
         assert b"ostiary_pep_" not in shown.body
     assert len(shown.json["keys"]) == 2
     assert (await call(chief, "POST", "/api/v1/peps/gateway/revoke")).json["revoked_at"] is not None
-    assert newest(world).action == "pep.revoke"
+    assert newest_entry(world).action == "pep.revoke"
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(12, 83), st.sampled_from("0123456789abcdef"))

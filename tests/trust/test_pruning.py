@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from harness.clock import START, Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.core import dpop, jose
 from ostiaryd.ground.clock import MARGIN
 from ostiaryd.ground.database import sql
 from ostiaryd.trust import flows
-from tests.clock import START, Clock
-from tests.registry.stage import newest
-from tests.tokens.party import SECOND, Client
+from tests.support.api_fixtures import SECOND, Client
 
 COUNT = sql("select count(*), min(until), max(until) from spent")
 
@@ -33,15 +33,15 @@ async def test_a_grant_is_remembered_as_two_until_neither_counts(client: Client,
 
 
 async def test_all_is_forgotten_and_leaves_no_entry(client: Client, clock: Clock) -> None:
-    before = newest(client.world)
+    before = newest_entry(client.world)
     for _ in range(7):
         await client.ask()
     assert remembered(client)[0] == 14
-    last = newest(client.world)
+    last = newest_entry(client.world)
     clock.advance(400)
     assert await flows.prune(client.world) == 13
     assert remembered(client)[0] == 1
-    assert newest(client.world) == last != before
+    assert newest_entry(client.world) == last != before
 
 
 async def test_what_proved_a_client_is_used_up_though_the_request_was_refused(client: Client) -> None:

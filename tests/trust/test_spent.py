@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.clock import START, Clock
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.trust import flows, store
 from ostiaryd.trust.model import SPAN, Spend, Spent
-from tests.clock import START, Clock
 
 COUNT = sql("select count(*), max(seq) from spent")
 

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import running
 from ostiary.core.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.watch.model.detector import detectors
-from tests.cli.command import Commands, run
-from tests.feed.house import House
-from tests.patience import eventually
-from tests.server import running
+from tests.support.cli import Commands, run
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("watched")
     with running(folder / "server") as server:
-        made = House(server, folder)
+        made = ServerFixture(server, folder)
         yield made
         made.admin.close()
 
 
-def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_path: Path) -> None:
-    name, path = house.agent("files:read")
-    ostiary = Commands(house.server.folder)
+def test_what_an_agent_does_is_noticed_explained_and_replayed(live_server: ServerFixture, tmp_path: Path) -> None:
+    name, path = live_server.agent("files:read")
+    ostiary = Commands(live_server.server.folder)
     for _ in range(26):  # windows of ten minutes: one of two has half of them
         refused = ostiary(
             "token", "--agent", name, "--key", path, "--resource", "https://elsewhere.example", "--scope", "other:read"
@@ -49,16 +49,18 @@ def test_what_an_agent_does_is_noticed_explained_and_replayed(house: House, tmp_
         -1:
     ]
     for words in (["status"], ["findings"], ["explain", one["finding_id"]], ["replay", str(tmp_path / "ledger")]):
-        shown = run("watch", *words, "--data-dir", str(house.server.folder))
+        shown = run("watch", *words, "--data-dir", str(live_server.server.folder))
         assert shown.code == 0
         assert "denied_burst" in shown.out
 
 
-def test_what_is_no_finding_is_said(house: House) -> None:
-    ran = run("watch", "explain", "fi_none", "--data-dir", str(house.server.folder))
+def test_what_is_no_finding_is_said(live_server: ServerFixture) -> None:
+    ran = run("watch", "explain", "fi_none", "--data-dir", str(live_server.server.folder))
     assert ran.code == 1
     assert "there is no such finding" in ran.err
-    assert run("watch", "findings", "--limit", "1001", "--data-dir", str(house.server.folder)).code == 0, "two pages"
+    assert run("watch", "findings", "--limit", "1001", "--data-dir", str(live_server.server.folder)).code == 0, (
+        "two pages"
+    )
 
 
 def entries(count: int) -> list[bytes]:

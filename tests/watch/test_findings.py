@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.clock import Clock
+from harness.registry_fixtures import new_jwk, register_agent, run_act
 from ostiary.core.errors import Conflict, NotFound
 from ostiary.core.feed import RiskFact
 from ostiary.core.watch import HALF_LIFE, Noticed
@@ -18,21 +20,21 @@ from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, Judgement, Piece, Sighting, Verdict
-from tests.clock import Clock
-from tests.feed.test_streams import URI, listening
-from tests.registry.stage import do, enrol, new_jwk
+from tests.support.feed_streams import URI, listening
 
 SEEN = Noticed(detector="canary", points=60, says="it touched what nobody should")
 
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
-    return await do(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
+    return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
 
 
 async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
-    made = await do(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task="tk_1", entries=tuple(range(20))))
+    bot = await register_agent(world)
+    made = await run_act(
+        world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task="tk_1", entries=tuple(range(20)))
+    )
     reader = world.db.read()
     assert store.get(reader, made.finding_id) == made
     assert store.of_agent(reader, bot.agent_id) == store.latest(reader) == [made]
@@ -47,17 +49,17 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
 
 async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.find(a, SEEN, agent="ag_nobody", task=None, entries=()))
+        await run_act(world, lambda a: flows.find(a, SEEN, agent="ag_nobody", task=None, entries=()))
     assert store.latest(world.db.read()) == []
 
 
 async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
     world: World, resource: Resource, clock: Clock
 ) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     async with listening(world, resource) as guard:
         await guard.hear()
-        await do(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
+        await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
         assert await guard.facts() == [RiskFact(bot.agent_id, 60_000, clock())]
     clock.advance(us=HALF_LIFE)
     async with listening(world, resource) as late:
@@ -66,11 +68,11 @@ async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
 
 
 async def test_what_has_passed_is_forgotten(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
-    await do(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
+    bot = await register_agent(world)
+    await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
     at = clock()
-    assert await do(world, lambda a: risks.forget(a.tx, before=at - 1)) == 0
-    assert await do(world, lambda a: risks.forget(a.tx, before=at)) == 1
+    assert await run_act(world, lambda a: risks.forget(a.tx, before=at - 1)) == 0
+    assert await run_act(world, lambda a: risks.forget(a.tx, before=at)) == 1
 
 
 def sighting(number: int, detector: str = "canary", *, agent: str, at: int, points: int = 40) -> Sighting:
@@ -78,12 +80,12 @@ def sighting(number: int, detector: str = "canary", *, agent: str, at: int, poin
 
 
 async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_says(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     heard: list[Finding] = []
 
     async def tell(number: int, detector: str) -> bool:
         one = sighting(number, detector, agent=bot.agent_id, at=clock())
-        return await do(world, lambda a: flows.keep(a, one, lambda _, made: heard.append(made))) is not None
+        return await run_act(world, lambda a: flows.keep(a, one, lambda _, made: heard.append(made))) is not None
 
     assert await tell(5, "b")
     assert not await tell(5, "a"), "in the order in which they are told"
@@ -104,7 +106,7 @@ async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_sa
 
 
 async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
-    made = await do(world, lambda a: flows.keep(a, sighting(5, agent="", at=clock()), flows.nothing))
+    made = await run_act(world, lambda a: flows.keep(a, sighting(5, agent="", at=clock()), flows.nothing))
     assert made is not None
     assert (made.agent, made.owner, made.resource) == ("", None, URI)
     assert risks.get(world.db.read(), "").points(clock()) == 0
@@ -114,18 +116,18 @@ async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(wo
 async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_it(
     world: World, clock: Clock, halves: int, points: int
 ) -> None:
-    bot = await enrol(world)
-    await enrol(world, "other")  # its entry and that of the first are what the server saw itself
+    bot = await register_agent(world)
+    await register_agent(world, "other")  # its entry and that of the first are what the server saw itself
     one = sighting(1, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
-    await do(world, lambda a: flows.keep(a, one, flows.nothing))
+    await run_act(world, lambda a: flows.keep(a, one, flows.nothing))
     assert risks.get(world.db.read(), bot.agent_id).points(clock()) == points
 
 
 async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
-    made = await do(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
+    bot = await register_agent(world)
+    made = await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
     ids = [made.finding_id]
-    await do(world, lambda a: flows.judge(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
+    await run_act(world, lambda a: flows.judge(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
     judged = flows.find_finding(world.db.read(), made.finding_id).judgement
     assert judged == Judgement(Verdict.FALSE_ALARM, "pe_1", clock(), "it was a drill")
     body = ledger.body(world.db.read(), ledger.head(world.db.read())[0].size - 1)
@@ -135,9 +137,9 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
         JUDGE, bot.agent_id, {"detectors": ["canary"], "is_real": False, "tasks": 1}
     )  # fmt: skip
     with pytest.raises(Conflict):
-        await do(world, lambda a: flows.judge(a, ids, Verdict.REAL, by="pe_1", why=""))
+        await run_act(world, lambda a: flows.judge(a, ids, Verdict.REAL, by="pe_1", why=""))
     with pytest.raises(NotFound):
-        await do(world, lambda a: flows.judge(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
+        await run_act(world, lambda a: flows.judge(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
 
 
 async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_go(world: World) -> None:

@@ -8,6 +8,9 @@ import signal
 
 import pytest
 
+from harness.clock import Clock, SeededRandom
+from harness.patience import eventually_async
+from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.core.errors import Conflict
 from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
 from ostiary.core.watch import Noticed
@@ -23,16 +26,13 @@ from ostiaryd.watch.flows.findings import UNPROVED
 from ostiaryd.watch.flows.process import MAX_UNSAVED_S
 from ostiaryd.watch.model import Finding
 from ostiaryd.watch.model.detector import detectors
-from tests.clock import Clock, Dice
-from tests.patience import eventually_async
-from tests.registry.stage import do, enrol, hold
-from tests.watch.stage import calls, found, looked_at, size, watching
+from tests.support.watch_fixtures import calls, found, looked_at, size, watching
 
 URI = "https://files.example/mcp"
 
 
 async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world: World, clock: Clock) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     answered: list[Finding] = []
     async with watching(world, lambda act, finding: answered.append(finding)) as watch:
         last = await calls(world, bot.agent_id, 12, outcome="deny")
@@ -54,7 +54,7 @@ async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world
 
 
 async def test_a_process_that_dies_goes_on_where_it_was_and_tells_nothing_twice(world: World) -> None:
-    bot, other = await enrol(world), await enrol(world, "other")
+    bot, other = await register_agent(world), await register_agent(world, "other")
     async with watching(world) as watch:
         watch.snapshot_s = 0.0
         await calls(world, bot.agent_id, 8, outcome="deny")
@@ -81,7 +81,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.watch.flows.process.MAX_BEHIND_S", 0.3)
-    bot = await enrol(world)
+    bot = await register_agent(world)
     watch = world.keep(Watch)
     await calls(world, bot.agent_id, 1)
     with pytest.raises(Conflict, match="never started"):
@@ -108,7 +108,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
 
 
 async def test_more_commits_than_a_hanging_process_takes_orders_hold_up_nobody(world: World) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     async with watching(world) as watch:
         os.kill(watch.state.pid, signal.SIGSTOP)
         for _ in range(100_000):
@@ -122,7 +122,7 @@ async def test_more_commits_than_a_hanging_process_takes_orders_hold_up_nobody(w
 
 
 async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(world: World) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
 
     def fail(act: Act, finding: Finding) -> None:
         raise ValueError("no")
@@ -139,8 +139,8 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
 async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_goes_on(
     world: World, config: Config, clock: Clock
 ) -> None:
-    bot = await enrol(world)
-    async with open_world(config, now=clock, random=Dice("other")) as other:
+    bot = await register_agent(world)
+    async with open_world(config, now=clock, random=SeededRandom("other")) as other:
         async with watching(world) as first:
             second = other.keep(Watch)
             task = asyncio.create_task(flows.watch(other, then=flows.nothing))
@@ -160,7 +160,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
 
 
 async def test_what_there_was_before_the_detectors_is_learned_from_and_not_told(world: World) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     await calls(world, bot.agent_id, 20, outcome="deny")
     async with watching(world) as watch:
         await looked_at(world, watch)
@@ -169,7 +169,7 @@ async def test_what_there_was_before_the_detectors_is_learned_from_and_not_told(
 
 
 async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: World) -> None:
-    bot = await enrol(world)
+    bot = await register_agent(world)
     async with watching(world) as watch:
         await calls(world, bot.agent_id, 12, outcome="deny")
         await eventually_async(lambda: found(world))
@@ -179,10 +179,10 @@ async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: Wo
 
 
 async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_that_guard(world: World) -> None:
-    resource = await do(world, lambda a: registry.create_resource(a, name="files", uri=URI))
-    mine, foreign = await enrol(world), await enrol(world, "foreign")
-    await hold(world, mine, "tok_1", audience=URI, task="tk_1")
-    await hold(world, foreign, "tok_2", audience="https://elsewhere.example", task="tk_2")
+    resource = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI))
+    mine, foreign = await register_agent(world), await register_agent(world, "foreign")
+    await create_holding(world, mine, "tok_1", audience=URI, task="tk_1")
+    await create_holding(world, foreign, "tok_2", audience="https://elsewhere.example", task="tk_2")
     seen = [
         Noticed(detector="origin_drift", points=30, says="odd"),
         Noticed(detector="instructed", points=40, says="told"),
@@ -200,7 +200,7 @@ async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_t
     ]
     async with watching(world) as watch:
         report = Report(spool="0" * 32, first=1, records=records)
-        await do(world, lambda a: feed.take_report(a, report, resource_id=resource.resource_id), "feed.report")
+        await run_act(world, lambda a: feed.take_report(a, report, resource_id=resource.resource_id), "feed.report")
         [one] = await eventually_async(lambda: found(world))
         assert (one.detector, one.points, one.says) == ("instructed", 58, "told; odd" + UNPROVED)
         assert (one.agent, one.task, one.resource, one.score) == (mine.agent_id, "tk_1", URI, 0.0)

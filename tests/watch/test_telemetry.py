@@ -20,6 +20,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from harness.clock import Clock
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S, eventually
+from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
 from ostiary.core.errors import Forbidden, Malformed, Refused
 from ostiary.telemetry import MAX_BODY, relay
@@ -40,10 +44,6 @@ from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.telemetry import FLOOD
 from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
-from tests.clock import Clock
-from tests.feed.house import House
-from tests.patience import PATIENCE_S, eventually
-from tests.server import COMMAND, Server, running
 
 SECOND = 1_000_000
 AGENT = "ag_0190a1b2c3d47890a1b2c3d4e5f60718"
@@ -252,10 +252,10 @@ def test_each_refusal_has_a_code() -> None:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("telemetry")
     with running(folder / "server") as server:
-        made = House(server, folder)
+        made = ServerFixture(server, folder)
         yield made
         made.admin.close()
 
@@ -273,32 +273,32 @@ def spans(exporter: SpanExporter, count: int = 1) -> None:
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
-def test_the_real_exporter_through_the_relay(house: House, compression: Compression) -> None:
-    name, credential = house.agent()
-    id = house.api("GET", f"/agents/{name}")["agent_id"]
-    with Agent.from_credential(credential, url=house.server.url) as agent, relay(agent) as url:
+def test_the_real_exporter_through_the_relay(live_server: ServerFixture, compression: Compression) -> None:
+    name, credential = live_server.agent()
+    id = live_server.api("GET", f"/agents/{name}")["agent_id"]
+    with Agent.from_credential(credential, url=live_server.server.url) as agent, relay(agent) as url:
         spans(OTLPSpanExporter(f"{url}/v1/traces", compression=compression), 2)
-        found = eventually(lambda: house.entries(action="telemetry.tool", agent=id))
+        found = eventually(lambda: live_server.entries(action="telemetry.tool", agent=id))
         assert len(found) == 2, "one export each"
         entry = found[0]
         assert (entry["tool"], entry["outcome"], entry["reporter"]) == ("~/bash", "error", id)
-        assert "hunter2" not in json.dumps(house.entries(agent=id))
+        assert "hunter2" not in json.dumps(live_server.entries(agent=id))
 
 
-def test_without_a_proof_nothing_is_taken(house: House) -> None:
-    before = len(house.entries(action="telemetry.take"))
-    exporter = OTLPSpanExporter(f"{house.server.url}/v1/traces", headers={"authorization": "Bearer x"})
-    logs = OTLPLogExporter(f"{house.server.url}/v1/logs")
+def test_without_a_proof_nothing_is_taken(live_server: ServerFixture) -> None:
+    before = len(live_server.entries(action="telemetry.take"))
+    exporter = OTLPSpanExporter(f"{live_server.server.url}/v1/traces", headers={"authorization": "Bearer x"})
+    logs = OTLPLogExporter(f"{live_server.server.url}/v1/logs")
     assert exporter.export([]) is SpanExportResult.FAILURE
     assert logs.export([]).name == "FAILURE"
     exporter.shutdown()
     logs.shutdown()
-    assert len(house.entries(action="telemetry.take")) == before
+    assert len(live_server.entries(action="telemetry.take")) == before
 
 
-def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(house: House) -> None:
-    _, credential = house.agent()
-    with Agent.from_credential(credential, url=house.server.url) as agent, relay(agent) as url:
+def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(live_server: ServerFixture) -> None:
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential, url=live_server.server.url) as agent, relay(agent) as url:
         kind = {"content-type": "application/json"}
         assert httpx2.post(f"{url}/v1/traces", content=b"{}", headers=kind).status_code == 200
         assert httpx2.post(f"{url}/v1/logs", content=b"{}", headers=kind).status_code == 200
@@ -317,10 +317,10 @@ def test_the_relay_serves_exporters_of_this_machine_and_no_page_of_a_browser(hou
         assert (refused.status_code, refused.json()["code"]) == (400, 3)
 
 
-def test_the_door_from_the_command_line(house: House) -> None:
-    name, credential = house.agent()
+def test_the_door_from_the_command_line(live_server: ServerFixture) -> None:
+    name, credential = live_server.agent()
     words = [str(COMMAND), "telemetry", "--as", str(credential), "--port", "0"]
-    environment = os.environ | {"OSTIARY_URL": house.server.url}
+    environment = os.environ | {"OSTIARY_URL": live_server.server.url}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -329,21 +329,23 @@ def test_the_door_from_the_command_line(house: House) -> None:
         url = said.removeprefix("OTEL_EXPORTER_OTLP_ENDPOINT=")
         answer = httpx2.post(f"{url}/v1/traces", content=export(CHAT), headers={"content-type": "application/json"})
         assert (answer.status_code, answer.json()) == (200, {})
-        id = house.api("GET", f"/agents/{name}")["agent_id"]
-        assert len(house.entries(action="telemetry.model", agent=id)) == 1
+        id = live_server.api("GET", f"/agents/{name}")["agent_id"]
+        assert len(live_server.entries(action="telemetry.model", agent=id)) == 1
     finally:
         process.terminate()
         process.stdout.close()
         process.wait(PATIENCE_S)
 
 
-def test_the_relay_says_try_again_where_the_server_is_not_there(house: House, server_gone: Server) -> None:
-    _, credential = house.agent()
+def test_the_relay_says_try_again_where_the_server_is_not_there(
+    live_server: ServerFixture, server_gone: Server
+) -> None:
+    _, credential = live_server.agent()
     with Agent.from_credential(credential, url=server_gone.url) as agent, relay(agent) as url:
         answer = httpx2.post(f"{url}/v1/traces", content=b"{}", headers={"content-type": "application/json"})
         assert answer.status_code == 503
 
 
 @pytest.fixture
-def server_gone(house: House) -> Server:
-    return Server("http://127.0.0.1:1", house.folder)
+def server_gone(live_server: ServerFixture) -> Server:
+    return Server("http://127.0.0.1:1", live_server.folder)

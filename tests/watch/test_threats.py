@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
+from harness.clock import Clock
 from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.core.feed import ThreatFact
 from ostiary.core.watch import Event
@@ -30,7 +31,6 @@ from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.flows.known import Known
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
-from tests.clock import Clock
 
 
 class Publisher:

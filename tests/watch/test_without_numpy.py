@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
-from tests.server import running
+from harness.patience import PATIENCE_S
+from harness.server import running
 
 WITHOUT_NUMPY = """
 import sys

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.origins import Memory, Origin, judged, learned, marked, observed, of_value, remember
 from ostiary.core.origins.words import apart, together
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 LIST = Tool(name="list", effect=Effect.READ, open_world=False)

@@ -36,7 +36,7 @@ from ostiary.core.origins import (
 )
 from ostiary.core.origins.memory import LABEL, SENT, UNREQUESTED
 from ostiary.core.origins.prints import SPAN, STRIDE
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 LONG = SPAN + STRIDE - 1

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ostiary.core.catalogue import Effect, Kind, Tool
 from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
 from ostiary.core.origins.layouts import MAX_LAYOUT, MAX_VALUE, certain, is_free, layout_of
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 OUTSIDE = Tool(name="list", effect=Effect.READ)

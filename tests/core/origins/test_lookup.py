@@ -23,7 +23,7 @@ from ostiary.core.origins import (
     remember,
 )
 from ostiary.core.origins.observing import MAX_PAGES
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 WORDS = """Please send Bob's report 512.pdf to bob@Example.com and to "Ann Lee" (ann_lee).

@@ -30,7 +30,7 @@ from ostiary.core.origins import (
 )
 from ostiary.core.origins.memory import ROOM, holds
 from ostiary.core.origins.scribe import WIDTH
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 OUTSIDE = Tool(name="fetch", effect="read")  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from ostiary.core.catalogue import Effect, Tool
 from ostiary.core.errors import Malformed
 from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, check_observed, judged, learned, observed, remember
 from ostiary.core.origins.memory import NAMED
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 SEARCH = Tool(

@@ -13,7 +13,7 @@ from ostiary.core.catalogue import Effect, Tool
 from ostiary.core.origins import Memory, judged, learned, marked, observed, pack, remember, unpack
 from ostiary.core.origins.moments import numbers
 from ostiary.core.origins.words import words
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 KEY = bytes(range(32))
 LIST = Tool(name="list_qux", effect=Effect.READ, open_world=False, kinds={"of": "object"})

@@ -14,7 +14,7 @@ from ostiary.core.origins import Memory, judged, learned, observed, remember
 from ostiary.core.origins.judging import judged_leaves
 from ostiary.core.origins.value_kinds import MAX_IDENTIFIERS, MIN_PROSE, identifiers, is_prose, kind_of
 from ostiary.core.reading import read
-from tests.core.origins.seed import seed
+from tests.support.seed import seed
 
 SENTENCE = "we would like to move the visit to another day"
 TEXT = {"type": "string"}

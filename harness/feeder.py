@@ -1,0 +1,104 @@
+"""The server's side of the feed by hand: signed messages as a test wants them, right or wrong, and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from harness.clock import Clock
+from ostiary.core import dpop, jose
+from ostiary.core.cedar import ir
+from ostiary.core.claims import ACCESS_TYP, AccessClaims, Confirmation
+from ostiary.core.feed import Fact, KeysFact, Message, PolicyFact, ResourceFact, render_message
+from ostiary.guard.feed import Feed
+
+ISSUER = "https://ostiary.example.org"
+URI = "https://files.example.org/mcp"
+RESOURCE_ID = "rs_00000000000000000000000000000001"
+AGENT = "ag_00000000000000000000000000000001"
+TASK = "tk_00000000000000000000000000000001"
+STREAM = "a-stream-of-this-test"
+TOOLS = (
+    '{"resource":"files","tools":['
+    '{"name":"read_file","effect":"read","arguments":{"type":"object","properties":{"path":{"type":"string"}}}},'
+    '{"name":"write_file","effect":"write"}]}'
+)
+PERMIT_ALL = ir.PolicySetIR((ir.PolicyIR(id="all", effect="permit"),))
+SECOND = 1_000_000
+
+
+class Feeder:
+    """Speaks to one guard; the keys are made once for all tests."""
+
+    feed_key = jose.generate("EdDSA")
+    token_key = jose.generate("ES256")
+    agent_key = jose.generate("ES256")
+
+    def __init__(self, clock: Clock, *, feed: Feed | None = None, max_age: float = 5.0, max_skew: float = 2.0) -> None:
+        self.clock = clock
+        self.seq = self._threw = 0
+        self._is_open = False
+        self.feed = feed or Feed(
+            resource_id=RESOURCE_ID,
+            now=clock,
+            tick=clock,
+            max_age=round(max_age * SECOND),
+            max_skew=round(max_skew * SECOND),
+        )
+        self.begin()
+
+    def begin(self) -> None:
+        """The guard connects anew."""
+        self._is_open = False
+        self.feed.begin(STREAM, issuer=ISSUER, keys=jose.JwkSet((self.feed_key.public,)))
+
+    def facts(self) -> list[Fact]:
+        """What a snapshot must have."""
+        return [
+            ResourceFact(
+                resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue=TOOLS
+            ),
+            PolicyFact("hash-of-the-set", ir.render(PERMIT_ALL).decode()),
+            KeysFact([dict(self.token_key.public.jwk)], [dict(self.feed_key.public.jwk)]),
+        ]
+
+    def message(self, *facts: Fact, **changed: Any) -> Message:
+        """The message that must come next."""
+        right = Message(iss=ISSUER, prev=self.seq, seq=self.seq, at=self.clock(), facts=list(facts))
+        if not self._is_open:
+            right = msgspec.structs.replace(right, aud=RESOURCE_ID, stream=STREAM)
+        return msgspec.structs.replace(right, **changed)
+
+    def line(self, message: Message) -> bytes:
+        return render_message(self.feed_key, message).rstrip(b"\n")
+
+    def say(self, *facts: Fact, **changed: Any) -> None:
+        """Let the guard hear the next message."""
+        message = self.message(*facts, **changed)
+        self.feed.accept(self.line(message))
+        self.said(message)
+
+    def said(self, message: Message) -> None:
+        """The guard has heard it."""
+        self.seq, self._is_open = message.seq, True
+
+    def snapshot(self, *more: Fact, **changed: Any) -> None:
+        self.say(*self.facts(), *more, snapshot=True, **changed)
+
+    def claims(self, **changed: Any) -> AccessClaims:
+        now = self.clock() // SECOND
+        right = AccessClaims(
+            iss=ISSUER, sub=AGENT, client_id=AGENT, aud=URI, exp=now + 300, iat=now, jti="tok_1", scope="files:read",
+            task=TASK, cnf=Confirmation(jkt=self.agent_key.public.thumbprint), owner="pe_1", segment="default",
+        )  # fmt: skip
+        return msgspec.structs.replace(right, **changed)
+
+    def token(self, **changed: Any) -> str:
+        return jose.sign_jwt(self.token_key, typ=ACCESS_TYP, claims=self.claims(**changed))
+
+    def proof(self, token: str, *, nonce: str | None, key: jose.PrivateKey | None = None, **changed: Any) -> str:
+        """A proof for a POST to the resource."""
+        self._threw += 1
+        right: dict[str, Any] = {"method": "POST", "uri": URI, "now": self.clock(), "jti": f"proof-{self._threw}"}
+        return dpop.make_proof(key or self.agent_key, nonce=nonce, access_token=token, **{**right, **changed})

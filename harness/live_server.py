@@ -1,0 +1,169 @@
+"""A running server with an administrator at hand, and the things that a test needs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.patience import PATIENCE_S, eventually
+from harness.server import Server, running
+from ostiary import ambient
+from ostiary.agent import Agent
+from ostiary.core import dpop, jose
+from ostiary.core.errors import Refused
+from ostiary.guard import Guard, NonceNeeded, Verified
+from ostiary.keys import save_key
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "name": "read_file",
+        "effect": "read",
+        "arguments": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    },
+    {"name": "write_file", "effect": "write"},
+]
+
+
+class ServerFixture:
+    """A running server, its administrator, and what a test needs in it: owners, resources with guards, agents.
+
+    Names are unique in the process, because a later fixture may use the same server and names cannot be reused.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.admin = Agent.from_credential(server.folder / "admin.json", url=server.url)
+
+    def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Call the admin API; the decoded answer."""
+        response = self.admin.request(
+            method, f"{self.server.url}/api/v1{path}", resource=f"{self.admin.issuer}/api/v1", json=body, params=query
+        )
+        assert response.status_code < 400, response.text
+        return response.json()
+
+    def name(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+    def owner(self) -> str:
+        name = self.name("owner")
+        self.api("POST", "/persons", {"name": name, "email": f"{name}@example.org"})
+        return name
+
+    def resource(self, uri: str, tools: list[dict[str, Any]] = TOOLS) -> tuple[str, Path]:
+        """A new resource: its name, and its guard's credential."""
+        key, name = jose.generate("ES256"), self.name("files")
+        made = self.api(
+            "POST",
+            "/resources",
+            {
+                "name": name,
+                "uri": uri,
+                "jwk": dict(key.public.jwk),
+                "catalogue": {"resource": name, "tools": tools},
+            },
+        )
+        path = self.folder / f"{name}.json"
+        save_key(path, key, client_id=made["resource_id"], issuer=self.server.url)
+        return name, path
+
+    def agent(self, *scopes: str, owner: str = "") -> tuple[str, Path]:
+        """A new agent with these scopes: its name, and its credential; of an owner of its own, or of that one."""
+        key, name = jose.generate("ES256"), self.name("agent")
+        made = self.api(
+            "POST",
+            "/agents",
+            {
+                "name": name,
+                "owner": owner or self.owner(),
+                "purpose": "a test",
+                "scopes": list(scopes),
+                "undeclared": True,
+                "jwk": dict(key.public.jwk),
+            },
+        )
+        path = self.folder / f"{name}.json"
+        save_key(path, key, client_id=made["agent_id"], issuer=self.server.url)
+        return name, path
+
+    def entries(self, **query: Any) -> list[dict[str, Any]]:
+        """Entries of the ledger, the newest first."""
+        found: list[dict[str, Any]] = self.api("GET", "/audit", **query)["entries"]
+        return found
+
+
+def free_socket() -> tuple[socket.socket, int]:
+    """A socket on a free port of this machine, which is ours from now on."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    return sock, sock.getsockname()[1]
+
+
+@contextmanager
+def serving(app: Any, sock: socket.socket) -> Iterator[None]:
+    """An ASGI application on that socket, in a thread."""
+    import uvicorn  # here, since not every environment of a framework has it
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
+    thread.start()
+    eventually(lambda: server.started)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        sock.close()
+
+
+URI = "https://files.example.org/mcp"
+
+
+MAX_AGE_S = 2.0
+
+
+@contextmanager
+def own_server(folder: Path, *options: str) -> Iterator[ServerFixture]:
+    """A server that the test may kill."""
+    with running(folder / "server", *options) as server:
+        live_server = ServerFixture(server, folder)
+        yield live_server
+        live_server.admin.close()
+
+
+def authenticate(guard: Guard, agent_key: Path, uri: str = URI, *, task: str | None = None) -> Verified:
+    """What an agent shows to the guard: a token, and proofs until one has the right nonce."""
+    with Agent.from_credential(agent_key) as agent:
+        token = str(agent.token(resource=uri, task=task)["access_token"])
+        nonce: str | None = None
+        while True:
+            proof = dpop.make_proof(
+                agent._client.credential.key, method="POST", uri=uri, now=ambient.now(), jti=os.urandom(16).hex(),
+                nonce=nonce, access_token=token,
+            )  # fmt: skip
+            try:
+                return guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=uri)
+            except NonceNeeded as needed:
+                nonce = needed.nonce
+
+
+def is_allowed(guard: Guard, who: Verified) -> bool:
+    try:
+        return guard.decide(who, "read_file", {"path": "/a"}).decision.allowed
+    except Refused:
+        return False
+
+
+def pid_of(server: Server) -> int:
+    return int(json.loads((server.folder / "server.json").read_text())["pid"])

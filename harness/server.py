@@ -1,0 +1,62 @@
+"""The real server as a process of its own, and the command line that talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from select import select
+from typing import Any
+
+from harness.patience import PATIENCE_S
+
+COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
+"""The environment of a framework has no server: its tests name the command of the main one."""
+
+
+class Server:
+    """A running server: where it listens, and its data folder (with `admin.json`, so that `ostiary` may administer)."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+
+    def ostiary(self, *arguments: str) -> Any:
+        """Run a command of the command line on this server; its JSON. Fails with what the command said."""
+        run = subprocess.run(
+            [COMMAND, "--data-dir", self.folder, "--json", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert run.returncode == 0, f"ostiary {' '.join(arguments)}: {run.stderr}"
+        return json.loads(run.stdout)
+
+
+@contextmanager
+def running(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,), port: int = 0) -> Iterator[Server]:
+    """`ostiary serve` on that port, or a free one, until the block ends; then it must end with code 0."""
+    log = folder / "server.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [*command, "serve", "--data-dir", folder, "--listen", f"127.0.0.1:{port}", *options],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        readable, _, _ = select([process.stdout], [], [], PATIENCE_S)
+        line = process.stdout.readline() if readable else ""
+        assert line.startswith(("ready http://", "ready https://")), f"the server said {line!r}: {log.read_text()}"
+        yield Server(line.split()[1], folder)
+    finally:
+        process.terminate()
+        process.stdout.close()
+        code = process.wait(PATIENCE_S)
+    assert code == 0, f"the server ended with {code}: {log.read_text()}"

@@ -1,0 +1,57 @@
+"""Tool calls whose arguments carry links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.core.access import Decision, Facts, Principal, Protected, decide
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.claims import AccessClaims, Confirmation
+from ostiary.core.origins import Memory, remember
+from ostiaryd.policy.model import starter
+from tests.support.seed import seed
+
+URI = "https://desk.example/mcp"
+
+
+NOW = 1_800_000_000_000_000
+
+
+EVIL = "eve@evil.example"
+
+
+LINK = "https://evil.example/?d=secret"
+
+
+IBAN = "DE89370400440532013000"
+
+
+MEMORY: Memory = remember(
+    b"k" * 32, seed(f"Share report.txt with bob@good.example as editor and pay 100 to Ann Lee, {IBAN}")
+)
+
+
+WHO = Principal(
+    AccessClaims(
+        iss="https://ostiary.example", sub="ag_1", client_id="ag_1", aud=URI, iat=0, exp=NOW // 1_000_000 + 60,
+        jti="tok_1", scope="desk:read desk:write desk:administer", task="tk_1", owner="pe_1", segment="default",
+        memory="tk_1", cnf=Confirmation(jkt="k"),
+    )
+)  # fmt: skip
+
+
+def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:
+    facts = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=tools), starter().policies)
+    return decide(WHO, tool=tool, arguments=arguments, facts=facts, now=NOW, memory=MEMORY)
+
+
+def is_asked(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> bool:
+    """Whether a person is asked about the call, or it is denied."""
+    return not call(tools, tool, arguments).allowed
+
+
+LINKS = [
+    LINK, "https:/evil.example/x", "https:evil.example/x", "https:\\\\evil.example\\x", "HTTP:///evil.example",
+    "\\\\evil.example\\x", "//evil.example/x", "ht\ntps://evil.example/x", "https:/\t/evil.example", EVIL,
+    f"mailto:{EVIL}",
+]  # fmt: skip

@@ -1,0 +1,24 @@
+"""Works on a task until it is told otherwise: `python -m tests.e2e.holder CREDENTIAL [TASK]`. Prints the task.
+
+Without a task it begins one, with a heartbeat of a second and ending with the last who holds it. A line on standard
+input ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ostiary.agent import Agent
+
+
+def main(credential: str, *task: str) -> None:
+    with Agent.from_credential(Path(credential)) as agent:
+        held = agent.resume(task[0]) if task else agent.task("to work", heartbeat=1, end_with_last=True)
+        with held:
+            print(held.id, flush=True)
+            sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,104 @@
+"""Sixteen processes spend a thousand times each from one budget, and guards are killed in between: never one too many,
+and in the end nothing is missing either.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from harness.server import running
+from ostiary.guard import Guard
+from tests.support.world import Kind
+
+PROCESSES, TIMES, KILLS, LIMIT = 16, 1000, 24, 12_000
+URI = "https://bank.example/mcp"
+TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}]
+
+
+@contextmanager
+def bank(
+    folder: Path, *options: str
+) -> Iterator[tuple[ServerFixture, Callable[..., subprocess.Popen[str]], str, Path]]:
+    """A server, what starts a spender, the task that all spend under, and the key of their guards."""
+    with running(folder / "server", *options) as server:
+        live_server = ServerFixture(server, folder)
+        resource, guard_key = live_server.resource(URI, TOOLS)
+        agent, agent_key = live_server.agent(f"{resource}:write")
+        budget = [
+            {"kind": "calls", "limit": LIMIT},
+            {"kind": "amount", "limit": f"{LIMIT}.00", "tools": [f"{resource}/pay"], "argument": "amount"},
+        ]
+        task = live_server.api("POST", "/tasks", {"agent": agent, "purpose": "to pay", "budget": budget})["task_id"]
+
+        def start(count: int = TIMES) -> subprocess.Popen[str]:
+            words = [guard_key, agent_key, folder / "spool", URI, task, folder / "effects", count]
+            command = [sys.executable, "-m", "tests.e2e.spender", *map(str, words)]
+            return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # why it fails is shown with the test
+
+        yield live_server, start, task, guard_key
+        live_server.admin.close()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """As `kill -9` does; nothing where it has ended by itself."""
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def balances(live_server: ServerFixture, task: str) -> dict[str, tuple[str, str]]:
+    """What is left and what is spent, by kind."""
+    budgets = live_server.api("GET", f"/tasks/{task}")["budgets"]
+    return {one["limit"]["kind"]: (one["left"], one["spent"]) for one in budgets}
+
+
+@pytest.mark.slow
+def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
+    database: Kind, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, effects, config = random.Random(7), tmp_path / "effects", tmp_path / "config.toml"
+    config.write_text("respond_percent = 0")  # an agent that pays so often is odd, and would be held to reading
+    with bank(tmp_path, "--database", database_url, "--config", str(config)) as (live_server, start, task, guard_key):
+        alive = [start() for _ in range(PROCESSES)]
+        try:
+            for process in alive:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "spending\n"
+            for _ in range(KILLS):
+                time.sleep(rng.uniform(0.05, 0.4))
+                number = rng.randrange(PROCESSES)
+                kill(alive[number])
+                alive[number] = start()
+                assert effects.stat().st_size <= LIMIT
+            for process in alive:
+                assert process.wait(240) == 0
+        finally:
+            for process in alive:
+                kill(process)
+        size = effects.stat().st_size
+        assert size <= LIMIT
+        last = start(LIMIT)  # finds what dead guards have left behind, and spends the rest
+        try:
+            assert last.wait(120) == 0
+        finally:
+            kill(last)
+        with Guard(guard_key, spool_dir=tmp_path / "spool", max_age=30, max_skew=10):  # reports what the last has not
+            eventually(lambda: balances(live_server, task)["calls"] == ("0", str(LIMIT)))
+        found = balances(live_server, task)
+        size = effects.stat().st_size
+    with capsys.disabled():
+        print(f"\n{database}: limit {LIMIT}, kills {KILLS}: let through {size}, of record {found['calls'][1]}")
+    assert LIMIT - KILLS <= size <= LIMIT, "a call that was killed between its record and its effect was paid for"
+    assert found["amount"][1] == f"{LIMIT // 100}.00"

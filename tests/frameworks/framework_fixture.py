@@ -1,0 +1,127 @@
+"""What every framework is tried on: a real server, a guard of local tools, and a task that may read under `/srv`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.live_server import ServerFixture
+from harness.patience import eventually
+from ostiary import Agent, Guard, Tools
+from ostiary.core import access
+from ostiary.core.catalogue import definition_of
+from tests.frameworks.environment import INSIDE, ROOT
+
+MAX_AGE_S = 2.0
+CATALOGUE: list[dict[str, Any]] = [
+    {
+        "name": "read_file",
+        "effect": "read",
+        "data_classes": ["internal"],
+        "arguments": {
+            "type": "object",
+            "properties": {"path": {"type": "string"}, "limit": {"type": "integer", "maximum": 100, "default": 10}},
+            "required": ["path", "limit"],
+        },
+    },
+    {"name": "write_file", "effect": "write"},
+    {"name": "fail", "effect": "read"},
+]
+"""`delete_file` is a tool of every agent here that the catalogue does not have."""
+
+Call = Callable[["FrameworkFixture", str, dict[str, Any]], str]
+"""Let the framework's agent call a tool once, as its model says; what the model is told."""
+Listed = Callable[["FrameworkFixture"], list[dict[str, Any]]]
+"""What the tools of the framework's agent say of themselves."""
+
+
+class FrameworkFixture:
+    """A guard and its caller; `ran` names what tools were really run, with their arguments."""
+
+    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
+        self.live_server, self.ran = live_server, list[tuple[str, Any]]()
+        self.uri = f"https://{live_server.name('tools')}.example.org/"
+        self.resource, self.guard_key = live_server.resource(self.uri, CATALOGUE)
+        _, self.agent_key = live_server.agent(f"{self.resource}:read")
+        self.guard = Guard(self.guard_key, spool_dir=folder / "spool", max_age=MAX_AGE_S).start()
+        self.agent = Agent.from_credential(self.agent_key)
+        self.task = self.agent.task(
+            "read what is under /srv",
+            bounds=[{"type": "tool", "locations": [self.uri], "arguments": {"path": {"prefix": "/srv/"}}},
+                    {"type": "tool", "locations": [self.uri], "actions": ["fail"]}],
+        )  # fmt: skip
+        self.tools = Tools(self.guard, self.task)
+
+    def close(self) -> None:
+        self.guard.close()
+        self.agent.close()
+
+    def read_file(self, path: str, limit: int) -> str:
+        self.ran.append(("read_file", (path, limit)))
+        return f"text of {path}"
+
+    def write_file(self, path: str) -> str:
+        self.ran.append(("write_file", path))
+        return "written"
+
+    def delete_file(self, path: str) -> str:
+        self.ran.append(("delete_file", path))
+        return "deleted"
+
+    def fail(self) -> str:
+        self.ran.append(("fail", ()))
+        raise RuntimeError("it went wrong")
+
+    def approve(self, listed: list[dict[str, Any]]) -> None:
+        """Let the catalogue have what these tools say of themselves; returns when the guard has heard of it."""
+        said = {tool["name"]: definition_of(tool) for tool in listed}
+        tools = [tool | {"definition": said[tool["name"]]} for tool in CATALOGUE]
+        body = {"catalogue": {"resource": self.resource, "tools": tools}}
+        self.live_server.api("PUT", f"/resources/{self.resource}/catalogue", body)
+        wanted = said["read_file"]
+        eventually(lambda: self.guard.feed.current().facts.resource.tools["read_file"].tool.definition == wanted)
+
+    def recorded(self) -> tuple[list[str], list[str]]:
+        """What the ledger has of the calls of this guard: what was decided, and how it went."""
+        entries = self.live_server.entries(resource=self.uri, limit=100)
+        decided = [entry["outcome"] for entry in entries if entry["action"] == "tool.call"]
+        return decided, [entry["result"]["status"] for entry in entries if entry.get("result")]
+
+
+@pytest.fixture
+def stage(live_server: ServerFixture, tmp_path: Path) -> Iterator[FrameworkFixture]:
+    stage = FrameworkFixture(live_server, tmp_path)
+    yield stage
+    stage.close()
+
+
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The arguments that are decided on from now on."""
+    seen, decide = list[Any](), access.decide
+
+    def listening(*who: Any, **asked: Any) -> access.Decision:
+        seen.append(asked["arguments"])
+        return decide(*who, **asked)
+
+    monkeypatch.setattr("ostiary.core.access.decide", listening)
+    return seen
+
+
+def quick_start(
+    stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Callable[[dict[str, Any]], None]:
+    """The program of the framework's page, to be run with the names that it does not define itself."""
+    page = (ROOT / f"docs/how-to/adapters/{INSIDE}.md").read_text("utf-8")
+    [program] = re.findall(r"```python\n(# quick start.*?)```", page, re.S)
+    shutil.copy(stage.guard_key, folder / "tools.json")
+    shutil.copy(stage.agent_key, folder / "writer.json")
+    monkeypatch.chdir(folder)
+    return lambda names: exec(compile(program, f"{INSIDE}.md", "exec"), names)
+
+
+__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "FrameworkFixture", "Listed", "judged", "quick_start", "stage"]

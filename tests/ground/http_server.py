@@ -1,0 +1,42 @@
+"""An HTTP server with the protocol class under test, and raw requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+
+@asynccontextmanager
+async def serving(app: Starlette, http: Callable[..., asyncio.Protocol] | str) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        app,
+        http=http,  # type: ignore[arg-type]  # it is only called
+        port=0,
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+def post(path: str, body: bytes = b"hello", *headers: str, version: str = "1.1") -> bytes:
+    length = (
+        [] if any(header.startswith("transfer-encoding") for header in headers) else [f"content-length: {len(body)}"]
+    )
+    lines = [f"POST {path} HTTP/{version}", "host: x", "x-request-id: rq_1", *length, *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -1,0 +1,209 @@
+"""A client, a guard and a server that meet without a socket: what the tests of trust, tokens and conformance stand on.
+
+`Client` speaks OAuth by itself, with its own requests; each part of a request can be replaced by something wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from msgspec.structs import replace as with_
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ostiary.core import dpop, jose
+from ostiaryd.approvals import wire_ciba
+from ostiaryd.ground.http import Endpoint
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import owners
+from ostiaryd.tokens import wire_metadata, wire_oauth
+from tests.support.world import PUBLIC_URL
+
+ISSUER = PUBLIC_URL
+TOKEN = f"{ISSUER}/token"
+FILES = "https://files.example/mcp"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+SECOND = 1_000_000
+_IDS = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        return "" if self.status == 200 else str(self.json["error"])
+
+
+async def send(
+    app: ASGIApp,
+    method: str,
+    path: str,
+    *,
+    headers: list[tuple[str, str]] | None = None,
+    body: bytes = b"",
+    address: str = "",
+) -> Answer:
+    """One request to an ASGI application, from an address if given. Repeated headers of the answer become one."""
+    path, _, query = path.partition("?")
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def take(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers or []]
+    scope = {
+        "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
+        "query_string": query.encode(), "headers": raw, "scheme": "https", "root_path": "",
+        "client": (address, 1) if address else None,
+    }  # fmt: skip
+    await app(scope, receive, take)
+    answered: dict[str, str] = {}
+    for name, value in sent[0]["headers"]:
+        answered[name.decode()] = ", ".join(filter(None, (answered.get(name.decode()), value.decode("latin-1"))))
+    return Answer(sent[0]["status"], answered, b"".join(part.get("body", b"") for part in sent[1:]))
+
+
+def oauth_app(world: World) -> ASGIApp:
+    """The OAuth endpoints alone."""
+    return Starlette(
+        routes=[
+            Route(path, Endpoint(world, wire, render=wire_oauth.render_oauth), methods=[method])
+            for method, path, wire, _ in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *wire_ciba.ROUTES)
+        ]
+    )
+
+
+def reconfigured(world: World, **changes: Any) -> World:
+    """The same world with another configuration."""
+    return replace(world, config=with_(world.config, **changes))
+
+
+@dataclass(slots=True)
+class Client:
+    """An agent with its key, the server's clock, and the last nonce that it heard."""
+
+    app: ASGIApp
+    world: World
+    id: str
+    key: jose.PrivateKey
+    nonce: str | None = None
+
+    def jti(self) -> str:
+        return f"{self.id}/{next(_IDS)}"
+
+    def assertion(
+        self, *, key: jose.PrivateKey | None = None, header: dict[str, Any] | None = None, **claims: Any
+    ) -> str:
+        """A good client assertion, but for what is said; a claim or header member of None is left out."""
+        now = self.world.now() // SECOND
+        good = {"iss": self.id, "sub": self.id, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": self.jti()}
+        return sign(key or self.key, {"typ": "client-authentication+jwt", **(header or {})}, good | claims)
+
+    def proof(self, **said: Any) -> str:
+        """A good DPoP proof for the token endpoint, but for what is said."""
+        good: dict[str, Any] = {"method": "POST", "uri": TOKEN, "now": self.world.now(), "jti": self.jti()}
+        return dpop.make_proof(said.pop("key", self.key), **good | {"nonce": self.nonce} | said)
+
+    async def post(self, path: str, form: dict[str, Any] | str, **headers: str) -> Answer:
+        """POST a form; a list repeats its parameter, None leaves one out."""
+        text = (
+            form if isinstance(form, str) else urlencode({k: v for k, v in form.items() if v is not None}, doseq=True)
+        )
+        kind = [] if "content_type" in headers else [("content-type", "application/x-www-form-urlencoded")]
+        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        answer = await send(self.app, "POST", path, headers=kind + named, body=text.encode())
+        self.nonce = answer.headers.get("dpop-nonce", self.nonce)
+        return answer
+
+    def form(self, **said: Any) -> dict[str, Any]:
+        """A good token request, but for what is said."""
+        if "client_assertion" not in said:
+            said["client_assertion"] = self.assertion()
+        return {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, **said}
+
+    async def ask(self, *, proof: str | None = "", **said: Any) -> Answer:
+        """Ask for a token, once; `proof` of None sends none."""
+        headers = {} if proof is None else {"dpop": proof or self.proof()}
+        return await self.post("/token", self.form(**said), **headers)
+
+    async def token(self, **said: Any) -> dict[str, Any]:
+        """A token, with the retry that the nonce needs."""
+        answer = await self.ask(**said)
+        if answer.error == "use_dpop_nonce":
+            answer = await self.ask(**said)
+        assert answer.status == 200, answer.body
+        answered: dict[str, Any] = answer.json
+        return answered
+
+
+def sign(key: jose.PrivateKey, header: dict[str, Any], claims: dict[str, Any]) -> str:
+    """A JWS of whatever header and claims; members of None are left out."""
+    head = {"alg": key.public.alg, "kid": key.public.kid} | header
+    parts = [{name: value for name, value in part.items() if value is not None} for part in (head, claims)]
+    signing_input = ".".join(jose.b64u(json.dumps(part).encode()) for part in parts)
+    return f"{signing_input}.{jose.b64u(key.sign(signing_input.encode()))}"
+
+
+def claims_of(unverified_token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(jose.unb64u(unverified_token.split(".")[1]))
+    return claims
+
+
+async def guard(world: World, *, name: str = "files") -> tuple[str, jose.PrivateKey]:
+    """The key of the guard of a resource that is there already, and its client id."""
+    key = jose.generate("ES256")
+    resource = await act(world, "test.guard", lambda act: registry.set_resource_key(act, name, dict(key.public.jwk)))
+    return resource.resource_id, key
+
+
+async def register(
+    world: World,
+    *,
+    name: str = "reader",
+    scopes: tuple[str, ...] = ("files:read", "files:write"),
+    owner: str = "ann",
+    key: jose.PrivateKey | None = None,
+    **more: Any,
+) -> tuple[Agent, jose.PrivateKey]:
+    """An agent with a key, of a person, beside the resource `files`; all made when they are first asked for."""
+    key = key or jose.generate("ES256")
+
+    def make(act: Any) -> Agent:
+        if owners.person(act.tx, "ann") is None:
+            registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
+            registry.create_person(act, name="ann")
+            registry.create_resource(act, name="files", uri=FILES)
+        agent = registry.create_agent(act, name=name, owner=owner, purpose="reads files", scopes=list(scopes), **more)
+        registry.add_key(act, agent.agent_id, dict(key.public.jwk))
+        return registry.find_agent(act.tx, agent.agent_id)
+
+    return await act(world, "test.enter", make), key
+
+
+@pytest.fixture
+async def client(world: World) -> Client:
+    """An agent that has `files:read` and `files:write`, and a nonce."""
+    agent, key = await register(world)
+    client = Client(oauth_app(world), world, agent.agent_id, key)
+    await client.ask()
+    return client

@@ -1,0 +1,61 @@
+"""Findings, incidents and the people who close them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.registry_fixtures import create_person, run_act
+from ostiary.core.watch import Noticed
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry.model import APPROVE, Agent, Caller
+from ostiaryd.respond.flows import incidents as flows
+from ostiaryd.respond.flows.respond import respond
+from ostiaryd.respond.model.incidents import Incident, Limits, Verb
+from ostiaryd.respond.store import incidents as store
+from ostiaryd.watch import flows as watch
+
+LIMITS = Limits(acted=10, halted=5)
+
+
+async def report_finding(
+    world: World, agent: Agent, points: int = 95, *, task: str | None = None, limits: Limits = LIMITS, by: str = "rate"
+) -> Incident | None:
+    """A detector notices something of an agent."""
+    saw = Noticed(detector=by, points=points, says="it does what it never did")
+
+    def run(act: Any) -> Incident | None:
+        found = watch.find(act, saw, agent=agent.agent_id, task=task, entries=(1, 2))
+        return respond(act, found, limits)
+
+    return await run_act(world, run, "watch.find")
+
+
+async def create_approver(world: World, name: str = "judith") -> Caller:
+    """A person with a key, as the gate lets one in."""
+    return Caller(
+        kind="person", id=await create_person(world, name), name=name, owner=None, scopes=frozenset({APPROVE})
+    )
+
+
+async def close_incident(
+    world: World, verb: Verb, incident: Incident, by: Caller, *, why: str = "looked at", **more: Any
+) -> Incident:
+    return await run_act(
+        world, lambda a: flows.close(a, incident.incident_id, verb, why=why, by=by, **more), f"incident.{verb}"
+    )
+
+
+def responses_of(world: World, incident: Incident) -> list[tuple[str, str]]:
+    return [(one.response, one.outcome) for one in store.acts(world.db.read(), incident.incident_id)]
+
+
+def entries(world: World) -> list[Entry]:
+    """All, the oldest first."""
+    found = ledger.search(world.db.read(), {}, limit=1000)
+    return [decode_entry(body) for _, body in reversed(found)]
+
+
+def entries_of(world: World, action: str) -> list[Entry]:
+    return [entry for entry in entries(world) if entry.action == action]
