@@ -436,6 +436,6 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
         True,
         {
             "origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person",
-            "origin_best": "person", "mentioned": False,
+            "recipient_worst": "person", "origin_best": "person", "mentioned": False,
         },
     )  # fmt: skip

@@ -52,6 +52,21 @@ def test_the_questions_are_in_plain_words_and_say_why() -> None:
     assert (outside.suggestion, outside.why) == ("no", "its name speaks of what a system keeps itself")
 
 
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("list_users", "no"),
+        ("get_users_in_channel", "no"),
+        ("read_files_of_user", "yes"),
+        ("get_channel_messages", "yes"),
+    ],
+)
+def test_words_after_a_preposition_do_not_state_what_a_tool_returns(name: str, suggestion: str) -> None:
+    tools = {"tools": [listed(name, hints={"readOnlyHint": True}, channel="string")]}
+    questions = review(read("desk", tools).catalogue)[0].questions
+    assert [one.suggestion for one in questions if one.member == "outside"] == [suggestion]
+
+
 def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> None:
     flow = Flow("list_rows", "rows.id", 12)
     found = {one.tool.name: one for one in review(catalogue(), flows={"xqz": {"hij": flow}})}

@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from msgspec import UNSET
@@ -111,6 +111,7 @@ _RECORDS = frozenset(
     )
 )  # fmt: skip
 """What a system keeps itself, and nobody outside writes into."""
+_PREPOSITIONS = frozenset(["at", "by", "for", "from", "in", "of", "on", "to", "with"])
 _SHAPES = str.maketrans("015", "ois")
 
 
@@ -385,8 +386,11 @@ def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
 
 
 def is_of_record(name: str) -> bool:
-    """Return whether all that the name talks about is what a system keeps itself: worth a question to the owner."""
-    about = nouns(word for word in parts(name) if verb(word) is None or word in _RECORDS)
+    """Return whether the name of a tool states only what a system keeps itself. Words after a preposition state where
+    the tool looks (`get_users_in_channel`), and not what the tool returns.
+    """
+    stated = takewhile(lambda word: word not in _PREPOSITIONS, parts(name))
+    about = nouns(word for word in stated if verb(word) is None or word in _RECORDS)
     return bool(about) and about <= _RECORDS
 
 

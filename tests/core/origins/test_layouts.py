@@ -186,6 +186,10 @@ def test_a_listing_that_the_call_did_not_name_has_fields(layout: str) -> None:
         assert of_value(_seen(tool, text, **arguments), Kind.OBJECT, "52") is origin, arguments
     named = _seen(OUTSIDE, text, path="x")
     assert of_value(named, Kind.OBJECT, "52") is Origin.OUTSIDE, "a document may be a stranger's as a whole"
+    for default, expected in ((100, origin), ("README.md", Origin.OUTSIDE)):
+        kind = {"type": "integer" if default == 100 else "string", "default": default}
+        tool = Tool(name="list", effect=Effect.READ, arguments={"properties": {"of": kind}})
+        assert of_value(_seen(tool, text, of=default), Kind.OBJECT, "52") is expected, "a text may name a document"
 
 
 def test_what_is_known_from_a_field_is_not_from_outside_besides() -> None:

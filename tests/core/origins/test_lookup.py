@@ -212,6 +212,7 @@ def test_what_policies_see(memory: Memory) -> None:
         "origin_worst": "outside",
         "amount_worst": "person",
         "object_worst": "outside",
+        "recipient_worst": "outside",
         "done_worst": "outside",
         "origin_best": "person",
         "mentioned": False,
@@ -224,7 +225,7 @@ def test_what_policies_see(memory: Memory) -> None:
     assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
         "origin_worst": "person", "object_worst": "person", "links_worst": "person", "done_worst": "person",
-        "origin_best": "person", "mentioned": False,
+        "recipient_worst": "person", "origin_best": "person", "mentioned": False,
     }  # fmt: skip
 
 

@@ -26,7 +26,9 @@ _KINDS: dict[object, type] = {
     "string": str, "boolean": bool, "integer": int, "number": Decimal, "array": frozenset, "object": dict,
 }  # fmt: skip
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
-_ORIGINS = ("origin_worst", "origin_best", "amount_worst", "object_worst", "done_worst", "links_worst")
+_ORIGINS = (
+    "origin_worst", "origin_best", "amount_worst", "object_worst", "recipient_worst", "done_worst", "links_worst",
+)  # fmt: skip
 _FLAGS = ("from_named", "mentioned", "planned", "over_plan", "read_outside", "substituted")
 
 

@@ -7,6 +7,7 @@
                    beginning) that. If something is destroyed, paid or administered, each time counts
     amount_worst   the least trusted of those that say how much
     object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
+    recipient_worst  the least trusted of those that say whom (principals, accounts, addresses); absent without one
     done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
                    time; not there where there is none
     origin_best    the most trusted of those that say whom, what and how much, and of secrets; not there where there is
@@ -216,6 +217,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         context["object_worst"] = _NAMES[pointed]
     elif not POINTS.isdisjoint(tool.argument_kinds.values()):
         context["object_worst"] = _NAMES[NOWHERE]
+    if to_whom >= 0:
+        context["recipient_worst"] = _NAMES[to_whom]
     if done >= 0:
         context["done_worst"] = _NAMES[done]
     if linked >= 0:

@@ -211,8 +211,11 @@ def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
 
 
 def _names_thing(leaf: Leaf) -> bool:
-    """Return whether a leaf of a read may say which document is read. A switch, a quantity or a time does not."""
-    return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and leaf.kind is not Kind.TIME
+    """Return whether a leaf of a read may say which document is read. A switch, a quantity, a number that the schema
+    lists (its default) and a time do not.
+    """
+    is_listed_number = leaf.rule is Rule.LISTED and not isinstance(leaf.value, str)
+    return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and not is_listed_number and leaf.kind is not Kind.TIME
 
 
 def _opened(value: object) -> object:
