@@ -103,7 +103,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra mcp --group dev --output-file requirements/dev.lock
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
-	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in --output-file requirements/frameworks/$$name.lock; done
+	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 
 .PHONY: clean

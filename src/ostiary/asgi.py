@@ -1,11 +1,20 @@
 """A guard in front of an ASGI application (RFC 6750, RFC 9449 section 7, RFC 9470, RFC 9728).
 
+    app = GuardASGI(app, guard)           # Starlette, FastAPI: each route is a tool (`ostiary.routes`)
     app = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file", "POST /files/{path*}": "write_file"})
 
-Requests without a token and a proof get a challenge that says where to get them; each other one is a call of a tool,
-with the parameters of path and query as its arguments, and happens only if it is allowed and recorded. What no rule
-names is denied. A function in place of the mapping sees the ASGI scope and says `(tool, arguments)`; bodies are not
-looked into.
+A request without a token and a proof gets a challenge that says where to get them. Each other request is the call of a
+tool, and reaches the application only if the call is allowed and recorded. A request that no route or rule names is
+denied.
+
+| `tool` | arguments of the call |
+| --- | --- |
+| none | parameters of the path, the query, declared headers and cookies, and the body (`ostiary.routes`) |
+| a mapping of rules | parameters of path and query; bodies are not judged |
+| a function of the ASGI scope that returns `(tool, arguments)`, or None | what the function returns |
+
+Opening a WebSocket is a call as well: `WEBSOCKET /path` in a rule. Its messages are not judged one by one. They are
+counted like the body of an answer, and the connection is closed as soon as its token is revoked.
 """
 
 from __future__ import annotations
@@ -13,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -26,6 +35,9 @@ from ostiary.core.network import network_of
 from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 from ostiary.guard.connections import Connection
 from ostiary.guard.rules import Rules
+
+if TYPE_CHECKING:
+    from ostiary.routes import RouteTable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,6 +53,14 @@ VERIFIED = "ostiary.verified"
 MAX_REMEMBERED = 1 << 20
 """bytes of a body that are held back for it"""
 NO_STORE = (b"cache-control", b"no-store")
+MAX_BODY = 1 << 20
+"""bytes of the body of a request that is judged"""
+MAX_SHOWN = 200
+"""characters of a path in a message"""
+DECIDED = "ostiary.decided"
+"""Where in the ASGI scope the guard notes what routers may read of the request that it has decided."""
+POLICY_VIOLATION = 1008
+"""RFC 6455 section 7.4.1"""
 
 
 @dataclass(slots=True)
@@ -61,7 +81,7 @@ class Answer:
 
 
 class Door:
-    """Who may come in, and what the others are told. `origin` is the public one, if it is not that of the resource."""
+    """Authenticates requests, and renders refusals. `origin` is the public one, if it is not that of the resource."""
 
     def __init__(self, guard: Guard, *, origin: str | None = None) -> None:
         self._guard, self._origin = guard, origin
@@ -71,7 +91,7 @@ class Door:
         who = self._guard.verify(
             authorization=_header(scope, b"authorization"),
             proof=_header(scope, b"dpop", twice=InvalidProof),
-            method=scope["method"],
+            method=scope.get("method", "GET"),
             uri=self._public_origin() + _path(scope),
         )
         address = (scope.get("client") or ("",))[0]
@@ -79,7 +99,7 @@ class Door:
 
     def is_metadata(self, scope: Scope) -> bool:
         path: str = scope["path"]
-        return scope["method"] == "GET" and (path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/"))
+        return scope.get("method") == "GET" and (path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/"))
 
     def metadata(self) -> Answer:
         """The resource's metadata (RFC 9728 section 2). Raises Unavailable."""
@@ -162,21 +182,36 @@ def let_in(scope: Scope, who: Verified) -> Scope:
 
 
 class GuardASGI:
+    """An ASGI application behind a guard."""
+
     def __init__(
         self,
         app: App,
         guard: Guard,
         *,
-        tool: Mapping[str, str] | Callable[[Scope], Named | None],
+        tool: Mapping[str, str] | Callable[[Scope], Named | None] | None = None,
         origin: str | None = None,
+        max_body: int = MAX_BODY,
     ) -> None:
-        self._app, self._guard, self._door = app, guard, Door(guard, origin=origin)
-        self._name = tool if callable(tool) else Rules(tool)
+        """`tool`: which tool a request calls; None: the routes of the application say it. `origin`: the public origin,
+        if it is not that of the resource's URI. `max_body`: bytes of a request's body, where bodies are judged.
+
+        Raises Conflict for an application without routes, Malformed for a rule that does not parse.
+        """
+        self._app, self._guard, self._door, self._max_body = app, guard, Door(guard, origin=origin), max_body
+        self._table: RouteTable | None = None
+        self._noted: object = None
+        self._takes_websockets = not callable(tool)
+        if tool is None:
+            from ostiary.routes import RouteTable
+
+            self._table = RouteTable(app)
+        self._name = tool if callable(tool) else Rules(tool or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif scope["type"] == "http":
+        elif scope["type"] == "http" or (scope["type"] == "websocket" and self._takes_websockets):
             has_begun = False
 
             async def sending(message: Message) -> None:
@@ -187,6 +222,9 @@ class GuardASGI:
             try:
                 await self._serve(scope, receive, sending)
             except Refused as refusal:
+                if scope["type"] == "websocket":
+                    await _refuse_websocket(self._door.refuse(refusal), scope, send, has_begun=has_begun)
+                    return
                 if has_begun:  # an answer has one head: it breaks off, and the log says why
                     raise
                 await self._door.refuse(refusal).send(send)
@@ -198,9 +236,13 @@ class GuardASGI:
             await self._door.metadata().send(send)
             return
         who = self._door.authenticate(scope)
-        named = self._name(scope)
+        if self._table is None:
+            named = self._name({"method": "WEBSOCKET", **scope})
+        else:
+            named, scope, receive = await self._route(self._table, scope, receive)
         if named is None:
-            raise Forbidden("no tool is mapped to this request", code="unknown_tool")
+            method = scope.get("method", "WEBSOCKET")
+            raise Forbidden(f"no tool is mapped to `{method} {scope['path'][:MAX_SHOWN]}`", code="unknown_tool")
         meter = Meter(send, who)
         call = await self._guard.decide_async(who, *named)
         call.check()
@@ -214,6 +256,22 @@ class GuardASGI:
         finally:
             call.result(ok=200 <= meter.status < 400 and not meter.is_cut, bytes=meter.bytes)
             self._guard.finish(call)
+
+    async def _route(self, table: RouteTable, scope: Scope, receive: Receive) -> tuple[Named | None, Scope, Receive]:
+        """The tool that a request calls by the routes of the application, and the request for the application, which
+        reads the very body that was judged. Raises Malformed.
+        """
+        if self._noted != (version := table.version):
+            self._guard.listing.note(table.listing["tools"])
+            self._noted = version
+        matched = table.find(scope)
+        if matched is None:
+            return None, scope, receive
+        body = b""
+        if scope["type"] == "http":
+            body, receive = await _read(receive, self._max_body)
+        arguments = matched.tool.arguments(scope, matched.path_params, body)
+        return (matched.tool.name, arguments), {**scope, DECIDED: matched.sealed}, receive
 
     async def _remember(self, call: Call, meter: Meter, text: str) -> None:
         call.ok = 200 <= meter.status < 400
@@ -234,6 +292,8 @@ class Meter:
         self.connection: Connection | None = None
         """on which it is sent; nothing is once it was cut"""
         self._held: list[Message] = []
+        self._is_stream = False
+        """whether parts go out as they come: Server-Sent Events and WebSockets"""
 
     async def serve(self, guard: Guard, app: App, scope: Scope, receive: Receive) -> None:
         """Let the application answer. Raises InvalidToken where it was cut before it did, FeedStale."""
@@ -246,37 +306,89 @@ class Meter:
     async def __call__(self, message: Message) -> None:
         if self.connection is not None:
             self.connection.check()
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+            self.status = message.get("status", 200)
+            self._is_stream = message["type"] == "websocket.accept" or _is_event_stream(message)
             if (nonce := self._who.next_nonce) is not None:
                 headers = [*message.get("headers", ()), (b"dpop-nonce", nonce.encode()), NO_STORE]
                 message = {**message, "headers": headers}
-        elif message["type"] == "http.response.body":
-            size = len(message.get("body", b""))
+        elif message["type"] in BODIES:
+            size = len(_content(message))
             if self.is_cut or (self.most is not None and self.bytes + size > self.most):
                 self.is_cut = True
                 raise Withheld(f"the call returns more than {self.most} bytes", hint="ask for less")
             self.bytes += size
         if self.remember is not None:
             self._held.append(message)
-            if self.bytes < MAX_REMEMBERED and (message["type"] != "http.response.body" or message.get("more_body")):
+            is_last = message["type"] in BODIES and not message.get("more_body")
+            if self.bytes < MAX_REMEMBERED and not is_last and not self._is_stream:
                 return
-            await self._let_go(self.remember)
+            await self._let_go(self.remember, goes_on=self._is_stream and self.bytes < MAX_REMEMBERED)
         else:
             await self._send(message)
 
-    async def _let_go(self, remember: Callable[[str], Awaitable[None]]) -> None:
-        """Send what was held back, once it is remembered. Raises Withheld."""
+    async def _let_go(self, remember: Callable[[str], Awaitable[None]], *, goes_on: bool) -> None:
+        """Send what was held back, once it is remembered. Raises Withheld. `goes_on`: a stream has more to remember."""
         held, self._held = self._held, []
-        body = b"".join(message.get("body", b"") for message in held)
+        body = b"".join(_content(message) for message in held)
         try:
-            await remember(body.decode("utf-8", "replace"))
+            if body or not goes_on:
+                await remember(body.decode("utf-8", "replace"))
         except Withheld:
             self.is_cut = True
             raise
-        self.remember = None
+        self.remember = remember if goes_on else None
         for message in held:
             await self._send(message)
+
+
+BODIES = frozenset(("http.response.body", "websocket.send", "websocket.http.response.body"))
+
+
+def _content(message: Message) -> bytes:
+    """The bytes that a message carries to the client."""
+    text = message.get("text")
+    content = message.get("bytes" if message["type"] == "websocket.send" else "body") if text is None else text.encode()
+    return content or b""
+
+
+def _is_event_stream(message: Message) -> bool:
+    kinds = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
+    return any(kind.lower().startswith(b"text/event-stream") for kind in kinds)
+
+
+async def _read(receive: Receive, most: int) -> tuple[bytes, Receive]:
+    """Read the body of a request whole; return it with a `receive` that gives it again. Raises Malformed."""
+    parts, size, is_complete, gone = list[bytes](), 0, False, None
+    while not is_complete:
+        message = await receive()
+        if message["type"] != "http.request":
+            gone = message
+            break
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise Malformed(f"the body is over {most} bytes", hint="send less", code="body_too_large")
+        is_complete = not message.get("more_body")
+    body = b"".join(parts)
+    replies = [gone] if gone is not None else [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return replies.pop() if replies else await receive()
+
+    return body, again
+
+
+async def _refuse_websocket(answer: Answer, scope: Scope, send: Send, *, has_begun: bool) -> None:
+    """Refuse the handshake with the answer itself where the server can send one; close an open connection."""
+    if has_begun or "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "denied"})
+        return
+
+    async def sending(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await answer.send(sending)
 
 
 def _header(scope: Scope, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:

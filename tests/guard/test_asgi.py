@@ -161,7 +161,7 @@ async def test_what_the_application_answers_is_on_record(
     assert [record["status"] for record in records(guard) if record["kind"] == "result"] == ["error", "error"]
 
 
-async def test_a_websocket_is_closed(guard: Guard) -> None:
+async def test_a_websocket_is_closed_where_a_function_names_the_tools(guard: Guard) -> None:
     said: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -170,7 +170,7 @@ async def test_a_websocket_is_closed(guard: Guard) -> None:
     async def receive() -> Any:
         raise AssertionError("nobody listens")
 
-    await GuardASGI(app, guard, tool={})({"type": "websocket"}, receive, send)
+    await GuardASGI(app, guard, tool=lambda scope: None)({"type": "websocket"}, receive, send)
     assert said[0]["type"] == "websocket.close"
 
 

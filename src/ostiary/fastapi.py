@@ -1,0 +1,33 @@
+"""A guard in front of a FastAPI or Starlette application: each route is a tool.
+
+    app = FastAPI()
+    ...
+    app = protect(app, guard)             # an ASGI application: `uvicorn module:app`
+
+The catalogue comes from the application: `ostiary protect module:app` registers it, and `catalogue_of` returns it. The
+tools, their arguments and the requests that no route matches are as `ostiary.routes` describes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.asgi import MAX_BODY, GuardASGI
+from ostiary.guard import Guard
+from ostiary.routes import RouteTable
+
+__all__ = ["catalogue_of", "protect"]
+
+
+def protect(app: Any, guard: Guard, *, origin: str | None = None, max_body: int = MAX_BODY) -> GuardASGI:
+    """Return the application behind the guard.
+
+    `origin`: the public origin, if it is not that of the resource's URI. `max_body`: bytes of a request's body; a
+    longer one is refused. Raises Conflict for an application that has no routes.
+    """
+    return GuardASGI(app, guard, origin=origin, max_body=max_body)
+
+
+def catalogue_of(app: Any) -> dict[str, Any]:
+    """Return the tools of an application as MCP's `tools/list` lists them: `ostiary resource create --catalogue`."""
+    return RouteTable(app).listing
