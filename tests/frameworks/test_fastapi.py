@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +18,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness.live_server import ServerFixture, free_socket, serving
+from harness.patience import PATIENCE_S, eventually
 from ostiary import Agent, Guard
 from ostiary.asgi import GuardASGI
 from ostiary.core import access, dpop
 from ostiary.core.catalogue import Catalogue
 from ostiary.fastapi import catalogue_of, protect
 from ostiary.keys import load_key
-from tests.feed.house import House, listening, serving
 from tests.frameworks.environment import ROOT
-from tests.patience import PATIENCE_S, eventually
 
 
 class Payment(BaseModel):
@@ -103,14 +104,14 @@ def application(ran: list[Any]) -> FastAPI:
 class Stand:
     """The application, its guard, and an agent that may call all of it."""
 
-    def __init__(self, house: House, folder: Path) -> None:
-        self.house, self.ran = house, list[Any]()
+    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
+        self.live_server, self.ran = live_server, list[Any]()
         self.api = application(self.ran)
-        self._socket, port = listening()
+        self._socket, port = free_socket()
         self.url = f"http://127.0.0.1:{port}"
         tools = Catalogue.from_mcp("made", catalogue_of(self.api)).render()["tools"]
-        self.resource, key = house.resource(f"{self.url}/", tools)
-        _, agent_key = house.agent(f"{self.resource}:read", f"{self.resource}:write")
+        self.resource, key = live_server.resource(f"{self.url}/", tools)
+        _, agent_key = live_server.agent(f"{self.resource}:read", f"{self.resource}:write")
         self.credential = load_key(agent_key)
         self.guard = Guard(key, spool_dir=folder / "spool").start()
         self.agent = Agent.from_credential(agent_key)
@@ -152,8 +153,8 @@ class Stand:
 
 
 @pytest.fixture(scope="module")
-def stand(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    stand = Stand(house, tmp_path_factory.mktemp("fastapi"))
+def stand(live_server: ServerFixture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    stand = Stand(live_server, tmp_path_factory.mktemp("fastapi"))
     with stand.open():
         yield stand
     stand.close()
@@ -194,7 +195,7 @@ def test_parameters_are_decided_as_fastapi_reads_them(stand: Stand, decided: lis
     assert stand("GET", "/items/7?tags=a&tags=b&big=true").text == '"an item"'
     assert arguments(decided) == [{"item": 7, "q": "all", "tags": ["a", "b"], "big": True}]
     assert stand.ran == [("read_item", 7, "all", ["a", "b"], True)]
-    entries = eventually(lambda: stand.house.entries(resource=f"{stand.url}/", action="tool.call", limit=1))
+    entries = eventually(lambda: stand.live_server.entries(resource=f"{stand.url}/", action="tool.call", limit=1))
     assert [entry["outcome"] for entry in entries] == ["allow"]
 
 
@@ -291,7 +292,9 @@ def test_a_stream_reaches_the_agent(stand: Stand, decided: list[Any]) -> None:
     assert stand("GET", "/stream").text == "abc"
 
 
-def test_a_websocket_is_a_call_and_ends_with_its_agent(stand: Stand, house: House, decided: list[Any]) -> None:
+def test_a_websocket_is_a_call_and_ends_with_its_agent(
+    stand: Stand, live_server: ServerFixture, decided: list[Any]
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
         stand.handshake("/talk/red")
     assert refused.value.response.status_code == 401
@@ -301,10 +304,10 @@ def test_a_websocket_is_a_call_and_ends_with_its_agent(stand: Stand, house: Hous
         assert socket.recv(PATIENCE_S) == "red: hello"
         assert arguments(decided)[-1] == {"room": "red"}
         assert stand.ran == [("talk", "red")]
-        house.api("POST", "/revoke", {"kind": "agent", "id": stand.credential.client_id})
+        live_server.api("POST", "/revoke", {"kind": "agent", "id": stand.credential.client_id})
         with pytest.raises(ConnectionClosed):
             socket.recv(PATIENCE_S)
-    house.api("POST", f"/agents/{stand.credential.client_id}/resume", {})
+    live_server.api("POST", f"/agents/{stand.credential.client_id}/resume", {})
 
 
 def test_guard_asgi_without_a_mapping_does_the_same(stand: Stand) -> None:
@@ -313,22 +316,23 @@ def test_guard_asgi_without_a_mapping_does_the_same(stand: Stand) -> None:
     assert [tool.name for tool in GuardASGI(stand.api, stand.guard)._table.tools] == tools  # type: ignore[union-attr]
 
 
-def test_the_quick_start_of_the_page(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import re
+def test_the_quick_start_of_the_page(
+    live_server: ServerFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
 
-    page = (ROOT / "docs/adapters/fastapi.md").read_text("utf-8")
+    page = (ROOT / "docs/how-to/adapters/fastapi.md").read_text("utf-8")
     [program] = re.findall(r"```python\n(# quick start.*?)```", page, re.S)
-    sock, port = listening()
+    sock, port = free_socket()
     url = f"http://127.0.0.1:{port}"
     names: dict[str, Any] = {}
     before, after = program.split("guard = Guard(")
     exec(compile(before, "fastapi.md", "exec"), names)
     tools = Catalogue.from_mcp("made", catalogue_of(names["api"])).render()["tools"]
-    resource, key = house.resource(f"{url}/", tools)
+    resource, key = live_server.resource(f"{url}/", tools)
     shutil.copy(key, tmp_path / "docs.json")
     monkeypatch.chdir(tmp_path)
     exec(compile(f"guard = Guard({after}", "fastapi.md", "exec"), names)
-    _, agent_key = house.agent(f"{resource}:read")
+    _, agent_key = live_server.agent(f"{resource}:read")
     with serving(names["app"], sock), Agent.from_credential(agent_key) as agent:
         assert agent.get(f"{url}/documents/1?limit=3", resource=f"{url}/").text == '"min"'
         refused = agent.request("PUT", f"{url}/documents/1", resource=f"{url}/", json={"text": "x"})

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Host, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from harness.feeder import RESOURCE_ID, URI, Feeder
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
 from ostiary.core import canonical
 from ostiary.core.catalogue import Catalogue
@@ -26,8 +27,7 @@ from ostiary.core.errors import Conflict
 from ostiary.core.feed import ResourceFact
 from ostiary.guard import Guard
 from ostiary.routes import RouteTable
-from tests.guard.feeder import RESOURCE_ID, URI, Feeder
-from tests.guard.test_asgi import ORIGIN, error, records, signed
+from tests.guard.asgi_fixtures import ORIGIN, error, records, signed
 
 
 async def answer(request: Request) -> Response:
