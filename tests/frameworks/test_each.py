@@ -13,8 +13,9 @@ from tests.frameworks.environment import FRAMEWORKS, HERE, ROOT, environment, fi
 
 LIMIT_S = 300
 HTTP = {"fastapi"}
-"""Frameworks of HTTP servers. Their callers are remote, so the contract of tools that run in the agent's own process does
-not apply; `make check` checks the types of `ostiary.fastapi`.
+"""Frameworks of HTTP servers: their callers are remote, so the contract of tools in the agent's process does not apply.
+
+`make check` checks the types of `ostiary.fastapi`.
 """
 CONTRACT = re.findall(r"^def (test_\w+)", (HERE / "contract.py").read_text("utf-8"), re.M)
 
