@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ostiaryd.ground.config import load_config
-from ostiaryd.ground.http import Call, Reply
+from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act

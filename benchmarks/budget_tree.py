@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.load.agents import FILES, SECOND, config, enter
 from benchmarks.load.server_under_load import Wrong
-from ostiary.core.budget import parse_limits
-from ostiaryd.ground.pages import Page
+from ostiary.authorization.budget import parse_limits
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry

@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 from benchmarks.decide import CATALOGUE, NOW, URI, policies, principal
 from ostiary import ambient
-from ostiary.core import access, budget
-from ostiary.core.access import AgentFact, Facts, Principal, Protected
-from ostiary.core.claims import Link
+from ostiary.authorization import budget
+from ostiary.authorization.claims import Link
+from ostiary.decision import access
+from ostiary.decision.access import AgentFact, Facts, Principal, Protected
 from ostiary.guard.purse import Purse
 
 ROUNDS, CALLS = 25, 2000

@@ -17,9 +17,9 @@ from random import Random
 from typing import Any
 
 from harness.cedar_differential.run import SINGLE, TOGETHER, answered, run
-from ostiary.core.cedar import generate, ir
-from ostiary.core.cedar.compile import compile_set
-from ostiary.core.cedar.values import Entity, Record, Uid, entity, parse_record
+from ostiary.authorization.cedar import generate, ir
+from ostiary.authorization.cedar.compile import compile_set
+from ostiary.authorization.cedar.values import Entity, Record, Uid, entity, parse_record
 from ostiaryd.policy.model.lower import lower
 
 ROUNDS, REQUESTS = 25, 400

@@ -1,6 +1,6 @@
 """How long a decision takes in this process, everything included but the token's signature and its proof.
 
-Prints microseconds per call of `ostiary.core.access.decide`, at 10, 100, 1,000 and 5,000 policies: the median of
+Prints microseconds per call of `ostiary.decision.access.decide`, at 10, 100, 1,000 and 5,000 policies: the median of
 rounds, in CPU time. A third of the policies each is for one agent, for an owner's agents, and for one tool.
 """
 
@@ -11,12 +11,12 @@ import statistics
 import time
 from typing import Any
 
-from ostiary.core.access import AgentFact, Facts, Policies, Principal, Protected, decide
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.claims import AccessClaims, Confirmation, Link
-from ostiary.core.intent import Intent
-from ostiary.core.origins import remember
-from ostiary.core.watch import BEGUN, told
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.authorization.claims import AccessClaims, Confirmation, Link
+from ostiary.decision.access import AgentFact, Facts, Policies, Principal, Protected, decide
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.noticing import BEGUN, told
+from ostiary.provenance.origins import remember
 from ostiaryd.policy.model.lower import lower
 
 ROUNDS, CALLS = 25, 2000

@@ -22,9 +22,9 @@ from typing import Any
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary import ambient
-from ostiary.core import access
-from ostiary.core.cedar import ir
-from ostiary.core.feed import PolicyFact, TokenFact
+from ostiary.authorization.cedar import ir
+from ostiary.decision import access
+from ostiary.decision.feed import PolicyFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
 from ostiaryd.policy.model import starter
@@ -59,7 +59,7 @@ def import_s(module: str) -> float:
 
 def main() -> None:
     bare = import_s("")
-    for module in ("ostiary", "ostiary.core.decoding", "ostiary.agent", "ostiary.guard"):
+    for module in ("ostiary", "ostiary.protocol.decoding", "ostiary.agent", "ostiary.guard"):
         print(f"  import {module:<37} {(import_s(module) - bare) * 1e3:8.0f} ms")
     clock = Clock(ambient.now())
     with tempfile.TemporaryDirectory() as folder:

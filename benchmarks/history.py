@@ -14,12 +14,12 @@ import sys
 import time
 from typing import Any
 
-from ostiary.core import origins
-from ostiary.core.access import Facts, Policies, Principal, Protected, decide, past_of
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims, Confirmation
-from ostiary.core.history import NOTHING, Before, Done, after
-from ostiary.core.intent import Intent
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import AccessClaims, Confirmation
+from ostiary.decision.access import Facts, Policies, Principal, Protected, decide, past_of
+from ostiary.provenance import origins
+from ostiary.provenance.history import NOTHING, Before, Done, after
+from ostiary.provenance.intent import Intent
 from ostiaryd.policy.model import starter
 from ostiaryd.policy.model.lower import lower
 

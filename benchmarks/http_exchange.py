@@ -25,9 +25,9 @@ from benchmarks.load.agents import FILES, FORM, ISSUER, Agent, config, enter
 from benchmarks.load.client import drive, render
 from benchmarks.load.machine import print_ceilings
 from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, measure, server_under_load
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
-from ostiaryd.ground.protocol import endpoints_of
+from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks

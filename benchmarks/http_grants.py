@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.load.agents import FILES, FORM, Agent, config, enter, settle
 from benchmarks.load.machine import print_ceilings
 from benchmarks.load.server_under_load import Wrong, measure, server_under_load
-from ostiary.core import dpop
+from ostiary.protocol import dpop
 from ostiaryd.app import build_app
-from ostiaryd.ground.protocol import endpoints_of
+from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import open_world
 
 AGENTS, GRANTS = 500, 8000

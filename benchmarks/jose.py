@@ -12,7 +12,8 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from ostiary.core import bounds, canonical, claims, dpop, jose
+from ostiary.authorization import bounds, claims
+from ostiary.protocol import canonical, dpop, jose
 
 ROUNDS = 7
 SECONDS = 0.25

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.origins import microseconds, prose, records
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.cedar.values import Record
-from ostiary.core.intent import Intent
-from ostiary.core.origins import judged, learned, marked, observed, remember
-from ostiary.core.watch import (
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.authorization.cedar.values import Record
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.noticing import (
     BEGUN,
     MAX_PROFILE,
     NEW,
@@ -31,7 +30,8 @@ from ostiary.core.watch import (
     told,
     traced,
 )
-from ostiary.core.watch.profile import MAX_TASKS, MAX_TOOLS
+from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS
+from ostiary.provenance.origins import judged, learned, marked, observed, remember
 
 LIMIT = 15.0
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "note": "text"})

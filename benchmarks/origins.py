@@ -20,10 +20,10 @@ from hashlib import blake2s
 from msgspec.structs import replace
 
 from benchmarks.decide import URI, principal
-from ostiary.core.access import Facts, Principal, Protected, decide
-from ostiary.core.catalogue import Catalogue, Kind, Tool
-from ostiary.core.intent import Endorsed, Intent
-from ostiary.core.origins import MAX_BYTES, Memory, Origin, learned, marked, observed, of_value, pack, remember
+from ostiary.authorization.catalogue import Catalogue, Kind, Tool
+from ostiary.decision.access import Facts, Principal, Protected, decide
+from ostiary.provenance.intent import Endorsed, Intent
+from ostiary.provenance.origins import MAX_BYTES, Memory, Origin, learned, marked, observed, of_value, pack, remember
 from ostiaryd.policy.model import starter
 
 KEY = bytes(range(32))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ostiaryd.ground.config import load_config
-from ostiaryd.ground.pin import Head, Pin
+from ostiaryd.ground.database.pin import Head, Pin
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
 

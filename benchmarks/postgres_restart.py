@@ -12,7 +12,7 @@ import httpx2
 from harness.postgres_cluster import cluster
 from harness.server import running
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 
 ROUNDS = 3
 

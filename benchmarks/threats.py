@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from ostiary.core.watch.threats import ThreatList, find, indicator, parse_marks
+from ostiary.provenance.noticing.threats import ThreatList, find, indicator, parse_marks
 
 MARKS = 100_000
 ROUNDS = 20_000

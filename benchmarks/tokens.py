@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world

@@ -18,10 +18,10 @@ from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary import Tools, ambient
 from ostiary.agent import Agent
+from ostiary.authorization.cedar import ir
 from ostiary.caller import Caller
 from ostiary.client import Token
-from ostiary.core.cedar import ir
-from ostiary.core.feed import PolicyFact
+from ostiary.decision.feed import PolicyFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
 from ostiaryd.policy.model import starter

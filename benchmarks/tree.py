@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from benchmarks.load.agents import SECOND, config, enter
 from benchmarks.load.server_under_load import Wrong
-from ostiaryd.ground import outbox
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import Holding, HoldingId

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from random import Random
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.ledger.model import Entry, Result, encode_entry
 from ostiaryd.watch.model import Judged, Reading, ToolSeen
 from ostiaryd.watch.model.batch import MAX_WORDS, Batch, word

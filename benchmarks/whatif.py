@@ -25,11 +25,12 @@ import msgspec
 
 from benchmarks.load.server_under_load import Wrong
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.core import access, canonical
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims
-from ostiary.core.report import CallRecord, Report
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import AccessClaims
+from ostiary.decision import access
+from ostiary.decision.report import CallRecord, Report
 from ostiary.guard.call import call_record
+from ostiary.protocol import canonical
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world

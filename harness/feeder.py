@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from harness.clock import Clock
-from ostiary.core import dpop, jose
-from ostiary.core.cedar import ir
-from ostiary.core.claims import ACCESS_TYP, AccessClaims, Confirmation
-from ostiary.core.feed import Fact, KeysFact, Message, PolicyFact, ResourceFact, render_message
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, Confirmation
+from ostiary.decision.feed import Fact, KeysFact, Message, PolicyFact, ResourceFact, render_message
 from ostiary.guard.feed import Feed
+from ostiary.protocol import dpop, jose
 
 ISSUER = "https://ostiary.example.org"
 URI = "https://files.example.org/mcp"

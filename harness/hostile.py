@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 PATIENCE_S = 20.0
 FORM = "application/x-www-form-urlencoded"

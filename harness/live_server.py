@@ -17,10 +17,10 @@ from harness.patience import PATIENCE_S, eventually
 from harness.server import Server, running
 from ostiary import ambient
 from ostiary.agent import Agent
-from ostiary.core import dpop, jose
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard, NonceNeeded, Verified
 from ostiary.keys import save_key
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Refused
 
 TOOLS: list[dict[str, Any]] = [
     {

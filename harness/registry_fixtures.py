@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ostiary.core import jose
-from ostiary.core.errors import Refused
-from ostiaryd.ground import outbox
-from ostiaryd.ground.http import Call, Wire, render_admin
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.edge import Call, Wire, render_admin
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.contain import sessions
 from benchmarks.contain.suites import Call, Injection, Output, Suite, Task, World
-from ostiary.core.catalogue import Catalogue, Effect, Kind
+from ostiary.authorization.catalogue import Catalogue, Effect, Kind
 
 IDENTIFYING = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT)
 MIN_FACT = 6

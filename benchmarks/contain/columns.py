@@ -19,7 +19,7 @@ from benchmarks.contain.attacks import Attack, Attacker
 from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import OTHER_PERSON, Product
 from benchmarks.contain.suites import Call, Injection, Person, Suite, Task, World
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)

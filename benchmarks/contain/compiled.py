@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from ostiary.core.cedar import ir
+from ostiary.authorization.cedar import ir
 
 PYTHON = Path(sys.prefix).parent / ".venv" / "bin" / "python"
 

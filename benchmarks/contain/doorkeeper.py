@@ -27,13 +27,13 @@ from harness.live_server import ServerFixture
 from harness.server import running
 from ostiary import Agent, Guard, Tools, ambient
 from ostiary.agent import Task
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.session import decoded
-from ostiary.core import dpop, jose
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.draft import draft
-from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard import Denied, NonceNeeded
 from ostiary.keys import Credential
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.tools import Running
 
 COMMAND = Path(sys.prefix).parent / ".venv" / "bin" / "ostiary"

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from benchmarks.contain.__main__ import ROOT, SUITES
 from benchmarks.contain.suites import Suite, load
-from ostiary.core.catalogue import Effect
-from ostiary.core.draft import draft
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import Effect
+from ostiary.catalogue_advisor.draft import draft
+from ostiary.catalogue_advisor.reading import read
 
 URI = "https://tools.example/mcp"
 

@@ -17,19 +17,20 @@ from typing import Any
 from benchmarks.contain import rules
 from benchmarks.contain.products import FOREIGN, Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Tool
-from ostiary.core import approval, budget
-from ostiary.core.access import Facts, Policies, Principal, Protected, decide, past_of
-from ostiary.core.access.decide import Decision
-from ostiary.core.catalogue import Catalogue, Kind
-from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims
-from ostiary.core.draft import draft
-from ostiary.core.errors import Refused
-from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
-from ostiary.core.history import NOTHING, Before, History, after, created, created_by, in_passing
-from ostiary.core.intent import parse_intent
-from ostiary.core.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
-from ostiary.core.origins.judging import GRAVE
+from ostiary.authorization import budget
+from ostiary.authorization.catalogue import Catalogue, Kind
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import AccessClaims
+from ostiary.catalogue_advisor.draft import draft
+from ostiary.decision import approval
+from ostiary.decision.access import Facts, Policies, Principal, Protected, decide, past_of
+from ostiary.decision.access.decide import Decision
+from ostiary.protocol.errors import Refused
+from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
+from ostiary.provenance.history import NOTHING, Before, History, after, created, created_by, in_passing
+from ostiary.provenance.intent import parse_intent
+from ostiary.provenance.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
+from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES
 
 URI = "https://tools.example/mcp"

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from benchmarks.contain.strange import Strange
 from benchmarks.contain.suites import Suite
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.catalogue.kind import KINDS
-from ostiary.core.reading import read
-from ostiary.core.review import confirm
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.authorization.catalogue.kind import KINDS
+from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.review import confirm
 
 NAME = "suite"
 

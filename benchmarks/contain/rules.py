@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ostiary.core.cedar.ir import PolicySetIR
+from ostiary.authorization.cedar.ir import PolicySetIR
 
 INTENT = "what the person asked"
 ENDORSED = "endorsed documents"

@@ -23,7 +23,7 @@ from benchmarks.contain.inprocess import InProcess
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.strange import LEVELS, Strange, differences
 from benchmarks.contain.suites import Suite
-from ostiary.core.cedar.ir import PolicySetIR
+from ostiary.authorization.cedar.ir import PolicySetIR
 
 ORIGINAL = "original"
 """the level of the suite itself: one world, whatever the seeds"""

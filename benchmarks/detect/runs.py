@@ -18,14 +18,14 @@ from benchmarks.contain.person import StandIn
 from benchmarks.contain.products import Opened, Question, Verdict
 from benchmarks.contain.suites import Call, Output, Person, Recording, Suite, Tool
 from benchmarks.detect.made import DETOURS, PLANTED, detours, made
-from ostiary.core.access import Facts, Policies, Principal, Protected, decide
-from ostiary.core.bounds import render_details
-from ostiary.core.catalogue import Catalogue, Effect
-from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims
-from ostiary.core.draft import draft
-from ostiary.core.origins import Memory, learned, marked, observed, remember
-from ostiary.core.watch import BEGUN, Event, Session, told, traced
+from ostiary.authorization.bounds import render_details
+from ostiary.authorization.catalogue import Catalogue, Effect
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import AccessClaims
+from ostiary.catalogue_advisor.draft import draft
+from ostiary.decision.access import Facts, Policies, Principal, Protected, decide
+from ostiary.provenance.noticing import BEGUN, Event, Session, told, traced
+from ostiary.provenance.origins import Memory, learned, marked, observed, remember
 
 URI = "https://tools.example/mcp"
 SCOPES = ["suite:read", "suite:write", "suite:administer"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.detect.runs import Run
-from ostiary.core.watch import NEW, Profile, doubt, learn, notice
+from ostiary.provenance.noticing import NEW, Profile, doubt, learn, notice
 
 FOLDS = 5
 

@@ -21,7 +21,7 @@ from itertools import islice
 import msgspec
 
 from benchmarks.detect.runs import Run
-from ostiary.core.watch import CALM, NEW, Event, Profile, Risk, learn, notice
+from ostiary.provenance.noticing import CALM, NEW, Event, Profile, Risk, learn, notice
 from ostiaryd.watch.model import Judged, Sighting
 from ostiaryd.watch.model.detector import detectors
 from ostiaryd.watch.model.watcher import Watcher

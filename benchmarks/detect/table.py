@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.detect import scores
 from benchmarks.detect.runs import Run
 from benchmarks.detect.scores import Scored
-from ostiary.core.watch import NEW, notice
+from ostiary.provenance.noticing import NEW, notice
 
 Row = Mapping[str, float]
 MAX_ROWS = 8

@@ -11,8 +11,8 @@ from random import Random
 
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, PLACES, Agent, Fleet, Tool
 from benchmarks.fleet.work import MINUTE, SECOND, Hands, session
-from ostiary.core.watch import Event
-from ostiaryd.ground.buckets import Bucket
+from ostiary.provenance.noticing import Event
+from ostiaryd.ground.http.buckets import Bucket
 from ostiaryd.watch.wire_otlp import BURST, PER_SECOND
 
 

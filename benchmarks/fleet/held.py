@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.fleet.plan import Fleet
 from benchmarks.fleet.stream import Labelled
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model import Sighting
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import Detector, Found, Kept, Record

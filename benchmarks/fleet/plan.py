@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ostiary.core.watch.threats import ThreatList, known_network
+from ostiary.provenance.noticing.threats import ThreatList, known_network
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 

@@ -12,7 +12,7 @@ from benchmarks.fleet.attacks import ATTACKS, Planted, Scene
 from benchmarks.fleet.change import Changes, agent_on, changes, kind_on
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Fleet
 from benchmarks.fleet.work import Hands, day_of, telling
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from itertools import accumulate
 from random import Random
 
 from benchmarks.fleet.plan import DAY, FIRST_DAY, HOUR, Agent, Kind, Tool
-from ostiary.core.watch import Event
-from ostiaryd.ground.buckets import Bucket
+from ostiary.provenance.noticing import Event
+from ostiaryd.ground.http.buckets import Bucket
 from ostiaryd.watch.model.telemetry import FLOOD
 from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.load.client import render
-from ostiary.core import dpop, jose
-from ostiaryd.ground.clock import wall_clock
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.process.clock import wall_clock
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows as policies

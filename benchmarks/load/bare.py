@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ostiaryd.ground.clock import wall_clock
-from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin
-from ostiaryd.ground.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin
+from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.process.clock import wall_clock
 
 ANSWER = b'{"access_token":"' + b"x" * 700 + b'","token_type":"DPoP","expires_in":300}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]

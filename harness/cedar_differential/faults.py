@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Fault:
     name: str
-    module: str  # under ostiary.core.cedar, or "lower"
+    module: str  # under ostiary.authorization.cedar, or "lower"
     find: str  # occurs once
     replace: str
 

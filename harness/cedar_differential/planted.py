@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 from harness.cedar_differential.faults import Fault
 from harness.cedar_differential.run import Engine
 
-_ROOT = "ostiary.core.cedar"
+_ROOT = "ostiary.authorization.cedar"
 _LOWER = "ostiaryd.policy.model.lower"
 
 

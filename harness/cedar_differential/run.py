@@ -26,8 +26,8 @@ from harness.cedar_differential import (  # noqa: F401 - importing them is what 
 from harness.cedar_differential.maker import CONSTRUCTS, Maker
 from harness.cedar_differential.scopes import SCOPE_CONSTRUCTS, mixed_policy, scoped_policy
 from harness.cedar_differential.world import Name, Request, World, make_request, make_world
-from ostiary.core.cedar import compile as compile_
-from ostiary.core.cedar import ir, values
+from ostiary.authorization.cedar import compile as compile_
+from ostiary.authorization.cedar import ir, values
 from ostiaryd.policy.model import lower
 
 TOGETHER = "policies together"

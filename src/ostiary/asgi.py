@@ -27,14 +27,14 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from ostiary.core import jose
-from ostiary.core.dpop import InvalidProof
-from ostiary.core.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
-from ostiary.core.jose import InvalidToken
-from ostiary.core.network import network_of
 from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 from ostiary.guard.connections import Connection
 from ostiary.guard.rules import Rules
+from ostiary.protocol import jose
+from ostiary.protocol.dpop import InvalidProof
+from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.protocol.jose import InvalidToken
+from ostiary.protocol.network import network_of
 
 if TYPE_CHECKING:
     from ostiary.routes import RouteTable

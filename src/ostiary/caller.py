@@ -11,9 +11,9 @@ import httpx2
 from ostiary.agent import AsyncTask, Task
 from ostiary.agent.identity import POLL_S, TIMEOUT_S, Identity
 from ostiary.client import Target, Token, run
-from ostiary.core.errors import Conflict, Unavailable
-from ostiary.core.jose import InvalidToken
 from ostiary.guard import Guard, NonceNeeded, Verified
+from ostiary.protocol.errors import Conflict, Unavailable
+from ostiary.protocol.jose import InvalidToken
 
 Who = Identity | Task | AsyncTask | Verified
 """Who calls: an agent (its standing task), a declared task of an agent, or whoever showed a token to the guard."""

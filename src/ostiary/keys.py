@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from ostiary.core import canonical, jose
-from ostiary.core.errors import Conflict, Invalid, Malformed
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Conflict, Invalid, Malformed
 
 MAX_FILE_BYTES = 64 << 10
 

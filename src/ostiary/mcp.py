@@ -57,9 +57,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
-from ostiary.core.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, FREE, is_free, named, returned
+from ostiary.protocol.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.tools import closed
 
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]

@@ -32,9 +32,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Host, Match, Mount, NoMatchFound, Router, WebSocketRoute
 
 from ostiary.asgi import DECIDED
-from ostiary.core import canonical
-from ostiary.core.errors import Conflict, Malformed
-from ostiary.core.jose import b64u
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed
+from ostiary.protocol.jose import b64u
 from ostiary.tools import filled, plain
 
 MAX_PARAMETERS = 100

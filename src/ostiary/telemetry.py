@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 
 PORT = 4318
 PATHS = frozenset({"/v1/traces", "/v1/logs"})

@@ -33,10 +33,10 @@ import httpx2
 import msgspec
 
 from ostiary.caller import Caller, Shown, Who, caller_of
-from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.guard import Call, Denied, Guard, Verified
 from ostiary.guard.listing import Says
 from ostiary.outputs import is_model, output, size
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
-from ostiary.core.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiaryd import doctor
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
@@ -23,24 +23,35 @@ from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.feed.flows.guards import BEAT_S
-from ostiaryd.ground import health, outbox
-from ostiaryd.ground.admission import admit_to_reserve, check_admission, is_refused, queue_stop_unproven, queue_unproven
-from ostiaryd.ground.http import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
-from ostiaryd.ground.line import SERVER, Lane, Priority, priority
+from ostiaryd.ground.database.line import SERVER, Lane, Priority, priority
+from ostiaryd.ground.http import health
+from ostiaryd.ground.http.admission import (
+    admit_to_reserve,
+    check_admission,
+    is_refused,
+    queue_stop_unproven,
+    queue_unproven,
+)
+from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
+from ostiaryd.incidents import wire_admin as incidents_admin
+from ostiaryd.incidents.flows import pages, respond, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.notifications import wire_admin as notifications_admin
+from ostiaryd.notifications import wire_webhooks
 from ostiaryd.policy import wire_admin as policy_admin
 from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller
-from ostiaryd.respond import wire_admin as respond_admin
-from ostiaryd.respond import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push, wire_webhooks
-from ostiaryd.respond.flows import hearing, pages, respond, signals, state
+from ostiaryd.signals import wire_admin as signals_admin
+from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
+from ostiaryd.signals.flows import hearing, signals
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -85,7 +96,9 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
     (wire_tlog.ROUTES, render_admin),
     (wire_feed.ROUTES, render_admin),
     (feed_admin.ROUTES, render_admin),
-    (respond_admin.ROUTES, render_admin),
+    (notifications_admin.ROUTES, render_admin),
+    (incidents_admin.ROUTES, render_admin),
+    (signals_admin.ROUTES, render_admin),
     (wire_ssf.ROUTES, wire_ssf.render),
     (wire_ssf_poll.ROUTES, wire_ssf.render),
     (wire_signals.ROUTES, wire_signals.render),
@@ -99,7 +112,7 @@ ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
 
 PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
 """Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
-FOR_PEOPLE = approvals_admin.FOR_PEOPLE | respond_admin.FOR_PEOPLE | wire_clock.FOR_PEOPLE | {wire_tasks.start_task}
+FOR_PEOPLE = approvals_admin.FOR_PEOPLE | incidents_admin.FOR_PEOPLE | wire_clock.FOR_PEOPLE | {wire_tasks.start_task}
 """Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
 FOR_PEPS = frozenset({path for _, path, _, scope in (*wire_authzen.ROUTES, *wire_search.ROUTES) if scope})
 """Paths at which the API key of a static PEP is accepted: the AuthZEN endpoints, and nothing else."""

@@ -13,28 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ostiary.core import jose
-from ostiary.core.checkpoint import open_checkpoint
-from ostiary.core.errors import Conflict, Refused
-from ostiary.core.merkle import leaf_hash, tree_root
-from ostiary.core.tiles import hashes_from
+from ostiary.protocol import jose
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.errors import Conflict, Refused
+from ostiary.protocol.merkle import leaf_hash, tree_root
+from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed.flows import Guards, Streams, missing
-from ostiaryd.ground import outbox
+from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.folder import check_space
-from ostiaryd.ground.http import Call, Reply, Wire, reply
-from ostiaryd.ground.keyring import USES, Keyring
+from ostiaryd.ground.database.folder import check_space
+from ostiaryd.ground.database.server_keys import load_keys
+from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
+from ostiaryd.ground.http.tls import expiry
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
-from ostiaryd.ground.tls import expiry
 from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows import incidents, pages, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
+from ostiaryd.notifications import flows as webhooks
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller
-from ostiaryd.respond.flows import incidents, issuers, pages, state, webhooks
+from ostiaryd.signals.flows import issuers
 from ostiaryd.tasks.model import TaskDelta, TaskId
 from ostiaryd.trust import flows as trust
 from ostiaryd.watch import flows as watch
@@ -197,7 +200,7 @@ def check_certificate(path: Path, now: int) -> None:
 def _keys(world: World, reader: Reader) -> str:
     """Open every sealed key anew, sign with the active ones, verify with what the JWKS publishes."""
     fresh = Keyring(world.keys.root)
-    fresh.load(reader)
+    load_keys(fresh, reader)
     signed = 0
     for use, algs in USES.items():
         for alg in algs:

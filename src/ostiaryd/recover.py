@@ -17,14 +17,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
-from ostiary.core.feed import announced_keys, unverified_message
-from ostiary.core.receipt import parse_receipt
+from ostiary.decision.feed import announced_keys, unverified_message
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.protocol.receipt import parse_receipt
 from ostiaryd.approvals import store as approvals
 from ostiaryd.feed.flows import Delivered, replay_messages
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import replace_keys
+from ostiaryd.ground.database.server_keys import load_keys, replace_keys
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
@@ -87,7 +87,7 @@ async def _recover(
             unverified += (await replay_spool(world, folder)).unverified
         if confirm is not None or confirm_all is not None:
             await ledger.act(world, "history.recover", lambda act: end_recovery(act, confirm, confirm_all))
-            world.keys.load(world.db.read())
+            load_keys(world.keys, world.db.read())
             await ledger.check_history(world)
         found = await world.db.scan(lambda reader: describe(world, reader))
         return {**found, "unverified": unverified}

@@ -24,26 +24,26 @@ import msgspec
 import uvicorn
 from cyclopts import Parameter
 
-from ostiary.core import canonical, jose
-from ostiary.core.errors import Invalid, Unavailable
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd import app as application
-from ostiaryd.ground import descriptors
-from ostiaryd.ground.acceptor import Acceptor
-from ostiaryd.ground.clock import wall_clock
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.connections import Connections
-from ostiaryd.ground.folder import lock_folder
-from ostiaryd.ground.ids import new_id
-from ostiaryd.ground.log import log_to
-from ostiaryd.ground.protocol import Protocol, endpoints_of
-from ostiaryd.ground.tls import Certificate
+from ostiaryd.ground.database.folder import lock_folder
+from ostiaryd.ground.http.acceptor import Acceptor
+from ostiaryd.ground.http.connections import Connections
+from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.tls import Certificate
+from ostiaryd.ground.process import descriptors
+from ostiaryd.ground.process.clock import wall_clock
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.process.log import log_to
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.incidents.flows import pages, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.flows.elsewhere import check_at_start
 from ostiaryd.registry import flows as registry
-from ostiaryd.respond.flows import pages, state
 
 log = logging.getLogger("ostiary")
 

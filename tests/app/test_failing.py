@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ostiaryd import app
-from ostiaryd.ground.http import RETRY_SPREAD_S, Render
-from ostiaryd.ground.line import SERVER, Priority, priority
+from ostiaryd.ground.database.line import SERVER, Priority, priority
+from ostiaryd.ground.http.edge import RETRY_SPREAD_S, Render
 from ostiaryd.ground.world import World
 from tests.support.api_fixtures import Answer, send
 
@@ -88,7 +88,7 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
         await asyncio.gather(waiting, return_exceptions=True)  # the job may be too old as well
         return answer
 
-    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
     for path, form in BUSY_FORMS.items():
         answer = await beside(stranger(), "POST", path)
         assert (answer.status, json.loads(answer.body)) == (503, form), path
@@ -102,7 +102,7 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
         ("POST", "/api/v1/incidents/x/release"),
     ):
         assert (await beside(stranger(), method, path)).status == 401, "it gets through to the gate"
-    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 600)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
     assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 
@@ -113,7 +113,7 @@ def test_every_route_that_stops_something_is_a_route() -> None:
 
 
 async def test_every_protocol_has_a_form_for_it() -> None:
-    from ostiaryd.ground.http import Failed
+    from ostiaryd.ground.http.edge import Failed
 
     for _, render in app.ROUTES:
         assert render(Failed()).status == 500

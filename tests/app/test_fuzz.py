@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from ostiaryd.app import ROUTES, build_app
-from ostiaryd.ground.http import Call, Endpoint, Headers, Render, Wire
+from ostiaryd.ground.http.edge import Call, Endpoint, Headers, Render, Wire
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core import dpop
+from ostiary.protocol import dpop
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

@@ -8,11 +8,11 @@ from typing import Any
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, create_person, new_jwk, register_agent
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.http import Call, Wire, render_admin
-from ostiaryd.ground.pages import MAX_PAGE_BYTES
+from ostiaryd.ground.http.edge import Call, Wire, render_admin
+from ostiaryd.ground.http.pages import MAX_PAGE_BYTES
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import Caller

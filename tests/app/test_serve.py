@@ -11,7 +11,7 @@ from harness.server import running
 
 IMPATIENT = """
 import sys
-from ostiaryd.ground import protocol
+from ostiaryd.ground.http import protocol
 protocol.SLOWEST_S = 0.5
 from ostiary.cli import main
 sys.exit(main())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import newest_entry
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.app import ROUTES, STOPPING, STOPS_IN_ONE_ACT, build_app
-from ostiaryd.ground.line import Lane
+from ostiaryd.ground.database.line import Lane
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act

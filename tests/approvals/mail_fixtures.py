@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, run_act
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.intent import Intent
-from ostiary.core.origins import observed
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import observed
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from tests.support.approval_fixtures import URI, Bank

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import is_live
-from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, NotFound, Refused
 from ostiaryd.approvals.model import MAX_REASON
 from ostiaryd.ground.world import World
 from tests.approvals.approvers import keyed, leave, revoke

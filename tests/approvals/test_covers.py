@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from harness.registry_fixtures import create_holding, newest_entry, run_act
-from ostiary.core.catalogue import Catalogue, Tool
-from ostiary.core.errors import Conflict, Invalid
-from ostiary.core.extent import Extent, extent_of, warnings_of
-from ostiary.core.intent import Intent
-from ostiary.core.origins.scribe import MAX_TEXT
+from ostiary.authorization.catalogue import Catalogue, Tool
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.provenance.extent import Extent, extent_of, warnings_of
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import MAX_USES
 from ostiaryd.ground.world import World

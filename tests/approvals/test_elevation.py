@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import agent_caller, create_person, newest_entry
-from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Refused
 from ostiaryd import doctor
 from ostiaryd.approvals import flows
 from ostiaryd.approvals.flows.elevate import MAX_MINUTES, MAX_MINUTES_OF_GLASS, MAX_SCOPES

@@ -7,9 +7,9 @@ import json
 import pytest
 from _pytest.capture import CaptureFixture
 
+from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.cli import approvals
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.origins import Memory, foreign, remember
+from ostiary.provenance.origins import Memory, foreign, remember
 from tests.support.approval_fixtures import PAY, Bank
 from tests.support.seed import seed
 

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, agent_caller, create_holding, newest_entry, register_agent, run_act
-from ostiary.core.errors import Forbidden, Invalid
-from ostiary.core.intent import Intent, Planned
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiary.provenance.intent import Intent, Planned
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.plan import MAX_LINES
 from ostiaryd.approvals.flows.propose import propose

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.suggest import exempt
-from ostiary.suggest.agreed import FILE, LEFT_OUT
+from ostiary.catalogue_advisor.suggest import exempt
+from ostiary.catalogue_advisor.suggest.agreed import FILE, LEFT_OUT
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.safeguards import extend, read_left_out, safeguards
 

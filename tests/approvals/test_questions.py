@@ -10,8 +10,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import agent_caller, create_holding, end_holdings, newest_entry, register_agent, run_act
-from ostiary.core.approval import MAX_ASKED as MAX_BYTES
-from ostiary.core.errors import Conflict, Forbidden, Invalid, Malformed, Refused
+from ostiary.decision.approval import MAX_ASKED as MAX_BYTES
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Malformed, Refused
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.ask import check_not_again
 from ostiaryd.approvals.model import MAX_ASKED, MAX_OPEN_OF_AGENT, MAX_OPEN_OF_TASK

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.registry_fixtures import create_holding, newest_entry, run_act
-from ostiary.core.errors import Forbidden, Refused
+from ostiary.protocol.errors import Forbidden, Refused
 from ostiaryd.approvals import flows
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.ledger.flows import act

@@ -55,7 +55,7 @@ def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tu
 
 def test_a_model_stands_on_the_core_and_on_models_alone() -> None:
     graph = grimp.build_graph("ostiaryd", cache_dir=None)
-    pure = {"ostiaryd.ground.ids"}
+    pure = {"ostiaryd.ground.process.ids"}
     impure = [
         (importer, imported)
         for importer in graph.modules

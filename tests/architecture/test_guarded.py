@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ostiaryd.ground.guarded import GUARDED
+from ostiaryd.ground.database.guarded import GUARDED
 from tests.support.sources import sources
 
 TABLES = {spec.table: set(re.findall(r"\w+", spec.columns)) for spec in GUARDED.values()}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.access import Decision, Facts, Principal, Protected, decide
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims, Confirmation
-from ostiary.core.origins import Memory, remember
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import AccessClaims, Confirmation
+from ostiary.decision.access import Decision, Facts, Principal, Protected, decide
+from ostiary.provenance.origins import Memory, remember
 from ostiaryd.policy.model import starter
 from tests.support.seed import seed
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.bounds import glob, narrow, parse_details, permits
+from ostiary.authorization.bounds import glob, narrow, parse_details, permits
 
 FILES = "https://files.example/mcp"
 WORKS_S = 1.0

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from ostiary.core.access import Decision, Facts, Principal, Protected, decide
-from ostiary.core.catalogue import Catalogue, Kind
-from ostiary.core.claims import AccessClaims, Confirmation
-from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
+from ostiary.authorization.catalogue import Catalogue, Kind
+from ostiary.authorization.claims import AccessClaims, Confirmation
+from ostiary.decision.access import Decision, Facts, Principal, Protected, decide
+from ostiary.provenance.origins import Memory, Origin, learned, observed, of_value, remember
 from ostiaryd.policy.model import load, starter
 from tests.support.seed import seed
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Catalogue, Rule
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import Catalogue, Rule
+from ostiary.catalogue_advisor.reading import read
 from tests.attack.link_calls import EVIL, IBAN, LINK, LINKS, call, is_asked
 
 SAID: list[Any] = ["report.txt", "bob@good.example", "editor", "Ann Lee", IBAN, 100, True, False, None]

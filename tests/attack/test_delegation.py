@@ -12,7 +12,7 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import is_live, run_act
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiaryd.app import build_app
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world

@@ -9,14 +9,14 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.registry_fixtures import agent_caller, create_holding, is_live, newest_entry, register_agent, run_act
-from ostiary.core import dpop, jose
-from ostiary.core.access import Decision, Principal, decide
-from ostiary.core.bounds import parse_details
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import parse_access
-from ostiary.core.errors import Refused
-from ostiary.core.feed import TYP as FEED_TYP
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import parse_access
+from ostiary.decision.access import Decision, Principal, decide
+from ostiary.decision.feed import TYP as FEED_TYP
 from ostiary.guard.knowledge import Knowledge
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Refused
 from ostiaryd.app import build_app
 from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.world import World

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from harness.registry_fixtures import run_act
-from ostiary.core.feed import Message, parse_message
-from ostiary.core.jose import JwkSet
+from ostiary.decision.feed import Message, parse_message
+from ostiary.protocol.jose import JwkSet
 from ostiaryd.feed.flows import Streams
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

@@ -12,7 +12,7 @@ import pytest
 from harness.live_server import ServerFixture
 from harness.server import running
 from ostiary.audit import render_files, write_folder
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 
 def export(folder: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.server import Server, running
-from ostiaryd.ground.http import SMALL_BODY
-from ostiaryd.ground.protocol import MAX_FIELDS
+from ostiaryd.ground.http.edge import SMALL_BODY
+from ostiaryd.ground.http.protocol import MAX_FIELDS
 
 ENOUGH = 2 << 20
 

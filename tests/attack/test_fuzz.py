@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ostiary.core import access
-from ostiary.core.access import Facts, Policies, Principal, Protected
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims
-from ostiary.core.errors import Refused
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import AccessClaims
+from ostiary.decision import access
+from ostiary.decision.access import Facts, Policies, Principal, Protected
+from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model import load
 
 URI = "https://files.example/mcp"

@@ -10,17 +10,17 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_person, get_agent, new_jwk, register_agent, run_act
-from ostiaryd.ground.buckets import FLOODING, SECOND, TooMuch
+from ostiaryd.ground.http.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
+from ostiaryd.notifications.model.webhooks import HEARD
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, State
 from ostiaryd.registry.store import holds
-from ostiaryd.respond import wire_signals, wire_signals_poll
-from ostiaryd.respond.model.webhooks import HEARD
-from ostiaryd.respond.store import issuers as store
-from ostiaryd.respond.wire_signals import COST, SETS, Said
+from ostiaryd.signals import wire_signals, wire_signals_poll
+from ostiaryd.signals.store import issuers as store
+from ostiaryd.signals.wire_signals import COST, SETS, Said
 from tests.support.identity_provider import CAEP, RISC, Idp, providing
 from tests.support.incident_fixtures import create_approver, entries_of
 from tests.support.policy_fixtures import put

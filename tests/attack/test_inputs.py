@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.errors import Refused
-from ostiaryd.respond.model import sets
+from ostiary.protocol.errors import Refused
+from ostiaryd.signals.model import sets
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.model.otlp import parse_export
 

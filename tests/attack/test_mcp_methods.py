@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import METHODS, Catalogue, Effect, listing_of
-from ostiary.core.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Variable
-from ostiary.core.errors import Malformed
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, listing_of
+from ostiary.authorization.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Variable
+from ostiary.catalogue_advisor.reading import read
 from ostiary.guard.mcp import is_free, named
+from ostiary.protocol.errors import Malformed
 from tests.attack.link_calls import LINK, LINKS, call, is_asked
 
 LISTED: dict[str, Any] = {

@@ -10,10 +10,10 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from harness.feeder import URI, Feeder
 from ostiary.asgi import GuardASGI
-from ostiary.core import dpop, jose
-from ostiary.core.dpop import InvalidProof
 from ostiary.guard import Guard
 from ostiary.guard.proofs import Proofs
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.dpop import InvalidProof
 from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import ASSERTION_TYPE, Client, client, register, send
 from tests.support.trust_fixtures import proof_of

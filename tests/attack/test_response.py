@@ -6,13 +6,13 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_person, get_agent, register_agent, run_act
-from ostiary.core.errors import Forbidden
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.model.incidents import DAY, HOUR, Limits, Verb
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, State
 from ostiaryd.registry.store import holds
-from ostiaryd.respond.flows import incidents as flows
-from ostiaryd.respond.model.incidents import DAY, HOUR, Limits, Verb
 from ostiaryd.tasks import flows as tasks
 from tests.support.incident_fixtures import close_incident, create_approver, entries_of, report_finding, responses_of
 from tests.support.policy_fixtures import put

@@ -13,14 +13,15 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, PERMIT_ALL, RESOURCE_ID, URI, Feeder
-from ostiary.core import access, canonical
-from ostiary.core.access import Facts, Policies, Principal, Protected
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar import ir
-from ostiary.core.feed import PolicyFact, ResourceFact
-from ostiary.core.report import Report
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.cedar import ir
+from ostiary.decision import access
+from ostiary.decision.access import Facts, Policies, Principal, Protected
+from ostiary.decision.feed import PolicyFact, ResourceFact
+from ostiary.decision.report import Report
 from ostiary.guard import Denied, Guard
 from ostiary.keys import Credential
+from ostiary.protocol import canonical
 from tests.support.guard_fixtures import authenticate_at, records
 
 STEP = {

@@ -9,10 +9,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ostiary.audit import render_files, write_folder
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.merkle import Frontier, leaf_hash
-from ostiary.core.note import NoteKey
-from ostiary.core.tiles import parse_bundle, render_bundle
+from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.protocol.merkle import Frontier, leaf_hash
+from ostiary.protocol.note import NoteKey
+from ostiary.protocol.tiles import parse_bundle, render_bundle
 
 NOW = 1_710_000_000_000_000
 """Time after the newest entry, in microseconds since the epoch."""

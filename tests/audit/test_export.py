@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ostiary.audit import paths_of, prove, render_files, verify_folder, write_folder
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.receipt import verify_receipt
-from ostiary.core.tiles import MAX_ENTRY_BYTES
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.receipt import verify_receipt
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from tests.audit.export import ORIGIN, make_log
 
 LOG = make_log(700)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ostiary.audit import Kind, Report, render_files, verify_folder
 from ostiary.audit.evidence import MAX_FINDINGS
-from ostiary.core.errors import Malformed
-from ostiary.core.tiles import MAX_ENTRY_BYTES, render_bundle
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES, render_bundle
 from tests.audit.export import Log, edit_bundle, flip, make_log, write_bundles
 
 LOG = make_log(700)

@@ -11,8 +11,8 @@ import pytest
 from harness.server import Server
 from ostiary.cli.session import Usage
 from ostiary.cli.spans import parse_time
-from ostiary.core.jose import generate, unb64u
-from ostiary.core.note import NoteKey
+from ostiary.protocol.jose import generate, unb64u
+from ostiary.protocol.note import NoteKey
 from tests.support.cli import Commands, run
 
 NOW = 1_800_000_000_000_000

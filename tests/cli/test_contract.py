@@ -13,7 +13,7 @@ import pytest
 
 from harness.server import Server
 from ostiary.agent import Agent
-from ostiary.core import jose
+from ostiary.protocol import jose
 from tests.cli.cli_fixtures import TOOLS
 from tests.support.cli import Commands, environment, run
 

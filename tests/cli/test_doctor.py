@@ -28,12 +28,12 @@ from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
 from ostiary.cli.doctor import examine
 from ostiary.cli.session import Session
-from ostiary.core.errors import Conflict
 from ostiary.guard import Guard
 from ostiary.guard.spool import RESERVE
+from ostiary.protocol.errors import Conflict
 from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS
 from ostiaryd.doctor import examine as inside
-from ostiaryd.ground.folder import check_space
+from ostiaryd.ground.database.folder import check_space
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller

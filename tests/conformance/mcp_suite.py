@@ -18,11 +18,11 @@ from harness.live_server import ServerFixture, free_socket, serving
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.asgi import App, Message, Receive, Scope, Send
-from ostiary.core import dpop
-from ostiary.core.jose import b64u
 from ostiary.guard import Guard
 from ostiary.keys import Credential, load_key
 from ostiary.mcp import protect
+from ostiary.protocol import dpop
+from ostiary.protocol.jose import b64u
 from tests.conformance.everything import Events, everything
 
 NODE = Path(__file__).parents[1] / "node"

@@ -18,10 +18,10 @@ from typing import Any
 import cedarpy
 from rich.progress import track
 
-from ostiary.core.cedar import ir, values
-from ostiary.core.cedar.compile import Compiled, compile_set
-from ostiary.core.cedar.values import Entity, Uid
-from ostiary.core.errors import Refused
+from ostiary.authorization.cedar import ir, values
+from ostiary.authorization.cedar.compile import Compiled, compile_set
+from ostiary.authorization.cedar.values import Entity, Uid
+from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.lower import lower
 
 REPOSITORY = "cedar-integration-tests"

@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 from rich.progress import track
 
-from ostiary.core.errors import Unavailable
-from ostiaryd.ground.confined import Confined
+from ostiary.protocol.errors import Unavailable
+from ostiaryd.ground.process.confined import Confined
 from ostiaryd.policy.flows.elsewhere import GO, RESERVED
 
 LAYOUTS = (

@@ -23,7 +23,7 @@ from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import ECKey
 
 from harness.server import Server, running
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from harness.clock import Clock
-from ostiary.core.assurance import KEY, PERSON
-from ostiary.core.errors import Refused
+from ostiary.authorization.assurance import KEY, PERSON
+from ostiary.protocol.errors import Refused
 from ostiaryd.approvals import flows
 from ostiaryd.approvals import store as approvals
 from ostiaryd.approvals.model import Says
-from ostiaryd.ground.pages import parse_page
+from ostiaryd.ground.http.pages import parse_page
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry

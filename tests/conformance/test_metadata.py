@@ -15,7 +15,7 @@ from mcp.shared.auth import OAuthMetadata
 from starlette.routing import Route
 
 from harness.clock import Clock
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata

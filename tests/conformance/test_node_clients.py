@@ -17,7 +17,7 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.server import Server, running
-from ostiary.core import jose
+from ostiary.protocol import jose
 from tests.support.node import NODE
 from tests.support.world import Kind
 

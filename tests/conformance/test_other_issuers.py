@@ -18,9 +18,9 @@ from ostiary import Agent
 from ostiary.agent import AsyncAgent
 from ostiary.client import TokenRefused
 from ostiary.client.issuer import FORMS, Metadata, authenticate
-from ostiary.core import jose
-from ostiary.core.errors import Forbidden, Invalid
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden, Invalid
 
 NODE = Path(__file__).parents[1] / "node"
 RESOURCE = "https://files.example/mcp"

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from harness.clock import START
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from tests.support.api_fixtures import ISSUER, SECOND, TOKEN, Client, oauth_app, reconfigured, register
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.clock import START
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import AHEAD, LONGEST_ASSERTION, MAX_JTI
 from tests.conformance.table import Row, check_table, row

@@ -9,8 +9,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import feed_messages
-from ostiary.core import dpop, jose
-from ostiary.core.claims import ACCESS_TYP
+from ostiary.authorization.claims import ACCESS_TYP
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry

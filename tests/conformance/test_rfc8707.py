@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.uri import MAX_URI
+from ostiary.protocol.uri import MAX_URI
 from ostiaryd.ground.world import World
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import FILES, ISSUER, Client, claims_of, oauth_app, reconfigured, register

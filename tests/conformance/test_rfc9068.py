@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from joserfc import jwk, jwt
 
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.bounds import parse_details
-from ostiary.core.classes import STANDARD
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.classes import STANDARD
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks

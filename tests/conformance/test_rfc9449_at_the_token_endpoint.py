@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.clock import START, Clock
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.world import World
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core import jose
-from ostiary.core.assurance import KEY, LEVELS, TWO_KEYS
+from ostiary.authorization.assurance import KEY, LEVELS, TWO_KEYS
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry

@@ -12,8 +12,8 @@ from benchmarks.contain.columns import Plan, Row
 from benchmarks.contain.lexicon import Lexicon
 from benchmarks.contain.strange import Strange
 from benchmarks.contain.suites import Call
-from ostiary.core.catalogue import Catalogue, Effect
-from ostiary.core.catalogue import Tool as Known
+from ostiary.authorization.catalogue import Catalogue, Effect
+from ostiary.authorization.catalogue import Tool as Known
 from tests.contain.toy_bank import BILLS, PAY, STEAL, Bank
 from tests.support.toys import Told
 

@@ -12,7 +12,7 @@ from benchmarks.contain.columns import Plan
 from benchmarks.contain.doorkeeper import Doorkeeper, active_files, patient
 from harness.live_server import ServerFixture
 from harness.server import running
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.protocol.errors import Refused, Unavailable
 from tests.support.toys import STEAL, Toy
 
 ASKING = """

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ostiary.core.access import Principal
-from ostiary.core.claims import Actor, Link
+from ostiary.authorization.claims import Actor, Link
+from ostiary.decision.access import Principal
 from tests.support.decision_fixtures import (
     AGENT,
     PARENT,

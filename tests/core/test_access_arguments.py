@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.arguments import MAX_DEPTH, MAX_STEPS, Arguments, BadArguments, Unrepresentable, plain_record
-from ostiary.core.cedar.extensions import Decimal, Unreadable, Unusable
-from ostiary.core.errors import Invalid
+from ostiary.authorization.arguments import MAX_DEPTH, MAX_STEPS, Arguments, BadArguments, Unrepresentable, plain_record
+from ostiary.authorization.cedar.extensions import Decimal, Unreadable, Unusable
+from ostiary.protocol.errors import Invalid
 
 LONG = 2**63 - 1
 

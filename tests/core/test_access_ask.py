@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import CALL, Judgement, Policies, Said
-from ostiary.core.access.reasons import asks_of, reasons_of
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entity, Uid, entity
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Entity, Uid, entity
+from ostiary.decision.access import CALL, Judgement, Policies, Said
+from ostiary.decision.access.reasons import asks_of, reasons_of
 
 WHO, TOOL = Uid("Agent", "ag_1"), Uid("Tool", "bank/pay")
 KNOWN: dict[Uid, Entity] = {uid: entity(uid) for uid in (WHO, TOOL, CALL)}

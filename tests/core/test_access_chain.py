@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.access import CALL, Facts, Said, decide
-from ostiary.core.access.chain import ALONE, agent_of, behind, chain_of
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.render import render_record
-from ostiary.core.cedar.values import Uid, parse_record
-from ostiary.core.claims import Actor, Link
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.render import render_record
+from ostiary.authorization.cedar.values import Uid, parse_record
+from ostiary.authorization.claims import Actor, Link
+from ostiary.decision.access import CALL, Facts, Said, decide
+from ostiary.decision.access.chain import ALONE, agent_of, behind, chain_of
+from ostiary.protocol.errors import Invalid
 from tests.core.chain_fixtures import FIRST, chained, link, links
 from tests.support.decision_fixtures import (
     AGENT,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import AgentFact, Decision, Facts, Policies, Principal, Said, decide
-from ostiary.core.access.elsewhere import MAX_QUESTION
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar import ir
-from ostiary.core.claims import Actor
-from ostiary.core.intent import Intent
-from ostiary.core.origins import Memory, remember
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import Actor
+from ostiary.decision.access import AgentFact, Decision, Facts, Policies, Principal, Said, decide
+from ostiary.decision.access.elsewhere import MAX_QUESTION
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import Memory, remember
 from tests.support.decision_fixtures import (
     AGENT,
     CONTEXT,

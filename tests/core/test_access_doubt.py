@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.access import Facts, Policies, decide, doubted
-from ostiary.core.watch import HALF_LIFE, Risk
+from ostiary.decision.access import Facts, Policies, decide, doubted
+from ostiary.provenance.noticing import HALF_LIFE, Risk
 from tests.core.chain_fixtures import chained, link
 from tests.core.risk_conditions import over
 from tests.support.decision_fixtures import (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import Decision, Hold
-from ostiary.core.access.holds import HoldKind
-from ostiary.core.assurance import ACRS, INSUFFICIENT, KEY, PERSON, TWO_KEYS
+from ostiary.authorization.assurance import ACRS, INSUFFICIENT, KEY, PERSON, TWO_KEYS
+from ostiary.decision.access import Decision, Hold
+from ostiary.decision.access.holds import HoldKind
 from tests.core.chain_fixtures import chained, link
 from tests.support.decision_fixtures import AGENT, NOW, PARENT, SECOND, call, codes, principal, resource
 

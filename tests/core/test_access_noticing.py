@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import Decision, Facts, Policies, decide
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.intent import Intent
-from ostiary.core.origins import remember
-from ostiary.core.watch import BEGUN, Profile, Session, doubt, learn, told
-from ostiary.core.watch.event import Event
-from ostiary.core.watch.threats import ThreatList, indicator
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.access import Decision, Facts, Policies, decide
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.noticing import BEGUN, Profile, Session, doubt, learn, told
+from ostiary.provenance.noticing.event import Event
+from ostiary.provenance.noticing.threats import ThreatList, indicator
+from ostiary.provenance.origins import remember
 from tests.core.risk_conditions import over
 from tests.support.decision_fixtures import AGENT, CATALOGUE, NOW, PERMIT, codes, policy, principal, resource, rules
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import keep
-from ostiary.core.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER, secrets_of
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.cedar.extensions import Decimal
-from ostiary.core.cedar.values import make_set, parse_value
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.authorization.cedar.extensions import Decimal
+from ostiary.authorization.cedar.values import make_set, parse_value
+from ostiary.decision.access import keep
+from ostiary.decision.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER, secrets_of
 
 NONE: frozenset[str] = frozenset()
 

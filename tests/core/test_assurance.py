@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.assurance import (
+from ostiary.authorization.assurance import (
     INSUFFICIENT,
     KEY,
     MAX_AGE,
@@ -17,7 +17,7 @@ from ostiary.core.assurance import (
     read_annotations,
     weaker,
 )
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from tests.support.decision_fixtures import CONTEXT, PAYS, PERMIT, call, policy, principal, rules
 
 WEAK = ["unary", "not", ["binary", "eq", ["get", CONTEXT, "acr"], ["lit", TWO_KEYS]]]

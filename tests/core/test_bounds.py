@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import bounds, canonical
-from ostiary.core.bounds import Condition, InvalidDetails, ToolDetail
-from ostiary.core.bounds import details as limits
-from ostiary.core.bounds.conditions import MAX_CHOICES, MAX_GLOB, MAX_TEXT
+from ostiary.authorization import bounds
+from ostiary.authorization.bounds import Condition, InvalidDetails, ToolDetail
+from ostiary.authorization.bounds import details as limits
+from ostiary.authorization.bounds.conditions import MAX_CHOICES, MAX_GLOB, MAX_TEXT
+from ostiary.protocol import canonical
 
 URI = "https://files.example/mcp"
 DETAIL: dict[str, Any] = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ostiary.core import bounds
-from ostiary.core.bounds import Condition, InvalidDetails, ToolDetail
-from ostiary.core.bounds.glob import glob_pattern, includes, longest, matches, prefix_pattern
+from ostiary.authorization import bounds
+from ostiary.authorization.bounds import Condition, InvalidDetails, ToolDetail
+from ostiary.authorization.bounds.glob import glob_pattern, includes, longest, matches, prefix_pattern
 
 URI = "https://files.example/mcp"
 MANY = settings(max_examples=600)

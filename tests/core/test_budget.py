@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.budget import (
+from ostiary.authorization.budget import (
     DAY_US,
     MAX_LIMITS,
     Amount,
@@ -24,7 +24,7 @@ from ostiary.core.budget import (
     prices,
     slice_of,
 )
-from ostiary.core.canonical import MAX_INT
+from ostiary.protocol.canonical import MAX_INT
 
 PAY: dict[str, Any] = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import canonical
-from ostiary.core.errors import Malformed
-from ostiary.core.jose import b64u
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import b64u
 
 # RFC 8785 appendix B: the bits of a double, and how it is spelled
 NUMBERS = [

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Kind, Tool
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.authorization.catalogue import MAX_SCHEMA_BYTES, MAX_TOOLS, Catalogue, Effect, Kind, Tool
+from ostiary.protocol.errors import Invalid, Malformed
 
 
 def parse(*tools: dict[str, Any], resource: str = "files") -> Catalogue:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import Catalogue, Effect, definition_of
-from ostiary.core.changes import accept, diff
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import Catalogue, Effect, definition_of
+from ostiary.catalogue_advisor.changes import accept, diff
+from ostiary.catalogue_advisor.reading import read
+from ostiary.protocol.errors import Invalid, Malformed
 
 PATH: dict[str, Any] = {"properties": {"path": {"type": "string"}}}
 READ: dict[str, Any] = {"name": "read_file", "description": "Reads.", "inputSchema": PATH}

@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_count, sign_checkpoint
-from ostiary.core.errors import Malformed
-from ostiary.core.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash
-from ostiary.core.note import NoteKey, Unsigned, parse_vkey
+from ostiary.protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, parse_count, sign_checkpoint
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.merkle import EMPTY_ROOT, MAX_SIZE, leaf_hash
+from ostiary.protocol.note import NoteKey, Unsigned, parse_vkey
 
 # What the checksum database of Go answered on 2024-09-23, and the key that the go command has for it
 GO_KEY = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import claims, jose
-from ostiary.core.budget import MAX_BUDGETS
-from ostiary.core.claims import AccessClaims, Actor, Confirmation, InvalidScope
-from ostiary.core.jose import InvalidToken
+from ostiary.authorization import claims
+from ostiary.authorization.budget import MAX_BUDGETS
+from ostiary.authorization.claims import AccessClaims, Actor, Confirmation, InvalidScope
+from ostiary.protocol import jose
+from ostiary.protocol.jose import InvalidToken
 
 SECOND = 1_000_000
 NOW = 1_700_000_000 * SECOND

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import bounds
-from ostiary.core.bounds import InvalidDetails, ToolDetail
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.classes import STANDARD, check_known, is_class
-from ostiary.core.errors import Invalid
+from ostiary.authorization import bounds
+from ostiary.authorization.bounds import InvalidDetails, ToolDetail
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.classes import STANDARD, check_known, is_class
+from ostiary.protocol.errors import Invalid
 
 URI = "https://files.example/mcp"
 CALL: dict[str, Any] = {"resource_uri": URI, "tool": "read", "arguments": {}}

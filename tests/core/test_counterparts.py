@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.cedar.ir import reads_within
-from ostiary.core.errors import Malformed
-from ostiary.core.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
-from ostiary.core.history.counterparts import MAX_USES, pack, unpack
+from ostiary.authorization.cedar.ir import reads_within
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
+from ostiary.provenance.history.counterparts import MAX_USES, pack, unpack
 from ostiaryd.policy.model.lower import lower
 
 ANN, BOB, EVE = b"ann     ", b"bob     ", b"eve     "

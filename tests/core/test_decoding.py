@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from ostiary.core.decoding import convert, json_decoder, msgpack_decoder
+from ostiary.protocol.decoding import convert, json_decoder, msgpack_decoder
 
 PROGRAM = """
 import sys, threading, types
-from ostiary.core.decoding import convert, json_decoder, msgpack_decoder
+from ostiary.protocol.decoding import convert, json_decoder, msgpack_decoder
 
 SOURCE = '''
 import dataclasses, msgspec, typing

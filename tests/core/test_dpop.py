@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from joserfc import jwk as their_jwk
 from joserfc import jwt as their_jwt
 
-from ostiary.core import dpop, jose
-from ostiary.core.dpop import InvalidProof, UseNonce
-from ostiary.core.errors import Malformed, Refused
-from ostiary.core.jose import b64u
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.dpop import InvalidProof, UseNonce
+from ostiary.protocol.errors import Malformed, Refused
+from ostiary.protocol.jose import b64u
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "jose.json").read_text())
 SECOND = 1_000_000

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.bounds import parse_details, permits
-from ostiary.core.draft import Draft, draft, plan_of
-from ostiary.core.intent import MAX_PLANNED, InvalidIntent, Planned, parse_intent
-from ostiary.core.reading import read
+from ostiary.authorization.bounds import parse_details, permits
+from ostiary.catalogue_advisor.draft import Draft, draft, plan_of
+from ostiary.catalogue_advisor.reading import read
+from ostiary.provenance.intent import MAX_PLANNED, InvalidIntent, Planned, parse_intent
 
 URI = "https://office.example/mcp"
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import history
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.errors import Malformed
-from ostiary.core.history import (
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance import history
+from ostiary.provenance.history import (
     EFFECTS,
     MAX_CREATED,
     MAX_RECIPIENTS,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Forbidden
-from ostiary.core.intent import (
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.intent import (
     MAX_ENDORSED,
     MAX_OWN,
     MAX_VALUE,

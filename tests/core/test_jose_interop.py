@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwk, jws, jwt
 from joserfc.errors import BadSignatureError
 
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ostiary.core import jose
-from ostiary.core.errors import Malformed
-from ostiary.core.jose import InvalidKey, InvalidToken, JwkSet, b64u, material, unb64u
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import InvalidKey, InvalidToken, JwkSet, b64u, material, unb64u
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "jose.json").read_text())
 ALGS = sorted(jose.ALGS)

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import jose
-from ostiary.core.jose import InvalidToken, JwkSet, b64u, unb64u
+from ostiary.protocol import jose
+from ostiary.protocol.jose import InvalidToken, JwkSet, b64u, unb64u
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "jose.json").read_text())
 KEYS = {alg: jose.generate(alg) for alg in sorted(jose.ALGS)}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Invalid
-from ostiary.core.merkle import (
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.merkle import (
     EMPTY_ROOT,
     MAX_SIZE,
     Frontier,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ostiary.core.nearest import MAX_COMPARED, MAX_LISTED, nearest, nearest_hint
+from ostiary.protocol.nearest import MAX_COMPARED, MAX_LISTED, nearest, nearest_hint
 
 NAMES = ["files:read", "files:write", "bank:pay"]
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Malformed
-from ostiary.core.note import (
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.note import (
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
     NoteKey,

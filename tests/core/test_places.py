@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.errors import Invalid
-from ostiary.core.watch import places as module
-from ostiary.core.watch.places import parse_places
+from ostiary.protocol.errors import Invalid
+from ostiary.provenance.noticing import places as module
+from ostiary.provenance.noticing.places import parse_places
 
 FILE = """
 # offices

@@ -9,11 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.errors import Forbidden
-from ostiary.core.intent import Intent, InvalidIntent, Planned, parse_intent
-from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, judged, judged_plan, learned, pack, remember, unpack
-from ostiary.core.origins.memory import Document
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.intent import Intent, InvalidIntent, Planned, parse_intent
+from ostiary.provenance.origins import (
+    ALL_KINDS,
+    Memory,
+    Origin,
+    Part,
+    judged,
+    judged_plan,
+    learned,
+    pack,
+    remember,
+    unpack,
+)
+from ostiary.provenance.origins.memory import Document
 
 KEY = bytes(range(32))
 KINDS = {"to": "account", "amount": "amount"}

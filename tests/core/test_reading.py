@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.origins import is_effect
-from ostiary.core.reading import MAX_KINDS, RANK, Reading, read, text_arguments
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.catalogue_advisor.reading import MAX_KINDS, RANK, Reading, read, text_arguments
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.provenance.origins import is_effect
 from tests.core.tool_listing import listed
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.merkle import HASH_BYTES, Frontier, ProofFailed, leaf_hash, node_hash
-from ostiary.core.note import NoteKey, Unsigned, encode_base64
-from ostiary.core.receipt import MAX_RECEIPT_BYTES, Receipt, make_receipt, parse_receipt, verify_receipt
+from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.merkle import HASH_BYTES, Frontier, ProofFailed, leaf_hash, node_hash
+from ostiary.protocol.note import NoteKey, Unsigned, encode_base64
+from ostiary.protocol.receipt import MAX_RECEIPT_BYTES, Receipt, make_receipt, parse_receipt, verify_receipt
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(32))
 KEY = NoteKey("log.example", PRIVATE.public_key().public_bytes_raw())

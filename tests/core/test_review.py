@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.errors import Invalid
-from ostiary.core.reading import read
-from ostiary.core.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
+from ostiary.protocol.errors import Invalid
 from tests.core.tool_listing import listed
 
 LISTING: dict[str, Any] = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.watch import CALM, HALF_LIFE, MOST, Risk
-from ostiary.core.watch.risk import OVER_AFTER
+from ostiary.provenance.noticing import CALM, HALF_LIFE, MOST, Risk
+from ostiary.provenance.noticing.risk import OVER_AFTER
 
 NOW = 1_800_000_000_000_000
 points = st.integers(1, 100)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.core.origins import Memory, learned, observed, remember
-from ostiary.core.sources import (
+from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.provenance.origins import Memory, learned, observed, remember
+from ostiary.provenance.sources import (
     MAX_FIELDS,
     MAX_MEMBERS,
     MAX_SOURCES,

@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from ostiary.core.errors import Invalid
-from ostiary.core.watch.threats import (
+from ostiary.protocol.errors import Invalid
+from ostiary.provenance.noticing.threats import (
     DETECTOR,
     MARK_BYTES,
     MAX_LABELS,

@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.merkle import EMPTY_ROOT, MAX_SIZE, Frontier, inclusion_proof, leaf_hash, tree_root, verify_inclusion
-from ostiary.core.tiles import (
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.merkle import (
+    EMPTY_ROOT,
+    MAX_SIZE,
+    Frontier,
+    inclusion_proof,
+    leaf_hash,
+    tree_root,
+    verify_inclusion,
+)
+from ostiary.protocol.tiles import (
     MAX_ENTRY_BYTES,
     Bundle,
     Tile,

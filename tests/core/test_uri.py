@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Malformed
-from ostiary.core.uri import MAX_URI, normalise_uri
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.uri import MAX_URI, normalise_uri
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.access import Decision
-from ostiary.core.budget import (
+from ostiary.authorization.budget import (
     DAY_US,
     Budget,
     InvalidBudget,
@@ -18,10 +17,11 @@ from ostiary.core.budget import (
     prices,
     volumes,
 )
-from ostiary.core.canonical import MAX_INT
-from ostiary.core.classes import STANDARD
+from ostiary.authorization.classes import STANDARD
+from ostiary.decision.access import Decision
 from ostiary.guard.call import Call, Withheld
 from ostiary.guard.purse import IDLE_US, Purse
+from ostiary.protocol.canonical import MAX_INT
 
 HEALTH: dict[str, Any] = {"kind": "volume", "limit": 100, "data_class": "health", "per_call": 10}
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.cedar.values import Record
-from ostiary.core.intent import parse_intent
-from ostiary.core.origins import Memory, judged, learned, observed, remember
-from ostiary.core.watch import BEGUN, NEW, Event, Noticed, Profile, Session, doubt, learn, notice, told, traced
-from ostiary.core.watch.noticing import DRIFT, HABIT, NAMED, SIGNS, TOGETHER
-from ostiary.core.watch.profile import MAX_TASKS
-from ostiary.core.watch.session import MAX_LEAVES, MAX_TEXTS, MAX_WORDS, MIN_TEXT
-from ostiary.core.watch.traced import UNTRACED
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.authorization.cedar.values import Record
+from ostiary.provenance.intent import parse_intent
+from ostiary.provenance.noticing import BEGUN, NEW, Event, Noticed, Profile, Session, doubt, learn, notice, told, traced
+from ostiary.provenance.noticing.noticing import DRIFT, HABIT, NAMED, SIGNS, TOGETHER
+from ostiary.provenance.noticing.profile import MAX_TASKS
+from ostiary.provenance.noticing.session import MAX_LEAVES, MAX_TEXTS, MAX_WORDS, MIN_TEXT
+from ostiary.provenance.noticing.traced import UNTRACED
+from ostiary.provenance.origins import Memory, judged, learned, observed, remember
 
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "when": "time"})
 SEND = Tool(name="send", effect=Effect.SEND, kinds={"to": "address", "body": "text"})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Malformed
-from ostiary.core.watch import MAX_PROFILE, NEW, Event, Profile, learn, pack, unpack
-from ostiary.core.watch.profile import MAX_TASKS, MAX_TOOLS, RECENT, Habit, digest
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.noticing import MAX_PROFILE, NEW, Event, Profile, learn, pack, unpack
+from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS, RECENT, Habit, digest
 
 
 def call(tool: str = "bank/pay", *, task: str = "tk_1", outcome: str = "allow", **more: str) -> Event:

@@ -12,7 +12,7 @@ from benchmarks.detect.runs import runs
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import running
-from ostiary.core.watch import NEW, notice
+from ostiary.provenance.noticing import NEW, notice
 from tests.support.toys import Toy
 
 

@@ -19,9 +19,9 @@ from benchmarks.detect import scores, table
 from benchmarks.detect.made import made
 from benchmarks.detect.runs import Run, Task, Watcher, runs
 from benchmarks.detect.scores import Scored, area, figures, threshold, unseen
-from ostiary.core import access
-from ostiary.core.access import Principal
-from ostiary.core.watch import BEGUN, NEW, Event, Noticed, Session, notice
+from ostiary.decision import access
+from ostiary.decision.access import Principal
+from ostiary.provenance.noticing import BEGUN, NEW, Event, Noticed, Session, notice
 from tests.support.toys import GREET, LOOK, STEAL, Toy, ToyWorld
 
 ROOT = Path(__file__).resolve().parents[2]

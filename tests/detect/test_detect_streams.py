@@ -11,7 +11,7 @@ from benchmarks.contain.suites import Suite
 from benchmarks.detect import streams
 from benchmarks.detect.made import WAYS, detours
 from benchmarks.detect.runs import Run, runs
-from ostiary.core.watch import BEGUN, Event
+from ostiary.provenance.noticing import BEGUN, Event
 from tests.support.toys import LOOK, Toy
 
 

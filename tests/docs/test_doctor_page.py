@@ -9,8 +9,8 @@ from ostiary.cli.doctor import MAX_SKEW_S
 from ostiary.guard.spool import DEFAULT_LIMIT
 from ostiaryd.doctor import EXPERIMENTS, MAX_ACTS, MAX_LAG_S, NEWEST
 from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING
-from ostiaryd.respond.model.streams import KEPT, SECOND
-from ostiaryd.respond.model.webhooks import STALLED_S, WAITING_LIMIT
+from ostiaryd.notifications.model.webhooks import STALLED_S, WAITING_LIMIT
+from ostiaryd.signals.model.streams import KEPT, SECOND
 from ostiaryd.watch.flows.process import MAX_BEHIND_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "doctor.md").read_text("utf-8")

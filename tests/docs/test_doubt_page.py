@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from ostiary.core.access.holds import HoldKind
-from ostiary.core.watch import HALF_LIFE, MOST
+from ostiary.decision.access.holds import HoldKind
 from ostiary.guard import sessions
+from ostiary.provenance.noticing import HALF_LIFE, MOST
 from ostiaryd.feed.flows import profiles
 from ostiaryd.policy.model import load
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ostiary.core.assurance import ACRS
+from ostiary.authorization.assurance import ACRS
 from ostiaryd.approvals.flows.elevate import MAX_MINUTES, MAX_MINUTES_OF_GLASS
+from ostiaryd.notifications.model.webhooks import DELAYS_S, MAX_BODY, REJECTED_TRIES, TRY_S, WAITING_LIMIT
 from ostiaryd.policy.model import load
-from ostiaryd.respond.model.webhooks import DELAYS_S, MAX_BODY, REJECTED_TRIES, TRY_S, WAITING_LIMIT
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "elevation.md").read_text("utf-8")

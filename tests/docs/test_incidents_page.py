@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ostiary.core.access.playbooks import RESPONSES
+from ostiary.decision.access.playbooks import RESPONSES
 from ostiaryd.ground.config import Config
+from ostiaryd.incidents.flows.blast import MAX_ENTRIES
+from ostiaryd.incidents.model.incidents import ALERT_EVERY, HALTS, SECOND
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.safeguards import safeguards
-from ostiaryd.respond.flows.blast import MAX_ENTRIES
-from ostiaryd.respond.model.incidents import ALERT_EVERY, HALTS, SECOND
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "incidents.md").read_text("utf-8")
 

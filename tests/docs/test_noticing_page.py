@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.core.watch import MAX_PROFILE, noticing
 from ostiary.guard import networks
+from ostiary.provenance.noticing import MAX_PROFILE, noticing
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "explanation" / "noticing.md").read_text("utf-8")
 GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ostiaryd.ground import buckets
-from ostiaryd.respond.flows import delivery, hearing
-from ostiaryd.respond.model import issuers, sets, signals, streams, webhooks
-from ostiaryd.respond.model.issuers import EVENTS, Effect
-from ostiaryd.respond.wire_signals import COST, FRESH, SETS, SOON, Said
-from ostiaryd.respond.wire_ssf_poll import WAIT_S
+from ostiaryd.ground.http import buckets
+from ostiaryd.notifications.model import webhooks
+from ostiaryd.signals.flows import delivery, hearing
+from ostiaryd.signals.model import issuers, sets, signals, streams
+from ostiaryd.signals.model.issuers import EVENTS, Effect
+from ostiaryd.signals.wire_signals import COST, FRESH, SETS, SOON, Said
+from ostiaryd.signals.wire_ssf_poll import WAIT_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "signals.md").read_text("utf-8").replace("\n", " ")
 SECOND = 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.network import BITS
+from ostiary.protocol.network import BITS
 from ostiaryd.watch.flows.child import LEARN, LOCK
 from ostiaryd.watch.flows.process import SNAPSHOT_S
 from ostiaryd.watch.model.memory import FORGET_S

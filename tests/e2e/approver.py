@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.live_server import ServerFixture
 from ostiary.agent import Agent
-from ostiary.core import jose
 from ostiary.keys import save_key
+from ostiary.protocol import jose
 
 
 def create_deputy(live_server: ServerFixture, folder: Path, *, agent: str) -> Agent:

@@ -16,8 +16,8 @@ import httpx2
 
 from harness.live_server import authenticate
 from harness.patience import PATIENCE_S
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard, Verified
+from ostiary.protocol.errors import Refused
 
 """How long a spender waits for anything: less than who waits for the spender."""
 ARGUMENTS = {"amount": "0.01"}

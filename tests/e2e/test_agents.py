@@ -14,8 +14,8 @@ from harness.patience import eventually
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.asgi import GuardASGI
 from ostiary.client import TokenRefused
-from ostiary.core.errors import Invalid
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Invalid
 from tests.e2e.task_echo import who
 
 CLINIC = "https://clinic.example.org/mcp"
@@ -207,8 +207,8 @@ async def test_an_agent_says_what_its_person_asked_only_where_its_operator_lets_
 def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:
-    from ostiary.core import jose
     from ostiary.keys import save_key
+    from ostiary.protocol import jose
 
     save_key(tmp_path / "bare.json", jose.generate("ES256"), client_id="", issuer="")
     with pytest.raises(Invalid, match="whose"):

@@ -23,10 +23,10 @@ from harness.server import COMMAND, running
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.asgi import GuardASGI
 from ostiary.client import Target, TokenRefused
-from ostiary.core import jose
 from ostiary.guard import Denied, Guard, Verified
 from ostiary.keys import Credential
 from ostiary.mcp import protect
+from ostiary.protocol import jose
 from ostiary.tools import Tools
 from tests.support.payment_fixtures import CALL, FILES, People, codes, live_server, people
 

@@ -21,9 +21,9 @@ from harness.live_server import ServerFixture, authenticate, own_server
 from harness.patience import eventually
 from harness.server import running
 from ostiary.agent import Agent
-from ostiary.core.errors import Unavailable
 from ostiary.guard import Guard, Verified
 from ostiary.guard.call import Denied
+from ostiary.protocol.errors import Unavailable
 
 TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}, {"name": "read", "effect": "read"}]
 

@@ -13,9 +13,9 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import eventually
-from ostiary.core.errors import Unavailable
-from ostiary.core.history import MAX_TOOLS
 from ostiary.guard import Denied, Guard, Verified
+from ostiary.protocol.errors import Unavailable
+from ostiary.provenance.history import MAX_TOOLS
 from tests.e2e.spender import show
 
 STARTER = (files("ostiaryd.policy") / "starter" / "starter.cedar").read_text("utf-8")

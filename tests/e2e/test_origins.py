@@ -26,10 +26,10 @@ from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, running
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import GuardASGI
-from ostiary.core.errors import Unavailable
 from ostiary.guard import Guard, Verified, Withheld
 from ostiary.guard.call import Call
 from ostiary.mcp import DENIED, protect
+from ostiary.protocol.errors import Unavailable
 from ostiary.tools import Tools
 
 STRING: dict[str, Any] = {"type": "string"}

@@ -18,8 +18,8 @@ from harness.patience import PATIENCE_S
 from harness.server import COMMAND, Server, running
 from ostiary import Agent
 from ostiary.client.target import TokenRefused
-from ostiary.core import jose
 from ostiary.keys import save_key
+from ostiary.protocol import jose
 from tests.support.identity_provider import CAEP, RISC, providing
 
 NODE = Path(__file__).parents[1] / "node"

@@ -11,12 +11,12 @@ from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import eventually
 from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import VERIFIED, GuardASGI, Receive, Scope, Send
+from ostiary.authorization.assurance import TWO_KEYS
 from ostiary.client import StepUpNeeded
-from ostiary.core import jose
-from ostiary.core.assurance import TWO_KEYS
-from ostiary.core.errors import Invalid
 from ostiary.guard import Guard
 from ostiary.keys import save_key
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid
 
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 POLICY = f"""

@@ -11,8 +11,8 @@ import pytest
 from harness.live_server import MAX_AGE_S, ServerFixture, own_server
 from harness.patience import eventually
 from ostiary import Agent, AsyncAgent, Guard, Tools
-from ostiary.core.errors import Refused
 from ostiary.guard import Verified
+from ostiary.protocol.errors import Refused
 
 
 class Place:

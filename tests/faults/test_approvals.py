@@ -15,8 +15,8 @@ import pytest
 from harness.live_server import ServerFixture, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.server import running
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard, Verified
+from ostiary.protocol.errors import Refused
 from tests.faults.tally import Tally
 from tests.support.payment_fixtures import FILES, People, codes
 

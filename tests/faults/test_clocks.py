@@ -28,11 +28,11 @@ from harness.registry_fixtures import call_admin_api
 from harness.server import running
 from ostiary import ambient
 from ostiary.agent import Agent
-from ostiary.core import dpop, jose
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard
-from ostiaryd.ground.clock import SECOND, Boot
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.process.clock import SECOND, Boot
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import decode_entry

@@ -16,7 +16,7 @@ from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
-from ostiaryd.ground import descriptors
+from ostiaryd.ground.process import descriptors
 from tests.faults.tally import Tally
 
 LIMIT = 256

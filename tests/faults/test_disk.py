@@ -16,7 +16,7 @@ from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from tests.faults.tally import Tally
 
 MOUNT = 'echo $$ > "$0.pid" && mount -t tmpfs -o size=24m,mode=0700 tmpfs "$0" && exec "$@"'

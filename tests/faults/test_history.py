@@ -22,8 +22,8 @@ import pytest
 from harness.live_server import ServerFixture, authenticate, is_allowed
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, running
-from ostiary.core.errors import Unavailable
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Unavailable
 from tests.faults.tally import Tally
 from tests.support.world import Kind, Postgres
 
@@ -86,7 +86,7 @@ class Stand:
             tables = [row[0] for row in old.execute("select tablename from pg_tables where schemaname = 'public'")]
             if not made:
                 from ostiaryd.ground.database import Database
-                from ostiaryd.ground.migrate import migrate
+                from ostiaryd.ground.database.migrate import migrate
 
                 db = Database(self._postgres.url(target))
                 migrate(db, now=1)
@@ -149,7 +149,7 @@ class Stand:
     def refusal(self) -> Any:
         """What an agent is answered that asks for a token."""
         from ostiary.agent import Agent
-        from ostiary.core.errors import Refused
+        from ostiary.protocol.errors import Refused
 
         with Agent.from_credential(self.agents[2][1]) as agent:
             try:

@@ -12,8 +12,8 @@ from benchmarks.load.server_under_load import ServerUnderLoad
 from harness.live_server import ServerFixture
 from harness.server import running
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused
 from ostiary.keys import save_key
+from ostiary.protocol.errors import Refused
 from tests.faults.tally import Tally
 
 FLOOD, CONNECTIONS, REVOKES = 400, 200, 5

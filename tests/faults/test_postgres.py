@@ -19,7 +19,7 @@ from harness.live_server import ServerFixture, pid_of
 from harness.patience import eventually
 from harness.postgres_cluster import Cluster, cluster
 from harness.server import Server, running
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from tests.faults.tally import Tally
 
 PUBLIC = ("--public-url", "https://id.example.org")

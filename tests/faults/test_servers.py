@@ -19,8 +19,8 @@ from harness.postgres_cluster import Cluster, cluster
 from harness.server import Server, running
 from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Refused, Unavailable
 from tests.faults.tally import Tally
 
 PUBLIC = ("--public-url", "https://id.example.org")

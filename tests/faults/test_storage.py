@@ -16,8 +16,8 @@ from harness.live_server import URI, ServerFixture, authenticate, is_allowed
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, running
 from ostiary.agent import Agent
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard
+from ostiary.protocol.errors import Refused
 from tests.faults.tally import Tally
 
 PAGE = 4096

@@ -15,7 +15,7 @@ from harness.live_server import ServerFixture, authenticate
 from harness.patience import PATIENCE_S, eventually
 from harness.server import running
 from ostiary.guard import Guard, Verified
-from ostiaryd.ground.connections import OF_ADDRESS
+from ostiaryd.ground.http.connections import OF_ADDRESS
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK, MINUTE, SUMMARY
 from tests.faults.tally import Tally
 

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from harness.registry_fixtures import run_act
-from ostiary.core.catalogue import Catalogue, Tool
-from ostiary.core.jose import JwkSet
-from ostiary.core.origins import Memory, Part, learned, observed
-from ostiary.core.recall import Recall, Recalled, render_recall
-from ostiary.core.signed import parse_answer
+from ostiary.authorization.catalogue import Catalogue, Tool
+from ostiary.decision.recall import Recall, Recalled, render_recall
+from ostiary.protocol.jose import JwkSet
+from ostiary.protocol.signed import parse_answer
+from ostiary.provenance.origins import Memory, Part, learned, observed
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource

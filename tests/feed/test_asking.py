@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, end_holdings, newest_entry, register_agent, run_act
-from ostiary.core import asking
-from ostiary.core.access import Said
-from ostiary.core.errors import Refused
-from ostiary.core.jose import JwkSet
-from ostiary.core.signed import digest, parse_answer
+from ostiary.decision import asking
+from ostiary.decision.access import Said
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import JwkSet
+from ostiary.protocol.signed import digest, parse_answer
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.policy.flows.answer import FRESH
 from ostiaryd.registry import flows as registry

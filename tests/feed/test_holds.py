@@ -6,8 +6,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, new_jwk, register_agent, run_act
-from ostiary.core.access import Hold
-from ostiary.core.feed import HoldFact
+from ostiary.decision.access import Hold
+from ostiary.decision.feed import HoldFact
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource

@@ -9,15 +9,15 @@ import msgspec
 import pytest
 
 from harness.registry_fixtures import SECOND, create_holding, end_holdings, newest_entry, register_agent, run_act
-from ostiary.core import jose
-from ostiary.core.access import Decision
-from ostiary.core.catalogue import Catalogue, Kind, Tool
-from ostiary.core.errors import Refused
-from ostiary.core.jose import JwkSet
-from ostiary.core.origins import ALL_KINDS, LINK, RETIRED, SLOT, Origin, Part, of_value
-from ostiary.core.recall import Recall, Recalled, render_recall
-from ostiary.core.signed import parse_answer
-from ostiaryd.ground.keyring import Keyring
+from ostiary.authorization.catalogue import Catalogue, Kind, Tool
+from ostiary.decision.access import Decision
+from ostiary.decision.recall import Recall, Recalled, render_recall
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import JwkSet
+from ostiary.protocol.signed import parse_answer
+from ostiary.provenance.origins import ALL_KINDS, LINK, RETIRED, SLOT, Origin, Part, of_value
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question, Thing, Verb, starter

@@ -9,10 +9,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.core.access.holds import MINUTE
-from ostiary.core.errors import Refused
+from ostiary.decision.access.holds import MINUTE
+from ostiary.protocol.errors import Refused
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource

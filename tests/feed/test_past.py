@@ -10,10 +10,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.errors import Refused
-from ostiary.core.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
-from ostiary.core.recall import MAX_RECALL, Next, Past, Recall, Recalled, parse_recall, render_recall
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.decision.recall import MAX_RECALL, Next, Past, Recall, Recalled, parse_recall, render_recall
+from ostiary.protocol.errors import Refused
+from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry

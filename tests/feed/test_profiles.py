@@ -6,10 +6,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
-from ostiary.core.feed import ProfileFact
-from ostiary.core.jose import unb64u
-from ostiary.core.report import CallFacts, CallRecord
-from ostiary.core.watch import MAX_PROFILE, NEW, Profile, unpack
+from ostiary.decision.feed import ProfileFact
+from ostiary.decision.report import CallFacts, CallRecord
+from ostiary.protocol.jose import unb64u
+from ostiary.provenance.noticing import MAX_PROFILE, NEW, Profile, unpack
 from ostiaryd.feed import store
 from ostiaryd.feed.flows import forget_profiles, profiles
 from ostiaryd.ground.world import World

@@ -10,25 +10,36 @@ import pytest
 
 from harness.clock import START, Clock, SeededRandom
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
-from ostiary.core import jose
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.errors import Conflict, NotFound, Refused
-from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, Message, StopFact, TaskFact, TokenFact, render_message
-from ostiary.core.note import NoteKey
+from ostiary.decision.feed import (
+    AgentFact,
+    Fact,
+    KeyFact,
+    KeysFact,
+    Message,
+    StopFact,
+    TaskFact,
+    TokenFact,
+    render_message,
+)
+from ostiary.protocol import jose
+from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiary.protocol.note import NoteKey
 from ostiaryd.app import build_app
 from ostiaryd.feed.flows import Streams, follow_history, replay_messages
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
-from ostiaryd.ground.pin import Head, InRecovery
+from ostiaryd.ground.database.pin import Head, InRecovery
+from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
+from ostiaryd.notifications.model.webhooks import HEARD
 from ostiaryd.recover import describe, end_recovery, replay_spool
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
-from ostiaryd.respond.model.webhooks import HEARD
 from ostiaryd.tasks import flows as tasks
 from tests.support.feed_streams import Listener, listening
 
@@ -275,7 +286,7 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
     await finish(world, "root", agent.name)
     reader = world.db.read()
     assert not world.pin.is_lost
-    world.keys.load(reader)
+    load_keys(world.keys, reader)
     assert not in_recovery & set(world.keys.public("token"))
     assert ledger.present_history(reader) != history
     held, confirmed, unconfirmed = (

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from harness.registry_fixtures import create_holding, run_act
-from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
-from ostiary.core.report import Reason as Why
-from ostiary.core.watch import Noticed
+from ostiary.decision.report import CallRecord, Report, ResultRecord, UndecidedRecord
+from ostiary.decision.report import Reason as Why
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.provenance.noticing import Noticed
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

@@ -9,10 +9,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, end_holdings, get_agent, newest_entry, register_agent, run_act
-from ostiary.core.budget import DAY_US, parse_limits
-from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.report import CallRecord, Report
-from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack
+from ostiary.authorization.budget import DAY_US, parse_limits
+from ostiary.decision.report import CallRecord, Report
+from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
-from ostiary.core.catalogue import Catalogue, Kind
-from ostiary.core.feed import ResourceFact
-from ostiary.core.report import CallRecord
-from ostiary.core.sources import Source
+from ostiary.authorization.catalogue import Catalogue, Kind
+from ostiary.decision.feed import ResourceFact
+from ostiary.decision.report import CallRecord
+from ostiary.provenance.sources import Source
 from ostiaryd.feed.flows import argument_sources, sources
 from ostiaryd.feed.flows.sources import LEARNED, MAX_COUNTED
 from ostiaryd.ground.world import World

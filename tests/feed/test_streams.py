@@ -10,9 +10,8 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import create_holding, end_holdings, new_jwk, register_agent, run_act
-from ostiary.core.cedar import ir
-from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.feed import (
+from ostiary.authorization.cedar import ir
+from ostiary.decision.feed import (
     AgentFact,
     KeyFact,
     KeysFact,
@@ -23,10 +22,11 @@ from ostiary.core.feed import (
     ThreatFact,
     TokenFact,
 )
+from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.feed.flows import Streams
 from ostiaryd.feed.flows.streams import HALF, MAX_UNREPORTED_S, MAX_WAITING, SECOND
-from ostiaryd.ground import outbox
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, ThreatDelta, Verb

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, get_agent, is_live, register_agent, run_act
-from ostiary.core.budget import InvalidBudget, parse_limits
-from ostiary.core.report import CallRecord, Report, ResultRecord
-from ostiary.core.slices import Draw
+from ostiary.authorization.budget import InvalidBudget, parse_limits
+from ostiary.decision.report import CallRecord, Report, ResultRecord
+from ostiary.decision.slices import Draw
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry

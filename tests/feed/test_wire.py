@@ -13,14 +13,14 @@ import pytest
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from ostiary.agent import Agent
+from ostiary.authorization.budget import MAX_BUDGETS
 from ostiary.client import TokenRefused
-from ostiary.core import jose
-from ostiary.core.budget import MAX_BUDGETS
-from ostiary.core.canonical import MAX_INT
-from ostiary.core.feed import parse_message
-from ostiary.core.jose import JwkSet
-from ostiary.core.report import MAX_RECORDS
+from ostiary.decision.feed import parse_message
+from ostiary.decision.report import MAX_RECORDS
 from ostiary.guard import Guard
+from ostiary.protocol import jose
+from ostiary.protocol.canonical import MAX_INT
+from ostiary.protocol.jose import JwkSet
 
 SPOOL = "0" * 32
 

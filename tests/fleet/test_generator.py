@@ -13,7 +13,7 @@ from benchmarks.fleet.attacks import ATTACKS, DECOY, Planted, plant
 from benchmarks.fleet.change import changes, kind_on
 from benchmarks.fleet.plan import DAY, FIRST_DAY, Fleet, draw
 from benchmarks.fleet.stream import Labelled, stream
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 
 DAYS = 6

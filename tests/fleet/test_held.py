@@ -10,7 +10,7 @@ from benchmarks.fleet.figures import Row, false_alarms, figures
 from benchmarks.fleet.held import Held, hold
 from benchmarks.fleet.plan import DAY, FIRST_DAY, draw
 from benchmarks.fleet.stream import stream
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model import Sighting
 from ostiaryd.watch.model.detector import detectors
 

@@ -13,8 +13,8 @@ import pytest
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from ostiary import Agent, Guard, Tools
-from ostiary.core import access
-from ostiary.core.catalogue import definition_of
+from ostiary.authorization.catalogue import definition_of
+from ostiary.decision import access
 from tests.frameworks.environment import INSIDE, ROOT
 
 MAX_AGE_S = 2.0
@@ -108,7 +108,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(asked["arguments"])
         return decide(*who, **asked)
 
-    monkeypatch.setattr("ostiary.core.access.decide", listening)
+    monkeypatch.setattr("ostiary.decision.access.decide", listening)
     return seen
 
 

@@ -26,7 +26,7 @@ from harness.patience import eventually
 from ostiary import Tools
 from ostiary.adapters import claude_agent_sdk as adapter
 from ostiary.adapters.claude_agent_sdk import guarded
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from tests.frameworks.claude_cli import ScriptedCli
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,

@@ -27,7 +27,7 @@ from harness.patience import eventually
 from ostiary import Guard, Tools
 from ostiary.adapters import crewai
 from ostiary.adapters.crewai import guarded
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,

@@ -22,10 +22,11 @@ from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import PATIENCE_S, eventually
 from ostiary import Agent, Guard
 from ostiary.asgi import GuardASGI
-from ostiary.core import access, dpop
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision import access
 from ostiary.fastapi import catalogue_of, protect
 from ostiary.keys import load_key
+from ostiary.protocol import dpop
 from tests.frameworks.environment import ROOT
 
 
@@ -170,7 +171,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, stand: Stand) -> list[Any]:
         seen.append((who[1] if len(who) > 1 and isinstance(who[1], str) else "", asked["arguments"]))
         return decide(*who, **asked)
 
-    monkeypatch.setattr("ostiary.core.access.decide", listening)
+    monkeypatch.setattr("ostiary.decision.access.decide", listening)
     return seen
 
 

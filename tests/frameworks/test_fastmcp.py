@@ -32,9 +32,9 @@ from harness.live_server import ServerFixture, free_socket, own_server, serving
 from harness.patience import eventually
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters.fastmcp import _listed, protect, waits
-from ostiary.core.catalogue import definition_of
-from ostiary.core.errors import Conflict, Malformed
+from ostiary.authorization.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
+from ostiary.protocol.errors import Conflict, Malformed
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,

@@ -31,7 +31,7 @@ from harness.patience import eventually
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import openai_agents
 from ostiary.adapters.openai_agents import answered, approval_of, guard
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,

@@ -15,7 +15,7 @@ from harness.live_server import own_server
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import pydantic_ai
 from ostiary.adapters.pydantic_ai import Guarded, answered
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import (
     test_a_dead_control_plane_denies,
     test_a_default_is_decided_on_and_is_what_the_tool_gets,

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from harness.patience import eventually_async
-from ostiaryd.ground import acceptor
-from ostiaryd.ground.acceptor import Acceptor
+from ostiaryd.ground.http import acceptor
+from ostiaryd.ground.http.acceptor import Acceptor
 from tests.ground.event_loops import LOOPS, NewLoop
 
 

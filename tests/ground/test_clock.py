@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock import START, MachineClock
-from ostiary.core.errors import Conflict
-from ostiaryd.ground.clock import (
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database.server_time import highest_time, save_course
+from ostiaryd.ground.process.clock import (
     BUDGET,
     DAY,
     LIMIT,
@@ -21,10 +23,7 @@ from ostiaryd.ground.clock import (
     Course,
     boot_clock,
     describe,
-    highest_time,
-    save_course,
 )
-from ostiaryd.ground.config import Config
 from ostiaryd.trust.flows import watch_clock
 from tests.support.clock_world import open_at_machine
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.config import Config, load_config, read_places
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import open_world

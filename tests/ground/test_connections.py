@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from harness.patience import PATIENCE_S, eventually_async
-from ostiary.core.errors import Unauthenticated
-from ostiaryd.ground import protocol
-from ostiaryd.ground.connections import TIMES_IN_ALL, Connections
-from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.protocol import Protocol, endpoints_of
+from ostiary.protocol.errors import Unauthenticated
+from ostiaryd.ground.http import protocol
+from ostiaryd.ground.http.connections import TIMES_IN_ALL, Connections
+from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.http.protocol import Protocol, endpoints_of
 from ostiaryd.ground.world import World
 from tests.ground.http_server import post, serving
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
 from ostiaryd.ground.world import World, open_world

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from harness.server import COMMAND, running
-from ostiary.core.errors import Conflict, Unavailable
-from ostiaryd.ground.folder import HOLDER, lock_folder
+from ostiary.protocol.errors import Conflict, Unavailable
+from ostiaryd.ground.database.folder import HOLDER, lock_folder
 
 SINCE = 1_790_000_000_000_000
 HOLD = """
 import sys, time
 from pathlib import Path
-from ostiaryd.ground.folder import lock_folder
+from ostiaryd.ground.database.folder import lock_folder
 with lock_folder(Path(sys.argv[1]), now=0):
     child = __import__("subprocess").Popen(["sleep", "600"])
     print(child.pid, flush=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Malformed
-from ostiaryd.ground.forms import MAX_PARAMETERS, parse_form
+from ostiary.protocol.errors import Malformed
+from ostiaryd.ground.http.forms import MAX_PARAMETERS, parse_form
 
 PIECES = st.lists(
     st.sampled_from(["a", "b", "=", "&", "%", "+", "%41", "%ff", "%c3%a9", "é", ";", "0", "/"]), max_size=12

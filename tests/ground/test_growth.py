@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ostiaryd.ground.migrate import scripts
+from ostiaryd.ground.database.migrate import scripts
 
 ADR = Path(__file__).parents[2] / "docs" / "adr" / "0046-every-table-has-a-growth-rule.md"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiaryd.ground.forms import MAX_PARAMETERS
-from ostiaryd.ground.http import MAX_DEPTH, SMALL_BODY, Call, Endpoint, Reply, Wire, render_admin, reply
+from ostiaryd.ground.http.edge import MAX_DEPTH, SMALL_BODY, Call, Endpoint, Reply, Wire, render_admin, reply
+from ostiaryd.ground.http.forms import MAX_PARAMETERS
 from ostiaryd.ground.world import World
 
 

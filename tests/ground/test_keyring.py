@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core.claims import AccessClaims
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.authorization.claims import AccessClaims
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import USES, Keyring, RootKey, Verified, load_root_key
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.keyring import USES, Keyring, RootKey, Verified, forget_keys, load_root_key, rotate_key
+from ostiaryd.ground.database.server_keys import forget_keys, load_keys, rotate_key
 from ostiaryd.ground.world import World, open_world
 
 SEALED = sql("select kid, sealed from server_key order by kid")
@@ -51,7 +52,7 @@ def test_of_the_tokens_that_were_verified_those_that_came_last_are_known(monkeyp
 async def test_a_rotated_key_signs_at_once_and_the_old_one_still_verifies(world: World, clock: Clock) -> None:
     old = world.keys.signer("token", "ES256").public.kid
     new = await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     assert world.keys.signer("token", "ES256").public.kid == new != old
     assert {old, new} <= set(world.keys.public("token"))
     assert world.keys.find("token", old).kid == old
@@ -63,7 +64,7 @@ async def test_a_key_rotates_for_its_use_and_algorithm_alone(world: World) -> No
 
     before = signers()
     await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="EdDSA"))
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     assert {which for which, kid in signers().items() if kid != before[which]} == {("token", "EdDSA")}
 
 
@@ -75,7 +76,7 @@ async def test_a_retired_key_is_forgotten_exactly_after_its_time(
     await world.writer.submit(lambda tx: rotate_key(tx, world.keys.root, use="token", alg="ES256"))
     retired = clock.now
     assert await world.writer.submit(lambda tx: forget_keys(tx, before=retired + after_us)) == forgotten
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     assert (old in world.keys.public("token")) is not bool(forgotten)
 
 
@@ -95,7 +96,7 @@ async def test_a_sealed_key_opens_in_its_own_row_alone(world: World) -> None:
     (first, _), (_, other), *_ = sealed(world).items()
     await world.writer.submit(lambda tx: tx.run(SWAP, kid=first, sealed=other))
     with pytest.raises(Conflict, match="root key"):
-        Keyring(world.keys.root).load(world.db.read())
+        load_keys(Keyring(world.keys.root), world.db.read())
 
 
 @pytest.mark.parametrize("column", ["kid", "use_", "alg"])
@@ -103,7 +104,7 @@ async def test_what_a_sealed_key_is_for_is_sealed_with_it(world: World, column: 
     change = sql(f"update server_key set {column} = 'feed' where use_ = 'ledger'")
     assert await world.writer.submit(lambda tx: tx.run(change)) == 1
     with pytest.raises(Conflict, match="root key"):
-        Keyring(world.keys.root).load(world.db.read())
+        load_keys(Keyring(world.keys.root), world.db.read())
 
 
 async def test_no_two_keys_are_sealed_with_one_nonce(world: World) -> None:

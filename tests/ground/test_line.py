@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiaryd.ground.line import Client, FairQueue, Lane, Line
+from ostiaryd.ground.database.line import Client, FairQueue, Lane, Line
 
 CLIENTS = st.tuples(st.sampled_from(["a", "b", "c"]), st.sampled_from(["", "x", "y"]))
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from ostiaryd.ground.log import INDENT, MAX_MESSAGE, LineFormatter, escape
+from ostiaryd.ground.process.log import INDENT, MAX_MESSAGE, LineFormatter, escape
 
 
 def logged(message: str, *said: object, error: Exception | None = None) -> list[str]:

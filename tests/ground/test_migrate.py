@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Database, Reader, Sql, sql
-from ostiaryd.ground.migrate import migrate, scripts
+from ostiaryd.ground.database.migrate import migrate, scripts
 
 EDIT = sql("update migration set checksum = 'x' where number = 1")
 ADD = sql("insert into migration (number, name, checksum, applied_at) values (9999, 'later', 'x', 0)")
@@ -56,7 +56,7 @@ def test_a_database_from_the_future_is_refused(db: Database) -> None:
 
 def test_a_migration_that_fails_leaves_nothing(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [*scripts(), (9000, "broken", "create table half (id bigint primary key) {strict};\ncreate nonsense;\n")]
-    monkeypatch.setattr("ostiaryd.ground.migrate.scripts", lambda: broken)
+    monkeypatch.setattr("ostiaryd.ground.database.migrate.scripts", lambda: broken)
     with pytest.raises(Exception, match="(?i)syntax"):
         migrate(db, now=1)
     monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.network import network_of
+from ostiary.protocol.network import network_of
 from ostiaryd.ground.proxies import origin, parse_networks
 
 

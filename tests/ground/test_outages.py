@@ -15,11 +15,11 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.tcp_proxy import Proxy
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, DatabaseUnavailable, OutcomeUnknown, Reader, Tx, sql
 from ostiaryd.ground.database.postgres import PostgresConnection
-from ostiaryd.ground.health import Health
+from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 

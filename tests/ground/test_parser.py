@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 
 from harness.patience import PATIENCE_S
-from ostiary.core.errors import Invalid, Malformed, Unavailable
-from ostiaryd.ground import confined
-from ostiaryd.ground.confined import Confined, Exceeded, Parser, TooCostly, parser
+from ostiary.protocol.errors import Invalid, Malformed, Unavailable
+from ostiaryd.ground.process import confined
+from ostiaryd.ground.process.confined import Confined, Exceeded, Parser, TooCostly, parser
 
 
 def _eat(body: bytes) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.core.errors import Conflict
-from ostiaryd.ground.pin import NAME, SLOT_BYTES, Head, HistoryLost, Pin, read_pin
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.database.pin import NAME, SLOT_BYTES, Head, HistoryLost, Pin, read_pin
 
 
 def head(size: int, root: bytes = b"r" * 32) -> Head:

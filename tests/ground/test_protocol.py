@@ -16,9 +16,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from harness.patience import PATIENCE_S, eventually_async
-from ostiary.core.errors import Conflict, Forbidden, Unauthenticated
-from ostiaryd.ground.http import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.protocol import (
+from ostiary.protocol.errors import Conflict, Forbidden, Unauthenticated
+from ostiaryd.ground.http.edge import SMALL_BODY, Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.http.protocol import (
     MAX_HEAD_BYTES,
     MAX_WAITING,
     SLICE_BYTES,
@@ -97,7 +97,7 @@ async def test_a_refused_client_is_answered_before_anything_of_its_request_is_lo
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection goes on, and neither the gate nor the wire hears of the request; any other client is answered."""
-    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
     asked: list[bytes] = []
 
     async def note(call: Call) -> Reply:
@@ -112,7 +112,7 @@ async def test_a_refused_client_is_answered_before_anything_of_its_request_is_lo
     assert (answers, asked) == ([503, 503, 201], [b"other"])
     assert re.findall(rb"retry-after: [1-4]\r\n", said) != []
     assert said.count(b'"error":"busy"') == 2
-    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 600)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
     async with serving(app, partial(Protocol, endpoints_of(app.routes))) as port:
         assert b" 201 " in await exchange(port, post("/echo", b"busy"))
 

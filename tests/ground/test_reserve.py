@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.line import Lane, Priority, priority
-from ostiaryd.ground.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
+from ostiaryd.ground.database.line import Lane, Priority, priority
+from ostiaryd.ground.database.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
 from ostiaryd.ground.world import World
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core.errors import Conflict, Invalid, Refused
+from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, sql
-from ostiaryd.ground.migrate import migrate
+from ostiaryd.ground.database.migrate import migrate
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
 

@@ -21,12 +21,12 @@ from cryptography.x509.oid import NameOID
 
 from harness.patience import PATIENCE_S, eventually, eventually_async
 from harness.server import COMMAND, running
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.doctor import Unprotected, check_certificate
-from ostiaryd.ground import acceptor
-from ostiaryd.ground.acceptor import Acceptor
 from ostiaryd.ground.config import load_config
-from ostiaryd.ground.tls import LOOK_EVERY_S, Certificate, expiry
+from ostiaryd.ground.http import acceptor
+from ostiaryd.ground.http.acceptor import Acceptor
+from ostiaryd.ground.http.tls import LOOK_EVERY_S, Certificate, expiry
 from tests.ground.event_loops import LOOPS, NewLoop
 
 

@@ -14,12 +14,12 @@ import pytest
 
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
-from ostiary.core.errors import Conflict
-from ostiaryd.ground import outbox
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
-from ostiaryd.ground.line import Lane, Priority, priority
+from ostiaryd.ground.database.line import Lane, Priority, priority
+from ostiaryd.ground.database.writer import SWEEP_S, Busy, Raised, Writer, isolated
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import SWEEP_S, Busy, Raised, Writer, isolated
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 BROKEN = sql("select 1 / (select count(*) from nothing_of_that_name)")
@@ -72,7 +72,7 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
         return new_tx(writer, batch)
 
     monkeypatch.setattr(Writer, "_new_tx", count_tx)
-    monkeypatch.setattr("ostiaryd.ground.writer.LONGEST_BATCH_S", longest_s)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_BATCH_S", longest_s)
     writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys)  # one that stands cannot be closed
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])
@@ -140,7 +140,7 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 10_000)
+        patch.setattr("ostiaryd.ground.database.writer.LONGEST_WAIT", 10_000)
         held = world.writer.submit(put("test block"))
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
@@ -160,8 +160,8 @@ async def test_while_the_line_is_crowded_a_client_with_anything_waiting_is_refus
 async def test_refusals_are_answered_at_once_as_long_as_a_sweep_has_any_left(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ostiaryd.ground.writer.REFUSED_AT_ONCE", 2)
-    monkeypatch.setattr("ostiaryd.ground.writer.CROWDED", 0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.REFUSED_AT_ONCE", 2)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
     await world.writer.submit(put("test first"))
     world.writer._sweep()
     waiting = submit_as(world, Priority(("a", ""), expires=True), lambda tx: None)
@@ -203,7 +203,7 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.writer._connection, "commit", hangs, raising=False)
-        patch.setattr("ostiaryd.ground.writer.LONGEST_WAIT", 2)
+        patch.setattr("ostiaryd.ground.database.writer.LONGEST_WAIT", 2)
         held = world.writer.submit(block)
         await asyncio.to_thread(blocked.wait, PATIENCE_S)
         old = submit_as(world, Priority(("a", ""), expires=True), lambda tx: ran.append("old"))

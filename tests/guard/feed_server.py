@@ -18,10 +18,10 @@ from harness.live_server import free_socket, serving
 from harness.patience import eventually
 from ostiary import ambient
 from ostiary.asgi import Receive, Scope, Send
-from ostiary.core import jose
-from ostiary.core.feed import Message, render_message
+from ostiary.decision.feed import Message, render_message
 from ostiary.guard import Guard
 from ostiary.keys import Credential
+from ostiary.protocol import jose
 from tests.support.guard_fixtures import authenticate_at
 
 

@@ -11,11 +11,11 @@ import pytest
 from harness.clock import Clock
 from harness.feeder import ISSUER, URI, Feeder
 from ostiary.asgi import GuardASGI, Meter
-from ostiary.core.access import Decision, Principal
-from ostiary.core.assurance import KEY, TWO_KEYS
-from ostiary.core.errors import Malformed
-from ostiary.core.feed import PolicyFact
+from ostiary.authorization.assurance import KEY, TWO_KEYS
+from ostiary.decision.access import Decision, Principal
+from ostiary.decision.feed import PolicyFact
 from ostiary.guard import Call, Guard, Verified
+from ostiary.protocol.errors import Malformed
 from tests.guard.asgi_fixtures import ORIGIN, app, error, records, signed
 
 METADATA = f"{ORIGIN}/.well-known/oauth-protected-resource/mcp"
@@ -40,7 +40,7 @@ async def test_a_call_that_is_allowed_reaches_the_application(
 
 
 async def test_path_and_query_are_the_arguments(guard: Guard, feeder: Feeder, http: httpx2.AsyncClient) -> None:
-    from ostiary.core import canonical
+    from ostiary.protocol import canonical
 
     target = "/files/a%20b/c?depth=1"
     await http.get(target, headers=signed(guard, feeder, "GET", target))

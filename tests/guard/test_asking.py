@@ -18,16 +18,17 @@ import pytest
 from harness.feeder import PERMIT_ALL, RESOURCE_ID, TASK, Feeder
 from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S, eventually
-from ostiary.core import asking, jose
-from ostiary.core.access import Said
-from ostiary.core.cedar import ir
-from ostiary.core.errors import Malformed
-from ostiary.core.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
-from ostiary.core.signed import digest, render_answer
+from ostiary.authorization.cedar import ir
+from ostiary.decision import asking
+from ostiary.decision.access import Said
+from ostiary.decision.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiary.guard import Guard, Verified
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.signed import digest, render_answer
 from tests.guard.feed_server import Server, authenticate_with
 from tests.support.guard_fixtures import records
 

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from harness.feeder import AGENT, SECOND, URI, Feeder
 from ostiary.asgi import WELL_KNOWN, GuardASGI
-from ostiary.core.assurance import BEARER, KEY, PERSON
-from ostiary.core.claims import MAX_BEARER_S, Confirmation
-from ostiary.core.feed import AgentFact, ResourceFact, TokenFact
-from ostiary.core.jose import InvalidToken
+from ostiary.authorization.assurance import BEARER, KEY, PERSON
+from ostiary.authorization.claims import MAX_BEARER_S, Confirmation
+from ostiary.decision.feed import AgentFact, ResourceFact, TokenFact
 from ostiary.guard import Guard, Verified
 from ostiary.guard.networks import BearerNetworks
+from ostiary.protocol.jose import InvalidToken
 
 OTHER = "ag_00000000000000000000000000000002"
 ORIGIN = "https://files.example.org"

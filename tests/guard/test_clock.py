@@ -8,7 +8,7 @@ import pytest
 
 from harness.clock import START, Clock, MachineClock
 from harness.feeder import RESOURCE_ID, SECOND, TASK, Feeder
-from ostiary.core.feed import TaskFact
+from ostiary.decision.feed import TaskFact
 from ostiary.guard import FeedStale
 from ostiary.guard.clock import KEEP_EVERY_US, FeedClock
 from ostiary.guard.feed import Feed

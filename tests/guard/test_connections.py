@@ -14,9 +14,9 @@ from harness.clock import Clock
 from harness.feeder import AGENT, Feeder
 from harness.patience import PATIENCE_S
 from ostiary.asgi import App, GuardASGI, Receive, Scope, Send
-from ostiary.core.feed import AgentFact, Fact, KeyFact, TokenFact
-from ostiary.core.jose import InvalidToken
+from ostiary.decision.feed import AgentFact, Fact, KeyFact, TokenFact
 from ostiary.guard import Guard
+from ostiary.protocol.jose import InvalidToken
 from tests.guard.asgi_fixtures import ORIGIN, error, records, signed
 from tests.support.guard_fixtures import authenticate_at
 

@@ -10,11 +10,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, SECOND, STREAM, URI, Feeder
-from ostiary.core import jose
-from ostiary.core.access import Hold
-from ostiary.core.cedar import ir
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.feed import (
+from ostiary.authorization.cedar import ir
+from ostiary.decision.access import Hold
+from ostiary.decision.feed import (
     AgentFact,
     HoldFact,
     KeyFact,
@@ -29,10 +27,12 @@ from ostiary.core.feed import (
     TokenFact,
     render_message,
 )
-from ostiary.core.jose import b64u, unb64u
-from ostiary.core.note import NoteKey
-from ostiary.core.watch import NEW, Event, learn, pack
 from ostiary.guard import FeedBroken, FeedStale
+from ostiary.protocol import jose
+from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.protocol.jose import b64u, unb64u
+from ostiary.protocol.note import NoteKey
+from ostiary.provenance.noticing import NEW, Event, learn, pack
 
 
 @pytest.fixture

@@ -9,16 +9,16 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
-from ostiary.core import jose
-from ostiary.core.cedar import ir
-from ostiary.core.claims import Confirmation
-from ostiary.core.dpop import InvalidProof
-from ostiary.core.errors import Invalid, Refused, Unauthenticated, Unavailable
-from ostiary.core.feed import AgentFact, Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
-from ostiary.core.jose import InvalidToken
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import Confirmation
+from ostiary.decision.feed import AgentFact, Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiary.guard import Denied, FeedStale, Guard, NonceNeeded, SpoolFailed, Verified
 from ostiary.guard.spool import RESERVE
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.dpop import InvalidProof
+from ostiary.protocol.errors import Invalid, Refused, Unauthenticated, Unavailable
+from ostiary.protocol.jose import InvalidToken
 from tests.support.guard_fixtures import authenticate_at, records
 
 # Who is let in
@@ -316,7 +316,7 @@ def test_an_error_of_its_own_refuses_the_call(
     guard: Guard, feeder: Feeder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     who = authenticate_at(guard, feeder)
-    monkeypatch.setattr("ostiary.core.access.decide", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ostiary.decision.access.decide", lambda *_, **__: 1 / 0)
     assert closed(guard, who).code == "guard_failed"
     assert "ZeroDivisionError" in caplog.text
 

@@ -6,8 +6,8 @@ import httpx2
 
 from harness.feeder import AGENT, SECOND, Feeder
 from ostiary.asgi import GuardASGI
-from ostiary.core.assurance import INSUFFICIENT, TWO_KEYS
-from ostiary.core.feed import HoldFact
+from ostiary.authorization.assurance import INSUFFICIENT, TWO_KEYS
+from ostiary.decision.feed import HoldFact
 from ostiary.guard import Guard
 from tests.guard.asgi_fixtures import ORIGIN, app, error, signed
 

@@ -10,13 +10,13 @@ import pytest
 from harness.feeder import RESOURCE_ID, Feeder
 from harness.live_server import free_socket
 from harness.patience import eventually
-from ostiary.core import jose
-from ostiary.core.errors import Malformed
-from ostiary.core.feed import KeyFact, TokenFact, render_message
+from ostiary.decision.feed import KeyFact, TokenFact, render_message
 from ostiary.guard import Guard
 from ostiary.guard import link as links
 from ostiary.guard.lines import read_lines
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Malformed
 from tests.guard.feed_server import Server, authenticate_with, guard, server
 from tests.support.guard_fixtures import is_refused
 

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from harness.feeder import TOOLS, Feeder
-from ostiary.core.access import Principal
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Unavailable
-from ostiary.core.feed import ResourceFact
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.catalogue_advisor.reading import read
+from ostiary.decision.access import Principal
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard
 from ostiary.guard.call import Call, Verified
 from ostiary.guard.listing import MAX_LISTED, Says
+from ostiary.protocol.errors import Unavailable
 
 READ: dict[str, Any] = {"name": "read_file", "description": "Reads.", "inputSchema": {"type": "object"}}
 OTHER: dict[str, Any] = {"name": "list_files"}

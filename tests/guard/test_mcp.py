@@ -17,12 +17,12 @@ from mcp.shared.exceptions import MCPError
 
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
-from ostiary.core.errors import Conflict
-from ostiary.core.feed import ResourceFact, TokenFact
-from ostiary.core.reading import read
+from ostiary.catalogue_advisor.reading import read
+from ostiary.decision.feed import ResourceFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.guard.mcp import returned
 from ostiary.mcp import DENIED, protect
+from ostiary.protocol.errors import Conflict
 from tests.guard.mcp_fixtures import Shows, files_server, ran, records, url
 
 __all__ = ["ran", "url"]
@@ -118,7 +118,7 @@ async def test_any_error_of_the_hook_is_a_denial(
             await client.call_tool("read_file", {"path": "/a"})
         assert denied.value.code == DENIED
         monkeypatch.undo()
-        monkeypatch.setattr("ostiary.core.access.decide", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("ostiary.decision.access.decide", lambda *_, **__: 1 / 0)
         with pytest.raises(MCPError, match="guard failed"):
             await client.call_tool("read_file", {"path": "/a"})
     assert ran == []

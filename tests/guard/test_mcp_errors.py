@@ -11,7 +11,7 @@ import pytest
 
 from harness.feeder import RESOURCE_ID, TOOLS, Feeder
 from harness.live_server import free_socket, serving
-from ostiary.core.feed import ResourceFact
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.guard.mcp_fixtures import Shows, files_server, records

@@ -11,8 +11,8 @@ from mcp.server.mcpserver import Context, MCPServer
 
 from harness.feeder import AGENT, RESOURCE_ID, TASK, Feeder
 from harness.live_server import free_socket, serving
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.feed import AgentFact, Fact, KeyFact, ResourceFact, StopFact, TaskFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.guard.mcp_fixtures import Shows, records

@@ -10,17 +10,17 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
-from ostiary.core import report
-from ostiary.core.access import Protected
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.intent import Intent
-from ostiary.core.origins import remember
-from ostiary.core.watch import BEGUN, MAX_SAYS, Noticed
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision import report
+from ostiary.decision.access import Protected
 from ostiary.guard import Guard, sessions
 from ostiary.guard.call import MAX_NAMED, call_record
 from ostiary.guard.memories import Watched
 from ostiary.guard.sessions import Sessions
 from ostiary.keys import Credential
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.noticing import BEGUN, MAX_SAYS, Noticed
+from ostiary.provenance.origins import remember
 from tests.support.decision_fixtures import principal
 from tests.support.guard_fixtures import authenticate_at, records
 

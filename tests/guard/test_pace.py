@@ -18,14 +18,14 @@ from harness.live_server import free_socket, serving
 from harness.patience import eventually
 from ostiary import ambient
 from ostiary.asgi import GuardASGI
-from ostiary.core import jose
-from ostiary.core.cedar import ir
-from ostiary.core.claims import Actor, Link
-from ostiary.core.errors import Unavailable
-from ostiary.core.feed import HoldFact, PolicyFact, ResourceFact
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import Actor, Link
+from ostiary.decision.feed import HoldFact, PolicyFact, ResourceFact
 from ostiary.guard import Guard
 from ostiary.guard.pace import QUIET_US, Pace
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Unavailable
 from tests.guard.asgi_fixtures import ORIGIN, app, signed
 from tests.guard.feed_server import Server, answer, authenticate_with
 from tests.support.guard_fixtures import authenticate_at, records

@@ -18,15 +18,16 @@ import pytest
 from harness.feeder import RESOURCE_ID, TOOLS, URI, Feeder
 from harness.live_server import free_socket, serving
 from harness.patience import eventually
-from ostiary.core import approval, jose
-from ostiary.core.cedar import ir
-from ostiary.core.errors import Malformed, Refused
-from ostiary.core.feed import PolicyFact, ResourceFact, TokenFact
-from ostiary.core.signed import digest
+from ostiary.authorization.cedar import ir
+from ostiary.decision import approval
+from ostiary.decision.feed import PolicyFact, ResourceFact, TokenFact
 from ostiary.guard import Guard, Verified, unheard
 from ostiary.guard import asker as askers
 from ostiary.guard.call import Call, Denied
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Malformed, Refused
+from ostiary.protocol.signed import digest
 from tests.guard.feed_server import Server, authenticate_with
 from tests.support.guard_fixtures import records
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core import dpop, jose
-from ostiary.core.errors import Unavailable
 from ostiary.guard import NonceNeeded
 from ostiary.guard.proofs import NONCE_LIFETIME_US, Proofs
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Unavailable
 
 KEY = jose.generate("ES256")
 URI = "https://files.example.org/mcp"

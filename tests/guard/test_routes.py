@@ -21,11 +21,11 @@ from starlette.websockets import WebSocket
 
 from harness.feeder import RESOURCE_ID, URI, Feeder
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
-from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Conflict
-from ostiary.core.feed import ResourceFact
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict
 from ostiary.routes import RouteTable
 from tests.guard.asgi_fixtures import ORIGIN, error, records, signed
 

@@ -11,11 +11,11 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
-from ostiary.core.errors import Unavailable
-from ostiary.core.feed import ResourceFact
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard, Verified
 from ostiary.guard.seen import MAX_ARGUMENTS, MAX_DEPTH, MAX_TEXT, seen
 from ostiary.keys import Credential
+from ostiary.protocol.errors import Unavailable
 
 
 def test_what_a_bound_could_name_stays_as_it_is() -> None:

@@ -15,10 +15,10 @@ import pytest
 
 from harness.clock import SeededRandom
 from ostiary import ambient
-from ostiary.core.errors import Invalid
 from ostiary.guard import SpoolFailed
 from ostiary.guard import spool as spools
 from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, left_behind, new_spool
+from ostiary.protocol.errors import Invalid
 
 
 @pytest.fixture

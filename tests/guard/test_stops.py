@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.clock import START, Clock, SeededRandom
-from ostiary.core import jose
-from ostiary.core.checkpoint import Checkpoint, sign_checkpoint
-from ostiary.core.feed import (
+from ostiary.decision.feed import (
     MAX_STOPS_BYTES,
     AgentFact,
     Fact,
@@ -23,9 +21,11 @@ from ostiary.core.feed import (
     TokenFact,
     render_message,
 )
-from ostiary.core.jose import unb64u
-from ostiary.core.note import NoteKey
 from ostiary.guard.stops import KEPT_US, KeptStops
+from ostiary.protocol import jose
+from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
+from ostiary.protocol.jose import unb64u
+from ostiary.protocol.note import NoteKey
 
 ONE, TWO = "11" * 16, "22" * 16
 KEY = jose.generate("EdDSA")

@@ -16,8 +16,8 @@ from mcp.shared.exceptions import MCPError
 from harness.feeder import RESOURCE_ID, URI, Feeder
 from harness.live_server import free_socket, serving
 from ostiary.asgi import GuardASGI, Receive, Scope, Send
-from ostiary.core.budget import Budget, Volume
-from ostiary.core.feed import ResourceFact
+from ostiary.authorization.budget import Budget, Volume
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard, Withheld
 from ostiary.mcp import DENIED, protect
 from ostiary.tools import Tools

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from ostiary.core.checkpoint import open_checkpoint
-from ostiary.core.dpop import UseNonce
-from ostiary.core.errors import Forbidden
-from ostiary.core.merkle import leaf_hash, tree_root, verify_inclusion
-from ostiary.core.receipt import make_receipt
-from ostiary.core.tiles import MAX_ENTRY_BYTES, hashes_from
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.dpop import UseNonce
+from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.merkle import leaf_hash, tree_root, verify_inclusion
+from ostiary.protocol.receipt import make_receipt
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES, hashes_from
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store

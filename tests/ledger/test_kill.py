@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from ostiary.core.checkpoint import open_checkpoint
-from ostiary.core.merkle import tree_root
-from ostiary.core.tiles import hashes_from
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.merkle import tree_root
+from ostiary.protocol.tiles import hashes_from
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger import store

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core.checkpoint import open_checkpoint
-from ostiary.core.merkle import EMPTY_ROOT
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.merkle import EMPTY_ROOT
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Sql, sql
-from ostiaryd.ground.pin import Head, HistoryLost, InRecovery, read_pin
+from ostiaryd.ground.database.pin import Head, HistoryLost, InRecovery, read_pin
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.clock import SeededRandom
-from ostiary.core.merkle import tree_root
-from ostiary.core.tiles import hashes_from
+from ostiary.protocol.merkle import tree_root
+from ostiary.protocol.tiles import hashes_from
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring, load_root_key
 from ostiaryd.ground.database import PRAGMAS, Database, Tx
-from ostiaryd.ground.keyring import Keyring, load_root_key
+from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import recorded
 from ostiaryd.ledger.model import decode_entry
@@ -66,7 +67,7 @@ def one_cut(config: Config, folder: Path, seed: int, pragmas: tuple[str, ...]) -
     shutil.copy(config.folder / "ostiary.db", live / "ostiary.db")
     keys = Keyring(load_root_key(config.folder, random=SeededRandom("root"), create=False))
     db = Database(f"sqlite:///{live / 'ostiary.db'}")
-    keys.load(db.read())
+    load_keys(keys, db.read())
     start = store.head(db.read())[0].size
     db.close()
     disk = Disk("power", cut_at=rng.randrange(20, 400))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock import Clock
-from ostiary.core.errors import Refused, Unauthenticated
+from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act, Refusals, act, summarise_refusals

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.migrate import render, scripts
+from ostiaryd.ground.database.migrate import render, scripts
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry

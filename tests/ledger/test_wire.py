@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from harness.clock import START, Clock
-from ostiary.core.errors import Conflict
-from ostiary.core.tiles import WIDTH
-from ostiaryd.ground.http import Endpoint, render_admin
+from ostiary.protocol.errors import Conflict
+from ostiary.protocol.tiles import WIDTH
+from ostiaryd.ground.http.edge import Endpoint, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import wire_admin, wire_tlog
 from ostiaryd.ledger.flows import Act, act

@@ -11,15 +11,17 @@ import msgspec
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, create_person, register_agent, run_act
-from ostiary.core import access, canonical, cedar
-from ostiary.core.assurance import KEY
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import AccessClaims, Actor, Link
-from ostiary.core.errors import Forbidden, Refused
-from ostiary.core.feed import ResourceFact
-from ostiary.core.report import Report
+from ostiary.authorization import cedar
+from ostiary.authorization.assurance import KEY
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import AccessClaims, Actor, Link
+from ostiary.decision import access
+from ostiary.decision.feed import ResourceFact
+from ostiary.decision.report import Report
 from ostiary.guard.call import call_record
 from ostiary.guard.knowledge import _protect
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden, Refused
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import newest_entry, register_agent, run_act
-from ostiary.core.budget import parse_limits
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.budget import parse_limits
+from ostiary.authorization.catalogue import Catalogue
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Mode

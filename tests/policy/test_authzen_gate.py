@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
 from ostiaryd.app import PROVES_IN_ACT, ROUTES, build_app
-from ostiaryd.ground.http import Call, Reply, render_admin
+from ostiaryd.ground.http.edge import Call, Reply, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, agent_caller, newest_entry, register_agent, run_act
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.jose import b64u, unb64u
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act

@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry, register_agent, run_act
-from ostiary.core.bounds import parse_details
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.jose import b64u
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol.jose import b64u
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry

@@ -3,10 +3,10 @@
 import cedarpy
 import pytest
 
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.compile import Verdict, compile_set
-from ostiary.core.cedar.values import Uid, entity, parse_record
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import Verdict, compile_set
+from ostiary.authorization.cedar.values import Uid, entity, parse_record
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
 from ostiaryd.policy.model.lower import MAX_GROWTH, NotModelled, lower
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import register_agent, run_act
-from ostiary.core.assurance import KEY
-from ostiary.core.claims import Link
-from ostiary.core.errors import Refused
+from ostiary.authorization.assurance import KEY
+from ostiary.authorization.claims import Link
+from ostiary.protocol.errors import Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.policy.model import load, starter
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "cookbook.md").read_text("utf-8")

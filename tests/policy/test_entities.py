@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ostiary.core import cedar
-from ostiary.core.access import Policies
-from ostiary.core.cedar.values import Uid
-from ostiary.core.errors import Refused
-from ostiary.core.feed import PolicyFact
+from ostiary.authorization import cedar
+from ostiary.authorization.cedar.values import Uid
+from ostiary.decision.access import Policies
+from ostiary.decision.feed import PolicyFact
 from ostiary.guard.knowledge import Knowledge
+from ostiary.protocol.errors import Refused
 from ostiaryd.feed.flows.snapshot import policy_fact
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows

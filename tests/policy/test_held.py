@@ -9,9 +9,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, register_agent, run_act
-from ostiary.core.access.holds import MINUTE, HoldKind
-from ostiary.core.assurance import INSUFFICIENT, KEY, TWO_KEYS
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.assurance import INSUFFICIENT, KEY, TWO_KEYS
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.access.holds import MINUTE, HoldKind
 from ostiaryd.ground.world import World
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry

@@ -11,8 +11,8 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import register_agent, run_act
-from ostiary.core.catalogue import Catalogue, Effect, Tool
-from ostiary.core.history import MAX_TOOLS, created_by
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.provenance.history import MAX_TOOLS, created_by
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import call_admin_api, get_agent, run_act
-from ostiary.core.assurance import KEY
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.assurance import KEY
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
@@ -185,7 +185,7 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
         assert unasked.value.now == (at if now - FRESH <= at <= now else now)
         return unasked.value.question
 
-    from ostiary.core.access import Said
+    from ostiary.decision.access import Said
 
     yes = (Said("tokens", permits=True),)
     for at, counts in ((now, True), (now - FRESH, True), (now - FRESH - 1, False), (now + 1, False)):

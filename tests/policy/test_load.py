@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.patience import PATIENCE_S
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model import load, safeguards, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
@@ -238,7 +238,7 @@ def test_a_policy_has_at_most_so_many_operators() -> None:
 
 BOMBS = """
 import itertools
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model import load
 
 def bombs(n):

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from harness.clock import Clock, SeededRandom
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.fetch import MAX_ANSWER
+from ostiaryd.ground.outbound.fetch import MAX_ANSWER
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows

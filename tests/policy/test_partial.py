@@ -14,12 +14,12 @@ import pytest
 
 from harness.cedar_differential.run import trials
 from harness.cedar_differential.world import attributes
-from ostiary.core.access import ALWAYS, Foresight, Policies
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.compile import compile_set
-from ostiary.core.cedar.extensions import Unusable
-from ostiary.core.cedar.partial import PartialRecord, Request, Result, Unknown, evaluate_policy
-from ostiary.core.cedar.values import Entities, Record, Uid, absent, entity, parse_entities, parse_record
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import compile_set
+from ostiary.authorization.cedar.extensions import Unusable
+from ostiary.authorization.cedar.partial import PartialRecord, Request, Result, Unknown, evaluate_policy
+from ostiary.authorization.cedar.values import Entities, Record, Uid, absent, entity, parse_entities, parse_record
+from ostiary.decision.access import ALWAYS, Foresight, Policies
 from ostiaryd.policy.model.lower import lower
 
 SETS = 60

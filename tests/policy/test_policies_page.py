@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.core.access import CALL
-from ostiary.core.access.playbooks import RESPONSES
-from ostiary.core.errors import Invalid
+from ostiary.decision.access import CALL
+from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.protocol.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
 from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter, text
 from ostiaryd.policy.model.safeguards import read_left_out

@@ -15,10 +15,10 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import newest_entry
-from ostiary.core.errors import Malformed, Refused
 from ostiary.guard.knowledge import Knowledge
+from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.feed.flows.snapshot import policy_fact
-from ostiaryd.ground.confined import Confined, Exceeded
+from ostiaryd.ground.process.confined import Confined, Exceeded
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
@@ -334,7 +334,7 @@ async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) ->
 
 
 async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothing(world: World) -> None:
-    from ostiary.core.access import Said
+    from ostiary.decision.access import Said
     from ostiaryd.policy.flows import Answers, Asked
     from ostiaryd.policy.flows.answer import FRESH
     from ostiaryd.policy.model import Question, Thing, Verb

@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.patience import PATIENCE_S
-from ostiary.core.access.elsewhere import question
-from ostiary.core.cedar.extensions import Decimal
-from ostiary.core.cedar.values import Record, Uid
-from ostiary.core.errors import Malformed
-from ostiaryd.ground.confined import Confined
+from ostiary.authorization.cedar.extensions import Decimal
+from ostiary.authorization.cedar.values import Record, Uid
+from ostiary.decision.access.elsewhere import question
+from ostiary.protocol.errors import Malformed
+from ostiaryd.ground.process.confined import Confined
 from ostiaryd.policy.flows.elsewhere import GO, RESERVED, _Rego
 from ostiaryd.policy.model.rego import read_program
 

@@ -10,10 +10,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import register_agent, run_act
-from ostiary.core.assurance import KEY
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Forbidden, Refused
-from ostiary.core.watch import HALF_LIFE, Risk
+from ostiary.authorization.assurance import KEY
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol.errors import Forbidden, Refused
+from ostiary.provenance.noticing import HALF_LIFE, Risk
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import ADMIN, newest_entry
-from ostiary.core.cedar import ir
-from ostiary.core.errors import Invalid, Malformed, NotFound
+from ostiary.authorization.cedar import ir
+from ostiary.protocol.errors import Invalid, Malformed, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, render_admin
+from ostiaryd.ground.http.edge import Call, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import decode_entry

@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import feed_messages, newest_entry, register_agent, run_act
-from ostiary.core.assurance import KEY
-from ostiary.core.cedar import ir
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.authorization.assurance import KEY
+from ostiary.authorization.cedar import ir
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store, wire_admin

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, newest_entry, register_agent, run_act
-from ostiary.core.assurance import KEY
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.report import CallFacts, CallRecord, Report
+from ostiary.authorization.assurance import KEY
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.report import CallFacts, CallRecord, Report
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

@@ -16,13 +16,13 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, agent_caller, newest_entry, register_agent, run_act
-from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Conflict, Forbidden, Invalid, Refused, Unavailable
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Refused, Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
-from ostiaryd.ground.http import Call
-from ostiaryd.ground.protocol import endpoints_of
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, encode_entry, reason

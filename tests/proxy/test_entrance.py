@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import jose
-from ostiary.core.errors import Invalid
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid
 from ostiary.proxy import Entrance, Listen, capability_of
 from ostiary.proxy.entrance import Rejected, answered, requested
 

@@ -16,7 +16,7 @@ import pytest
 from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S, eventually, eventually_async
 from ostiary.client import TokenRefused
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiary.proxy import Entrance, Listen, Upstream, serve
 
 CAPABILITY = "capability-of-this-test"

@@ -16,7 +16,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import State, Verb

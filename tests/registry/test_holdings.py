@@ -21,7 +21,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Forbidden, Invalid, NotFound
+from ostiary.protocol.errors import Forbidden, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import Act

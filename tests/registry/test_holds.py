@@ -8,10 +8,10 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, feed_messages, get_agent, register_agent, run_act
-from ostiary.core.access import Hold
-from ostiary.core.access.holds import HoldKind
-from ostiary.core.errors import Conflict, Invalid, NotFound
-from ostiaryd.ground.clock import MARGIN
+from ostiary.decision.access import Hold
+from ostiary.decision.access.holds import HoldKind
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Agent

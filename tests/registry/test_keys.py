@@ -6,8 +6,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, create_holding, feed_messages, is_live, new_jwk, register_agent, run_act
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import LONGEST_TOKEN, AgentId

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.registry.model import check_email, check_name, check_text, check_uri, parse_scopes, spiffe_id
 
 

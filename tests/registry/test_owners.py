@@ -14,7 +14,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import PersonState, State, Verb

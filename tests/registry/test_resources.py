@@ -15,8 +15,8 @@ from harness.registry_fixtures import (
     new_jwk,
     run_act,
 )
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Conflict, Invalid, Malformed, NotFound, Refused
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, NotFound, Refused
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Mode, Resource, Root, parse_catalogue

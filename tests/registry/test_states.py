@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.registry.model import State, Verb, next_state
 
 TABLE = """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import ADMIN, ROUTES, SECOND, call_admin_api, new_jwk, newest_entry
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import SELF
 

@@ -11,12 +11,12 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from harness.registry_fixtures import agent_caller, register_agent
-from ostiary.core.errors import Refused
-from ostiaryd.ground.http import Call
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ, Agent, Caller
-from ostiaryd.respond import wire_ssf, wire_ssf_poll
-from ostiaryd.respond.flows import signals
+from ostiaryd.signals import wire_ssf, wire_ssf_poll
+from ostiaryd.signals.flows import signals
 from ostiaryd.tokens.wire_metadata import jwks
 
 ROUTES = (*wire_ssf.ROUTES, *wire_ssf_poll.ROUTES)

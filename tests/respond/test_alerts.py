@@ -13,17 +13,26 @@ import msgspec
 import pytest
 
 from harness.clock import Clock
-from ostiary.core.addresses import check_address, check_server
-from ostiary.core.errors import Conflict, Invalid
-from ostiaryd.ground import mail
+from ostiary.protocol.addresses import check_address, check_server
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.config import load_config
+from ostiaryd.ground.outbound import mail
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.respond import wire_webhooks
-from ostiaryd.respond.flows import webhooks as flows
-from ostiaryd.respond.model import alerts
-from ostiaryd.respond.model.webhooks import DELAYS_S, HEARD, PAUSE_S, REJECTED_TRIES, Form, Webhook, mailed, origin
+from ostiaryd.notifications import flows as flows
+from ostiaryd.notifications import wire_webhooks
+from ostiaryd.notifications.model import alerts
+from ostiaryd.notifications.model.webhooks import (
+    DELAYS_S,
+    HEARD,
+    PAUSE_S,
+    REJECTED_TRIES,
+    Form,
+    Webhook,
+    mailed,
+    origin,
+)
 from tests.respond.mail_server import certificate, mail_server
 from tests.support.webhook_receiver import Receiver, receiving
 

@@ -9,19 +9,19 @@ from msgspec.structs import replace as with_
 
 from harness.clock import Clock
 from harness.registry_fixtures import ADMIN, get_agent, is_live, register_agent, run_act
-from ostiary.core.errors import Conflict, Forbidden
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.incidents import store
+from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.model.incidents import DAY, MAX_ACTS
+from ostiaryd.incidents.model.incidents import Verb as Says
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question, Thing, Verb
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State
 from ostiaryd.registry.model import Verb as Move
-from ostiaryd.respond.flows import incidents as flows
-from ostiaryd.respond.model.incidents import DAY, MAX_ACTS
-from ostiaryd.respond.model.incidents import Verb as Says
-from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks.model import standing_id
 from tests.support.api_fixtures import FILES, Client, claims_of
 from tests.support.incident_fixtures import (
@@ -192,8 +192,8 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
     bot = await register_agent(world)
 
     def run(a: object) -> None:
-        from ostiary.core.watch import Noticed
-        from ostiaryd.respond.flows.respond import respond
+        from ostiary.provenance.noticing import Noticed
+        from ostiaryd.incidents.flows.respond import respond
         from ostiaryd.watch import flows as watch
 
         saw = Noticed(detector="rate", points=95, says="x")

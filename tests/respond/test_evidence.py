@@ -9,17 +9,17 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, create_holding, get_agent, new_jwk, register_agent, run_act
-from ostiary.core import dpop, jose
-from ostiary.core.report import CallRecord, Report
+from ostiary.decision.report import CallRecord, Report
+from ostiary.protocol import dpop, jose
 from ostiaryd.feed.flows import take_report
 from ostiaryd.ground.world import World
+from ostiaryd.incidents import store as incidents
+from ostiaryd.incidents.flows.respond import UNBACKED, responder
+from ostiaryd.incidents.model.incidents import Outcome
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, State
 from ostiaryd.registry.store import risks
-from ostiaryd.respond.flows.respond import UNBACKED, responder
-from ostiaryd.respond.model.incidents import Outcome
-from ostiaryd.respond.store import incidents
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows.evidence import EVIDENCE_US, FRESH_US, forget_evidence
 from ostiaryd.watch.flows.findings import MAX_CLAIMED, UNPROVED

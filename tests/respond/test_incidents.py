@@ -10,19 +10,19 @@ from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, create_person, get_agent, is_live, register_agent, run_act
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
-from ostiary.core.watch import Noticed
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.provenance.noticing import Noticed
 from ostiaryd.ground.world import World
+from ostiaryd.incidents import store as store
+from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.flows.blast import blast
+from ostiaryd.incidents.flows.respond import respond
+from ostiaryd.incidents.model.incidents import DAY, HOUR, Incident, Limits, Outcome, Verb, most_agents
+from ostiaryd.incidents.model.incidents import State as Is
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Kind, State
 from ostiaryd.registry.store import holds, risks, stops
-from ostiaryd.respond.flows import incidents as flows
-from ostiaryd.respond.flows.blast import blast
-from ostiaryd.respond.flows.respond import respond
-from ostiaryd.respond.model.incidents import DAY, HOUR, Incident, Limits, Outcome, Verb, most_agents
-from ostiaryd.respond.model.incidents import State as Is
-from ostiaryd.respond.store import incidents as store
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import store as findings

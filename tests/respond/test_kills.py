@@ -8,17 +8,17 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import get_agent, new_jwk, register_agent, run_act
-from ostiary.core import access
-from ostiary.core.access.stops import names_of
-from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims, Link
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
-from ostiary.core.feed import StopFact
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import AccessClaims, Link
+from ostiary.decision import access
+from ostiary.decision.access.stops import names_of
+from ostiary.decision.feed import StopFact
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows import kills as flows
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource, State
 from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
-from ostiaryd.respond.flows import kills as flows
 from ostiaryd.tasks import flows as tasks
 from tests.support.feed_streams import URI, listening
 

@@ -11,12 +11,12 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import run_act
-from ostiary.core.errors import Conflict, Unavailable
+from ostiary.protocol.errors import Conflict, Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.incidents.flows import pages
+from ostiaryd.incidents.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, quick_check
 from ostiaryd.registry import flows as registry
-from ostiaryd.respond.flows import pages
-from ostiaryd.respond.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, quick_check
 from tests.support.world import Kind, Template
 
 PAGE = 4096

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from harness.registry_fixtures import get_agent, register_agent
-from ostiary.core.access.playbooks import RESPONSES, is_playbook
-from ostiary.core.cedar.ir import PolicyIR, Scope
-from ostiary.core.cedar.values import Uid
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar.ir import PolicyIR, Scope
+from ostiary.authorization.cedar.values import Uid
+from ostiary.decision.access.playbooks import RESPONSES, is_playbook
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.world import World
+from ostiaryd.incidents import store
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.load import starter
 from ostiaryd.policy.model.playbooks import LONGEST_MINUTES, MAX_CALLS
 from ostiaryd.registry.model import State
-from ostiaryd.respond.store import incidents as store
 from tests.support.incident_fixtures import report_finding
 from tests.support.policy_fixtures import put
 

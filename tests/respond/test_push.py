@@ -14,13 +14,13 @@ import pytest
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry, register_agent, run_act
 from ostiaryd.ground.world import World
+from ostiaryd.notifications.model.webhooks import DELAYS_S, REJECTED_TRIES, STALLED_S
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, Verb
-from ostiaryd.respond import wire_ssf_push
-from ostiaryd.respond.flows import delivery, signals, streams
-from ostiaryd.respond.model.sets import PUSH
-from ostiaryd.respond.model.streams import Stream
-from ostiaryd.respond.model.webhooks import DELAYS_S, REJECTED_TRIES, STALLED_S
+from ostiaryd.signals import wire_ssf_push
+from ostiaryd.signals.flows import delivery, signals, streams
+from ostiaryd.signals.model.sets import PUSH
+from ostiaryd.signals.model.streams import Stream
 from tests.respond.signal_receiver import SignalReceiver, events, read, signal_receiver
 from tests.support.webhook_receiver import Receiver, receiving
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ostiary.core import jose
-from ostiaryd.respond.model.issuers import EVENTS, Effect, effect
-from ostiaryd.respond.model.sets import SecurityEvent, SetRefused, identifiers, parse_set, parse_subject
-from ostiaryd.respond.model.streams import StreamId, jti, number_of
+from ostiary.protocol import jose
+from ostiaryd.signals.model.issuers import EVENTS, Effect, effect
+from ostiaryd.signals.model.sets import SecurityEvent, SetRefused, identifiers, parse_set, parse_subject
+from ostiaryd.signals.model.streams import StreamId, jti, number_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signals.json").read_text("utf-8"))
 SECOND = 1_000_000

@@ -20,16 +20,16 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, State
 from ostiaryd.registry.store import holdings, risks
-from ostiaryd.respond import wire_signals, wire_signals_poll
-from ostiaryd.respond.flows import hearing, issuers
-from ostiaryd.respond.model.issuers import MAX_ISSUERS, IssuerId
-from ostiaryd.respond.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
+from ostiaryd.signals import wire_signals, wire_signals_poll
+from ostiaryd.signals.flows import hearing, issuers
+from ostiaryd.signals.model.issuers import MAX_ISSUERS, IssuerId
+from ostiaryd.signals.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.trust.flows.access import verify_token
 from ostiaryd.trust.model import AccessRefused

@@ -9,11 +9,14 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import create_holding, new_jwk, register_agent, run_act
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
-from ostiaryd.ground.guarded import GUARDED, digests, page
+from ostiaryd.ground.database.guarded import GUARDED, digests, page
 from ostiaryd.ground.world import World, open_world
+from ostiaryd.incidents import store as incidents
+from ostiaryd.incidents.flows import kills, state
+from ostiaryd.incidents.flows.state import StateCheck, check_deeply, check_state, describe, state_check
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
@@ -21,9 +24,6 @@ from ostiaryd.policy.model import load, starter
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, State, Verb
 from ostiaryd.registry.store import agents, stops
-from ostiaryd.respond.flows import kills, state
-from ostiaryd.respond.flows.state import StateCheck, check_deeply, check_state, describe, state_check
-from ostiaryd.respond.store import incidents
 from ostiaryd.tasks import flows as tasks
 from tests.support.database_changes import change_database, complete_state_check
 from tests.support.pin_fixtures import add, rewind, saved

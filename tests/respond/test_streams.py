@@ -10,19 +10,19 @@ import pytest
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from harness.registry_fixtures import SECOND, agent_caller, new_jwk, newest_entry, register_agent, run_act
-from ostiary.core.watch import Noticed
-from ostiaryd.ground import outbox
+from ostiary.provenance.noticing import Noticed
 from ostiaryd.ground.database import Tx
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from ostiaryd.respond import wire_ssf, wire_ssf_poll
-from ostiaryd.respond.flows import delivery, signals, streams
-from ostiaryd.respond.flows.streams import TooSoon
-from ostiaryd.respond.model.sets import PUSH, VERIFICATION
-from ostiaryd.respond.model.streams import (
+from ostiaryd.signals import wire_ssf, wire_ssf_poll
+from ostiaryd.signals.flows import delivery, signals, streams
+from ostiaryd.signals.flows.streams import TooSoon
+from ostiaryd.signals.model.sets import PUSH, VERIFICATION
+from ostiaryd.signals.model.streams import (
     KEPT,
     MAX_OF_RECEIVER,
     MAX_REMOVED,

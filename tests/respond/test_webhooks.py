@@ -15,15 +15,14 @@ import pytest
 from standardwebhooks import Webhook as Library
 
 from harness.clock import Clock
-from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd import doctor
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry, decode_entry
-from ostiaryd.respond import wire_webhooks
-from ostiaryd.respond.flows import webhooks as flows
-from ostiaryd.respond.model.webhooks import (
+from ostiaryd.notifications import flows, wire_webhooks
+from ostiaryd.notifications.model.webhooks import (
     DELAYS_S,
     MAX_ACTIONS,
     MAX_BODY,

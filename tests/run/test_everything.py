@@ -14,7 +14,7 @@ import pytest
 
 from harness.live_server import ServerFixture
 from harness.stdio_proxy import StdioProxy
-from ostiary.core.catalogue import METHODS, Catalogue
+from ostiary.authorization.catalogue import METHODS, Catalogue
 from ostiary.run.probe import probe
 from tests.run.proxy_fixtures import live_server, proxy_fixture
 from tests.support.sources import ROOT

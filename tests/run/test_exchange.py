@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.errors import Refused
 from ostiary.guard import Withheld
+from ostiary.protocol.errors import Refused
 from ostiary.run.exchange import Exchange
 from ostiary.run.gate import Verdict
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.errors import Malformed
+from ostiary.protocol.errors import Malformed
 from ostiary.run import frames
 from ostiary.run.frames import Message, error, lines, read, server_messages
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.patience import eventually
-from ostiary.core.catalogue import MAX_TOOLS, METHODS, Catalogue, Effect
-from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
+from ostiary.authorization.catalogue import MAX_TOOLS, METHODS, Catalogue, Effect
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.run.probe import MAX_PAGES, probe
 from tests.run.stdio_agent import HERE
 

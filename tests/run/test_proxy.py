@@ -17,7 +17,7 @@ from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.stdio_proxy import TOOLS, StdioProxy, call
 from ostiary.agent import Agent
-from ostiary.core.catalogue import definition_of
+from ostiary.authorization.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
 from tests.run.proxy_fixtures import ProxyFixture, live_server, proxy_fixture
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.bounds import parse_details, permits, render_details
-from ostiary.core.bounds.details import MAX_ARGUMENTS, MAX_DETAILS
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Invalid
+from ostiary.authorization.bounds import parse_details, permits, render_details
+from ostiary.authorization.bounds.details import MAX_ARGUMENTS, MAX_DETAILS
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.catalogue_advisor.suggest import Seen, Suggestion, infer, policy_files, seen_call, suggest
+from ostiary.catalogue_advisor.suggest.conditions import MAX_ONE_OF
 from ostiary.guard.seen import seen
-from ostiary.suggest import Seen, Suggestion, infer, policy_files, seen_call, suggest
-from ostiary.suggest.conditions import MAX_ONE_OF
+from ostiary.protocol.errors import Invalid
 
 URI = "http://localhost/stdio/bot/files"
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import httpx2
 
 from harness.clock import Clock
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 
 ISSUER = "https://ostiary.example.org"
 API = "https://files.example.org/api"

@@ -9,9 +9,9 @@ from harness.clock import Clock, SeededRandom
 from ostiary.client import Auth, Client, StepUpNeeded, Target, TokenRefused, run
 from ostiary.client.flows import MARGIN_US
 from ostiary.client.sending import MAX_NONCES
-from ostiary.core import jose
-from ostiary.core.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden, Malformed, Unauthenticated, Unavailable
 from tests.sdk.server import API, ISSUER, Server
 
 KEY = jose.generate("ES256")

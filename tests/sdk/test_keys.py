@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid
 from ostiary.keys import MAX_FILE_BYTES, load_key, save_key
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid
 
 ISSUER = "https://ostiary.example.org"
 

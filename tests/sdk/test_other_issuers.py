@@ -11,10 +11,10 @@ from harness.clock import Clock, SeededRandom
 from ostiary.client import Auth, Client, Target, TokenRefused, run
 from ostiary.client.flows import DEFAULT_LIFETIME_S, MARGIN_US, SECOND
 from ostiary.client.issuer import FORMS, AssertionForm
-from ostiary.core import jose
-from ostiary.core.errors import Forbidden, Malformed
-from ostiary.core.jose import parse_header
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden, Malformed
+from ostiary.protocol.jose import parse_header
 
 ISSUER = "https://login.example"
 RESOURCE = "https://files.example/mcp"

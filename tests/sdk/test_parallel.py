@@ -24,8 +24,8 @@ from ostiary.agent import Agent
 from ostiary.client import Auth, Client, Target, TokenRefused, run
 from ostiary.client.sending import IDEMPOTENT, MAX_PAUSES
 from ostiary.client.steps import Wait
-from ostiary.core import jose
 from ostiary.keys import Credential
+from ostiary.protocol import jose
 from tests.sdk.server import API, ISSUER, Server
 
 KEY = jose.generate("ES256")

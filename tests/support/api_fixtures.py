@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ostiary.core import dpop, jose
+from ostiary.protocol import dpop, jose
 from ostiaryd.approvals import wire_ciba
-from ostiaryd.ground.http import Endpoint
+from ostiaryd.ground.http.edge import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry

@@ -11,15 +11,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from harness.registry_fixtures import ADMIN, create_holding, create_person, register_agent, run_act
-from ostiary.core import approval
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Refused
-from ostiary.core.jose import JwkSet
-from ostiary.core.signed import parse_answer
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision import approval
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import JwkSet
+from ostiary.protocol.signed import parse_answer
 from ostiaryd.approvals import flows, store, wire_admin, wire_requests
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http import Call, Render, Wire, render_admin
+from ostiaryd.ground.http.edge import Call, Render, Wire, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import wire_authzen

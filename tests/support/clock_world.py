@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from harness.clock import MachineClock, SeededRandom
-from ostiaryd.ground.clock import (
-    Boot,
-)
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.process.clock import Boot
 from ostiaryd.ground.world import World, open_world
 
 

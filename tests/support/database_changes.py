@@ -6,7 +6,7 @@ from typing import Any
 
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
-from ostiaryd.respond.flows.state import StateCheck, check_state, state_check
+from ostiaryd.incidents.flows.state import StateCheck, check_state, state_check
 
 
 async def complete_state_check(world: World) -> StateCheck:

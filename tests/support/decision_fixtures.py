@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ostiary.core.access import Decision, Facts, Policies, Principal, Protected, decide
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar import ir
-from ostiary.core.claims import AccessClaims, Confirmation
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.claims import AccessClaims, Confirmation
+from ostiary.decision.access import Decision, Facts, Policies, Principal, Protected, decide
 
 SECOND = 1_000_000
 

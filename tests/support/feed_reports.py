@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
+from ostiary.decision.report import CallRecord, Report, ResultRecord, UndecidedRecord
 from ostiaryd.feed import flows
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

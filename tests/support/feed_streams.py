@@ -10,12 +10,12 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from harness.registry_fixtures import new_jwk, run_act
-from ostiary.core import jose
-from ostiary.core.feed import (
+from ostiary.decision.feed import (
     Fact,
     Message,
 )
 from ostiary.guard import Feed
+from ostiary.protocol import jose
 from ostiaryd.feed.flows import Streams
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry

@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
-from ostiary.core.errors import Refused
 from ostiary.guard import Guard, Verified
 from ostiary.keys import Credential
+from ostiary.protocol.errors import Refused
 
 
 def authenticate_at(guard: Guard, feeder: Feeder, token: str | None = None, **proof: Any) -> Verified:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from harness.registry_fixtures import create_person, run_act
-from ostiary.core.watch import Noticed
+from ostiary.provenance.noticing import Noticed
 from ostiaryd.ground.world import World
+from ostiaryd.incidents import store as store
+from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.flows.respond import respond
+from ostiaryd.incidents.model.incidents import Incident, Limits, Verb
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry.model import APPROVE, Agent, Caller
-from ostiaryd.respond.flows import incidents as flows
-from ostiaryd.respond.flows.respond import respond
-from ostiaryd.respond.model.incidents import Incident, Limits, Verb
-from ostiaryd.respond.store import incidents as store
 from ostiaryd.watch import flows as watch
 
 LIMITS = Limits(acted=10, halted=5)

@@ -13,10 +13,10 @@ from harness.live_server import ServerFixture, authenticate
 from harness.patience import eventually
 from harness.server import running
 from ostiary.agent import Agent
-from ostiary.core import jose
-from ostiary.core.access import Decision
+from ostiary.decision.access import Decision
 from ostiary.guard import Guard, Verified
 from ostiary.keys import save_key
+from ostiary.protocol import jose
 
 CEDAR = """
 @id("issue") permit (principal is Agent, action == Action::"issue_token", resource);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 
 def pem(key: jose.PrivateKey) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import ADMIN
-from ostiary.core.errors import Refused
-from ostiaryd.ground.http import Call, Reply, render_admin
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.edge import Call, Reply, render_admin
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_admin, wire_authzen, wire_search

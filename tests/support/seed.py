@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiary.core.catalogue import Kind
-from ostiary.core.intent import Endorsed, Intent
+from ostiary.authorization.catalogue import Kind
+from ostiary.provenance.intent import Endorsed, Intent
 
 
 def seed(words: str, *, own: Iterable[str] = (), endorsed: Iterable[tuple[str, str, Iterable[str]]] = ()) -> Intent:

@@ -16,11 +16,11 @@ from harness.registry_fixtures import (
     create_person,
     register_agent,
 )
-from ostiary.core.errors import Refused
-from ostiaryd.ground.http import Call, render_admin
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.edge import Call, render_admin
 from ostiaryd.ground.world import World
-from ostiaryd.respond import wire_signals
-from ostiaryd.respond.wire_admin import issuers as admin
+from ostiaryd.signals import wire_signals
+from ostiaryd.signals.wire_admin import issuers as admin
 from tests.support.identity_provider import Idp, providing
 
 

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ostiary.core import dpop
-from ostiaryd.ground.http import Call, Endpoint, Reply, render_admin, reply
+from ostiary.protocol import dpop
+from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tokens import wire_admin as tokens_admin

@@ -19,8 +19,8 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.budget import DAY_US, BadAmount, Budget, Exhausted, InvalidBudget, parse_limits
-from ostiary.core.errors import NotFound
+from ostiary.authorization.budget import DAY_US, BadAmount, Budget, Exhausted, InvalidBudget, parse_limits
+from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.registry_fixtures import call_admin_api, register_agent
-from ostiary.core import bounds
-from ostiary.core.bounds import InvalidDetails, ToolDetail, parse_details
-from ostiary.core.classes import STANDARD
+from ostiary.authorization import bounds
+from ostiary.authorization.bounds import InvalidDetails, ToolDetail, parse_details
+from ostiary.authorization.classes import STANDARD
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import State, Task, TaskId, put_under

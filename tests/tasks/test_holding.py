@@ -17,7 +17,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows

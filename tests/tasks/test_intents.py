@@ -15,7 +15,7 @@ from harness.registry_fixtures import (
     person_caller,
     register_agent,
 )
-from ostiary.core.intent import Recorded
+from ostiary.provenance.intent import Recorded
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows

@@ -22,8 +22,8 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.bounds import InvalidDetails, parse_details
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.authorization.bounds import InvalidDetails, parse_details
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

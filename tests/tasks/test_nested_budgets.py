@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import create_holding, is_live, register_agent, run_act
-from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, Budget, Exhausted, InvalidBudget, parse_limits
+from ostiary.authorization.budget import MAX_BUDGETS, MAX_LIMITS, Budget, Exhausted, InvalidBudget, parse_limits
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.model import Balance, State, Task

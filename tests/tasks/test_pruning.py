@@ -15,10 +15,10 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.intent import parse_intent
-from ostiaryd.ground.clock import MARGIN
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.provenance.intent import parse_intent
 from ostiaryd.ground.database import sql
+from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import register_agent, run_act
-from ostiary.core.bounds import InvalidDetails, parse_details
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.bounds import InvalidDetails, parse_details
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import parse_catalogue

@@ -15,7 +15,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, State

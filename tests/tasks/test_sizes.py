@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import agent_caller, call_admin_api, newest_entry, register_agent, run_act
-from ostiary.core import canonical
-from ostiary.core.bounds import ToolDetail, parse_details, render_details
-from ostiary.core.budget import parse_limits
-from ostiary.core.intent import parse_intent
-from ostiaryd.ground.pages import Page
+from ostiary.authorization.bounds import ToolDetail, parse_details, render_details
+from ostiary.authorization.budget import parse_limits
+from ostiary.protocol import canonical
+from ostiary.provenance.intent import parse_intent
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.policy import wire_tasks
 from ostiaryd.tasks import flows

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import SECOND, create_holding, is_live, register_agent, run_act
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.tasks import flows

@@ -17,7 +17,7 @@ from harness.registry_fixtures import (
     register_agent,
     run_act,
 )
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Verb

@@ -14,7 +14,7 @@ from harness.registry_fixtures import (
     person_caller,
     register_agent,
 )
-from ostiaryd.ground import outbox
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 

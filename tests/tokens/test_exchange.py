@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import is_live, run_act
-from ostiary.core import jose
-from ostiary.core.budget import parse_limits
-from ostiary.core.claims import parse_access
+from ostiary.authorization.budget import parse_limits
+from ostiary.authorization.claims import parse_access
+from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import HoldingId, Verb

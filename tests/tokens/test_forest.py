@@ -24,17 +24,17 @@ from hypothesis import strategies as st
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import SECOND, is_live, run_act
-from ostiary.core import access
-from ostiary.core.bounds import parse_details
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.claims import actors, parse_access
-from ostiary.core.errors import Refused
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.claims import actors, parse_access
+from ostiary.decision import access
 from ostiary.guard.knowledge import Knowledge
+from ostiary.protocol.errors import Refused
 from ostiaryd.feed import store as feeds
 from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.feed.model import parse_delta, plain_fact
-from ostiaryd.ground import outbox
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import TokenDelta, Verb

@@ -10,9 +10,9 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from harness.registry_fixtures import SECOND, run_act
-from ostiary.core import jose
-from ostiary.core.access.holds import MINUTE, HoldKind
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.access.holds import MINUTE, HoldKind
+from ostiary.protocol import jose
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry

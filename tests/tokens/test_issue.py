@@ -10,8 +10,8 @@ import pytest
 
 from harness.clock import START, Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core import jose
-from ostiary.core.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
+from ostiary.authorization.budget import MAX_BUDGETS, MAX_LIMITS, parse_limits
+from ostiary.protocol import jose
 from ostiaryd.ground.database import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act

@@ -8,7 +8,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import feed_messages, newest_entry
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.model import LONGEST_TOKEN
@@ -21,7 +22,7 @@ from tests.support.trust_fixtures import call
 
 async def rotate(world: World, *, use: str = "token", alg: str = "ES256") -> str:
     kid = await act(world, "keys.rotate", lambda act: flows.rotate_key(act, use=use, alg=alg))
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     return kid
 
 

@@ -16,11 +16,11 @@ import pytest
 
 from harness.clock import Clock
 from harness.feeder import RESOURCE_ID, URI, Feeder
-from ostiary.core.catalogue import definition_of
-from ostiary.core.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated
-from ostiary.core.feed import ResourceFact, TokenFact
+from ostiary.authorization.catalogue import definition_of
+from ostiary.decision.feed import ResourceFact, TokenFact
 from ostiary.guard import Call, Denied, FeedStale, Guard, SpoolFailed, Verified
 from ostiary.guard.listing import Says
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, Refused, Unauthenticated
 from ostiary.tools import Tools
 
 TOOLS = (
@@ -379,7 +379,7 @@ def test_what_cannot_be_recorded_does_not_happen(tools: Tools, guard: Guard) -> 
         tools.admit("read_file", {"path": "/a"})
 
 
-@pytest.mark.parametrize("where", ["ostiary.core.access.decide", "ostiary.tools.plain"])
+@pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.plain"])
 async def test_any_error_is_a_refusal(tools: Tools, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     ran: list[str] = []
 

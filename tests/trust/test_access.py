@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace as with_
 
 from harness.clock import Clock
-from ostiary.core import dpop, jose
-from ostiary.core.claims import ACCESS_TYP
+from ostiary.authorization.claims import ACCESS_TYP
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import newest_entry
-from ostiary.core import dpop, jose
-from ostiaryd.ground.signatures import MOST, Signatures, Signed
+from ostiary.protocol import dpop, jose
+from ostiaryd.ground.crypto.signatures import MOST, Signatures, Signed
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import Verifier, verify_ahead

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core import jose
+from ostiary.protocol import jose
 from ostiaryd.trust.model import (
     AHEAD,
     LONGEST_ASSERTION,

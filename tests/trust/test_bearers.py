@@ -9,8 +9,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core.assurance import BEARER
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.authorization.assurance import BEARER
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act

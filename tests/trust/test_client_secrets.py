@@ -10,8 +10,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core.assurance import SECRET
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.authorization.assurance import SECRET
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb

@@ -10,13 +10,13 @@ from harness.clock import START, MachineClock
 from harness.registry_fixtures import ADMIN, call_admin_api, newest_entry, person_caller
 from ostiaryd.app import GRANTS, LARGE, ROUTES, build_app
 from ostiaryd.doctor import EXPERIMENTS
-from ostiaryd.ground.clock import LIMIT, SECOND, ClockJumped
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
+from ostiaryd.ground.process.clock import LIMIT, SECOND, ClockJumped
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
-from ostiaryd.respond.model.webhooks import HEARD
+from ostiaryd.notifications.model.webhooks import HEARD
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import FILES, Client, send
 from tests.support.clock_world import open_at_machine

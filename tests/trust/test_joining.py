@@ -11,8 +11,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core.errors import Conflict, Invalid, NotFound
 from ostiary.guard.seen import seen
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.app import FOR_PEPS, ROUTES, build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.clock import START, Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.core import dpop, jose
-from ostiaryd.ground.clock import MARGIN
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.database import sql
+from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import SECOND, Client
 

@@ -10,7 +10,7 @@ import pytest
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import running
-from ostiary.core.canonical import encode
+from ostiary.protocol.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.watch.model.detector import detectors
 from tests.support.cli import Commands, run

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ostiary.core.watch import Event, Noticed
+from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.detector import Detector, Found, detectors, zeros
 

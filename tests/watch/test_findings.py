@@ -8,9 +8,9 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import new_jwk, register_agent, run_act
-from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.feed import RiskFact
-from ostiary.core.watch import HALF_LIFE, Noticed
+from ostiary.decision.feed import RiskFact
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.provenance.noticing import HALF_LIFE, Noticed
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

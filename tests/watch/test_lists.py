@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.watch.threats import Kind, ThreatList, indicator, known
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.provenance.noticing.threats import Kind, ThreatList, indicator, known
 from ostiaryd.watch.engines import lists
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_PATTERN, Listed, parse_list
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.watch import Event, Noticed
+from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model import Judged, Piece
 from ostiaryd.watch.model.batch import word
 from ostiaryd.watch.model.detector import detectors, zeros

@@ -18,7 +18,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ostiary.core.errors import Malformed
+from ostiary.protocol.errors import Malformed
 from ostiaryd.watch.model import otlp
 from ostiaryd.watch.model.otlp import (
     MAX_RECORDS,

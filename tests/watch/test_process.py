@@ -11,9 +11,9 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from harness.patience import eventually_async
 from harness.registry_fixtures import create_holding, register_agent, run_act
-from ostiary.core.errors import Conflict
-from ostiary.core.report import CallRecord, Report, ResultRecord, UndecidedRecord
-from ostiary.core.watch import Noticed
+from ostiary.decision.report import CallRecord, Report, ResultRecord, UndecidedRecord
+from ostiary.protocol.errors import Conflict
+from ostiary.provenance.noticing import Noticed
 from ostiaryd.feed import flows as feed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world

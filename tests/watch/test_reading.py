@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.watch import Event, Noticed
+from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.ledger.model import Entry, Result, encode_entry, reason
 from ostiaryd.watch.model import JUDGE, Judged, Reading, ToolSeen
 from ostiaryd.watch.model.reading import MAX_PENDING, MAX_SHAPE, shape

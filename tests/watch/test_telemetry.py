@@ -25,11 +25,11 @@ from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
-from ostiary.core.errors import Forbidden, Malformed, Refused
+from ostiary.protocol.errors import Forbidden, Malformed, Refused
 from ostiary.telemetry import MAX_BODY, relay
-from ostiaryd.ground import buckets as buckets_of
-from ostiaryd.ground.buckets import FLOODING, QUIET_S, WINDOW_S, TooMuch
-from ostiaryd.ground.http import Call, Reply, TooLarge, UnsupportedMediaType
+from ostiaryd.ground.http import buckets as buckets_of
+from ostiaryd.ground.http.buckets import FLOODING, QUIET_S, WINDOW_S, TooMuch
+from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import act

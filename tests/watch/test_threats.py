@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from harness.clock import Clock
-from ostiary.core.errors import Conflict, Invalid, NotFound, Refused
-from ostiary.core.feed import ThreatFact
-from ostiary.core.watch import Event
-from ostiary.core.watch.threats import ThreatList, indicator, known
+from ostiary.decision.feed import ThreatFact
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
+from ostiary.provenance.noticing import Event
+from ostiary.provenance.noticing.threats import ThreatList, indicator, known
 from ostiaryd import doctor
 from ostiaryd.feed.flows.snapshot import threat_fact, threat_facts
-from ostiaryd.ground import outbox
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import act
@@ -316,8 +316,8 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
 
 
 def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:
-    from ostiary.core.jose import b64u
     from ostiary.guard.knowledge import Knowledge
+    from ostiary.protocol.jose import b64u
 
     mark, network = indicator("address", "45.83.64.0/22")
     assert network is not None

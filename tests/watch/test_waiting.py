@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.watch import Event, Noticed
+from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model import Judged, Waiting
 from ostiaryd.watch.model.waiting import LOOK_US, MOST
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.watch import Event, Noticed
+from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model import Judged, Snapshot
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept

@@ -30,8 +30,8 @@ from claude_agent_sdk import (
     PermissionResultDeny,
 )
 
-from ostiary.core.errors import Conflict, Refused
 from ostiary.guard import words
+from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Running, Tools, closed, filled
 
 LIMIT_S = 30

@@ -32,9 +32,9 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name
 
-from ostiary.core.errors import Conflict, Refused, Unauthenticated
 from ostiary.guard import Withheld, words
 from ostiary.guard.listing import Says
+from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Running, Tools, binder, closed
 
 Function = Callable[..., Any]

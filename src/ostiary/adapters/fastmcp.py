@@ -40,10 +40,10 @@ from starlette.middleware import Middleware as Layer
 from ostiary import mcp
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
-from ostiary.core.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.guard import Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, is_free, named
 from ostiary.mcp import _Front
+from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.tools import Running, Tools, closed, filled, plain
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")

@@ -41,8 +41,8 @@ from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 
 from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Conflict, Refused, Unauthenticated
 from ostiary.guard import Denied, Withheld, words
+from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Tools, closed, filled
 
 APPROVAL = "approval"

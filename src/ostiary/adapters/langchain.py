@@ -41,8 +41,8 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Interrupt, interrupt
 
 from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Conflict, NotFound, Refused
 from ostiary.guard import Denied, Withheld, words
+from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"

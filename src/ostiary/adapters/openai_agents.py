@@ -39,9 +39,9 @@ from agents.tool_context import ToolContext
 from agents.util._approvals import evaluate_needs_approval_setting
 
 from ostiary.agent import AsyncAgent
-from ostiary.core import canonical
-from ostiary.core.errors import Conflict, Malformed, Refused
 from ostiary.guard import Denied, Withheld, words
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed, Refused
 from ostiary.tools import Running, Tools, filled
 
 ASKED = "ostiary"

@@ -31,8 +31,8 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Conflict, Refused
 from ostiary.guard import Denied, Withheld, words
+from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"

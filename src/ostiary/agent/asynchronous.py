@@ -26,8 +26,8 @@ from ostiary.agent.identity import (
     read_second_key,
 )
 from ostiary.client import Auth, Flow, Target, arun
-from ostiary.core.errors import Refused
 from ostiary.keys import Credential
+from ostiary.protocol.errors import Refused
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary.agent")

@@ -28,8 +28,8 @@ from ostiary.agent.identity import (
     read_second_key,
 )
 from ostiary.client import Auth, Flow, Target, run
-from ostiary.core.errors import Refused
 from ostiary.keys import Credential
+from ostiary.protocol.errors import Refused
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary.agent")
@@ -152,7 +152,8 @@ class Agent(Identity):
         handle nothing else. Raises ServerRefused.
 
         `words`: what the person asked, `own` their own record, `endorse` documents that they named, as in
-        `ostiary.core.intent`; the server takes them from an agent only where its operator lets it say such things.
+        `ostiary.provenance.intent`; the server takes them from an agent only where its operator lets it say such
+        things.
         """
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,

@@ -13,10 +13,10 @@ import msgspec
 
 from ostiary import ambient
 from ostiary.client import Auth, Client, Flow, Target
-from ostiary.core import canonical
-from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
-from ostiary.core.jose import PrivateKey
 from ostiary.keys import Credential, load_key
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
+from ostiary.protocol.jose import PrivateKey
 
 log = logging.getLogger("ostiary.agent")
 
@@ -206,7 +206,7 @@ class Identity:
 def asked(
     words: str | None, own: Mapping[str, str] | None, endorse: Iterable[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """An intent as the API takes it (`ostiary.core.intent`); None where nothing was said. Raises Invalid."""
+    """An intent as the API takes it (`ostiary.provenance.intent`); None where nothing was said. Raises Invalid."""
     documents = list(endorse)
     if words is None:
         if own or documents:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ostiary.audit.report import Finding, Kind
-from ostiary.core.tiles import WIDTH
+from ostiary.protocol.tiles import WIDTH
 
 LOOKAHEAD = 4 * WIDTH
 _SAMPLE = 64

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol.decoding import json_decoder
 
 EARLIEST = 1_704_067_200_000_000
 """2024-01-01, in microseconds since the epoch: no server wrote an entry before."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from ostiary.audit.entries import EntryCheck
 from ostiary.audit.folder import Unreadable, read
 from ostiary.audit.report import Finding, Kind
-from ostiary.core.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from ostiary.core.errors import Malformed
-from ostiary.core.merkle import HASH_BYTES, leaf_hash
-from ostiary.core.note import MAX_NOTE_BYTES, NoteKey, Unsigned, parse_note, parse_vkey
-from ostiary.core.tiles import MAX_ENTRY_BYTES, WIDTH, Bundle, Tile, parse_tile, split_bundle
+from ostiary.protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.merkle import HASH_BYTES, leaf_hash
+from ostiary.protocol.note import MAX_NOTE_BYTES, NoteKey, Unsigned, parse_note, parse_vkey
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES, WIDTH, Bundle, Tile, parse_tile, split_bundle
 
 MAX_FINDINGS = 100
 MAX_KEY_BYTES = 1 << 14

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from ostiary.audit import folder as files
-from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.merkle import HASH_BYTES, leaf_hash
-from ostiary.core.note import MAX_NOTE_BYTES, parse_note
-from ostiary.core.receipt import Receipt, make_receipt
-from ostiary.core.tiles import (
+from ostiary.protocol.checkpoint import parse_checkpoint
+from ostiary.protocol.merkle import HASH_BYTES, leaf_hash
+from ostiary.protocol.note import MAX_NOTE_BYTES, parse_note
+from ostiary.protocol.receipt import Receipt, make_receipt
+from ostiary.protocol.tiles import (
     WIDTH,
     Bundle,
     Tile,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ostiary.core.checkpoint import Checkpoint
+from ostiary.protocol.checkpoint import Checkpoint
 
 
 class Kind(StrEnum):

@@ -13,8 +13,8 @@ from itertools import product
 from ostiary.audit.align import Alignment
 from ostiary.audit.evidence import Enough, Evidence
 from ostiary.audit.report import Finding, Kind
-from ostiary.core.merkle import TILE_HEIGHT, tree_root
-from ostiary.core.tiles import WIDTH, Tile, hashes_from, join, tile_width
+from ostiary.protocol.merkle import TILE_HEIGHT, tree_root
+from ostiary.protocol.tiles import WIDTH, Tile, hashes_from, join, tile_width
 
 MAX_DISORDER = 10_000
 """Entries out of place, after which the audit stops."""

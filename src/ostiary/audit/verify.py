@@ -21,9 +21,9 @@ from ostiary.audit.evidence import MAX_FINDINGS, Enough, Evidence, parse_keys
 from ostiary.audit.folder import LINK, walk
 from ostiary.audit.report import Finding, Kind, Report
 from ostiary.audit.settle import Settlement
-from ostiary.core.checkpoint import Checkpoint
-from ostiary.core.errors import Malformed
-from ostiary.core.tiles import Tile, parse_path, tile_width
+from ostiary.protocol.checkpoint import Checkpoint
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.tiles import Tile, parse_path, tile_width
 
 Progress = Callable[[int, int], None]
 """Hears (entries done, entries in all)."""

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from cyclopts import App
 
+from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json
 from ostiary.cli.paper import err, facts, out, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
-from ostiary.core.claims import SCOPE_ALIASES
-from ostiary.core.nearest import nearest_hint
+from ostiary.protocol.nearest import nearest_hint
 
 agent = App(name="agent", help="Agents: register, list, say what they may, suspend, decommission.")
 agent.command(enrol)

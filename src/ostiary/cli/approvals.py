@@ -15,11 +15,11 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary.agent import ServerRefused
+from ostiary.catalogue_advisor.suggest import exempt
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.policy import active_files, active_set
 from ostiary.cli.session import PAGE, Here, Session, Usage
-from ostiary.core.origins.links import links
-from ostiary.suggest import exempt
+from ostiary.provenance.origins.links import links
 
 approvals = App(name="approvals", help="What agents ask people: list, show, approve, deny.")
 EVERY_S = 1.0

@@ -20,10 +20,10 @@ from ostiary.cli.names import Names, id_of
 from ostiary.cli.paper import err, facts, moment, out
 from ostiary.cli.session import FAILED, PAGE, Here, Session, Source, Usage
 from ostiary.cli.spans import parse_time
-from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.errors import Malformed, Refused, Unavailable
-from ostiary.core.note import parse_note, parse_vkey
-from ostiary.core.receipt import verify_receipt
+from ostiary.protocol.checkpoint import parse_checkpoint
+from ostiary.protocol.errors import Malformed, Refused, Unavailable
+from ostiary.protocol.note import parse_note, parse_vkey
+from ostiary.protocol.receipt import verify_receipt
 
 R = TypeVar("R", bound=list[dict[str, Any]])
 audit = App(name="audit", help="The ledger: every act, the refused ones too.")

@@ -13,15 +13,15 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.catalogue_advisor.review import Flow, Question, ToolReview, Usage, confirm_all, review
+from ostiary.catalogue_advisor.suggest import seen_call
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out, table
 from ostiary.cli.seen import entries, resource
 from ostiary.cli.session import Here, Session
 from ostiary.cli.session import Usage as BadUsage
 from ostiary.cli.spans import parse_time
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.review import Flow, Question, ToolReview, Usage, confirm_all, review
-from ostiary.suggest import seen_call
 
 catalogue = App(name="catalogue", help="Review the catalogue of a resource: what its tools do and take.")
 

@@ -16,8 +16,8 @@ from ostiary.agent import Agent
 from ostiary.cli.files import read_bytes
 from ostiary.cli.paper import out
 from ostiary.cli.session import FAILED, UNREACHABLE, Here, Session, decoded
-from ostiary.core.errors import Conflict, Refused
 from ostiary.keys import parse_credential
+from ostiary.protocol.errors import Conflict, Refused
 
 MAX_SKEW_S = 5
 NOBODY = {

@@ -12,16 +12,16 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
+from ostiary.authorization.bounds import ToolDetail, explain, parse_details
+from ostiary.catalogue_advisor.suggest import counted, seen_call
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import out
 from ostiary.cli.seen import Resource, entries, resource
 from ostiary.cli.session import PAGE, Here, Session, Usage, decoded
 from ostiary.cli.spans import parse_time
-from ostiary.core import canonical
-from ostiary.core.bounds import ToolDetail, explain, parse_details
+from ostiary.protocol import canonical
 from ostiary.run.enlist import stdio_uri
-from ostiary.suggest import counted, seen_call
 
 MAX_ASKED = 10_000
 """Different calls that are judged again: the newest."""

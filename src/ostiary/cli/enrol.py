@@ -14,7 +14,7 @@ from ostiary import ambient
 from ostiary.cli.files import NewKey, read_text
 from ostiary.cli.paper import facts
 from ostiary.cli.session import Here, Word, decoded
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 PROOF_S = 60
 SECOND = 1_000_000

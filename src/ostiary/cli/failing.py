@@ -17,7 +17,7 @@ from ostiary.agent import ServerRefused
 from ostiary.cli.paper import err
 from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE, Usage
 from ostiary.client import TokenRefused
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.protocol.errors import Refused, Unavailable
 
 
 def end(error: BaseException, *, as_json: bool) -> NoReturn:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ostiary.cli.session import Usage
-from ostiary.core import canonical, jose
-from ostiary.core.errors import Refused
 from ostiary.keys import save_key
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Refused
 
 MAX_BYTES = 4 << 20
 

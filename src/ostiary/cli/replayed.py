@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from ostiary.cli.paper import err, out, table
 from ostiary.cli.session import Session
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 
 SHOWN = 50
 """groups that people see; JSON has all"""

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from cyclopts import App
 
+from ostiary.authorization.catalogue import Catalogue, listing_of
+from ostiary.catalogue_advisor.changes import accept, diff
+from ostiary.catalogue_advisor.reading import Reading
+from ostiary.catalogue_advisor.reading import read as propose
 from ostiary.cli.agents import words
 from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Usage
-from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue, listing_of
-from ostiary.core.changes import accept, diff
-from ostiary.core.reading import Reading
-from ostiary.core.reading import read as propose
+from ostiary.protocol import canonical
 
 resource = App(name="resource", help="Protected servers, their guards' keys and their catalogues of tools.")
 

@@ -25,8 +25,8 @@ from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err
 from ostiary.cli.session import Here, Session, Usage
-from ostiary.core.errors import Refused, Unavailable
 from ostiary.keys import Credential, load_key
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.run.configs import Config, Server
 from ostiary.run.delivery import delivery, source_of
 from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of

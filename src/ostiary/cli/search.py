@@ -12,7 +12,7 @@ from cyclopts import App
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out
 from ostiary.cli.session import PAGE, Here, Session, Source, Usage, decoded
-from ostiary.core.errors import NotFound
+from ostiary.protocol.errors import NotFound
 
 search = App(name="search", help="Search permissions by subject, resource or action.")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from ostiary.authorization.catalogue import Catalogue
 from ostiary.cli.session import PAGE, Session, Usage
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 
 MAX_ENTRIES = 100_000
 ACTIONS = ("tool.call", "tool.undecided")

@@ -28,8 +28,8 @@ from cyclopts import Parameter
 from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
 from ostiary.cli.paper import err
-from ostiary.core.errors import Invalid, Unavailable
 from ostiary.keys import load_key
+from ostiary.protocol.errors import Invalid, Unavailable
 
 REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000

@@ -9,13 +9,13 @@ from typing import Any
 from rich.markup import escape
 
 from ostiary import ambient
+from ostiary.authorization.bounds import render_details
+from ostiary.catalogue_advisor.suggest import Line, Seen, Suggestion, counted, policy_files, seen_call, suggest
 from ostiary.cli.paper import out
 from ostiary.cli.policy import active_files
 from ostiary.cli.seen import Resource, entries, resources
 from ostiary.cli.session import Here, Session, Usage
 from ostiary.cli.spans import parse_time
-from ostiary.core.bounds import render_details
-from ostiary.suggest import Line, Seen, Suggestion, counted, policy_files, seen_call, suggest
 
 BOUNDS, POLICIES, WHY = "bounds.json", "policies", "why.txt"
 _COLOURS = {"scope": "green", "tool": "cyan", "argument": "cyan", "left out": "yellow"}

@@ -11,16 +11,16 @@ from cyclopts import App, Parameter
 
 from ostiary.agent import Agent
 from ostiary.agent.identity import asked
+from ostiary.authorization.catalogue import Catalogue, Kind
+from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json, write_new
 from ostiary.cli.paper import err, facts, moment, out, table, tree
 from ostiary.cli.revoke import FINAL
 from ostiary.cli.session import PAGE, Here, Session, Usage
-from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue, Kind
-from ostiary.core.draft import draft
-from ostiary.core.errors import Invalid, Refused
 from ostiary.keys import Credential, parse_credential
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Refused
 
 task = App(name="task", help="Declared tasks: purpose, bounds, an end. What was given under a task dies with it.")
 

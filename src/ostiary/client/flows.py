@@ -22,10 +22,10 @@ from ostiary.client.issuer import FORMS, AssertionForm, Metadata, authenticate, 
 from ostiary.client.sending import MAX_CACHED, Sender, error_of, said_in
 from ostiary.client.steps import Flow, SharedFlows
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
-from ostiary.core import canonical, dpop, jose
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.keys import Credential
+from ostiary.protocol import canonical, dpop, jose
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated, Unavailable
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from urllib.parse import quote_plus, urlsplit
 
 import msgspec
 
-from ostiary.core import jose
-from ostiary.core.errors import Invalid
 from ostiary.keys import Credential
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_LIFETIME_S = 60

@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 
 from ostiary.client.steps import Flow, Pause, Turns
-from ostiary.core import canonical, dpop
-from ostiary.core.errors import Malformed
+from ostiary.protocol import canonical, dpop
+from ostiary.protocol.errors import Malformed
 
 MAX_CACHED = 1000
 MAX_NONCES = 6

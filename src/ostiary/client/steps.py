@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 
 T = TypeVar("T")
 LIMIT_S = 30.0

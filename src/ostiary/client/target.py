@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ostiary.core import jose
-from ostiary.core.assurance import INSUFFICIENT
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.assurance import INSUFFICIENT
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden
 
 STEP_UP = f'error="{INSUFFICIENT}"'
 """In a challenge: RFC 9470 section 3."""

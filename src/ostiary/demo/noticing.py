@@ -14,10 +14,10 @@ from mcp.client.client import Client
 from rich.markup import escape
 
 from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Refused, Unavailable
 from ostiary.demo.provider import providing
 from ostiary.demo.stage import Stage
 from ostiary.demo.telling import attempt, call, chapter, draw, named, note, refusal_of, run, say, shell
+from ostiary.protocol.errors import Refused, Unavailable
 
 DOORS = 14
 """Refusals within moments that are noticed."""

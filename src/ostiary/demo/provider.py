@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 
 from ostiary import ambient
-from ostiary.core import jose
+from ostiary.protocol import jose
 
 COMPROMISED = "https://schemas.openid.net/secevent/risc/event-type/credential-compromise"
 

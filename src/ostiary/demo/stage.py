@@ -16,7 +16,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from ostiary.agent import AsyncAgent
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 
 PATIENCE_S = 60.0
 """For a busy machine; a part that has not answered by then never will."""

@@ -17,7 +17,6 @@ from mcp.client.client import Client
 from rich.markup import escape
 
 from ostiary import ambient
-from ostiary.core.errors import Conflict, Refused
 from ostiary.demo.files_server import build
 from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
@@ -36,6 +35,7 @@ from ostiary.demo.telling import (
     say,
     shell,
 )
+from ostiary.protocol.errors import Conflict, Refused
 
 ADA = "ada.json"
 """the key of the person who is asked"""

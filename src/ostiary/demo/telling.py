@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from ostiary.core.errors import Refused
 from ostiary.demo.stage import Stage
+from ostiary.protocol.errors import Refused
 
 out = Console(highlight=False)
 INDENT = 3

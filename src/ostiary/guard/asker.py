@@ -1,6 +1,6 @@
-"""The guard's fourth conversation with the server: what policies say that no guard can run (`ostiary.core.asking`), and
-a person's yes, asked for or spent (`ostiary.core.approval`), what tasks remember (`ostiary.guard.memories`), and
-whether an agent that is held to a pace has had its calls (`ostiary.guard.pace`).
+"""The guard's fourth conversation with the server: what policies say that no guard can run
+(`ostiary.decision.asking`), and a person's yes, asked for or spent (`ostiary.decision.approval`), what tasks remember
+(`ostiary.guard.memories`), and whether an agent that is held to a pace has had its calls (`ostiary.guard.pace`).
 
 Several calls ask at once. Each waits for at most ASK_S in all, one that needs a person's yes for PERSON_S (somebody has
 waited for that person), and where too many wait already not at all. Whoever gets no answer to exactly its question is
@@ -27,16 +27,16 @@ import httpx2
 import msgspec
 
 from ostiary import client
-from ostiary.core import access, approval, asking
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Forbidden, Refused, Unavailable
-from ostiary.core.jose import b64u
-from ostiary.core.signed import Answer, parse_answer
+from ostiary.decision import access, approval, asking
+from ostiary.decision.access.elsewhere import Verdict
 from ostiary.guard.asking import Asking
 from ostiary.guard.feed import Feed
 from ostiary.guard.person import Heard, Wanted
 from ostiary.guard.unheard import Unheard
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.jose import b64u
+from ostiary.protocol.signed import Answer, parse_answer
 
 ASK_S = 1.0
 """How long a call waits for what is said elsewhere."""

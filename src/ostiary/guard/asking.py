@@ -6,10 +6,10 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from ostiary.core import access
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.origins import Memory
-from ostiary.core.watch import Session
+from ostiary.decision import access
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.provenance.noticing import Session
+from ostiary.provenance.origins import Memory
 
 Word = Literal["permit", "forbid", "neither", "error"]
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ostiary.core import access, canonical, report
-from ostiary.core.assurance import INSUFFICIENT
-from ostiary.core.budget import Volume
-from ostiary.core.canonical import MAX_INT
-from ostiary.core.errors import Forbidden, Refused
-from ostiary.core.signed import digest
-from ostiary.core.watch import MAX_SAYS, Noticed
+from ostiary.authorization.assurance import INSUFFICIENT
+from ostiary.authorization.budget import Volume
+from ostiary.decision import access, report
 from ostiary.guard.asking import Asking
 from ostiary.guard.memories import Watched
+from ostiary.protocol import canonical
+from ostiary.protocol.canonical import MAX_INT
+from ostiary.protocol.errors import Forbidden, Refused
+from ostiary.protocol.signed import digest
+from ostiary.provenance.noticing import MAX_SAYS, Noticed
 
 MAX_REASON = 500
 MAX_TOOL = 128

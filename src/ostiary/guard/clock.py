@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol.decoding import json_decoder
 
 log = logging.getLogger("ostiary.guard")
 

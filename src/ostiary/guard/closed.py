@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ostiary.core.errors import Refused, Unavailable
 from ostiary.guard.call import Call, Withheld
+from ostiary.protocol.errors import Refused, Unavailable
 
 log = logging.getLogger("ostiary.guard")
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from ostiary.core import access
-from ostiary.core.jose import InvalidToken
+from ostiary.decision import access
 from ostiary.guard.call import Verified
+from ostiary.protocol.jose import InvalidToken
 
 
 @dataclass(slots=True, eq=False)

@@ -14,10 +14,10 @@ import httpx2
 import msgspec
 
 from ostiary import client
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Refused, Unavailable
-from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack, Settled
+from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
 from ostiary.guard.purse import IDLE_US, Purse
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Refused, Unavailable
 
 DRAW_S = 2.0
 """How long a call waits for its turn, and for each answer."""

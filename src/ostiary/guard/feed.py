@@ -11,13 +11,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
-from ostiary.core import access
-from ostiary.core.errors import Refused
-from ostiary.core.feed import KeysFact, Message, ResourceFact, parse_message, unverified_place
-from ostiary.core.jose import JwkSet
+from ostiary.decision import access
+from ostiary.decision.feed import KeysFact, Message, ResourceFact, parse_message, unverified_place
 from ostiary.guard.clock import FeedClock
 from ostiary.guard.knowledge import FeedBroken, FeedStale, Knowledge, Present
 from ostiary.guard.stops import KeptStops
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import JwkSet
 
 GRACE_US = 60_000_000
 """How much longer than it must a fact is kept, so that no clock decides."""

@@ -23,11 +23,9 @@ from typing import Any
 import msgspec
 
 from ostiary import ambient
-from ostiary.core import access, budget
-from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
-from ostiary.core.feed import ResourceFact
-from ostiary.core.jose import InvalidToken
-from ostiary.core.origins import is_settled, needs_origins
+from ostiary.authorization import budget
+from ostiary.decision import access
+from ostiary.decision.feed import ResourceFact
 from ostiary.guard.asking import Asking
 from ostiary.guard.call import Call, Verified, call_record, shorten, undecided_record
 from ostiary.guard.closed import closed
@@ -49,6 +47,9 @@ from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.guard.tokens import Tokens, check_bearer
 from ostiary.keys import Credential, load_key
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
+from ostiary.protocol.jose import InvalidToken
+from ostiary.provenance.origins import is_settled, needs_origins
 
 log = logging.getLogger("ostiary.guard")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
-from ostiary.core import access, canonical, cedar
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Malformed, Unavailable
-from ostiary.core.feed import (
+from ostiary.authorization import cedar
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision import access
+from ostiary.decision.feed import (
     MAX_LINE_BYTES,
     AgentFact,
     Fact,
@@ -26,10 +26,12 @@ from ostiary.core.feed import (
     ThreatFact,
     TokenFact,
 )
-from ostiary.core.jose import JwkSet, b64u, unb64u
-from ostiary.core.sources import with_sources
-from ostiary.core.watch import NEW, Profile, Risk, unpack
-from ostiary.core.watch.threats import ThreatList, parse_marks
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Malformed, Unavailable
+from ostiary.protocol.jose import JwkSet, b64u, unb64u
+from ostiary.provenance.noticing import NEW, Profile, Risk, unpack
+from ostiary.provenance.noticing.threats import ThreatList, parse_marks
+from ostiary.provenance.sources import with_sources
 
 MAX_EXCEPTIONS = 1_000_000
 MAX_PROFILES = 20_000

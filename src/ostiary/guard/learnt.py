@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ostiary.core import access
-from ostiary.core.errors import Unavailable
-from ostiary.core.history import Before
+from ostiary.decision import access
 from ostiary.guard.asking import Asking
 from ostiary.guard.link import Link
 from ostiary.guard.listing import Says
 from ostiary.guard.memories import Telling
 from ostiary.guard.pace import Paced
 from ostiary.guard.person import Heard, Wanted
+from ostiary.protocol.errors import Unavailable
+from ostiary.provenance.history import Before
 
 Missing = Asking | Wanted | Telling | Paced | dict[str, int] | None
 """What must be asked first: policies that are not ours to run, a person, what happened before, whether it is one too

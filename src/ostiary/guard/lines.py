@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import httpx2
 import msgspec
 
-from ostiary.core.errors import Malformed
-from ostiary.core.feed import MAX_LINE_BYTES
+from ostiary.decision.feed import MAX_LINE_BYTES
+from ostiary.protocol.errors import Malformed
 
 log = logging.getLogger("ostiary.guard")
 RECOVERY = "recovery"

@@ -17,11 +17,8 @@ import httpx2
 import msgspec
 
 from ostiary import ambient, client
-from ostiary.core import canonical
-from ostiary.core.errors import Refused, Unavailable
-from ostiary.core.feed import SCOPE, Message
-from ostiary.core.jose import JwkSet, b64u
-from ostiary.core.report import MAX_RECORDS
+from ostiary.decision.feed import SCOPE, Message
+from ostiary.decision.report import MAX_RECORDS
 from ostiary.guard.asker import ASK_S, Asker
 from ostiary.guard.drawer import DRAW_S, Drawer
 from ostiary.guard.feed import Feed
@@ -32,6 +29,9 @@ from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.guard.spool import Spool, left_behind
 from ostiary.guard.unheard import Unheard
 from ostiary.keys import Credential
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.jose import JwkSet, b64u
 
 log = logging.getLogger("ostiary.guard")
 

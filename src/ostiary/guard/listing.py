@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ostiary.core import access
-from ostiary.core.catalogue import MAX_TOOLS, definition_of
-from ostiary.core.errors import Malformed
+from ostiary.authorization.catalogue import MAX_TOOLS, definition_of
+from ostiary.decision import access
+from ostiary.protocol.errors import Malformed
 
 MAX_LISTED = 4 * MAX_TOOLS
 """Names that are kept; with more, what is not among them counts as changed."""

@@ -2,7 +2,7 @@
 
 Nothing of the MCP SDK is needed here: the middleware of `ostiary.mcp` and the guard of `ostiary run` stand on this. A
 method that is not free is decided like a tool of its name, so the catalogue must list it
-(`ostiary.core.catalogue.methods`).
+(`ostiary.authorization.catalogue.methods`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ostiary.core.catalogue import METHODS
+from ostiary.authorization.catalogue import METHODS
 
 DENIED = -32001
 """The code of the JSON-RPC error that a denial is."""

@@ -1,11 +1,11 @@
-"""What the tasks remember whose calls are decided here: copies of what the server keeps (`ostiary.core.recall`).
+"""What the tasks remember whose calls are decided here: copies of what the server keeps (`ostiary.decision.recall`).
 
-A copy that lags behind knows less, and to know less makes nothing more trusted (`ostiary.core.origins`). So a decision
-asks the server only where to know more could change it, and what a tool returned is handed out once the server has
-taken it. Whoever gets no answer in time is refused.
+A copy that lags behind knows less, and to know less makes nothing more trusted (`ostiary.provenance.origins`). So a
+decision asks the server only where to know more could change it, and what a tool returned is handed out once the
+server has taken it. Whoever gets no answer in time is refused.
 
-Of what happened before (`ostiary.core.history`) a copy must not lag: a call counts once the server has taken it in as
-the next one after all that the guard knows.
+Of what happened before (`ostiary.provenance.history`) a copy must not lag: a call counts once the server has taken it
+in as the next one after all that the guard knows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx2
 
-from ostiary.core import access
-from ostiary.core.errors import Refused, Unavailable
-from ostiary.core.history import Before, Done, created_by
-from ostiary.core.jose import b64u
-from ostiary.core.origins import Memory, Part, learned, marked, observed
-from ostiary.core.recall import Next, Past, Recall, Recalled, render_recall
+from ostiary.decision import access
+from ostiary.decision.recall import Next, Past, Recall, Recalled, render_recall
 from ostiary.guard.asker import ASK_S, Asker
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.jose import b64u
+from ostiary.provenance.history import Before, Done, created_by
+from ostiary.provenance.origins import Memory, Part, learned, marked, observed
 
 T = TypeVar("T")
 MAX_COPIES = 256

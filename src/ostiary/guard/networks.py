@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from ostiary.core.watch import Noticed
 from ostiary.guard.call import Verified
+from ostiary.provenance.noticing import Noticed
 
 MAX_TOKENS = 10_000
 """beyond which the token that came first is forgotten"""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from ostiary.core import report
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.decision import report
 from ostiary.guard.call import Call
 from ostiary.guard.closed import withholding
 from ostiary.guard.memories import Memories
@@ -14,6 +13,7 @@ from ostiary.guard.purse import Purse
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
+from ostiary.protocol.errors import Refused, Unavailable
 
 log = logging.getLogger("ostiary.guard")
 

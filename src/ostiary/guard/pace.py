@@ -15,10 +15,10 @@ from functools import partial
 import httpx2
 import msgspec
 
-from ostiary.core import access
-from ostiary.core.access.holds import throttled
-from ostiary.core.errors import Refused, Unavailable
+from ostiary.decision import access
+from ostiary.decision.access.holds import throttled
 from ostiary.guard.asker import ASK_S, Answered, Asker
+from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
 """That moment. Minutes begin by the server's clock, not by ours."""

@@ -8,11 +8,12 @@ from typing import Any
 
 from msgspec import structs
 
-from ostiary.core import access, approval, canonical
-from ostiary.core.errors import Refused
-from ostiary.core.extent import warnings_of
-from ostiary.core.origins import Memory, foreign
-from ostiary.core.origins import shown as shown_origins
+from ostiary.decision import access, approval
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Refused
+from ostiary.provenance.extent import warnings_of
+from ostiary.provenance.origins import Memory, foreign
+from ostiary.provenance.origins import shown as shown_origins
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from ostiary.core import dpop
-from ostiary.core.errors import Unauthenticated, Unavailable
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Unauthenticated, Unavailable
 
 NONCE_LIFETIME_US = 300_000_000
 MAX_REMEMBERED = 1_000_000

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ostiary.core.budget import Budget, exhausted
-from ostiary.core.errors import Unavailable
+from ostiary.authorization.budget import Budget, exhausted
+from ostiary.protocol.errors import Unavailable
 
 IDLE_US = 5_000_000
 """What nobody has touched for so long is given back."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ostiary.core.errors import Malformed
+from ostiary.protocol.errors import Malformed
 
 MAX_PARAMETERS = 100
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ostiary.core import canonical
+from ostiary.protocol import canonical
 
 MAX_TEXT = 256
 """Code points of a text that is recorded as it is."""

@@ -1,4 +1,5 @@
-"""What the tasks whose calls are decided here were told so far, as noticing needs it (`ostiary.core.watch.Session`).
+"""What the tasks whose calls are decided here were told so far, as noticing needs it
+(`ostiary.provenance.noticing.Session`).
 
 Each guard knows what its own tools have returned, since it started; tasks with one memory are one.
 """
@@ -8,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from ostiary.core.origins import Memory
-from ostiary.core.watch import BEGUN, Session, told
 from ostiary.guard.memories import Watched
+from ostiary.provenance.noticing import BEGUN, Session, told
+from ostiary.provenance.origins import Memory
 
 MAX_SESSIONS = 256
 """each has at most about 12 KB"""

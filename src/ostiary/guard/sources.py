@@ -1,4 +1,4 @@
-"""The fields of the records that the tasks have read whose calls are decided here (`ostiary.core.sources`)."""
+"""The fields of the records that the tasks have read whose calls are decided here (`ostiary.provenance.sources`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from ostiary.core.origins import Memory
-from ostiary.core.report import CallRecord
-from ostiary.core.sources import NO_FIELDS, Fields, reported, sources_of, with_output
+from ostiary.decision.report import CallRecord
 from ostiary.guard.memories import Watched
+from ostiary.provenance.origins import Memory
+from ostiary.provenance.sources import NO_FIELDS, Fields, reported, sources_of, with_output
 
 MAX_TASKS = 64
 """each has at most about 300 KB"""

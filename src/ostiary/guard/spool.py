@@ -24,8 +24,8 @@ from pathlib import Path
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Unavailable
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Unavailable
 
 SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20

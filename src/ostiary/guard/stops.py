@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ostiary import ambient
-from ostiary.core.errors import Refused
-from ostiary.core.feed import (
+from ostiary.decision.feed import (
     MAX_STOPS,
     MAX_STOPS_BYTES,
     AgentFact,
@@ -39,6 +38,7 @@ from ostiary.core.feed import (
     unverified_place,
 )
 from ostiary.guard.spool import SpoolFailed
+from ostiary.protocol.errors import Refused
 
 log = logging.getLogger("ostiary.guard")
 

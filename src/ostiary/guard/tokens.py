@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Container
 from hashlib import sha256
 
-from ostiary.core import access
-from ostiary.core.assurance import UNBOUND
-from ostiary.core.claims import ACCESS_TYP, MAX_BEARER_S, AccessClaims, check_access, parse_access
-from ostiary.core.jose import InvalidToken, verify_jwt
+from ostiary.authorization.assurance import UNBOUND
+from ostiary.authorization.claims import ACCESS_TYP, MAX_BEARER_S, AccessClaims, check_access, parse_access
+from ostiary.decision import access
 from ostiary.guard.knowledge import Present
+from ostiary.protocol.jose import InvalidToken, verify_jwt
 
 MAX_REMEMBERED = 10_000
 

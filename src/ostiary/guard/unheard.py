@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
 from ostiary.guard.spool import Spool, SpoolFailed
+from ostiary.protocol.decoding import json_decoder
 
 MAX_UNHEARD = 256
 log = logging.getLogger("ostiary.guard")

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Refused
 from ostiary.guard.call import Denied
+from ostiary.protocol.errors import Refused
 
 
 def words(refusal: Refused) -> str:

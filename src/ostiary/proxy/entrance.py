@@ -16,9 +16,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ostiary.core.errors import Invalid, Refused
-from ostiary.core.jose import b64u
 from ostiary.keys import Credential
+from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.jose import b64u
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""

@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from ostiary.core.errors import Malformed
+from ostiary.protocol.errors import Malformed
 from ostiary.proxy.entrance import Headers, Rejected, requested
 from ostiary.proxy.upstream import MAX_BODY, Body, Upstream, too_large
 from ostiary.run import frames

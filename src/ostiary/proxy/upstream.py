@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ostiary.core.errors import Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiary.proxy.entrance import Headers, Rejected, answered, requested
 
 MAX_BODY = 64 << 20

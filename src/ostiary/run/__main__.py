@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiary.run.gate import Gate, remembered
 from ostiary.run.plan import read_plan
 from ostiary.run.proxy import CANNOT_RUN, Proxy

@@ -23,10 +23,10 @@ from typing import Any
 
 from ostiary import ambient
 from ostiary.agent import ServerRefused
+from ostiary.authorization.catalogue import Catalogue
 from ostiary.cli.files import NewKey, read_json
 from ostiary.cli.session import PAGE, Session, Usage
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server, expand, to_word
 from ostiary.run.plan import Plan
 from ostiary.run.probe import probe

@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Refused
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Refused
 
 MAX_TEXT = 300
 MAX_BYTES = 4096

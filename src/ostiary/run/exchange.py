@@ -6,9 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from ostiary.core.errors import Malformed, Refused, Unavailable
 from ostiary.guard import Call, data, words
 from ostiary.guard.mcp import DENIED, is_unknown
+from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiary.run import frames
 from ostiary.run.frames import Answer, Id, Message
 from ostiary.run.gate import Gate, Verdict

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.decoding import convert, json_decoder
-from ostiary.core.errors import Malformed
 from ostiary.guard.mcp import LISTEN, is_free, named, returned
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Malformed
 
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100

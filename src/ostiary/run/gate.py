@@ -22,11 +22,11 @@ from typing import Any, Literal
 from ostiary import ambient
 from ostiary.agent import Agent
 from ostiary.client import TokenRefused
-from ostiary.core import dpop
-from ostiary.core.errors import Refused, Unavailable
-from ostiary.core.jose import InvalidToken, b64u
 from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 from ostiary.keys import Credential, load_key
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.jose import InvalidToken, b64u
 from ostiary.run.events import Teller, Trouble, called
 from ostiary.run.plan import Plan
 

@@ -11,14 +11,14 @@ import httpx2
 from rich.markup import escape
 
 from ostiary import ambient
+from ostiary.catalogue_advisor.suggest import counted
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err
-from ostiary.core.errors import Refused
+from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server
 from ostiary.run.enlist import Place
 from ostiary.run.events import Called, Event, Listener, Trouble
 from ostiary.run.gate import remembered
-from ostiary.suggest import counted
 
 POLL_S = 0.1
 

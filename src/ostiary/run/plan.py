@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid
 
 MAX_BYTES = 64 << 10
 

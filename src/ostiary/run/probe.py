@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from ostiary import ambient
-from ostiary.core import canonical
-from ostiary.core.catalogue import MAX_TOOLS
-from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
+from ostiary.authorization.catalogue import MAX_TOOLS
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 
 TIMEOUT_S = 60.0
 """A server may have to be downloaded first."""

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from ostiary.core.errors import Malformed, Refused, Unavailable
+from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiary.run import frames
 from ostiary.run.exchange import Exchange
 from ostiary.run.gate import Gate

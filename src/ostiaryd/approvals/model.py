@@ -17,10 +17,10 @@ from typing import Any, NewType
 
 import msgspec
 
-from ostiary.core.access import Needs
-from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.extent import Extent
-from ostiary.core.origins.judging import GRAVE
+from ostiary.decision.access import Needs
+from ostiary.protocol.errors import Conflict, Forbidden
+from ostiary.provenance.extent import Extent
+from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 
 ApprovalId = NewType("ApprovalId", str)
@@ -99,7 +99,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origins: dict[str, str] = {}
     foreign: dict[str, list[str]] = {}
     warnings: list[str] = []
-    """what the context says of the call that a person must see (`ostiary.core.extent`)"""
+    """what the context says of the call that a person must see (`ostiary.provenance.extent`)"""
     effect: str = ""
     extent: Extent | None = None
     """what a yes may cover beyond the call; None: nothing"""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.extent import Extent
+from ostiary.protocol.decoding import json_decoder
+from ostiary.provenance.extent import Extent
 from ostiaryd.approvals.model import MAX_OPEN_OF_TASK, PLAN, About, Answer, Cover, Question, Says, State
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 
 _SELECT = """select approval.approval_id, approval.kind, approval.agent, approval.task, approval.digest, needs, state,
     asked, times, asked_at, last_at, ends_at, answered_at, expires_at, ended_at, spent_at, spent_for

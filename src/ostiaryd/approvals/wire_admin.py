@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, Says
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.pages import reply_page
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
+from ostiaryd.ground.http.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, READ, SELF

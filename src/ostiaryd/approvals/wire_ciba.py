@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from ostiary.core.assurance import PERSON
+from ostiary.authorization.assurance import PERSON
 from ostiaryd.approvals import flows
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 from ostiaryd.tokens.model import (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.errors import Forbidden
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import flows
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.pages import Page, reply_page
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry

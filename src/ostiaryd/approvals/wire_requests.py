@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.errors import Conflict, Malformed, NotFound, Refused
-from ostiary.core.jose import JwkSet
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed, NotFound, Refused
+from ostiary.protocol.jose import JwkSet
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Question, State
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import ask_ahead
 from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339

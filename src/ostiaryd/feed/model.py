@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.access import Kept
-from ostiary.core.decoding import json_decoder
-from ostiary.core.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
-from ostiary.core.report import CallRecord, ResultRecord, UndecidedRecord
-from ostiary.core.watch import Event
+from ostiary.decision.access import Kept
+from ostiary.decision.feed import AgentFact, Fact, HoldFact, KeyFact, RiskFact, StopFact, TaskFact, TokenFact
+from ostiary.decision.report import CallRecord, ResultRecord, UndecidedRecord
+from ostiary.protocol.decoding import json_decoder
+from ostiary.provenance.noticing import Event
 from ostiaryd.ledger.model import Entry, Result, reason
 from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_seen
 from ostiaryd.registry.model import (

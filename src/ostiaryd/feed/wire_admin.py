@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.feed.flows import Guard, Guards, argument_sources
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import behind, reply_page
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.registry.flows import find_resource
 from ostiaryd.registry.model import READ
 

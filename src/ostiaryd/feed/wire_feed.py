@@ -13,12 +13,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ostiary.core import approval, asking, canonical, history
-from ostiary.core.access.elsewhere import MAX_QUESTION, Verdict
-from ostiary.core.errors import Invalid, Refused
-from ostiary.core.feed import MAX_STOPS, MAX_STOPS_BYTES, SCOPE
-from ostiary.core.jose import unb64u
-from ostiary.core.recall import (
+from ostiary.decision import approval, asking
+from ostiary.decision.access.elsewhere import MAX_QUESTION, Verdict
+from ostiary.decision.feed import MAX_STOPS, MAX_STOPS_BYTES, SCOPE
+from ostiary.decision.recall import (
     MAX_RECALL,
     Counterparts,
     Happened,
@@ -27,15 +25,19 @@ from ostiary.core.recall import (
     Recalled,
     parse_recall,
 )
-from ostiary.core.report import Report
-from ostiary.core.signed import Answer, digest, render_answer
-from ostiary.core.slices import Draw, GiveBack, Settled
+from ostiary.decision.report import Report
+from ostiary.decision.slices import Draw, GiveBack, Settled
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.jose import unb64u
+from ostiary.protocol.signed import Answer, digest, render_answer
+from ostiary.provenance import history
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
 from ostiaryd.feed.flows import Streams, take_report
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.pin import Head
-from ostiaryd.ground.writer import isolated
+from ostiaryd.ground.database.pin import Head
+from ostiaryd.ground.database.writer import isolated
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.policy.flows.elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry

@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.addresses import check_address, check_server
-from ostiary.core.claims import MAX_BEARER_S
-from ostiary.core.classes import MAX_CLASSES, STANDARD, is_class
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Invalid
-from ostiary.core.watch.places import MAX_BYTES, Places, parse_places
-from ostiaryd.ground.fetch import check_origin
+from ostiary.authorization.claims import MAX_BEARER_S
+from ostiary.authorization.classes import MAX_CLASSES, STANDARD, is_class
+from ostiary.protocol.addresses import check_address, check_server
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid
+from ostiary.provenance.noticing.places import MAX_BYTES, Places, parse_places
+from ostiaryd.ground.outbound.fetch import check_origin
 from ostiaryd.ground.proxies import Network, parse_networks
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")

@@ -7,20 +7,22 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from ostiary.core.errors import Conflict, NotFound, Unavailable
-from ostiaryd.ground import start
-from ostiaryd.ground.clock import Boot, Clock, boot_id, open_clock, save_course, wall_clock
+from ostiary.protocol.errors import Conflict, NotFound, Unavailable
 from ostiaryd.ground.config import Config, check_public_url
-from ostiaryd.ground.database import Database, Tx, sql
-from ostiaryd.ground.keyring import Keyring, create_keys, load_root_key, old_root_key, reseal
-from ostiaryd.ground.migrate import migrate
-from ostiaryd.ground.pin import Pin, read_pin
-from ostiaryd.ground.reserve import Reserve
-from ostiaryd.ground.writer import Writer
+from ostiaryd.ground.crypto.keyring import Keyring, load_root_key, old_root_key
+from ostiaryd.ground.database import Database, Tx, sql, start
+from ostiaryd.ground.database.migrate import migrate
+from ostiaryd.ground.database.pin import Pin, read_pin
+from ostiaryd.ground.database.reserve import Reserve
+from ostiaryd.ground.database.server_keys import create_keys, load_keys, reseal
+from ostiaryd.ground.database.server_time import open_clock, save_course
+from ostiaryd.ground.database.writer import Writer
+from ostiaryd.ground.process.clock import Boot, Clock, boot_id, wall_clock
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
@@ -99,8 +101,8 @@ async def open_world(
             if (old := old_root_key()) is not None:
                 await writer.submit(lambda tx: reseal(tx, old=old, new=root))
             await writer.submit(lambda tx: save_course(tx, boot.id, clock.course))
-            keys.load(db.read())
-            db.check_after_loss(keys.load)
+            load_keys(keys, db.read())
+            db.check_after_loss(partial(load_keys, keys))
             db.watch()
             world = World(config, clock, random, db, keys, writer, pin)
             try:

@@ -10,16 +10,17 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ostiary.core.checkpoint import open_checkpoint
-from ostiary.core.errors import Conflict, Refused
-from ostiaryd.ground.clock import ClockJumped
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.errors import Conflict, Refused
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.ids import new_id
-from ostiaryd.ground.keyring import Keyring, replace_keys
-from ostiaryd.ground.line import overtaking
-from ostiaryd.ground.pin import Head, HistoryLost, InRecovery
+from ostiaryd.ground.database.line import overtaking
+from ostiaryd.ground.database.pin import Head, HistoryLost, InRecovery
+from ostiaryd.ground.database.server_keys import load_keys, replace_keys
+from ostiaryd.ground.database.writer import Raised
+from ostiaryd.ground.process.clock import ClockJumped
+from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
-from ostiaryd.ground.writer import Raised
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.ledger.model.sampling import RefusalSampler
@@ -100,7 +101,7 @@ async def check_history(world: World) -> None:
     seen = world.pin.head
     if seen is None or await world.db.scan(lambda reader: store.has_head(reader, seen)):
         if world.pin.is_lost:
-            world.keys.load(reader)
+            load_keys(world.keys, reader)
         world.pin.is_lost = False
         world.pin.doubt()
     else:
@@ -126,7 +127,7 @@ def follow_recovery(world: World) -> bool:
     """Enter recovery if another server of this database has; whether this server is in recovery."""
     if store.losses(world.db.read()) and not world.pin.is_lost:
         world.pin.is_lost = True
-        world.keys.load(world.db.read())
+        load_keys(world.keys, world.db.read())
         log.error("the database has lost a part of its history: in recovery until `ostiary recover` has ended it")
     return world.pin.is_lost
 
@@ -184,7 +185,7 @@ async def lose_history(world: World, seen: Head, *, source: str) -> None:
 
     with overtaking():
         loss = await act(world, "history.lost", lose)
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     log.error("the database lost %s: in recovery until `ostiary recover` has ended it", loss_in_words(loss))
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.errors import Invalid, NotFound
-from ostiary.core.note import parse_note
-from ostiary.core.receipt import make_receipt
-from ostiary.core.tiles import hashes_from
+from ostiary.protocol.checkpoint import parse_checkpoint
+from ostiary.protocol.errors import Invalid, NotFound
+from ostiary.protocol.note import parse_note
+from ostiary.protocol.receipt import make_receipt
+from ostiary.protocol.tiles import hashes_from
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.forms import parse_form
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import Page, fill_page, parse_page
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.pages import Page, fill_page, parse_page
 from ostiaryd.ledger import store
 
 _WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class"}

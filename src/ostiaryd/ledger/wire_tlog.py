@@ -5,10 +5,10 @@ The checkpoint, the key and the hashes are public; the entries are for who may r
 
 from __future__ import annotations
 
-from ostiary.core.errors import NotFound, Refused
-from ostiary.core.tiles import WIDTH, Bundle, Tile, parse_path, render_bundle, tile_width
+from ostiary.protocol.errors import NotFound, Refused
+from ostiary.protocol.tiles import WIDTH, Bundle, Tile, parse_path, render_bundle, tile_width
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import NO_STORE, Call, Reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
 from ostiaryd.ledger import store
 
 _IMMUTABLE = (b"cache-control", b"public, max-age=31536000, immutable")

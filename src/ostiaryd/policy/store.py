@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ostiary.core import canonical
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entity, Uid
-from ostiary.core.decoding import json_decoder
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Entity, Uid
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.policy.model import Loaded, PolicySet, decode_actions, decode_files, encode_actions, encode_files, starter
 

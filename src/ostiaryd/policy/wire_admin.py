@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Conflict, Invalid, NotFound
-from ostiaryd.ground.http import Call, PreconditionFailed, Reply, reply
-from ostiaryd.ground.pages import reply_page
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.http.edge import Call, PreconditionFailed, Reply, reply
+from ostiaryd.ground.http.pages import reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token

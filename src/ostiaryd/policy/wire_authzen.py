@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import structs
 
-from ostiary.core import canonical
-from ostiary.core.access import Decision, Reason
-from ostiary.core.decoding import convert, json_decoder
-from ostiary.core.errors import Invalid, Malformed, NotFound, Refused
-from ostiary.core.jose import b64u
-from ostiaryd.ground.http import Call, Reply, reply, status_of
-from ostiaryd.ground.ids import new_id
+from ostiary.decision.access import Decision, Reason
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.http.edge import Call, Reply, reply, status_of
+from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic

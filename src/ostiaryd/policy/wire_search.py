@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.errors import Refused
-from ostiary.core.jose import b64u
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Asked

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.bounds import parse_details
-from ostiary.core.budget import parse_limits
-from ostiary.core.classes import check_known
-from ostiary.core.errors import Forbidden
-from ostiary.core.intent import parse_intent
-from ostiaryd.ground.http import Call, Reply, TooLarge, reply
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.budget import parse_limits
+from ostiary.authorization.classes import check_known
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.intent import parse_intent
+from ostiaryd.ground.http.edge import Call, Reply, TooLarge, reply
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.elsewhere import act_asking
@@ -32,9 +32,9 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     data_classes: list[str] | None = None
     """The only ones that tools may handle: `datatypes` of all its bounds, in short."""
     budget: list[Any] = []
-    """Limits as in `ostiary.core.budget`."""
+    """Limits as in `ostiary.authorization.budget`."""
     intent: dict[str, Any] | None = None
-    """What the person asked, as in `ostiary.core.intent`; it never changes."""
+    """What the person asked, as in `ostiary.provenance.intent`; it never changes."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None

@@ -18,10 +18,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.errors import Refused, Unavailable
-from ostiaryd.ground.confined import Confined
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import NO_STORE, Call, Reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
+from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows

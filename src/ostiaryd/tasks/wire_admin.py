@@ -10,11 +10,11 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.errors import NotFound
-from ostiaryd.ground import outbox
+from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import Page, reply_page
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF

@@ -1,4 +1,4 @@
-"""What an agent may do on each day of UTC, as JSON under /api/v1. Limits are as in `ostiary.core.budget`."""
+"""What an agent may do on each day of UTC, as JSON under /api/v1. Limits are as in `ostiary.authorization.budget`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.budget import parse_limits
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiary.authorization.budget import parse_limits
+from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.tasks import flows

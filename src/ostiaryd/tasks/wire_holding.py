@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.writer import isolated
+from ostiaryd.ground.database.writer import isolated
+from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows

@@ -11,11 +11,12 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from ostiary.core import assurance, bounds, canonical
-from ostiary.core.assurance import StepUp
-from ostiary.core.claims import SCOPE_ALIASES, InvalidScope, render_scope
-from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused
-from ostiary.core.nearest import nearest
+from ostiary.authorization import assurance, bounds
+from ostiary.authorization.assurance import StepUp
+from ostiary.authorization.claims import SCOPE_ALIASES, InvalidScope, render_scope
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused
+from ostiary.protocol.nearest import nearest
 from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
 from ostiaryd.trust.model import Credentials, InvalidClient
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.tokens.model import Backchannel, Wish
 

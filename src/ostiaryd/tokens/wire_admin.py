@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.database.server_keys import load_keys
+from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN
 from ostiaryd.tokens import flows
@@ -21,7 +22,7 @@ async def rotate_key(call: Call) -> Reply:
     """Sign with a new key from now on; `/jwks` shows the old one until nothing that it signed is alive."""
     asked = call.json(Rotation)
     kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=asked.use, alg=asked.alg))
-    call.world.keys.load(call.world.db.read())
+    load_keys(call.world.keys, call.world.db.read())
     return reply({"use": asked.use, "alg": asked.alg, "kid": kid}, status=201)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from ostiary.core.assurance import LEVELS
-from ostiary.core.claims import SCOPE_ALIASES
-from ostiary.core.errors import NotFound
-from ostiary.core.jose import ALGS
+from ostiary.authorization.assurance import LEVELS
+from ostiary.authorization.claims import SCOPE_ALIASES
+from ostiary.protocol.errors import NotFound
+from ostiary.protocol.jose import ALGS
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http import Call, Reply, reply
+from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
 

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core import bounds, claims, dpop
-from ostiary.core.claims import AccessClaims
-from ostiary.core.errors import (
+from ostiary.authorization import bounds, claims
+from ostiary.authorization.claims import AccessClaims
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import (
     Conflict,
     Forbidden,
     Invalid,
@@ -21,8 +22,8 @@ from ostiary.core.errors import (
     Unavailable,
 )
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
-from ostiaryd.ground.pin import InRecovery
+from ostiaryd.ground.database.pin import InRecovery
+from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.tokens import flows

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from zlib import crc32
 
-from ostiary.core import canonical, dpop, jose
-from ostiary.core.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated
-from ostiary.core.jose.jws import parse_claims
+from ostiary.protocol import canonical, dpop, jose
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated
+from ostiary.protocol.jose.jws import parse_claims
 
 SECOND = 1_000_000
 _CLIENT_ID = re.compile(r"(?:ag|pe|rs)_[0-9a-f]{32}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ostiary.core.dpop import InvalidProof
-from ostiary.core.errors import Refused
-from ostiaryd.ground.admission import queue_proven
-from ostiaryd.ground.http import NO_STORE, Call
+from ostiary.protocol.dpop import InvalidProof
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.http.admission import queue_proven
+from ostiaryd.ground.http.edge import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import SELF, Caller
 from ostiaryd.trust import flows

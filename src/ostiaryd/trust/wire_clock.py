@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.errors import Forbidden
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiary.protocol.errors import Forbidden
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, APPROVE, SELF
 from ostiaryd.trust import flows

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ostiaryd.ground.http import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows, store

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ostiary.core.watch import CALM, Risk
+from ostiary.provenance.noticing import CALM, Risk
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.watch.model import Finding, FindingId, Judgement, Piece, Progress, Verdict
 

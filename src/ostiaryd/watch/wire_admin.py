@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import Page, reply_page
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ

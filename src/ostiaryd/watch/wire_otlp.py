@@ -11,11 +11,11 @@ import asyncio
 import zlib
 from functools import partial
 
-from ostiary.core.errors import Forbidden, Malformed, Refused
-from ostiary.core.watch.threats import Threats, known
-from ostiaryd.ground import buckets
-from ostiaryd.ground.buckets import Bucket, TooMuch
-from ostiaryd.ground.http import Call, Reply, TooLarge, UnsupportedMediaType, status_of
+from ostiary.protocol.errors import Forbidden, Malformed, Refused
+from ostiary.provenance.noticing.threats import Threats, known
+from ostiaryd.ground.http import buckets
+from ostiaryd.ground.http.buckets import Bucket, TooMuch
+from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, status_of
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF

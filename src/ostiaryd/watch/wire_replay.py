@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ostiary.core.checkpoint import parse_checkpoint
-from ostiary.core.errors import Invalid, Malformed, Unavailable
-from ostiary.core.note import MAX_NOTE_BYTES, parse_note
-from ostiary.core.tiles import MAX_ENTRY_BYTES, bundles_of, parse_bundle
+from ostiary.protocol.checkpoint import parse_checkpoint
+from ostiary.protocol.errors import Invalid, Malformed, Unavailable
+from ostiary.protocol.note import MAX_NOTE_BYTES, parse_note
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES, bundles_of, parse_bundle
 from ostiaryd.watch.model import INSTALL, Judged, Reading, ToolSeen, can_detect
 
 ROUND = 2048

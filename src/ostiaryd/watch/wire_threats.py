@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import Invalid, Refused, Unavailable
-from ostiaryd.ground.confined import Confined
-from ostiaryd.ground.fetch import check_named, request
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import behind, reply_page
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import act_as

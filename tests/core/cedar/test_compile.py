@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from ostiary.core.cedar import generate
-from ostiary.core.cedar.compile import Verdict, compile_set
-from ostiary.core.cedar.ir import (
+from ostiary.authorization.cedar import generate
+from ostiary.authorization.cedar.compile import Verdict, compile_set
+from ostiary.authorization.cedar.ir import (
     Binary,
     EntityLit,
     Expr,
@@ -24,8 +24,8 @@ from ostiary.core.cedar.ir import (
     Unary,
     Var,
 )
-from ostiary.core.cedar.values import Entity, Uid, entity
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar.values import Entity, Uid, entity
+from ostiary.protocol.errors import Invalid
 
 ANN, GROUP, ORG = Uid("User", "ann"), Uid("Group", "g"), Uid("Group", "org")
 TOOL, SERVER = Uid("Tool", "t"), Uid("Server", "s")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ostiary.core.cedar.extensions import (
+from ostiary.authorization.cedar.extensions import (
     Datetime,
     Decimal,
     Duration,

@@ -8,9 +8,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.compile import compile_set
-from ostiary.core.cedar.ir import (
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import compile_set
+from ostiary.authorization.cedar.ir import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_POLICIES,
@@ -34,8 +34,8 @@ from ostiary.core.cedar.ir import (
     parse,
     render,
 )
-from ostiary.core.cedar.values import Uid
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.authorization.cedar.values import Uid
+from ostiary.protocol.errors import Invalid, Malformed
 
 PRINCIPAL = Var("principal")
 EVERY_NODE: tuple[Expr, ...] = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.render import render_record
-from ostiary.core.cedar.values import parse_record
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.render import render_record
+from ostiary.authorization.cedar.values import parse_record
+from ostiary.protocol.errors import Invalid
 
 YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip
-from ostiary.core.cedar.values import (
+from ostiary.authorization.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip
+from ostiary.authorization.cedar.values import (
     LONG_MAX,
     LONG_MIN,
     MAX_DEPTH,
@@ -24,7 +24,7 @@ from ostiary.core.cedar.values import (
     parse_uid,
     parse_value,
 )
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 
 ANN, BOB = Uid("User", "ann"), Uid("User", "bob")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.origins import Memory, Origin, judged, learned, marked, observed, of_value, remember
-from ostiary.core.origins.words import apart, together
+from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.provenance.origins import Memory, Origin, judged, learned, marked, observed, of_value, remember
+from ostiary.provenance.origins.words import apart, together
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

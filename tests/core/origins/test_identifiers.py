@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from ostiary.core.origins.identifiers import MAX_FOUND, identifiers
+from ostiary.provenance.origins.identifiers import MAX_FOUND, identifiers
 
 RANDOM = "Zx9kQ2mP7vL4nR8tB3wY6cD1"
 MRZ = "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.cedar.values import Record
-from ostiary.core.errors import Malformed
-from ostiary.core.origins import (
+from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.cedar.values import Record
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.origins import (
     CARRIES,
     LABEL_ROOM,
     MAX_BYTES,
@@ -34,8 +34,8 @@ from ostiary.core.origins import (
     remember,
     unpack,
 )
-from ostiary.core.origins.memory import LABEL, SENT, UNREQUESTED
-from ostiary.core.origins.prints import SPAN, STRIDE
+from ostiary.provenance.origins.memory import LABEL, SENT, UNREQUESTED
+from ostiary.provenance.origins.prints import SPAN, STRIDE
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

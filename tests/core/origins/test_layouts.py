@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.origins import Memory, Origin, learned, observed, of_value, remember
-from ostiary.core.origins.layouts import MAX_LAYOUT, MAX_VALUE, certain, is_free, layout_of
+from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.provenance.origins import Memory, Origin, learned, observed, of_value, remember
+from ostiary.provenance.origins.layouts import MAX_LAYOUT, MAX_VALUE, certain, is_free, layout_of
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.origins.links import is_odd, link, links
-from ostiary.core.origins.words import is_alone, words
+from ostiary.provenance.origins.links import is_odd, link, links
+from ostiary.provenance.origins.words import is_alone, words
 
 EVEN = [
     "", "Paid, as you asked. Write to ann@example.org!", "a" * 11, "a" * 11 + "." + "b" * 11, "line\nline\tline\r",

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ostiary.core.catalogue import Effect, Kind, Tool
-from ostiary.core.intent import Planned
-from ostiary.core.origins import (
+from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.provenance.intent import Planned
+from ostiary.provenance.origins import (
     Memory,
     Origin,
     judged,
@@ -22,7 +22,7 @@ from ostiary.core.origins import (
     of_value,
     remember,
 )
-from ostiary.core.origins.observing import MAX_PAGES
+from ostiary.provenance.origins.observing import MAX_PAGES
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

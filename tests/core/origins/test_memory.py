@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Kind, Tool
-from ostiary.core.errors import Malformed
-from ostiary.core.intent import Intent
-from ostiary.core.origins import (
+from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import (
     ALL_KINDS,
     MAX_BYTES,
     Memory,
@@ -28,8 +28,8 @@ from ostiary.core.origins import (
     remember,
     unpack,
 )
-from ostiary.core.origins.memory import ROOM, holds
-from ostiary.core.origins.scribe import WIDTH
+from ostiary.provenance.origins.memory import ROOM, holds
+from ostiary.provenance.origins.scribe import WIDTH
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

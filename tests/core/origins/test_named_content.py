@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.errors import Malformed
-from ostiary.core.origins import ALL_KINDS, Memory, Origin, Part, check_observed, judged, learned, observed, remember
-from ostiary.core.origins.memory import NAMED
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.origins import (
+    ALL_KINDS,
+    Memory,
+    Origin,
+    Part,
+    check_observed,
+    judged,
+    learned,
+    observed,
+    remember,
+)
+from ostiary.provenance.origins.memory import NAMED
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Effect, Tool
-from ostiary.core.origins import Memory, judged, learned, marked, observed, pack, remember, unpack
-from ostiary.core.origins.moments import numbers
-from ostiary.core.origins.words import words
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.provenance.origins import Memory, judged, learned, marked, observed, pack, remember, unpack
+from ostiary.provenance.origins.moments import numbers
+from ostiary.provenance.origins.words import words
 from tests.support.seed import seed
 
 KEY = bytes(range(32))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.core.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.core.origins import Memory, judged, learned, observed, remember
-from ostiary.core.origins.judging import judged_leaves
-from ostiary.core.origins.value_kinds import MAX_IDENTIFIERS, MIN_PROSE, identifiers, is_prose, kind_of
-from ostiary.core.reading import read
+from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.catalogue_advisor.reading import read
+from ostiary.provenance.origins import Memory, judged, learned, observed, remember
+from ostiary.provenance.origins.judging import judged_leaves
+from ostiary.provenance.origins.value_kinds import MAX_IDENTIFIERS, MIN_PROSE, identifiers, is_prose, kind_of
 from tests.support.seed import seed
 
 SENTENCE = "we would like to move the visit to another day"

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import msgspec
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import Detector, Found, Kept, zeros
 

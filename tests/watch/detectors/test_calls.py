@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import canary, first_seen, guard_gap, transition
 from ostiaryd.watch.model.batch import word
 from tests.watch.detectors.days import Held, event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import denied_burst
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import Found, zeros

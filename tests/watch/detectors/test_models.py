@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import half_space, peer_outlier
 from tests.watch.detectors.days import Held, event
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import impossible_travel, key_in_two_places
 from tests.watch.detectors.days import Held, event
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import delegation_storm, denied_burst, rate_volume
 from ostiaryd.watch.model.detector import Detector
 from tests.watch.detectors.days import Held, event

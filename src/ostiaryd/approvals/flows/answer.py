@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import SECOND
 from ostiaryd.approvals.flows.calls import find_question

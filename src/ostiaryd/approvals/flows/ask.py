@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.access import CALL, Needs
-from ostiary.core.errors import Forbidden
+from ostiary.decision.access import CALL, Needs
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import (
     HOUR,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.bounds import ToolDetail, render_details
-from ostiary.core.claims import parse_scope, render_scope
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.bounds import ToolDetail, render_details
+from ostiary.authorization.claims import parse_scope, render_scope
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.model import About
 from ostiaryd.ground.config import Config

@@ -8,12 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ostiary.core import approval
-from ostiary.core.access import CALL, Needs, Policies
-from ostiary.core.access.facts import ReadyTool
-from ostiary.core.catalogue import Kind
-from ostiary.core.errors import Conflict, Forbidden, NotFound
-from ostiary.core.extent import Extent
+from ostiary.authorization.catalogue import Kind
+from ostiary.decision import approval
+from ostiary.decision.access import CALL, Needs, Policies
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.protocol.errors import Conflict, Forbidden, NotFound
+from ostiary.provenance.extent import Extent
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.flows.cover import measure, use_cover

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ostiary.core import approval
-from ostiary.core.access import Policies
-from ostiary.core.access.facts import ReadyTool
-from ostiary.core.errors import Invalid
-from ostiary.core.extent import Extent, digest_outside, extent_of, is_mentioned
-from ostiary.core.origins.judging import GRAVE
+from ostiary.decision import approval
+from ostiary.decision.access import Policies
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.protocol.errors import Invalid
+from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned
+from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
 from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says

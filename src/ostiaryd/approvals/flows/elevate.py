@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.access import Needs
-from ostiary.core.access.reasons import asks_of, reasons_of
-from ostiary.core.errors import Forbidden, Invalid
+from ostiary.decision.access import Needs
+from ostiary.decision.access.reasons import asks_of, reasons_of
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.model import About, Question, State, Why

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ostiary.core import canonical
-from ostiary.core.access.facts import ReadyTool
-from ostiary.core.errors import NotFound
-from ostiary.core.extent import part
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import NotFound
+from ostiary.provenance.extent import part
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import Question, State
 from ostiaryd.ground.database import Reader

@@ -6,11 +6,11 @@ their counterpart. A line that no policy would ask about is left out, and fewer 
 
 from __future__ import annotations
 
-from ostiary.core import canonical
-from ostiary.core.access import Policies
-from ostiary.core.errors import Forbidden
-from ostiary.core.extent import Extent, extent_of, identifying
-from ostiary.core.origins import Memory, Origin, of_value
+from ostiary.decision.access import Policies
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.extent import Extent, extent_of, identifying
+from ostiary.provenance.origins import Memory, Origin, of_value
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
 from ostiaryd.approvals.model import PLAN, About, Line, Question, Why

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.extent import may_vary
+from ostiary.provenance.extent import may_vary
 from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
 from ostiaryd.approvals.flows.wording import shown
 from ostiaryd.ground.config import Config

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ostiary.core import approval
-from ostiary.core.access import CALL
-from ostiary.core.errors import Conflict, Invalid
-from ostiary.core.origins import shown as shown_origins
+from ostiary.decision import approval
+from ostiary.decision.access import CALL
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.provenance.origins import shown as shown_origins
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import asking, describe

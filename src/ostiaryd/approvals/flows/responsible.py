@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiary.core.errors import Forbidden
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals.model import Question, Why
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry

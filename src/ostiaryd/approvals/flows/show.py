@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.errors import NotFound
+from ostiary.protocol.errors import NotFound
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.wording import word
 from ostiaryd.approvals.model import HOUR, Question

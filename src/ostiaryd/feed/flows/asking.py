@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.access import CALL
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.asking import Ask, Question
-from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.signed import digest
+from ostiary.decision.access import CALL
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.asking import Ask, Question
+from ostiary.protocol.errors import Conflict, Forbidden
+from ostiary.protocol.signed import digest
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies

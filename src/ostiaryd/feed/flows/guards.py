@@ -13,11 +13,11 @@ from contextlib import suppress
 
 import msgspec
 
-from ostiary.core.decoding import msgpack_decoder
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.streams import Stream, Streams
-from ostiaryd.ground.line import overtaking
+from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.world import World
 
 BEAT_S = 2.0

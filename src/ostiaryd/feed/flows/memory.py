@@ -10,12 +10,12 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from ostiary.core.errors import Forbidden
-from ostiary.core.history import Before, Met
-from ostiary.core.origins import LABEL_ROOM, LINK, RETIRED, SLOT, Memory, Origin, is_effect
-from ostiary.core.recall import Recall
+from ostiary.decision.recall import Recall
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.history import Before, Met
+from ostiary.provenance.origins import LABEL_ROOM, LINK, RETIRED, SLOT, Memory, Origin, is_effect
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.policy.flows.prepared import protected

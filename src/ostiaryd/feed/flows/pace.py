@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.access.decide import too_many
-from ostiary.core.errors import Forbidden
+from ostiary.decision.access.decide import too_many
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.ground.database import Tx
 from ostiaryd.registry import flows as registry

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import reduce
 
-from ostiary.core.errors import Malformed
-from ostiary.core.feed import ProfileFact
-from ostiary.core.jose import b64u
-from ostiary.core.watch import NEW, Event, Profile, learn, pack, unpack
+from ostiary.decision.feed import ProfileFact
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import b64u
+from ostiary.provenance.noticing import NEW, Event, Profile, learn, pack, unpack
 from ostiaryd.feed import store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from ostiary.core.errors import Refused
-from ostiary.core.feed import (
+from ostiary.decision.feed import (
     AgentFact,
     Fact,
     KeyFact,
@@ -26,11 +25,12 @@ from ostiary.core.feed import (
     stops_in,
     unverified_message,
 )
-from ostiary.core.jose import JwkSet, PublicKey
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import JwkSet, PublicKey
 from ostiaryd.feed.flows.streams import Streams
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import Keyring
-from ostiaryd.ground.pin import Head
+from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import lru_cache
 
-from ostiary.core.errors import Forbidden
-from ostiary.core.report import CallRecord, Report, ResultRecord
-from ostiary.core.watch import Event
+from ostiary.decision.report import CallRecord, Report, ResultRecord
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance.noticing import Event
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import learn_calls
 from ostiaryd.feed.flows.sources import Seen, learn_sources

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.errors import Conflict, Forbidden
-from ostiary.core.slices import Draw, Drawn, GiveBack, GivenBack
+from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.feed import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.feed import (
+from ostiary.decision.feed import (
     Fact,
     HoldFact,
     KeyFact,
@@ -15,14 +15,14 @@ from ostiary.core.feed import (
     ThreatFact,
     TokenFact,
 )
-from ostiary.core.jose import b64u
-from ostiary.core.watch.risk import OVER_AFTER
+from ostiary.protocol.jose import b64u
+from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import profile_facts
 from ostiaryd.feed.flows.sources import learned
 from ostiaryd.feed.model import agent_fact
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.policy.flows import active_set
 from ostiaryd.policy.store import active_ir
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from ostiary.core.sources import Source
+from ostiary.provenance.sources import Source
 from ostiaryd.feed import store
 from ostiaryd.feed.store import ArgumentSource
 from ostiaryd.ground.database import Reader

@@ -12,16 +12,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.feed import Fact, KeysFact, Message, render_message
-from ostiary.core.jose import PrivateKey
+from ostiary.decision.feed import Fact, KeysFact, Message, render_message
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.protocol.jose import PrivateKey
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import profile_fact
 from ostiaryd.feed.flows.snapshot import keys_fact, policy_fact, resource_fact, snapshot, threat_fact
 from ostiaryd.feed.model import parse_delta, plain_fact
-from ostiaryd.ground import outbox
 from ostiaryd.ground.database import DatabaseUnavailable
-from ostiaryd.ground.pin import InRecovery
+from ostiaryd.ground.database.pin import InRecovery
+from ostiaryd.ground.database.server_keys import load_keys
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry.flows.feed import TOPIC
@@ -230,7 +231,7 @@ class Streams:
                 assert resource is not None  # a row is never deleted
                 return [*profile_fact(reader, agent, resource_id)], resource.uri
             case KeysDelta():
-                self._world.keys.load(reader)
+                load_keys(self._world.keys, reader)
                 return [keys_fact(self._world.keys)], None
             case ResourceDelta(name):
                 resource = resources.get(reader, name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.files import DatabaseFiles, LostDatabase
 from ostiaryd.ground.database.statement import Sql
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database.connection import Connection, DatabaseUnavailable, SqliteConnection
 from ostiaryd.ground.database.failures import StorageFailed
 from ostiaryd.ground.database.transaction import Reader

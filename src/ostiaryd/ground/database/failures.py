@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FAILED = frozenset(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ostiary.core.errors import Malformed
+from ostiary.protocol.errors import Malformed
 from ostiaryd.ground.database.connection import DatabaseUnavailable, OutcomeUnknown
 from ostiaryd.ground.database.statement import Sql
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import conninfo
 
-from ostiary.core.errors import Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.connection import DatabaseUnavailable
 from ostiaryd.ground.database.postgres import FROZEN_TIMES, STATEMENT_TIMES, PostgresConnection
 from ostiaryd.ground.database.transaction import Reader

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ostiaryd.ground.database.connection import Connection
 from ostiaryd.ground.database.known import Known
+from ostiaryd.ground.database.pin import Head, Pin
 from ostiaryd.ground.database.statement import Sql, sql
-from ostiaryd.ground.pin import Head, Pin
 
 if TYPE_CHECKING:
-    from ostiaryd.ground.keyring import Keyring
+    from ostiaryd.ground.crypto.keyring import Keyring
 
 T = TypeVar("T")
 Row = tuple[Any, ...]

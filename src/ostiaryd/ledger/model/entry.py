@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.classes import is_class
-from ostiary.core.decoding import json_decoder
-from ostiary.core.jose import b64u
-from ostiary.core.tiles import MAX_ENTRY_BYTES
-from ostiaryd.ground.ids import standing_agent
+from ostiary.authorization.classes import is_class
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.jose import b64u
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES
+from ostiaryd.ground.process.ids import standing_agent
 
 MESSAGE_LIMIT = 500
 """Characters kept of a reason's message, so that an entry stays below the 65,535 bytes of a tile bundle."""

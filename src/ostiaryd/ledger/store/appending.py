@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ostiary.core.checkpoint import HISTORY, Checkpoint, sign_checkpoint
-from ostiary.core.merkle import Frontier, leaf_hash
+from ostiary.protocol.checkpoint import HISTORY, Checkpoint, sign_checkpoint
+from ostiary.protocol.merkle import Frontier, leaf_hash
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.guarded import digests
-from ostiaryd.ground.pin import Head, InRecovery
+from ostiaryd.ground.database.guarded import digests
+from ostiaryd.ground.database.pin import Head, InRecovery
 from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing, spread_rows
 from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.ground.pin import Head
+from ostiaryd.ground.database.pin import Head
 from ostiaryd.ledger.store.tree import has_tree
 
 _HISTORIES = sql("select id, ended_at from log_history")

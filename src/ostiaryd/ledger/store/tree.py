@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from ostiary.core.jose import unb64u
-from ostiary.core.merkle import HASH_BYTES, Frontier, tree_root
-from ostiary.core.note import NoteKey
-from ostiary.core.tiles import Rows, hashes_from
+from ostiary.protocol.jose import unb64u
+from ostiary.protocol.merkle import HASH_BYTES, Frontier, tree_root
+from ostiary.protocol.note import NoteKey
+from ostiary.protocol.tiles import Rows, hashes_from
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
-from ostiaryd.ground.ids import standing_agent
-from ostiaryd.ground.keyring import Keyring
-from ostiaryd.ground.pin import Head
+from ostiaryd.ground.database.pin import Head
+from ostiaryd.ground.process.ids import standing_agent
 
 TOPIC = "ledger"
 """what listeners of the writer hear when entries were added"""

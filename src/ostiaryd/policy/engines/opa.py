@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from opa_bindings import _native
 
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol.decoding import json_decoder
 
 _library = _native.load()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.policy.engines.opa import Opa, OpaError
 
 KEPT = 4

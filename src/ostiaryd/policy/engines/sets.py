@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.cedar import ir
-from ostiary.core.decoding import msgpack_decoder
-from ostiary.core.errors import Refused
-from ostiaryd.ground.confined import parser
+from ostiary.authorization.cedar import ir
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.process.confined import parser
 from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
 from ostiaryd.policy.model.load import base_schema
 from ostiaryd.policy.model.safeguards import earlier_rules, extend, read_left_out, safeguards

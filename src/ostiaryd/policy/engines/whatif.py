@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ostiary.core import cedar
-from ostiary.core.access import Policies
-from ostiary.core.cedar import ir
+from ostiary.authorization import cedar
+from ostiary.authorization.cedar import ir
+from ostiary.decision.access import Policies
 from ostiaryd.policy.model import decode_actions
 from ostiaryd.policy.model.frames import Answer, Candidate, Ended, Found, Rows, decode_request, encode_answer
 from ostiaryd.policy.model.replay import Lacking, Replay

@@ -1,6 +1,6 @@
 """Answers within one transaction. What the registry says of agents and tools goes before what a caller says.
 
-agent calls tool       the whole decision of `ostiary.core.access`, on the bounds of the task that the context names
+agent calls tool       the whole decision of `ostiary.decision.access`, on the bounds of the task that the context names
 agent does otherwise   the agent is active, then the policies
 anybody else           the policies alone: types and properties as they were sent
 """
@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ostiary.core import access
-from ostiary.core.access import Decision, Elsewhere, Facts, Foresight, Policies, Principal, Protected, Reason
-from ostiary.core.access.chain import chain_of
-from ostiary.core.access.decide import too_many
-from ostiary.core.access.holds import Hold, throttled
-from ostiary.core.access.reasons import reasons_of
-from ostiary.core.budget import BadAmount, Exhausted
-from ostiary.core.cedar.render import render_record
-from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
-from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.watch import Risk
+from ostiary.authorization.budget import BadAmount, Exhausted
+from ostiary.authorization.cedar.render import render_record
+from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
+from ostiary.decision import access
+from ostiary.decision.access import Decision, Elsewhere, Facts, Foresight, Policies, Principal, Protected, Reason
+from ostiary.decision.access.chain import chain_of
+from ostiary.decision.access.decide import too_many
+from ostiary.decision.access.holds import Hold, throttled
+from ostiary.decision.access.reasons import reasons_of
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.provenance.noticing import Risk
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.found import doubt_of, found_agent, found_resource, widest_claims
 from ostiaryd.policy.flows.prepared import protected

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from ostiary.core import approval
-from ostiary.core.access import Decision, Reason
-from ostiary.core.access.facts import ReadyTool
-from ostiary.core.errors import Forbidden, NotFound, Refused
-from ostiary.core.jose import b64u
+from ostiary.decision import approval
+from ostiary.decision.access import Decision, Reason
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.protocol.errors import Forbidden, NotFound, Refused
+from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.core.access import Decision, Judgement
-from ostiary.core.jose import b64u
-from ostiary.core.tiles import MAX_ENTRY_BYTES
+from ostiary.decision.access import Decision, Judgement
+from ostiary.protocol.jose import b64u
+from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.answer import Answers, Asked

@@ -22,14 +22,14 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.access import Said, failed
-from ostiary.core.access.elsewhere import MAX_SAID, Verdict
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Malformed, Refused, Unavailable
-from ostiaryd.ground.confined import Confined
+from ostiary.decision.access import Said, failed
+from ostiary.decision.access.elsewhere import MAX_SAID, Verdict
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.fetch import Fetcher
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.outbound.fetch import Fetcher
+from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.answer import Answers, Asked

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ostiary.core import access
-from ostiary.core.access import RISK, Policies
-from ostiary.core.access.chain import agent_entity
-from ostiary.core.bounds import render_details
-from ostiary.core.cedar.values import Entity, Record
-from ostiary.core.claims import AccessClaims, Link, acting, render_scope
+from ostiary.authorization.bounds import render_details
+from ostiary.authorization.cedar.values import Entity, Record
+from ostiary.authorization.claims import AccessClaims, Link, acting, render_scope
+from ostiary.decision import access
+from ostiary.decision.access import RISK, Policies
+from ostiary.decision.access.chain import agent_entity
 from ostiaryd.ground.database import Reader
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import AgentSeen, ResourceSeen

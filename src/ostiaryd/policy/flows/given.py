@@ -9,18 +9,18 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.core import assurance
-from ostiary.core.access import Elsewhere, Judgement, Policies
-from ostiary.core.access.chain import ALONE, Chain, chain_of
-from ostiary.core.access.facts import resource_entity
-from ostiary.core.access.least import Found
-from ostiary.core.access.reasons import reasons_of
-from ostiary.core.bounds import ToolDetail, datatypes
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.render import encode_record
-from ostiary.core.cedar.values import Entity, Overlay, Record, Uid
-from ostiary.core.claims import Link
-from ostiary.core.errors import Forbidden
+from ostiary.authorization import assurance
+from ostiary.authorization.bounds import ToolDetail, datatypes
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.render import encode_record
+from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid
+from ostiary.authorization.claims import Link
+from ostiary.decision.access import Elsewhere, Judgement, Policies
+from ostiary.decision.access.chain import ALONE, Chain, chain_of
+from ostiary.decision.access.facts import resource_entity
+from ostiary.decision.access.least import Found
+from ostiary.decision.access.reasons import reasons_of
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.decide import beside_of, keep_facts

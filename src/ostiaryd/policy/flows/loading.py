@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.errors import Invalid
-from ostiaryd.ground.confined import Parser
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.policy.engines.sets import Parsed, Upload, decode_answer, encode_upload
 from ostiaryd.policy.flows.elsewhere import Engines

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.access import Protected
-from ostiary.core.catalogue import Catalogue
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.access import Protected
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry.model import Resource
 from ostiaryd.registry.store import resources

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ostiary.core.errors import NotFound, Refused
-from ostiary.core.nearest import MAX_COMPARED, nearest_hint
+from ostiary.protocol.errors import NotFound, Refused
+from ostiary.protocol.nearest import MAX_COMPARED, nearest_hint
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import Keyring
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import note_asker, shorten

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ostiary.core.access import Policies
-from ostiary.core.errors import Conflict, NotFound
+from ostiary.decision.access import Policies
+from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry

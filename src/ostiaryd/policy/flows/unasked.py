@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ostiary.core.access import Policies
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.errors import Refused
+from ostiary.decision.access import Policies
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.protocol.errors import Refused
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.answer import FRESH
 

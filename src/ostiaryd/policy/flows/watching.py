@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ostiary.core.access import Judgement
+from ostiary.decision.access import Judgement
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store

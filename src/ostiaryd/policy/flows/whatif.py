@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ostiary.core.errors import Conflict, Forbidden, Invalid
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import check_files, digest, open_ticket, ticket_key

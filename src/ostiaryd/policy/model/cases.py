@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.access import CALL, RISK, Elsewhere, Judgement, Policies
-from ostiary.core.access.chain import agent_of, chain_of
-from ostiary.core.access.facts import resource_entity
-from ostiary.core.access.playbooks import RESPONSES
-from ostiary.core.access.policies import Because
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.values import Entity, Overlay, Record, Uid, entity
-from ostiary.core.claims import MAX_LINKS, Link
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.history import NOTHING, told
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
+from ostiary.authorization.claims import MAX_LINKS, Link
+from ostiary.decision.access import CALL, RISK, Elsewhere, Judgement, Policies
+from ostiary.decision.access.chain import agent_of, chain_of
+from ostiary.decision.access.facts import resource_entity
+from ostiary.decision.access.playbooks import RESPONSES
+from ostiary.decision.access.policies import Because
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.provenance.history import NOTHING, told
 from ostiaryd.policy.model.playbooks import Playbooks, is_said
 from ostiaryd.policy.model.questions import (
     REGISTERED,

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
 from ostiaryd.policy.model.questions import Question
 
 TYP = "ostiary-denial+jwt"

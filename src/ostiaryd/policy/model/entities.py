@@ -14,11 +14,11 @@ from typing import Any
 import cedarpy
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.access import BASE_TYPES
-from ostiary.core.cedar.values import Entity, Uid, parse_entities
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.authorization.cedar.values import Entity, Uid, parse_entities
+from ostiary.decision.access import BASE_TYPES
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.files import ENTITIES, of_kind
 from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.access import Decision, Kept, Principal, Protected, keep
-from ostiary.core.cedar.render import render_record
-from ostiary.core.decoding import json_decoder
+from ostiary.authorization.cedar.render import render_record
+from ostiary.decision.access import Decision, Kept, Principal, Protected, keep
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.policy.model.questions import Question
 
 

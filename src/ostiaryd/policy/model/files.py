@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.cedar.values import Entity, Uid, entity
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar.values import Entity, Uid, entity
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid
 
 POLICIES, SCHEMA, ENTITIES, TESTS = ".cedar", ".cedarschema", ".entities.json", ".test.toml"
 REGO, DATA, OPA = ".rego", ".data.json", ".opa.toml"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.cedar import ir
-from ostiary.core.decoding import msgpack_decoder
+from ostiary.authorization.cedar import ir
+from ostiary.protocol.decoding import msgpack_decoder
 from ostiaryd.policy.model.files import encode_actions
 from ostiaryd.policy.model.load import Loaded
 from ostiaryd.policy.model.whatif import By, Report, Row

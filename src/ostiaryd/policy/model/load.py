@@ -15,12 +15,12 @@ from typing import get_args
 import cedarpy
 import msgspec
 
-from ostiary.core import assurance
-from ostiary.core.access import Elsewhere, Needs, Policies
-from ostiary.core.access.policies import approvers
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entity, Uid, entity, parse_uid
-from ostiary.core.errors import Invalid, Malformed, Refused
+from ostiary.authorization import assurance
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Entity, Uid, entity, parse_uid
+from ostiary.decision.access import Elsewhere, Needs, Policies
+from ostiary.decision.access.policies import approvers
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.cases import parse_cases, run_cases
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, check_files, digest, of_kind

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import cedarpy
 import msgspec
 
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Uid
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Uid
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
 
 MAX_GROWTH = 40_000  # about a second of cedarpy's time

@@ -12,9 +12,9 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.jose import b64u, unb64u
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
 
 LIFETIME = 3_600_000_000
 MAX_TOKEN = 4096

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from ostiary.core.cedar import ir
+from ostiary.authorization.cedar import ir
 from ostiaryd.policy.model.files import POLICIES
 from ostiaryd.policy.model.safeguards import LAYER, is_safeguard, layer, safeguard_rules
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from ostiary.core.access.playbooks import RESPONSE_ACTIONS, RESPONSES, is_playbook
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.compile import Compiled, Verdict, compile_set
-from ostiary.core.cedar.values import Entities, Entity, Record, Uid, entity
-from ostiary.core.errors import Invalid
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
+from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
+from ostiary.decision.access.playbooks import RESPONSE_ACTIONS, RESPONSES, is_playbook
+from ostiary.protocol.errors import Invalid
 
 LONGEST_MINUTES = 7 * 24 * 60
 MAX_CALLS = 10_000

@@ -3,7 +3,7 @@
 Types and names map literally: `{"type": "user", "id": "alice"}` is `user::"alice"` with the properties as attributes,
 and besides them `id`, which no property overrides. Properties of the action are `context.action`. JSON integers are
 longs, other numbers decimals, arrays sets; null is absent. A value that Cedar cannot hold fails the policies that read
-it (`ostiary.core.cedar.extensions.Unusable`).
+it (`ostiary.authorization.cedar.extensions.Unusable`).
 
 The registry's own types (`Agent`, `Tool`, ..) are not made here: their attributes are for the registry to say.
 """
@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.arguments import plain_record
-from ostiary.core.assurance import AMRS
-from ostiary.core.cedar.extensions import Datetime
-from ostiary.core.cedar.values import Entity, Record, Uid, entity, is_type_name
-from ostiary.core.errors import Invalid
-from ostiary.core.jose import MAX_SECONDS
+from ostiary.authorization.arguments import plain_record
+from ostiary.authorization.assurance import AMRS
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.values import Entity, Record, Uid, entity, is_type_name
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.jose import MAX_SECONDS
 
 
 class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -20,10 +20,10 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from ostiary.core import canonical
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.policy.model.files import DATA, OPA, REGO, of_kind
 
 MAX_POLICIES = 64

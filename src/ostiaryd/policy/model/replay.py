@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.core.access import CALL, RISK, Facts, Judgement, Policies, Protected
-from ostiary.core.access.chain import ALONE, agent_entity, behind
-from ostiary.core.access.elsewhere import Verdict
-from ostiary.core.access.facts import resource_entity
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.cedar import ir
-from ostiary.core.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
-from ostiary.core.errors import Refused
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
+from ostiary.decision.access import CALL, RISK, Facts, Judgement, Policies, Protected
+from ostiary.decision.access.chain import ALONE, agent_entity, behind
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.facts import resource_entity
+from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, Seen, ToolSeen
 from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
 
@@ -67,7 +67,7 @@ class Replay:
             raise Unreplayable("what was kept does not parse") from error
 
     def _call(self, asked: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
-        """What `ostiary.core.access.decide` asked."""
+        """What `ostiary.decision.access.decide` asked."""
         facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:

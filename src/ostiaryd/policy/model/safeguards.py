@@ -15,10 +15,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.cedar import ir
-from ostiary.core.decoding import convert
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.nearest import nearest_hint
+from ostiary.authorization.cedar import ir
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, of_kind
 from ostiaryd.policy.model.lower import lower
 

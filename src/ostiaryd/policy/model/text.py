@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ostiary.core.errors import Invalid, Malformed
+from ostiary.protocol.errors import Invalid, Malformed
 
 MAX_FILE_BYTES = 1 << 20
 MAX_POLICIES = 5000

@@ -9,9 +9,9 @@ import hmac
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.jose import b64u, unb64u
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
 
 LIFETIME = 600_000_000
 MAX_TICKET = 1024

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from ostiary.core.access import Judgement
-from ostiary.core.decoding import convert, json_decoder
-from ostiary.core.jose import b64u
+from ostiary.decision.access import Judgement
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.jose import b64u
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts
 from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.decoding import json_decoder
-from ostiaryd.ground.confined import parser
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.process.confined import parser
 from ostiaryd.registry.model import parse_catalogue
 
 

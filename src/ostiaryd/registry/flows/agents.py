@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import check_may, note

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ostiary.core.errors import Forbidden
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http import Call
+from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
 from ostiaryd.registry.store import owners

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ostiary.core.catalogue import scopes_of
-from ostiary.core.errors import Invalid
-from ostiary.core.nearest import nearest_hint
+from ostiary.authorization.catalogue import scopes_of
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import API_SCOPES, Resource
 from ostiaryd.registry.store import resources
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ostiary.core.errors import Conflict, Refused
+from ostiary.protocol.errors import Conflict, Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows.agents import set_agent_state

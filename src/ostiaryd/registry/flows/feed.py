@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiaryd.ground import outbox
+from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 
 TOPIC = "feed"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ostiary.core.catalogue import classes_at
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.authorization.catalogue import classes_at
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import (
     ADMIN,
     APPROVE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ostiary.core.errors import Forbidden, Invalid
+from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ostiary.core.access import Hold
-from ostiary.core.access.holds import HoldKind
-from ostiary.core.assurance import ACRS
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.authorization.assurance import ACRS
+from ostiary.decision.access import Hold
+from ostiary.decision.access.holds import HoldKind
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import activate, check_end

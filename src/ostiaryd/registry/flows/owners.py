@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.find import find_owner, find_person, find_team

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ostiary.core import canonical, jose
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note

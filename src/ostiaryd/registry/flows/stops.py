@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiary.core.access.stops import What
-from ostiary.core.errors import Conflict, NotFound
+from ostiary.decision.access.stops import What
+from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note

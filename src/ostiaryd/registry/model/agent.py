@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
 
-from ostiary.core.claims import MAX_LINKS, SCOPE_ALIASES
-from ostiary.core.errors import Conflict, Invalid
+from ostiary.authorization.claims import MAX_LINKS, SCOPE_ALIASES
+from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.registry.model.owner import OwnerId, PersonId
 
 AgentId = NewType("AgentId", str)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.access.holds import HoldKind
+from ostiary.decision.access.holds import HoldKind
 from ostiaryd.registry.model.agent import AgentId, State
 from ostiaryd.registry.model.holding import HoldingId
 

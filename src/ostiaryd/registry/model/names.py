@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ostiary.core.errors import Invalid
+from ostiary.protocol.errors import Invalid
 
 NAME_LIMIT = 63
 TEXT_LIMIT = 1000

@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Any, NewType
 from urllib.parse import urlsplit
 
-from ostiary.core import canonical
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.classes import STANDARD
-from ostiary.core.errors import Invalid, Malformed
-from ostiary.core.uri import normalise_uri
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.classes import STANDARD
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.uri import normalise_uri
 
 ResourceId = NewType("ResourceId", str)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ostiary.core.access.stops import What
-from ostiary.core.errors import Conflict, Forbidden
+from ostiary.decision.access.stops import What
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.registry.model.agent import Agent
 from ostiaryd.registry.model.caller import ADMIN
 

@@ -1,4 +1,4 @@
-"""A threat list, and where it comes from; what is on it is in `ostiary.core.watch.threats`."""
+"""A threat list, and where it comes from; what is on it is in `ostiary.provenance.noticing.threats`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,

@@ -5,8 +5,8 @@ The row of the agent says until when there is any, so that nobody reads this tab
 
 from __future__ import annotations
 
-from ostiary.core.access import Hold
-from ostiary.core.access.holds import MINUTE, HoldKind
+from ostiary.decision.access import Hold
+from ostiary.decision.access.holds import MINUTE, HoldKind
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _OF_AGENT = sql("select kind, most, since, until from hold where agent = :agent and until > :now order by kind")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonState, Team, TeamId
 
 _PERSON = "select person_id, name, email, deputy, state, created_at from person "

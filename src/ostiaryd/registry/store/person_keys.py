@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core import canonical
+from ostiary.protocol import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model import PersonId, PersonKey
 

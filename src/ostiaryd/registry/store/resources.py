@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ostiary.core import canonical
+from ostiary.protocol import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import Mode, Resource, ResourceId
 
 _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_hash, catalogue_version,

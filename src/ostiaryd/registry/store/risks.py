@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiary.core.watch import CALM, Risk
+from ostiary.provenance.noticing import CALM, Risk
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _GET = sql("select millis, at from risk where subject = :subject")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.watch.threats import MARK_BYTES, ThreatList, Threats, parse_marks
+from ostiary.provenance.noticing.threats import MARK_BYTES, ThreatList, Threats, parse_marks
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.registry.model.threats import ListId, ThreatSource
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ostiary.core.errors import Invalid
-from ostiaryd.ground.http import Call, Reply, Wire, reply
-from ostiaryd.ground.pages import behind, reply_page
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
+from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, Verb

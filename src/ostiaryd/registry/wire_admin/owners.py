@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import behind, reply_page
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, READ, Person, PersonKey

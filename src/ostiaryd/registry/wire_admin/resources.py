@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.classes import MAX_CLASSES, check_known
-from ostiaryd.ground.confined import Parser
-from ostiaryd.ground.http import Call, Reply, reply
-from ostiaryd.ground.pages import reply_page
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.classes import MAX_CLASSES, check_known
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ostiary.core.claims import Link
-from ostiary.core.errors import Forbidden, Invalid
+from ostiary.authorization.claims import Link
+from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import agents

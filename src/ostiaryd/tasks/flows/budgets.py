@@ -16,7 +16,17 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from ostiary.core.budget import MAX_BUDGETS, Budget, InvalidBudget, Limit, Volume, costs, exhausted, prices, slice_of
+from ostiary.authorization.budget import (
+    MAX_BUDGETS,
+    Budget,
+    InvalidBudget,
+    Limit,
+    Volume,
+    costs,
+    exhausted,
+    prices,
+    slice_of,
+)
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hmac
 
-from ostiary.core.budget import DAY_US
-from ostiary.core.history import Met, met
+from ostiary.authorization.budget import DAY_US
+from ostiary.provenance.history import Met, met
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.tasks.store import counterparts as store
 
 

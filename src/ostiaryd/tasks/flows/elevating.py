@@ -6,7 +6,7 @@ the agents have themselves. It is not renewed; by its end, or before, what was g
 
 from __future__ import annotations
 
-from ostiary.core.errors import Conflict, Forbidden
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, check_text, parse_scopes

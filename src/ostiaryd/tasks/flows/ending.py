@@ -6,7 +6,7 @@ from collections import Counter
 
 from msgspec.structs import replace
 
-from ostiary.core.errors import Conflict
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.errors import NotFound
+from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry.store import agents
 from ostiaryd.tasks.model import Task, standing_agent, standing_task

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hmac
 from typing import NamedTuple
 
-from ostiary.core.budget import DAY_US
-from ostiary.core.history import Before, Done, Met, after, created, in_passing, joined
+from ostiary.authorization.budget import DAY_US
+from ostiary.provenance.history import Before, Done, Met, after, created, in_passing, joined
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import Task, standing_id

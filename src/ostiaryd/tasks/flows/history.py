@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry

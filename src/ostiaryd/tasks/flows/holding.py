@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ostiary.core.errors import Conflict, Forbidden, Invalid, NotFound
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

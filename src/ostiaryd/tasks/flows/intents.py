@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.draft import plan_of
-from ostiary.core.errors import Forbidden
-from ostiary.core.intent import Endorsed, Intent, InvalidIntent, Planned, Recorded, SaidBy
-from ostiary.core.jose import b64u
+from ostiary.catalogue_advisor.draft import plan_of
+from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.jose import b64u
+from ostiary.provenance.intent import Endorsed, Intent, InvalidIntent, Planned, Recorded, SaidBy
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from ostiary.core import origins
-from ostiary.core.errors import Forbidden
-from ostiary.core.intent import Intent
-from ostiary.core.origins import Memory, Part
-from ostiary.core.origins.scribe import END
+from ostiary.protocol.errors import Forbidden
+from ostiary.provenance import origins
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import Memory, Part
+from ostiary.provenance.origins.scribe import END
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.tasks.model import Task, TaskId
 from ostiaryd.tasks.store import memories as store

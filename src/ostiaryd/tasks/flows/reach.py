@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ostiary.core.bounds import InvalidDetails, ToolDetail
-from ostiary.core.bounds.details import MAX_LOCATIONS
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.bounds import InvalidDetails, ToolDetail
+from ostiary.authorization.bounds.details import MAX_LOCATIONS
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
-from ostiary.core.errors import Conflict, NotFound
+from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

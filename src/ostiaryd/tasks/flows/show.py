@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.core.bounds import datatypes, render_details
+from ostiary.authorization.bounds import datatypes, render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks.flows.budgets import balances_of

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ostiary.core.bounds import ToolDetail
-from ostiary.core.budget import Limit
-from ostiary.core.errors import Conflict, Forbidden, Invalid
-from ostiary.core.intent import Intent
-from ostiary.core.nearest import nearest_hint
+from ostiary.authorization.bounds import ToolDetail
+from ostiary.authorization.budget import Limit
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
+from ostiary.protocol.nearest import nearest_hint
+from ostiary.provenance.intent import Intent
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

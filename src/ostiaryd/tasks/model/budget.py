@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.budget import Budget, Limit
+from ostiary.authorization.budget import Budget, Limit
 
 
 class Allotment(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ostiary.core import bounds
-from ostiary.core.claims import MAX_LINKS
-from ostiary.core.errors import Forbidden
+from ostiary.authorization import bounds
+from ostiary.authorization.claims import MAX_LINKS
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks.model.task import Task
 

@@ -16,14 +16,14 @@ from typing import NewType
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.bounds import ToolDetail, render_details
-from ostiary.core.budget import Limit
-from ostiary.core.claims import Link
-from ostiary.core.errors import Conflict, Invalid
-from ostiary.core.intent import Intent
-from ostiary.core.jose import MAX_TOKEN_BYTES
-from ostiaryd.ground import ids
+from ostiary.authorization.bounds import ToolDetail, render_details
+from ostiary.authorization.budget import Limit
+from ostiary.authorization.claims import Link
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.protocol.jose import MAX_TOKEN_BYTES
+from ostiary.provenance.intent import Intent
+from ostiaryd.ground.process import ids
 from ostiaryd.registry.model import Agent, AgentId, PersonId
 
 TaskId = NewType("TaskId", str)

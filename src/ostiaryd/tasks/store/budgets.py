@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import canonical
-from ostiary.core.budget import Budget, Limit
-from ostiary.core.decoding import json_decoder
+from ostiary.authorization.budget import Budget, Limit
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.tasks.model import Account, Allotment, Slice
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.history import NOBODY, Counterparts
-from ostiary.core.history.counterparts import pack, unpack
+from ostiary.provenance.history import NOBODY, Counterparts
+from ostiary.provenance.history.counterparts import pack, unpack
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _GET = sql("select body from counterpart where owner = :owner")

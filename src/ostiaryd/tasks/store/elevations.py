@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import Elevation, TaskId
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ostiary.core import history
-from ostiary.core.history import NOTHING, History
+from ostiary.provenance import history
+from ostiary.provenance.history import NOTHING, History
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _GET = sql("select seq, body from history where holder = :holder and day = :day")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.intent import Recorded
+from ostiary.provenance.intent import Recorded
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _INSERT = sql("insert into intent (digest, body) values (:digest, :body)")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ostiary.core import canonical
-from ostiary.core.bounds import parse_details, render_details
+from ostiary.authorization.bounds import parse_details, render_details
+from ostiary.protocol import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.ground.pages import Page
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import AgentId, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from ostiary.core import assurance, dpop
-from ostiary.core.bounds import parse_details
-from ostiary.core.claims import parse_scope
-from ostiary.core.errors import Forbidden
-from ostiary.core.jose import b64u
+from ostiary.authorization import assurance
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.claims import parse_scope
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.jose import b64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.core import claims as core
-from ostiary.core import dpop, jose
-from ostiary.core.assurance import NO_DEMAND, StepUp, weaker
-from ostiary.core.bounds import ToolDetail, parse_details
-from ostiary.core.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
-from ostiary.core.errors import Forbidden, NotFound
-from ostiary.core.nearest import nearest_hint
+from ostiary.authorization import claims as core
+from ostiary.authorization.assurance import NO_DEMAND, StepUp, weaker
+from ostiary.authorization.bounds import ToolDetail, parse_details
+from ostiary.authorization.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies

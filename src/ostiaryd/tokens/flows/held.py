@@ -1,10 +1,12 @@
-"""What agents are held to, where tokens are issued: none that guards would not take (`ostiary.core.access.holds`)."""
+"""What agents are held to, where tokens are issued: none that guards would not take
+(`ostiary.decision.access.holds`).
+"""
 
 from __future__ import annotations
 
-from ostiary.core.access import unproved
-from ostiary.core.catalogue import Effect
-from ostiary.core.errors import Forbidden
+from ostiary.authorization.catalogue import Effect
+from ostiary.decision.access import unproved
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.prepared import protected

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ostiary.core import jose
-from ostiary.core.claims import AccessClaims, check_access
+from ostiary.authorization.claims import AccessClaims, check_access
+from ostiary.protocol import jose
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import dpop
-from ostiary.core.assurance import NO_DEMAND, SECRET, StepUp
-from ostiary.core.bounds import ToolDetail
-from ostiary.core.claims import parse_scope
-from ostiary.core.errors import Forbidden, NotFound
+from ostiary.authorization.assurance import NO_DEMAND, SECRET, StepUp
+from ostiary.authorization.bounds import ToolDetail
+from ostiary.authorization.claims import parse_scope
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.pin import InRecovery
+from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ostiaryd.ground import keyring
+from ostiaryd.ground.database import server_keys
+from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -17,7 +18,7 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
     The caller has the keyring read anew once this is durable.
     """
     registry.note(act, object=use, alg=alg)
-    kid = keyring.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
+    kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
     act.entry.key = kid
     registry.tell(act, KeysDelta())
     return kid
@@ -28,12 +29,12 @@ async def forget_keys(world: World) -> int:
     if not store.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
         return 0
     dropped = await act(world, "keys.forget", _forget)
-    world.keys.load(world.db.read())
+    load_keys(world.keys, world.db.read())
     return dropped
 
 
 def _forget(act: Act) -> int:
-    count = keyring.forget_keys(act.tx, before=act.now - LONGEST_TOKEN)
+    count = server_keys.forget_keys(act.tx, before=act.now - LONGEST_TOKEN)
     act.entry.detail = {"count": count}
     registry.tell(act, KeysDelta())
     return count

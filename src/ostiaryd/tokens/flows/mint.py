@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ostiary.core import assurance, dpop
-from ostiary.core.assurance import StepUp
-from ostiary.core.bounds import ToolDetail, render_details
-from ostiary.core.budget import MAX_BUDGETS, InvalidBudget
-from ostiary.core.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
-from ostiary.core.errors import Invalid
-from ostiary.core.jose import MAX_TOKEN_BYTES, sign_jwt
+from ostiary.authorization import assurance
+from ostiary.authorization.assurance import StepUp
+from ostiary.authorization.bounds import ToolDetail, render_details
+from ostiary.authorization.budget import MAX_BUDGETS, InvalidBudget
+from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.jose import MAX_TOKEN_BYTES, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

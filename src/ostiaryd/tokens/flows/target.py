@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.core.errors import Forbidden, Refused
+from ostiary.protocol.errors import Forbidden, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -11,14 +11,14 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.core import dpop, jose
-from ostiary.core.access import unproved
-from ostiary.core.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
-from ostiary.core.errors import Forbidden, Unauthenticated
-from ostiary.core.jose.jws import parse_claims
+from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
+from ostiary.decision.access import unproved
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Forbidden, Unauthenticated
+from ostiary.protocol.jose.jws import parse_claims
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
 from ostiaryd.registry.store import agents, holdings, holds, owners, resources, stops

@@ -11,9 +11,9 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from ostiary.core import dpop
-from ostiary.core.jose import InvalidToken
-from ostiaryd.ground.signatures import Signed
+from ostiary.protocol import dpop
+from ostiary.protocol.jose import InvalidToken
+from ostiaryd.ground.crypto.signatures import Signed
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import Credentials, InvalidClient, parse_assertion
 

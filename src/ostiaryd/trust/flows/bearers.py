@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ostiary.core.errors import Conflict
-from ostiary.core.feed import MAX_EXEMPT
+from ostiary.decision.feed import MAX_EXEMPT
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -10,8 +10,8 @@ import hmac
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid, NotFound
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

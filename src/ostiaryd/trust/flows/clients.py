@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import feed, jose
-from ostiary.core.errors import Forbidden
+from ostiary.decision import feed
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostiary.core.errors import Conflict
-from ostiaryd.ground.clock import SECOND, STEP, Clock, Course, describe, highest_time, save_course
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database.server_time import highest_time, save_course
+from ostiaryd.ground.process.clock import SECOND, STEP, Clock, Course, describe
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import reason

@@ -9,8 +9,8 @@ import hmac
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from ostiary.core import jose
-from ostiary.core.errors import Conflict, Invalid, Unauthenticated
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid, Unauthenticated
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentKey, State

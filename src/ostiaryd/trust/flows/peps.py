@@ -10,9 +10,9 @@ import hmac
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ostiary.core.errors import Conflict, NotFound
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.keyring import Keyring
 from ostiaryd.ground.proxies import is_within, parse_networks
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core import dpop
+from ostiary.protocol import dpop
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.keyring import Keyring
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ledger.flows import Act
 from ostiaryd.trust import store
 from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spend_of

@@ -6,7 +6,7 @@ or it does not: there is nothing to learn or to calibrate, so it is told whateve
 
 from __future__ import annotations
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import NOTHING, Found, Kept
 

@@ -19,9 +19,9 @@ from typing import Literal
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder, msgpack_decoder
-from ostiary.core.errors import Invalid, Malformed, Refused
-from ostiary.core.watch.threats import Kind, indicator
+from ostiary.protocol.decoding import json_decoder, msgpack_decoder
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.provenance.noticing.threats import Kind, indicator
 
 MAX_MARKS = 100_000
 """on all lists together: a guard keeps them in about 10 MB"""

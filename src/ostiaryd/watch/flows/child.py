@@ -19,11 +19,11 @@ from typing import IO
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder, msgpack_decoder
-from ostiaryd.ground.children import send
-from ostiaryd.ground.clock import boot_clock
+from ostiary.protocol.decoding import json_decoder, msgpack_decoder
 from ostiaryd.ground.config import read_places
 from ostiaryd.ground.database import Database, DatabaseUnavailable, Reader
+from ostiaryd.ground.process.children import send
+from ostiaryd.ground.process.clock import boot_clock
 from ostiaryd.ledger import store as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known

@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 import msgspec
 
-from ostiary.core import dpop
-from ostiary.core.decoding import json_decoder
+from ostiary.protocol import dpop
+from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

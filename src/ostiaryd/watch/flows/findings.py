@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from ostiary.core.errors import Conflict, NotFound
-from ostiary.core.watch import HALF_LIFE, MAX_SAYS, Noticed, Risk
-from ostiary.core.watch.risk import OVER_AFTER, SCALE
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.provenance.noticing import HALF_LIFE, MAX_SAYS, Noticed, Risk
+from ostiary.provenance.noticing.risk import OVER_AFTER, SCALE
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger

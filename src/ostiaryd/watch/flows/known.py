@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.watch.threats import Threats, known_network
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.provenance.noticing.threats import Threats, known_network
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry.store import agents, resources, threats
 from ostiaryd.watch.model import ToolSeen

@@ -16,11 +16,11 @@ from functools import partial
 
 import msgspec
 
-from ostiary.core.decoding import msgpack_decoder
-from ostiary.core.errors import Conflict, Unavailable
-from ostiaryd.ground.children import receive, spawn
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.errors import Conflict, Unavailable
 from ostiaryd.ground.database import DatabaseUnavailable, Reader
-from ostiaryd.ground.line import overtaking
+from ostiaryd.ground.database.line import overtaking
+from ostiaryd.ground.process.children import receive, spawn
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import urlsplit
 
-from ostiary.core.errors import Conflict, Invalid, NotFound
-from ostiary.core.watch import MOST
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiary.provenance.noticing import MOST
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act

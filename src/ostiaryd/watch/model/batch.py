@@ -13,8 +13,8 @@ from hashlib import blake2s
 import numpy as np
 from numpy.typing import NDArray
 
-from ostiary.core.assurance import INSUFFICIENT
-from ostiary.core.watch import Event
+from ostiary.authorization.assurance import INSUFFICIENT
+from ostiary.provenance.noticing import Event
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ostiary.core.decoding import msgpack_decoder
+from ostiary.protocol.decoding import msgpack_decoder
 from ostiaryd.watch.model.sighting import Piece, Sighting
 
 

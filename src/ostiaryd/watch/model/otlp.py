@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.errors import Malformed
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed
 
 MAX_RECORDS = 2048
 """of one export; what is more is rejected, and the answer says so"""

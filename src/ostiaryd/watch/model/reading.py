@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from ostiary.core.decoding import json_decoder
-from ostiary.core.watch import Event, Noticed
+from ostiary.protocol.decoding import json_decoder
+from ostiary.provenance.noticing import Event, Noticed
 
 MAX_PENDING = 1 << 15
 """Calls whose result is told in an entry of its own are remembered until then: the newest."""

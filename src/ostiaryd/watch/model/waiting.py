@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiary.core.watch import Event
+from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.reading import Judged
 
 LOOK_US = 100_000

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostiary.core.watch import MAX_SAYS, Event, Noticed, doubt
+from ostiary.provenance.noticing import MAX_SAYS, Event, Noticed, doubt
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.detector import Detector, Found, Kept
 from ostiaryd.watch.model.memory import Memory

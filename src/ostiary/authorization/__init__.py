@@ -1,0 +1,3 @@
+"""The terms of a decision: bounds, budgets, arguments, catalogues, claims, and the Cedar representation and
+compiler. Pure.
+"""

@@ -1,0 +1,84 @@
+"""The keywords of JSON Schema that only accept or refuse: bounds of numbers and lengths, `enum`, `const`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from ostiary.authorization.arguments.plain import BadArguments
+from ostiary.authorization.arguments.typers import Check
+from ostiary.authorization.cedar.values import LONG_MAX
+from ostiary.protocol.errors import Invalid
+
+
+def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
+    """Return whether a value is one of those that `enum` and `const` leave; None where they are not there."""
+    listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
+    if listed is None:
+        return None
+    if "const" in schema:
+        listed = [item for item in listed if _equal(item, schema["const"])]
+    words = frozenset(item for item in listed if type(item) is str)
+    return lambda value: value in words if type(value) is str else any(_equal(value, item) for item in listed)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """JSON's equality: 1 is 1.0 and is not true."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_equal(item, right[name]) for name, item in left.items())
+    return bool(left == right)
+
+
+def number_checks(schema: Mapping[str, Any]) -> list[Check]:
+    tests: dict[str, Callable[[Any, Any], bool]] = {
+        "minimum": lambda value, bound: value >= bound,
+        "maximum": lambda value, bound: value <= bound,
+        "exclusiveMinimum": lambda value, bound: value > bound,
+        "exclusiveMaximum": lambda value, bound: value < bound,
+        "multipleOf": _is_multiple,
+    }
+    return [_bound(word, schema[word], test) for word, test in tests.items() if word in schema]
+
+
+def _is_multiple(value: Any, bound: Any) -> bool:
+    try:
+        return bool(value % bound == 0)
+    except OverflowError:  # an integer that is larger than any float
+        return bool(value % Fraction(bound) == 0)
+
+
+def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:
+    if type(bound) not in (int, float) or (word == "multipleOf" and not bound > 0):  # type: ignore[operator]
+        raise Invalid(f"`{word}` of a schema is not such a number")
+
+    def check(value: Any) -> None:
+        if not test(value, bound):
+            raise BadArguments(f"is outside of the schema's {word}")
+
+    return check
+
+
+def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -> list[Check]:
+    low, high = schema.get(least), schema.get(most)
+    if any(bound is not None and (type(bound) is not int or bound < 0) for bound in (low, high)):
+        raise Invalid(f"`{least}` and `{most}` of a schema are natural numbers")
+    if low is None and high is None:
+        return []
+    low, high = low or 0, LONG_MAX if high is None else high
+
+    def check(value: Any) -> None:
+        if not low <= len(value) <= high:
+            raise BadArguments(f"is too {word} or not {word} enough for the schema")
+
+    return [check]
+
+
+def as_list(value: object, word: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise Invalid(f"`{word}` of a schema is a list")
+    return value

@@ -1,0 +1,97 @@
+"""JSON values as Cedar values where no schema speaks, and what cannot be one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ostiary.authorization.cedar.extensions import Decimal as CedarDecimal
+from ostiary.authorization.cedar.extensions import EvaluationError, Unreadable, Unusable
+from ostiary.authorization.cedar.extensions import decimal as parse_decimal
+from ostiary.authorization.cedar.values import LONG_MAX, LONG_MIN, Record, Value, make_set
+from ostiary.protocol.errors import Invalid
+
+MAX_DEPTH = 32
+
+
+class BadArguments(Invalid):
+    """The arguments are not what the tool's schema says. Names the place, never the value."""
+
+    code = "bad_arguments"
+
+    def __init__(self, what: str, *, where: str = "") -> None:
+        super().__init__(f"argument `{where}` {what}" if where else f"the arguments: an argument {what}")
+        self.what, self.where = what, where
+
+    def inside(self, name: str) -> BadArguments:
+        """The same, seen from the object that holds it as `name`."""
+        return BadArguments(self.what, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
+
+
+class Unrepresentable(BadArguments):
+    """A JSON value that Cedar has no value for: the request is valid, but no policy can read this value."""
+
+
+def plain(value: object, depth: int = MAX_DEPTH) -> Value:
+    """Return the Cedar value of a JSON value that no schema describes. Null inside of a list or an object is absent.
+
+    A member of an object that Cedar has no value for is Unusable. Raises Unrepresentable for any other such value, and
+    BadArguments for a value that is not JSON.
+    """
+    kind = type(value)
+    if kind is str or kind is bool:
+        return value  # type: ignore[return-value]
+    if kind is int:
+        return to_long(value)  # type: ignore[arg-type]
+    if kind is float:
+        return to_decimal(value)  # type: ignore[arg-type]
+    if depth == 0:
+        raise Unrepresentable("is nested too deeply")
+    if kind is list or kind is tuple:
+        return to_set(plain(item, depth - 1) for item in value if item is not None)  # type: ignore[attr-defined]
+    if isinstance(value, dict):
+        return plain_record(value, depth - 1)
+    raise BadArguments(f"is {'null' if value is None else kind.__name__}, which JSON has no type for")
+
+
+def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Record:
+    """Return the Cedar record of a JSON object that no schema describes. A null member is absent."""
+    return {
+        name: item if type(item) is str else usable(plain, item, depth)
+        for name, item in members.items()
+        if item is not None
+    }
+
+
+def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
+    """Return the value that `convert` makes, or an Unusable that keeps the JSON value."""
+    try:
+        return convert(value, *args)
+    except Unrepresentable as error:
+        return Unusable(error.what, value)
+
+
+def to_set(elements: Iterable[Value]) -> Value:
+    """Return the set of these elements. Raises Unrepresentable if one of them is, or holds, no Cedar value."""
+    try:
+        return make_set(elements)
+    except Unreadable as error:
+        raise Unrepresentable(f"holds a value that {error.value.what}") from None
+
+
+def to_long(value: int) -> int:
+    if LONG_MIN <= value <= LONG_MAX:
+        return value
+    raise Unrepresentable("is an integer beyond 64 bits")
+
+
+def to_decimal(value: int | float) -> CedarDecimal:
+    if type(value) is int:
+        return CedarDecimal(to_long(value * 10_000))
+    if not math.isfinite(value):
+        raise BadArguments("is not a finite number")
+    try:
+        return parse_decimal(repr(value))  # the shortest text that is this float: what the caller wrote
+    except EvaluationError:
+        raise Unrepresentable("is a number that no decimal of four places is") from None

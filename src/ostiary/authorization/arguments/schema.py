@@ -1,0 +1,191 @@
+"""A schema on its way to closures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ostiary.authorization.arguments import typers
+from ostiary.authorization.arguments.checks import as_list, length_checks, members, number_checks
+from ostiary.authorization.arguments.names import skeleton
+from ostiary.authorization.arguments.plain import MAX_DEPTH, BadArguments, Unrepresentable, to_set
+from ostiary.authorization.arguments.typers import Fuel, Typer, spend
+from ostiary.authorization.cedar.extensions import Unusable
+from ostiary.authorization.cedar.values import Record, Value
+from ostiary.protocol.errors import Invalid
+
+MAX_SCHEMA_DEPTH = 32
+MAX_SCHEMA_NODES = 4096
+MAX_STEPS = 20_000
+"""Values looked at in one call; bounds what `anyOf` inside `anyOf` can cost."""
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "boolean": (bool,), "integer": (int, float), "number": (int, float),
+    "array": (list, tuple), "object": (dict,), "null": (),
+}  # fmt: skip
+_OWN = frozenset({
+    "type", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems", "minimum",
+    "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems",
+    "minProperties", "maxProperties",
+})  # fmt: skip
+
+
+class Arguments:
+    """A schema made ready: `type_(arguments)` is their Cedar record."""
+
+    __slots__ = ("_typer",)
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        """Raises Invalid for a schema that is too large, too deep, or not one."""
+        self._typer = _Compiler(schema).compile(schema, 0)
+
+    def type_(self, arguments: Mapping[str, object]) -> Record:
+        """Raises BadArguments."""
+        record = self._typer(arguments, MAX_DEPTH, [MAX_STEPS])
+        if type(record) is not dict:
+            raise BadArguments("list is not an object")
+        return record
+
+
+class _Compiler:
+    """One schema on its way to closures. `$ref` is resolved when it is first followed, so that schemas may recur."""
+
+    def __init__(self, root: object) -> None:
+        self._root = root
+        self._refs: dict[str, Typer] = {}
+        self._nodes = 0
+
+    def compile(self, schema: object, depth: int) -> Typer:
+        self._nodes += 1
+        if depth > MAX_SCHEMA_DEPTH or self._nodes > MAX_SCHEMA_NODES:
+            limits = f"{MAX_SCHEMA_DEPTH} levels, {MAX_SCHEMA_NODES} parts"
+            raise Invalid("a schema is too deep or too large", hint=limits)
+        if schema is True:
+            return typers.as_it_comes
+        if schema is False:
+            return typers.never
+        if not isinstance(schema, Mapping):
+            raise Invalid("a schema is an object, true or false")
+        parts = [self._own(schema, depth)] if not _OWN.isdisjoint(schema) else []
+        if "$ref" in schema:
+            parts.append(self._ref(schema["$ref"], depth))
+        for word in ("allOf", "anyOf", "oneOf"):
+            if word in schema:
+                branches = [self.compile(branch, depth + 1) for branch in as_list(schema[word], word)]
+                parts += branches if word == "allOf" else [typers.choice(branches, exactly_one=word == "oneOf")]
+        if not parts:
+            return typers.as_it_comes
+        return parts[0] if len(parts) == 1 else typers.every(parts)
+
+    def _ref(self, ref: object, depth: int) -> Typer:
+        if type(ref) is not str or not (ref == "#" or ref.startswith("#/")):
+            raise Invalid("a `$ref` leads outside of its schema", hint='inline it under "$defs"')
+        if ref not in self._refs:
+            self._refs[ref] = typers.never  # while it is being compiled
+            target: object = self._root
+            for step in ref[2:].split("/") if ref != "#" else ():
+                step = step.replace("~1", "/").replace("~0", "~")
+                if not isinstance(target, Mapping) or step not in target:
+                    raise Invalid(f"`$ref` {ref[:100]!a} leads nowhere")
+                target = target[step]
+            self._refs[ref] = self.compile(target, depth + 1)
+        refs = self._refs
+
+        def follow(value: Any, depth: int, fuel: Fuel) -> Value:
+            spend(fuel, 1, depth)
+            return refs[ref](value, depth - 1, fuel)
+
+        return follow
+
+    def _own(self, schema: Mapping[str, Any], depth: int) -> Typer:
+        """By the type of the value: the checks of that type, then the conversion."""
+        named = schema.get("type", list(_TYPES))
+        types = [named] if isinstance(named, str) else as_list(named, "type")
+        if not all(isinstance(name, str) and name in _TYPES for name in types):
+            raise Invalid("a schema has an unknown `type`")
+        convert: dict[type, Typer] = {}
+        for name in types:
+            if "type" in schema or name != "number":  # without a type, an integer stays one
+                convert |= dict.fromkeys(_TYPES[name], self._of_type(name, schema, depth))
+        if "type" not in schema:
+            convert[float] = typers.checked(typers.number, number_checks(schema))
+        wrong = "is not " + " or ".join(f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in types)
+        one_of = members(schema)
+        if one_of is not None:
+            return typers.listed(convert, wrong, one_of)
+        if len(convert) == 1:
+            [(only, typer)] = convert.items()
+            return typers.exactly(only, typer, wrong)
+        return typers.either(convert, wrong)
+
+    def _of_type(self, name: str, schema: Mapping[str, Any], depth: int) -> Typer:
+        match name:
+            case "string":
+                return typers.checked(typers.as_it_is, length_checks(schema, "minLength", "maxLength", "long"))
+            case "integer":
+                return typers.checked(typers.integer, number_checks(schema))
+            case "number":
+                return typers.checked(typers.number, number_checks(schema))
+            case "array":
+                return self._array(schema, depth)
+            case "object":
+                return self._object(schema, depth)
+            case _:
+                return typers.as_it_is
+
+    def _array(self, schema: Mapping[str, Any], depth: int) -> Typer:
+        checks = length_checks(schema, "minItems", "maxItems", "full")
+        first = [self.compile(item, depth + 1) for item in as_list(schema.get("prefixItems", []), "prefixItems")]
+        rest = self.compile(schema.get("items", True), depth + 1)
+        count = len(first)
+
+        def array(value: Any, depth: int, fuel: Fuel) -> Value:
+            spend(fuel, len(value), depth)
+            for check in checks:
+                check(value)
+            pairs = zip([*first[: len(value)], *[rest] * (len(value) - count)], value, strict=True)
+            return to_set([typer(item, depth - 1, fuel) for typer, item in pairs if item is not None])
+
+        return array
+
+    def _object(self, schema: Mapping[str, Any], depth: int) -> Typer:
+        properties = schema.get("properties", {})
+        required = tuple(as_list(schema.get("required", []), "required"))
+        if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in required):
+            raise Invalid("`properties` is an object and `required` a list of names")
+        named = {name: self.compile(inner, depth + 1) for name, inner in properties.items()}
+        other = self.compile(schema.get("additionalProperties", True), depth + 1)
+        checks = length_checks(schema, "minProperties", "maxProperties", "full")
+        find = named.get
+        listed = {skeleton(name): name for name in named}
+
+        def unlisted(name: str) -> Typer:
+            """What types a member that the schema does not list. A name that looks like a listed one is refused: a
+            tool that ignores case or width would read it as that one.
+            """
+            if (like := listed.get(skeleton(name))) is not None:
+                raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in how it is written")
+            return other
+
+        def record(value: Any, depth: int, fuel: Fuel) -> Value:
+            spend(fuel, len(value), depth)
+            for check in checks:
+                check(value)
+            for name in required:
+                if name not in value:
+                    raise BadArguments("is missing", where=name[:64])
+            made: Record = {}
+            name = ""
+            try:
+                for name, item in value.items():
+                    if item is None:
+                        continue
+                    try:
+                        made[name] = (find(name) or unlisted(name))(item, depth - 1, fuel)
+                    except Unrepresentable as error:
+                        made[name] = Unusable(error.what, item)
+            except BadArguments as error:
+                raise error.inside(str(name)) from None
+            return made
+
+        return record

@@ -1,0 +1,155 @@
+"""The closures that a schema becomes: each takes one JSON value to its Cedar value, or refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ostiary.authorization.arguments.plain import BadArguments, Unrepresentable, plain, to_decimal, to_long, usable
+from ostiary.authorization.cedar.extensions import Decimal as CedarDecimal
+from ostiary.authorization.cedar.extensions import Unusable
+from ostiary.authorization.cedar.values import Value
+
+Fuel: TypeAlias = list[int]
+Typer: TypeAlias = Callable[[Any, int, Fuel], Value]
+"""(value, levels left, [steps left]) -> the Cedar value. Raises BadArguments."""
+Check: TypeAlias = Callable[[Any], None]
+"""Raises BadArguments for a value that the schema does not want."""
+
+
+def spend(fuel: Fuel, steps: int, depth: int) -> None:
+    """Raises BadArguments when the steps or the levels are used up."""
+    fuel[0] -= steps
+    if fuel[0] < 0:
+        raise BadArguments("has too many parts to be judged")
+    if depth == 0:
+        raise BadArguments("is nested too deeply")
+
+
+def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
+    spend(fuel, 1, 1)  # `plain` itself bounds the levels
+    return plain(value, depth)
+
+
+def never(value: Any, depth: int, fuel: Fuel) -> Value:
+    raise BadArguments("is not in the schema")
+
+
+def as_it_is(value: Any, depth: int, fuel: Fuel) -> Value:
+    return value  # type: ignore[no-any-return]
+
+
+def integer(value: Any, depth: int, fuel: Fuel) -> int:
+    if type(value) is float:
+        if not value.is_integer():
+            raise BadArguments("is not an integer")
+        value = int(value)
+    return to_long(value)
+
+
+def number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
+    return to_decimal(value)
+
+
+def exactly(only: type, typer: Typer, wrong: str) -> Typer:
+    """For values of the type `only`; `wrong` says what the others are."""
+
+    def same(value: Any, depth: int, fuel: Fuel) -> Any:
+        if type(value) is not only:
+            raise BadArguments(wrong)
+        return value
+
+    def converted(value: Any, depth: int, fuel: Fuel) -> Value:
+        if type(value) is not only:
+            raise BadArguments(wrong)
+        return typer(value, depth, fuel)
+
+    return same if typer is as_it_is else converted
+
+
+def either(by_type: dict[type, Typer], wrong: str) -> Typer:
+    """By the type of the value."""
+    find = by_type.get
+
+    def by_its_type(value: Any, depth: int, fuel: Fuel) -> Value:
+        typer = find(type(value))
+        if typer is None:
+            raise BadArguments(wrong)
+        return typer(value, depth, fuel)
+
+    return by_its_type
+
+
+def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bool]) -> Typer:
+    """By the type of the value, once it is one of those that the schema lists."""
+    by_its_type = either(by_type, wrong)
+
+    def if_listed(value: Any, depth: int, fuel: Fuel) -> Value:
+        if not is_listed(value):
+            raise BadArguments("is none of the values that the schema lists")
+        return by_its_type(value, depth, fuel)
+
+    return if_listed
+
+
+def checked(convert: Typer, checks: list[Check]) -> Typer:
+    """`convert`, and then all of `checks`, also of a number that Cedar cannot hold."""
+    if not checks:
+        return convert
+
+    def if_it_passes(value: Any, depth: int, fuel: Fuel) -> Value:
+        converted = usable(convert, value, depth, fuel)
+        for check in checks:
+            check(value)
+        return _held(converted)
+
+    return if_it_passes
+
+
+def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
+    """The value as the first branch types it; for `oneOf`, none of the others may take it."""
+
+    def choose(value: Any, depth: int, fuel: Fuel) -> Value:
+        taken: list[Value] = []
+        for branch in branches:
+            spend(fuel, 1, depth)
+            try:
+                taken.append(usable(branch, value, depth - 1, fuel))
+            except BadArguments:
+                continue
+            if not exactly_one:
+                break
+        if not taken:
+            raise BadArguments("fits none of the forms that the schema lists")
+        if len(taken) > 1:
+            raise BadArguments("fits more than one of the forms that the schema lists")
+        return _held(taken[0])
+
+    return choose
+
+
+def every(parts: list[Typer]) -> Typer:
+    """The value as all of `parts` read it together."""
+
+    def together(value: Any, depth: int, fuel: Fuel) -> Value:
+        spend(fuel, len(parts), depth)
+        typed = usable(parts[0], value, depth - 1, fuel)
+        for part in parts[1:]:
+            typed = merge(typed, usable(part, value, depth - 1, fuel))
+        return _held(typed)
+
+    return together
+
+
+def merge(left: Value, right: Value) -> Value:
+    """Two readings of one value: `number` is right about a number, and what one cannot represent, both cannot."""
+    if type(left) is dict and type(right) is dict:
+        return {name: merge(item, right[name]) for name, item in left.items()}
+    return left if type(left) is CedarDecimal or type(left) is Unusable else right
+
+
+def _held(value: Value) -> Value:
+    """The value, or Unrepresentable raised for an Unusable: whoever holds it as a member decides what becomes of it."""
+    if type(value) is Unusable:
+        raise Unrepresentable(value.what)
+    return value

@@ -1,0 +1,192 @@
+"""The details of type `tool`: parsing, rendering, and whether they permit a call. RFC 9396 sections 2 and 5.
+
+Stricter than the RFC asks: a null is refused anywhere, since it would read as "no condition".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from ostiary.authorization.bounds.conditions import Condition, InvalidDetails
+from ostiary.authorization.classes import MAX_CLASSES, check_known, is_class
+from ostiary.protocol.decoding import convert
+
+MAX_DETAILS = 32
+MAX_LOCATIONS = 32
+MAX_ACTIONS = 256
+MAX_ARGUMENTS = 32
+MAX_NAME = 256
+MAX_LOCATION = 2048
+MAX_PATH = 8
+
+_TOOL: Literal["tool"] = "tool"
+ABSENT = object()
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
+
+
+class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    type: Literal["tool"] = msgspec.field(default_factory=lambda: _TOOL)  # a factory, so that it is always rendered
+    locations: tuple[str, ...]
+    """URIs of resources, compared character by character"""
+    actions: tuple[str, ...] | None = None
+    """names of tools; None: all of them"""
+    datatypes: tuple[str, ...] | None = None
+    """data classes: only tools all of whose classes are among them, and that have one; None: whatever they handle"""
+    arguments: dict[str, Condition] = {}
+    """by name or dotted path of the argument"""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidDetails for what the types do not say."""
+        if not 0 < len(self.locations) <= MAX_LOCATIONS:
+            raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
+        for location in self.locations:
+            if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
+                raise InvalidDetails(f"a member of `locations` is no URI, or longer than {MAX_LOCATION} characters")
+        if self.actions is not None:
+            if not 0 < len(self.actions) <= MAX_ACTIONS:
+                raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")
+            if not all(0 < len(action) <= MAX_NAME for action in self.actions):
+                raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
+        if self.datatypes is not None:
+            if not 0 < len(self.datatypes) <= MAX_CLASSES:
+                raise InvalidDetails(f"`datatypes` has 1 to {MAX_CLASSES} members", hint="leave it out for all data")
+            for name in self.datatypes:
+                if not is_class(name):
+                    raise InvalidDetails(f"`datatypes`: {name[:64]!a} is not spelled like a data class")
+        if len(self.arguments) > MAX_ARGUMENTS:
+            raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
+        for path in self.arguments:
+            names = path.split(".")
+            if len(path) > MAX_NAME or len(names) > MAX_PATH or not all(names):
+                raise InvalidDetails("a name in `arguments` is empty, too long, or too deep a path")
+
+    def covers(self, resource_uri: str, tool: str) -> bool:
+        return resource_uri in self.locations and (self.actions is None or tool in self.actions)
+
+    def admits(self, classes: frozenset[str]) -> bool:
+        """Return whether a tool that handles these data classes may be called."""
+        return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
+
+    def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
+        """The same for these data classes alone; None where nothing is left of it."""
+        left = classes if self.datatypes is None else [name for name in self.datatypes if name in classes]
+        return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
+
+    def failure(self, arguments: Mapping[str, object]) -> str | None:
+        """Which condition the arguments fail, in words; argument values are not quoted."""
+        for path, condition in self.arguments.items():
+            value = argument_at(arguments, path)
+            if value is ABSENT:
+                return f"the argument `{path}` is missing"
+            if (reason := condition.failure(value)) is not None:
+                return f"the argument `{path}` {reason}"
+        return None
+
+
+def parse_details(value: object, *, classes: Collection[str] | None = None) -> tuple[ToolDetail, ...]:
+    """From the JSON array `authorization_details`; `classes` are all that it may name. Raises InvalidDetails."""
+    if not isinstance(value, list):
+        raise InvalidDetails("`authorization_details` is not a JSON array")
+    if len(value) > MAX_DETAILS:
+        raise InvalidDetails(f"`authorization_details` has more than {MAX_DETAILS} members")
+    if not all(isinstance(detail, dict) and detail.get("type") == _TOOL for detail in value):
+        raise InvalidDetails("a member of `authorization_details` is not of the type `tool`")
+    try:
+        if _has_null(value):
+            raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
+        details = convert(value, tuple[ToolDetail, ...])
+    except msgspec.ValidationError as error:
+        message = f"`authorization_details`: {str(error)[:200]}"
+        raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None
+    except RecursionError:
+        raise InvalidDetails("`authorization_details` is nested too deeply") from None
+    if classes is not None:
+        check_known((name for one in details for name in one.datatypes or ()), classes, kind=InvalidDetails)
+    return details
+
+
+def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
+    """The JSON array; `parse_details` reads it back to the same value."""
+    rendered: list[dict[str, object]] = msgspec.json.decode(msgspec.json.encode(list(details)))
+    return rendered
+
+
+def datatypes(details: Iterable[ToolDetail]) -> frozenset[str] | None:
+    """The data classes that details are limited to, all together; None where one of them is not."""
+    found: set[str] = set()
+    for detail in details:
+        if detail.datatypes is None:
+            return None
+        found.update(detail.datatypes)
+    return frozenset(found)
+
+
+def permits(
+    details: Iterable[ToolDetail],
+    *,
+    resource_uri: str,
+    tool: str,
+    arguments: Mapping[str, object],
+    classes: frozenset[str] = frozenset(),
+) -> bool:
+    """Return whether one of the details permits the call of a tool that handles these data classes."""
+    return any(
+        detail.covers(resource_uri, tool) and detail.admits(classes) and detail.failure(arguments) is None
+        for detail in details
+    )
+
+
+def explain(
+    details: Iterable[ToolDetail],
+    *,
+    resource_uri: str,
+    tool: str,
+    arguments: Mapping[str, object],
+    classes: frozenset[str] = frozenset(),
+) -> str:
+    """Why the details do not permit the call, for people; the empty string if they do. Quotes no argument values."""
+    here = [detail for detail in details if resource_uri in detail.locations]
+    if not here:
+        return f"the task does not reach the resource {resource_uri}"
+    covering = [detail for detail in here if detail.covers(resource_uri, tool)]
+    if not covering:
+        return f"the task does not allow the tool `{tool}`"
+    failures = [detail.failure(arguments) for detail in covering if detail.admits(classes)]
+    if not failures:
+        return _explain_classes(tool, classes, covering)
+    return "" if None in failures else "; or ".join(filter(None, failures))
+
+
+def _explain_classes(tool: str, classes: frozenset[str], details: Iterable[ToolDetail]) -> str:
+    if not classes:
+        return f"the task is limited to some data classes, and `{tool}` has none in its catalogue"
+    allowed = "; or ".join(" ".join(detail.datatypes or ()) for detail in details)
+    return f"`{tool}` handles {' '.join(sorted(classes))}, and the task is limited to {allowed}"[:500]
+
+
+def argument_at(arguments: Mapping[str, object], path: str) -> object:
+    """The value at a dotted path, or ABSENT. An element of an array cannot be reached.
+
+    Nor is there a value where a name with a dot of its own could be meant as well: which of them the tool reads, nobody
+    here knows.
+    """
+    value: object = arguments
+    rest = path
+    while rest:
+        name, _, after = rest.partition(".")
+        if not isinstance(value, dict) or name not in value:
+            return ABSENT
+        if after and any("." in key and f"{rest}.".startswith(f"{key}.") for key in value):
+            return ABSENT
+        value, rest = value[name], after
+    return value
+
+
+def _has_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_null, value.values()))
+    return any(map(_has_null, value)) if isinstance(value, list) else value is None

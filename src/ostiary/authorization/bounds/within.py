@@ -1,0 +1,52 @@
+"""Narrowing: whether bounds lie within bounds, and what is granted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ostiary.authorization.bounds.conditions import InvalidDetails
+from ostiary.authorization.bounds.details import ToolDetail
+
+
+def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
+    """Return whether every call that `inner` permits is permitted by `outer`. Never true otherwise.
+
+    Each pair of a resource and a tool (or all tools) of `inner` must lie within one detail of `outer`: that several of
+    them cover it only together, each a part of its arguments, is not seen (and denied).
+    """
+    return all(_outside(detail, outer) is None for detail in inner)
+
+
+def narrow(outer: Sequence[ToolDetail], asked: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
+    """What is granted of `outer` to who asks for that: all of it if nothing is asked. Raises InvalidDetails."""
+    for detail in asked:
+        if (outside := _outside(detail, outer)) is not None:
+            raise InvalidDetails(f"wider bounds than may be had: {outside}")
+    return tuple(asked) or tuple(outer)
+
+
+def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
+    """The first resource and tool for which no detail of `outer` allows what `inner` does."""
+    binding = [detail for detail in outer if _binds(inner, detail)]
+    for location in inner.locations:
+        here = [detail for detail in binding if location in detail.locations]
+        if any(detail.actions is None for detail in here):
+            continue
+        if inner.actions is None:
+            return f"all tools of {location}"
+        allowed = {action for detail in here for action in detail.actions or ()}
+        if refused := next((action for action in inner.actions if action not in allowed), None):
+            return f"the tool `{refused}` of {location}"
+    return None
+
+
+def _binds(inner: ToolDetail, outer: ToolDetail) -> bool:
+    """Whether `inner` has no data class that `outer` does not have, and each condition of `outer` follows from the one
+    of `inner` on the same argument.
+    """
+    if outer.datatypes is not None and not (inner.datatypes and set(inner.datatypes).issubset(outer.datatypes)):
+        return False
+    return all(
+        path in inner.arguments and inner.arguments[path].is_within(condition)
+        for path, condition in outer.arguments.items()
+    )

@@ -1,0 +1,241 @@
+"""What a limit counts, one class for each kind; and a limit that is in force."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.authorization.bounds.details import ABSENT, argument_at
+from ostiary.authorization.classes import check_known
+from ostiary.protocol.canonical import MAX_INT
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid
+
+MAX_LIMITS = 8
+"""of one task or one agent"""
+MAX_BUDGETS = 32
+"""in one token: those of its task, of the tasks above it, and of their agents"""
+DAY_US = 86_400_000_000
+
+MAX_WHOLE = 16
+"""digits of an amount before the point"""
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,6})?", re.ASCII)
+
+Units = Annotated[int, Meta(ge=1, le=MAX_INT)]
+ToolId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
+"""`bank/pay`: the tool `pay` of the resource `bank`"""
+Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
+
+
+class InvalidBudget(Invalid):
+    """What is given as a budget is none, or is more than there is."""
+
+    code = "invalid_budget"
+
+
+class BadAmount(Invalid):
+    """A call of which nobody can say what it costs."""
+
+    code = "bad_amount"
+
+
+class Meter(NamedTuple):
+    """What a limit counts; two limits that count the same differ in nothing but how much."""
+
+    kind: str
+    tools: frozenset[str]
+    what: str = ""
+    """which argument, or what comes back"""
+
+
+class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="calls"):
+    """Every call of these tools (none named: of all) is one unit."""
+
+    limit: Units
+    tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("calls", frozenset(self.tools))
+
+    @property
+    def units(self) -> int:
+        return self.limit
+
+    def cost(self, arguments: Mapping[str, object]) -> int:
+        return 1
+
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        """Return whether a call of that tool (`bank/pay`), which handles these data classes, is counted."""
+        return not self.tools or tool in self.tools
+
+    def render(self, units: int) -> str:
+        return str(units)
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter."""
+        return self
+
+
+class Amount(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="amount"
+):
+    """The sum of what one argument of these tools says."""
+
+    limit: str
+    tools: Annotated[tuple[ToolId, ...], Meta(min_length=1, max_length=64)]
+    argument: Path
+    """by name or dotted path, as in bounds"""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidBudget."""
+        if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
+            raise InvalidBudget(
+                "the `limit` of an amount is a decimal number above zero, as a string",
+                hint='such as "250.00": up to six digits after the point, at most 2^53-1 of the smallest unit',
+            )
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("amount", frozenset(self.tools), self.argument)
+
+    @property
+    def places(self) -> int:
+        """Decimal places: what one unit is."""
+        return len(self.limit.partition(".")[2])
+
+    @property
+    def units(self) -> int:
+        return int(self.limit.replace(".", ""))
+
+    @property
+    def cost(self) -> Callable[[Mapping[str, object]], int]:
+        """What a call with these arguments takes, as a function that is made ready once.
+
+        It raises BadAmount, and quotes no value.
+        """
+        path, places = self.argument, self.places
+        is_dotted = "." in path
+
+        def cost(arguments: Mapping[str, object]) -> int:
+            value = argument_at(arguments, path) if is_dotted else arguments.get(path, ABSENT)
+            units = -1
+            if type(value) is str:  # what `_DECIMAL` says, by means that cost less
+                whole, point, fraction = value.partition(".")
+                digits = whole + fraction
+                is_plain = digits.isascii() and digits.isdigit() and len(whole) <= MAX_WHOLE
+                if is_plain and (whole == "0" or whole[:1] > "0") and (fraction or not point):
+                    if len(fraction) > places:
+                        raise BadAmount(f"`{path}` has more than {places} digits after the point")
+                    units = int(digits + "0" * (places - len(fraction)))
+            elif type(value) is int:
+                units = value * 10**places
+            if 0 <= units <= MAX_INT:
+                return units
+            if units > MAX_INT:
+                raise BadAmount(f"`{path}` is beyond what can be counted")
+            what = "is missing" if value is ABSENT else "is no plain decimal number"
+            raise BadAmount(f"`{path}` {what}", hint='an integer, or a string such as "12.50"')
+
+        return cost
+
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        return tool in self.tools
+
+    def render(self, units: int) -> str:
+        if not self.places:
+            return str(units)
+        text = str(units).rjust(self.places + 1, "0")
+        return f"{text[: -self.places]}.{text[-self.places :]}"
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter. Raises InvalidBudget."""
+        assert isinstance(outer, Amount)
+        if self.places > outer.places:
+            raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of what it is taken from")
+        whole, _, fraction = self.limit.partition(".")
+        padded = whole if not outer.places else f"{whole}.{fraction.ljust(outer.places, '0')}"
+        return msgspec.structs.replace(self, limit=padded)
+
+
+class Volume(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="volume"
+):
+    """What calls of tools that handle a data class return, as the guard reports it."""
+
+    limit: Units
+    data_class: Annotated[str, Meta(max_length=63)]
+    per_call: Units
+    """what each call takes ahead, and the most that one may return"""
+    unit: Literal["records", "bytes"] = "records"
+    tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidBudget."""
+        if self.per_call > self.limit:
+            raise InvalidBudget("`per_call` of a volume is more than its `limit`", hint="no call could ever pass")
+
+    @property
+    def meter(self) -> Meter:
+        return Meter("volume", frozenset(self.tools), f"{self.unit} of {self.data_class}")
+
+    @property
+    def units(self) -> int:
+        return self.limit
+
+    def cost(self, arguments: Mapping[str, object]) -> int:
+        return self.per_call
+
+    def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        return self.data_class in classes and (not self.tools or tool in self.tools)
+
+    def returned(self, *, records: int | None, bytes: int | None, data_class: str) -> int | None:
+        """What came back of it, where that is said; nothing where all of it was of another class."""
+        if data_class not in ("", self.data_class):
+            return 0
+        return records if self.unit == "records" else bytes
+
+    def render(self, units: int) -> str:
+        return str(units)
+
+    def within(self, outer: Limit) -> Limit:
+        """The same, counted in the units of `outer`, which has the same meter."""
+        return self
+
+
+Limit = Calls | Amount | Volume
+
+
+def account_of(id: str, now: int) -> str:
+    """Where it is counted what is spent of a daily budget at that instant (microseconds)."""
+    return f"{id}.{now // DAY_US}"
+
+
+class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A limit that is in force: of a task, or (`daily`) of an agent on each day of UTC."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    limit: Limit
+    daily: bool = False
+
+    def account(self, now: int) -> str:
+        """Where it is counted what is spent at that instant (microseconds)."""
+        return account_of(self.id, now) if self.daily else self.id
+
+
+def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
+    """From its JSON array; `classes` are all data classes that it may name. Raises InvalidBudget."""
+    try:
+        limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
+    except msgspec.ValidationError as error:
+        raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
+    if len({limit.meter for limit in limits}) < len(limits):
+        raise InvalidBudget("two limits count the same", hint="keep the lower one")
+    if classes is not None:
+        named = (limit.data_class for limit in limits if isinstance(limit, Volume))
+        check_known(named, classes, kind=InvalidBudget)
+    return limits

@@ -1,0 +1,158 @@
+"""All tools of one resource: parsed, rendered, named by a digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from ostiary.authorization.catalogue.listed import MAX_TOOLS, listing_of, parse_listed
+from ostiary.authorization.catalogue.methods import METHODS, offered
+from ostiary.authorization.catalogue.tool import Tool, Words, check_tool
+from ostiary.authorization.classes import check_known
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+
+MAX_BYTES = 4 << 20
+_RESOURCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class _Wire(msgspec.Struct, forbid_unknown_fields=True):
+    resource: str
+    tools: Annotated[tuple[Tool, ...], Meta(max_length=MAX_TOOLS)]
+    data_classes: Words | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The tools of `resource`, by name, and the data classes that each of them handles whatever it says itself."""
+
+    resource: str
+    tools: Mapping[str, Tool]
+    data_classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def parse(cls, unverified: bytes | str) -> Catalogue:
+        """From its JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed, Invalid."""
+        value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
+        try:
+            wire = convert(value, _Wire)
+        except msgspec.ValidationError as error:
+            raise Malformed(f"not a catalogue: {error}") from None
+        return cls.of(wire.resource, wire.tools, wire.data_classes)
+
+    @classmethod
+    def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
+        """From the results of MCP's list methods (all pages together), see `listing_of`. Raises Malformed, Invalid."""
+        listing = listing_of(unverified_result)
+        return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
+
+    @classmethod
+    def listed(cls, resource: str, listing: Mapping[str, Any], tools: Sequence[Tool]) -> Catalogue:
+        """The tools that a server lists, and the methods that it offers beside them, as far as there is room. Raises
+        Malformed, Invalid.
+        """
+        if (like := next((tool.name for tool in tools if tool.name in METHODS), None)) is not None:
+            raise Invalid(f"the server lists a tool `{like}`, which is the name of a method of MCP")
+        methods = list(offered(listing))[: max(0, MAX_TOOLS - len(tools))]
+        return cls.of(resource, [*tools, *methods])
+
+    @classmethod
+    def of(
+        cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    ) -> Catalogue:
+        """Raises Invalid for tools that cannot be together, or be at all."""
+        if not _RESOURCE.fullmatch(resource):
+            raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
+        by_name = {tool.name: tool for tool in tools}
+        if len(by_name) != len(tools):
+            raise Invalid("two tools of the catalogue have one name")
+        for tool in tools:
+            check_tool(tool)
+        return cls(resource, by_name, classes)
+
+    def scope(self, tool: Tool) -> str:
+        """The scope that a token needs to call `tool`: `files:read`."""
+        return f"{self.resource}:{tool.scope_class}"
+
+    def classes(self, tool: Tool) -> frozenset[str]:
+        """The data classes that `tool` handles: the resource's, and its own."""
+        return frozenset((*(self.data_classes or ()), *(tool.data_classes or ())))
+
+    def check_classes(self, known: Collection[str]) -> None:
+        """Raises Invalid for a data class that is not known."""
+        check_known(self.data_classes or (), known)
+        for tool in self.tools.values():
+            check_known(tool.data_classes or (), known)
+
+    def after(self, before: Catalogue) -> Catalogue:
+        """Return this catalogue as the successor of `before`.
+
+        Where it says nothing of data classes, kinds, content from outside, created things, decoys and definitions, the
+        statements of `before` stay in force: MCP says nothing of most of them, and a tool must not become harmless by
+        being listed anew. `[]` takes data classes away, `{"argument": "none"}` kinds. A tool that its owner confirmed
+        stays as confirmed while its definition is the same; a changed definition ends the confirmation.
+        """
+        tools = {
+            name: _after(tool, before.tools[name]) if name in before.tools else tool
+            for name, tool in self.tools.items()
+        }
+        classes = before.data_classes if self.data_classes is msgspec.UNSET else self.data_classes
+        return Catalogue(self.resource, tools, classes)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Every scope that this resource understands."""
+        return frozenset(map(self.scope, self.tools.values()))
+
+    def render(self) -> dict[str, Any]:
+        """The JSON value that `parse` reads."""
+        tools = [msgspec.to_builtins(self.tools[name]) for name in sorted(self.tools)]
+        classes = {} if self.data_classes is msgspec.UNSET else {"data_classes": list(self.data_classes)}
+        return {"resource": self.resource, "tools": tools, **classes}
+
+    @property
+    def digest(self) -> str:
+        """base64url(SHA-256) of the canonical JSON: the same for the same tools, in whatever order they were listed."""
+        return canonical.digest(self.render(), floats=True)
+
+
+def _after(tool: Tool, before: Tool) -> Tool:
+    if before.confirmed and tool.confirmed is msgspec.UNSET and before.definition == tool.definition != "":
+        return before
+    classes = before.data_classes if tool.data_classes is msgspec.UNSET else tool.data_classes
+    outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
+    canary = before.canary if tool.canary is msgspec.UNSET else tool.canary
+    return replace(
+        tool, data_classes=classes, outside=outside, canary=canary, kinds=tool.kinds or before.kinds,
+        creates=tool.creates or before.creates, offers=tool.offers or before.offers,
+        description=tool.description or before.description, definition=tool.definition or before.definition,
+    )  # fmt: skip
+
+
+class _Outline(msgspec.Struct):
+    """What is read of a catalogue that was parsed before, without making its schemas ready."""
+
+    resource: str
+    tools: list[Tool]
+    data_classes: tuple[str, ...] = ()
+
+
+def scopes_of(text: str) -> frozenset[str]:
+    """Return every scope that a catalogue declares, by its own text."""
+    outline = json_decoder(_Outline)(text)
+    return frozenset(f"{outline.resource}:{tool.scope_class}" for tool in outline.tools)
+
+
+def classes_at(text: str, scopes: frozenset[str]) -> frozenset[str]:
+    """The data classes that tools within these scopes handle, by a catalogue's own text."""
+    outline = json_decoder(_Outline)(text)
+    catalogue = Catalogue(outline.resource, {}, outline.data_classes)
+    within = [catalogue.classes(tool) for tool in outline.tools if catalogue.scope(tool) in scopes]
+    return frozenset().union(*within)

@@ -1,0 +1,108 @@
+"""What an MCP server lists (MCP 2026-07-28), and a digest of all that a model sees of one of its tools."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from ostiary.authorization.catalogue.tool import MAX_DESCRIPTION, Effect, Tool, ToolName
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Malformed
+
+MAX_TOOLS = 1000
+_SHOWN = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+"""members that reach a model, or say what the tool does"""
+
+
+class Hints(msgspec.Struct, rename="camel"):
+    """Where the server is silent MCP's own defaults hold, which are the careful ones: see `Listed.tool`."""
+
+    read_only_hint: bool | UnsetType = UNSET
+    destructive_hint: bool | UnsetType = UNSET
+    open_world_hint: bool | UnsetType = UNSET
+
+
+class Listed(msgspec.Struct, rename="camel"):
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any] = {}
+    output_schema: dict[str, Any] | None = None
+    annotations: Hints | None = None
+
+    @property
+    def hints(self) -> Hints:
+        return self.annotations or Hints()
+
+    def tool(self, definition: str) -> Tool:
+        """As its hints say. `definition`: its digest."""
+        destroys = self.hints.destructive_hint is not False
+        effect = Effect.READ if self.hints.read_only_hint is True else Effect.DESTROY if destroys else Effect.WRITE
+        return Tool(
+            name=self.name, effect=effect, open_world=self.hints.open_world_hint is not False,
+            arguments=self.input_schema, description=seen(self.description or ""), definition=definition,
+        )  # fmt: skip
+
+
+class _Typed(msgspec.Struct):
+    tools: Annotated[list[Listed], Meta(max_length=MAX_TOOLS)]
+
+
+class _Whole(msgspec.Struct):
+    tools: list[dict[str, Any]]
+
+
+LISTS = ("tools", "resources", "resourceTemplates", "prompts")
+"""members of the results of MCP's list methods"""
+
+
+def listing_of(unverified: object) -> dict[str, Any]:
+    """The results of MCP's list methods, put together: of one object that has several of them, or of a list of results
+    with or without their JSON-RPC envelopes, pages of one method among them. `capabilities` may be there too, as
+    `initialize` and `server/discover` return them. Raises Malformed.
+    """
+    listing: dict[str, Any] = {}
+    for part in unverified if isinstance(unverified, list) else [unverified]:
+        result = part.get("result") if isinstance(part, dict) and "jsonrpc" in part else part
+        known = {name: result[name] for name in LISTS if name in result} if isinstance(result, dict) else {}
+        for name, members in known.items():
+            if not isinstance(members, list | tuple):
+                raise Malformed(f"not the result of a list method of MCP: `{name}` is not a list")
+            listing[name] = [*listing.get(name, ()), *members]
+        if isinstance(result, dict) and isinstance(capabilities := result.get("capabilities"), dict):
+            listing["capabilities"] = listing.get("capabilities", {}) | capabilities
+        elif not known:
+            raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+    if not listing:
+        raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+    return {"tools": []} | listing
+
+
+def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
+    """Each tool of a `listing_of` with the digest of its definition. Raises Malformed."""
+    try:
+        typed, whole = convert(listing, _Typed), convert(listing, _Whole)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"not the result of tools/list: {error}") from None
+    return [(listed, definition_of(tool)) for listed, tool in zip(typed.tools, whole.tools, strict=True)]
+
+
+def definition_of(unverified: Mapping[str, Any]) -> str:
+    """base64url(SHA-256) of what one member of `tools` says. What is null is not there. Raises Malformed."""
+    said = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
+    return canonical.digest(said, floats=True)
+
+
+def seen(text: str) -> str:
+    """The text with a mark for whatever nobody can see, cut to what is kept."""
+    cut = text[:MAX_DESCRIPTION]
+    return "".join(one if one in "\n\t" or unicodedata.category(one)[0] != "C" else "\ufffd" for one in cut)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Of annotations, which some servers spell out and others leave out."""
+    return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value

@@ -1,0 +1,227 @@
+"""A policy set made ready to decide: one function per policy, behind an index on action, principal and resource.
+
+Semantics are Cedar's ("Authorization": deny by default, forbid overrides permit, a policy that errors is skipped and
+reported). To deny because a forbid errored is for the caller, who is told so by `Verdict.forbid_errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.extensions import EvaluationError, Unreadable, Unusable
+from ostiary.authorization.cedar.generate import Function, generate
+from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, absent
+
+MAX_PATH = 200
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """`reasons`: the forbids that held, or else the permits. `errors`: (policy id, message). Both in order of id."""
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    errors: tuple[tuple[str, str], ...]
+    forbid_errors: bool
+
+
+_Place: TypeAlias = "tuple[str, str, Uid | str] | None"  # principal or resource, part of its scope, what stands there
+_NOTHING_SAID = Verdict(allowed=False, reasons=(), errors=(), forbid_errors=False)
+
+
+class _Policy(NamedTuple):
+    id: str
+    forbids: bool
+    holds: Function
+
+
+class Question(NamedTuple):
+    """A request without its context, and the policies whose scope may hold for it: the same for the same entities."""
+
+    principal: Entity
+    action: Entity
+    resource: Entity
+    entities: Entities
+    candidates: list[_Policy]
+
+
+class _Side:
+    """Policies by what they say of a principal (or a resource): exactly it or its type, or a group that it is in."""
+
+    __slots__ = ("exact", "groups", "within")
+
+    def __init__(self) -> None:
+        self.exact: dict[Uid | str, list[_Policy]] = {}
+        self.within: dict[Uid | str, list[_Policy]] = {}
+        self.groups: frozenset[Uid | str] = frozenset()  # the keys of `within`, once all are there
+
+
+class _Bucket:
+    """The policies for one action, each filed once, under the most telling part of its scope."""
+
+    __slots__ = ("_always", "_principal", "_resource", "_used")
+
+    def __init__(self) -> None:
+        self._always: list[_Policy] = []
+        self._principal, self._resource = _Side(), _Side()
+        self._used: tuple[tuple[bool, _Side], ...] = ()  # the sides with policies; true for the resource
+
+    def file(self, policy: _Policy, place: _Place) -> None:
+        if place is None:
+            self._always.append(policy)
+            return
+        name, part, key = place
+        side = self._principal if name == "principal" else self._resource
+        table = side.within if part == "within" else side.exact
+        table.setdefault(key, []).append(policy)
+
+    def close(self) -> None:
+        """All policies are filed."""
+        for side in (self._principal, self._resource):
+            side.groups = frozenset(side.within)
+        sides = ((False, self._principal), (True, self._resource))
+        self._used = tuple((is_resource, side) for is_resource, side in sides if side.exact or side.within)
+
+    def find(self, principal: Entity, resource: Entity, found: list[_Policy]) -> None:
+        found += self._always
+        for is_resource, side in self._used:
+            entity = resource if is_resource else principal
+            if side.exact:
+                found += side.exact.get(entity.uid, ())
+                found += side.exact.get(entity.uid.type, ())
+            if side.within:
+                for group in side.groups & entity.lineage:
+                    found += side.within[group]
+
+
+class Compiled:
+    """Decides. Never changes once it is made, so that many threads may ask it at once."""
+
+    __slots__ = ("_any_action", "_at_action", "_below_action", "size")
+
+    def __init__(self, policies: ir.PolicySetIR) -> None:
+        self.size = len(policies.policies)
+        self._any_action: _Bucket | None = None  # policies that name no action
+        self._at_action: dict[Uid, _Bucket] = {}  # those that hold for this action itself
+        self._below_action: dict[Uid, _Bucket] = {}  # those that hold for what is in this action group
+        for policy in policies.policies:
+            self._add(policy)
+        for bucket in (self._any_action, *self._at_action.values(), *self._below_action.values()):
+            if bucket is not None:
+                bucket.close()
+
+    def _add(self, source: ir.PolicyIR) -> None:
+        place, scope = _place(source)
+        policy = _Policy(source.id, source.effect == "forbid", generate(source.conditions, scope))
+        if source.action.equals is not None:
+            self._at_action.setdefault(source.action.equals, _Bucket()).file(policy, place)
+        elif source.action.within is not None:
+            for group in set(source.action.within):
+                self._at_action.setdefault(group, _Bucket()).file(policy, place)
+                self._below_action.setdefault(group, _Bucket()).file(policy, place)
+        else:
+            self._any_action = self._any_action or _Bucket()
+            self._any_action.file(policy, place)
+
+    def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
+        """What the policies say of one request. An entity that the store does not have has no attributes."""
+        return self.answer(self.question(principal, action, resource, entities), context)
+
+    def question(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> Question:
+        """What of a request is the same whatever its context is, to be kept by who asks often."""
+        p = entities.get(principal) or absent(principal)
+        a = entities.get(action) or absent(action)
+        r = entities.get(resource) or absent(resource)
+        return Question(p, a, r, entities, self._candidates(p, a, r))
+
+    def answer(self, question: Question, context: Record) -> Verdict:
+        """What the policies say of it with that context."""
+        p, a, r, entities, candidates = question
+        if not candidates:
+            return _NOTHING_SAID
+        permits: list[str] = []
+        forbids: list[str] = []
+        errors: list[tuple[str, str]] = []
+        forbid_errors = False
+        for policy_id, is_forbid, holds in candidates:
+            try:
+                if holds(p, a, r, context, entities):
+                    (forbids if is_forbid else permits).append(policy_id)
+            except (EvaluationError, KeyError) as error:
+                errors.append((policy_id, _message(error, question, context)))
+                forbid_errors |= is_forbid
+        reasons = forbids or permits
+        if len(reasons) > 1:
+            reasons.sort()
+        allowed = bool(permits) and not forbids
+        return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
+
+    def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
+        """Whether there is any policy whose scope may hold: without one, nothing is said whatever the context is."""
+        return bool(self.question(principal, action, resource, entities).candidates)
+
+    def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
+        """Every policy whose scope may hold, each once."""
+        found: list[_Policy] = []
+        if self._any_action is not None:
+            self._any_action.find(principal, resource, found)
+        bucket = self._at_action.get(action.uid)
+        if bucket is not None:
+            bucket.find(principal, resource, found)
+        if len(action.lineage) == 1:
+            return found
+        for group in (self._below_action.keys() & action.lineage) - {action.uid}:
+            self._below_action[group].find(principal, resource, found)
+        return list({policy.id: policy for policy in found}.values())
+
+
+def compile_set(policies: ir.PolicySetIR) -> Compiled:
+    """A policy set ready to decide. Raises Invalid for what breaks a bound of the IR."""
+    ir.check(policies)
+    return Compiled(policies)
+
+
+def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
+    """Where in a bucket to file a policy, and the rest of its scope, which its function must test."""
+    scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
+    scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")
+    for part in ("equals", "within", "type"):
+        for name in ("principal", "resource"):
+            key = getattr(scope[name], part)
+            if part == "within" and key is not None:
+                key = key[0] if len(key) == 1 else None
+            if key is not None:
+                scope[name] = _without(scope[name], part)
+                return (name, part, key), list(scope.items())
+    return None, list(scope.items())
+
+
+def _without(scope: ir.Scope, part: str) -> ir.Scope:
+    return msgspec.structs.replace(scope, **{part: None})
+
+
+def _message(error: Exception, question: Question, context: Record) -> str:
+    if isinstance(error, KeyError):
+        return f"there is no attribute {error.args[0]!r}"
+    if isinstance(error, Unreadable):
+        read = {"context": context} | {
+            name: getattr(question, name).attrs for name in ("principal", "action", "resource")
+        }
+        return f"{_path_to(error.value, read)} {error.value.what}"
+    return str(error)
+
+
+def _path_to(value: Unusable, read: Mapping[str, Mapping[str, object]]) -> str:
+    """The path at which a policy read this very value, as `context.place.latitude`, at most 200 characters."""
+    open_: list[tuple[str, Mapping[str, object]]] = list(read.items())
+    while open_:
+        path, record = open_.pop()
+        for name, item in record.items():
+            if item is value:
+                return f"`{path}.{name}`"[:MAX_PATH]
+            if isinstance(item, dict):
+                open_.append((f"{path}.{name}", item))
+    return "a value"

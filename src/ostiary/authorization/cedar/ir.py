@@ -1,0 +1,272 @@
+"""The intermediate representation of Cedar policies: what guards receive in place of Cedar text.
+
+Expressions are arrays in JSON, `["binary","eq",["get",["var","principal"],"team"],["lit","blue"]]`, and mirror the
+nodes of Cedar's own JSON policy format, so that lowering is a renaming and nothing else. Parsing is
+strict (unknown fields, names and tags refuse) and bounded in bytes, depth and number of policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from ostiary.authorization.cedar.values import LONG_MAX, LONG_MIN, Uid, is_type_name
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+
+MAX_BYTES = 32 * 1024 * 1024
+MAX_POLICIES = 100_000
+MAX_DEPTH = 101  # of an `unless` around the 100 levels that cedarpy takes
+
+VarName: TypeAlias = Literal["principal", "action", "resource", "context"]
+UnaryOp: TypeAlias = Literal[
+    "not", "neg", "is_empty", "decimal", "ip", "datetime", "duration",
+    "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "to_date", "to_time",
+    "to_milliseconds", "to_seconds", "to_minutes", "to_hours", "to_days",
+]  # fmt: skip
+BinaryOp: TypeAlias = Literal[
+    "and", "or", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "add", "sub", "mul",
+    "in", "contains", "contains_all", "contains_any", "get_tag", "has_tag",
+    "is_in_range", "offset", "duration_since",
+    "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq",
+]  # fmt: skip
+Long: TypeAlias = Annotated[int, msgspec.Meta(ge=LONG_MIN, le=LONG_MAX)]
+
+
+class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag_field="node"):
+    pass
+
+
+class Var(_Node, frozen=True, tag="var"):
+    name: VarName
+
+
+class Lit(_Node, frozen=True, tag="lit"):
+    value: bool | Long | str
+
+
+class EntityLit(_Node, frozen=True, tag="entity"):
+    uid: Uid
+
+
+class Unary(_Node, frozen=True, tag="unary"):
+    op: UnaryOp
+    arg: Expr
+
+
+class Binary(_Node, frozen=True, tag="binary"):
+    op: BinaryOp
+    left: Expr
+    right: Expr
+
+
+class Get(_Node, frozen=True, tag="get"):
+    base: Expr
+    attr: str
+
+
+class Has(_Node, frozen=True, tag="has"):
+    """`base has attr`; Cedar itself takes `has a.b` apart into `base has a && base.a has b`."""
+
+    base: Expr
+    attr: str
+
+
+class Like(_Node, frozen=True, tag="like"):
+    """`base like "ab*c"`: the literal pieces between the wildcards, so `("ab", "c")`; one piece is no wildcard."""
+
+    base: Expr
+    pieces: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+class Is(_Node, frozen=True, tag="is"):
+    """`base is type` and, unless it is None, `base in within`."""
+
+    base: Expr
+    type: str
+    within: Expr | None
+
+
+class If(_Node, frozen=True, tag="if"):
+    test: Expr
+    then: Expr
+    otherwise: Expr
+
+
+class Set(_Node, frozen=True, tag="set"):
+    elements: tuple[Expr, ...]
+
+
+class Record(_Node, frozen=True, tag="record"):
+    fields: tuple[tuple[str, Expr], ...]
+
+
+class ArityError(_Node, frozen=True, tag="arity_error"):
+    """A call of an extension function with another number of arguments than the `expected` one.
+
+    Evaluation evaluates the arguments in their order, then fails.
+    """
+
+    function: str
+    expected: int
+    args: tuple[Expr, ...]
+
+
+Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is | If | Set | Record | ArityError
+
+
+class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a policy says about its principal, action or resource: all that is not None must hold.
+
+    `within` is `in`: itself or a descendant of one of them; of none, when it is empty.
+    """
+
+    equals: Uid | None = None
+    type: str | None = None
+    within: tuple[Uid, ...] | None = None
+
+
+class PolicyIR(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One policy. `conditions` are its clauses in their order (`unless e` is `not e`); each must be true."""
+
+    id: str
+    effect: Literal["permit", "forbid"]
+    principal: Scope = Scope()
+    action: Scope = Scope()
+    resource: Scope = Scope()
+    conditions: tuple[Expr, ...] = ()
+    annotations: dict[str, str] = {}
+
+
+class PolicySetIR(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    policies: tuple[PolicyIR, ...]
+    version: Literal[1] = 1
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decode = json_decoder(PolicySetIR)
+
+
+def render(policies: PolicySetIR) -> bytes:
+    """The JSON of a policy set: the same bytes for the same set, so that a digest names it."""
+    return _encoder.encode(policies)
+
+
+def parse(data: bytes) -> PolicySetIR:
+    """A policy set from its JSON. Raises Malformed for what is not the format, Invalid for what breaks a bound."""
+    if len(data) > MAX_BYTES:
+        raise Invalid(f"a policy set is larger than {MAX_BYTES} bytes")
+    try:
+        policies = _decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed("not a policy set") from error
+    check(policies)
+    return policies
+
+
+def check(policies: PolicySetIR) -> None:
+    """The bounds that the types do not state. Raises Invalid."""
+    if len(policies.policies) > MAX_POLICIES:
+        raise Invalid(f"a policy set has more than {MAX_POLICIES} policies")
+    if len({policy.id for policy in policies.policies}) != len(policies.policies):
+        raise Invalid("two policies have one id")
+    for policy in policies.policies:
+        for scope in (policy.principal, policy.action, policy.resource):
+            types = [name.type for name in (scope.equals, *(scope.within or ())) if name is not None]
+            types += [scope.type] if scope.type is not None else []
+            if not all(map(is_type_name, types)):
+                raise Invalid(f"policy {policy.id}: not a Cedar type name")
+        for condition in policy.conditions:
+            _check_expression(condition, policy.id)
+
+
+def _check_expression(root: Expr, policy_id: str) -> None:
+    """Depth, type names, distinct names in records. The stack is its own, so that depth cannot exhaust Python's."""
+    open_ = [(root, 1)]
+    while open_:
+        node, depth = open_.pop()
+        if depth > MAX_DEPTH:
+            raise Invalid(f"policy {policy_id}: an expression is nested deeper than {MAX_DEPTH}")
+        if (isinstance(node, EntityLit) and not is_type_name(node.uid.type)) or (
+            isinstance(node, Is) and not is_type_name(node.type)
+        ):
+            raise Invalid(f"policy {policy_id}: not a Cedar type name")
+        if isinstance(node, Record) and len(dict(node.fields)) != len(node.fields):
+            raise Invalid(f"policy {policy_id}: a record has one name twice")
+        if isinstance(node, ArityError) and len(node.args) == node.expected:
+            raise Invalid(f"policy {policy_id}: a call has the number of arguments that it expects")
+        open_.extend((child, depth + 1) for child in children(node))
+
+
+def reads_context(policies: PolicySetIR, name: str) -> bool:
+    """Return whether some policy looks at that attribute of the context, or at all of them together."""
+    open_ = [condition for policy in policies.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case Get(Var("context"), attr) | Has(Var("context"), attr):
+                if attr == name:
+                    return True
+            case Var("context"):
+                return True
+            case other:
+                open_ += children(other)
+    return False
+
+
+def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
+    """Whether some policy looks at that attribute of that attribute of the context, or at all of either together."""
+    open_ = [condition for policy in policies.policies for condition in policy.conditions]
+    while open_:
+        match open_.pop():
+            case Get(Get(Var("context"), outer), attr) | Has(Get(Var("context"), outer), attr):
+                if (outer, attr) == (name, inner):
+                    return True
+            case Get(Var("context"), attr):
+                if attr == name:
+                    return True
+            case Has(Var("context"), _):
+                pass
+            case Var("context"):
+                return True
+            case other:
+                open_ += children(other)
+    return False
+
+
+def reads(policy: PolicyIR, name: VarName) -> bool:
+    """Return whether its conditions look at that variable."""
+    open_ = list(policy.conditions)
+    while open_:
+        node = open_.pop()
+        if node == Var(name):
+            return True
+        open_ += children(node)
+    return False
+
+
+def children(node: Expr) -> Iterator[Expr]:
+    match node:
+        case Unary():
+            yield node.arg
+        case Binary():
+            yield node.left
+            yield node.right
+        case Get() | Has() | Like():
+            yield node.base
+        case Is():
+            yield node.base
+            if node.within is not None:
+                yield node.within
+        case If():
+            yield node.test
+            yield node.then
+            yield node.otherwise
+        case Set():
+            yield from node.elements
+        case Record():
+            for _, child in node.fields:
+                yield child
+        case ArityError():
+            yield from node.args

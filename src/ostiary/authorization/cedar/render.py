@@ -1,0 +1,63 @@
+"""Cedar values back to the JSON that `values.parse_value` reads: what a decision was asked, kept to be asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ostiary.authorization.cedar import values
+from ostiary.authorization.cedar.extensions import Datetime, Decimal
+from ostiary.authorization.cedar.values import Uid
+from ostiary.protocol.errors import Invalid
+
+_encode = msgspec.json.Encoder().encode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_DEPTH = 16
+"""Levels of a value; what keeps it adds a few of its own, and readers of JSON have limits."""
+
+
+def render_value(value: object, depth: int = MAX_DEPTH) -> object:
+    """Raises Invalid for what would not come back the same: a reserved name in a record, more levels, other types."""
+    kind = type(value)
+    if kind is str or kind is bool or kind is int:
+        return value
+    if isinstance(value, Uid):
+        return {"__entity": {"type": value.type, "id": value.id}}
+    if isinstance(value, Decimal):
+        return {"__extn": {"fn": "decimal", "arg": _decimal(value.units)}}
+    if isinstance(value, Datetime):
+        return {"__extn": {"fn": "datetime", "arg": _datetime(value.ms)}}
+    if depth == 0:
+        raise Invalid("a value is nested too deeply to be kept")
+    if isinstance(value, frozenset):
+        return [render_value(values.unkey(element), depth - 1) for element in value]
+    if isinstance(value, dict):
+        return render_record(value, depth - 1)
+    raise Invalid(f"no form is known in which {kind.__name__} could be kept")
+
+
+def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[str, object]:
+    """Raises as `render_value` does."""
+    if not values.ESCAPES.isdisjoint(record):
+        raise Invalid("a name in a record is reserved for an escape")
+    return {name: render_value(item, depth) for name, item in record.items()}
+
+
+def encode_record(record: Mapping[str, object]) -> dict[str, msgspec.Raw]:
+    """The same, each value in JSON already. Raises as `render_value` does."""
+    return {name: msgspec.Raw(_encode(value)) for name, value in render_record(record).items()}
+
+
+def _datetime(ms: int) -> str:
+    try:
+        text = (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        raise Invalid("a time outside of the years 1 to 9999 cannot be kept") from None
+    return text.removesuffix("+00:00") + "Z"
+
+
+def _decimal(units: int) -> str:
+    whole, part = divmod(abs(units), 10_000)
+    return f"{'-' if units < 0 else ''}{whole}.{part:04d}"

@@ -1,0 +1,286 @@
+"""Cedar values as Python values, entities, and both from JSON (docs.cedarpolicy.com, "Entities and context syntax").
+
+    bool  bool      string  str      set     frozenset of keys (see `key`)    decimal, ipaddr, datetime, duration
+    long  int       entity  Uid      record  dict                              the structs of `extensions`
+
+A value of a request that none of these can hold is an `Unusable`, which fails the policy that reads it.
+
+Differs from Cedar in being stricter: a record that has one of the escape names `__entity`, `__extn`, `__expr` and is
+not a well-formed escape is refused, where Cedar would take it for an ordinary record; and of the extension functions
+only those that make a value (not those that ask about one) may stand behind `__extn`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, Protocol, TypeAlias, Union
+
+import msgspec
+
+from ostiary.authorization.cedar import extensions
+from ostiary.authorization.cedar.extensions import Datetime, Decimal, Duration, EvaluationError, Ip, Unusable
+from ostiary.protocol.errors import Invalid, Malformed
+
+LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
+MAX_DEPTH = 64  # nesting of a JSON value; Cedar has no limit of its own
+MAX_ANCESTORS = 10_000  # of one entity
+
+
+class Uid(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, forbid_unknown_fields=True):
+    """An entity's name: `Type::"id"`, the type with its namespaces (`Shop::Clerk`)."""
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}::{msgspec.json.encode(self.id).decode()}"
+
+
+Value: TypeAlias = Union[bool, int, str, Uid, frozenset[object], "Record", Decimal, Ip, Datetime, Duration, Unusable]
+Record: TypeAlias = dict[str, Value]
+
+_TRUE, _FALSE = object(), object()
+
+
+def key(value: object) -> object:
+    """What stands for `value` inside a set and in an equality of records: hashable, and `1` is not `true`.
+
+    Sets need only answer about membership, so they hold the keys and never give an element back. A record is a
+    1-tuple, which equals nothing else that a set can hold.
+    """
+    if value is True:
+        return _TRUE
+    if value is False:
+        return _FALSE
+    if type(value) is dict:
+        return (frozenset((name, key(item)) for name, item in value.items()),)
+    return value
+
+
+def unkey(stood_for: object) -> object:
+    """The value that a key of a set stands for."""
+    if stood_for is _TRUE:
+        return True
+    if stood_for is _FALSE:
+        return False
+    if type(stood_for) is tuple:
+        (fields,) = stood_for
+        return {name: unkey(item) for name, item in fields}
+    return stood_for
+
+
+def make_set(elements: Iterable[object]) -> frozenset[object]:
+    """The set of these values."""
+    return frozenset([key(element) for element in elements])
+
+
+class _Absent(dict[str, Value]):
+    """The attributes of an entity that is not in the store: has nothing, and asking for one is an error."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise EvaluationError("the entity does not exist")
+
+
+_NOTHING: Mapping[str, Value] = {}
+_ABSENT: Mapping[str, Value] = _Absent()
+
+
+class Entity(msgspec.Struct, frozen=True, gc=False):
+    """One entity: `lineage` is itself and all its ancestors, so that `in` is one look-up. Build it with `entity()`."""
+
+    uid: Uid
+    attrs: Mapping[str, Value]
+    lineage: frozenset[Uid]
+    tags: Mapping[str, Value]
+
+
+def entity(
+    uid: Uid,
+    attrs: Mapping[str, Value] = _NOTHING,
+    ancestors: Iterable[Uid] = (),
+    tags: Mapping[str, Value] = _NOTHING,
+) -> Entity:
+    """An entity from its attributes (a dict), *all* its ancestors (not only its parents), and its tags (a dict)."""
+    return Entity(uid, attrs, frozenset((uid, *ancestors)), tags)
+
+
+@functools.lru_cache(maxsize=1024)
+def absent(uid: Uid) -> Entity:
+    """What an entity looks like that the store does not have: it is in itself alone, and `has` is false."""
+    return Entity(uid, _ABSENT, frozenset((uid,)), _ABSENT)
+
+
+class Entities(Protocol):
+    """Where entities are looked up: a dict, or an `Overlay` of a dict."""
+
+    def get(self, uid: Uid, /) -> Entity | None: ...
+
+
+class Overlay:
+    """The entities of one request in front of many that stay. (Without others, a dict of the few does.)"""
+
+    __slots__ = ("_base", "_near")
+
+    def __init__(self, base: Entities, *entities: Entity) -> None:
+        self._near = {one.uid: one for one in entities}
+        self._base = base
+
+    @classmethod
+    def over(cls, base: Entities, near: dict[Uid, Entity]) -> Overlay:
+        """A whole dict in front of another."""
+        made = cls(base)
+        made._near = near
+        return made
+
+    def get(self, uid: Uid, /) -> Entity | None:
+        return self._near.get(uid) or self._base.get(uid)
+
+
+# --- from JSON ------------------------------------------------------------------------------------------------------
+
+_RESERVED = frozenset({"if", "in", "is", "true", "false", "then", "else", "has", "like", "__cedar"})
+_TYPE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(::[A-Za-z_][A-Za-z0-9_]*)*")
+_CONSTRUCTORS: dict[str, Callable[..., Value]] = {
+    "decimal": extensions.decimal,
+    "ip": extensions.ip,
+    "datetime": extensions.datetime,
+    "duration": extensions.duration,
+    "offset": extensions.offset,
+}
+ESCAPES = frozenset({"__entity", "__extn", "__expr"})
+
+
+@functools.lru_cache(maxsize=1024)
+def is_type_name(name: str) -> bool:
+    """Return whether `name` is a Cedar type name: identifiers joined by `::`, none of them reserved, no white space."""
+    return _TYPE_NAME.fullmatch(name) is not None and _RESERVED.isdisjoint(name.split("::"))
+
+
+def parse_uid(unverified: object) -> Uid:
+    """A `Uid` from `{"type": .., "id": ..}`, with or without `__entity` around it. Raises Malformed."""
+    if type(unverified) is dict and unverified.keys() == {"__entity"}:
+        unverified = unverified["__entity"]
+    if type(unverified) is not dict or unverified.keys() != {"type", "id"}:
+        raise Malformed("an entity is named by an object with exactly `type` and `id`")
+    kind, name = unverified["type"], unverified["id"]
+    if type(kind) is not str or type(name) is not str:
+        raise Malformed("`type` and `id` of an entity are strings")
+    if not is_type_name(kind):
+        raise Malformed("not a Cedar type name", hint="identifiers, joined by `::`")
+    return Uid(kind, name)
+
+
+def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
+    """A Cedar value from a parsed JSON value. Raises Malformed for null, floats and bad escapes, Invalid for range."""
+    kind = type(unverified)
+    if kind is str or kind is bool:
+        return unverified  # type: ignore[return-value]
+    if kind is int:
+        if not LONG_MIN <= unverified <= LONG_MAX:  # type: ignore[operator]
+            raise Invalid("an integer is outside of the range of 64 bits")
+        return unverified  # type: ignore[return-value]
+    if depth == 0:
+        raise Invalid("a value is nested too deeply")
+    if kind is list:
+        return make_set([parse_value(item, depth=depth - 1) for item in unverified])  # type: ignore[attr-defined]
+    if kind is dict:
+        return _record_or_escape(unverified, depth - 1)  # type: ignore[arg-type]
+    raise Malformed(f"Cedar has no value for {'null' if unverified is None else kind.__name__}")
+
+
+def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
+    """A Cedar record (a context, attributes, tags) from a parsed JSON object. Raises like `parse_value`."""
+    if type(unverified) is not dict:
+        raise Malformed("a record is a JSON object")
+    if not ESCAPES.isdisjoint(unverified):
+        raise Malformed("a name in a record is reserved for an escape")
+    made: Record = {}
+    for name, item in unverified.items():
+        if type(name) is not str:
+            raise Malformed("names in a record are strings")
+        made[name] = parse_value(item, depth=depth)
+    return made
+
+
+def _record_or_escape(unverified: dict[str, object], depth: int) -> Value:
+    if len(unverified) == 1:
+        if "__entity" in unverified:
+            return parse_uid(unverified)
+        if "__extn" in unverified:
+            return _extension(unverified["__extn"], depth)
+    return parse_record(unverified, depth=depth)
+
+
+def _extension(call: object, depth: int) -> Value:
+    if type(call) is not dict or type(call.get("fn")) is not str or len(call) != 2:
+        raise Malformed("`__extn` holds an object with `fn` and one of `arg` and `args`")
+    if "arg" in call:
+        unverified_args = [call["arg"]]
+    elif type(call.get("args")) is list:
+        unverified_args = call["args"]
+    else:
+        raise Malformed("`__extn` holds an object with `fn` and one of `arg` and `args`")
+    function = _CONSTRUCTORS.get(call["fn"])
+    if function is None:
+        raise Malformed("no such extension function")
+    if len(unverified_args) != (2 if function is extensions.offset else 1):
+        raise Malformed("an extension function has the wrong number of arguments")
+    if depth == 0:
+        raise Invalid("a value is nested too deeply")
+    try:
+        return function(*(parse_value(item, depth=depth - 1) for item in unverified_args))
+    except EvaluationError as error:
+        raise Invalid(str(error)) from error
+
+
+def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
+    """A store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
+
+    Ancestors are closed over; an entity that is its own ancestor is refused, one with too many, and one that comes
+    twice.
+    """
+    if type(unverified) is not list:
+        raise Malformed("entities are a JSON list")
+    parents: dict[Uid, tuple[Uid, ...]] = {}
+    bodies: dict[Uid, tuple[Record, Record]] = {}
+    for item in unverified:
+        if type(item) is not dict or not {"uid"} <= item.keys() <= {"uid", "attrs", "parents", "tags"}:
+            raise Malformed("an entity is an object with `uid`, `attrs`, `parents` and perhaps `tags`")
+        name = parse_uid(item["uid"])
+        if name in parents:
+            raise Invalid(f"{name} comes twice")
+        if type(item.get("parents", [])) is not list:
+            raise Malformed("`parents` is a list")
+        parents[name] = tuple(parse_uid(parent) for parent in item.get("parents", []))
+        bodies[name] = parse_record(item.get("attrs", {})), parse_record(item.get("tags", {}))
+    closed = close(parents, max_ancestors=max_ancestors)
+    return {name: entity(name, attrs, closed[name], tags) for name, (attrs, tags) in bodies.items()}
+
+
+def close(parents: Mapping[Uid, Iterable[Uid]], *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, frozenset[Uid]]:
+    """All ancestors of each entity from the parents of each.
+
+    Raises Invalid when an entity is its own ancestor, or has too many of them. Iterative, because hierarchies may be
+    deeper than Python's stack.
+    """
+    closed: dict[Uid, frozenset[Uid]] = {}
+    for start in parents:
+        open_, path = [start], set[Uid]()
+        while open_:
+            name = open_[-1]
+            missing = [up for up in parents.get(name, ()) if up not in closed]
+            if name in closed or not missing:
+                ups = parents.get(name, ())
+                ancestors = closed.setdefault(name, frozenset(ups).union(*(closed[up] for up in ups)))
+                if len(ancestors) > max_ancestors:
+                    raise Invalid(f"{name} has more than {max_ancestors} ancestors")
+                path.discard(name)
+                open_.pop()
+                continue
+            path.add(name)
+            if not path.isdisjoint(missing):
+                raise Invalid(f"{name} is its own ancestor")
+            open_.extend(missing)
+    return closed

@@ -1,0 +1,29 @@
+"""Data classes: how sensitive data are. Catalogues say which a tool handles, bounds and budgets speak of them.
+
+`STANDARD` are always there; the server's configuration (`data_classes`) adds others, and refuses all else. A class is
+compared letter by letter: a word of lower-case ASCII has no second spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from ostiary.protocol.errors import Invalid
+
+STANDARD = ("public", "internal", "confidential", "personal", "health", "payment", "secret")
+MAX_CLASSES = 32
+"""of one tool, one detail, one list of the configuration"""
+_CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def is_class(text: str) -> bool:
+    """Return whether it is spelled like one."""
+    return _CLASS.fullmatch(text) is not None
+
+
+def check_known(names: Iterable[str], known: Collection[str], *, kind: type[Invalid] = Invalid) -> None:
+    """Raises `kind`, with the list, for the first that is not known."""
+    for name in names:
+        if name not in known:
+            raise kind(f"{name[:64]!a} is no data class here", hint=f"one of {', '.join(known)}"[:500])

@@ -1,0 +1,82 @@
+"""What a server says of its tools now, beside what its owner approved: the difference, and the catalogue that takes it.
+
+What the owner has said stays: scope, data classes, kinds, whether content is from outside. A tool only becomes more
+dangerous by being accepted, never less: for that its owner writes the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ostiary.authorization.catalogue import Catalogue, Tool
+from ostiary.catalogue_advisor.reading import RANK
+from ostiary.protocol.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`what` of a tool is otherwise; `was` and `now` are the server's words or our reading of them, shortened."""
+
+    tool: str
+    verdict: Literal["new", "gone", "changed"]
+    what: str
+    was: str
+    now: str
+
+
+def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
+    """`listed` is a reading of what the server says now (`ostiary.catalogue_advisor.reading`)."""
+    return [change for name in sorted({*approved.tools, *listed.tools}) for change in _changes(name, approved, listed)]
+
+
+def accept(approved: Catalogue, listed: Catalogue, tools: Collection[str] = ()) -> Catalogue:
+    """With these tools as the server has them now; none named: with all that are new or changed. Raises Invalid."""
+    open_ = {change.tool for change in diff(approved, listed) if change.verdict != "gone"}
+    if unknown := sorted({*tools} - open_):
+        raise Invalid(f"the server says nothing else of `{unknown[0][:128]}`", hint="leave it out")
+    taken = {name: _accepted(approved.tools.get(name), listed.tools[name]) for name in tools or sorted(open_)}
+    merged = {**approved.tools, **taken}
+    return Catalogue.of(approved.resource, list(merged.values()), approved.data_classes)
+
+
+def _changes(name: str, approved: Catalogue, listed: Catalogue) -> Iterator[Change]:
+    was, now = approved.tools.get(name), listed.tools.get(name)
+    if was is None:
+        assert now is not None
+        yield Change(name, "new", "effect", "", now.effect)
+    elif now is None:
+        if was.definition:  # what its owner wrote by hand no server need list
+            yield Change(name, "gone", "effect", was.effect, "")
+    elif was.definition != now.definition:
+        seen = [
+            ("description", was.description, now.description),
+            ("arguments", _names(was), _names(now)),
+            ("effect", was.effect.value, _worse(was, now).effect.value),
+            ("open_world", str(was.open_world), str(was.open_world or now.open_world)),
+        ]
+        found = [Change(name, "changed", what, old, new) for what, old, new in seen if old != new]
+        yield from found or [Change(name, "changed", "definition", was.definition, now.definition)]
+
+
+def _names(tool: Tool) -> str:
+    properties = tool.arguments.get("properties")
+    return " ".join(sorted(properties)) if isinstance(properties, dict) else ""
+
+
+def _worse(was: Tool, now: Tool) -> Tool:
+    return now if RANK[now.effect] > RANK[was.effect] else was
+
+
+def _accepted(was: Tool | None, now: Tool) -> Tool:
+    if was is None:
+        return now
+    kinds = dict(list({**now.kinds, **was.kinds}.items())[:64])
+    return replace(
+        was, effect=_worse(was, now).effect, open_world=was.open_world or now.open_world, arguments=now.arguments,
+        kinds=kinds, description=now.description, definition=now.definition, confirmed=UNSET,
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""What words ask for, by general English: calls for effects, documents, caps. In a time that is linear in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ostiary.authorization.catalogue import Effect
+from ostiary.catalogue_advisor.language import (
+    DETERMINERS,
+    NEGATIONS,
+    NOUNS_TOO,
+    VERBS,
+    effects_of,
+    is_told,
+    nouns,
+    parts,
+    plainly,
+    verb,
+)
+from ostiary.provenance.intent import MAX_VALUE
+
+MAX_NUMBER = 12
+"""digits of a number that is a cap"""
+_CLAUSE = re.compile(r"[!?;\n]+|[.,](?=\s|$)|\b(?:and|then|but|or|after that)\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[!?\n]+|\.(?=\s|$)")
+_FILE = re.compile(r"[\w~./-]*[\w-]\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})")
+_URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_QUOTED = re.compile(r"(?<!\w)'([^'\n]{3,120})'(?!\w)|\"([^\"\n]{3,120})\"")
+_FROM = re.compile(r"\b(?:in|from|per|see|following|on|at|by|file|document|note|page|letter)\s?\W?$", re.IGNORECASE)
+_BEFORE = 40
+"""characters before a quoted name that say what it is"""
+_AROUND = "()[]{}<>'\",;:!?."
+_CAP = re.compile(
+    r"\b(?:up to|at most|(?:no|not) more than|max(?:imum)?(?: of)?|not exceed(?:ing)?|less than|below|under|limit of"
+    r"|budget of)\s+(?:[A-Z]{3}\s)?[$€£¥]?\s?(?P<number>\d[\d,]*(?:\.\d+)?)\s?(?P<what>[\w$€£¥]{0,20})",
+    re.IGNORECASE,
+)
+_CURRENCIES = frozenset(
+    ["buck", "cent", "chf", "crown", "dollar", "eur", "euro", "franc", "gbp", "jpy", "pound", "usd", "yen"]
+)
+_DELEGATES = re.compile(
+    r"\b(?:do|follow|complete|perform|execute|handle|take care of|carry out|finish|work (?:through|on))\b[^.!?\n]{0,60}"
+    r"\b(?:says?|tasks?|instructions?|steps?|todos?|to-dos?|actions?|asks?|asked|list(?:ed)?|requests?|told|what)\b",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"\s*(?:what|how|when|who|whom|whose|which|where|why|did|does|do (?:i|you|we|they)|is|are|was|were|has|have|am)\b",
+    re.IGNORECASE,
+)
+_WANTS = re.compile(r"\b(?:want|need|would like|please|let's|should)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one clause calls for: the verb, what it does to the things there, those things."""
+
+    verb: str
+    effects: tuple[Effect, ...]
+    about: frozenset[str]
+    whole: frozenset[str]
+    """all things of the sentence"""
+
+
+def calls(words: str) -> Iterator[Call]:
+    """What is quoted, and names of documents, ask for nothing."""
+    for sentence in _SENTENCE.split(plainly(_unnamed(words))):
+        wants = bool(_WANTS.search(sentence))
+        clauses = [(said, list(_verbs(said))) for said in map(parts, _CLAUSE.split(sentence))]
+        if not wants and not any(verbs for _, verbs in clauses):
+            continue  # nothing is asked, so it need not be known of what
+        whole = nouns(parts(sentence))
+        is_question = bool(_QUESTION.match(sentence))
+        for said, verbs in clauses:
+            about = nouns(said)
+            for one in verbs:
+                if is_question and VERBS[one] != (Effect.READ,):
+                    continue
+                things = about - {one}
+                yield Call(one, effects_of(one, things or whole), things, whole)
+            if wants and not verbs and not is_question:
+                yield Call("make", (Effect.CHANGE,), about, whole)
+
+
+def _unnamed(words: str) -> str:
+    plain = _QUOTED.sub(" ", words)
+    return re.sub(r"\S+", lambda token: _ends(token[0]) if _is_document(token[0].strip(_AROUND)) else token[0], plain)
+
+
+def _ends(token: str) -> str:
+    """A document's name as `file`, with what ends a clause there."""
+    return "file" + token[len(token.rstrip(_AROUND)) :]
+
+
+def _is_document(name: str) -> bool:
+    return len(name) <= MAX_VALUE and (_URL.fullmatch(name) or _FILE.fullmatch(name)) is not None
+
+
+def _verbs(said: Sequence[str]) -> Iterator[str]:
+    """What is to be done: verbs where a verb can stand, and none that is said not to be done."""
+    for at, word in enumerate(said):
+        found = verb(word)
+        if found is None:
+            continue
+        before = {*said[max(0, at - 3) : at]}
+        if found in NOUNS_TOO and at and said[at - 1] in DETERMINERS:
+            continue
+        if NEGATIONS & before or is_told(word, found, said[max(0, at - 2) : at]):
+            continue
+        yield found
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """`at most 50 euros`: the number, and the things that are counted, where it is things."""
+
+    number: Decimal
+    counted: frozenset[str]
+
+
+def caps(words: str) -> Iterator[Cap]:
+    for match in _CAP.finditer(words):
+        if len(number := match["number"].replace(",", "")) <= MAX_NUMBER:
+            yield Cap(Decimal(number), nouns(parts(match["what"])) - _CURRENCIES)
+
+
+def delegates(words: str) -> bool:
+    """Return whether the doing is left to a document: `do what the note says`, not `do the following`."""
+    found = _DELEGATES.search(words)
+    return found is not None and "following" not in found[0].lower()
+
+
+def documents(words: str) -> Iterator[tuple[str, bool]]:
+    """(as it stands there, whether it is a place on the web)"""
+    for token in words.split():
+        name = token.strip(_AROUND)
+        if len(name) <= MAX_VALUE and _URL.fullmatch(name):
+            yield name, True
+        elif len(name) <= MAX_VALUE and _FILE.fullmatch(name):
+            yield name, False
+    for match in _QUOTED.finditer(words):
+        if _FROM.search(words[max(0, match.start() - _BEFORE) : match.start()]):
+            yield (match[1] or match[2]), False

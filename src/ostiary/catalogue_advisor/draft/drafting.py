@@ -1,0 +1,221 @@
+"""From words to a plan, caps and endorsed documents, with a reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ostiary.authorization.bounds import ToolDetail, render_details
+from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
+from ostiary.catalogue_advisor.draft import asked
+from ostiary.catalogue_advisor.language import (
+    VERBS,
+    kinship,
+    nouns,
+    parts,
+    verbs_of,
+)
+from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Endorsed, Intent, Planned, parse_intent
+
+MAX_CALLS = 200
+"""different ones, of the words' first"""
+_WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
+_MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
+_NEVER = frozenset({Kind.SECRET, Kind.TEXT})
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One thing that the draft says, and why."""
+
+    verdict: str
+    """`read`, `planned`, `not planned`, `cap`, `endorsed`"""
+    what: str
+    why: str
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ostiary task start --draft FILE` takes. A person may edit it first.
+
+    `bounds` are those that were granted; `budget` is empty: words rank and save questions, they deny nothing.
+    """
+
+    intent: Intent
+    bounds: tuple[ToolDetail, ...] = ()
+    budget: tuple[dict[str, Any], ...] = ()
+    lines: tuple[Line, ...] = ()
+
+    def render(self) -> dict[str, Any]:
+        intent: dict[str, Any] = msgspec.to_builtins(self.intent)
+        lines = [msgspec.to_builtins(line) for line in self.lines]
+        return {"intent": intent, "bounds": render_details(self.bounds), "budget": list(self.budget), "lines": lines}
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """A tool that the task could be given."""
+
+    uri: str
+    id: str
+    tool: Tool
+    about: frozenset[str]
+
+    @property
+    def does(self) -> str | None:
+        return next(iter(verbs_of(parts(self.tool.name))), None)
+
+    @property
+    def effect(self) -> Effect:
+        """What a person would call it: who fetches a page reads, though the asking goes out."""
+        is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
+        return Effect.READ if is_fetch else self.tool.effect
+
+
+def draft(
+    words: str,
+    catalogues: Sequence[tuple[str, Catalogue]],
+    *,
+    scopes: Iterable[str],
+    bounds: Sequence[ToolDetail] = (),
+    own: Mapping[str, str] | None = None,
+    whom: bool = False,
+) -> Draft:
+    """Draft the intent of a task for an agent with these scopes and bounds, with resources by their URI.
+
+    Words that match nothing give an empty plan, under which every effect is asked about unless its values are the
+    person's. `whom`: whether a document that the person named may say who is paid or written to; whoever wrote it
+    chooses then. Raises InvalidIntent.
+    """
+    asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
+    offers = _offers(catalogues, scopes, bounds)
+    lines: list[Line] = []
+    called = _called(words, offers, lines)
+    plan = _plan(words, called, lines)
+    endorsed = _endorsed(words, offers, called, lines, whom=whom)
+    return Draft(intent=replace(asks, endorsed=endorsed, plan=plan), bounds=tuple(bounds), lines=tuple(lines))
+
+
+def plan_of(
+    words: str, catalogues: Sequence[tuple[str, Catalogue]], *, scopes: Iterable[str], bounds: Sequence[ToolDetail] = ()
+) -> tuple[Planned, ...]:
+    """Return the effects that the words suggest, of those that the scopes and bounds allow."""
+    return _plan(words, _called(words, _offers(catalogues, scopes, bounds), []), [])
+
+
+def _offers(
+    catalogues: Sequence[tuple[str, Catalogue]], scopes: Iterable[str], bounds: Sequence[ToolDetail]
+) -> list[_Offer]:
+    granted = frozenset(scopes)
+    return [
+        _offer(uri, catalogue, tool)
+        for uri, catalogue in catalogues
+        for tool in catalogue.tools.values()
+        if catalogue.scope(tool) in granted and (not bounds or any(one.covers(uri, tool.name) for one in bounds))
+    ]
+
+
+def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
+    named = parts(tool.name)
+    arguments = tool.arguments.get("properties")
+    said = [word for name in (arguments if isinstance(arguments, dict) else ()) for word in parts(name)]
+    done = verbs_of(named)
+    about = nouns(word for word in named if word not in done)
+    return _Offer(uri, f"{catalogue.resource}/{tool.name}", tool, about or nouns(said))
+
+
+def _called(words: str, offers: Sequence[_Offer], lines: list[Line]) -> list[_Offer]:
+    """Return the effects that the words suggest, with a line for each tool."""
+    effects = [offer for offer in offers if offer.tool.effect is not Effect.READ]
+    lines += [Line("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
+    found: dict[str, str] = {}
+    for call in islice(dict.fromkeys(asked.calls(words)), MAX_CALLS):
+        able = [offer for offer in effects if offer.effect in _reach(call.effects) or offer.does == call.verb]
+        for offer, things in _nearest(able, call):
+            of = " ".join((f"`{call.verb}`", *sorted(offer.about & things)))
+            found.setdefault(offer.id, f"the words suggest it: {of}")
+    if any(is_place for _, is_place in asked.documents(words)):
+        for offer in effects:
+            if offer.effect is Effect.READ:
+                found.setdefault(offer.id, "the words name a place on the web")
+    if asked.delegates(words):
+        for offer in effects:
+            if offer.tool.effect not in (Effect.ADMINISTER, Effect.DESTROY):
+                found.setdefault(offer.id, "the words leave the doing to a document")
+    for offer in effects:
+        if offer.id in found:
+            lines.append(Line("planned", offer.id, found[offer.id]))
+        else:
+            why = "nothing in the words suggests it: unless its values are the person's, a person is asked"
+            lines.append(Line("not planned", offer.id, why))
+    return [offer for offer in effects if offer.id in found]
+
+
+def _nearest(able: Sequence[_Offer], call: asked.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
+    """Those that are about the things of the clause, or else of the sentence, and those that are called like the verb;
+    all of them where none is about any of it.
+    """
+    for things in (call.about, call.whole):
+        kin = {offer.id: kinship(offer.about, things) for offer in able}
+        if near := max(kin.values(), default=0):
+            same = {offer.id for offer in able if offer.does == call.verb and offer.effect in call.effects}
+            yield from ((offer, things) for offer in able if kin[offer.id] == near or offer.id in same)
+            return
+    yield from ((offer, call.about) for offer in able)
+
+
+def _reach(effects: Iterable[Effect]) -> set[Effect]:
+    """`write` is what a server calls a change that it says nothing more of."""
+    return {*effects, *((Effect.WRITE,) if Effect.CHANGE in effects else ())}
+
+
+def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Planned, ...]:
+    """Return the plan, with the lowest amount that the words state as a cap on each tool that takes an amount."""
+    lowest = min((cap.number for cap in asked.caps(words) if not cap.counted), default=None)
+    plan: list[Planned] = []
+    for offer in called[:MAX_PLANNED]:
+        is_capped = lowest is not None and Kind.AMOUNT in offer.tool.argument_kinds.values()
+        if is_capped:
+            lines.append(
+                Line("cap", f"{offer.id} amount", f"the words say at most {lowest:f}: above, a person is asked")
+            )
+        plan.append(Planned(offer.id, f"{lowest:f}" if is_capped else ""))
+    return tuple(plan)
+
+
+def _endorsed(
+    words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[Line], *, whom: bool
+) -> tuple[Endorsed, ...]:
+    """Return the documents that the words name as the place of something, for the kinds that the planned effects take.
+    For effects outside the plan a document says how much and when. A page on the web, which strangers write, never says
+    whom.
+    """
+    doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
+    taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
+    taken |= {
+        kind
+        for offer in offers
+        if offer.effect is not Effect.READ
+        for kind in _MEASURES.intersection(offer.tool.argument_kinds.values())
+    }
+    found: dict[tuple[str, str], Endorsed] = {}
+    for value, is_url in asked.documents(words):
+        never = _WHOM if is_url or not whom else frozenset[Kind]()
+        kinds = tuple(kind for kind in Kind if kind in taken - never)
+        for offer in offers if kinds else ():
+            if _opens(offer.tool, is_url=is_url) and len(found) < MAX_ENDORSED:
+                if (offer.id, value) not in found:
+                    warns = ", and whoever wrote it chooses to whom" if _WHOM & {*kinds} else ""
+                    lines.append(Line("endorsed", f"{offer.id} {value}", f"the words name it{warns}"))
+                found[offer.id, value] = Endorsed(offer.id, value, kinds)
+    return tuple(found.values())
+
+
+def _opens(tool: Tool, *, is_url: bool) -> bool:
+    """Return whether it returns what is in one document of that name."""
+    wanted = Kind.ADDRESS if is_url else Kind.OBJECT
+    reads = tool.effect is Effect.READ or (is_url and tool.effect is Effect.SEND and len(tool.argument_kinds) == 1)
+    return reads and wanted in tool.argument_kinds.values()

@@ -1,0 +1,221 @@
+"""What general English says of words: stems, which verbs do what to the world, which nouns go together.
+
+Small tables about the language, made from no catalogue and no benchmark. They propose, and a person or an owner
+decides: what is not in here is an effect, and is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ostiary.authorization.catalogue.tool import Effect
+
+MAX_WORD = 64
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_VERBS: dict[Effect, str] = {
+    Effect.READ: """analyse analyze ask browse calculate check compare compute confirm convert count describe determine
+        display download estimate evaluate examine explain explore extract fetch filter find get identify
+        inspect know learn list load look lookup measure monitor navigate observe open parse peek ping
+        predict preview print query rank read recall recommend report resolve retrieve review scan search
+        see select show sort stat summarise summarize track translate validate verify view visit watch""",
+    Effect.CHANGE: """accept add adjust amend append approve archive arrange assign attach begin book build change close
+        comment complete compose configure copy correct create customise customize decline decrease draft
+        duplicate edit enter extend fill finish fix follow format generate import increase init insert join
+        label leave like log make mark merge modify move mute open organise organize pause pin plan prepare
+        put raise rate record reduce register reject rename reopen reorder replace replicate reschedule
+        reserve resize restore resume rotate save schedule set sign snooze star start stop store subscribe
+        switch sync tag toggle transform turn unarchive unfollow unpin update upgrade upload vote write""",
+    Effect.SEND: """alert announce answer broadcast call contact deliver dial dispatch email fax forward inform mail
+        message notify post publish push remind reply respond send submit tell text transmit tweet write""",
+    Effect.SHARE: "collaborate delegate expose invite lend share",
+    Effect.PAY: """bid buy charge checkout deposit donate fund order pay purchase refund reimburse remit rent repay
+        sell settle spend tip trade transfer wire withdraw""",
+    Effect.DESTROY: """cancel clean clear delete destroy discard drop empty erase forget kill overwrite purge remove
+        revert rollback shred terminate trash truncate uninstall unsubscribe wipe""",
+    Effect.ADMINISTER: """authorize authorise ban block deactivate demote deny deploy disable enable execute exec grant
+        impersonate install kick promote reboot reset restart revoke run shutdown suspend unban unblock""",
+}
+_C, _S = Effect.CHANGE, Effect.SEND
+_ALSO: dict[str, tuple[Effect, ...]] = {
+    "write": (_S, _C), "open": (Effect.READ, _C), "book": (_C, Effect.PAY), "reserve": (_C, Effect.PAY),
+    "post": (_S, _C), "add": (_C, Effect.SHARE), "order": (Effect.PAY, _C), "subscribe": (_C, Effect.PAY),
+    "upload": (_C, _S), "invite": (Effect.SHARE, _S, _C), "share": (Effect.SHARE, _S, _C), "submit": (_S, _C),
+    "leave": (_C, _S), "close": (_C, Effect.DESTROY), "schedule": (_C, _S), "replace": (_C, Effect.DESTROY),
+    "cancel": (Effect.DESTROY, _C), "remove": (Effect.DESTROY, _C), "move": (_C, Effect.DESTROY),
+    "send": (_S, Effect.SHARE), "run": (Effect.ADMINISTER, _C), "reset": (Effect.ADMINISTER, _C),
+    "rent": (Effect.PAY, _C), "publish": (_S, Effect.SHARE),
+}  # fmt: skip
+"""What verbs that do several things may call for, the first being the usual one."""
+VERBS: Mapping[str, tuple[Effect, ...]] = {
+    verb: _ALSO.get(verb, (effect,)) for effect, verbs in _VERBS.items() for verb in verbs.split()
+}
+NOUNS_TOO = _set(
+    """answer book bid block call change charge check comment copy deposit draft drop email estimate fax filter
+    fund import label like list log look mail mark measure message order pin plan post print purchase query rank
+    rate read record refund rent reply report reserve review run scan schedule search set share sign sort star
+    start stop store tag text tip track trade transfer tweet update upload view visit vote watch wire"""
+)
+"""Verbs that are nouns as well: after `the`, `my`, `in` they are not verbs."""
+
+_GROUPS = (
+    "money payment fund cash transaction transfer bill invoice refund rent fee salary deposit dollar euro pound price",
+    "mail email inbox letter correspondence newsletter",
+    "message chat dm conversation thread channel post",
+    "file document doc folder directory attachment report spreadsheet note paper page text pdf",
+    "event meeting appointment visit calendar call lunch dinner breakfast reminder session agenda",
+    "booking reservation stay visit trip ticket table room seat flight",
+    "user member person people participant attendee guest employee colleague friend contact customer team",
+    "product item order cart basket purchase goods article",
+    "repository repo project branch commit issue pull request code",
+    "account profile login setting preference address phone",
+    "task todo reminder job assignment",
+    "password credential key secret token pin",
+    "link url website web site page webpage homepage",
+    "picture photo image video media",
+    "review rating comment feedback",
+)
+GROUPS: Mapping[str, frozenset[int]] = {
+    noun: frozenset(number for number, group in enumerate(_GROUPS) if noun in group.split())
+    for group in _GROUPS
+    for noun in group.split()
+}
+PAST = _set("sent paid bought made wrote written sold")
+SUBJECTS = _set("i we they he she it who")
+ADVERBS = _set("usually always often already just also sometimes never normally regularly")
+MONEY = _set("""money payment fund transaction refund invoice bill salary cash transfer""")
+POWER = _set("""password permission role credential privilege policy firewall mfa 2fa token key webhook""")
+PEOPLE = _set("""user member participant attendee guest person people collaborator""")
+
+THINGS = _set(
+    """answer bid bill book call change charge comment copy deposit draft email estimate fax file fund label mail
+    message order pin plan post purchase rank rate record refund rent report review score star tag text tip track trade
+    transfer view wire"""
+)
+"""Those of them that in a name are things, unless nothing else in it is a verb: `mail_delete`, `order_list`."""
+
+_PHRASES = [
+    (re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), verb)
+    for phrase, verb in (
+        (r"let (?:\w+ ){1,3}know", "notify"), (r"get(?:ting)? rid of", "delete"), (r"call(?:ing)? off", "cancel"),
+        (r"throw(?:ing)? (?:away|out)", "delete"), (r"drop (?:\w+ ){0,2}a (?:line|note)", "send mail message"),
+        (r"giv(?:e|ing) (?:\w+ ){1,3}access", "share"), (r"send(?:ing)? back", "change"),
+        (r"jot(?:ting)? down", "write"),
+        (r"not(?:e|ing) down", "write"), (r"set(?:ting)? up", "create"), (r"sign(?:ing)? (?:\w+ )?up", "register"),
+        (r"look(?:ing)? (?:up|at|for|into)", "search"), (r"pay(?:ing)? back", "repay"), (r"get back to", "reply"),
+        (r"reach(?:ing)? out to", "contact"), (r"pass(?:ing)? (?:\w+ )?on", "forward"), (r"hand(?:ing)? over", "share"),
+        (r"tell (?:me|us)", "describe"), (r"show (?:me|us)", "show"), (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
+    )
+]  # fmt: skip
+"""Verbs of several words, and one that stands for them."""
+
+DETERMINERS = _set(
+    """a an the my our your his her its their this that these those some any all each every no last first next new
+    latest recent same other in of from at on with by for about as per regarding one two three"""
+)
+CONJUNCTIONS = _set("and or then")
+NEGATIONS = _set("""don not never without dont avoid neither nor""")
+STOP = _set(
+    """a an the my our your his her its their this that these those some any all each every no i me we us you he
+    she it they them to of in from at on with by for about as per and or then if is are was were be been do does
+    did have has had can could will would should may might must please so but not what which who whom when where
+    why how there here just also too very more most"""
+)
+
+
+def parts(text: str) -> list[str]:
+    """The words of a name (`sendMail`, `send_mail`, `HTTPGet`) or a text, in lower case."""
+    return [word.lower()[:MAX_WORD] for word in _WORD.findall(text)]
+
+
+def stems(word: str) -> Iterator[str]:
+    """What it may be a form of, the word itself first."""
+    yield word
+    for ending, instead in (("ies", "y"), ("ied", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ing", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 2:
+            stem = word.removesuffix(ending) + instead
+            yield stem
+            if ending in ("ed", "ing") and len(stem) > 2 and stem[-1] == stem[-2]:
+                yield stem[:-1]
+    if word.endswith("ing") and len(word) > 5:
+        yield word[:-3] + "e"
+    yield from _IRREGULAR.get(word, ())
+
+
+_IRREGULAR: dict[str, tuple[str, ...]] = {
+    "sent": ("send",), "paid": ("pay",), "bought": ("buy",), "made": ("make",), "wrote": ("write",),
+    "written": ("write",), "payment": ("pay",), "deletion": ("delete",), "removal": ("remove",),
+    "cancellation": ("cancel",), "creation": ("create",), "sold": ("sell",), "people": ("person",),
+}  # fmt: skip
+
+
+def verb(word: str) -> str | None:
+    """The verb that it is a form of, where it is one of the table."""
+    return next((stem for stem in stems(word) if stem in VERBS), None)
+
+
+def verbs_of(name: Sequence[str]) -> list[str]:
+    """The verbs of a name in words: the one that it begins with, or any where it begins with a thing (`mail_delete`,
+    `calendar_list_events`); those after `and` too. Forms such as `closed` and `orders` are none.
+    """
+    found = [verb(word) if verb(word) == word else None for word in name]
+    strong = [one if one not in THINGS else None for one in found]
+    kept = strong if any(strong) else found
+    led = [one for at, one in enumerate(kept) if one and (at == 0 or name[at - 1] in CONJUNCTIONS)]
+    return led or [one for one in kept if one]
+
+
+def plainly(text: str) -> str:
+    """Verbs of several words by one."""
+    for phrase, instead in _PHRASES:
+        text = phrase.sub(instead, text)
+    return text
+
+
+def is_told(word: str, of: str, before: Sequence[str]) -> bool:
+    """Whether that form of a verb tells of something (`they sent`, `Bob posts`, `I usually pay`) and asks nothing."""
+    is_past = word != of and (word.endswith("ed") or word in PAST)
+    if is_past:
+        return not {"be", "get"} & {*before}
+    if word == of + "s" or word == of + "es":
+        return True
+    subject = before[-1:] if not before[-1:] or before[-1] not in ADVERBS else before[-2:-1]
+    return bool(subject) and subject[0] in SUBJECTS
+
+
+def noun(word: str) -> str:
+    """The singular."""
+    return next(
+        (stem for stem in stems(word) if stem in GROUPS), word[:-1] if word.endswith("s") and len(word) > 3 else word
+    )
+
+
+def nouns(words: Iterable[str]) -> frozenset[str]:
+    """What is talked about: all words but those that carry no meaning of their own."""
+    return frozenset(noun(word) for word in words if word not in STOP and not word.isdigit())
+
+
+def kinship(some: frozenset[str], others: frozenset[str]) -> int:
+    """How near they are: 2 where a noun is in both, 1 where two go with each other, else 0."""
+    if some & others:
+        return 2
+    there = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
+    return 1 if any(GROUPS.get(one, frozenset()) & there for one in some) else 0
+
+
+def effects_of(word: str, about: frozenset[str]) -> tuple[Effect, ...]:
+    """What that verb does to such things, the usual one first."""
+    usual = VERBS[word]
+    if usual[0] in (Effect.SEND, Effect.CHANGE) and about & MONEY and word not in ("post", "upload", "email", "write"):
+        return (Effect.PAY, *usual)
+    if usual[0] in (Effect.CHANGE, Effect.DESTROY) and about & POWER:
+        return (Effect.ADMINISTER, *usual)
+    if usual[0] is Effect.CHANGE and word in ("add", "assign", "join") and about & PEOPLE:
+        return (Effect.SHARE, *usual)
+    return usual

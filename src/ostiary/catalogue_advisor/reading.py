@@ -1,0 +1,403 @@
+"""A default reading of what an MCP server says of its tools: effect, open world, kinds of arguments.
+
+The reading proposes, a line with a reason for each thing, and the owner of the resource confirms
+(`ostiary.core.catalogue_review`). What a schema or a hint states decides. Words only rank: they make a tool look more
+dangerous, or save a question where two of them agree; they turn nothing into content that can be trusted.
+
+    read < write, change < send, share < pay, destroy < administer
+
+1. Hints. `readOnlyHint: true` is `read` whatever the name says; `destructiveHint: true` is `destroy` and
+   `destructiveHint: false` is `write`, unless name or description say more.
+2. Without these, the worse of name and description, if one of them says more than `read`.
+3. `read`, where the name says so and the description agrees, or the tool takes no more than one text.
+4. Otherwise nothing is known of the tool: it is a `change`, and where its values come from decides.
+
+A read that goes to an address in an open world is a send, unless a hint says that it reads: its addresses are judged
+in either case. An amount together with where it goes is a payment.
+
+An argument has a kind where its format, another tool's output or its name says one. Any other text of a tool that does
+something has none: each value is judged by its own form (`ostiary.provenance.origins.value_kinds`).
+
+A server's own word makes nothing trusted: until the owner says `outside: false`, anybody may have written what a tool
+returns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ostiary.authorization.arguments.shape import branches, properties_of
+from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, Kind, Tool
+from ostiary.authorization.catalogue.listed import Listed, listing_of, parse_listed, seen
+from ostiary.catalogue_advisor.language import (
+    CONJUNCTIONS,
+    GROUPS,
+    NOUNS_TOO,
+    VERBS,
+    effects_of,
+    noun,
+    nouns,
+    parts,
+    stems,
+    verb,
+    verbs_of,
+)
+
+RANK = {
+    Effect.READ: 0, Effect.WRITE: 1, Effect.CHANGE: 1, Effect.SEND: 2, Effect.SHARE: 2, Effect.PAY: 3,
+    Effect.DESTROY: 3, Effect.ADMINISTER: 4,
+}  # fmt: skip
+_GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
+MAX_KINDS = 64
+MAX_DEPTH = 4
+MAX_FIELDS = 10_000
+AGREED = "its name and its description"
+A_NUMBER = "a number with decimals"
+UNKNOWN = "nothing is known of it: where its values come from decides"
+MAX_NAME = 256
+MAX_SENTENCE = 400
+_RETURNS = frozenset(["return", "obtain", "output", "provide"])
+"""verbs with which descriptions say that a tool reads, and requests say something else"""
+_SENTENCE_END = re.compile(r"[.!?:;\n]")
+_PREAMBLE = frozenset(
+    ["this", "tool", "function", "will", "can", "used", "to", "allows", "you", "the", "a", "it", "lets"]
+)
+
+_HEADS: dict[str, Kind] = {
+    head: kind
+    for kind, heads in {
+        Kind.SECRET: "password passphrase passcode pin secret credential otp cvv cvc token apikey",
+        Kind.ACCOUNT: "account iban bic swift card wallet payee beneficiary routing",
+        Kind.ADDRESS: """address email mail recipient to cc bcc url uri link href webhook endpoint host hostname domain
+            website site phone telephone mobile fax channel destination callback receiver""",
+        Kind.AMOUNT: "amount price sum total cost budget fee quantity qty salary value tip",
+        Kind.TIME: """date time datetime at day start end deadline due until when duration month year timestamp
+            recurrence schedule expiry expiration""",
+        Kind.PRINCIPAL: """user username member person participant attendee assignee owner customer employee guest
+            collaborator friend invitee sender author group team role client""",
+        Kind.OBJECT: """id identifier file filename path folder directory key sku slug number object resource source
+            target name""",
+        Kind.TEXT: """body content message text subject title description note comment summary caption html markdown
+            reply answer reason memo command script code prompt instruction detail remark heading headline topic
+            statement feedback review question transcript quote greeting bio""",
+    }.items()
+    for head in heads.split()
+}
+"""What the last word of an argument's name says that it stands for."""
+_PAYEES = ("recipient", "receiver", "to", "destination")
+_PERSONAL = ("first", "last", "full", "given", "family", "display", "nick", "user", "contact", "customer", "person")
+_NUMBERED = ("number", "key")
+_PLACES = (
+    "url", "uri", "link", "href", "webhook", "endpoint", "host", "hostname", "domain", "website", "site", "callback",
+)  # fmt: skip
+"""Addresses that a read goes to; any other one in a read says whom it is about."""
+_FORMATS = {
+    "email": Kind.ADDRESS, "idn-email": Kind.ADDRESS, "uri": Kind.ADDRESS, "url": Kind.ADDRESS, "iri": Kind.ADDRESS,
+    "hostname": Kind.ADDRESS, "date": Kind.TIME, "date-time": Kind.TIME, "time": Kind.TIME, "password": Kind.SECRET,
+}  # fmt: skip
+_LINKS = ("uri", "url", "iri")
+_RECORDS = frozenset(
+    noun(word)
+    for word in (
+        "account", "balance", "clock", "contact", "count", "currency", "date", "day", "directory", "info", "limit",
+        "member", "permission", "preference", "profile", "role", "setting", "status", "time", "user", "version",
+    )
+)  # fmt: skip
+"""What a system keeps itself, and nobody outside writes into."""
+_PREPOSITIONS = frozenset(["at", "by", "for", "from", "in", "of", "on", "to", "with"])
+_SHAPES = str.maketrans("015", "ois")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that is proposed: of which tool, which member, what, and why. Quotes nothing that a server said but
+    names of tools and arguments, and the URIs and prompts that it lists.
+    """
+
+    tool: str
+    member: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    catalogue: Catalogue
+    lines: tuple[Line, ...]
+
+
+def read(resource: str, unverified_result: object) -> Reading:
+    """Propose a catalogue by the results of MCP's list methods (all pages together). Raises Malformed, Invalid."""
+    listing = listing_of(unverified_result)
+    parsed = parse_listed(listing)
+    fields = output_fields(listed.output_schema or {} for listed, _ in parsed)
+    found = [_read(listed, definition, fields) for listed, definition in parsed]
+    catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in found])
+    methods = [line for name in METHODS if name in catalogue.tools for line in _of_method(catalogue.tools[name])]
+    return Reading(catalogue, (*(line for _, lines in found for line in lines), *methods, *_alike(catalogue)))
+
+
+def explain(tool: Tool) -> tuple[Line, ...]:
+    """Return the lines of a tool of a catalogue: what words and schemas would propose today where it says the same, and
+    otherwise that its hints, its neighbours or its owner have said it.
+    """
+    listed = Listed(name=tool.name, description=tool.description, input_schema=tool.arguments)
+    read_again, lines = _read(listed, tool.definition, frozenset())
+    why = {line.member: line.why for line in lines if line.member.startswith("kinds.") or line.member == "effect"}
+    stated = "its hints or its owner"
+    return (
+        Line(tool.name, "effect", tool.effect.value, why["effect"] if tool.effect is read_again.effect else stated),
+        Line(tool.name, "open_world", "yes" if tool.open_world else "no", stated),
+        *(
+            Line(
+                tool.name, f"kinds.{path}", word,
+                why[f"kinds.{path}"] if read_again.kinds.get(path) == word else "other tools return it, or its owner",
+            )
+            for path, word in tool.kinds.items()
+        ),
+    )  # fmt: skip
+
+
+def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of the numbers and texts that tools return, by their output schemas: `id` of an object `order`
+    is `id` and `orderid`.
+    """
+    found = set[str]()
+    for root in schemas:
+        todo: list[tuple[str, object, int]] = [("", root, 0)]
+        while todo and len(found) < MAX_FIELDS:
+            above, schema, depth = todo.pop()
+            for one in branches([schema], root) if depth < MAX_DEPTH * 2 else ():
+                todo += [(above, one[name], depth + 1) for name in ("items", "additionalProperties") if name in one]
+                for name, inner in properties_of(one).items():
+                    todo.append((name, inner, depth + 1))
+                    if isinstance(inner, dict) and _types(inner, root) & {"integer", "number", "string"}:
+                        found |= {_plain(name), _plain(f"{noun(_plain(above))}{name}")}
+    return frozenset(found)
+
+
+def _plain(name: str) -> str:
+    return "".join(parts(name[:MAX_NAME]))
+
+
+def _of_method(tool: Tool) -> Iterator[Line]:
+    yield Line(tool.name, "effect", tool.effect.value, "a method of MCP")
+    yield from (Line(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
+    yield from (Line(tool.name, "offers", seen(one), "the server lists it") for one in tool.offers)
+
+
+def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[Line]]:
+    plain = listed.tool(definition)
+    effect, why = _effect(listed)
+    schema = listed.input_schema
+    is_read = effect is Effect.READ
+    found = (
+        (path, _kind(path.rpartition(".")[2], element, schema, fields, is_read=is_read))
+        for path, element in _leaves(schema, schema)
+    )
+    kinds = dict(islice(((path, kind) for path, kind in found if kind is not None), MAX_KINDS))
+    has = {kind for kind, _ in kinds.values()}
+    is_hinted = listed.hints.read_only_hint is True
+    if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
+        effect, why = Effect.SEND, "what it asks for goes to an address in an open world"
+    elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= has:
+        effect, why = Effect.PAY, "it takes an amount, and where that goes"
+    if effect is Effect.PAY:
+        kinds = {path: _payee(path, kind, of) for path, (kind, of) in kinds.items()}
+    tool = replace(plain, effect=effect, kinds={path: kind.value for path, (kind, _) in kinds.items()})
+    world = "by its hints" if listed.hints.open_world_hint is not UNSET else "nothing closes it"
+    lines = [
+        Line(tool.name, "effect", effect.value, why),
+        Line(tool.name, "open_world", "yes" if tool.open_world else "no", world),
+        *(Line(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()),
+    ]
+    return tool, lines
+
+
+def _effect(listed: Listed) -> tuple[Effect, str]:
+    """The effect that is proposed, and the reason."""
+    hints = listed.hints
+    named, described = _done_by_name(parts(listed.name)), _done_by_sentence(listed.description or "")
+    said = [(named, "its name"), (described, "its description")]
+    effect, of = max(
+        ((one, of) for one, of in said if one not in (None, Effect.READ)),
+        key=lambda pair: RANK[pair[0] or Effect.READ], default=(None, ""),
+    )  # fmt: skip
+    if hints.read_only_hint is True:
+        return Effect.READ, "its hints" if effect is None else f"its hints, though {of} says `{effect}`"
+    if hints.destructive_hint is not UNSET:
+        hinted = Effect.DESTROY if hints.destructive_hint else Effect.WRITE
+        is_more = effect is not None and RANK[effect] >= RANK[hinted] and effect is not hinted
+        return (effect, f"{of} says more than its hints") if effect and is_more else (hinted, "its hints")
+    if effect is not None:
+        return effect, AGREED if named is described else of
+    if named is Effect.READ and hints.read_only_hint is UNSET:
+        if described is Effect.READ:
+            return Effect.READ, AGREED
+        if _count_texts(listed.input_schema) <= 1:
+            return Effect.READ, "its name, and it takes no more than one text"
+    return Effect.CHANGE, UNKNOWN
+
+
+def _count_texts(schema: Mapping[str, Any]) -> int:
+    """Count the arguments of a tool that are no switch, no whole number and no value that the schema lists."""
+    return sum(
+        not isinstance(inner, dict)
+        or not (_is_listed(inner, schema) or _types(inner, schema) <= {"boolean", "integer"})
+        for one in branches([schema], schema)
+        for inner in properties_of(one).values()
+    )
+
+
+def _is_listed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Return whether each text that may stand there is one that the schema lists."""
+    found = list(branches([schema], root))
+    lists = [one for one in found if "enum" in one or "const" in one]
+    return bool(lists) and all(one in lists for one in found if one.get("type") == "string")
+
+
+def _done_by_name(words: list[str]) -> Effect | None:
+    """`send_mail`, `mail.send`, `read_and_delete`: the worst of its verbs; one that is grave counts wherever it is."""
+    about = nouns(words)
+    grave = [word for word in words if word not in NOUNS_TOO and VERBS.get(word, ())[:1] in _GRAVE]
+    done = (effects_of(one, about - {one})[0] for one in (*verbs_of(words), *grave))
+    return max(done, key=RANK.__getitem__, default=None)
+
+
+def _done_by_sentence(text: str) -> Effect | None:
+    """`Deletes a file.`, `This tool reads and deletes ..`: the worst of the verbs that it begins with."""
+    words = parts(_SENTENCE_END.split(text[:MAX_SENTENCE].strip(), maxsplit=1)[0])
+    while words and words[0] in _PREAMBLE:
+        words = words[1:]
+    if words and not _RETURNS.isdisjoint(stems(words[0])):
+        words[0] = "get"
+    about = nouns(words[1:6])
+    led = [word for at, word in enumerate(words) if at == 0 or (at < 6 and words[at - 1] in CONJUNCTIONS)]
+    return max(
+        (effects_of(found, about)[0] for word in led if (found := verb(word))), key=RANK.__getitem__, default=None
+    )
+
+
+def _leaves(
+    schema: Mapping[str, Any], root: Mapping[str, Any], before: str = "", depth: int = MAX_DEPTH
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (dotted path, schema) of the arguments, those of objects and of lists of objects too."""
+    for one in branches([schema], root):
+        for name, inner in properties_of(one).items():
+            if not isinstance(inner, dict) or "." in name or len(name) > MAX_NAME:
+                continue
+            element = _element(inner, root)
+            if not isinstance(element.get("properties"), dict):
+                yield before + name, element
+            elif depth > 1:
+                yield from _leaves(element, root, f"{before}{name}.", depth - 1)
+
+
+def text_arguments(schema: Mapping[str, Any]) -> list[str]:
+    """Return the dotted paths of the arguments that may be any text: no list of values, no format, no number."""
+    return [
+        path
+        for path, element in islice(_leaves(schema, schema), MAX_KINDS)
+        if "string" in _types(element, schema) and not _is_listed(element, schema) and _stated(element) is None
+    ]
+
+
+def _element(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a list its elements', of what may be left out that of what it is when it is there; or else the schema."""
+    for one in branches([schema], root):
+        if one.get("type") == "array":
+            items = one.get("items", {})
+            inside = items if isinstance(items, dict) else {}
+            return next((each for each in branches([inside], root) if "properties" in each), inside)
+        if isinstance(one.get("properties"), dict):
+            return one
+    return schema
+
+
+def _kind(
+    name: str, schema: Mapping[str, Any], root: Mapping[str, Any], fields: frozenset[str], *, is_read: bool
+) -> tuple[Kind, str] | None:
+    types = _types(schema, root)
+    if _is_listed(schema, root) or types & {"boolean", "object"}:
+        return None
+    found = _stated(schema) or _named(name, schema, types)
+    if found is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
+        found = Kind.OBJECT, "other tools return it"
+    if found is None:
+        return (Kind.AMOUNT, A_NUMBER) if "number" in types and not is_read else None
+    kind, why = found
+    if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
+        return None  # a number is no address
+    if not is_read:
+        return kind, why
+    if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
+        return Kind.PRINCIPAL, "whom it reads about"
+    return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
+
+
+def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
+    """What the schema itself states: a format, or a medium that is text (JSON Schema 2020-12, validation 7.3, 8.4)."""
+    if (stated := str(schema.get("format"))) in _FORMATS:
+        return _FORMATS[stated], "its format"
+    return (Kind.TEXT, "its medium") if str(schema.get("contentMediaType")).startswith("text/") else None
+
+
+def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
+    """What the name proposes, or else the description for a text."""
+    words = [noun(word) for word in parts(name)]
+    head = words[-1] if words else ""
+    if head == "name" and words[:-1] and words[-2] in _PERSONAL:
+        return Kind.PRINCIPAL, "it is somebody's name"
+    if head in _NUMBERED and not words[:-1] and "string" not in types:
+        return None  # how many, not which
+    if head in _HEADS:
+        return _HEADS[head], f"it is called `{head}`"
+    if head in GROUPS and "string" in types:
+        return Kind.OBJECT, "it names a thing"
+    if "string" in types and any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema)):
+        return Kind.TEXT, "words, by its description"
+    return None
+
+
+def _described(schema: Mapping[str, Any]) -> list[str]:
+    """The words of the first sentence of its description."""
+    said = schema.get("description")
+    return parts(_SENTENCE_END.split(said[:MAX_SENTENCE], maxsplit=1)[0]) if isinstance(said, str) else []
+
+
+def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
+    """Who gets a letter has an address; who gets money, an account."""
+    is_payee = kind is Kind.ADDRESS and noun(parts(path)[-1]) in _PAYEES
+    return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
+
+
+def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
+    """The types that a value may have; `string` where nothing is said."""
+    stated = [one.get("type") for one in branches([schema], root)]
+    found = {each for one in stated for each in (one if isinstance(one, list) else [one]) if isinstance(each, str)}
+    return found - {"null"} or {"string"}
+
+
+def is_of_record(name: str) -> bool:
+    """Return whether the name of a tool states only what a system keeps itself. Words after a preposition state where
+    the tool looks (`get_users_in_channel`), and not what the tool returns.
+    """
+    stated = takewhile(lambda word: word not in _PREPOSITIONS, parts(name))
+    about = nouns(word for word in stated if verb(word) is None or word in _RECORDS)
+    return bool(about) and about <= _RECORDS
+
+
+def _alike(catalogue: Catalogue) -> Iterator[Line]:
+    """Names that a person takes for one another."""
+    seen: dict[str, str] = {}
+    for name in sorted(catalogue.tools):
+        shape = re.sub("[^a-z]", "", name.lower().translate(_SHAPES)).replace("rn", "m").replace("l", "i")
+        if (other := seen.setdefault(shape, name)) != name:
+            yield Line(name, "name", name, f"it looks like `{other}`")

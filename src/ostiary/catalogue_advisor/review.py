@@ -1,0 +1,183 @@
+"""The review of a catalogue by its owner: what is asked of each tool, in which order, and what the answers make of it.
+
+A reading (`ostiary.catalogue_advisor.reading`) proposes; until its owner confirms, values are judged by their form and
+everything that a tool returns is untrusted, at the price of more questions to persons. A review asks the owner at most
+MAX_QUESTIONS about each tool: those whose answers save most of these. Every question has a suggestion. Answers are kept
+in the tool itself (effect, `outside`, kinds), which is then `confirmed` for as long as its definition is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, Kind, Tool
+from ostiary.authorization.catalogue.kind import KINDS
+from ostiary.catalogue_advisor.reading import A_NUMBER, AGREED, UNKNOWN, Line, explain, is_of_record, text_arguments
+from ostiary.protocol.errors import Invalid
+
+MAX_QUESTIONS = 3
+"""about one tool"""
+YES, NO, NONE = "yes", "no", "none"
+UNSURE = "unsure"
+"""of an argument: nothing is stated, and each value is judged by its form"""
+EFFECTS = tuple(effect.value for effect in Effect)
+UNSTATED = "nothing says what it stands for"
+_WEIGHTS: Mapping[Kind | None, int] = {Kind.TEXT: 50, Kind.TIME: 50}
+ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Values of an argument stood in a field of what another tool returned before."""
+
+    source_tool: str
+    source_field: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often a tool was called, and by how many agents."""
+
+    calls: int = 0
+    agents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about a tool. `member` is `effect`, `outside` or `kinds.` and the path of an argument."""
+
+    tool: str
+    member: str
+    text: str
+    why: str
+    choices: tuple[str, ...]
+    suggestion: str
+    weight: int
+    """how much an answer saves, beside other questions about the same tool"""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReview:
+    tool: Tool
+    lines: tuple[Line, ...]
+    """what was read of the tool, with reasons"""
+    usage: Usage
+    flows: Mapping[str, Flow]
+    """by argument"""
+    questions: tuple[Question, ...] = field(default=())
+
+
+def review(
+    catalogue: Catalogue,
+    *,
+    usage: Mapping[str, Usage] | None = None,
+    flows: Mapping[str, Mapping[str, Flow]] | None = None,
+) -> list[ToolReview]:
+    """Return what is to be reviewed: each tool that nobody has confirmed, those that are called most often first."""
+    used, flowing = usage or {}, flows or {}
+    found = [
+        _review(tool, used.get(name, Usage()), flowing.get(name, {}))
+        for name, tool in catalogue.tools.items()
+        if not tool.confirmed and name not in METHODS
+    ]
+    return sorted(found, key=lambda one: (-one.usage.calls, one.tool.effect is Effect.READ, one.tool.name))
+
+
+def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
+    """Return the tool as its owner confirms it: with these answers by member, and the suggestion for each question
+    without one. Raises Invalid.
+    """
+    asked = _review(tool, Usage(), flows or {}).questions
+    given = {question.member: question.suggestion for question in asked} | dict(answers or {})
+    kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
+    effect, outside = tool.effect, tool.outside
+    for member, answer in given.items():
+        what, _, path = member.partition(".")
+        if member == "effect":
+            effect = Effect(_checked(tool, member, answer, EFFECTS))
+        elif member == "outside":
+            outside = _checked(tool, member, answer, (YES, NO)) == YES
+        elif what == "kinds" and path in paths:
+            word = _checked(tool, member, answer, (*KINDS, NONE, UNSURE))
+            kinds |= {path: word}
+            if word == UNSURE:
+                del kinds[path]
+        else:
+            raise Invalid(
+                f"`{tool.name}` has no `{member[:128]}` to answer for",
+                hint="`effect`, `outside`, or `kinds.` and an argument",
+            )
+    return replace(tool, effect=effect, outside=outside, kinds=kinds, confirmed=True)
+
+
+def confirm_all(
+    catalogue: Catalogue,
+    answers: Mapping[str, Mapping[str, str]],
+    *,
+    flows: Mapping[str, Mapping[str, Flow]] | None = None,
+) -> Catalogue:
+    """Return the catalogue with the tools confirmed that `answers` names. Raises Invalid."""
+    flowing = flows or {}
+    if unknown := sorted(answers.keys() - catalogue.tools.keys()):
+        raise Invalid(f"the catalogue has no tool `{unknown[0][:128]}`", hint="answers are by the name of a tool")
+    tools = [
+        confirm(tool, answers[name], flows=flowing.get(name)) if name in answers else tool
+        for name, tool in catalogue.tools.items()
+    ]
+    return Catalogue.of(catalogue.resource, tools, catalogue.data_classes)
+
+
+def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> str:
+    if answer not in choices:
+        raise Invalid(
+            f"`{answer[:64]}` is no answer for `{member}` of `{tool.name}`", hint=f"one of {', '.join(choices)}"
+        )
+    return answer
+
+
+def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
+    lines = explain(tool)
+    why = {line.member: line.why for line in lines}
+    asked = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)
+    return ToolReview(tool, lines, usage, flows, tuple(asked[:MAX_QUESTIONS]))
+
+
+def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
+    """Yield the questions about a tool. What name and description agree upon is not asked about, nor is an argument
+    that its name says to identify: a value of it is judged alike whatever it identifies.
+    """
+    name, of_effect = tool.name, why["effect"]
+    if of_effect != AGREED:
+        yield Question(
+            name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
+            90 if of_effect == UNKNOWN else 55,
+        )  # fmt: skip
+    was_stated = tool.outside is False and tool.definition != ""  # of an earlier definition, as far as is known
+    if (tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN)) or was_stated:
+        is_record = tool.effect is Effect.READ and is_of_record(name)
+        yield Question(
+            name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
+            "the catalogue says that nobody can" if was_stated
+            else "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
+            (YES, NO), NO if is_record or was_stated else YES, 95 if was_stated else 60,
+        )  # fmt: skip
+    if tool.effect is Effect.READ:
+        return
+    texts = text_arguments(tool.arguments)
+    for path in (*texts, *(path for path in tool.kinds if path not in texts)):
+        kind, flow, reason = tool.argument_kinds.get(path), flows.get(path), why.get(f"kinds.{path}", UNSTATED)
+        weight = _WEIGHTS.get(kind, 80 if kind is None else 70 if reason == A_NUMBER else 0)
+        suggestion = UNSURE if kind is None else kind.value
+        if flow is not None and kind in (None, Kind.TEXT, Kind.AMOUNT):
+            reason = f"its values came from `{flow.source_field}` of `{flow.source_tool}` in {flow.tasks} tasks"
+            suggestion, weight = Kind.OBJECT.value, 85
+        if weight:
+            yield Question(
+                name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, how much, or words?",
+                reason, ARGUMENTS, suggestion, weight,
+            )  # fmt: skip

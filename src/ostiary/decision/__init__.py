@@ -1,0 +1,1 @@
+"""The decision, and the messages that guards and the server exchange about decisions. Pure."""

@@ -1,0 +1,97 @@
+"""Through whom authority came. A question is put to policies for its principal, and again for each agent behind it:
+what is forbidden to one of them, or not permitted, is so for all. So nobody gets from another what is not for them.
+
+Policies that are run elsewhere are asked once, for the principal, and see the others in `context.chain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import msgspec
+
+from ostiary.authorization.cedar import values
+from ostiary.authorization.cedar.render import encode_record
+from ostiary.authorization.cedar.values import Entity, Record, Uid, entity, make_set
+from ostiary.authorization.claims import Link
+from ostiary.protocol.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`, and the
+    same in Cedar's JSON, by name. It is equal to itself alone: `chain_of` gives the same one for the same links.
+    """
+
+    behind: tuple[Entity, ...]
+    context: Record
+    encoded: Mapping[str, msgspec.Raw]
+
+
+def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
+    """Of the agents in `links`, each once and without the `holder`; of those that `acted` besides nothing is known."""
+    return _chain(tuple(links), holder, tuple(acted)) if links or acted else ALONE
+
+
+@lru_cache(maxsize=4096)
+def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chain:
+    found = {link.agent: link for link in (*(Link(agent, 0, "") for agent in acted), *reversed(links))}
+    found.pop(holder, None)
+    if not found:
+        return ALONE
+    order = tuple(dict.fromkeys((*(link.agent for link in links), *acted)))
+    agents = tuple(agent_of(found[agent]) for agent in order if agent in found)
+    actors = frozenset[object](agent.uid for agent in agents)
+    return _made(agents, actors, make_set(map(_said, agents, range(1, len(agents) + 1))))
+
+
+def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozenset[object]) -> Chain:
+    context: Record = {"actors": actors, "chain": chain}
+    return Chain(agents, context, encode_record(context))
+
+
+def behind(context: Record) -> tuple[Entity, ...]:
+    """The agents that a context names in its `chain`, the nearest first. Raises Invalid for what is no chain."""
+    said = context.get("chain", frozenset())
+    if not isinstance(said, frozenset):
+        raise Invalid("`chain` is no set")
+    found = sorted(map(_read, said), key=lambda one: one[0])
+    return tuple(agent for _, agent in found)
+
+
+def agent_of(link: Link) -> Entity:
+    """The agent of a link."""
+    return agent_entity(link.agent, owner=link.owner, segment=link.segment, model=link.model, risk_tier=link.risk_tier)
+
+
+def _said(agent: Entity, step: int) -> Record:
+    told = {name: agent.attrs[name] for name in ("owner", "segment", "model", "risk_tier")}
+    return {"agent": agent.uid, **told, "step": step}
+
+
+def _read(stood_for: object) -> tuple[int, Entity]:
+    match values.unkey(stood_for):
+        case {
+            "agent": Uid("Agent", id),
+            "owner": Uid("Owner", owner),
+            "segment": Uid("Segment", segment),
+            "model": str(model),
+            "risk_tier": str(tier),
+            "step": int(step),
+        }:
+            return step, agent_entity(id, owner=owner, segment=segment, model=model, risk_tier=tier)
+    raise Invalid("`chain` has something else than agents")
+
+
+@lru_cache(maxsize=4096)
+def agent_entity(agent_id: str, *, owner: str, segment: str, model: str = "", risk_tier: str = "") -> Entity:
+    belongs = (Uid("Owner", owner), Uid("Segment", segment))
+    attrs: Record = {
+        "id": agent_id, "owner": belongs[0], "segment": belongs[1], "model": model, "risk_tier": risk_tier,
+    }  # fmt: skip
+    return entity(Uid("Agent", agent_id), attrs, belongs)
+
+
+ALONE = _made((), frozenset[object](), frozenset[object]())

@@ -1,0 +1,260 @@
+"""The five steps of a decision, each of which can only deny. See the package for their order."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from ostiary.authorization import bounds
+from ostiary.authorization.arguments import BadArguments
+from ostiary.authorization.assurance import ACRS, INSUFFICIENT
+from ostiary.authorization.catalogue import Effect
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.values import Record
+from ostiary.authorization.claims import AccessClaims
+from ostiary.decision.access.doubt import doubted
+from ostiary.decision.access.facts import Facts, Principal, Protected, ReadyTool
+from ostiary.decision.access.holds import Hold
+from ostiary.decision.access.noticing import noticed_of
+from ostiary.decision.access.past import Looking, Past
+from ostiary.decision.access.policies import CALL, HISTORY, RISK, Needs, Policies
+from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
+from ostiary.decision.access.stops import spelled
+from ostiary.protocol.errors import Refused
+from ostiary.provenance.noticing import Noticed, Session, doubt
+from ostiary.provenance.origins import Memory, judged_plan, lent_to, needs_origins, outgoing
+from ostiary.provenance.origins import judged as judged_origins
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """`verdict` is what the rules say, `allowed` what is to be enforced: more than the verdict only in mode `watch`.
+
+    `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: how
+    many must say yes, where that is all that is missing; `approval`: where that is asked, or was said.
+    """
+
+    allowed: bool
+    verdict: bool
+    policy_hash: str
+    reasons: tuple[Reason, ...] = ()
+    policies: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
+    arguments: Record | None = None
+    """typed, where the policies were asked"""
+    asks: Needs | None = None
+    approval: str = ""
+    beside: Record | None = None
+    """what their context had for this call alone: where its arguments came from, what happened before, and how far
+    those through whom it comes are doubted"""
+    noticed: tuple[Noticed, ...] = ()
+    """what is odd about the call"""
+
+
+def decide(
+    principal: Principal,
+    *,
+    tool: str,
+    arguments: Mapping[str, object],
+    facts: Facts,
+    now: int,
+    memory: Memory | None = None,
+    approved: Container[str] = (),
+    past: Past | None = None,
+    session: Session | None = None,
+) -> Decision:
+    """Return whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
+
+    `memory` is that of the token's task, `past` what happened before; `session` what the task was told so far, where it
+    is to be noticed what is odd about the call. `approved`: policies that ask, and were told yes to just this call,
+    which spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is
+    denied, and so is a call that is to be judged by a memory or a past which is not at hand.
+    """
+    policies, resource = facts.policies, facts.resource
+    reason = dead(principal, facts, now)
+    if reason is None and principal.claims.aud != resource.uri:
+        reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
+    if reason is not None:
+        return Decision(False, False, policies.hash, (reason,))
+
+    ready = resource.tools.get(tool)
+    if facts.holds and (reason := held_back(principal, facts, ready, now)) is not None:
+        return Decision(False, False, policies.hash, (reason,))
+    if ready is None:
+        return deny(resource, policies, _unknown(resource, tool))
+    reason = _outside(principal, resource, ready, arguments)
+    if reason is not None:
+        denied = deny(resource, policies, reason)
+        if session is not None:
+            why_not = "" if denied.allowed else reason.code  # while it is watched, nobody has said what it is for
+            odd = noticed_of(
+                principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
+                why_not=why_not,
+            )  # fmt: skip
+            denied = replace(denied, noticed=odd)
+        return denied
+
+    try:
+        typed = ready.type_(arguments)
+    except BadArguments as error:
+        return deny(resource, policies, Reason(error.code, error.message))
+
+    context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
+    beside: Record | None = None
+    if principal.claims.memory and needs_origins(ready.tool, arguments):
+        if memory is None:
+            return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
+        beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, arguments)
+        beside |= outgoing(memory, ready.tool, arguments)
+        beside |= judged_plan(memory, ready.uid.id, ready.tool, arguments)
+        context |= beside
+    noticed: tuple[Noticed, ...] = ()
+    if session is not None:
+        noticed = noticed_of(
+            principal, facts, ready, arguments, session=session, memory=memory, beside=beside, now=now
+        )  # fmt: skip
+    if policies.reads_risk:
+        agents = (principal.claims.client_id, *principal.behind)
+        risk = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
+        context[RISK] = risk
+        beside = {**(beside or {}), RISK: risk}
+    if policies.reads_history:
+        if past is not None:
+            context = Looking(context, past, arguments)
+        elif policies.relies_on_history:
+            return deny(resource, policies, Reason("history_unavailable", "what happened before is not at hand"))
+    entities, found = principal.beside(facts.entities)
+    judged = policies.judge(
+        principal.entity.uid, CALL, ready.uid, context, entities, facts.elsewhere, approved, behind=principal.links,
+        found=found,
+    )  # fmt: skip
+    if isinstance(context, Looking) and (history := context.looked_at) is not None:
+        if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
+            return deny(resource, policies, _FULL)
+        beside = {**(beside or {}), HISTORY: history}
+    if judged.allowed:
+        return Decision(
+            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside,
+            noticed=noticed,
+        )  # fmt: skip
+    reasons = reasons_of(judged, policies)
+    allowed = resource.mode == "watch"
+    return Decision(
+        allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
+        asks_of(judged, policies), beside=beside, noticed=noticed,
+    )  # fmt: skip
+
+
+_FULL = Reason(
+    "history_full", "more has happened in this task, or with this agent, than is remembered", "start another task"
+)
+
+
+def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
+    """Why what the token rests on is not alive any more; None while it is."""
+    claims = principal.claims
+    if now >= principal.expires_at:
+        return Reason("token_expired", "the token has expired")
+    if facts.stops and (stopped := facts.stops & principal.names):
+        return Reason("stopped", f"the kill switch has stopped it: {spelled(stopped)}", "an administrator knows why")
+    if exceptions := facts.agents:
+        for agent, epoch in principal.agents:
+            if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile
+                continue
+            if fact.state != "active":
+                return Reason("agent_not_active", f"agent {agent} is {fact.state}")
+            if epoch is not None and epoch < fact.epoch:
+                return Reason("token_revoked", f"the tokens of agent {agent} were revoked", "get a new token")
+    ended = facts.ended_tasks
+    for task in principal.tasks:
+        if task in ended:
+            return Reason("task_ended", f"task {task} has ended", "declare a new task")
+    if claims.jti in facts.ended_tokens:
+        return Reason("token_revoked", "the token was revoked", "get a new token")
+    if principal.jkt is not None and principal.jkt in facts.revoked_keys:
+        return Reason("key_revoked", "the key that the token is bound to was revoked")
+    return None
+
+
+def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
+    """What an agent is held to, be it the holder of the token or one behind it, that this call is not within."""
+    for agent, _ in principal.agents:
+        for hold in facts.holds.get(agent, ()):
+            if now >= hold.until:
+                continue
+            if hold.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
+                return Reason(
+                    "narrowed", f"agent {agent} may only read for now", "its owner or an administrator knows why"
+                )
+            if (
+                hold.kind == "step_up"
+                and (reason := unproved(principal.claims.acr, principal.claims.auth_time, hold, now=now)) is not None
+            ):
+                return reason
+    return None
+
+
+def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason | None:
+    """What a step-up demands, where a token does not say it (`auth_time` in seconds); None where it does."""
+    if acr in ACRS[hold.limit :] and auth_time is not None and auth_time * 1_000_000 >= hold.since:
+        return None
+    age = max(0, now - hold.since) // 1_000_000
+    why = "it takes a token whose holder has proved itself anew"
+    return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(ACRS[hold.limit :]), age)
+
+
+def too_many(agent: str, limit: int) -> Reason:
+    """Why a call is not let through that would be one more than an agent is held to."""
+    return Reason("throttled", f"agent {agent} is held to {limit} calls a minute", "wait for the next minute")
+
+
+def _unknown(resource: Protected, tool: str) -> Reason:
+    return Reason(
+        "unknown_tool",
+        f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}",
+        f"ostiary resource catalogue {resource.name} FILE",
+    )
+
+
+def _outside(
+    principal: Principal, resource: Protected, ready: ReadyTool, arguments: Mapping[str, object]
+) -> Reason | None:
+    """Scopes and details bound a token together: a call must be inside both."""
+    name = ready.tool.name
+    if ready.scope not in principal.scopes:
+        claims = principal.claims
+        lacking = f"agent `{claims.client_id}`" if _is_standing(claims) else f"the task `{claims.task}`"
+        why = f"{lacking} lacks the scope `{ready.scope}`, which `{name}` needs"
+        return Reason("outside_task", why, _allowing(claims, ready.scope))
+    if not principal.details or any(
+        detail.failure(arguments) is None for detail in principal.bounds(name, ready.classes)
+    ):
+        return None
+    why = bounds.explain(
+        principal.details, resource_uri=resource.uri, tool=name, arguments=arguments, classes=ready.classes
+    )
+    return Reason("outside_task", why, "ostiary task start --bounds FILE")
+
+
+def _allowing(claims: AccessClaims, scope: str) -> str:
+    """What would let a task reach `scope`: the standing task has the agent's own scopes."""
+    if _is_standing(claims):
+        return f"ostiary agent allow {claims.client_id} {scope}"
+    return f"start a task that has the scope `{scope}`"
+
+
+def _is_standing(claims: AccessClaims) -> bool:
+    """Return whether the token belongs to the agent's standing task, and to none that was declared."""
+    return claims.task.removeprefix("tk_") in ("", claims.client_id.removeprefix("ag_"))
+
+
+def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
+    """A denial; in mode `watch` it is recorded and the call passes."""
+    return Decision(resource.mode == "watch", False, policies.hash, (reason,))
+
+
+def refuse(facts: Facts, refusal: Refused) -> Decision:
+    """A denial for what was found out beside the decision."""
+    return deny(facts.resource, facts.policies, Reason(refusal.code, refusal.message, refusal.hint))

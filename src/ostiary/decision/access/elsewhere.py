@@ -1,0 +1,103 @@
+"""Policies that are not ours to run: Rego, or a decision point of somebody else. They are asked in JSON.
+
+A question is what Cedar would be asked, and nothing more, so the answer to it can be had ahead of the decision, kept,
+and repeated: `now` is in the context, and two equal questions are equal bytes.
+
+    {"subject": entity, "action": {"name": .., "properties"?: {..}}, "resource": entity, "context": {..}}
+    entity: {"type": .., "id": .., "attributes": {..}, "ancestors": [{"type": .., "id": ..}, ..]}
+
+Entities within attributes and contexts are `{"type", "id"}`, sets are arrays, decimals are numbers, instants and
+durations are nanoseconds. A value that Cedar has no value for is as it was sent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from ostiary.authorization.cedar import values
+from ostiary.authorization.cedar.extensions import Datetime, Decimal, Duration, Ip, Unusable
+from ostiary.authorization.cedar.values import Entities, Record, Uid
+
+MAX_QUESTION = 256 << 10
+MAX_SAID = 500
+"""characters of a message"""
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_MS = 1_000_000
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one policy says: whether it permits, with what messages it forbids, or why it could not say."""
+
+    policy: str
+    permits: bool = False
+    forbids: tuple[str, ...] = ()
+    error: str = ""
+
+
+Verdict = tuple[Said, ...]
+Elsewhere = Callable[[bytes], Verdict]
+"""Answers a question; raises nothing, for an error is what a policy says."""
+
+
+def failed(policies: Mapping[str, bool], error: str) -> Verdict:
+    """All of them, with the same error."""
+    return tuple(Said(policy, error=error[:MAX_SAID]) for policy in policies)
+
+
+def question(principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> bytes:
+    """The question as JSON. Raises ValueError where it is too large."""
+    verb: dict[str, object] = {"name": action.id}
+    if "action" in context:
+        verb["properties"] = _plain(context["action"])
+    asked = {
+        "subject": _entity(principal, entities),
+        "action": verb,
+        "resource": _entity(resource, entities),
+        "context": {name: _plain(value) for name, value in context.items() if name != "action"},
+    }
+    encoded = _encode(asked)
+    if len(encoded) > MAX_QUESTION:
+        raise ValueError(f"the question has {len(encoded)} bytes, at most {MAX_QUESTION} are asked")
+    return encoded
+
+
+def _entity(uid: Uid, entities: Entities) -> dict[str, object]:
+    found = entities.get(uid)
+    if found is None:
+        return {"type": uid.type, "id": uid.id, "attributes": {}, "ancestors": []}
+    return {
+        "type": uid.type,
+        "id": uid.id,
+        "attributes": {name: _plain(value) for name, value in found.attrs.items()},
+        "ancestors": [_uid(up) for up in sorted(found.lineage - {uid}, key=lambda up: (up.type, up.id))],
+    }
+
+
+def _uid(uid: Uid) -> dict[str, str]:
+    return {"type": uid.type, "id": uid.id}
+
+
+def _plain(value: object) -> object:
+    """The JSON value of a Cedar value, or of what stands for it in a set."""
+    match value:
+        case Uid():
+            return _uid(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case frozenset():
+            return sorted((_plain(values.unkey(item)) for item in value), key=_encode)
+        case Decimal():
+            sign, (whole, rest) = "-" if value.units < 0 else "", divmod(abs(value.units), 10_000)
+            return msgspec.Raw(f"{sign}{whole}.{rest:04}".encode())
+        case Datetime() | Duration():
+            return value.ms * _MS
+        case Ip():
+            kind = ipaddress.IPv4Address if value.bits == 32 else ipaddress.IPv6Address
+            return f"{kind(value.address)}/{value.prefix}"
+        case Unusable():
+            return value.raw
+        case _:
+            return value

@@ -1,0 +1,246 @@
+"""What a decision rests on: who asks, what is asked for, and what is true at present."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ostiary.authorization.bounds import ToolDetail, datatypes, parse_details
+from ostiary.authorization.budget import Price, prices
+from ostiary.authorization.catalogue import Catalogue, Tool
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.render import render_record
+from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
+from ostiary.authorization.claims import AccessClaims, actors, scopes
+from ostiary.decision.access.chain import agent_entity, chain_of
+from ostiary.decision.access.elsewhere import Elsewhere
+from ostiary.decision.access.holds import Hold
+from ostiary.decision.access.least import Found
+from ostiary.decision.access.policies import CALL, Policies
+from ostiary.decision.access.recorded import secrets_of
+from ostiary.decision.access.stops import Named, names_of
+from ostiary.provenance.history import Plan, plan_of
+from ostiary.provenance.noticing import Profile, Risk
+from ostiary.provenance.noticing.threats import Threats
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Principal:
+    """A verified token, made ready once so that each of its calls is cheap. Keep it with the token's digest.
+
+    In Cedar it is `Agent::"ag_.."`, in its `Owner` and its `Segment`, with exactly the facts that ride in the token.
+    """
+
+    __slots__ = (
+        "_beside",
+        "_chain",
+        "_covering",
+        "_names",
+        "_prices",
+        "_recorded",
+        "agents",
+        "behind",
+        "claims",
+        "context",
+        "details",
+        "entity",
+        "expires_at",
+        "jkt",
+        "links",
+        "scopes",
+        "tasks",
+    )
+
+    def __init__(self, claims: AccessClaims) -> None:
+        """Raises InvalidScope, InvalidDetails."""
+        self.claims = claims
+        self.scopes: frozenset[str] = scopes(claims)
+        self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
+        self.expires_at = claims.exp * 1_000_000
+        self.jkt = claims.cnf.jkt if claims.cnf else None
+        epochs = {link.agent: link.epoch for link in claims.chain} | {claims.client_id: claims.epoch}
+        acted = actors(claims)
+        self.behind = tuple(dict.fromkeys(agent for agent in (*acted, *epochs) if agent != claims.client_id))
+        """the agents through which the token came"""
+        chain = chain_of(claims.chain, holder=claims.client_id, acted=acted)
+        self._chain = chain.behind
+        self.links = tuple(agent.uid for agent in chain.behind)
+        """the same for policies, which are asked about each of them"""
+        self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
+        """the agent that holds the token and those behind it, each with its epoch where the token says it"""
+        self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
+        """the task, and those above it"""
+        self.entity = agent_entity(
+            claims.client_id, owner=claims.owner, segment=claims.segment, model=claims.model, risk_tier=claims.risk_tier
+        )
+        self.context: Record = {
+            "subject": claims.sub,
+            "task": claims.task,
+            "acr": claims.acr,
+            "amr": frozenset[object](claims.amr),
+            "scopes": frozenset[object](self.scopes),
+            **chain.context,
+        }
+        if claims.auth_time is not None:
+            self.context["auth_time"] = Datetime(claims.auth_time * 1000)
+        here = datatypes(detail for detail in self.details if claims.aud in detail.locations)
+        if self.details and here is not None:
+            self.context["datatypes"] = frozenset[object](here)
+        self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
+        self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
+        self._beside: tuple[Entities | None, Entities, Found] = None, {}, {}
+        self._recorded: msgspec.Raw | None = None
+        self._names: frozenset[Named] | None = None
+
+    def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
+        """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
+        found = self._covering.get(tool)
+        if found is None or found[0] is not classes:  # a catalogue may change while the token lives
+            details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
+            found = self._covering[tool] = classes, details
+        return found[1]
+
+    @property
+    def names(self) -> frozenset[Named]:
+        """By what the kill switch could stop it."""
+        if self._names is None:
+            self._names = names_of(self.claims)
+        return self._names
+
+    @property
+    def recorded(self) -> msgspec.Raw:
+        """Its context in Cedar's JSON, for the record: the same bytes for each of its calls."""
+        if self._recorded is None:
+            self._recorded = msgspec.Raw(_encode(render_record(self.context)))
+        return self._recorded
+
+    def prices(self, tool: str, classes: frozenset[str]) -> tuple[Price, ...]:
+        """What a call of that tool (`bank/pay`), which handles these data classes, takes from the token's budgets."""
+        found = self._prices.get(tool)
+        if found is None or found[0] is not classes:
+            found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
+        return found[1]
+
+    def beside(self, entities: Entities) -> tuple[Entities, Found]:
+        """`entities` with this agent and those behind it among them, and what was found of those there; remembered,
+        since a guard asks with the same ones each time.
+        """
+        base, overlay, found = self._beside  # read and written as one, for several threads may ask
+        if base is not entities:
+            overlay, found = Overlay(entities, self.entity, *self._chain), {}
+            self._beside = entities, overlay, found
+        return overlay, found
+
+
+class ReadyTool(NamedTuple):
+    tool: Tool
+    uid: Uid
+    scope: str
+    type_: Callable[[Mapping[str, object]], Record]
+    secrets: frozenset[str] | None
+    """arguments that no record keeps; None: all"""
+    classes: frozenset[str]
+    """data classes that it handles"""
+    class_names: list[str]
+    """the same, in order"""
+    presentation: frozenset[str]
+    """arguments that say how the answer looks, so that a person's yes need not name them"""
+    plan: Plan
+    """how its calls are remembered"""
+
+
+class Protected:
+    """A resource with its tools, made ready once per catalogue: `Tool::"files/read_file"` in `Resource::"files"`."""
+
+    __slots__ = ("catalogue_hash", "entities", "mode", "name", "segment", "tools", "uid", "uri")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        uri: str,
+        segment: str,
+        catalogue: Catalogue | None,
+        mode: Literal["enforce", "watch"] = "enforce",
+        catalogue_hash: str = "",
+    ) -> None:
+        """Raises Invalid for a schema that does not compile. Without a catalogue no tool is known."""
+        self.catalogue_hash = catalogue_hash
+        self.name, self.uri, self.segment, self.mode = name, uri, segment, mode
+        resource = resource_entity(name, uri=uri, segment=segment)
+        self.uid = resource.uid
+        self.tools: dict[str, ReadyTool] = {}
+        self.entities: dict[Uid, Entity] = {CALL: entity(CALL), resource.uid: resource}
+        for tool in catalogue.tools.values() if catalogue else ():
+            assert catalogue is not None
+            scope, classes = f"{name}:{tool.scope_class}", catalogue.classes(tool)
+            made = _tool_entity(tool, scope=scope, classes=classes, resource=resource)
+            self.entities[made.uid] = made
+            hidden = secrets_of(tool, classes)
+            self.tools[tool.name] = ReadyTool(
+                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation),
+                plan_of(made.uid.id, tool, classes),
+            )  # fmt: skip
+
+
+class AgentFact(NamedTuple):
+    """What is out of the ordinary about an agent: its state is not active, or older tokens are dead."""
+
+    state: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true at present. The containers may be the live ones of a feed: they are only ever asked."""
+
+    resource: Protected
+    policies: Policies
+    agents: Mapping[str, AgentFact] = field(default_factory=lambda: MappingProxyType({}))
+    """exceptions by agent id; who is not here is active, with epoch 0"""
+    ended_tasks: Container[str] = frozenset()
+    ended_tokens: Container[str] = frozenset()
+    revoked_keys: Container[str] = frozenset()
+    risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent or task; who is not here is not doubted"""
+    threats: Threats = field(default_factory=lambda: MappingProxyType({}))
+    holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent, those that are over included"""
+    stops: Set[Named] = frozenset()
+    """what the kill switch has stopped"""
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
+    """by agent, what it usually does at this resource; of who is not here nothing is known"""
+    elsewhere: Elsewhere | None = None
+    """who runs the policies that are not ours to run"""
+    entities: Entities = field(init=False)
+    """the resource's and those that the set states"""
+
+    def __post_init__(self) -> None:
+        near, stated = self.resource.entities, self.policies.entities
+        object.__setattr__(self, "entities", Overlay.over(stated, near) if stated else near)
+
+
+@lru_cache(maxsize=1024)
+def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
+    where = Uid("Segment", segment)
+    return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
+
+
+def _tool_entity(tool: Tool, *, scope: str, classes: frozenset[str], resource: Entity) -> Entity:
+    attrs: Record = {
+        "name": tool.name,
+        "resource": resource.uid,
+        "segment": resource.attrs["segment"],
+        "effect": tool.effect.value,
+        "scope": scope,
+        "data_classes": frozenset[object](classes),
+        "open_world": tool.open_world,
+        "confirmed": bool(tool.confirmed),
+    }
+    return entity(Uid("Tool", f"{resource.uid.id}/{tool.name}"), attrs, resource.lineage)

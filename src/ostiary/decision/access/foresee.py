@@ -1,0 +1,152 @@
+"""What a decision on a tool call can be while some of its arguments are unknown: the steps of `decide`, three-valued.
+
+Unknown are the arguments that the tool's schema has and the caller did not give. Everything that depends on them is
+unknown as well: where they came from, and what happened before, which counts the call itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ostiary.authorization.arguments import Arguments, BadArguments
+from ostiary.authorization.bounds import ToolDetail
+from ostiary.authorization.bounds.details import ABSENT, argument_at
+from ostiary.authorization.cedar.extensions import Datetime, Decimal
+from ostiary.authorization.cedar.partial import PartialRecord, Unknown
+from ostiary.decision.access.decide import dead, held_back
+from ostiary.decision.access.doubt import doubted
+from ostiary.decision.access.facts import Facts, Principal, ReadyTool
+from ostiary.decision.access.policies import CALL, HISTORY, RISK, Foresight
+from ostiary.provenance.origins import CARRIES, REVEALS, UNREQUESTED_READ, needs_origins
+
+NEVER = Foresight(False, False)
+ALWAYS = Foresight(True, True)
+_KINDS: dict[object, type] = {
+    "string": str, "boolean": bool, "integer": int, "number": Decimal, "array": frozenset, "object": dict,
+}  # fmt: skip
+_COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
+_ORIGINS = (
+    "origin_worst", "origin_best", "amount_worst", "object_worst", "recipient_worst", "done_worst", "links_worst",
+)  # fmt: skip
+_FLAGS = ("from_named", "mentioned", "planned", "over_plan", "read_outside", "substituted")
+
+
+def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:
+    """Return the inputs that are unknown in a call with these arguments: `arguments.path` for each argument that the
+    schema has and that was not given; `arguments` if there may be others: none was given, or the schema combines parts,
+    whose names are not looked up.
+    """
+    schema = ready.tool.arguments
+    missing = {f"arguments.{name}" for name in schema.get("properties", {}) if name not in (arguments or {})}
+    is_open = arguments is None and schema.get("additionalProperties", True) is not False
+    if is_open or not _COMBINED.isdisjoint(schema):
+        missing.add("arguments")
+    return frozenset(missing)
+
+
+def foresee(
+    principal: Principal,
+    *,
+    tool: str,
+    arguments: Mapping[str, object],
+    unknown: frozenset[str],
+    facts: Facts,
+    now: int,
+    remembers: bool,
+) -> Foresight:
+    """Return what `decide` can say of the call, whatever the `unknown` inputs are. `remembers`: the memory of the task
+    is at hand. Raises nothing.
+    """
+    policies, resource = facts.policies, facts.resource
+    ready = resource.tools.get(tool)
+    if dead(principal, facts, now) is not None or principal.claims.aud != resource.uri:
+        return NEVER
+    if facts.holds and held_back(principal, facts, ready, now) is not None:
+        return NEVER
+    if resource.mode == "watch":
+        return ALWAYS
+    if ready is None or ready.scope not in principal.scopes:
+        return NEVER
+    bounds = _within_bounds(principal.bounds(tool, ready.classes), ready, arguments) if principal.details else ALWAYS
+    if not bounds.may:
+        return NEVER
+    try:
+        typed = _typed(ready, arguments, unknown)
+    except BadArguments:
+        return NEVER
+    context: dict[str, object] = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
+    if principal.claims.memory and (needs_origins(ready.tool, arguments) or ready.tool.open_world):
+        if not remembers:
+            return NEVER
+        context |= {name: Unknown(*unknown, kind=str, optional=True) for name in _ORIGINS}
+        context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in (*_FLAGS, UNREQUESTED_READ)}
+        context |= {name: Unknown(*unknown, kind=frozenset, optional=True) for name in (CARRIES, REVEALS)}
+        context["origin"] = PartialRecord({}, Unknown(*unknown, kind=str, optional=True))
+    if policies.reads_risk:
+        agents = (principal.claims.client_id, *principal.behind)
+        context[RISK] = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=0)
+    if policies.reads_history:
+        context[HISTORY] = Unknown(*unknown)
+    entities, _ = principal.beside(facts.entities)
+    links = (principal.entity.uid, *principal.links)
+    found = policies.foresee(links, CALL, ready.uid, PartialRecord(context), entities)
+    if not found.may:
+        return NEVER
+    must = found.must and bounds.must
+    return ALWAYS if must else Foresight(True, False, found.inputs | bounds.inputs or unknown)
+
+
+def _within_bounds(details: tuple[ToolDetail, ...], ready: ReadyTool, arguments: Mapping[str, object]) -> Foresight:
+    """Return whether a detail of the token can permit the call."""
+    found = [_within(detail, ready, arguments) for detail in details]
+    if any(one.must for one in found):
+        return ALWAYS
+    open_ = [one for one in found if one.may]
+    return Foresight(True, False, frozenset().union(*(one.inputs for one in open_))) if open_ else NEVER
+
+
+def _within(detail: ToolDetail, ready: ReadyTool, arguments: Mapping[str, object]) -> Foresight:
+    inputs = set[str]()
+    schema = ready.tool.arguments
+    for path, condition in detail.arguments.items():
+        name = path.partition(".")[0]
+        value = argument_at(arguments, path)
+        if value is not ABSENT:
+            if condition.failure(value) is not None:
+                return NEVER
+        elif name in arguments:
+            return NEVER
+        elif name in schema.get("properties", {}) or schema.get("additionalProperties", True) is not False:
+            inputs.add(f"arguments.{name}")
+        else:
+            return NEVER
+    return Foresight(True, not inputs, frozenset(inputs))
+
+
+def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset[str]) -> PartialRecord:
+    """The arguments as policies see them. Raises BadArguments for a given one that the schema refuses.
+
+    Each unknown one is optional, also where the schema requires it: policies do not see an argument that is null.
+    """
+    schema = ready.tool.arguments
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    is_closed = schema.get("additionalProperties", True) is False
+    rest = None if is_closed else Unknown("arguments", optional=True)
+    if not _COMBINED.isdisjoint(schema):
+        given_ones = {name: Unknown("arguments", optional=True) for name in arguments}  # of a type that is not known
+        others = {name: Unknown(f"arguments.{name}", optional=True) for name in properties if name not in arguments}
+        return PartialRecord(given_ones | others, rest)
+    given = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
+    members: dict[str, object] = dict(given)
+    for name, inner in properties.items():
+        if name not in arguments:
+            members[name] = Unknown(f"arguments.{name}", kind=_kind(inner), optional=True)
+    return PartialRecord(members, rest)
+
+
+def _kind(schema: object) -> type | None:
+    """The type of the values that a schema takes, if it is sure."""
+    if not isinstance(schema, Mapping) or not _COMBINED.isdisjoint(schema) or not isinstance(schema.get("type"), str):
+        return None
+    return _KINDS.get(schema["type"])

@@ -1,0 +1,170 @@
+"""The least privileged counts: a verdict for a principal, joined with those for each agent behind it.
+
+Most policies say the same of every agent, and most of the others always say the same of one: what they say is found
+once, and so are the policies whose scope may hold at all. `Found` is that memory; it belongs to one principal, with
+those behind it, among the same entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from ostiary.authorization.cedar.compile import Compiled, Question, Verdict, compile_set
+from ostiary.authorization.cedar.ir import PolicyIR, PolicySetIR, reads
+from ostiary.authorization.cedar.values import Entities, Record, Uid
+
+MAX_FOUND = 1024
+
+
+class Steady(NamedTuple):
+    """What stays true of the agents behind, whatever the call is: which policies permit one of them; of each agent that
+    none of those permits, the policies that say the same of it as of the principal; and the agents of which some policy
+    may say something else. `said`: the verdict for all by the policies that permit the principal, where none may.
+    `denied`: one of them is forbidden, or a policy has failed.
+    """
+
+    permits: frozenset[str]
+    lacking: tuple[tuple[Uid, frozenset[str]], ...]
+    varying: tuple[Uid, ...]
+    said: dict[tuple[str, ...], Verdict]
+    denied: bool
+
+
+Found = dict[tuple["Least", Uid, Uid], tuple[Question, Steady | None]]
+"""By set, action and resource: what the principal's question is, and what is steady of those behind it."""
+
+
+class Least:
+    """A compiled set, and parts of it by what may make them say something else of one agent than of another: nothing
+    (`common`), who it is (`steady`), or the context too, of those in their scope (`scoped`) or of anybody (`varying`).
+    """
+
+    __slots__ = ("_again", "_common", "_scoped", "_steady", "_varying", "compiled")
+
+    def __init__(self, policies: tuple[PolicyIR, ...]) -> None:
+        """Raises Invalid for what breaks a bound of the IR."""
+        about = [policy for policy in policies if _has_scope(policy) or reads(policy, "principal")]
+        calls = [policy for policy in about if reads(policy, "context")]
+        scoped = [replace(policy, effect="permit", conditions=()) for policy in calls if not reads(policy, "principal")]
+        self.compiled = _compile(policies)
+        self._common = frozenset(policy.id for policy in policies) - {policy.id for policy in about}
+        self._steady = _compile(policy for policy in about if not reads(policy, "context"))
+        self._scoped = _compile(scoped)
+        self._varying = _compile(policy for policy in calls if reads(policy, "principal"))
+        self._again = _compile(calls)
+
+    def decide(
+        self,
+        principal: Uid,
+        behind: Sequence[Uid],
+        action: Uid,
+        resource: Uid,
+        context: Record,
+        entities: Entities,
+        found: Found | None = None,
+    ) -> tuple[Verdict, str]:
+        """The verdict for all of them: the principal and each agent behind it must be permitted, and none forbidden.
+        With it, for which agent it is so if not for the principal.
+        """
+        if found is None:
+            first, steady = self.compiled.decide(principal, action, resource, context, entities), None
+        else:
+            key = (self, action, resource)
+            if (known := found.get(key)) is None:
+                if len(found) >= MAX_FOUND:
+                    found.clear()
+                known = found[key] = self._look(principal, behind, action, resource, entities)
+            question, steady = known
+            first = self.compiled.answer(question, context)
+        if not behind:
+            return first, ""
+        if steady is not None and not denies(first):
+            permitted = steady.said.get(first.reasons)
+            if permitted is None:
+                permitted = self._permitted(first, steady, action, resource, context, entities)
+            if permitted is not None:
+                return permitted, ""
+        others = [self.compiled.decide(one, action, resource, context, entities) for one in behind]
+        denied = (one.id for one, said in zip(behind, others, strict=True) if denies(said))
+        of = "" if denies(first) else next(denied, "")
+        verdicts = [first, *others]
+        denying = [one for one in verdicts if not one.allowed]
+        if any(not one.reasons for one in denying):
+            return together(verdicts, allowed=False, reasons=()), of
+        return together(verdicts, allowed=not denying, reasons=names(denying or verdicts)), of
+
+    def _permitted(
+        self, first: Verdict, steady: Steady, action: Uid, resource: Uid, context: Record, entities: Entities
+    ) -> Verdict | None:
+        """The verdict, if the principal is permitted and all behind it are; None: somebody is not, or perhaps not."""
+        if steady.denied:
+            return None
+        lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
+        permits = steady.permits
+        for one in steady.varying:
+            said = self._again.decide(one, action, resource, context, entities)
+            if _forbids(said):
+                return None
+            permits = permits.union(said.reasons)
+            if said.allowed:
+                lacking.discard(one)
+        if lacking:
+            return None
+        permitted = Verdict(True, tuple(sorted(permits.union(first.reasons))), (), False)
+        if not steady.varying and len(steady.said) < MAX_FOUND:
+            steady.said[first.reasons] = permitted
+        return permitted
+
+    def _look(
+        self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
+    ) -> tuple[Question, Steady | None]:
+        question = self.compiled.question(principal, action, resource, entities)
+        return question, self._steady_of(principal, behind, action, resource, entities) if behind else None
+
+    def _steady_of(
+        self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
+    ) -> Steady:
+        def scope_of(agent: Uid) -> frozenset[str]:
+            return frozenset(self._scoped.decide(agent, action, resource, {}, entities).reasons)
+
+        own = scope_of(principal)
+        said = {one: self._steady.decide(one, action, resource, {}, entities) for one in behind}
+        return Steady(
+            permits=frozenset(name for one in said.values() for name in one.reasons),
+            lacking=tuple((one, self._common | (own & scope_of(one))) for one in behind if not said[one].allowed),
+            varying=tuple(
+                one for one in behind if scope_of(one) - own or self._varying.concerns(one, action, resource, entities)
+            ),
+            said={},
+            denied=any(map(_forbids, said.values())),
+        )
+
+
+def _compile(policies: Iterable[PolicyIR]) -> Compiled:
+    return compile_set(PolicySetIR(tuple(policies)))
+
+
+def _has_scope(policy: PolicyIR) -> bool:
+    """Return whether it is for some agents only."""
+    scope = policy.principal
+    return scope.equals is not None or scope.within is not None or scope.type not in (None, "Agent")
+
+
+def _forbids(verdict: Verdict) -> bool:
+    return bool(verdict.errors) or (bool(verdict.reasons) and not verdict.allowed)
+
+
+def denies(verdict: Verdict) -> bool:
+    return bool(verdict.errors) or not verdict.allowed
+
+
+def together(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
+    errors = tuple(sorted({error for one in verdicts for error in one.errors}))
+    return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
+
+
+def names(verdicts: list[Verdict]) -> tuple[str, ...]:
+    return tuple(sorted({name for one in verdicts for name in one.reasons}))

@@ -1,0 +1,84 @@
+"""What is kept of the arguments of a call, so that other policies can be asked what they would have said.
+
+They are kept as the policies saw them: typed. Hidden are arguments that the catalogue calls `secret`, all arguments of
+a tool that handles the data class `secret`, and what is long: a policy that reads a hidden one cannot be replayed, and
+whoever replays says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.authorization.catalogue import Tool
+from ostiary.authorization.cedar.render import render_value
+from ostiary.protocol.errors import Invalid
+
+SECRET = "secret"
+MAX_TEXT = 1024
+"""characters of an argument"""
+MAX_TOGETHER = 8192
+"""characters of all arguments"""
+MAX_NAMES = 64
+NEVER = 1 << 62
+"""the length of what cannot be kept"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kept(NamedTuple):
+    """Arguments in Cedar's JSON; None where all are hidden. `hidden` were there as well."""
+
+    arguments: dict[str, object] | None
+    hidden: list[str]
+
+
+ALL_HIDDEN = Kept(None, [])
+
+
+def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
+    """The names of the arguments of a tool with these data classes that are never kept; None: all of them. One with a
+    secret inside is kept from all.
+    """
+    if SECRET in classes:
+        return None
+    paths = [path for path, kind in tool.kinds.items() if kind == SECRET]
+    return frozenset((*paths, *(path.partition(".")[0] for path in paths)))
+
+
+def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
+    """What may be kept of arguments that have a digest. Raises nothing."""
+    if secrets is None or len(typed) > MAX_NAMES:
+        return ALL_HIDDEN
+    arguments: dict[str, object] = {}
+    hidden: list[str] = []
+    room = MAX_TOGETHER
+    for name, value in typed.items():
+        kind = type(value)
+        if kind is str:
+            kept, size = value, len(value) if "\0" not in value else NEVER  # type: ignore[arg-type, operator]
+        elif kind is int or kind is bool:
+            kept, size = value, 0
+        else:
+            kept, size = _rendered(value)
+        room -= len(name)
+        if size <= MAX_TEXT and size <= room and name not in secrets:
+            arguments[name] = kept
+            room -= size
+        else:
+            hidden.append(name)
+        if room < 0 or "\0" in name:
+            return ALL_HIDDEN
+    return Kept(arguments, hidden)
+
+
+def _rendered(value: object) -> tuple[object, int]:
+    """The value in Cedar's JSON, and its length; NEVER for what cannot be kept."""
+    try:
+        rendered = render_value(value)
+        text = _encode(rendered)
+    except (Invalid, UnicodeEncodeError):
+        return None, NEVER
+    return rendered, NEVER if b"\\u0000" in text else len(text)

@@ -1,0 +1,130 @@
+"""One call that a person must say yes to: by what it is known, and how a guard asks and spends the answer.
+
+A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, the policies that asked,
+and how many people they ask. All that is one digest (`binding`): canonical JSON, so that the order of members and the
+spelling of a number do not matter, and everything else does: a null is no absence, and no string is normalised. Left
+out is what the catalogue calls `presentation`: how an answer looks. Secret arguments are in it by their own digest, and
+nobody is shown them.
+
+The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
+answer (`ostiary.protocol.signed`, type `ostiary-approval+jwt`) lets that one call pass and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.decision.report import Id
+from ostiary.protocol import canonical, signed
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed
+
+MAX_ASKED = 64 << 10
+"""bytes of a question, the whole outgoing text included: what is longer nobody would read, and is denied"""
+MAX_POLICIES = 64
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`arguments` are those that may be shown, `secrets` the digests of the others."""
+
+    call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    """a number that the guard threw"""
+    token: Id
+    """the token's `jti`"""
+    policy: Annotated[str, Meta(min_length=1, max_length=64)]
+    """the hash of the set"""
+    policies: Annotated[list[Name], Meta(min_length=1, max_length=MAX_POLICIES)]
+    """those that ask"""
+    tool: Name
+    arguments: Annotated[dict[str, Any], Meta(max_length=256)]
+    secrets: Annotated[dict[Name, Digest], Meta(max_length=256)] = {}
+    origins: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
+    """where arguments came from, by name, as far as the guard knows"""
+    foreign: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=32)]], Meta(max_length=64)] = {}
+    """links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records"""
+    warnings: Annotated[list[Name], Meta(max_length=64)] = []
+    """what else a person must see of the call (`ostiary.provenance.extent`): `mentioned`, `carries:personal`"""
+    approval: Annotated[str, Meta(max_length=64)] = ""
+    """which one the agent means; left out: whichever is for this call"""
+
+
+class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    TYP, MAX_BYTES = "ostiary-approval+jwt", 8 << 10
+
+    approval: str
+    state: Literal["open", "spent"]
+    """it waits for an answer; or this call may pass"""
+
+
+def binding(
+    *,
+    agent: str,
+    task: str,
+    resource: str,
+    tool: str,
+    arguments: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    presentation: Collection[str],
+    policies: Iterable[str],
+    needs: str,
+) -> str:
+    """The digest of what a yes is to. `resource` is a name. Raises Malformed for arguments that have no digest."""
+    shown = {name: value for name, value in arguments.items() if name not in presentation}
+    value = {
+        "agent": agent,
+        "task": task,
+        "resource": resource,
+        "tool": tool,
+        "arguments": shown,
+        "secrets": dict(secrets),
+        "policies": sorted(policies),
+        "needs": needs,
+    }
+    return canonical.digest(value, floats=True)
+
+
+def part(
+    arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments that may be shown, and the digests of those that are secret (None: all are).
+
+    The digest of a secret is worth nothing at another task. Raises Malformed.
+    """
+    hidden = arguments.keys() if secrets is None else secrets
+    shown = {name: value for name, value in arguments.items() if name not in hidden}
+    return shown, {
+        name: canonical.digest([task, name, arguments[name]], floats=True) for name in arguments.keys() & hidden
+    }
+
+
+def render_ask(ask: Ask) -> bytes:
+    """Raises Malformed for what has no digest, and for what no person would read to its end."""
+    body = canonical.encode(msgspec.to_builtins(ask), floats=True)
+    _check_length(body)
+    return body
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises Malformed for what no person would read to its end."""
+    _check_length(canonical.encode(dict(arguments), floats=True))
+
+
+def _check_length(body: bytes) -> None:
+    if len(body) > MAX_ASKED:
+        what = f"a person would be asked about {len(body)} bytes, at most {MAX_ASKED} are"
+        raise Malformed(what, code="too_long_to_ask")
+
+
+def parse_ask(body: bytes) -> Ask:
+    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    try:
+        return json_decoder(Ask)(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None

@@ -1,0 +1,70 @@
+"""How a guard asks the server what policies say that no guard can run, and the answer, which only the server gives.
+
+The question is that of `ostiary.decision.access.elsewhere`: what Cedar was asked. It is bound to the policies, to a
+token of the guard's resource, and to one call, for which the guard throws a number. The answer
+(`ostiary.protocol.signed`) is of type `ostiary-said+jwt`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.decision.access import Said
+from ostiary.decision.report import Id
+from ostiary.protocol import signed
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    """a number that the guard threw"""
+    token: Id
+    """the token's `jti`"""
+    policy: Annotated[str, Meta(min_length=1, max_length=64)]
+    """the hash of the set"""
+    question: msgspec.Raw
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """A subject or a resource in a question; what else it has there, policies read and nobody checks."""
+
+    type: str
+    id: str
+
+
+class Verb(msgspec.Struct, frozen=True):
+    name: str
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What of a question can be checked against what is known."""
+
+    subject: Thing
+    action: Verb
+    resource: Thing
+    context: dict[str, Any]
+
+
+class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    TYP, MAX_BYTES = "ostiary-said+jwt", 1 << 20
+
+    said: tuple[Said, ...]
+
+
+def render_ask(ask: Ask) -> bytes:
+    return _encode(ask)
+
+
+def parse_ask(body: bytes) -> tuple[Ask, Question]:
+    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    try:
+        ask = json_decoder(Ask)(body)
+        return ask, json_decoder(Question)(ask.question)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None

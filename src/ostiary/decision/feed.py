@@ -1,0 +1,272 @@
+"""What a guard hears: one signed message a line, and in it facts, each complete in itself.
+
+A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It leads from `prev` to `seq`,
+numbers in the server's history, and says what o'clock it is (`at`):
+
+    opening   for one guard (`aud`) and one connection (`stream`, a number that the guard threw): a snapshot, which
+              replaces all that the guard knew, or, where the guard was at `prev`, all that it has missed
+    step      for every guard, signed once; without facts it says only that the server is alive
+    private   for the guards of one resource (`aud`), right after the step that names it in `private`
+
+A stream cannot be replayed (`stream`), reordered or thinned out (`prev`, `private`), nor a late one pass for a fresh
+one (`at`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access.stops import What
+from ostiary.protocol import canonical
+from ostiary.protocol.checkpoint import parse_checkpoint
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, unb64u, verify_jws
+from ostiary.protocol.note import parse_note
+from ostiary.provenance.noticing.risk import MOST, SCALE
+
+TYP = "ostiary-feed+jwt"
+SCOPE = "ostiary:feed"
+MAX_LINE_BYTES = 64 << 20
+"""Holds a snapshot: policies, catalogue, and a few hundred thousand exceptions."""
+MAX_DEPTH = 256  # policies nest
+MAX_EXEMPT = 1000
+MAX_LEARNED = 1024
+"""Agents whose bearer tokens the guards of one resource accept."""
+MAX_STOPS = 1000
+"""Messages that a guard may deliver at once, of those in which it heard of stops."""
+MAX_STOPS_BYTES = 768 << 10
+"""Of all of them together, below what a server reads of a request by default."""
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
+    pass
+
+
+class AgentFact(_Fact, frozen=True, tag="agent"):
+    """Tokens of this agent with a lower epoch are dead, and all of them unless `state` is active; `until` as below."""
+
+    agent: Id
+    state: Id
+    epoch: Annotated[int, Meta(ge=0)]
+    until: Micros
+
+
+class TaskFact(_Fact, frozen=True, tag="task"):
+    """The task has ended; after `until` no token of it can be alive, and the fact may be forgotten."""
+
+    task: Id
+    until: Micros
+
+
+class TokenFact(_Fact, frozen=True, tag="token"):
+    """The token was revoked."""
+
+    jti: Id
+    until: Micros
+
+
+class KeyFact(_Fact, frozen=True, tag="key"):
+    """Tokens that are bound to this key are dead."""
+
+    jkt: Id
+    until: Micros
+
+
+class RiskFact(_Fact, frozen=True, tag="risk"):
+    """How far an agent or a task is to be doubted: `ostiary.provenance.noticing.Risk`."""
+
+    subject: Id
+    millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
+    at: Micros
+
+
+class HoldFact(_Fact, frozen=True, tag="hold"):
+    """What an agent is held to: `ostiary.decision.access.Hold`; lifted, or over, once `until` has come."""
+
+    agent: Id
+    hold: HoldKind
+    limit: Annotated[int, Meta(ge=0, le=1 << 53)]
+    since: Micros
+    until: Micros
+
+
+class ThreatFact(_Fact, frozen=True, tag="threats"):
+    """A threat list as it now is (`ostiary.provenance.noticing.threats`): its marks one after the other; none: it is
+    no more.
+    """
+
+    id: Id
+    name: Id
+    points: Annotated[int, Meta(ge=1, le=MOST)]
+    marks: str
+    """in base64url"""
+    networks: Annotated[list[tuple[int, int]], Meta(max_length=256)] = []
+
+
+class StopFact(_Fact, frozen=True, tag="stop"):
+    """The kill switch stops whatever names that, or has let go of it: `ostiary.decision.access.stops`."""
+
+    what: What
+    value: Annotated[str, Meta(max_length=1024)]
+    is_lifted: bool = False
+
+
+class ProfileFact(_Fact, frozen=True, tag="profile"):
+    """What an agent usually does at the guard's own resource: `ostiary.provenance.noticing.Profile`, packed, in
+    base64url.
+    """
+
+    agent: Id
+    profile: Annotated[str, Meta(max_length=1024)]
+
+
+class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
+    """The guard's own resource as it now is; `catalogue` is its JSON text."""
+
+    resource_id: Id
+    name: Id
+    uri: Id
+    mode: Literal["enforce", "watch"]
+    segment: Id
+    catalogue: str | None = None
+    exempt: Annotated[list[Id], Meta(max_length=MAX_EXEMPT)] = []
+    """agents whose bearer tokens the guard accepts"""
+    learned: Annotated[list[tuple[Id, Id]], Meta(max_length=MAX_LEARNED)] = []
+    """arguments (tool, path) whose values are keys of records: `ostiary.provenance.sources`"""
+
+
+class PolicyFact(_Fact, frozen=True, tag="policy"):
+    """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them.
+
+    `entities` are those that the set states, in Cedar's JSON; empty where there are none. `elsewhere` are policies that
+    no guard can run, with whether each only watches.
+    """
+
+    hash: str
+    policies: str
+    entities: str = ""
+    elsewhere: dict[str, bool] = {}
+
+
+class KeysFact(_Fact, frozen=True, tag="keys"):
+    """JWK Sets: what signs access tokens, what signs this feed."""
+
+    token: list[dict[str, str]]
+    feed: list[dict[str, str]]
+
+
+Fact = (
+    AgentFact
+    | TaskFact
+    | TokenFact
+    | KeyFact
+    | RiskFact
+    | HoldFact
+    | StopFact
+    | ThreatFact
+    | ProfileFact
+    | ResourceFact
+    | PolicyFact
+    | KeysFact
+)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    iss: str
+    prev: Annotated[int, Meta(ge=0)]
+    seq: Annotated[int, Meta(ge=0)]
+    at: Micros
+    facts: list[Fact] = []
+    private: list[str] = []
+    """resources that have something to hear in private, by id"""
+    aud: str = ""
+    stream: str = ""
+    snapshot: bool = False
+    head: Annotated[str, Meta(max_length=4096)] = ""
+    """the ledger's signed checkpoint when the message was made: what the guard has seen of the history"""
+
+
+def render_message(key: PrivateKey, message: Message) -> bytes:
+    """One line of the stream."""
+    return sign_jwt(key, typ=TYP, claims=message).encode() + b"\n"
+
+
+def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
+    """The message of a line that one of `keys` signed. Raises InvalidToken, Malformed.
+
+    Whether it is the one that must come next, and fresh, is the caller's to check.
+    """
+    try:
+        unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidToken("a line of the feed is not ASCII") from None
+    payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_LINE_BYTES).payload
+    value = canonical.parse(payload, max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
+    try:
+        return convert(value, Message)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a message of the feed: {error}") from None
+
+
+def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
+    """Return the facts of a message that stop something, or lift a stop, by kind and subject."""
+    found: dict[tuple[str, str], Fact] = {}
+    for fact in message.facts:
+        match fact:
+            case AgentFact():
+                found["agent", fact.agent] = fact
+            case TaskFact():
+                found["task", fact.task] = fact
+            case TokenFact():
+                found["token", fact.jti] = fact
+            case KeyFact():
+                found["key", fact.jkt] = fact
+            case StopFact():
+                found["stop", f"{fact.what} {fact.value}"] = fact
+    return found
+
+
+def announced_keys(message: Message) -> JwkSet | None:
+    """Return the keys of the feed after a rotation from the message that announces it; None for any other message.
+
+    The key until then has signed the message, so that a server which lost the new key can verify what that one signed.
+    Raises Malformed.
+    """
+    if message.snapshot:
+        return None
+    return next((JwkSet.parse({"keys": fact.feed}) for fact in message.facts if isinstance(fact, KeysFact)), None)
+
+
+def unverified_message(line: bytes) -> Message:
+    """Return the message of a line whose signature is not checked, as for one that was checked before it was stored.
+
+    Raises Malformed.
+    """
+    parts = line.removesuffix(b"\n").split(b".")
+    if len(parts) != 3:
+        raise Malformed("a message of the feed has three parts")
+    value = canonical.parse(unb64u(parts[1].decode("ascii", "replace")), max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
+    try:
+        return convert(value, Message)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a message of the feed: {error}") from None
+
+
+def unverified_place(note: str) -> tuple[str, int]:
+    """Return history id and size of a signed checkpoint whose signature is not checked; ("", 0) without one.
+
+    A guard compares them with what it heard before: the message that brought the checkpoint was signed.
+    Raises Malformed.
+    """
+    if not note:
+        return "", 0
+    checkpoint = parse_checkpoint(parse_note(note.encode()).text)
+    return checkpoint.history, checkpoint.size

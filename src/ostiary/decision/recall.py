@@ -1,0 +1,130 @@
+"""How guards of one task share its memory (`ostiary.provenance.origins`): the server keeps it, and orders what they
+say.
+
+A guard says what a tool returned, before it hands that out, and how far it has heard; the answer says how far the
+memory is now, and brings all of it to who had not heard of everything else. So an observation that was acknowledged is
+there for every guard that asks from then on. Words are hashed at the guard, under the key that the answer brings.
+
+The answer (`ostiary.protocol.signed`) is of type `ostiary-memory+jwt`.
+
+The same conversation is about what happened before (`ostiary.provenance.history`), for tasks with and without a
+memory. There to know less may allow more, so a guard tells each call ahead, with the state that it decided on: the
+server takes it in only if that is still the state.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.decision.report import Id
+from ostiary.protocol.canonical import MAX_INT
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.signed import Answer
+from ostiary.provenance.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
+from ostiary.provenance.history import unpack as unpack_history
+from ostiary.provenance.history.counterparts import unpack as unpack_met
+from ostiary.provenance.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
+
+MAX_RECALL = 192 << 10
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Past(msgspec.Struct, frozen=True, array_like=True):
+    """Which state of what happened before a guard knows (`Before`); none: zeros. `met`: which of the owner's
+    counterparts; -1: none.
+    """
+
+    seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    day: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    met: Annotated[int, Meta(ge=-1, le=MAX_INT)] = -1
+
+
+class Next(msgspec.Struct, frozen=True, array_like=True):
+    """A call of the tool, which is let through if nothing has happened that the guard does not know: to whom it goes.
+    What else is remembered of it, the catalogue says. `is_more`: it has more recipients than are told. `met`: the same
+    recipients under the key of the owner's counterparts, where the guard has it.
+    """
+
+    recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
+    is_more: bool = False
+    met: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
+    """a number that the guard threw"""
+    token: Id
+    """the token's `jti`"""
+    seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
+    """how far the guard has heard; 0: of nothing"""
+    tool: Annotated[str, Meta(max_length=128)] = ""
+    """which tool of the guard's resource has returned `parts`"""
+    parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
+    past: Past | None = None
+    """where it is about what happened before, and not about where values came from"""
+    next: Next | None = None
+    made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
+    """what a call of the tool has created"""
+
+
+class Counterparts(msgspec.Struct, frozen=True, array_like=True):
+    """Whom the agents of an owner have dealt with; `body` is left out for who knows it."""
+
+    key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    body: Annotated[bytes, Meta(max_length=MAX_MET)] | None = None
+
+
+class Happened(msgspec.Struct, frozen=True, array_like=True):
+    """What happened until then, `next` included where it is accepted."""
+
+    task: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
+    recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
+    day: int
+    is_accepted: bool = True
+    met: Counterparts | None = None
+    """where policies look at them"""
+
+
+class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
+
+    seq: int
+    """how far the memory is, or what happened, with what was said"""
+    key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
+    """all of it; left out for who had heard of all but what it has just said itself"""
+
+    past: Happened | None = None
+
+    def before(self, known: Before | None = None) -> Before:
+        """`known`: what was known when it was asked. Raises Malformed."""
+        if self.past is None:
+            raise Malformed("it does not say what happened")
+        task, recent = map(unpack_history, (self.past.task, self.past.recent))
+        met = None if known is None else known.met
+        if (told := self.past.met) is not None and told.body is not None:
+            met = Met(told.key, unpack_met(told.body))
+        return Before(self.key, task, recent, self.seq, self.past.day, met)
+
+    def memory(self) -> Memory | None:
+        """Raises Malformed."""
+        return None if self.body is None else unpack(self.body, key=self.key)
+
+
+def render_recall(recall: Recall) -> bytes:
+    return _encode(recall)
+
+
+def parse_recall(body: bytes) -> Recall:
+    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    try:
+        recall = json_decoder(Recall)(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    check_observed(recall.parts)
+    return recall

@@ -1,0 +1,30 @@
+"""Addresses of mail and of mail servers, as a person configures them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ostiary.protocol.errors import Invalid
+
+_ADDRESS = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@(?=.{1,253}\Z)[a-zA-Z0-9-]{1,63}(\.[a-zA-Z0-9-]{1,63})*")
+
+
+def check_address(address: str, *, name: str) -> str:
+    """An address as every mail server takes it: no quotes, no comments, ASCII. Raises Invalid."""
+    if not _ADDRESS.fullmatch(address):
+        raise Invalid(f"{name} is an address as ada@example.org")
+    return address
+
+
+def check_server(url: str) -> None:
+    """Raises Invalid."""
+    try:
+        parts = urlsplit(url)
+        is_wrong = parts.port == 0 or not parts.hostname
+    except ValueError:
+        is_wrong = True
+    if is_wrong or parts.scheme not in ("smtp", "smtps") or url != f"{parts.scheme}://{parts.netloc}" or "@" in url:
+        raise Invalid(
+            "mail_server is smtp://HOST[:PORT] or smtps://HOST[:PORT]", hint="user and password by themselves"
+        )

@@ -1,0 +1,89 @@
+"""Checkpoints: what a log says about its tree at one size; C2SP tlog-checkpoint v1.0.0 (https://c2sp.org/tlog-checkpoint)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from ostiary.protocol.note import NoteKey, Unsigned, decode_base64, encode_base64, open_note, sign_note
+
+HISTORY = "history"
+"""First word of the extension line with the id of the log's history: random, 32 hexadecimal digits, and another one
+after each recovery. A log whose database was restored from an older copy is another history of the same log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The log `origin` has `size` entries under `root` (32 bytes)."""
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+    """opaque lines, each of one extension; ours is `history ID`"""
+
+    @property
+    def history(self) -> str:
+        """The id of the history; empty in a checkpoint from before there were ids."""
+        words = (line.split(" ") for line in self.extensions)
+        return next((rest[0] for first, *rest in words if first == HISTORY and len(rest) == 1), "")
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in (self.origin, self.size, encode_base64(self.root), *self.extensions))
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """The text of a note as a checkpoint, in its one spelling. Raises Malformed."""
+    lines = text.split("\n")
+    if len(lines) < 4 or lines.pop() or not all(lines):
+        raise Malformed("a checkpoint is three or more lines, none of them empty")
+    origin, size, root, *extensions = lines
+    checkpoint = Checkpoint(origin, parse_count(size), decode_base64(root), tuple(extensions))
+    _check_tree(checkpoint.size, checkpoint.root)
+    return checkpoint
+
+
+def _check_tree(size: int, root: bytes) -> None:
+    """Raises Malformed if no tree has that size and root."""
+    if not 0 <= size <= MAX_SIZE:
+        raise Malformed(f"a tree has between 0 and {MAX_SIZE} entries")
+    if len(root) != HASH_BYTES:
+        raise Malformed(f"a root has {HASH_BYTES} bytes")
+    if size == 0 and root != EMPTY_ROOT:
+        raise Malformed("the root of a checkpoint of size 0 is not that of the empty tree")
+
+
+def parse_count(text: str) -> int:
+    """A decimal number up to 2**63 - 1, without sign or leading zeros. Raises Malformed."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
+        raise Malformed("not a decimal number without leading zeros")
+    if (count := int(text)) > MAX_SIZE:
+        raise Malformed(f"no tree has more than {MAX_SIZE} entries")
+    return count
+
+
+def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[bytes], bytes]) -> bytes:
+    """Return the signed note. Raises Malformed.
+
+    The caller has made sure that the log never signed anything inconsistent with the checkpoint, and that `sign` is the
+    private half of `key`.
+    """
+    lines = (checkpoint.origin, *checkpoint.extensions)
+    if not all(lines) or any("\n" in line for line in lines):
+        raise Malformed("an origin and an extension are one line each")
+    _check_tree(checkpoint.size, checkpoint.root)
+    return sign_note(checkpoint.text, key=key, sign=sign)
+
+
+def open_checkpoint(unverified_note: bytes, keys: Iterable[NoteKey], *, origin: str) -> Checkpoint:
+    """The checkpoint of the log `origin`, signed by one of its `keys` (whose names need not be the origin).
+
+    Raises Malformed, or Unsigned also when the note is genuine and about another log.
+    """
+    checkpoint = parse_checkpoint(open_note(unverified_note, keys).text)
+    if checkpoint.origin != origin:
+        raise Unsigned(f"the checkpoint is not of the log {origin}")
+    return checkpoint

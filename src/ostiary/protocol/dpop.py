@@ -1,0 +1,264 @@
+"""DPoP proofs: RFC 9449. Making one (section 4.2), checking one (section 4.3), nonces (sections 8 and 9).
+
+A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What
+a proof cannot show by itself, that it is used once, is the caller's: he remembers `Proof.digest` until the proof
+leaves its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are
+microseconds.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from ostiary.protocol.errors import Malformed, Unauthenticated
+from ostiary.protocol.jose import (
+    InvalidKey,
+    InvalidToken,
+    Jws,
+    PrivateKey,
+    PublicKey,
+    b64u,
+    media_type,
+    numeric_date,
+    parse_claims,
+    parse_header,
+    parse_jws,
+    parse_public_jwk,
+    protect,
+    sign_jws,
+    unb64u,
+)
+from ostiary.protocol.uri import normalise_uri
+
+TYP = "dpop+jwt"
+MAX_PROOF_BYTES = 4 << 10
+MAX_JTI = 256
+MAX_NONCE = 256
+WINDOW = 60_000_000
+SKEW = 10_000_000
+"""How far the client's clock may be ahead of the server's, in microseconds."""
+
+Purpose = Literal[b"as", b"rs"]
+
+
+class InvalidProof(Unauthenticated):
+    """RFC 9449 section 5 and 7.1."""
+
+    code = "invalid_dpop_proof"
+
+
+class UseNonce(Unauthenticated):
+    """The proof needs a nonce that we have made lately; the answer carries one: RFC 9449 sections 8 and 9."""
+
+    code = "use_dpop_nonce"
+    is_challenge = True
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """Possession of `key`, shown for one request."""
+
+    jkt: str
+    """RFC 7638 thumbprint of the key"""
+    jti: str
+    iat: int
+    """microseconds"""
+    key: PublicKey
+
+    @property
+    def digest(self) -> bytes:
+        """By what it is remembered: its `jti` among those of its key, so that nobody uses up the ids of another.
+
+        Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be another memory.
+        """
+        return sha256(f"{self.jkt}|{self.jti}".encode()).digest()
+
+
+def make_proof(
+    key: PrivateKey,
+    *,
+    method: str,
+    uri: str,
+    now: int,
+    jti: str,
+    nonce: str | None = None,
+    access_token: str | None = None,
+) -> str:
+    """The value of one `DPoP` header. `jti` has 96 random bits or more. Raises Malformed for a bad `uri`."""
+    claims: dict[str, object] = {"jti": jti, "htm": method, "htu": normalise_uri(uri), "iat": now // 1_000_000}
+    if nonce is not None:
+        claims["nonce"] = nonce
+    if access_token is not None:
+        claims["ath"] = hash_token(access_token)
+    return sign_jws(key, protected=_protect(key), payload=msgspec.json.encode(claims))
+
+
+def check_proof(
+    unverified_proof: str,
+    *,
+    method: str,
+    uri: str,
+    now: int,
+    nonces: Callable[[str | None], bool] | None = None,
+    access_token: str | None = None,
+    jkt: str | None = None,
+    window_us: int = WINDOW,
+    skew_us: int = SKEW,
+    verify: Callable[[PublicKey, bytes, bytes], None] = PublicKey.verify,
+) -> Proof:
+    """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
+
+    `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows
+    it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether a nonce is ours and
+    fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else binds the key.
+    `verify` verifies a signature, for callers that may have verified it before.
+    """
+    key, unverified_jws = parse_proof(unverified_proof)
+    try:
+        claims = parse_claims(unverified_jws.payload)
+        proof = Proof(key.thumbprint, _jti(claims), numeric_date(claims, "iat"), key)
+    except (InvalidToken, InvalidKey) as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    if claims.get("htm") != method:
+        raise InvalidProof("the DPoP proof is for another method (`htm`)")
+    if not _same_target(claims.get("htu"), uri):
+        raise InvalidProof("the DPoP proof is for another URI (`htu`)")
+    if not now - window_us <= proof.iat <= now + skew_us:
+        off = proof.iat - now
+        raise InvalidProof(
+            f"`iat` of the DPoP proof is {abs(off) / 1e6:.0f} s {'ahead' if off > 0 else 'ago'}; accepted are"
+            f" {window_us // 1_000_000} s ago to {skew_us // 1_000_000} s ahead",
+            hint="compare the clock of the client with the `Date` header of this answer",
+        )
+    if access_token is not None and claims.get("ath") != hash_token(access_token):
+        raise InvalidProof("the DPoP proof is for another access token (`ath`)")
+    if jkt is not None and jkt != proof.jkt:
+        raise InvalidProof("the DPoP proof is by another key than the one that was bound")
+    if nonces is not None and not nonces(_nonce(claims)):
+        raise UseNonce("the DPoP proof needs a nonce of ours")
+    try:
+        verify(key, unverified_jws.signature, unverified_jws.signing_input)
+    except InvalidToken as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    return proof
+
+
+def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
+    """Return the key that a proof brings, and its parts; nothing of it is verified. Raises InvalidProof."""
+    try:
+        unverified_jws = parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES)
+        return _proof_key(unverified_proof.partition(".")[0]), unverified_jws
+    except (InvalidToken, InvalidKey) as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+
+
+def check_shown(
+    unverified_proof: str, *, resource: str, ath: str, jkt: str, now: int, window_us: int, skew_us: int = SKEW
+) -> Proof:
+    """The proof that the holder of the key `jkt` called something at `resource` with the token of digest `ath`.
+
+    For a server to which a guard shows a proof that was sent to that guard: `htu` is the URI of the resource or below
+    it, `htm` any method. It says nothing about the arguments of the call. Times are microseconds. Raises InvalidProof.
+    """
+    try:
+        claims = parse_claims(parse_jws(unverified_proof, max_bytes=MAX_PROOF_BYTES).payload)
+    except InvalidToken as error:
+        raise InvalidProof(f"the DPoP proof: {error.message}") from None
+    method, uri = claims.get("htm"), claims.get("htu")
+    if not isinstance(method, str) or not isinstance(uri, str) or not _is_below(uri, resource):
+        raise InvalidProof("the DPoP proof is for another resource (`htu`)")
+    if not hmac.compare_digest(str(claims.get("ath")).encode(errors="surrogatepass"), ath.encode()):
+        raise InvalidProof("the DPoP proof is for another access token (`ath`)")
+    return check_proof(
+        unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us
+    )  # fmt: skip
+
+
+def hash_token(access_token: str) -> str:
+    """`ath` of a token: base64url(SHA-256), RFC 9449 section 4.2."""
+    return b64u(sha256(access_token.encode(errors="surrogatepass")).digest())
+
+
+def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
+    """A nonce that needs no memory: the time and a MAC over purpose and time. `as` and `rs` nonces are separate."""
+    time8 = now.to_bytes(8)
+    return b64u(time8 + _mac(secret, purpose, time8))
+
+
+def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int, lifetime_us: int) -> bool:
+    """Return whether `make_nonce` made it, for this purpose and less than `lifetime_us` ago."""
+    if nonce is None or len(nonce) != 32:
+        return False
+    try:
+        raw = unb64u(nonce)
+    except Malformed:
+        return False
+    time8, mac = raw[:8], raw[8:]
+    genuine = hmac.compare_digest(mac, _mac(secret, purpose, time8))
+    return genuine and 0 <= now - int.from_bytes(time8) < lifetime_us
+
+
+@lru_cache(maxsize=64)  # a nonce is used for minutes, by many
+def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
+    return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
+
+
+@lru_cache(maxsize=256)
+def _protect(key: PrivateKey) -> str:
+    return protect({"typ": TYP, "alg": key.public.alg, "jwk": key.public.bare_jwk})
+
+
+@lru_cache(maxsize=4096)
+def _proof_key(unverified_protected: str) -> PublicKey:
+    """The key in the header, parsed once for all proofs of a client.
+
+    Here, and nowhere else, a token brings its key: whether it is the right one shows in its thumbprint. And so the
+    header, which is the key's own, may say which algorithm of its type it is for.
+    """
+    header = parse_header(unverified_protected)
+    if media_type(header) != TYP:
+        raise InvalidToken(f"it is not of type {TYP}")
+    jwk = header.get("jwk")
+    if not isinstance(jwk, dict):
+        raise InvalidToken("its header has no `jwk`")
+    key = parse_public_jwk({"alg": header["alg"], **jwk})
+    if not key.accepts(header["alg"]):
+        raise InvalidToken(f"its key is for {key.alg}, its header says something else")
+    return key
+
+
+def _jti(claims: dict[str, object]) -> str:
+    jti = claims.get("jti")
+    if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
+        raise InvalidToken(f"`jti` is not a string of 1 to {MAX_JTI} characters")
+    return jti
+
+
+def _nonce(claims: dict[str, object]) -> str | None:
+    nonce = claims.get("nonce")
+    if nonce is None or (isinstance(nonce, str) and len(nonce) <= MAX_NONCE):
+        return nonce
+    raise InvalidProof(f"the nonce of the DPoP proof is not a string of at most {MAX_NONCE} characters")
+
+
+def _is_below(uri: str, resource: str) -> bool:
+    """Return whether a URI is that of the resource, or of a path below it."""
+    try:
+        found, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
+    except Malformed:
+        return False
+    return found == top or found.startswith(f"{top}/")
+
+
+def _same_target(htu: object, uri: str) -> bool:
+    if not isinstance(htu, str):
+        return False
+    try:
+        return htu == uri or normalise_uri(htu) == normalise_uri(uri)
+    except Malformed:
+        return False

@@ -1,0 +1,62 @@
+"""JOSE without its choices: compact JWS (RFC 7515), JWT (RFC 7519), keys (RFC 7517, 7518, 8037, 9864, 7638).
+
+One key has one algorithm. A token never chooses: not the algorithm, not the key (`jwk`, `jku`, `x5u`, `x5c` are not
+read), not extensions (`crit` and `b64` are refused). There is no symmetric algorithm, no `none` and no encryption.
+Text has one spelling: base64url without padding and stray bits, JSON without repeated members.
+"""
+
+from ostiary.protocol.jose.encoding import b64u, unb64u
+from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
+from ostiary.protocol.jose.jws import (
+    MAX_SECONDS,
+    MAX_TOKEN_BYTES,
+    Header,
+    Jws,
+    media_type,
+    numeric_date,
+    parse_claims,
+    parse_header,
+    parse_jws,
+    protect,
+    sign_jws,
+    sign_jwt,
+    verify_jws,
+    verify_jwt,
+)
+from ostiary.protocol.jose.keys import (
+    ALGS,
+    PrivateKey,
+    PublicKey,
+    generate,
+    parse_private_jwk,
+    parse_public_jwk,
+)
+from ostiary.protocol.jose.keyset import JwkSet
+
+__all__ = [
+    "ALGS",
+    "MAX_SECONDS",
+    "MAX_TOKEN_BYTES",
+    "Header",
+    "InvalidKey",
+    "InvalidToken",
+    "JwkSet",
+    "Jws",
+    "PrivateKey",
+    "PublicKey",
+    "b64u",
+    "generate",
+    "media_type",
+    "numeric_date",
+    "parse_claims",
+    "parse_header",
+    "parse_jws",
+    "parse_private_jwk",
+    "parse_public_jwk",
+    "protect",
+    "sign_jws",
+    "sign_jwt",
+    "unb64u",
+    "verify_jws",
+    "verify_jwt",
+]

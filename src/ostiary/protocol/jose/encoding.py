@@ -1,0 +1,30 @@
+"""base64url without padding: RFC 7515 section 2, in its one canonical spelling."""
+
+from __future__ import annotations
+
+import binascii
+
+from ostiary.protocol.errors import Malformed
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDING = (b"", b"===", b"==", b"=")
+_LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
+"""Last letters that leave no stray bits, by the number of letters beyond a multiple of four."""
+
+
+def b64u(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode()
+
+
+def unb64u(text: str | bytes) -> bytes:
+    """The bytes that `b64u` spells as `text`, and only if it spells them so. Raises Malformed."""
+    try:
+        plain = (text.encode("ascii") if isinstance(text, str) else text).translate(_FROM_URL)
+        beyond = len(plain) % 4
+        data = binascii.a2b_base64(plain + _PADDING[beyond], strict_mode=True)
+    except ValueError:  # also binascii.Error and UnicodeEncodeError
+        raise Malformed("not base64url") from None
+    if beyond and plain[-1] not in _LAST[beyond]:  # the decoder forgives stray bits in the last letter
+        raise Malformed("not base64url in its canonical spelling: no padding, no white space, no stray bits")
+    return data

@@ -1,0 +1,17 @@
+"""What is refused here."""
+
+from __future__ import annotations
+
+from ostiary.protocol.errors import Invalid, Unauthenticated
+
+
+class InvalidToken(Unauthenticated):
+    """A token, or a signature, that proves nothing."""
+
+    code = "invalid_token"
+
+
+class InvalidKey(Invalid):
+    """A JWK that we do not take."""
+
+    code = "invalid_key"

@@ -1,0 +1,123 @@
+"""Keys as JWK: EC P-256 and P-384, Ed25519, RSA of 2048 to 4096 bits; RFC 7517, RFC 7638.
+
+A key without `alg` gets the default of its type: ES256, ES384, EdDSA, RS256. Stricter than RFC 7517: a public JWK with
+private members is refused, and an RSA private key must have all of its CRT members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+
+from ostiary.protocol import canonical
+from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
+from ostiary.protocol.jose.material import KINDS, PRIVATE_MEMBERS, Sign, Verify
+
+MAX_KID = 256
+_KTY = {"ES256": "EC", "ES384": "EC", "EdDSA": "OKP", "Ed25519": "OKP", "RS256": "RSA", "PS256": "RSA"}
+ALGS = frozenset(_KTY)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublicKey:
+    """A key that verifies with exactly one algorithm."""
+
+    kid: str
+    """the JWK's `kid`, or else its thumbprint"""
+    alg: str
+    """one of ALGS"""
+    jwk: dict[str, str]
+    """for publishing: key members, `kid`, `alg`, `use`"""
+    thumbprint: str
+    """RFC 7638 with SHA-256, base64url"""
+    _verify: Verify = field(repr=False)
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Raises InvalidToken if this key did not make the signature of `data`. ECDSA signatures are r || s."""
+        try:
+            self._verify(signature, data)
+        except InvalidSignature:
+            raise InvalidToken("the signature is not of this key and text") from None
+
+    def accepts(self, alg: object) -> bool:
+        """Whether a header's `alg` is that of the key. `Ed25519` (RFC 9864) is what `EdDSA` means for such a key."""
+        return alg == self.alg or (self.alg == "EdDSA" and alg == "Ed25519")
+
+    @property
+    def bare_jwk(self) -> dict[str, str]:
+        """The members that make the key, as its thumbprint covers them."""
+        return {name: self.jwk[name] for name in KINDS[self.jwk["kty"]].public}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrivateKey:
+    """A key that signs; `public` is what the others see."""
+
+    public: PublicKey
+    sign: Sign = field(repr=False)
+    """the signature of the data; ECDSA signatures are r || s"""
+    _secret: dict[str, str] = field(repr=False)
+
+    def jwk(self) -> dict[str, str]:
+        """With the private members: for a file of mode 0600 or a sealed row, and for nothing else."""
+        return {**self.public.jwk, **self._secret}
+
+
+def parse_public_jwk(jwk: object) -> PublicKey:
+    """Raises InvalidKey."""
+    members = _members(jwk)
+    if any(name in members for name in PRIVATE_MEMBERS):
+        raise InvalidKey("a public key has private members", hint="the key is compromised: make a new one")
+    return _public(members)
+
+
+def parse_private_jwk(jwk: object, *, is_sound: bool = False) -> PrivateKey:
+    """Raises InvalidKey, also when the private and the public members are not of one key.
+
+    `is_sound`: we made it, and nobody could change it since. Then the primes of an RSA key are not tried, for 30 ms.
+    """
+    members = _members(jwk)
+    public = _public(members)
+    kind = KINDS[public.jwk["kty"]]
+    try:
+        sign = kind.signer(members, public.alg, is_sound)
+    except ValueError:  # of the library; what it says may quote the numbers
+        raise InvalidKey("the private members are not those of the public key") from None
+    return PrivateKey(public, sign, {name: str(members[name]) for name in kind.secret})
+
+
+def generate(alg: str, *, kid: str | None = None) -> PrivateKey:
+    """A fresh key from the operating system's randomness (RSA: 2048 bits). Raises InvalidKey for an unknown `alg`."""
+    if alg not in ALGS:
+        raise InvalidKey(f"there is no algorithm {alg!r}", hint=f"one of {', '.join(sorted(ALGS))}")
+    kty = _KTY[alg]
+    jwk = {"kty": kty, "alg": alg, **KINDS[kty].generate(alg)}
+    return parse_private_jwk(jwk if kid is None else {**jwk, "kid": kid}, is_sound=True)
+
+
+def _members(jwk: object) -> dict[str, object]:
+    if not isinstance(jwk, dict):
+        raise InvalidKey("a JWK is a JSON object")
+    if jwk.get("kty") not in tuple(KINDS):  # a tuple: the value need not be hashable
+        raise InvalidKey(f"the key type (`kty`) is none of {', '.join(KINDS)}")
+    return jwk
+
+
+def _public(jwk: dict[str, object]) -> PublicKey:
+    kind = KINDS[str(jwk["kty"])]
+    algs, verifier = kind.read(jwk)
+    alg = jwk.get("alg", algs[0])
+    if not isinstance(alg, str) or alg not in algs:
+        raise InvalidKey(f"the key is for {' or '.join(algs)}, its `alg` says something else")
+    if jwk.get("use", "sig") != "sig":
+        raise InvalidKey("the key is not for signatures (`use`)")
+    operations = jwk.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or not {"verify", "sign"}.intersection(map(str, operations)):
+        raise InvalidKey("the key is not for signatures (`key_ops`)")
+    bare = {name: str(jwk[name]) for name in kind.public}
+    thumbprint = canonical.digest(bare)  # RFC 7638 section 3
+    kid = jwk.get("kid", thumbprint)
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
+        raise InvalidKey(f"`kid` is not a string of 1 to {MAX_KID} characters")
+    return PublicKey(kid, alg, {**bare, "kid": kid, "alg": alg, "use": "sig"}, thumbprint, verifier(alg))

@@ -1,0 +1,53 @@
+"""JWK Sets: RFC 7517 section 5. What we cannot use is skipped, as the RFC says; a set with a private key is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
+from ostiary.protocol.jose.keys import PublicKey, parse_public_jwk
+from ostiary.protocol.jose.material import PRIVATE_MEMBERS
+
+MAX_KEYS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class JwkSet:
+    keys: tuple[PublicKey, ...]
+
+    @classmethod
+    def parse(cls, value: object) -> JwkSet:
+        """From `{"keys": [...]}`. Raises InvalidKey."""
+        jwks = value.get("keys") if isinstance(value, dict) else None
+        if not isinstance(jwks, list):
+            raise InvalidKey("a JWK Set is a JSON object with an array `keys`")
+        if len(jwks) > MAX_KEYS:
+            raise InvalidKey(f"a JWK Set has at most {MAX_KEYS} keys")
+        keys: list[PublicKey] = []
+        for jwk in jwks:
+            if isinstance(jwk, dict) and jwk.get("kty") != "oct" and any(name in jwk for name in PRIVATE_MEMBERS):
+                raise InvalidKey("a private key is published in a JWK Set")
+            try:
+                keys.append(parse_public_jwk(jwk))
+            except InvalidKey:
+                continue
+        return cls(tuple(keys))
+
+    def render(self) -> dict[str, list[dict[str, str]]]:
+        return {"keys": [key.jwk for key in self.keys]}
+
+    def find(self, kid: str) -> PublicKey:
+        """Raises InvalidToken (code `unknown_kid`) unless exactly one key has that id."""
+        found = [key for key in self.keys if key.kid == kid]
+        if len(found) != 1:
+            raise InvalidToken("no key has the token's `kid`", code="unknown_kid")
+        return found[0]
+
+    def key_for(self, header: Mapping[str, object]) -> PublicKey:
+        """The key that a header names, for `verify_jwt`: by `kid`, or without one the only key that takes its `alg`."""
+        alg, kid = header.get("alg"), header.get("kid")
+        found = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]
+        if len(found) != 1:
+            raise InvalidToken("not exactly one key has the token's `kid` and `alg`", code="unknown_kid")
+        return found[0]

@@ -1,0 +1,219 @@
+"""From the members of a JWK to what signs and verifies: RFC 7518 section 6, RFC 8037; one entry of KINDS per key type.
+
+Values are never quoted in a refusal: they may be private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.jose.encoding import b64u, unb64u
+from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
+
+Members = Mapping[str, object]
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[bytes, bytes], None]
+"""signature, data; raises InvalidToken, or InvalidSignature of the library"""
+
+RSA_BITS = range(2048, 4097)
+PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
+
+_CURVES: dict[str, tuple[ec.EllipticCurve, str, int]] = {
+    "P-256": (ec.SECP256R1(), "ES256", 32),
+    "P-384": (ec.SECP384R1(), "ES384", 48),
+}
+_ECDSA = {"ES256": ec.ECDSA(hashes.SHA256()), "ES384": ec.ECDSA(hashes.SHA384())}
+_SHA256 = hashes.SHA256()
+_PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=_SHA256.digest_size)  # RFC 7518 section 3.5
+_PKCS1 = padding.PKCS1v15()
+_CRT = ("p", "q", "dp", "dq", "qi")
+_MISMATCH = "the private members are not those of the public key"
+
+_P25519 = (1 << 255) - 19
+_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # of two of the points of order 8
+_SMALL_ORDER = frozenset({0, 1, _P25519 - 1, _Y8, _P25519 - _Y8})
+
+_PRIMES = [p for p in range(3, 168, 2) if all(p % q for q in range(3, p, 2))]
+_ROCA = [(p, frozenset(pow(65537, power, p) for power in range(p))) for p in _PRIMES]
+"""Moduli of that generator are powers of 65537 modulo each small prime, which one in 10^8 others is by chance."""
+
+
+class Kind(NamedTuple):
+    """A key type (`kty`)."""
+
+    public: tuple[str, ...]
+    """the members that make the public key, in the order of RFC 7638"""
+    secret: tuple[str, ...]
+    read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
+    """the algorithms that the key is good for, the default first, and what verifies with one of them"""
+    signer: Callable[[Members, str, bool], Sign]
+    """what signs with an algorithm; the public members have been read, the private ones may be known to be sound.
+    Raises also ValueError of the library"""
+    generate: Callable[[str], dict[str, str]]
+    """the members of a fresh key for an algorithm"""
+
+
+def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
+    crv = jwk.get("crv")
+    if not isinstance(crv, str) or crv not in _CURVES:
+        raise InvalidKey("the curve (`crv`) of an EC key is none of P-256, P-384")
+    curve, alg, size = _CURVES[crv]
+    x, y = _bytes(jwk, "x", size), _bytes(jwk, "y", size)
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
+    except ValueError:
+        raise InvalidKey("`x` and `y` are no point of the curve") from None
+    algorithm, native = _ECDSA[alg], key.verify
+
+    def verify(signature: bytes, data: bytes) -> None:
+        if len(signature) != 2 * size:
+            raise InvalidToken(f"an {alg} signature has {2 * size} bytes")
+        native(_der_signature(signature[:size], signature[size:]), data, algorithm)
+
+    return (alg,), lambda _alg: verify
+
+
+def _sign_ec(jwk: Members, alg: str, _is_sound: bool) -> Sign:
+    curve, _, size = _CURVES[str(jwk["crv"])]
+    key = ec.derive_private_key(int.from_bytes(_bytes(jwk, "d", size)), curve)
+    point = key.public_key().public_numbers()
+    if (_uint(point.x, size), _uint(point.y, size)) != (jwk["x"], jwk["y"]):
+        raise InvalidKey(_MISMATCH)
+    native, algorithm = key.sign, _ECDSA[alg]
+
+    def sign(data: bytes) -> bytes:
+        der = native(data, algorithm)
+        end = 4 + der[3]  # a sequence of two integers; each length fits one byte
+        return _fixed(der[4:end], size) + _fixed(der[end + 2 :], size)
+
+    return sign
+
+
+def _der_signature(r: bytes, s: bytes) -> bytes:
+    """An ECDSA signature in DER (RFC 3279 section 2.2.3), as the library takes it, in a third of its encoder's time."""
+    integers = _der_integer(r) + _der_integer(s)
+    return b"\x30%c%b" % (len(integers), integers)
+
+
+def _der_integer(value: bytes) -> bytes:
+    """An unsigned integer in DER, in the fewest bytes that keep it positive."""
+    value = value.lstrip(b"\0")
+    if not value or value[0] >= 0x80:
+        value = b"\0" + value
+    return b"\x02%c%b" % (len(value), value)
+
+
+def _fixed(integer: bytes, size: int) -> bytes:
+    """The value of a positive DER integer in exactly `size` bytes."""
+    return integer[-size:].rjust(size, b"\0")
+
+
+def _generate_ec(alg: str) -> dict[str, str]:
+    crv, (curve, _, size) = next(item for item in _CURVES.items() if item[1][1] == alg)
+    numbers = ec.generate_private_key(curve).private_numbers()
+    point = numbers.public_numbers
+    return {"crv": crv, "x": _uint(point.x, size), "y": _uint(point.y, size), "d": _uint(numbers.private_value, size)}
+
+
+def _read_okp(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
+    if jwk.get("crv") != "Ed25519":
+        raise InvalidKey("the curve (`crv`) of an OKP key is not Ed25519")
+    x = _bytes(jwk, "x", 32)
+    y = int.from_bytes(x, "little") & ~(1 << 255)
+    if y >= _P25519 or y in _SMALL_ORDER:
+        raise InvalidKey("`x` is not canonical or a point of small order, under which anybody can sign")
+    key = ed25519.Ed25519PublicKey.from_public_bytes(x)
+    return ("EdDSA", "Ed25519"), lambda _alg: key.verify
+
+
+def _sign_okp(jwk: Members, alg: str, _is_sound: bool) -> Sign:
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(_bytes(jwk, "d", 32))
+    if b64u(key.public_key().public_bytes_raw()) != jwk["x"]:
+        raise InvalidKey(_MISMATCH)
+    return key.sign
+
+
+def _generate_okp(alg: str) -> dict[str, str]:
+    key = ed25519.Ed25519PrivateKey.generate()
+    return {"crv": "Ed25519", "x": b64u(key.public_key().public_bytes_raw()), "d": b64u(key.private_bytes_raw())}
+
+
+def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
+    n, e = _int(jwk, "n"), _int(jwk, "e")
+    if n.bit_length() not in RSA_BITS or not n & 1:
+        raise InvalidKey(f"an RSA key has {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
+    if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
+        raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
+    if all(n % prime in powers for prime, powers in _ROCA):
+        raise InvalidKey("an RSA key of the faulty generator that CVE-2017-15361 is about", hint="make a new one")
+    native, size = rsa.RSAPublicNumbers(e, n).public_key().verify, (n.bit_length() + 7) // 8
+
+    def verifier(alg: str) -> Verify:
+        pad = _PSS if alg == "PS256" else _PKCS1
+
+        def verify(signature: bytes, data: bytes) -> None:
+            if len(signature) != size:
+                raise InvalidToken(f"a signature of this RSA key has {size} bytes")
+            native(signature, data, pad, _SHA256)
+
+        return verify
+
+    return ("RS256", "PS256"), verifier
+
+
+def _sign_rsa(jwk: Members, alg: str, is_sound: bool) -> Sign:
+    if "oth" in jwk:
+        raise InvalidKey("an RSA key of more than two primes")
+    p, q, dp, dq, qi = (_int(jwk, name) for name in _CRT)
+    public = rsa.RSAPublicNumbers(_int(jwk, "e"), _int(jwk, "n"))
+    numbers = rsa.RSAPrivateNumbers(p, q, _int(jwk, "d"), dp, dq, qi, public)
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=is_sound)
+    native, pad = key.sign, _PSS if alg == "PS256" else _PKCS1
+    return lambda data: native(data, pad, _SHA256)
+
+
+def _generate_rsa(alg: str) -> dict[str, str]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS.start).private_numbers()
+    n, e = key.public_numbers.n, key.public_numbers.e
+    values = {"n": n, "e": e, "d": key.d, "p": key.p, "q": key.q, "dp": key.dmp1, "dq": key.dmq1, "qi": key.iqmp}
+    return {name: _uint(value) for name, value in values.items()}
+
+
+KINDS = {
+    "EC": Kind(("crv", "kty", "x", "y"), ("d",), _read_ec, _sign_ec, _generate_ec),
+    "OKP": Kind(("crv", "kty", "x"), ("d",), _read_okp, _sign_okp, _generate_okp),
+    "RSA": Kind(("e", "kty", "n"), ("d", *_CRT), _read_rsa, _sign_rsa, _generate_rsa),
+}
+
+
+def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
+    """A base64url member; of a fixed `size`, RFC 7518 section 6.2.1.2."""
+    text = jwk.get(name)
+    if not isinstance(text, str) or not text:
+        raise InvalidKey(f"the key has no member `{name}`, or it is not a string")
+    if len(text) > 1024:
+        raise InvalidKey(f"`{name}` is too long")
+    try:
+        value = unb64u(text)
+    except Malformed as error:
+        raise InvalidKey(f"`{name}` is {error.message}") from None
+    if size is not None and len(value) != size:
+        raise InvalidKey(f"`{name}` has {len(value)} bytes instead of {size}")
+    return value
+
+
+def _int(jwk: Members, name: str) -> int:
+    """A Base64urlUInt: RFC 7518 section 2, the fewest bytes that hold it."""
+    value = _bytes(jwk, name)
+    if value[0] == 0:
+        raise InvalidKey(f"`{name}` begins with a zero byte")
+    return int.from_bytes(value)
+
+
+def _uint(value: int, size: int | None = None) -> str:
+    return b64u(value.to_bytes((value.bit_length() + 7) // 8 if size is None else size))

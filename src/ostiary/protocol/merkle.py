@@ -1,0 +1,214 @@
+"""The Merkle tree of the ledger: RFC 6962 hashing, RFC 9162 sections 2.1.1 to 2.1.4 (proofs and their verifiers).
+
+A node is addressed by (level, index): the hash of the complete subtree of 2**level leaves from leaf index << level on.
+Such a hash never changes, so whoever stores some of them can answer for all (`tiles.hashes_from`).
+Differs from RFC 9162: a consistency proof from size 0 is defined, and empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Invalid, Refused
+
+HASH_BYTES = 32
+TILE_HEIGHT = 8  # levels of the tree in one tile (C2SP tlog-tiles)
+MAX_SIZE = 2**63 - 1  # what the databases count to
+EMPTY_ROOT = sha256(b"").digest()
+
+HashAt = Callable[[int, int], bytes]
+"""(level, index) -> the hash of that complete subtree."""
+
+
+class ProofFailed(Refused):
+    """The proof does not lead to the root: the entry is not in the tree, or the new tree does not extend the old."""
+
+    code = "proof_failed"
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """SHA-256(0x00 || entry); RFC 9162 section 2.1.1."""
+    return sha256(b"\0" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 || left || right); RFC 9162 section 2.1.1."""
+    return sha256(b"\1" + left + right).digest()
+
+
+class TileHash(NamedTuple):
+    """The hash at `position` in the row of tile level `level`: a complete subtree of 256**level leaves."""
+
+    level: int
+    position: int
+    hash: bytes
+
+
+class Frontier:
+    """The right edge of a growing tree: its size, and the roots of its complete subtrees ("peaks"), largest first.
+
+    All that is needed to append and to know the root; at most 63 hashes, whatever the size.
+    """
+
+    __slots__ = ("peaks", "size")
+
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        """Start afresh, or where another frontier stopped; one peak for each 1 in the binary size, or Invalid."""
+        if not 0 <= size <= MAX_SIZE or len(peaks) != size.bit_count() or any(len(p) != HASH_BYTES for p in peaks):
+            raise Invalid(f"{len(peaks)} peaks are not the frontier of a tree of {size} leaves")
+        self.size = size
+        self.peaks = list(peaks)
+
+    @classmethod
+    def read(cls, size: int, hash_at: HashAt) -> Frontier:
+        """The frontier of a stored tree; one `hash_at` for each 1 in the binary size."""
+        return cls(size, _peaks(0, size, hash_at))
+
+    def append(self, leaf: bytes) -> list[TileHash]:
+        """As `extend`, with one leaf hash."""
+        return self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> list[TileHash]:
+        """Append leaf hashes in order. Returns what they completed at the tile levels 1, 2, ..: what a store keeps."""
+        peaks, size, completed = self.peaks, self.size, []
+        for peak in leaves:
+            index, level = size, 0
+            while index & 1:  # a left sibling of this height waits: join
+                peak = sha256(b"\1" + peaks.pop() + peak).digest()
+                index >>= 1
+                level += 1
+                if level % TILE_HEIGHT == 0:
+                    completed.append(TileHash(level // TILE_HEIGHT, index, peak))
+            peaks.append(peak)
+            size += 1
+        self.size = size
+        return completed
+
+    def root(self) -> bytes:
+        return _join(self.peaks)
+
+
+def tree_root(size: int, hash_at: HashAt) -> bytes:
+    """The root of the first `size` leaves of a stored tree."""
+    return _subtree(0, size, hash_at)
+
+
+def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
+    """The siblings from leaf `index` up to the root of the tree of `size` leaves; RFC 9162 section 2.1.3.1."""
+    if not 0 <= index < size <= MAX_SIZE:
+        raise Invalid(f"entry {index} is not in a tree of {size} entries")
+    start, end = 0, size
+    proof = []
+    while end - start > 1:
+        middle = start + _split(end - start)
+        if index < middle:
+            proof.append(_subtree(middle, end, hash_at))
+            end = middle
+        else:
+            proof.append(_subtree(start, middle, hash_at))
+            start = middle
+    return proof[::-1]
+
+
+def consistency_proof(old: int, new: int, hash_at: HashAt) -> list[bytes]:
+    """That the first `old` leaves of the tree of `new` leaves are the old tree; RFC 9162 section 2.1.4.1."""
+    if not 0 <= old <= new <= MAX_SIZE:
+        raise Invalid(f"a tree of {new} entries cannot extend one of {old}")
+    if old == 0:
+        return []
+    start, end = 0, new
+    proof = []
+    while old < end:
+        middle = start + _split(end - start)
+        if old <= middle:
+            proof.append(_subtree(middle, end, hash_at))
+            end = middle
+        else:
+            proof.append(_subtree(start, middle, hash_at))
+            start = middle
+    if start > 0:  # else the subtree is the whole old tree, whose root the verifier has
+        proof.append(_subtree(start, end, hash_at))
+    return proof[::-1]
+
+
+def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """RFC 9162 section 2.1.3.2; `leaf` is a leaf hash. Raises ProofFailed."""
+    if not 0 <= index < size:
+        raise ProofFailed(f"entry {index} is not in a tree of {size} entries")
+    position, last, computed = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            raise ProofFailed(f"the proof is too long for a tree of {size} entries")
+        if position & 1 or position == last:
+            computed = node_hash(sibling, computed)
+            while not position & 1 and position > 0:  # the right edge is promoted without a sibling
+                position, last = position >> 1, last >> 1
+        else:
+            computed = node_hash(computed, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0:
+        raise ProofFailed(f"the proof is too short for a tree of {size} entries")
+    if len(leaf) != HASH_BYTES or computed != root:
+        raise ProofFailed(f"entry {index} is not what the root says")
+
+
+def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """RFC 9162 section 2.1.4.2. Raises ProofFailed."""
+    if not 0 <= old <= new:
+        raise ProofFailed(f"a tree of {new} entries cannot extend one of {old}")
+    if old == 0 and old_root != EMPTY_ROOT:
+        raise ProofFailed("the old root is not that of the empty tree")
+    if old == new and old_root != new_root:
+        raise ProofFailed(f"two trees of {new} entries have different roots")
+    if old in (0, new):
+        if proof:
+            raise ProofFailed(f"the proof is too long for trees of {old} and {new} entries")
+        return
+    path = list(proof) if old & (old - 1) else [old_root, *proof]  # a power of two: the old root is the first node
+    if not path:
+        raise ProofFailed(f"the proof is too short for trees of {old} and {new} entries")
+    position, last = old - 1, new - 1
+    while position & 1:
+        position, last = position >> 1, last >> 1
+    computed_old = computed_new = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise ProofFailed(f"the proof is too long for a tree of {new} entries")
+        if position & 1 or position == last:
+            computed_old, computed_new = node_hash(sibling, computed_old), node_hash(sibling, computed_new)
+            while not position & 1 and position > 0:
+                position, last = position >> 1, last >> 1
+        else:
+            computed_new = node_hash(computed_new, sibling)
+        position, last = position >> 1, last >> 1
+    if last != 0:
+        raise ProofFailed(f"the proof is too short for a tree of {new} entries")
+    if computed_old != old_root or computed_new != new_root:
+        raise ProofFailed(f"the tree of {new} entries does not extend the tree of {old}")
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`, which is 2 or more."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+def _subtree(start: int, end: int, hash_at: HashAt) -> bytes:
+    return _join(_peaks(start, end, hash_at))
+
+
+def _peaks(start: int, end: int, hash_at: HashAt) -> list[bytes]:
+    """The complete subtrees of [start, end), largest first; `start` is a multiple of the largest."""
+    peaks = []
+    for level in range((end - start).bit_length() - 1, -1, -1):
+        if (end - start) >> level & 1:
+            peaks.append(hash_at(level, start >> level))
+            start += 1 << level
+    return peaks
+
+
+def _join(peaks: Sequence[bytes]) -> bytes:
+    """An odd node is promoted, never doubled: the smallest peaks join first."""
+    return reduce(lambda right, left: node_hash(left, right), reversed(peaks)) if peaks else EMPTY_ROOT

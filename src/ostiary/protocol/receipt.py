@@ -1,0 +1,72 @@
+"""Receipts: proof, without the log, that an entry is in it; C2SP tlog-proof v1 (https://c2sp.org/tlog-proof)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ostiary.protocol.checkpoint import Checkpoint, open_checkpoint, parse_count
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.merkle import HASH_BYTES, HashAt, inclusion_proof, leaf_hash, verify_inclusion
+from ostiary.protocol.note import MAX_NOTE_BYTES, NoteKey, decode_base64, encode_base64
+
+MAX_RECEIPT_BYTES = 2 * MAX_NOTE_BYTES
+_HEADER = "c2sp.org/tlog-proof@v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Entry `index` is under the root of the checkpoint in `note`, if `proof` leads there. Nothing is verified yet."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    note: bytes
+    """the signed note, verbatim"""
+    extra: bytes | None = None
+    """for applications; covered by no signature"""
+
+    def render(self) -> bytes:
+        head = [_HEADER]
+        if self.extra is not None:
+            head.append(f"extra {encode_base64(self.extra)}")
+        head += [f"index {self.index}", *map(encode_base64, self.proof)]
+        return "\n".join(head).encode() + b"\n\n" + self.note
+
+
+def make_receipt(index: int, *, size: int, note: bytes, hash_at: HashAt) -> Receipt:
+    """`note` is the signed checkpoint of the tree of `size` entries. Raises Invalid when the entry is not in it."""
+    return Receipt(index, tuple(inclusion_proof(index, size, hash_at)), note)
+
+
+def parse_receipt(unverified_receipt: bytes) -> Receipt:
+    """Raises Malformed."""
+    if len(unverified_receipt) > MAX_RECEIPT_BYTES:
+        raise Malformed(f"a receipt has at most {MAX_RECEIPT_BYTES} bytes")
+    head, blank, note = unverified_receipt.partition(b"\n\n")
+    if not blank or not head.isascii():
+        raise Malformed("a receipt is lines of ASCII, an empty line and a checkpoint")
+    lines = head.decode().split("\n")
+    if lines.pop(0) != _HEADER:
+        raise Malformed(f"a receipt begins with {_HEADER}")
+    extra = decode_base64(lines.pop(0)[6:]) if lines and lines[0].startswith("extra ") else None
+    if not lines or not lines[0].startswith("index "):
+        raise Malformed("a receipt names the index of the entry")
+    index, proof = parse_count(lines[0][6:]), tuple(map(decode_base64, lines[1:]))
+    if any(len(sibling) != HASH_BYTES for sibling in proof):
+        raise Malformed(f"the hashes of a proof have {HASH_BYTES} bytes")
+    return Receipt(index, proof, note, extra)
+
+
+def verify_receipt(
+    unverified_receipt: bytes, *, entry: bytes, keys: Iterable[NoteKey], origin: str
+) -> tuple[int, Checkpoint]:
+    """The index of `entry` in the log `origin`, and the checkpoint that covers it.
+
+    Raises Malformed; Unsigned when none of `keys` signed the checkpoint; ProofFailed when it does not cover the entry.
+    """
+    receipt = parse_receipt(unverified_receipt)
+    checkpoint = open_checkpoint(receipt.note, keys, origin=origin)
+    verify_inclusion(
+        leaf_hash(entry), index=receipt.index, size=checkpoint.size, proof=receipt.proof, root=checkpoint.root
+    )
+    return receipt.index, checkpoint

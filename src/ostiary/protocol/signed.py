@@ -1,0 +1,56 @@
+"""The server's answer to what a guard has asked: a compact JWS under the server's feed key, of a type of its own for
+each kind of question. It names the SHA-256 of what was asked, every byte of it, a number that the guard threw included:
+it counts for that question and for no other, whoever stands between.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Malformed, Unauthenticated
+from ostiary.protocol.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every answer says, whatever else it does."""
+
+    TYP: ClassVar[str]
+    MAX_BYTES: ClassVar[int]
+
+    iss: str
+    aud: str
+    """the resource whose guard asked, by id"""
+    asked: str
+    """`digest` of the question"""
+
+
+T = TypeVar("T", bound=Answer)
+
+
+def digest(body: bytes) -> str:
+    """By which an answer names what was asked."""
+    return b64u(sha256(body).digest())
+
+
+def render_answer(key: PrivateKey, answer: Answer) -> bytes:
+    return sign_jwt(key, typ=answer.TYP, claims=answer).encode()
+
+
+def parse_answer(
+    unverified_answer: bytes, kind: type[T], *, body: bytes, keys: JwkSet, issuer: str, resource_id: str
+) -> T:
+    """The answer, if it is to just that body. Raises InvalidToken, Malformed, Unauthenticated."""
+    try:
+        payload = verify_jws(
+            unverified_answer.decode("ascii"), key_for=keys.key_for, typ=(kind.TYP,), max_bytes=kind.MAX_BYTES
+        ).payload
+        answer = json_decoder(kind)(payload)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        raise Malformed(f"it is no {kind.TYP}") from None
+    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, digest(body)):
+        raise Unauthenticated("it is the answer to another question")
+    return answer

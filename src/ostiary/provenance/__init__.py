@@ -1,0 +1,1 @@
+"""Where values and content come from: intents, task memory, origins, labels, history, noticing. Pure."""

@@ -1,0 +1,145 @@
+"""A history, kept call by call: the same in whatever order the calls are told, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.authorization.catalogue import Effect
+from ostiary.authorization.classes import MAX_CLASSES
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.errors import Malformed
+
+WIDTH = 8
+"""bytes of a value"""
+MAX_TOOLS = 64
+MAX_TOOL_BYTES = 3072
+MAX_CLASS_BYTES = 1024
+MAX_RECIPIENTS = 128
+MAX_CREATED = 64
+MAX_HISTORY = 8 << 10
+"""bytes of a history"""
+MAX_COUNT = 1 << 40
+EFFECTS = tuple(effect.value for effect in Effect)
+
+Value = Annotated[bytes, Meta(min_length=WIDTH, max_length=WIDTH)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call that is let through. `is_more`: it has more recipients than are told."""
+
+    tool: Name
+    effect: Annotated[int, Meta(ge=0, lt=len(EFFECTS))]
+    classes: Annotated[tuple[Name, ...], Meta(max_length=2 * MAX_CLASSES)] = ()
+    is_outside: bool = False
+    """whether anybody may have written what it returns"""
+    recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
+    is_more: bool = False
+
+
+class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All in order. `counts` are of calls by effect, those that only read left out."""
+
+    tools: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    read_classes: tuple[str, ...] = ()
+    counts: tuple[int, ...] = (0,) * len(EFFECTS)
+    effects: int = 0
+    """bits, as EFFECTS has them"""
+    has_seen_outside: bool = False
+    recipients: tuple[bytes, ...] = ()
+    created: tuple[bytes, ...] = ()
+    is_full: bool = False
+
+
+NOTHING = History()
+_READ = EFFECTS.index(Effect.READ.value)
+
+
+def after(history: History, done: Done) -> History:
+    """The history with that call in it."""
+    counts = [0] * len(EFFECTS)
+    counts[done.effect] = int(done.effect != _READ)
+    call = History(
+        tools=(done.tool,),
+        classes=done.classes,
+        read_classes=done.classes if done.effect == _READ else (),
+        counts=tuple(counts),
+        effects=1 << done.effect,
+        has_seen_outside=done.is_outside,
+        recipients=done.recipients,
+        is_full=done.is_more,
+    )
+    return joined(history, call)
+
+
+def joined(one: History, other: History) -> History:
+    """Both together: of calls that are in one of them alone."""
+    tools, no_tools = _names(one.tools, other.tools, most=MAX_TOOLS, size=MAX_TOOL_BYTES)
+    classes, no_classes = _names(one.classes, other.classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
+    read, no_read = _names(one.read_classes, other.read_classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
+    recipients = _merged(one.recipients, other.recipients)
+    return History(
+        tools=tools,
+        classes=classes,
+        read_classes=read,
+        counts=tuple(min(mine + theirs, MAX_COUNT) for mine, theirs in zip(one.counts, other.counts, strict=True)),
+        effects=one.effects | other.effects,
+        has_seen_outside=one.has_seen_outside or other.has_seen_outside,
+        recipients=recipients[:MAX_RECIPIENTS],
+        created=_merged(one.created, other.created)[:MAX_CREATED],
+        is_full=(one.is_full or other.is_full or no_tools or no_classes or no_read or len(recipients) > MAX_RECIPIENTS),
+    )
+
+
+def created(history: History, values: Iterable[bytes]) -> History:
+    """The history with what a call of it has created."""
+    return joined(history, History(created=tuple(values)))
+
+
+def _merged(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    """In order, each once. What is cut off behind is cut off in whatever order things come."""
+    if not other:
+        return one
+    return tuple(sorted({*one, *other}))
+
+
+def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int) -> tuple[tuple[str, ...], bool]:
+    """The names that have room, and whether some have none."""
+    every = _merged(one, other)
+    kept = 0
+    for name in every[:most]:
+        size -= len(name.encode())
+        if size < 0:
+            break
+        kept += 1
+    return every[:kept], kept < len(every)
+
+
+def is_news(history: History, done: Done) -> bool:
+    """Whether the history could be another one with that call in it: of one that is not full, whether it would be."""
+    return not (
+        done.effect == _READ
+        and history.effects >> _READ & 1
+        and done.tool in history.tools
+        and all(name in history.read_classes and name in history.classes for name in done.classes)
+        and (history.has_seen_outside or not done.is_outside)
+        and (history.is_full or not done.is_more)
+        and all(value in history.recipients for value in done.recipients)
+    )
+
+
+def pack(history: History) -> bytes:
+    return msgspec.msgpack.encode(history)
+
+
+def unpack(body: bytes) -> History:
+    """Raises Malformed."""
+    try:
+        return msgpack_decoder(History)(body)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"it is no history: {error}") from None

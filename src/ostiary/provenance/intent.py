@@ -1,0 +1,182 @@
+"""What a person asked of a task, fixed when the task starts: their words, their own record, documents that they named.
+
+It says where values may come from, never what is allowed: bounds and policies do that. The values of an *endorsed*
+document count as the person's for the kinds that it is endorsed for; its instructions never do.
+
+The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). It is read once from the
+words, when the task starts; decisions read the plan and never the words. An effect outside the plan is not denied:
+unless each identifying value is the person's own or endorsed, policies ask about it.
+
+    {"words": "Pay the bill in bill.txt, up to 50 euros", "own": {"mail": "ada@example.org"},
+     "endorsed": [{"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}],
+     "plan": [{"tool": "bank/pay", "most": "50"}]}
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.authorization.budget.limits import ToolId
+from ostiary.authorization.catalogue import Kind
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Forbidden, Invalid
+
+MAX_WORDS = 16 << 10
+"""bytes of UTF-8"""
+MAX_OWN = 16
+MAX_ENDORSED = 8
+MAX_PLANNED = 256
+"""tools of one plan"""
+MAX_VALUE = 512
+"""characters of a value that identifies a document, or is the person's own"""
+
+Value = Annotated[str, Meta(min_length=1, max_length=MAX_VALUE)]
+FieldName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Unicode categories of what nobody can see"""
+_WRITTEN = "\n\t\u200c\u200d\u200e\u200f"
+"""those that languages are written with: joiners, and marks (not overrides) of direction"""
+
+
+class InvalidIntent(Invalid):
+    """What is given as a person's intent is none."""
+
+    code = "invalid_intent"
+
+
+class SaidBy(StrEnum):
+    """Who said it: the person, proved by their own token; an administrator; or the agent, which may speak for them."""
+
+    PERSON = "person"
+    ADMINISTRATOR = "administrator"
+    AGENT = "agent"
+
+
+class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One document: what the tool (`files/read_file`) returns when it is called with this very value."""
+
+    tool: ToolId
+    value: Value
+    kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=len(Kind))]
+    """for which of the values in it count as the person's"""
+
+
+class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An effect that the person's words suggest: a tool, and a cap on its amounts."""
+
+    tool: ToolId
+    most: Annotated[str, Meta(pattern=r"^([0-9]{1,12}(\.[0-9]{1,4})?)?\Z")] = ""
+    """the highest amount that the words state, in decimal digits; empty: no cap"""
+
+    def is_within(self, outer: Planned) -> bool:
+        """Return whether it is the same tool with no higher cap."""
+        return self.tool == outer.tool and self.within(outer) == self
+
+    def within(self, outer: Planned) -> Planned:
+        """Return the same with the lower cap of the two."""
+        caps = [one.most for one in (self, outer) if one.most]
+        return Planned(self.tool, min(caps, key=Decimal, default=""))
+
+
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    words: Annotated[str, Meta(min_length=1)]
+    own: Annotated[dict[FieldName, Value], Meta(max_length=MAX_OWN)] = {}
+    """the person's own record: `name`, `mail`, `account`, ..."""
+    endorsed: Annotated[tuple[Endorsed, ...], Meta(max_length=MAX_ENDORSED)] = ()
+    plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
+    """None: no plan was made, and every effect is judged as a planned one"""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidIntent for what the types do not say."""
+        try:
+            size = len(self.words.encode())
+        except UnicodeEncodeError:
+            raise InvalidIntent("the words have a lone surrogate in them") from None
+        if size > MAX_WORDS:
+            raise InvalidIntent(f"the words have {size} bytes", hint=f"at most {MAX_WORDS}")
+        if not self.words.strip():
+            raise InvalidIntent("the words are empty")
+        _check_seen(self.words, of="words")
+        for name, value in self.own.items():
+            _check_seen(value, of=f"value of `{name}`")
+        for document in self.endorsed:
+            _check_seen(document.value, of=f"value for `{document.tool}`")
+        if len({(document.tool, document.value) for document in self.endorsed}) < len(self.endorsed):
+            raise InvalidIntent("a document is endorsed twice", hint="once, with all its kinds")
+        if self.plan is not None and len({planned.tool for planned in self.plan}) < len(self.plan):
+            raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
+
+    def check_within(self, outer: Intent | None) -> None:
+        """Raises Forbidden where this says what `outer`, the intent of the task above, does not.
+
+        Its words are a run of whole words of those: of `pay 1000`, `pay 100` is none.
+        """
+        if outer is None:
+            raise Forbidden("nobody said what the task above is for", hint="leave the words out", code="widens")
+        if not _is_run(self.words.split(), outer.words.split()):
+            raise Forbidden("these are not words of the task above", hint="quote them as they are", code="widens")
+        if not self.own.items() <= outer.own.items():
+            raise Forbidden("the task above does not say all that is `own` here", code="widens")
+        above = {(one.tool, one.value): set(one.kinds) for one in outer.endorsed}
+        for document in self.endorsed:
+            if not above.get((document.tool, document.value), set()) >= set(document.kinds):
+                raise Forbidden(f"the task above does not endorse this of `{document.tool}`", code="widens")
+        if outer.plan is None:
+            return
+        if self.plan is None:
+            raise Forbidden("the task above has a plan, and this intent has none", code="widens")
+        for planned in self.plan:
+            if not any(planned.is_within(one) for one in outer.plan):
+                raise Forbidden(f"the plan of the task above does not have this of `{planned.tool}`", code="widens")
+
+
+class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """An intent as it is kept with the task, with who said it; salted, so that nobody guesses it by its digest."""
+
+    intent: Intent
+    said_by: SaidBy
+    who: str
+    """the id of whoever was there to say it; empty: the server itself"""
+    salt: str
+
+    @classmethod
+    def decode(cls, text: str) -> Recorded:
+        return json_decoder(cls)(text)
+
+    @property
+    def said(self) -> tuple[SaidBy, str]:
+        return self.said_by, self.who
+
+    def encode(self) -> bytes:
+        return canonical.encode(msgspec.to_builtins(self))
+
+    @property
+    def digest(self) -> str:
+        """base64url(SHA-256) of `encode()`: what the ledger has of it."""
+        return canonical.digest(msgspec.to_builtins(self))
+
+
+def parse_intent(unverified: object) -> Intent:
+    """From its JSON value. Raises InvalidIntent."""
+    try:
+        return convert(unverified, Intent)
+    except msgspec.ValidationError as error:
+        raise InvalidIntent(f"the intent: {str(error)[:200]}") from None
+
+
+def _check_seen(text: str, *, of: str) -> None:
+    for character in text:
+        if unicodedata.category(character) in _UNSEEN and character not in _WRITTEN:
+            name = unicodedata.name(character, "unnamed").lower()
+            raise InvalidIntent(f"the {of}: U+{ord(character):04X} ({name})", hint="leave out what nobody can see")
+
+
+def _is_run(inner: list[str], outer: list[str]) -> bool:
+    return any(outer[at : at + len(inner)] == inner for at in range(len(outer) - len(inner) + 1))

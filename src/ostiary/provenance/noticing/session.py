@@ -1,0 +1,82 @@
+"""What a guard keeps of a task so far, for noticing: the texts of strangers that came back to it.
+
+One such text that has several values of one call in it has composed that call, in whatever language and with whatever
+words. So each text is kept as a source of its own: its words in order, hashed as the task's memory has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ostiary.authorization.catalogue import Tool
+from ostiary.provenance.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
+from ostiary.provenance.origins.judging import given, leaves
+from ostiary.provenance.origins.layouts import layout_of
+from ostiary.provenance.origins.scribe import WIDTH, Scribe
+
+MIN_TEXT = 20
+"""characters; a shorter text is a field and composes no call"""
+MAX_TEXTS = 32
+"""texts of a task that are kept, the newest"""
+MAX_WORDS = 2048
+"""words that are kept of all these texts together"""
+MAX_LEAVES = 1024
+"""leaves of one output that are looked at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of strangers. `is_named`: it is of a document that the person named."""
+
+    words: Memory
+    size: int
+    is_named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """`texts`: the newest last."""
+
+    texts: tuple[Text, ...] = ()
+
+
+BEGUN = Session()
+
+
+def told(session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object) -> Session:
+    """Return the session after a call that returned `output` (JSON or a text); `memory` is the task's, as it was before
+    the call.
+    """
+    if memory is None or not tool.is_outside:
+        return session
+    scribe, is_named, left = Scribe(memory.key), _is_named(memory, tool, arguments), MAX_WORDS
+    fresh = list[Text]()
+    layout = layout_of(output) if isinstance(output, str) else None
+    for text in islice(leaves(output if layout is None else layout.value), MAX_LEAVES):
+        if len(text) <= MIN_TEXT:
+            continue
+        words = scribe.source([text], room=left)
+        part = Part(Origin.OUTSIDE, ALL_KINDS, words)
+        fresh.append(Text(Memory(memory.key, (part,)), len(words) // WIDTH, is_named))
+        left -= fresh[-1].size
+        if len(fresh) == MAX_TEXTS or left <= 1:
+            break
+    return Session(_newest((*session.texts, *fresh))) if fresh else session
+
+
+def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
+    """The newest texts that have room."""
+    left, first = MAX_WORDS, len(texts)
+    while first and len(texts) - first < MAX_TEXTS and texts[first - 1].size <= left:
+        first -= 1
+        left -= texts[first].size
+    return texts[first:]
+
+
+def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the call names what it reads by values of the person alone."""
+    named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    return bool(named) and max(named) <= Origin.ENDORSED

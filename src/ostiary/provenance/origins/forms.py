@@ -1,0 +1,82 @@
+"""Other forms of one identifier: split over several arguments, or a path in a folder. Pure and bounded.
+
+`octo/hello#12`, `ada@example.org` and `https://git.example/octo/hello/issues/12` are each one word of the person's. A
+tool may take them apart: `owner`, `repo`, `number`. The parts count together, in the order in which the tool's schema
+lists its arguments, and never alone or turned around.
+
+A path is a folder and a name in it. It is as trusted as the less trusted of the two, and no better than a record: the
+person said both, not that they belong together. The folder in which a tool starts (`./`) is no part of the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from ostiary.provenance.origins.memory import Memory, Origin
+from ostiary.provenance.origins.scribe import hashed
+from ostiary.provenance.origins.words import MAX_APART, together
+
+MAX_SPLIT = 6
+"""arguments of a call that may be parts of one identifier"""
+MAX_STEPS = 12
+"""names in a path"""
+_HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
+"""where systems keep the folders of persons, each by the person's name"""
+
+
+def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
+    """Return the origin of arguments that together are one identifier of the person's, by path. `named`: the arguments
+    that say whom and what.
+    """
+    properties = schema.get("properties")
+    order = {name: at for at, name in enumerate(properties)} if isinstance(properties, Mapping) else {}
+    listed = [
+        (order[path], path, str(value))
+        for path, value in named
+        if path in order and (isinstance(value, str) or type(value) is int)
+    ]
+    if not 1 < len(listed) <= MAX_SPLIT or len({path for _, path, _ in listed}) < len(listed):
+        return {}
+    listed.sort()
+    found: dict[str, Origin] = {}
+    for count in range(2, min(len(listed), MAX_APART) + 1):
+        for chosen in combinations(listed, count):
+            origin = memory.find(hashed(memory.key, together([text for _, _, text in chosen])), least=Origin.OWN)
+            if origin <= Origin.OWN:
+                found |= {path: min(origin, found.get(path, Origin.NOWHERE)) for _, path, _ in chosen}
+    return found
+
+
+def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
+    """Return the origin of a path that nobody named as a whole; `of`: that of a name or a folder."""
+    if any(step in ("", ".", "..") for step in text.removeprefix("./").removeprefix("/").split("/")):
+        return Origin.NOWHERE
+    if text.startswith("./"):
+        return min(of(text[2:]), path_origin(text[2:], of))
+    if home := _home(text, of):
+        rest = text[len(home) :]
+        exact = of(f"~/{rest}")
+        return exact if exact <= Origin.OWN else max(min(of(rest), path_origin(rest, of)), Origin.RECORD)
+    steps = text.removeprefix("/").split("/")
+    if not 1 < len(steps) <= MAX_STEPS:
+        return Origin.NOWHERE
+    start = "/" * text.startswith("/")
+    best = [Origin.NOWHERE] * (len(steps) + 1)
+    for end in range(1, len(steps) + 1):
+        for begin in range(end):
+            group = of("/".join(steps[begin:end]) if begin else start + "/".join(steps[:end]))
+            best[end] = min(best[end], max(best[begin], group) if begin else group)
+    return max(best[-1], Origin.RECORD)
+
+
+def _home(text: str, of: Callable[[str], Origin]) -> str:
+    """The folder of the person at the beginning of a path, with its last slash."""
+    if text.startswith("~/"):
+        return "~/"
+    for homes in _HOMES:
+        name = text.removeprefix(homes).partition("/")[0]
+        if text.startswith(homes) and of(name) is Origin.OWN:
+            return f"{homes}{name}/"
+    return ""

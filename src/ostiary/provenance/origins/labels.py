@@ -1,0 +1,204 @@
+"""Labels: what content is remembered as not named by the person, and what outgoing text carries of it.
+
+Information-flow control in the sense of FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
+(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether strangers
+may have written it. Content has a label if the person did not name its source, so a text may repeat what the person
+asked about, and a policy sees what else it carries. A document that the person endorsed names no source for them:
+
+    carries      the data classes of such content, with `outside` or `record` for where it came from
+    unrequested  the task has read something that only untrusted content asked for; from then on any text may tell it,
+                 in whatever words
+    reveals      kinds of secret or personal identifiers that the person did not give (`identifiers`)
+
+All three are about text that leaves for anybody but the person. Unlike origins, to know less of labels may allow more:
+a guard that decides on such a text asks the server first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from ostiary.authorization.catalogue import Effect, Kind, Tool
+from ostiary.authorization.catalogue.coverage import Rule
+from ostiary.authorization.cedar.values import Record
+from ostiary.provenance.origins.identifiers import identifiers
+from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
+from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
+from ostiary.provenance.origins.prints import SPAN, source_prints, text_prints
+from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
+from ostiary.provenance.origins.words import words
+
+CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
+SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
+"""effects that reach somebody whatever the catalogue says of the world"""
+TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
+_JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
+_BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
+"""tags, and what is no letter and no digit"""
+_TAIL = SPAN - 1
+"""words of a text that was sent which a span of the next one may begin with"""
+
+
+def labelled(
+    memory: Memory,
+    scribe: Scribe,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    texts: Iterable[str],
+    fields: Iterable[str],
+    classes: Collection[str],
+) -> list[Part]:
+    """Return the labels that a call leaves: of the content that it returned, and of what it sent.
+
+    `texts`: what it returned that the person did not name; `fields`: values of a layout in it.
+    """
+    found: list[Part] = []
+    origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
+    by = _named_by(memory, tool, arguments)
+    if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
+        said = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
+        prints = [one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in said]
+        fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
+        if fresh:
+            found.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
+    if Origin.OUTSIDE in by and not memory.is_unrequested and not reaches_out(tool, arguments):
+        found.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
+    if memory.labels and goes_out(tool):
+        ends = [_end(memory, scribe, who, text) for who, text in _addressed(memory, tool, arguments)]
+        if ends:
+            found.append(Part(Origin.KNOWN, SENT, END.join(ends)[: (LABEL_ROOM[SENT] - 1) * WIDTH]))
+    return found
+
+
+def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+    """Return what policies see of the text of a call; nothing if none leaves for anybody but the person."""
+    if not goes_out(tool):
+        return {}
+    texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
+    if not texts or _is_to_person(memory, tool, arguments):
+        return {}
+    carried: Collection[str] = ()
+    if memory.labels:
+        has_sent = any(part.kinds == SENT for part in memory.parts)
+        by = _addressed(memory, tool, arguments) if has_sent else [(b"", text) for text in texts]
+        carried = _carried(memory, by)
+    revealed = (kind for text in texts for kind, value in identifiers(text) if not _is_given(memory, value))
+    return {
+        CARRIES: frozenset[object](carried),
+        UNREQUESTED_READ: memory.is_unrequested,
+        REVEALS: frozenset[object](revealed),
+    }
+
+
+def goes_out(tool: Tool) -> bool:
+    """Return whether somebody else may read what a call says."""
+    return tool.open_world or tool.effect in SENDING
+
+
+def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[Origin]:
+    """Return the origins of the values that say what a read returns; nothing for a call that does something."""
+    if tool.effect != Effect.READ:
+        return []
+    return [
+        of_value(memory, Kind.OBJECT if kind is Kind.TEXT else kind, value)
+        for _, kind, value in judged_leaves(memory, tool, arguments)
+        if kind in POINTS or kind is Kind.TEXT
+    ]
+
+
+def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a call, each with the path of its argument: what is declared as text or as harmless, and what
+    nothing is said of, if it has several words. `every`: all strings.
+    """
+    for leaf in tool.coverage.leaves(arguments):
+        value = leaf.value
+        if not isinstance(value, str) or leaf.rule in (Rule.OFFERED, Rule.LISTED):
+            continue
+        is_text = leaf.kind is Kind.TEXT or leaf.rule is Rule.HARMLESS
+        if every or is_text or (leaf.kind in (Kind.OBJECT, Kind.TIME) and len(value.split()) > 1):
+            yield leaf.path, value[:MAX_TEXT]
+
+
+def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
+    """Yield the texts of a call, each with a hash of to whom it goes and in which argument."""
+    to = "\0".join(_recipients(memory, tool, arguments)).casefold()
+    for path, text in _outgoing(tool, arguments):
+        if text.strip():
+            yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to}"), text
+
+
+def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
+    for _, kind, value in judged_leaves(memory, tool, arguments):
+        if kind in TO_WHOM:
+            yield from leaves(value)
+
+
+def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether each recipient of a call is a whole value of the person's own record. What names something and
+    nobody has said what it stands for may be a recipient besides.
+    """
+    own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
+    to = list(_recipients(memory, tool, arguments)) if own else []
+    if not to:
+        return False
+    judged = list(judged_leaves(memory, tool, arguments))
+    unsaid = {leaf.path for leaf in tool.coverage.leaves(arguments) if leaf.rule is Rule.UNCLAIMED}
+    unsaid -= {path for path, kind, _ in judged if kind is Kind.TEXT}
+    to += [text for path, kind, value in judged if kind is Kind.OBJECT and path in unsaid for text in leaves(value)]
+    return all(memory.hashed(words(text, is_source=False)) in own for text in to)
+
+
+def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
+    """Return the data classes of labelled content that texts carry, and where it came from. Each text has a hash of to
+    whom it goes; empty if nothing was sent before.
+    """
+    found: set[str] = set()
+    scribe = Scribe(memory.key)
+    for who, text in texts:
+        before = _tail(memory, who) if who else []
+        for said, spoken in _spoken(scribe, text):
+            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken, marks=memory.marks):
+                parts = [part for part in memory.labels if holds(part.words, one)]
+                if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
+                    for part in parts:
+                        found.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
+    return found
+
+
+def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the words of each reading of a text in their order, and those with other spellings of single ones. Where
+    signs join words, or tags stand between them, the words without these too.
+    """
+    for reading, said in scribe.spoken((text,)):
+        yield said, [*said, *scribe.otherwise(reading)]
+        if _JOINED.search(reading):
+            yield scribe.words(_BETWEEN.sub(" ", reading)), []
+
+
+def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
+    for said, spoken in _spoken(scribe, text):
+        for fingerprint, _ in text_prints(scribe, scribe.hashes(said), spoken):
+            yield fingerprint
+
+
+def _tail(memory: Memory, who: bytes) -> list[bytes]:
+    """Return the last words of what was sent there before."""
+    for part in memory.parts:
+        if part.kinds == SENT:
+            for entry in reversed(split(part.words)):
+                if entry.startswith(who):
+                    return [entry[at : at + WIDTH] for at in range(WIDTH, len(entry), WIDTH)]
+    return []
+
+
+def _end(memory: Memory, scribe: Scribe, who: bytes, text: str) -> bytes:
+    """Return what is remembered of a text that was sent: to whom, and its last words."""
+    said = [*_tail(memory, who), *scribe.hashes(scribe.words(text))]
+    return who + b"".join(said[-_TAIL:])
+
+
+def _is_given(memory: Memory, value: str) -> bool:
+    """Return whether the person gave that identifier, however its digits are grouped."""
+    return of_value(memory, Kind.ACCOUNT, value) <= Origin.OWN

@@ -1,0 +1,349 @@
+"""What a task remembers of where values came from: hashes of words in their order, by origin. Pure, bounded, immutable.
+
+Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so whoever has the memory without the key can
+guess no value. A phrase is remembered where its words stand in that order within one source, and nothing but whole
+words is compared. Each origin has its own room, so that nothing which a tool returns takes room from what the person
+said; where a room is full, the oldest goes, and what is not remembered comes from nowhere.
+
+More knowledge makes nothing less trusted: a memory that lags behind may ask too much, and never allows too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from itertools import islice
+from typing import Annotated
+from zlib import crc32
+
+import msgspec
+from msgspec import Meta
+
+from ostiary.authorization.catalogue import Kind
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.errors import Malformed
+from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
+from ostiary.provenance.origins.moments import numbers
+from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed
+from ostiary.provenance.origins.words import apart, words
+
+MARKS = 1 << 13
+KEY_BYTES = 32
+MAX_BYTES = 112 << 10
+"""of a memory, with the documents and the plan"""
+MAX_PARTS = 8
+"""that one call of a tool adds"""
+MAX_FORMS = 128
+"""forms of the person's words that have several parts (`apart`)"""
+MAX_VALUE = 64
+"""words of the value that identifies an endorsed document"""
+
+
+class Origin(IntEnum):
+    """Where a value came from, the most trusted first."""
+
+    PERSON = 0
+    """the person's own words"""
+    OWN = 1
+    """the person's own record"""
+    ENDORSED = 2
+    """a document that the person named, for the kinds of arguments that they named it for"""
+    RECORD = 3
+    """a record that belongs to something the task points at"""
+    KNOWN = 4
+    """another record"""
+    OUTSIDE = 5
+    """content that anybody may have written"""
+    NOWHERE = 6
+    """not seen in this task"""
+
+
+_ORIGINS = tuple(Origin)
+_NOWHERE = Origin.NOWHERE
+ROOM = {
+    Origin.PERSON: 3072,
+    Origin.OWN: 256,
+    Origin.ENDORSED: 1536,
+    Origin.RECORD: 1536,
+    Origin.KNOWN: 1024,
+    Origin.OUTSIDE: 1024,
+}
+"""words of each"""
+SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
+"""facts of `slots` of each"""
+FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
+"""what needs nobody's word"""
+OBSERVED = (Origin.ENDORSED, *FOUND)
+"""what a guard may say that a tool returned"""
+LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
+"""what content may be that the person did not name"""
+KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
+"""what an argument may identify"""
+ALL_KINDS = (1 << len(KINDS)) - 1
+_OBJECT = 1 << KINDS.index(Kind.OBJECT)
+LINK = 1 << len(KINDS)
+"""the kind of a link that a call has nothing to say beside"""
+RETIRED = LINK << 1
+"""the kind of what amounts were computed with until ADR 60: older guards may still tell it; it is not kept"""
+NAMED = RETIRED
+"""beside all kinds, the mark of content from outside that the person named; older guards read past it"""
+SLOT = LINK << 2
+"""the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
+NUMBER = b"\0\1"
+"""before four bytes of the hash of a number that the person said: a fact of `slots`"""
+LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
+"""the kinds of what is no value (`labels`): fingerprints of content, the end of what was sent to somebody, the mark
+of a task that read something which only untrusted content asked for, and that of one for whose content from outside
+there was not room"""
+LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
+"""words of each, of one origin"""
+Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
+Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
+_OUTSIDE = {(Origin.OUTSIDE, ALL_KINDS), (Origin.OUTSIDE, ALL_KINDS | NAMED)}
+_Name = tuple[int, int, tuple[str, ...]]
+"""origin, kinds and classes of a part"""
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Words of one origin, which count for these kinds of arguments (bits, as KINDS has them). `classes`: the data
+    classes of the content, if its kind is LABEL.
+    """
+
+    origin: Annotated[int, Meta(ge=0, le=int(Origin.OUTSIDE))]
+    kinds: Kinds
+    words: bytes
+    classes: Classes = ()
+
+
+class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An endorsed source: what this tool (`files/read_file`) returns of the one thing that this value names."""
+
+    tool: Annotated[str, Meta(max_length=256)]
+    value: Annotated[bytes, Meta(max_length=MAX_VALUE * WIDTH)]
+    kinds: Annotated[int, Meta(ge=0, le=ALL_KINDS)]
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    parts: tuple[Part, ...] = ()
+    documents: Annotated[tuple[Document, ...], Meta(max_length=MAX_ENDORSED)] = ()
+    plan: Annotated[tuple[Planned, ...], Meta(max_length=MAX_PLANNED)] | None = None
+    labels: tuple[Part, ...] = ()
+    """kept apart because guards of earlier versions refuse parts of these kinds"""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`. `plan`: the effects that
+    the person's words suggest, by the id of the tool; None: the task has no plan.
+    """
+
+    key: bytes
+    parts: tuple[Part, ...] = ()
+    documents: tuple[Document, ...] = ()
+    marks: bytes = b""
+    plan: Mapping[str, Planned] | None = None
+    labels: tuple[Part, ...] = field(init=False, compare=False)
+    """fingerprints of the content of sources that the person did not name"""
+    is_unrequested: bool = field(init=False, compare=False)
+    """whether the task has read something that only untrusted content asked for"""
+    has_forgotten: bool = field(init=False, compare=False)
+    """whether some content from outside is not in it, because there was not room"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
+        object.__setattr__(self, "is_unrequested", any(part.kinds == UNREQUESTED for part in self.parts))
+        object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
+
+    @property
+    def outside(self) -> Memory:
+        """The same memory of content from outside alone."""
+        parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
+        return Memory(self.key, parts, (), self.marks)
+
+    @property
+    def named(self) -> Memory:
+        """The same memory of the content from outside that the person named."""
+        return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
+
+    def lending(self, kinds: int) -> Memory:
+        """The same memory, in which what was endorsed counts for those kinds of arguments alone (their bits)."""
+        lent = (
+            part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(part for part in lent if part.kinds))
+
+    def hashed(self, found: Sequence[str]) -> bytes:
+        return b"".join([hashed(self.key, word) for word in found])
+
+    def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
+        """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
+        if not phrase or (self.marks and not self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
+            return _NOWHERE
+        for part in self.parts:
+            if part.origin > least:
+                break
+            if part.kinds & kind and holds(part.words, phrase):
+                return _ORIGINS[part.origin]
+        return _NOWHERE
+
+    def find_words(self, said: Iterable[str], kind: int) -> Origin:
+        """The most trusted origin of a phrase by its words. The first word without a mark ends the search."""
+        phrase, marks = b"", self.marks
+        for word in said:
+            one = hashed(self.key, word)
+            if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
+                return _NOWHERE
+            phrase += one
+        return self.find(phrase, kind)
+
+
+def remember(key: bytes, intent: Intent) -> Memory:
+    """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""
+    blank, scribe = Memory(key), Scribe(key)
+    documents = tuple(
+        Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
+        for one in intent.endorsed
+    )
+    told = scribe.source([intent.words], room=ROOM[Origin.PERSON])
+    room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(told) // WIDTH - 2)
+    forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in apart(word))
+    said = [
+        Part(Origin.PERSON, ALL_KINDS, told),
+        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
+        Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
+        Part(
+            Origin.PERSON,
+            SLOT,
+            b"".join(
+                NUMBER + crc32(scribe.word(one)).to_bytes(4, "big") for one in numbers(scribe.words(intent.words))
+            ),
+        ),
+    ]
+    return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), said)
+
+
+def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
+    return None if plan is None else {planned.tool: planned for planned in plan}
+
+
+def kinds_of(kinds: Iterable[Kind]) -> int:
+    """Their bits; `text` identifies nothing."""
+    return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
+
+
+def holds(source: bytes, phrase: bytes) -> bool:
+    """Return whether the words of the phrase stand in the source, one after the other."""
+    at = source.find(phrase)
+    while at >= 0 and at % WIDTH:
+        at = source.find(phrase, at + 1)
+    return at >= 0
+
+
+def learned(memory: Memory, more: Sequence[Part]) -> Memory:
+    """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
+    parts = {(part.origin, part.kinds, part.classes): part.words for part in memory.parts}
+    for part in more:
+        if part.words and part.kinds != RETIRED:
+            name = part.origin, part.kinds, part.classes
+            parts[name] = parts.get(name, b"") + part.words + END
+    room = ROOM[Origin.OUTSIDE] * WIDTH
+    if sum(len(words) for (origin, kinds, _), words in parts.items() if (origin, kinds) in _OUTSIDE) >= room:
+        parts[Origin.OUTSIDE, FORGOTTEN, ()] = b"forgot" + END
+    for group in set(map(_group, parts)):
+        _fit(parts, group)
+    order = sorted(parts, key=lambda name: (name[1] in LABEL_ROOM, name))
+    kept = tuple(Part(name[0], name[1], parts[name], name[2]) for name in order)
+    marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
+    return Memory(memory.key, kept, memory.documents, marks, memory.plan)
+
+
+def marked(memory: Memory) -> Memory:
+    """The same, for who will look up often: with a bit for the beginning of each word, so that most values that are not
+    there are not looked for. What is forgotten keeps its bit.
+    """
+    return replace(memory, marks=_mark(bytes(MARKS), (part.words for part in memory.parts)))
+
+
+def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
+    found = bytearray(marks)
+    for source in sources:
+        for first, second in set(zip(source[::WIDTH], source[1::WIDTH], strict=True)):
+            found[first | second >> 3 << 8] |= 1 << (second & 7)
+    return bytes(found)
+
+
+def _group(name: _Name) -> tuple[int, int]:
+    """Return by what parts share a room: their origin, and their kind unless it is one of values."""
+    origin, kinds, _ = name
+    return origin, kinds if kinds == SLOT or kinds in LABEL_ROOM else 0
+
+
+def _room(origin: Origin, kinds: int) -> int:
+    """Return how many words such a group of parts may have."""
+    return SLOT_ROOM[origin] if kinds == SLOT else LABEL_ROOM[kinds] if kinds else ROOM[origin]
+
+
+def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
+    """Forget of that group what is too much, the oldest of the largest part first, whole sources."""
+    room = _room(Origin(group[0]), group[1]) * WIDTH
+    mine = {name: sum(map(len, name[2])) for name in parts if _group(name) == group}
+    while (over := sum(len(parts[name]) + more for name, more in mine.items()) - room) > 0:
+        largest = max(mine, key=lambda name: len(parts[name]))
+        parts[largest] = _after(parts[largest], min(over, len(parts[largest])))
+        if not parts[largest]:
+            del parts[largest], mine[largest]
+
+
+def _after(source: bytes, count: int) -> bytes:
+    """What comes after the source in which that many bytes end; where that is all, its end."""
+    count += -count % WIDTH
+    at = source.find(END, count - WIDTH)
+    while at % WIDTH:
+        at = source.find(END, at + 1)
+    return source[at + WIDTH :] or source[count:]
+
+
+def pack(memory: Memory) -> bytes:
+    """For storage and the wire, without the key."""
+    plan = None if memory.plan is None else tuple(memory.plan.values())
+    values = tuple(part for part in memory.parts if part.kinds not in LABEL_ROOM)
+    labels = tuple(part for part in memory.parts if part.kinds in LABEL_ROOM)
+    return msgspec.msgpack.encode(_Kept(values, memory.documents, plan, labels))
+
+
+def unpack(body: bytes, *, key: bytes) -> Memory:
+    """Raises Malformed."""
+    try:
+        kept = msgpack_decoder(_Kept)(body)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"it is no memory of a task: {error}") from None
+    values = (part for part in kept.parts if part.kinds != RETIRED)
+    return Memory(key, (*values, *kept.labels), kept.documents, plan=_by_tool(kept.plan))
+
+
+def check_observed(more: Iterable[Part]) -> None:
+    """Return whether a guard may say that. Raises Malformed."""
+    for part in more:
+        if part.kinds in LABEL_ROOM:
+            if (
+                part.origin not in LABELLED
+                or len(part.words) % WIDTH
+                or len(part.words) > LABEL_ROOM[part.kinds] * WIDTH
+            ):
+                raise Malformed("no content has that label")
+            continue
+        if (
+            part.origin not in OBSERVED
+            or len(part.words) % WIDTH
+            or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
+        ):
+            raise Malformed("no tool returns that")
+        is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
+        is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (
+            part.origin == Origin.RECORD and part.kinds == SLOT
+        )
+        is_named = part.origin == Origin.OUTSIDE and part.kinds == ALL_KINDS | NAMED
+        if part.kinds != ALL_KINDS and not is_endorsed and not is_known and not is_named:
+            raise Malformed("it counts for all kinds of arguments")

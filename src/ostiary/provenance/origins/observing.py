@@ -1,0 +1,347 @@
+"""What a tool returned, as a task remembers it: words and their origin.
+
+Content from outside stays outside, whatever was asked. Strangers write texts, and the system that keeps them writes
+the fields around: where a tool returns data, and not a text, a number, a moment, or a name of one or two words is known
+from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. A field that
+is an opaque identifier (a UUID, or a short word of letters and digits) is known as an object, and as nothing else: no
+payee and no addressee is one. Of the rest, a record counts as pointed at where the call named it by values that the
+task may point with, or where the record itself has such a value for its own among others. What an endorsed document
+says counts for the kinds of arguments that it was endorsed for; of a page that was fetched, the addresses are those of
+mail.
+
+Links that stand in what the person named themselves may be followed: who does says nothing that was not said before.
+What a page that was fetched links to is none of these: two steps away, strangers choose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from ostiary.authorization.catalogue import Kind, Tool
+from ostiary.authorization.catalogue.coverage import Leaf, Rule
+from ostiary.provenance.origins.identifiers import identifiers
+from ostiary.provenance.origins.judging import (
+    BIT,
+    POINTS,
+    given,
+    has_substitute,
+    is_effect,
+    leaves,
+    names_content,
+    of_value,
+)
+from ostiary.provenance.origins.labels import labelled
+from ostiary.provenance.origins.layouts import certain, fields, layout_of
+from ostiary.provenance.origins.links import MAIL, is_odd, is_page, readings
+from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, NAMED, ROOM, Memory, Origin, Part, holds
+from ostiary.provenance.origins.moments import moments
+from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
+from ostiary.provenance.origins.slots import rows, says_amount, slots
+from ostiary.provenance.origins.words import words
+
+MAX_DEPTH = 32
+MAX_LEAVES = 20_000
+MAX_NAME = 256
+"""characters of a value by which a record is known"""
+OVERLAP = 1024
+"""characters that two pieces of a long argument share, so that no word is cut"""
+MAX_ASKED = 1 << 20
+"""words of a call"""
+MAX_FIELD = 64
+MAX_PAGES = 64
+"""links of one output that may be followed"""
+WRITTEN = frozenset((
+    "bio", "body", "comment", "content", "contents", "description", "message", "note", "notes", "reply", "review",
+    "snippet", "subject", "summary", "text", "title",
+))  # fmt: skip
+"""Names of fields that strangers write, however short what they write is."""
+MAX_DIGITS = 6
+"""of a field; with more it may be a telephone or an account number"""
+MIN_ENCODED = 12
+"""characters of a word that may be something else once it is decoded (`links`)"""
+_NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
+_MOMENT = re.compile(r"[\d:T .Z+-]+")
+_NAME = re.compile(r"[\w'’&+#-]+(?: [\w'’&+#-]+)?")
+_DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""RFC 9562 section 4"""
+_OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
+"""At most 25 letters and digits; addresses of cryptocurrencies have 26 or more."""
+_ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
+"""The shape of an IBAN (ISO 13616), whatever its checksum."""
+Found = tuple[Origin, int, str]
+"""The origin of a text, the kinds of arguments for which it counts (bits, as KINDS has them), and the text."""
+
+
+def observed(
+    memory: Memory,
+    uid: str,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    output: object,
+    classes: Collection[str] | None = None,
+) -> tuple[Part, ...]:
+    """What is new in the output of a call of that tool (`files/read_file`). `classes`: the data classes of the tool
+    with those of its resource; None: those of the tool alone.
+    """
+    kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
+    asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
+    opened = layout.value if layout is not None and layout.is_escaped else output
+    if kinds:
+        found = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
+    elif tool.is_outside:
+        is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
+        if is_frame and layout is not None and opened is output and not layout.is_inline:
+            found = list(_framed(layout.value))
+        else:
+            found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
+    else:
+        is_linked = _points(memory, tool, arguments) <= Origin.RECORD
+        found = list(_records(memory, scribe, opened, is_linked=is_linked))
+        if layout is not None and opened is output and not is_linked:
+            of_records = _records(memory, scribe, layout.value, is_linked=False)
+            found += [one for one in of_records if one[0] is Origin.RECORD]
+    groups: dict[tuple[Origin, int], list[str]] = {}
+    for origin, bits, text in found:
+        groups.setdefault((origin, bits), []).append(text)
+    if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
+        mark = NAMED if names_content(memory, tool, arguments) else 0
+        groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
+    if is_effect(tool):
+        if kinds & BIT[Kind.ADDRESS] and (texts := groups.pop((Origin.ENDORSED, kinds), [])):
+            groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts
+            groups[Origin.ENDORSED, BIT[Kind.ADDRESS]] = [*filter(MAIL.fullmatch, _dotted(scribe, texts))]
+    elif _points(memory, tool, arguments) <= Origin.ENDORSED:
+        pages = filter(is_page, _dotted(scribe, (text for _, _, text in found)))
+        groups[Origin.KNOWN, LINK] = [*islice(dict.fromkeys(pages), MAX_PAGES)]
+    parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
+    for (origin, bits), texts in sorted(groups.items()):
+        if texts and bits:
+            fresh = scribe.source(texts, room=ROOM[origin])
+            if origin is not Origin.OUTSIDE:
+                fresh = _unasked(memory, fresh, asked, origin, bits)
+            is_cut = origin is Origin.OUTSIDE and len(fresh) >= (ROOM[origin] - 1) * WIDTH
+            # Told whole where there was not room for all, so that the memory knows that something is missing.
+            if words_ := fresh if is_cut else _new(memory, origin, bits, fresh):
+                parts.append(Part(origin, bits, words_))
+    if classes is None:
+        classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
+    unnamed = [text for origin, _, text in found if origin in LABELLED]
+    fields = () if layout is None or opened is not output else _texts(layout.value)
+    return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
+
+
+def _slots(
+    memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
+) -> list[Part]:
+    """Which field each value of what was read stood in; what a layout is wrong in adds questions alone."""
+    if is_effect(tool):
+        return []
+    if kinds:
+        has_amount = kinds & BIT[Kind.AMOUNT] and any(map(_DIGIT.search, _texts(output)))
+        return says_amount(memory) if has_amount else []
+    is_named = _points(memory, tool, arguments) <= Origin.RECORD and not has_substitute(memory, tool, arguments)
+    is_record = not tool.is_outside
+    return slots(memory, uid, output, scribe, is_named=is_named and is_record, is_record=is_record)
+
+
+def _dotted(scribe: Scribe, texts: Iterable[str]) -> Iterator[str]:
+    """The words among which links and mail addresses are, as they stand there."""
+    for text in texts:
+        if "." in text:
+            yield from scribe.words(text[:MAX_TEXT])
+
+
+def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
+    """For which kinds this is a document that the person named; 0: it is none.
+
+    Whatever else says which one it is (the drive of a file) must be the person's too.
+    """
+    documents = [document for document in memory.documents if document.tool == uid]
+    if not documents:
+        return 0
+    named = [(kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    for place, (_, value) in enumerate(named):
+        is_name = isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
+        hashed = _hashed(memory, str(value)) if is_name else b""
+        others = named[:place] + named[place + 1 :]
+        for document in documents:
+            if document.value == hashed and all(of_value(memory, *other) <= Origin.ENDORSED for other in others):
+                return document.kinds
+    return 0
+
+
+def _hashed(memory: Memory, value: str) -> bytes:
+    return memory.hashed(words(value, is_source=False)) if len(value) <= MAX_TEXT else b""
+
+
+def _asked(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
+    """The words of the call itself. What comes back of them comes from the agent, and not from what was read."""
+    texts = [*_strings(arguments), *(text for _, _, value in given(tool, arguments) for text in leaves(value))]
+    pieces = (text[at : at + MAX_TEXT] for text in texts for at in range(0, len(text), MAX_TEXT - OVERLAP))
+    said = scribe.source(pieces, room=MAX_ASKED)
+    return frozenset(said[at : at + WIDTH] for at in range(0, len(said), WIDTH)) - {END}
+
+
+def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from leaves(value)
+    elif depth and isinstance(value, list | tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item, depth - 1)
+
+
+def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
+    """The sources without the words of the call, but for those that the memory trusts as much already."""
+    echoes = {
+        word for word in asked
+        if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE
+    }  # fmt: skip
+    if not echoes:
+        return fresh
+    found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
+    kept = b"".join(END if word in echoes else word for word in found)
+    return END.join(filter(None, split(kept)))
+
+
+def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
+    """By how trusted values the call names what it reads; `nowhere` where it names nothing."""
+    named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    return max(named, default=Origin.NOWHERE)
+
+
+def _names_thing(leaf: Leaf) -> bool:
+    """Return whether a leaf of a read may say which document is read. A switch, a quantity, a number that the schema
+    lists (its default) and a time do not.
+    """
+    is_listed_number = leaf.rule is Rule.LISTED and not isinstance(leaf.value, str)
+    return leaf.rule not in (Rule.SWITCH, Rule.QUANTITY) and not is_listed_number and leaf.kind is not Kind.TIME
+
+
+def _opened(value: object) -> object:
+    """Return what a text holds that is JSON itself; any other value as it is."""
+    found = layout_of(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else None
+    return value if found is None else found.value
+
+
+def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
+    """Yield each text as one from outside, or of data as known where it is a field that no stranger writes."""
+    for name, text in islice(_named(opened), MAX_LEAVES):
+        yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
+
+
+def _framed(value: object) -> Iterator[Found]:
+    """Yield each text of a layout that is not escaped: known as far as its frame is certain, or else from outside, with
+    the name of its field, which a stranger may have written too.
+    """
+    sure = sum(1 for _ in certain(value, WRITTEN))
+    for place, (name, text) in enumerate(islice(fields(value), MAX_LEAVES)):
+        if place >= sure:
+            yield Origin.OUTSIDE, ALL_KINDS, f"{name}: {text}"
+        else:
+            yield _of_field(name, text)
+
+
+def _of_field(name: str, text: str) -> Found:
+    if name.lower() not in WRITTEN:
+        if _is_field(text):
+            return Origin.KNOWN, ALL_KINDS, text
+        if _is_identifier(text):
+            return Origin.KNOWN, BIT[Kind.OBJECT], text
+    return Origin.OUTSIDE, ALL_KINDS, text
+
+
+def _is_identifier(text: str) -> bool:
+    """Return whether a field is an opaque identifier, which can name a thing and reach or pay nobody."""
+    if _UUID.fullmatch(text):
+        return True
+    if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
+        return False
+    return not is_odd(text) or len(list(readings(text))) == 1
+
+
+def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
+    """The texts in it, each with the name of what it is of."""
+    if isinstance(value, dict) and depth:
+        for inner, item in value.items():
+            yield from _named(item, str(inner), depth - 1)
+    elif isinstance(value, list | tuple) and depth:
+        for item in value:
+            yield from _named(item, name, depth - 1)
+    else:
+        for text in leaves(value, 0):
+            yield name, text
+
+
+def _is_field(text: str) -> bool:
+    """Whether it is too little of a text to be a stranger's; what reaches or pays somebody is not, even decoded."""
+    if len(text) > MAX_FIELD:
+        return False
+    if _NUMBER.fullmatch(text):
+        return True
+    if sum(map(str.isdigit, text)) > MAX_DIGITS:
+        return bool(_MOMENT.fullmatch(text) and moments(words(text, is_source=True)))
+    if text.isalnum():
+        return not is_odd(text) or len(list(readings(text))) == 1
+    return all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text))
+
+
+def _texts(output: object) -> Iterator[str]:
+    for count, text in enumerate(leaves(output, MAX_DEPTH)):
+        if count == MAX_LEAVES:
+            return
+        yield text
+
+
+def _records(
+    memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
+) -> Iterator[Found]:
+    """Each text with its origin: of a record that has a value of its own by which the task points at it, all of it."""
+    value = rows(value)
+    if isinstance(value, dict) and depth:
+        for item in value.values():
+            if type(item) is str and item[:1] not in ("{", "["):
+                yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, item
+            else:
+                yield from _records(memory, scribe, _opened(item), is_linked=is_linked, depth=depth - 1)
+    elif isinstance(value, list | tuple) and depth:
+        names = [[*_names(item)] if isinstance(item, dict) and not is_linked else [] for item in value]
+        among = Counter(chain.from_iterable(names))
+        for item, mine in zip(value, names, strict=True):
+            linked = is_linked or _is_named(memory, scribe, mine, among)
+            yield from _records(memory, scribe, _opened(item), is_linked=linked, depth=depth - 1)
+    elif not isinstance(value, dict | list | tuple):
+        for text in leaves(value):
+            yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, text
+
+
+def _names(record: Mapping[str, Any]) -> Iterator[str]:
+    """The values by which one may know a record among others: texts that have a letter."""
+    for value in record.values():
+        if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
+            yield value
+
+
+def _is_named(memory: Memory, scribe: Scribe, names: Iterable[str], among: Counter[str]) -> bool:
+    for name in names:
+        if among[name] == 1 and memory.find(scribe.phrase(name), least=Origin.ENDORSED) is not Origin.NOWHERE:
+            return True
+    return False
+
+
+def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:
+    """What of it the memory does not hold."""
+    old = next((part.words for part in memory.parts if part.origin == origin and part.kinds == kinds), b"")
+    if not old:
+        return fresh
+    sources = split(fresh)
+    return END.join(one for one in sources if one and not holds(old, one))

@@ -1,0 +1,222 @@
+"""Slots: the field that each value of a record stood in. A value in the place of one that the person named is noticed.
+
+The person said order 17, and tools returned orders 17 and 18. Both are values of one field, so a call that takes 18 has
+a *substitute*. Nothing here reads what a word means: a field is a path in what one tool returns.
+
+    field     the tool, and the names that lead to a value; the elements of a list, and of a map of records, share it
+    named     a field of which the person said a value, or which belongs to the record that they named
+    rival     a value of a field that the person did not name
+
+A value is a substitute where it is a rival in a named field, and is nowhere one of those that the person named. Amounts
+have one rule more: where the person's words have a number, or a document has one that they endorsed for amounts, each
+other amount is one. A number does not count where the call names a thing by it that a record has.
+
+In the memory each fact is one word of six bytes (`SLOT`), two for the field and four for the value. That is enough: of
+2,000 pairs of values, one in two million collides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from zlib import crc32
+
+from ostiary.authorization.catalogue import Kind
+from ostiary.provenance.origins.links import spellings
+from ostiary.provenance.origins.memory import NUMBER, SLOT, Memory, Origin, Part
+from ostiary.provenance.origins.scribe import LARGEST, WIDTH, Scribe, hashed
+from ostiary.provenance.origins.words import amount, decimal, words
+
+MAX_SCALARS = 4096
+"""of one output that are looked at"""
+MAX_RIVALS, MAX_NAMED = 256, 128
+"""facts that one output adds"""
+MAX_VALUE = 64
+"""characters of a value; what is longer is prose, and so is what has more than MAX_SPACES"""
+MAX_SPACES = 5
+MAX_DEPTH = 32
+_ANY = bytes(4)
+_VALUE = b"\0\0"
+"""in the place of a field: a named value (`NUMBER`: a number of the person's words)"""
+_SUM = b"\0\2" + _ANY
+"""that an endorsed document says how much"""
+_LETTER = re.compile(r"[^\W\d_]")
+_DIGITS = "0123456789+-"
+Scalar = tuple[str, str, bool]
+"""the path of its field, its text, and whether it belongs to a record that the person named"""
+
+
+def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named: bool, is_record: bool) -> list[Part]:
+    """Return what the output of a call of the tool `uid` adds. `is_named`: whether the person named what it returns;
+    `is_record`: whether nobody outside wrote it.
+    """
+    reader = _Reader(memory, uid, scribe, is_record=is_record)
+    marks: dict[bytes, None] = {}
+    rivals: dict[bytes, None] = {}
+    scalars: list[Scalar] = []
+    reader.scalars(output, "", is_named, MAX_DEPTH, scalars)
+    for path, text, named in scalars:
+        field, value = reader.field(path), reader.value(text)
+        if named or reader.is_said(text):
+            marks[field + _ANY] = marks[_VALUE + value] = None
+        else:
+            rivals[field + value] = None
+    old = _facts(memory)
+    new = [one for one in rivals if one not in old]
+    first = [one for one in new if (mark := one[:2] + _ANY) in marks or mark in old]
+    found = (
+        (Origin.RECORD, [one for one in marks if one not in old][:MAX_NAMED]),
+        (Origin.KNOWN, list(dict.fromkeys([*first, *new]))[:MAX_RIVALS]),
+    )
+    return [Part(origin, SLOT, b"".join(facts)) for origin, facts in found if facts]
+
+
+def says_amount(memory: Memory) -> list[Part]:
+    """Return that a document which was endorsed for amounts says how much."""
+    return [] if _holds(memory, _SUM) else [Part(Origin.RECORD, SLOT, _SUM)]
+
+
+def is_substitute(memory: Memory, kind: Kind, text: str, beside: Iterable[str] = ()) -> bool:
+    """Return whether the person named another value in the place of this one, which comes from a record. `beside`: by
+    what the same call names things.
+    """
+    if not any(part.kinds == SLOT for part in memory.parts):
+        return False
+    if kind is Kind.AMOUNT:
+        number = amount(text)
+        if number is None:
+            return False
+        return _is_said_how_much(memory, beside) or _is_rival(memory, _digest(hashed(memory.key, number)))
+    number = decimal(text) if text[:1] in _DIGITS else None
+    said = words(text, is_source=False) if number is None else [number]
+    if len(said) == 1:
+        return any(_is_rival(memory, _digest(hashed(memory.key, one))) for one in spellings(said[0]))
+    return _is_rival(memory, _digest(memory.hashed(said)))
+
+
+class _Reader:
+    """Reads what one call returned. What it has looked up before, it does not again."""
+
+    def __init__(self, memory: Memory, uid: str, scribe: Scribe, *, is_record: bool) -> None:
+        self._memory, self._uid, self._scribe, self._is_record = memory, uid, scribe, is_record
+        self._fields: dict[str, bytes] = {}
+        self._said: dict[str, bool] = {}
+
+    def field(self, path: str) -> bytes:
+        found = self._fields.get(path)
+        if found is None:
+            made = hashed(self._memory.key, f"field {self._uid} {path}")
+            found = self._fields[path] = bytes((made[0] or 1, made[1]))  # zero is kept for other facts
+        return found
+
+    def value(self, text: str) -> bytes:
+        is_plain = text.isdigit() or text[:1] not in _DIGITS
+        number = None if is_plain else decimal(text)
+        return _digest(self._scribe.phrase(text) if number is None else self._scribe.word(number))
+
+    def is_said(self, text: str) -> bool:
+        """Whether the person said it, or it stands in what they endorsed. Their own record is no choice of theirs."""
+        found = self._said.get(text)
+        if found is None:
+            origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
+            found = self._said[text] = origin in (Origin.PERSON, Origin.ENDORSED)
+        return found
+
+    def scalars(self, value: object, path: str, is_named: bool, depth: int, found: list[Scalar]) -> None:
+        """Add each scalar with the path of its field, and whether it belongs to a record that the person named. Of
+        several records they named those that have a name of their own which the person said.
+        """
+        if len(found) >= MAX_SCALARS:
+            return
+        if isinstance(value, str):
+            text = value.strip()
+            if 0 < len(text) <= MAX_VALUE and text.count(" ") <= MAX_SPACES:
+                found.append((path, text, is_named))
+        elif isinstance(value, int | float):
+            if not isinstance(value, bool) and abs(value) < LARGEST:
+                text = repr(int(value) if isinstance(value, float) and value.is_integer() else value)
+                if len(text) <= MAX_VALUE:
+                    found.append((path, text, is_named))
+        elif depth and isinstance(value, dict):
+            if (records := rows(value)) is not value:
+                self.scalars(records, path, is_named, depth, found)
+                return
+            for name, one in value.items():
+                self.scalars(one, f"{path}/{name}", is_named, depth - 1, found)
+        elif depth and isinstance(value, list | tuple):
+            names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
+            among = Counter(text for each in names for text in each if self.is_said(text))
+            for one, each in zip(value, names, strict=True):
+                named = any(among[text] == 1 for text in each) if among else False
+                self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, found)
+
+
+def rows(value: object) -> object:
+    """Return the records of a map (two or more that have the same names) as a list, each with its key as a field; any
+    other value as it is.
+    """
+    if not isinstance(value, dict) or len(value) < 2:
+        return value
+    first = next(iter(value.values()))
+    if not isinstance(first, dict) or not first:
+        return value
+    if not all(isinstance(one, dict) and one.keys() == first.keys() for one in value.values()):
+        return value
+    return [{"": key, **one} for key, one in value.items()]
+
+
+def _names(record: Mapping[str, object]) -> list[str]:
+    """The values by which one may know a record among others: texts that have a letter."""
+    return [
+        value
+        for value in record.values()
+        if isinstance(value, str) and len(value) <= MAX_VALUE and _LETTER.search(value)
+    ]
+
+
+def _digest(phrase: bytes) -> bytes:
+    """Four bytes for a phrase, whose words are keyed hashes already."""
+    return crc32(phrase).to_bytes(4, "big")
+
+
+def _facts(memory: Memory) -> set[bytes]:
+    return {
+        part.words[at : at + WIDTH]
+        for part in memory.parts if part.kinds == SLOT
+        for at in range(0, len(part.words), WIDTH)
+    }  # fmt: skip
+
+
+def _holds(memory: Memory, fact: bytes) -> bool:
+    for part in memory.parts:
+        if part.kinds == SLOT:
+            at = part.words.find(fact)
+            while at >= 0 and at % WIDTH:
+                at = part.words.find(fact, at + 1)
+            if at >= 0:
+                return True
+    return False
+
+
+def _is_rival(memory: Memory, value: bytes) -> bool:
+    if _holds(memory, _VALUE + value):
+        return False
+    for part in memory.parts:
+        if part.kinds != SLOT or part.origin != Origin.KNOWN:
+            continue
+        at = part.words.find(value)
+        while at >= 0:
+            if at % WIDTH == 2 and _holds(memory, part.words[at - 2 : at] + _ANY):
+                return True
+            at = part.words.find(value, at + 1)
+    return False
+
+
+def _is_said_how_much(memory: Memory, beside: Iterable[str]) -> bool:
+    if _holds(memory, _SUM):
+        return True
+    said = next((part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b"")
+    numbers = {said[at + 2 : at + WIDTH] for at in range(0, len(said), WIDTH) if said[at : at + 2] == NUMBER}
+    things = {_digest(hashed(memory.key, number)) for text in beside if (number := decimal(text)) is not None}
+    return any(one not in things or not _holds(memory, _VALUE + one) for one in numbers)

@@ -1,0 +1,218 @@
+"""A text as words: what must be whole to count, in the one spelling under which equal things are equal.
+
+A word is a link, a mail address, a number with its grouping, an account number with its grouping, or whatever stands
+between white space, quotes, brackets, commas and the like: `12` is no word of `512`, nor `bob` of `bob@example.com`.
+Case and Unicode's canonical forms make no difference (UAX 15). Letters that only look alike are different letters, and
+a word with something invisible in it is another word.
+
+A source is read generously (`*bob*.` has the word `bob`), an argument as it stands, since it is what the tool gets.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from ostiary.provenance.origins.links import MAIL, link, mail
+
+_CLOSED = r"\s\"'`´‘’‚“”„«»<>()\[\]{},;|=!?…¡¿。，、；！？（）「」"
+_BETWEEN = re.compile(f"[{_CLOSED}]+")
+_LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
+_SIGILS = "#@$€£¥₹"
+_MARKS = "*_~"
+_BARE = "-–—&/+·•:."
+"""stand by themselves between words, and mean nothing there"""
+_SPACE = "    "
+_GROUPED = re.compile(
+    rf"""(?<![\w.,/-])(?:
+      (?P<iban>[A-Z]{{2}}\d{{2}}(?:[{_SPACE}-]?[A-Z0-9]{{4}}){{2,7}}(?:[{_SPACE}-]?[A-Z0-9]{{1,4}})?)
+    | \d{{4}}(?:[{_SPACE}-]\d{{4}}){{2,}}(?:[{_SPACE}-]\d{{1,4}})?             # cards
+    | \(?\d{{3}}\)?[{_SPACE}-]\d{{3}}[{_SPACE}-]\d{{4}}                        # telephone numbers
+    | \+\d{{1,3}}[{_SPACE}(.-][\d{_SPACE}().-]{{5,20}}\d
+    | \d{{1,3}}(?:[{_SPACE}]\d{{3}})+(?:[.,]\d{{1,2}})?                        # amounts
+    )(?![\w]|[{_SPACE}.,-]\d)""",
+    re.VERBOSE,
+)
+_MAYBE_GROUPED = re.compile(rf"[\d)][{_SPACE}-](?=[(A-Z\d])|\+\d|\)\d")
+_PLAIN_MAIL = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
+)
+_ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
+"""letters and digits, or a mail address as most are: without a hyphen, so that nothing in it is grouped"""
+_DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
+"""a number that is one word as it stands"""
+_NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")
+_FORMS = (
+    (re.compile(r"\d+(?:\.\d+)?"), ""),
+    (re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?"), ","),
+    (re.compile(r"\d{1,3}(?:['’]\d{3})+(?:\.\d+)?"), "'’"),
+    (re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"), "."),
+    (re.compile(r"\d+,(?:\d{1,2}|\d{4,})"), ""),
+)
+"""how a number is written, and what groups its digits; `1.200` is one and a fifth"""
+_DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
+_UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
+_PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
+MAX_NUMBER = 40
+MAX_WORD = 256
+"""characters of an identifier that is looked at in parts"""
+
+
+def is_alone(text: str) -> bool:
+    """Return whether it is one word that has one spelling, but for case."""
+    return _ALONE.fullmatch(text) is not None
+
+
+def words(text: str, *, is_source: bool) -> list[str]:
+    """The words of a text, in order."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    elif is_alone(text):
+        return [text.lower()]
+    if _MAYBE_GROUPED.search(text):
+        text = _GROUPED.sub(_joined, text)
+    found: list[str] = []
+    for run in text.split():
+        if not run.isascii():
+            found += _pieces(run, is_source=is_source)
+        elif run.isalnum() or ("@" in run and _PLAIN_MAIL.fullmatch(run)):
+            found.append(run.lower())
+        elif run[0].isdigit() and _DECIMAL.fullmatch(run):
+            found.append(run)
+        elif run == "%" and found and found[-1][-1:].isdigit():
+            found[-1] += run
+        elif is_source and (word := run.rstrip(".,;:!?)\"'").lstrip("(\"'")).isalnum():
+            found.append(word.lower())
+        else:
+            found += _pieces(run, is_source=is_source)
+    if not is_source and len(found) > 1:
+        found = [word.rstrip(".:") for word in found]
+    return [word for word in found if word not in _BARE]
+
+
+def _joined(match: re.Match[str]) -> str:
+    text = match[0]
+    if match["iban"]:
+        groups = re.split(f"[{_SPACE}-]", text)
+        for count in range(len(groups), 1, -1):
+            if _is_iban("".join(groups[:count])):
+                return " ".join(("".join(groups[:count]), *groups[count:]))
+        while len(groups) > 3 and groups[-1].isalpha():
+            rest = groups.pop()
+            text = text[: text.rindex(rest)] + "\0" + rest
+        text, _, rest = text.partition("\0")
+        return re.sub(f"[{_SPACE}-]", "", text) + (" " + rest.replace("\0", " ") if rest else "")
+    return re.sub(rf"[{_SPACE}()]|(?<=\d)-|(?<=\d)\.(?=\d{{3,4}}\b)", "", text)
+
+
+def _is_iban(text: str) -> bool:
+    """ISO 13616-1: the check digits."""
+    turned = text[4:] + text[:4]
+    return len(text) >= 15 and int("".join(str(int(one, 36)) for one in turned)) % 97 == 1
+
+
+def _pieces(run: str, *, is_source: bool) -> list[str]:
+    """The words of what stands between white space, and is not letters and digits alone."""
+    found: list[str] = []
+    end = 0
+    for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():
+        for match in pattern.finditer(run):
+            if match.start() >= end:
+                found += _plain(run[end : match.start()], is_source=is_source)
+                found.append(spell(match[0]))
+                end = match.end()
+    return found + _plain(run[end:], is_source=is_source)
+
+
+def _plain(run: str, *, is_source: bool) -> list[str]:
+    whole = run.strip("\"'()[]{}<>;|=!?,").lstrip(_SIGILS).rstrip("€$£¥₹")
+    number = whole.rstrip(".,:") if is_source else whole
+    if _NUMBER.fullmatch(number) and decimal(number) is not None:
+        return [number]
+    found: list[str] = []
+    for part in _BETWEEN.split(run):
+        word = _strip(part, is_source=is_source)
+        if (domain := _DOMAIN.fullmatch(word)) is not None:
+            word = domain[1].casefold() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
+        elif word:
+            word = word.casefold()
+        if not word.isascii() and _UNSPACED.search(word):
+            found += _PARTS.findall(word)
+        elif word and (not is_source or any(map(str.isalnum, word))):
+            found.append(word)
+    return found
+
+
+def _strip(part: str, *, is_source: bool) -> str:
+    if is_source:
+        is_home = part.startswith("~/")
+        part = "~" * is_home + part.strip(_MARKS).rstrip(".:")
+    part = part.lstrip(_SIGILS) or part
+    return part.rstrip("/") or part
+
+
+def decimal(text: str) -> str | None:
+    """A number as digits alone, `-1200.5`, however it is grouped; None for what is none, or could be two."""
+    text = text.strip().lstrip(_SIGILS).rstrip("€$£¥₹%").strip()
+    sign = "-" if text.startswith("-") else ""
+    text = text.lstrip("+-") if text[:1] in "+-" and text[1:2].isdigit() else text
+    if len(text) > MAX_NUMBER or not text.isascii():
+        text = text.replace("’", "'")
+        if len(text) > MAX_NUMBER or not text.isascii():
+            return None
+    for form, groups in _FORMS:
+        if form.fullmatch(text):
+            for mark in groups:
+                text = text.replace(mark, "")
+            whole, _, rest = text.replace(",", ".").partition(".")
+            whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
+            found = f"{whole}.{rest}" if rest else whole
+            return found if found == "0" else sign + found
+    return None
+
+
+_AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
+"""digits, and at most two places behind a dot: the one way to write an amount that every tool reads alike"""
+
+
+def amount(text: str) -> str | None:
+    """The number of an amount that goes to a tool as text; None if two tools could read two amounts (`1,200`, `1.200`,
+    `0100`, `100%`, `1e2`).
+    """
+    text = text.strip().lstrip("@$€£¥₹").rstrip("€$£¥₹").strip()
+    return decimal(text) if _AMOUNT.fullmatch(text) else None
+
+
+def compact(word: str) -> str:
+    """An account number without its grouping; empty for what is none."""
+    bare = re.sub(r"[\s./-]", "", word).casefold()
+    return bare if bare.isalnum() and sum(map(str.isdigit, bare)) >= 6 else ""
+
+
+MAX_APART, MAX_STEPS = 4, 6
+"""parts of one identifier that count together; steps of the path of a link that are looked at"""
+_SEPARATORS = tuple(map(re.compile, ("/", "@", "#", ":", r"\.", "[/#]", "[/#:@]")))
+_APART = re.compile(r"[/@#:.]")
+
+
+def together(parts: Iterable[str]) -> str:
+    """The spelling under which the parts of one identifier are remembered: no word of a text, and no part alone."""
+    return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
+
+
+def apart(word: str) -> Iterator[str]:
+    """The ways in which a word is an identifier of several parts, each as `together` spells it."""
+    if len(word) > MAX_WORD or not _APART.search(word):
+        return
+    _, scheme, rest = word.partition("://")
+    if scheme:
+        steps = [step for step in re.split("[/?#]", rest)[1:] if step][:MAX_STEPS]
+        for count in range(2, min(len(steps), MAX_APART) + 1):
+            yield from map(together, combinations(steps, count))
+        return
+    for separator in _SEPARATORS:
+        parts = separator.split(word.strip("/"))
+        if 1 < len(parts) <= MAX_APART and all(parts):
+            yield together(parts)

@@ -1,0 +1,1 @@
+"""Keys of the server and the threads that verify signatures."""

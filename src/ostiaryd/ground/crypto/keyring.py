@@ -1,0 +1,192 @@
+"""The server's private keys: sealed under a root key at rest, opened in memory, rotated with overlap.
+
+A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. Of each use
+and algorithm exactly one is active. Sealing is AES-256-GCM with the key's id, use and algorithm as associated data, so
+a sealed key cannot be moved to another row.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.authorization.claims import AccessClaims
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
+from ostiaryd.ground.crypto.signatures import Signatures
+
+USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
+SECRET_ALG = "secret"  # the `alg` of rows that hold raw bytes instead of a JWK
+
+
+class Verified:
+    """The claims of access tokens that bear a good signature of ours, each with the `kid` of the key, by the digest of
+    the token: those that were added or looked up last, so that most that come back need not be verified and read again.
+    """
+
+    MOST = 8192
+    __slots__ = ("_new", "_old")
+
+    def __init__(self) -> None:
+        self._new, self._old = dict[bytes, tuple[str, AccessClaims]](), dict[bytes, tuple[str, AccessClaims]]()
+
+    def add(self, token: str, kid: str, claims: AccessClaims) -> None:
+        self._keep(sha256(token.encode()).digest(), (kid, claims))
+
+    def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
+        if not unverified_token.isascii():
+            return None
+        digest = sha256(unverified_token.encode()).digest()
+        if (found := self._new.get(digest)) is None and (found := self._old.get(digest)) is not None:
+            self._keep(digest, found)
+        return found
+
+    def _keep(self, digest: bytes, found: tuple[str, AccessClaims]) -> None:
+        if len(self._new) >= self.MOST:
+            self._new, self._old = {}, self._new
+        self._new[digest] = found
+
+
+class RootKey:
+    """The key that seals all others. `source` says where it came from, for `doctor`."""
+
+    def __init__(self, key: bytes, *, source: str) -> None:
+        if len(key) != 32:
+            raise Invalid("the root key must be 32 bytes", hint="`openssl rand -base64 32` makes one")
+        self._aead = AESGCM(key)
+        self.source = source
+
+    def seal(self, plain: bytes, *, context: bytes, random: Callable[[int], bytes]) -> bytes:
+        nonce = random(12)
+        return nonce + self._aead.encrypt(nonce, plain, context)
+
+    def open(self, sealed: bytes, *, context: bytes) -> bytes:
+        try:
+            return self._aead.decrypt(sealed[:12], sealed[12:], context)
+        except InvalidTag:
+            raise Conflict(
+                "a server key does not open under this root key",
+                hint="restore the root key that this database was made with",
+            ) from None
+
+
+def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool) -> RootKey:
+    """Load `OSTIARY_ROOT_KEY` (base64) if set, else `root.key` in the data folder (0600).
+
+    `create`: make a missing `root.key`, which is right only where nothing is sealed yet. Raises Conflict, Invalid,
+    Unavailable.
+    """
+    if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
+        return RootKey(_decode(text), source="environment")
+    path = folder / "root.key"
+    try:
+        if not path.exists():
+            if not create:
+                raise Conflict(
+                    f"the root key {path} is missing, and the server's keys in the database are sealed with it",
+                    hint="restore root.key from a backup, or set OSTIARY_ROOT_KEY; a new key would open nothing",
+                )
+            _write_durably(path, base64.b64encode(random(32)) + b"\n")
+        if path.stat().st_mode & 0o077:
+            raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        return RootKey(_decode(path.read_bytes()), source="file")
+    except OSError as error:
+        raise Unavailable(f"cannot read or write the root key {path}: {error.strerror}") from None
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk whole or not at all, whenever the power fails."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def old_root_key() -> RootKey | None:
+    """`OSTIARY_ROOT_KEY_OLD` (base64) if set: the root key until now, while another takes its place."""
+    text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
+    return None if text is None else RootKey(_decode(text), source="environment")
+
+
+def _decode(text: str | bytes) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        raise Invalid("the root key is not base64") from None
+
+
+class Keyring:
+    """Opened keys. Reload after a rotation; verification keys are everything that is not forgotten."""
+
+    def __init__(self, root: RootKey) -> None:
+        self.root = root
+        self.verified = Verified()
+        self.signatures = Signatures()
+        self._active: dict[tuple[str, str], jose.PrivateKey] = {}
+        self._public: dict[str, dict[str, jose.PublicKey]] = {}
+        self._secrets: dict[str, bytes] = {}
+
+    def open(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Replace the keys by those of `rows`: kid, use, alg, state, sealed. Raises Conflict under another root key."""
+        active: dict[tuple[str, str], jose.PrivateKey] = {}
+        public: dict[str, dict[str, jose.PublicKey]] = {use: {} for use in USES}
+        secrets: dict[str, bytes] = {}
+        for kid, use, alg, state, sealed in rows:
+            plain = self.root.open(bytes(sealed), context=seal_context(kid, use, alg))
+            if alg == SECRET_ALG:
+                if state == "active":
+                    secrets[use] = plain
+                continue
+            key = jose.parse_private_jwk(canonical.parse(plain, max_bytes=1 << 16), is_sound=True)  # it was sealed
+            public[use][kid] = key.public
+            if state == "active":
+                active[use, alg] = key
+        self._active, self._public, self._secrets = active, public, secrets
+
+    @property
+    def is_loaded(self) -> bool:
+        """Return whether every use has a key that signs."""
+        return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
+
+    def refuse_tokens(self) -> None:
+        """Accept no token any more, until the keys are read anew."""
+        self._public["token"] = {}
+
+    def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
+        """The key that signs for this use."""
+        return self._active[use, alg]
+
+    def public(self, use: str) -> dict[str, jose.PublicKey]:
+        """Every key of this use that may still verify, by kid."""
+        return self._public[use]
+
+    def find(self, use: str, kid: str) -> jose.PublicKey:
+        try:
+            return self._public[use][kid]
+        except KeyError:
+            raise NotFound("no such key", code="unknown_kid") from None
+
+    def secret(self, use: str) -> bytes:
+        """32 secret bytes for this use."""
+        return self._secrets[use]
+
+
+def seal_context(kid: str, use: str, alg: str) -> bytes:
+    """Return the associated data that binds a sealed key to its row."""
+    return f"ostiary server key|{kid}|{use}|{alg}".encode()

@@ -1,0 +1,72 @@
+"""Signatures that were verified before the act that relies on them.
+
+What is remembered is a fact of arithmetic: this key made this signature of this text, or did not. No change of a key's
+state makes it untrue. Which key must have signed is decided where the signature is checked, inside the act, from the
+keys that are good at that instant; a result for any other key is of no use there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.protocol.jose import InvalidToken, PublicKey
+
+MOST = 4096
+"""results, and keys, that are remembered at least; twice as many at most"""
+
+
+class Signed(NamedTuple):
+    """A text and what is said to be its signature by a key."""
+
+    key: PublicKey
+    unverified_signature: bytes
+    text: bytes
+
+    @property
+    def name(self) -> tuple[str, str, bytes, bytes]:
+        return self.key.thumbprint, self.key.alg, self.unverified_signature, self.text
+
+    def verify(self) -> InvalidToken | None:
+        """Return None for a good signature, and otherwise the error that `PublicKey.verify` raises."""
+        try:
+            self.key.verify(self.unverified_signature, self.text)
+        except InvalidToken as error:
+            return error
+        return None
+
+
+class Signatures:
+    """Results of verification, each for one use, and the keys that clients proved themselves with lately."""
+
+    def __init__(self) -> None:
+        self._new: dict[tuple[str, str, bytes, bytes], InvalidToken | None] = {}
+        self._old = self._new.copy()
+        self._keys: dict[str, PublicKey] = {}
+
+    def add(self, signed: Signed, error: InvalidToken | None) -> None:
+        """Remember a result until it is used, or until MOST others have come."""
+        if len(self._new) >= MOST:
+            self._old, self._new = self._new, {}
+        self._new[signed.name] = error
+
+    def check(self, key: PublicKey, signature: bytes, text: bytes) -> None:
+        """Raise InvalidToken if `key` did not make the signature. Uses the result up; verifies where there is none."""
+        if not self._new and not self._old:
+            return key.verify(signature, text)
+        name = Signed(key, signature, text).name
+        for results in (self._new, self._old):
+            if name in results:
+                if (error := results.pop(name)) is not None:
+                    raise InvalidToken(error.message)
+                return None
+        return key.verify(signature, text)
+
+    def learn(self, key: PublicKey) -> None:
+        """Remember a key with which a client has proved itself."""
+        if len(self._keys) >= 2 * MOST:
+            self._keys = {}
+        self._keys[key.kid] = key
+
+    def key(self, kid: object) -> PublicKey | None:
+        """Return the key that was last learned under that `kid`: a guess at who signed, never a proof."""
+        return self._keys.get(kid) if isinstance(kid, str) else None

@@ -1,0 +1,161 @@
+"""Guarded rows: the rows on which decisions rest, each with a digest of what it says.
+
+A store that writes a guarded row calls `tx.touch(kind, key)`; the entry of the act then holds the digest of the row as
+it is after the batch. A row whose digest is not the one in the newest entry that names it was changed behind the
+server's back (docs/adr/0041-state-against-the-ledger.md).
+
+Columns that change without an act are left out: heartbeats, counters, the end of a restriction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.database import Reader, Row, sql
+
+DIGEST_BYTES = 12
+"""A second row with the same 96 bits cannot be found."""
+GONE = ""
+"""The digest of a row that is not there."""
+ENDED = "."
+"""Behind the digest of a row that has ended for good: it need not be remembered for long. The expiry of a token
+follows, in microseconds since the epoch: the row of a revoked token may be deleted after that, and not before."""
+_AT_ONCE = 64
+
+
+class Guarded(NamedTuple):
+    """The guarded columns of a table. `key` is an expression; `ended` is 1 for rows that have ended for good,
+    or when they expire.
+    """
+
+    table: str
+    key: str
+    columns: str
+    agent: str = "''"
+    """the agent whose access the row is about"""
+    ended: str = "0"
+    is_listed: bool = True
+    """whether every row of the table is named by an entry; else only those that entries name are compared"""
+
+
+GUARDED: dict[str, Guarded] = {
+    "agent": Guarded(
+        "agent",
+        "agent_id",
+        "name, owner, deputy, kind, provider, model, risk_tier, segment, scopes, state, epoch, expires_at, max_depth,"
+        " speaks",
+        agent="agent_id",
+    ),
+    "key": Guarded("agent_key", "jkt", "agent, alg, jwk, not_after, revoked_at", agent="agent"),
+    "task": Guarded(
+        "task",
+        "task_id",
+        "agent, person, purpose, scopes, bounds, state, expires_at, ended_at, parent, depth, heartbeat, ends_with_last,"
+        " intent, elevated",
+        agent="agent",
+        ended="case when state = 'live' then 0 else 1 end",
+    ),
+    "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
+    "secret": Guarded("client_secret", "id", "agent, digest, expires_at", agent="agent"),
+    "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),
+    "awaiting": Guarded("awaiting", "agent", "incident", agent="agent"),
+    "resource": Guarded(
+        "resource", "resource_id", "name, uri, mode, segment, jkt, jwk, catalogue, catalogue_hash, proposed"
+    ),
+    "pep": Guarded("pep", "id", "name, networks, revoked_at"),
+    "pep_key": Guarded("pep_key", "id", "pep, digest, expires_at"),
+    "stop": Guarded("stop", "what || ' ' || value", "since, said_by, why, incident"),
+    "policy": Guarded("policy_active", "cast(id as text)", "hash"),
+    "watched_policy": Guarded("policy_watched", "cast(id as text)", "hash"),
+    "policy_set": Guarded("policy_set", "hash", "files, ir, actions"),
+    "person": Guarded("person", "person_id", "name, deputy, state"),
+    "person_key": Guarded("person_key", "jkt", "person, alg, jwk, revoked_at"),
+    "holding": Guarded(
+        "holding",
+        "id",
+        "kind, agent, audience, expires_at, ended_at",
+        agent="agent",
+        ended="expires_at",
+        is_listed=False,
+    ),
+    "team": Guarded("team", "team_id", "name, deputy"),
+    "member": Guarded("member", "team || ' ' || person", "team, person"),
+}
+
+
+def _select(kind: str) -> str:
+    spec = GUARDED[kind]
+    return f"select {spec.key}, {spec.agent}, {spec.ended}, {spec.columns} from {spec.table}"
+
+
+_BY_KEY = {
+    (kind, count): sql(f"{_select(kind)} where {spec.key} in ({', '.join(f':k{i}' for i in range(count))})")
+    for kind, spec in GUARDED.items()
+    for count in (1, _AT_ONCE)
+}
+_BY_PAGE = {
+    kind: sql(f"{_select(kind)} where {spec.key} > :after order by {spec.key} limit :limit")
+    for kind, spec in GUARDED.items()
+}
+
+
+class GuardedRow(NamedTuple):
+    name: str
+    """kind and key, as in entries: `agent ag_...`"""
+    digest: str
+    agent: str
+
+
+def row_name(kind: str, key: str) -> str:
+    return f"{kind} {key}"
+
+
+def has_ended(digest: str) -> bool:
+    return ENDED in digest
+
+
+def expiry(digest: str) -> int:
+    """When the row expires, in microseconds since the epoch; 0 if its digest does not say it."""
+    return int(digest.partition(ENDED)[2] or 0)
+
+
+def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
+    """The digests of these rows as they are now, by name; `GONE` for those that are not there."""
+    found = dict.fromkeys(names, GONE)
+    by_kind: dict[str, list[str]] = {}
+    for name in found:
+        kind, _, key = name.partition(" ")
+        by_kind.setdefault(kind, []).append(key)
+    for kind, keys in by_kind.items():
+        for chunk in _chunks(keys):
+            rows = reader.all(_BY_KEY[kind, len(chunk)], **{f"k{i}": key for i, key in enumerate(chunk)})
+            found |= {row.name: row.digest for row in (_read(kind, each) for each in rows)}
+    return found
+
+
+def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[GuardedRow], str]:
+    """Rows of a kind behind the key `after`, in the order of the database, and the key of the last of them."""
+    rows = reader.all(_BY_PAGE[kind], after=after, limit=limit)
+    return [_read(kind, row) for row in rows], rows[-1][0] if rows else after
+
+
+def _chunks(keys: list[str]) -> Iterator[list[str]]:
+    """Of one or of `_AT_ONCE` keys, so that there are two statements for each kind."""
+    if len(keys) == 1:
+        yield keys
+        return
+    for start in range(0, len(keys), _AT_ONCE):
+        chunk = keys[start : start + _AT_ONCE]
+        yield [*chunk, *[chunk[-1]] * (_AT_ONCE - len(chunk))]
+
+
+def _read(kind: str, row: Row) -> GuardedRow:
+    key, agent, ended, *values = row
+    digest = b64u(sha256(msgspec.json.encode([kind, key, *values])).digest()[:DIGEST_BYTES])
+    end = f"{ENDED}{ended if ended > 1 else ''}" if ended else ""
+    return GuardedRow(row_name(kind, key), digest + end, agent)

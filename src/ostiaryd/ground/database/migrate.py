@@ -1,0 +1,97 @@
+"""Forward migrations: numbered `.sql` files, applied once, in order, each with its checksum.
+
+The files are written in PostgreSQL's types; `{strict}` and `{keyed}` end a table (SQLite: STRICT, and WITHOUT ROWID for
+tables that are read by a text key). A file that was applied and then edited, or a database that is newer than the
+program, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files
+
+from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.database import Connection, Database, Reader, sql
+
+_APPLIED = sql("select number, name, checksum from migration order by number")
+_RECORD = sql(
+    "insert into migration (number, name, checksum, applied_at) values (:number, :name, :checksum, :applied_at)"
+)
+_LEDGER = """create table if not exists migration (
+    number bigint primary key, name text not null, checksum text not null, applied_at bigint not null
+)"""
+_TYPES = {"bigint": "integer", "bytea": "blob"}
+
+
+def scripts() -> list[tuple[int, str, str]]:
+    """Every migration that ships: (number, name, text), in order."""
+    folder = files("ostiaryd.ground.database") / "migrations"
+    found = [
+        (int(file.name[:4]), file.name[5:-4], file.read_text("utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+def render(text: str, *, is_sqlite: bool) -> str:
+    """The text in the dialect of the database."""
+    if not is_sqlite:
+        return text.replace(") {strict};", ");").replace(") {keyed};", ");")
+    text = re.sub(r"\b(bigint|bytea)\b", lambda match: _TYPES[match[1]], text)
+    return text.replace("{strict}", "strict").replace("{keyed}", "strict, without rowid")
+
+
+def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
+    """Bring the schema up to date in one transaction; the names of what was applied now.
+
+    Without `create` a database that has no schema yet is refused. Raises Conflict.
+    """
+    connection = db.connect(create=create)
+    try:
+        connection.begin(write=True)
+        connection.script(_LEDGER)
+        applied = {number: (name, checksum) for number, name, checksum in Reader(connection).all(_APPLIED)}
+        if not applied and not create:
+            raise Conflict(
+                "the database is empty, although this data folder was in use",
+                hint="restore the database from a backup; to begin anew, use another, empty --data-dir",
+            )
+        shipped = scripts()
+        fresh = [script for script in shipped if not _is_applied(script, applied)]
+        if unknown := sorted(set(applied) - {number for number, _, _ in shipped}):
+            raise Conflict(
+                f"the database has migration {unknown[-1]}, which this version does not know",
+                hint="start the newer version of ostiary that wrote it",
+            )
+        for number, name, text in fresh:
+            _apply(connection, number, name, text, is_sqlite=db.is_sqlite, now=now)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        connection.close()
+    return [name for _, name, _ in fresh]
+
+
+def _apply(connection: Connection, number: int, name: str, text: str, *, is_sqlite: bool, now: int) -> None:
+    connection.script(render(text, is_sqlite=is_sqlite))
+    connection.execute(_RECORD, {"number": number, "name": name, "checksum": _checksum(text), "applied_at": now})
+
+
+def _is_applied(script: tuple[int, str, str], applied: dict[int, tuple[str, str]]) -> bool:
+    number, name, text = script
+    if number not in applied:
+        return False
+    if applied[number] != (name, _checksum(text)):
+        raise Conflict(
+            f"migration {number:04d}_{name} was edited after it was applied",
+            hint="migrations are forward only: add a new file instead",
+        )
+    return True
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

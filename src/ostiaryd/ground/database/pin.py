@@ -1,0 +1,155 @@
+"""The pin: the head of the ledger as this server last committed it, in a file beside the keys, outside the database.
+
+A database that is restored from an older copy, or failed over to a replica that lags, does not have the head that the
+pin names; the server then enters recovery (docs/how-to/recovery.md). Each server has its own pin, also on PostgreSQL.
+
+The file has two slots of 256 bytes. A write goes to the slot that is not the newest, so a torn write leaves the older
+head. The writer writes after each commit and before any answer, without fsync: the page cache survives `kill -9`, and
+after a power loss an older head is still a valid one. `sync` runs now and then, and at the end.
+
+    slot    8 bytes magic, 8 bytes sequence number, 32 bytes public key of the log, 16 bytes history id, 8 bytes size,
+            32 bytes root, 32 bytes SHA-256 of all before; numbers are big-endian
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Conflict, Unavailable
+
+NAME = "ledger.pin"
+SLOT_BYTES = 256
+_MAGIC = b"OSTIPIN1"
+_LAYOUT = struct.Struct(">8sQ32s16sQ32s")
+_DIGEST_BYTES = 32
+
+
+class InRecovery(Unavailable):
+    """The database has lost a part of its history. Nothing is granted until an operator has run `ostiary recover`."""
+
+    code = "recovery"
+
+    def __init__(self, message: str = "the database has lost a part of its history: the server is in recovery") -> None:
+        super().__init__(message, hint="an operator must run `ostiary recover` on the server's machine")
+
+
+class Head(NamedTuple):
+    """The ledger at one size: which log (`key`, its public key), which history of it, how many entries, which root."""
+
+    key: bytes
+    history: str
+    """32 hexadecimal digits; empty in a checkpoint from before histories had ids"""
+    size: int
+    root: bytes
+
+
+class HistoryLost(InRecovery):
+    """The database does not have the head that this server, a guard or a client has seen."""
+
+    seen: Head | None = None
+
+    @classmethod
+    def of(cls, seen: Head) -> HistoryLost:
+        lost = cls(f"the database does not have the ledger's head of {seen.size} entries that was seen before")
+        lost.seen = seen
+        return lost
+
+
+class Pin:
+    """The pinned head, and what this process knows of a loss. `write` is called in the writer's thread."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Open the pin of a data folder; without a folder the head is kept in memory alone."""
+        self._file, content = -1, b""
+        if folder is not None:
+            self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            content = os.pread(self._file, 2 * SLOT_BYTES, 0)
+            if not content:  # takes its place on the disk, so that a full disk does not stop a later write
+                os.pwrite(self._file, bytes(2 * SLOT_BYTES), 0)
+        self._sequence, self.head = _newest(content)
+        self.is_checked = self.head is None
+        """whether the database was seen to have this head since it was opened, or reached anew"""
+        self.is_lost = False
+        """whether the server is in recovery; the pin then keeps the head that is missing"""
+
+    def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
+        """Check the database's head, before anything is added, against the pin. Raises HistoryLost.
+
+        Costs a few comparisons, since a commit of this server is mostly the last one. `has` reads the tree, whether it
+        has the pinned head: after a start, a new connection or the end of a history, not for each batch.
+        """
+        if self.is_lost or (head := self.head) is None:
+            return
+        is_same = history == head.history
+        if is_same and (size < head.size or (size == head.size and root != head.root)):
+            raise HistoryLost.of(head)
+        if not (is_same and (self.is_checked or size == head.size)) and not has(head):
+            raise HistoryLost.of(head)
+        self.is_checked = True
+
+    def doubt(self) -> None:
+        """Have the next batch compare the whole head: the database may be another copy, after a new connection."""
+        self.is_checked = self.head is None
+
+    def write(self, head: Head) -> None:
+        """Keep the head that was just committed. In recovery the head that is missing stays."""
+        if not self.is_lost:
+            self.replace(head)
+
+    def replace(self, head: Head) -> None:
+        """Keep that head whatever was pinned before: at the end of a recovery."""
+        self._sequence += 1
+        self.head = head
+        if self._file >= 0:
+            os.pwrite(self._file, _render(self._sequence, head), self._sequence % 2 * SLOT_BYTES)
+
+    def sync(self) -> None:
+        """Have the disk keep what was written."""
+        if self._file >= 0:
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            self.sync()
+            os.close(self._file)
+            self._file = -1
+
+
+def read_pin(folder: Path) -> Head | None:
+    """Return the pinned head of a data folder; None before the first entry. Raises Conflict if no slot is whole."""
+    try:
+        return _newest((folder / NAME).read_bytes())[1]
+    except FileNotFoundError:
+        return None
+
+
+def _render(sequence: int, head: Head) -> bytes:
+    body = _LAYOUT.pack(_MAGIC, sequence, head.key, bytes.fromhex(head.history), head.size, head.root)
+    return (body + sha256(body).digest()).ljust(SLOT_BYTES, b"\0")
+
+
+def _newest(content: bytes) -> tuple[int, Head | None]:
+    """Sequence number and head of the newest slot that is whole; (0, None) before the first write. Raises Conflict."""
+    if not any(content):
+        return 0, None
+    slots = [_parse(content[start : start + SLOT_BYTES]) for start in (0, SLOT_BYTES)]
+    whole = [slot for slot in slots if slot is not None]
+    if not whole:
+        raise Conflict(
+            f"the file {NAME} in the data folder is damaged",
+            hint="restore the folder, or remove the file if the database is known to be complete",
+        )
+    return max(whole)
+
+
+def _parse(slot: bytes) -> tuple[int, Head] | None:
+    body, digest = slot[: _LAYOUT.size], slot[_LAYOUT.size : _LAYOUT.size + _DIGEST_BYTES]
+    if not body.startswith(_MAGIC) or sha256(body).digest() != digest:
+        return None
+    _, sequence, key, history, size, root = _LAYOUT.unpack(body)
+    return sequence, Head(key, history.hex(), size, root)

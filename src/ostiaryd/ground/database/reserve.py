@@ -1,0 +1,102 @@
+"""Disk space kept for acts that stop something: a preallocated file in the data folder.
+
+When the disk is full, the file is cut step by step, and what it frees is used by those acts alone; all others are
+refused (`DiskFull`). Once there is room again, the file is built anew. On a file system that copies on write or
+compresses, preallocated blocks are a hint, not a promise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+from ostiary.protocol.errors import Unavailable
+
+RESERVE_BYTES = 64 << 20
+"""Size of the file; on a small disk a quarter of the space that is there when it is first built."""
+STEPS = 8
+LOW_BYTES = 1 << 20
+"""Free space below which a server starts as if it had met a full disk: opening the database takes some."""
+
+
+class DiskFull(Unavailable):
+    """There is no room for an act, other than one that stops something. Nothing changed."""
+
+    code = "disk_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the disk of the database is full", hint="make room; acts that stop something still work, and reading"
+        )
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether a driver's exception, or one that it was raised after, says that the disk is full."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return True
+        if getattr(error, "sqlstate", None) == "53100":  # PostgreSQL: disk_full
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__context__
+    return False
+
+
+class Reserve:
+    """The file. Its methods are system calls without waiting for a disk, except `build`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "reserve"
+        self._wanted = 0
+        self.was_full = self.open_room()
+        """whether the disk was full when the server started"""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept now."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def build(self) -> bool:
+        """Make the file whole if there is room for it and a quarter of it more; return whether it is whole."""
+        size = self.size
+        free = self._free()
+        self._wanted = self._wanted or max(LOW_BYTES, min(RESERVE_BYTES, (free + size) // 4))
+        if size >= self._wanted:
+            return True
+        if free < self._wanted - size + max(LOW_BYTES, self._wanted // 4):
+            return False
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, self._wanted)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            os.ftruncate(file, size)
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def release(self) -> bool:
+        """Free one step of the file; return whether there was something to free."""
+        size = self.size
+        if not size:
+            return False
+        os.truncate(self._path, max(0, size - max(LOW_BYTES, self._wanted // STEPS, size // STEPS)))
+        return True
+
+    def open_room(self) -> bool:
+        """Free a step if the disk is full; return whether it is."""
+        if is_full := self._free() < LOW_BYTES:
+            self.release()
+        return is_full
+
+    def _free(self) -> int:
+        stat = os.statvfs(self._path.parent)
+        return stat.f_bavail * stat.f_frsize

@@ -1,0 +1,81 @@
+"""The stored server keys: created, rotated, forgotten and sealed again under another root key."""
+
+from __future__ import annotations
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ground.crypto.keyring import SECRET_ALG, USES, Keyring, RootKey, seal_context
+from ostiaryd.ground.database.statement import sql
+from ostiaryd.ground.database.transaction import Reader, Tx
+
+_INSERT = sql(
+    """insert into server_key (kid, use_, alg, state, public_jwk, sealed, created_at)
+       values (:kid, :use, :alg, 'active', :public_jwk, :sealed, :now)"""
+)
+_ALL = sql("select kid, use_, alg, state, sealed from server_key order by created_at, kid")
+_RETIRE = sql(
+    "update server_key set state = 'retired', retired_at = :now where use_ = :use and alg = :alg and state = 'active'"
+)
+_RESEAL = sql("update server_key set sealed = :sealed where kid = :kid")
+_DROP = sql("delete from server_key where use_ = :use")
+_FORGET = sql("delete from server_key where state = 'retired' and retired_at < :before")
+
+
+def load_keys(keyring: Keyring, reader: Reader) -> None:
+    """Open the stored keys into `keyring`. Raises Conflict under another root key."""
+    keyring.open(reader.all(_ALL))
+
+
+def create_keys(tx: Tx, root: RootKey) -> None:
+    """Create the keys of the first start."""
+    for use, algs in USES.items():
+        for alg in algs:
+            _create(tx, root, use=use, alg=alg)
+    secret = tx.random(32)
+    kid = tx.random(16).hex()
+    sealed = root.seal(secret, context=seal_context(kid, "nonce", SECRET_ALG), random=tx.random)
+    tx.run(_INSERT, kid=kid, use="nonce", alg=SECRET_ALG, public_jwk="{}", sealed=sealed, now=tx.now)
+
+
+def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
+    """Create a new active key and return its kid. The old key verifies until `forget_keys`. Raises Invalid."""
+    if alg not in USES.get(use, ()):
+        raise Invalid(f"there is no {alg} key for `{use}`", hint=f"uses: {', '.join(USES)}")
+    if use == "ledger":
+        raise Invalid("the ledger's key is its identity and does not rotate", hint="export, then begin a new log")
+    tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
+    return _create(tx, root, use=use, alg=alg)
+
+
+def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
+    """Replace every key of `use`, so that nothing that the old ones signed is accepted from now on."""
+    tx.run(_DROP, use=use)
+    for alg in USES[use]:
+        _create(tx, root, use=use, alg=alg)
+
+
+def forget_keys(tx: Tx, *, before: int) -> int:
+    """Drop keys retired before that instant: nothing signed with them can still be alive."""
+    return tx.run(_FORGET, before=before)
+
+
+def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
+    """Seal every key that is still sealed under the old root key under the new one; how many. Again is harmless."""
+    count = 0
+    for kid, use, alg, _state, sealed in tx.all(_ALL):
+        context = seal_context(kid, use, alg)
+        try:
+            new.open(bytes(sealed), context=context)
+        except Conflict:
+            plain = old.open(bytes(sealed), context=context)
+            count += tx.run(_RESEAL, kid=kid, sealed=new.seal(plain, context=context, random=tx.random))
+    return count
+
+
+def _create(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
+    key = jose.generate(alg)
+    kid = key.public.kid
+    sealed = root.seal(canonical.encode(key.jwk()), context=seal_context(kid, use, alg), random=tx.random)
+    public = canonical.encode(key.public.jwk).decode()
+    tx.run(_INSERT, kid=kid, use=use, alg=alg, public_jwk=public, sealed=sealed, now=tx.now)
+    return kid

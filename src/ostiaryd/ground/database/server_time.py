@@ -1,0 +1,49 @@
+"""The stored course of the server time: each boot of each machine keeps one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ostiaryd.ground.database.statement import sql
+from ostiaryd.ground.database.transaction import Reader, Tx
+from ostiaryd.ground.process.clock import DAY, LIMIT, Boot, Clock, Course
+
+_COURSE = sql("select boot, time, speed, used, until from clock where boot_id = :boot_id")
+_SAVE = sql(
+    """insert into clock (boot_id, boot, time, speed, used, until)
+       values (:boot_id, :boot, :time, :speed, :used, :until)
+       on conflict (boot_id) do update set boot = excluded.boot, time = excluded.time, speed = excluded.speed,
+       used = excluded.used, until = excluded.until"""
+)
+_HIGHEST = sql(
+    """select max(time) from (select max(time) as time from clock
+       union all select max(at) as time from log_head where at > 0) as times"""
+)
+_ANY = sql("select count(*) from clock")
+_DROP_OTHERS = sql("delete from clock where boot_id <> :boot_id and time < :before")
+
+
+def highest_time(reader: Reader) -> int:
+    """The largest time that any server of this database has put on the disk; 0 for a new one."""
+    row = reader.one(_HIGHEST)
+    return 0 if row is None or row[0] is None else int(row[0])
+
+
+def save_course(tx: Tx, boot_id: str, course: Course) -> None:
+    """Remember the course of this boot; those of other machines and boots go after a week without a word."""
+    tx.run(_SAVE, boot_id=boot_id, **course._asdict())
+    tx.run(_DROP_OTHERS, boot_id=boot_id, before=course.time - 7 * DAY)
+
+
+def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
+    """The clock of a server that starts: it goes on where the database was."""
+    row, highest = reader.one(_COURSE, boot_id=boot.id), highest_time(reader)
+    wall_now, boot_now = wall(), boot.now()
+    if row is not None and boot.id and row[0] <= boot_now:
+        course = Course(*row).rebased(boot_now)
+        course = course._replace(time=max(course.time, highest))
+    elif wall_now - highest <= LIMIT or reader.one(_ANY) == (0,) or boot.is_synchronised():
+        course = Course(boot_now, max(highest, wall_now))
+    else:
+        course = Course(boot_now, highest)
+    return Clock(course.follow(wall=wall_now, boot=boot_now), wall=wall, boot=boot)

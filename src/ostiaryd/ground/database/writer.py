@@ -1,0 +1,411 @@
+"""The one writer: takes all jobs that wait, runs each in turn, commits once.
+
+One fsync serves many acts (group commit), and nobody is answered before it. A job isolates itself with
+`tx.savepoint()`; a job that raises without one takes its batch down, and every waiter hears it.
+
+On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes microseconds, but gives up
+the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. The
+loop turns between slices of a batch, so that a request to stop something is read while a batch is in progress. On
+PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
+
+Jobs queue in a `Line`: acts that stop something overtake all others and cut the batch in progress short; a client that
+asks for too much is refused by the age of what it has waiting, which costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ostiary.protocol.errors import Refused, Unavailable
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import (
+    Database,
+    DatabaseUnavailable,
+    Known,
+    OutcomeUnknown,
+    SqliteConnection,
+    Tx,
+    storage_failure,
+)
+from ostiaryd.ground.database.line import Client, Lane, Line, Priority, priority
+from ostiaryd.ground.database.pin import Head, Pin
+from ostiaryd.ground.database.reserve import DiskFull, Reserve, is_disk_full
+from ostiaryd.ground.process.clock import Clock
+
+T = TypeVar("T")
+Job = Callable[[Tx], Any]
+LONGEST_BATCH_S = 0.05
+"""Time that the jobs of a batch take; none is begun after it."""
+SLICE_S = 0.005
+"""On SQLite the event loop turns after this, or after as long as everything else has just taken: a batch holds the loop
+while its jobs run.
+"""
+SWEEP_S = 0.05
+"""How often the line is searched for jobs that are too old: also while a commit does not come back."""
+LONGEST_WAIT = 10
+"""Sweeps, so 500 ms: the age at which a job is refused; while a client has one of that age, more are refused at once.
+Counted in sweeps, since a process that got no processor meanwhile has not let anybody wait. A turn of the event loop
+that takes longer than a sweep counts as many as it took processor time.
+"""
+CROWDED = 4
+"""Sweeps, so 200 ms: while the oldest job of all is of that age, a client with anything waiting is refused more."""
+REFUSED_AT_ONCE = 250
+"""Refusals that are answered in a sweep, so 5,000 a second: most cost little, since nothing but the client of their
+request is looked at (`Endpoint.refuse`). A refusal beyond is held back: its client sends no other request on that
+connection.
+"""
+
+
+class Busy(Unavailable):
+    """The client has more waiting than the server writes in time. The request was not looked at; nothing changed."""
+
+    code = "busy"
+
+    def __init__(self) -> None:
+        super().__init__("too many requests of this client wait to be written", hint="try again later")
+
+
+class Raised:
+    """What a job hands back instead of raising, when its effects on the batch shall stand (a recorded refusal)."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A job in the line, since the sweep `at`."""
+
+    job: Job
+    future: asyncio.Future[Any]
+    priority: Priority
+    at: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Jobs of one transaction, and what came of each; `error` is what took the batch down."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+    head: Head | None = None
+    error: BaseException | None = None
+    is_retried: bool = False
+    """whether the jobs that may use the reserve run once more, since a part of it is free now"""
+    tx: Tx | None = None
+    left_s: float = LONGEST_BATCH_S
+    """time that is left for its jobs"""
+    ran_at: float = 0.0
+    """when its last slice ended"""
+    last: Lane = Lane.ORDINARY
+    """the last lane from which jobs are taken: after a job of the lane `STOP` only that one, so that it commits soon"""
+
+
+def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
+    """The same job, undone by itself when it is refused: its batch goes on."""
+
+    def run(tx: Tx) -> T | Raised:
+        try:
+            with tx.savepoint():
+                return job(tx)
+        except Refused as refusal:
+            return Raised(refusal)
+
+    return run
+
+
+def _check_storage(raised: Raised) -> None:
+    """Raise the error of a job that met a failure of the storage: SQLite may have rolled back."""
+    if storage_failure(raised.error) is not None:
+        raise raised.error
+
+
+class Writer:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        now: Clock,
+        random: Callable[[int], bytes],
+        keys: Keyring,
+        pin: Pin | None = None,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
+        self._db, self._connection = db, (connection := db.connect())
+        self._losses = connection.losses
+        self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
+        """where jobs run on the event loop"""
+        self._known = Known()
+        self._reserve = reserve
+        self.is_full = reserve is not None and reserve.was_full
+        """whether the disk is full: then only jobs that may use the reserve are run, until `rebuild` finds room"""
+        self._line: Line[_Waiting] = Line()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._refused: deque[asyncio.Future[Any]] = deque()
+        self._refusals_left = REFUSED_AT_ONCE
+        self._swept_at = 0.0
+        """processor time of this thread at the last sweep, in seconds"""
+        self._sweeps = self._age = 0
+        """sweeps so far; sweeps that the oldest job which may expire has waited"""
+        self._closed = False
+        self._started = 0.0
+        """monotonic time when the batch in progress began, in seconds; 0 while there is none"""
+        self.commits = True
+        """False if the last batch failed as a whole"""
+        self.listeners: list[Callable[[set[str]], None]] = []
+        """Called on the event loop after a commit, with the outbox topics that it filled."""
+
+    def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
+        """Queue a job by the `priority` of this task; the awaitable ends when its effects are durable, and raises Busy
+        if the job expires, DiskFull. Call on the event loop.
+        """
+        if self._closed:
+            raise RuntimeError("the writer is closed")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        waiting = _Waiting(job, future, priority.get(), self._sweeps)
+        if not self._db.is_up:
+            future.set_exception(DatabaseUnavailable("the database is not reachable", hint="try again in a moment"))
+        elif self.is_full and not waiting.priority.uses_reserve:
+            future.set_exception(DiskFull())
+        else:
+            self._push(waiting)
+        return future
+
+    async def rebuild(self) -> None:
+        """Build the reserve if there is room for it; without room, the disk counts as full."""
+        if (reserve := self._reserve) is not None:
+            is_whole = await asyncio.to_thread(reserve.build)
+            self.is_full = not is_whole and (self.is_full or reserve.open_room())
+
+    async def admit(self, client: Client) -> None:
+        """Refuse a client that `is_refused`. Raises Busy, in turn."""
+        if self.is_refused(client):
+            refused: asyncio.Future[None] = self._loop.create_future()
+            self._refused.append(refused)
+            await refused
+
+    def is_refused(self, client: Client) -> bool:
+        """Return whether the client has a job in the line while the line is crowded."""
+        oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
+        return oldest is not None and oldest.priority.expires
+
+    def take_refusal(self) -> bool:
+        """Take one of the refusals that may be answered at once; False if none is left until the next sweep."""
+        has_left = self._refusals_left > 0
+        self._refusals_left -= has_left
+        return has_left
+
+    @property
+    def is_crowded(self) -> bool:
+        """Return whether jobs wait so long that many of them will be refused."""
+        return self._age >= CROWDED
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are queued."""
+        return len(self._line)
+
+    def _push(self, waiting: _Waiting) -> None:
+        self._line.push(waiting.priority.lane, waiting.priority.client, waiting)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._loop.call_soon(self._start)
+            if self._sweeping is None:
+                self._swept_at = time.thread_time()
+                self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _is_too_old(self, waiting: _Waiting) -> bool:
+        return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
+
+    def _sweep(self) -> None:
+        """Take out the jobs that have waited too long and answer refusals, as long as there is anything to do."""
+        now = time.thread_time()
+        self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
+        self._swept_at = now
+        self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
+        self._refusals_left = REFUSED_AT_ONCE
+        while self._refused and self.take_refusal():
+            if not (refused := self._refused.popleft()).done():
+                refused.set_exception(Busy())
+        self._age = self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
+        is_over = self._idle.is_set() and not self._refused
+        self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the batch in progress has been in progress, in seconds; 0 while there is none."""
+        return time.monotonic() - self._started if self._started else 0.0
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop."""
+        self._closed = True
+        await self._idle.wait()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for refused in self._refused:
+            refused.cancel()
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _start(self) -> None:
+        batch = _Batch()
+        self._started = time.monotonic()
+        if self._begin_now is None:
+            self._in_thread(self._do_all, batch, then=self._end)
+            return
+        try:
+            has_begun = self._begin_now()
+        except Exception as error:  # noqa: BLE001 because every waiter must hear it, whatever it was
+            batch.error, has_begun = error, True
+        if has_begun:
+            self._go_on(batch)
+        else:
+            self._in_thread(self._begin, batch, then=self._go_on)
+
+    def _go_on(self, batch: _Batch) -> None:
+        """Run a slice of the batch on the event loop; commit once it is complete."""
+        elsewhere_s = time.monotonic() - batch.ran_at if batch.ran_at else 0.0
+        batch.left_s = max(batch.left_s, elsewhere_s)  # the loop is behind: writing gets half of its time
+        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
+            self._loop.call_soon(self._go_on, batch)
+        else:
+            self._in_thread(self._commit, batch, then=self._end)
+
+    def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
+        """Do `work` in the writer's thread, then `then` on the event loop."""
+
+        def go_on(done: asyncio.Future[None]) -> None:
+            batch.error = batch.error or done.exception()
+            then(batch)
+
+        self._loop.run_in_executor(self._thread, work, batch).add_done_callback(go_on)
+
+    def _do_all(self, batch: _Batch) -> None:
+        self._begin(batch)
+        self._run(batch, slice_s=LONGEST_BATCH_S)
+        self._commit(batch)
+
+    def _begin(self, batch: _Batch) -> None:
+        try:
+            self._connection.begin(write=True)
+        except BaseException as error:  # noqa: BLE001 as above
+            batch.error = error
+
+    def _run(self, batch: _Batch, *, slice_s: float) -> bool:
+        """Run waiting jobs in the transaction that has begun, for `slice_s`; return whether the batch goes on."""
+        try:
+            if batch.error is None:
+                tx = batch.tx = batch.tx or self._new_tx(batch)
+                began = now = time.monotonic()
+                until = began + min(slice_s, batch.left_s)
+                while (waiting := self._line.pop(batch.last)) is not None:
+                    batch.waiting.append(waiting)
+                    if waiting.priority.lane is Lane.STOP:
+                        batch.last = Lane.STOP
+                    batch.results.append(result := waiting.job(tx))
+                    if isinstance(result, Raised):
+                        _check_storage(result)
+                    now = time.monotonic()  # asked after a job: one is done, however late we got the processor
+                    if now >= until:
+                        break
+                batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
+                if waiting is not None and batch.left_s > 0:
+                    return True
+                tx.finish()
+                batch.topics, batch.head = tx.topics, tx.head
+        except BaseException as error:  # noqa: BLE001 as above
+            batch.error = error
+        if batch.error is not None and not batch.waiting:  # it did not even begin
+            batch.waiting = self._line.remove(lambda _: True)
+        return False
+
+    def _new_tx(self, batch: _Batch) -> Tx:
+        if self._losses != self._connection.losses:  # another server may answer, with an older state
+            self._known, self._losses = Known(), self._connection.losses
+            self._pin.doubt()
+        if not self._connection.is_alone():
+            self._known.clear()
+        batch.left_s = LONGEST_BATCH_S
+        return Tx(
+            self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin,
+            is_granting=self._now.is_confirmed,
+        )  # fmt: skip
+
+    def _commit(self, batch: _Batch) -> None:
+        """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
+        if batch.error is None:
+            try:
+                self._commit_or_find_outcome()
+                if batch.head is not None:
+                    self._pin.write(batch.head)
+                return
+            except BaseException as error:  # noqa: BLE001 as above
+                batch.error = error
+        self._known.clear()
+        self._connection.rollback()
+        if is_disk_full(batch.error):
+            batch.is_retried = self._reserve is not None and self._reserve.release()
+            batch.error = DiskFull()
+            self._known = Known()  # what rooms keep holds proofs that this batch has spent, and that are spent again
+
+    def _commit_or_find_outcome(self) -> None:
+        """Commit. If the answer is lost, look whether the commit took place. Raises if it did not, or is unknown."""
+        try:
+            self._connection.commit()
+        except OutcomeUnknown:
+            self._connection.rollback()
+            if not self._connection.has_committed():
+                raise DatabaseUnavailable(
+                    "the connection to the database was lost before the commit", hint="try again"
+                ) from None
+
+    def _end(self, batch: _Batch) -> None:
+        """Answer the waiters; then the next batch, once the loop has sent their answers."""
+        error = batch.error
+        self._started, self.commits = 0.0, error is None
+        if isinstance(error, DiskFull):
+            self._make_room(batch)
+        results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
+        for waiting, result in zip(batch.waiting, results, strict=True):
+            future = waiting.future
+            waiting.priority.expires = False  # what its request still has to write follows from what was done
+            if future.done():  # the waiter was cancelled; the act stands all the same
+                continue
+            if isinstance(result, Raised):
+                future.set_exception(result.error)
+            else:
+                future.set_result(result)
+        if len(self._line):
+            self._loop.call_soon(self._start)
+        else:
+            self._idle.set()
+            self._age = 0
+        if error is None and batch.topics:
+            for listener in self.listeners:
+                listener(batch.topics)
+
+    def _make_room(self, batch: _Batch) -> None:
+        """After a batch that the disk had no room for: from now on only jobs that may use the reserve run."""
+        if self._reserve is None:
+            return
+        self.is_full = True
+        batch.waiting += self._line.remove(lambda waiting: not waiting.priority.uses_reserve)
+        if batch.is_retried:
+            for waiting in batch.waiting:
+                if waiting.priority.uses_reserve:
+                    self._line.push(waiting.priority.lane, waiting.priority.client, waiting)
+            batch.waiting = [waiting for waiting in batch.waiting if not waiting.priority.uses_reserve]

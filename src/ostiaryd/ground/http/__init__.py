@@ -1,0 +1,1 @@
+"""HTTP: the edge, routes, connections, limits, TLS."""

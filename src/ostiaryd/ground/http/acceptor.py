@@ -1,0 +1,122 @@
+"""Takes new connections from the listening socket, many in each round of the event loop.
+
+uvloop takes one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the queue
+of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ostiaryd.ground.http.tls import Certificate
+
+log = logging.getLogger("ostiary")
+
+QUEUE = 4096
+"""Connections that the kernel keeps until they are taken; Linux itself allows so many (`net.core.somaxconn`)."""
+AT_ONCE = 256
+"""Connections taken in one round, so that those which are open are answered meanwhile."""
+HANDSHAKE_S = 10.0
+"""How long a client may take for the handshake of TLS."""
+HANDSHAKES, OF_ADDRESS = 1024, 64
+"""Handshakes that may be under way at once, in all and with one address. For one beyond that, the oldest ends: a client
+that stalls loses its place, and one that goes on needs it for a moment.
+"""
+PAUSE_S = 0.1
+"""How long no connection is taken after the system had no descriptor or memory for one."""
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class Acceptor:
+    """The listening socket of a server. `make` returns the protocol of one connection."""
+
+    def __init__(
+        self, sock: socket.socket, make: Callable[[], asyncio.Protocol], certificate: Certificate | None = None
+    ) -> None:
+        """Starts to listen, with TLS where there is a certificate. Runs on the event loop."""
+        self._sock, self._make, self._certificate = sock, make, certificate
+        self._loop = asyncio.get_running_loop()
+        self._opening = dict[asyncio.Task[Any], str]()
+        self._of_address = defaultdict[str, dict[asyncio.Task[Any], None]](dict)
+        self._resuming: asyncio.TimerHandle | None = None
+        sock.setblocking(False)
+        sock.listen(QUEUE)
+        self._resume()
+
+    def close(self) -> None:
+        """Take no more connections; those that were taken stay."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._loop.remove_reader(self._sock)
+
+    def _resume(self) -> None:
+        self._resuming = None
+        self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, (address, *_) = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:  # its client has gone already
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                log.warning("no connection can be taken for %g s: %s", PAUSE_S, error.strerror)
+                self._loop.remove_reader(self._sock)
+                self._resuming = self._loop.call_later(PAUSE_S, self._resume)
+                return
+            if self._certificate is not None:
+                self._end_oldest(address)
+            self._open(connection, address)
+
+    def _end_oldest(self, address: str) -> None:
+        """Make room for one more handshake: only after it is a connection counted (`connections`). In all, the oldest
+        of the address that has most under way ends.
+        """
+        if len(self._of_address.get(address, ())) >= OF_ADDRESS:
+            self._end_oldest_of(address)
+        elif len(self._opening) >= HANDSHAKES:
+            self._end_oldest_of(max(self._of_address, key=lambda one: len(self._of_address[one])))
+
+    def _end_oldest_of(self, address: str) -> None:
+        task = next(iter(self._of_address[address]))
+        self._forget(task)
+        task.cancel()
+
+    def _open(self, connection: socket.socket, address: str) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio's own loop does not
+        opened = partial(self._loop.connect_accepted_socket, self._make, connection)
+        if self._certificate is not None:
+            opened = partial(opened, ssl=self._certificate.context(), ssl_handshake_timeout=HANDSHAKE_S)
+        task = self._loop.create_task(opened())
+        self._opening[task] = address
+        self._of_address[address][task] = None
+        task.add_done_callback(partial(self._note_opened, connection))
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        if (address := self._opening.pop(task, None)) is not None:
+            del self._of_address[address][task]
+            if not self._of_address[address]:
+                del self._of_address[address]
+
+    def _note_opened(self, connection: socket.socket, task: asyncio.Task[Any]) -> None:
+        self._forget(task)
+        if task.cancelled():
+            connection.close()  # of a task that had not begun, nobody else has it
+            return
+        if (error := task.exception()) is None:
+            return
+        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # what clients do is no news
+            log.warning("a connection could not be opened: %s", error)

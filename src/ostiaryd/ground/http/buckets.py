@@ -1,0 +1,95 @@
+"""How much somebody may still send: so much at once, and so much a second after that. In memory, for each by itself.
+
+What is too much is refused before it costs anything, an entry least of all. Who goes on all the same is told of once in
+a while.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.world import World
+
+SECOND = 1_000_000
+MAX_KNOWN = 100_000
+FLOODING = 100
+"""refused within a minute"""
+WINDOW_S = 60
+QUIET_S = 300
+"""between two words of a flood"""
+
+
+class TooMuch(Refused):
+    """`after_s`: when there is room again."""
+
+    code = "too_much"
+
+    def __init__(self, message: str, *, after_s: int = 1, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.after_s = after_s
+
+
+@dataclass(slots=True)
+class Bucket:
+    """`left`: in millionths, as of `at`; how often more was refused since `since`, and when that was told."""
+
+    burst: int
+    per_second: int
+    at: int
+    left: int = field(init=False)
+    refused: int = 0
+    since: int = 0
+    told_at: int = 0
+
+    def __post_init__(self) -> None:
+        self.left = self.burst * SECOND
+
+    def fill(self, now: int) -> None:
+        self.left = min(self.burst * SECOND, self.left + max(0, now - self.at) * self.per_second)
+        self.at = now
+
+    def has(self, count: int) -> bool:
+        return self.left >= count * SECOND
+
+    def take(self, count: int) -> None:
+        """Of what is left, or will be."""
+        self.left -= count * SECOND
+
+    def after_s(self, count: int) -> int:
+        """In how many seconds there will be so much."""
+        return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
+
+    def refuse(self) -> bool:
+        """Count a refusal, at `at`; whether it is time to tell of a flood."""
+        if self.at - self.since > WINDOW_S * SECOND:
+            self.since, self.refused = self.at, 0
+        self.refused += 1
+        if self.refused < FLOODING or self.at - self.told_at <= QUIET_S * SECOND:
+            return False
+        self.told_at = self.at
+        return True
+
+
+class Buckets:
+    """Of those that sent last; lives on the event loop. Who may send how much is for each kind to say."""
+
+    burst: ClassVar[int]
+    per_second: ClassVar[int]
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, who: str) -> Bucket:
+        """As it is now."""
+        now = self._world.now()
+        bucket = self._known.setdefault(who, Bucket(self.burst, self.per_second, now))
+        self._known.move_to_end(who)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        bucket.fill(now)
+        return bucket

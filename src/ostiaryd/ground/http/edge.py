@@ -1,0 +1,405 @@
+"""The edge: one HTTP request as a value, one reply as a value, everything bounded.
+
+A wire function is `async (Call) -> Reply`; a refusal is raised and rendered by the route's protocol. `Endpoint` is the
+small ASGI application that joins them, so routes stay plain Starlette.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from ostiary.protocol.network import network_of
+from ostiaryd.ground.database import DamagedDatabase, storage_failure
+from ostiaryd.ground.database.writer import Busy
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.proxies import origin
+from ostiaryd.ground.world import World
+
+T = TypeVar("T")
+log = logging.getLogger("ostiary")
+MAX_DEPTH = 32
+SMALL_BODY = 64 << 10
+"""Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
+PROVED = "ostiary.proved"
+"""Extension of the ASGI scope: a function to call once the caller of a request has proved itself."""
+RETRY_SPREAD_S = 4
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class TooLarge(Malformed):
+    code = "too_large"
+
+
+class PreconditionFailed(Conflict):
+    """A condition in a header of the request is false (RFC 9110 section 13)."""
+
+    code = "precondition_failed"
+
+
+class UnsupportedMediaType(Malformed):
+    code = "unsupported_media_type"
+
+
+class Failed(Refused):
+    """Our own fault. What it was is in the log, beside the id of the request, and reaches nobody else."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str = "the server failed") -> None:
+        super().__init__(message, hint="its log says why, by the `x-request-id` of this answer")
+
+
+@dataclass(slots=True)
+class Call:
+    """One request. `answer_headers` go on whatever is answered.
+
+    `caller` is filled by the gate of the route, or by `prove` where that is left to the act of the request.
+    """
+
+    world: World
+    method: str
+    path: str
+    params: dict[str, str]
+    query: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    request_id: str
+    caller: Any = None
+    proving: Callable[[Any], Any] | None = None
+    gate: Callable[[Call], Awaitable[Any]] | None = None
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    address: str = ""
+    """whose connection it came by; empty where there is none"""
+    parsed: object = None
+    """The value of a JSON body that was too large to be parsed on the event loop."""
+    known_network: str | None = None
+    """`network`, once it is known"""
+
+    def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
+        """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
+        values = [value for key, value in self.headers if key == name]
+        if len(values) > 1:
+            raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
+        return values[0].decode("latin-1") if values else None
+
+    def prove(self, act: Any) -> Any:
+        """Who calls; for a wire that runs one act, at the beginning of it. Raises what the gate would have raised."""
+        if self.proving is not None:
+            proving, self.proving = self.proving, None
+            self.caller = proving(act)
+        return self.caller
+
+    async def prove_first(self) -> None:
+        """The same ahead of the act, for a wire that has work to do that not everybody may have done."""
+        if self.proving is not None and self.gate is not None:
+            gate, self.proving = self.gate, None
+            self.caller = await gate(self)
+
+    @property
+    def origin(self) -> str:
+        """The address of the caller behind the proxies that the configuration names."""
+        said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
+        return origin(self.address, said, self.world.config.proxy_networks)
+
+    @property
+    def network(self) -> str:
+        """The network of that address."""
+        if self.known_network is None:
+            self.known_network = network_of(self.origin)
+        return self.known_network
+
+    @property
+    def uri(self) -> str:
+        """The public URI of this request without query: built from configuration, never from `Host`."""
+        return self.world.config.public_url + self.path
+
+    def json(self, kind: type[T]) -> T:
+        """The body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
+        self.expect("application/json")
+        if b"\\u0000" in self.body:  # no database of ours keeps it
+            raise Malformed("the body has a null character in it")
+        try:
+            return convert(self.parse_json() if self.parsed is None else self.parsed, kind)
+        except msgspec.ValidationError as error:
+            raise Malformed(str(error)) from None
+
+    def parse_json(self) -> object:
+        """Parse the body as strict JSON. Raises Malformed."""
+        return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
+
+    def form(self) -> dict[str, list[str]]:
+        """The body as a form, every value of every name kept (RFC 8707 repeats `resource`)."""
+        self.expect("application/x-www-form-urlencoded")
+        return parse_form(self.body)
+
+    def query_one(self, name: str) -> str | None:
+        """The one value of a query parameter."""
+        values = parse_form(self.query.encode("latin-1")).get(name, [])
+        if len(values) > 1:
+            raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send it once")
+        return values[0] if values else None
+
+    def expect(self, media_type: str) -> None:
+        """Raises UnsupportedMediaType."""
+        if not self.has_type(media_type):
+            given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+            raise UnsupportedMediaType(f"the content type is `{given[:100]}`", hint=f"send {media_type}")
+
+    def has_type(self, media_type: str) -> bool:
+        return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
+
+
+@dataclass(slots=True)
+class Reply:
+    status: int
+    body: bytes | AsyncGenerator[bytes, None] = b""
+    media_type: str = "application/json"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+Headers = list[tuple[bytes, bytes]]
+Wire = Callable[[Call], Awaitable[Reply]]
+Render = Callable[[Refused], Reply]
+
+_encode = msgspec.json.Encoder().encode
+NO_STORE = (b"cache-control", b"no-store")
+
+
+def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
+    """A JSON reply."""
+    return Reply(status, _encode(value), headers=headers or [])
+
+
+STATUS: dict[type[Refused], int] = {
+    Failed: 500,
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+    Malformed: 400,
+    Invalid: 422,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    PreconditionFailed: 412,
+    Conflict: 409,
+    Unavailable: 503,
+    Refused: 400,
+}
+"""How the admin API renders a refusal: the nearest class in its ancestry counts."""
+
+
+def status_of(refusal: Refused) -> int:
+    return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
+
+
+def render_admin(refusal: Refused) -> Reply:
+    """`{"error": code, "message": what is wrong, "hint": what to do}`."""
+    body = {"error": refusal.code, "message": refusal.message}
+    if refusal.hint:
+        body["hint"] = refusal.hint
+    return reply(body, status=status_of(refusal), headers=[NO_STORE])
+
+
+Gate = Callable[[Call], Awaitable[Any]]
+
+
+class Endpoint:
+    """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well.
+
+    A body of at most `SMALL_BODY` bytes is read before the gate. Where a route takes more, a request that may have more
+    proves its caller first, and its JSON is parsed in a thread.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        wire: Wire,
+        *,
+        render: Render,
+        gate: Gate | None = None,
+        streams: bool = False,
+        check: Gate | None = None,
+        proves: bool = False,
+        is_refused: Callable[[Call], bool] | None = None,
+    ) -> None:
+        """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
+        `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
+        caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none.
+        """
+        self._is_refused = is_refused
+        self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
+        self._check, self.proves = check, proves
+        most = world.config.max_request_bytes
+        self.max_body = min(most, SMALL_BODY) if check is None else most
+
+    def proves_first(self, headers: Headers) -> bool:
+        """Return whether the body may be large: it says so, or does not say how long it is."""
+        if self.max_body <= SMALL_BODY:
+            return False
+        lengths = [value for name, value in headers if name == b"content-length"]
+        return not lengths or len(lengths[0]) > len(str(SMALL_BODY)) or int(lengths[0]) > SMALL_BODY
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read, body = None, b""
+        if scope["method"] not in ("GET", "HEAD") and self.proves_first(scope["headers"]):
+            read = partial(_read, receive, self.max_body)
+        else:
+            body = await _read(receive, self.max_body)
+        answer, headers = await self.answer(
+            scope["method"],
+            scope["path"],
+            params=scope.get("path_params", {}),
+            query=scope["query_string"].decode("latin-1"),
+            headers=scope["headers"],
+            body=body,
+            address=(scope.get("client") or ("",))[0],
+            read=read,
+        )
+        if self.proves and answer.status < 400 and (note := scope.get("extensions", {}).get(PROVED)) is not None:
+            note()
+        await _send(receive, send, answer, headers)
+
+    def refuse(self, path: str, headers: Headers, body: bytes, *, address: str) -> tuple[Reply, Headers] | None:
+        """The answer to a POST that is refused while the line before the writer is crowded, with all headers but its
+        length; None for any other. Nothing of the request but its client is looked at.
+        """
+        if self._is_refused is None or not self._world.writer.is_crowded:
+            return None
+        request_id = request_id_of(headers, self._world)
+        call = Call(self._world, "POST", path, {}, "", headers, body, request_id, address=address)
+        return self._finish(call, self._render(Busy())) if self._is_refused(call) else None
+
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str],
+        query: str,
+        headers: Headers,
+        body: bytes,
+        address: str = "",
+        read: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> tuple[Reply, Headers]:
+        """The reply, and all headers but its length. `body` may be cut off beyond `max_body`; `read` gets the body of a
+        request that proves its caller first.
+        """
+        world = self._world
+        request_id = request_id_of(headers, world)
+        call = Call(world, method, path, params, query, headers, body, request_id, address=address)
+        try:
+            self._check_size(body)
+            if "\0" in path or "%00" in query:
+                raise Malformed("the path or the query has a null character in it")
+            if read is not None and self._check is not None:
+                await self._check(call)
+                call.body = await read()
+                self._check_size(call.body)
+                if len(call.body) > SMALL_BODY and call.has_type("application/json"):
+                    call.parsed = await asyncio.to_thread(call.parse_json)
+            if self._gate is not None:
+                call.caller = await self._gate(call)
+            answer = await self._wire(call)
+        except Refused as refusal:
+            answer = self._render(refusal)
+        except Exception as error:
+            log.exception("%s %s failed (%s)", method, path, request_id)
+            call.answer_headers.clear()
+            failure = storage_failure(error)
+            world.db.is_doubted |= isinstance(failure, DamagedDatabase)
+            answer = self._render(failure or Failed())
+        return self._finish(call, answer)
+
+    def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:
+        if answer.status == 503:
+            call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(self._world)))
+        media_type = answer.media_type.encode("latin-1")
+        named = [(b"content-type", media_type), (b"x-request-id", call.request_id.encode("latin-1"))]
+        return answer, [*named, *call.answer_headers, *answer.headers]
+
+    def _check_size(self, body: bytes) -> None:
+        """Raises TooLarge."""
+        if len(body) > self.max_body:
+            hint = "send less" if self._check is None else "send less, or raise max_request_bytes"
+            raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
+
+    def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
+        """What is answered where an answer could not be sent as it was made; call it where that is caught."""
+        answer, id = self._render(Failed()), request_id_of(headers, self._world)
+        log.exception("%s: the answer failed (%s)", path, id)
+        named = [
+            (b"content-type", answer.media_type.encode("latin-1")),
+            (b"x-request-id", id.encode("latin-1")),
+        ]
+        return answer, [*named, *answer.headers]
+
+
+def retry_after_s(world: World) -> int:
+    """Seconds after which to try again: another number for each, so that not all come back at once."""
+    return 1 + world.random(1)[0] % RETRY_SPREAD_S
+
+
+def request_id_of(headers: Headers, world: World) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
+            return text
+    return new_id("rq", now=world.now(), random=world.random)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    """The body; what is read of one over the limit is over it too."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body") and len(body) <= limit:
+        message = await receive()
+        body += message.get("body", b"")
+    return body
+
+
+async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -> None:
+    start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
+    if isinstance(answer.body, bytes):
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
+        return
+    await send(start)
+    sending = asyncio.ensure_future(_send_stream(send, answer.body))
+    leaving = asyncio.ensure_future(receive())  # all was read, so the next message says that the client has gone
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not sending.cancelled():
+            sending.result()
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _send_stream(send: Send, body: AsyncGenerator[bytes, None]) -> None:
+    async with aclosing(body):
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,37 @@
+"""Forms and queries as text: strict, and bounded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import unquote_plus
+
+from ostiary.protocol.errors import Malformed
+
+MAX_PARAMETERS = 100
+
+
+def parse_form(body: bytes) -> dict[str, list[str]]:
+    """application/x-www-form-urlencoded, strict UTF-8, at most 100 parameters; one without `=` has the empty value."""
+    form: dict[str, list[str]] = {}
+    try:
+        pairs = body.decode("ascii").split("&") if body else []
+        if len(pairs) > MAX_PARAMETERS:
+            raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
+        for pair in filter(None, pairs):
+            name, _, value = pair.partition("=")
+            form.setdefault(_unquote(name), []).append(_unquote(value))
+    except ValueError as error:
+        raise Malformed(f"the form does not parse: {error}") from None
+    return form
+
+
+def _unquote(text: str) -> str:
+    if "%" not in text and "+" not in text:  # as in the longest of all, tokens
+        return text
+    return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
+
+
+@lru_cache(maxsize=1024)
+def _decode(text: str) -> str:
+    """What is short comes again and again: names of grants, of assertion types, of resources."""
+    return unquote_plus(text, errors="strict")

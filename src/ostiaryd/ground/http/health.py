@@ -1,0 +1,76 @@
+"""Health checks for an orchestrator: `/livez` and `/readyz`, without authentication.
+
+Both answer from memory, so that a stranger who asks often causes no work in the database. A process is *live* while its
+event loop turns, and *ready* while every check passes. Rooms add checks: `world.keep(Health).checks["name"] = check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.world import World
+
+BEAT_S = 2
+"""How often an empty transaction is committed, so that the writer is checked while nothing else happens, in seconds."""
+STUCK_S = 15
+"""A batch that takes longer means that the writer does not commit, in seconds."""
+
+Check = Callable[[], str]
+"""Returns what is wrong, in words that a stranger may read; "" while nothing is."""
+
+
+@dataclass(slots=True)
+class Health:
+    """The checks of this process; lives on the event loop."""
+
+    world: World
+    checks: dict[str, Check] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.checks |= {
+            "database": self._database,
+            "writer": self._writer,
+            "keys": self._keys,
+            "history": self._history,
+        }
+
+    def _database(self) -> str:
+        return "" if self.world.db.is_up else "not reachable"
+
+    def _writer(self) -> str:
+        writer = self.world.writer
+        if writer.busy_s > STUCK_S:
+            return "a commit takes too long"
+        return "" if writer.commits else "the last commit failed"
+
+    def _history(self) -> str:
+        return "in recovery" if self.world.pin.is_lost else ""
+
+    def _keys(self) -> str:
+        return "" if self.world.keys.is_loaded else "not loaded"
+
+
+async def beat(world: World) -> None:
+    """Commit an empty transaction."""
+    await world.writer.submit(lambda tx: None)
+
+
+async def livez(call: Call) -> Reply:
+    """200 while the event loop turns. An orchestrator that gets no answer restarts the process."""
+    return reply({"status": "live"}, headers=[NO_STORE])
+
+
+async def readyz(call: Call) -> Reply:
+    """200 if every check passes, else 503, and an orchestrator sends no requests here.
+
+    `checks` has "ok" or what is wrong for each.
+    """
+    checks = {name: check() or "ok" for name, check in call.world.keep(Health).checks.items()}
+    is_ready = all(said == "ok" for said in checks.values())
+    body = {"status": "ready" if is_ready else "not ready", "checks": checks}
+    return reply(body, status=200 if is_ready else 503, headers=[NO_STORE])
+
+
+ROUTES = (("GET", "/livez", livez, ""), ("GET", "/readyz", readyz, ""))

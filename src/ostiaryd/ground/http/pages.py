@@ -1,0 +1,115 @@
+"""Lists in pages: `?limit=` rows (1 to 1000, 100 by default), `?after=` the cursor of the page before.
+
+A page has at most `MAX_PAGE_BYTES`, whatever its rows hold: it is cut before the row that would not fit, and its cursor
+goes on from there. Of a row that is larger than `MAX_ROW_BYTES`, long members are left out and named in `cut`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call, Headers, Reply
+
+T = TypeVar("T")
+MAX_ROWS = 1000
+DEFAULT_ROWS = 100
+MAX_PAGE_BYTES = 1 << 20
+MAX_ROW_BYTES = 128 << 10
+MAX_MEMBER_BYTES = 4 << 10
+CHUNK = 100
+"""Rows that are read at once, so that a page of large rows does not read a thousand of them."""
+MAX_CURSOR = 512
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    limit: int
+    after: str
+
+
+def parse_page(limit: str | None, after: str | None) -> Page:
+    """The page that a query asks for. Raises Invalid."""
+    if after is not None and len(after) > MAX_CURSOR:
+        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+    if limit is None:
+        return Page(DEFAULT_ROWS, after or "")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= MAX_ROWS):
+        raise Invalid(f"`limit` must be 1 to {MAX_ROWS}")
+    return Page(int(limit), after or "")
+
+
+def fill_page(
+    kind: str,
+    page: Page,
+    read: Callable[[Page], Sequence[T]],
+    render: Callable[[T], dict[str, Any]],
+    *,
+    cursor: Callable[[T], str],
+) -> bytes:
+    """`{kind: [rows], "next": cursor}` as JSON. `next` is null where there is no more; else there may be more.
+
+    `read` returns the rows behind a cursor, at most as many as it is asked for.
+    """
+    rows: list[bytes] = []
+    after, size, more = page.after, len(kind) + MAX_CURSOR, True
+    while more and len(rows) < page.limit:
+        count = min(CHUNK, page.limit - len(rows))
+        found = read(Page(count, after))
+        for one in found:
+            row = _encode_row(render(one))
+            size += len(row) + 1
+            if size > MAX_PAGE_BYTES:
+                return _encode_page(kind, rows, after)
+            rows.append(row)
+            after = cursor(one)
+        more = len(found) == count
+    return _encode_page(kind, rows, after if more else None)
+
+
+async def reply_page(
+    call: Call,
+    kind: str,
+    read: Callable[[Reader, Page], Sequence[T]],
+    render: Callable[[Reader, T], dict[str, Any]],
+    *,
+    cursor: Callable[[T], str],
+    headers: Headers | None = None,
+) -> Reply:
+    """Answer a request for a page of rows. Raises Invalid for a query that asks for no page."""
+    page = parse_page(call.query_one("limit"), call.query_one("after"))
+
+    def fill(reader: Reader) -> bytes:
+        return fill_page(
+            kind, page, lambda part: read(reader, part), lambda row: render(reader, row), cursor=cursor
+        )  # fmt: skip
+
+    return Reply(200, await call.world.db.scan(fill), headers=headers or [])
+
+
+def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
+    """A `read` of rows that are all in memory, in their order. A cursor that is gone ends the list."""
+    places = {cursor(row): place for place, row in enumerate(rows)}
+
+    def read(page: Page) -> Sequence[T]:
+        start = places.get(page.after, len(rows)) + 1 if page.after else 0
+        return rows[start : start + page.limit]
+
+    return read
+
+
+def _encode_row(row: dict[str, Any]) -> bytes:
+    if len(encoded := _encode(row)) <= MAX_ROW_BYTES:
+        return encoded
+    long = [name for name, value in row.items() if len(_encode(value)) > MAX_MEMBER_BYTES]
+    return _encode({name: value for name, value in row.items() if name not in long} | {"cut": long})
+
+
+def _encode_page(kind: str, rows: Sequence[bytes], following: str | None) -> bytes:
+    return b'{"%b":[%b],"next":%b}' % (kind.encode(), b",".join(rows), _encode(following))

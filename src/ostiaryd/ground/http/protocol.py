@@ -1,0 +1,419 @@
+"""A straight way from the socket to an endpoint, past ASGI, and the bounds of what a connection may send.
+
+`Protocol` is uvicorn's for HTTP/1.1. A POST for one of its endpoints is answered by `Endpoint.answer` itself, which the
+ASGI application calls too; every other request takes uvicorn's way. This relies on the internals of uvicorn:
+tests/ground/test_protocol.py sends the same bytes both ways and compares the answers.
+
+A head ends where its fields end: the fields of a trailer are counted, and dropped. A head must name its host once (RFC
+9112 section 3.2). A request that breaks a bound is answered before the connection is closed: 400, 408, 431 or 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import httptools
+from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ostiaryd.ground.http.connections import MAX_HELD, Connections
+from ostiaryd.ground.http.edge import NO_STORE, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
+
+MAX_HEAD_BYTES = 64 << 10
+"""Target, fields and trailer fields of one request. What the parser holds of a field that goes on counts as well."""
+MAX_FIELDS = 200
+SLOWEST_S = 30.0
+"""Within this time a request must have come, counted from its first byte, or from the connection on for the first. A
+client that has proved nothing must also read an answer within it."""
+MAX_WAITING = 32
+"""While so many requests of a connection wait for the answer to an earlier one, nothing more of it is parsed."""
+SLICE_BYTES = 4 << 10
+"""What is parsed at once, so that few requests begin to wait before `MAX_WAITING` is looked at."""
+WAITING_COST = 4 << 10
+"""Bytes that a request which waits takes beside what was sent."""
+LINGER_S = 2.0
+"""After a refusal, what still comes is read and dropped for this time, so that the client can read the answer."""
+
+
+def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
+    """Those that `Protocol` takes, by their URL: endpoints that a POST reaches at one path alone, answered at once."""
+    return {
+        route.path.encode(): route.endpoint
+        for route in routes
+        if isinstance(route, Route)
+        and isinstance(route.endpoint, Endpoint)
+        and route.methods == {"POST"}
+        and not route.param_convertors
+        and not route.endpoint.streams
+    }
+
+
+class _Event:
+    """What uvicorn sets to wake an ASGI application; here nobody waits for it."""
+
+    def set(self) -> None:
+        pass
+
+
+class _Flow(FlowControl):
+    """Flow control of a connection that stays paused while there is something that was read and not parsed."""
+
+    has_unparsed = False
+
+    def resume_reading(self) -> None:
+        if not self.has_unparsed:
+            super().resume_reading()
+
+
+class Exchange:
+    """One request and its answer, with the attributes that uvicorn's protocol reads and sets on a cycle of its own."""
+
+    __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
+    message_event = _Event()
+
+    def __init__(self, endpoint: Endpoint, path: str, headers: Headers, *, keep_alive: bool) -> None:
+        self.endpoint, self.path, self.headers, self.keep_alive = endpoint, path, headers, keep_alive
+        self.body = b""
+        self.disconnected = self.response_complete = False
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self._endpoints = endpoints
+        self._connections = Connections() if connections is None else connections
+        self._address = ""
+        self._is_proxied = self._is_proven = False
+        self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = False
+        self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
+        self._waiting_bytes = self.answered = 0
+        self._unparsed = b""
+        self._running: Any = None
+        """The request that is being answered; `cycle` is the newest, which may still wait."""
+        self._waits_since: float | None = self.loop.time()
+        self._stalls_since: float | None = None
+
+    # --- the connection
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
+        self._address = self.client[0] if self.client else ""
+        self._is_proxied = self._connections.is_proxy(self._address)
+        self._connections.add(self, "" if self._is_proxied else self._address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.remove(self)
+        self._hold(0)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
+        self._unparsed = b""
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no part of a request is here, and no answer is owed."""
+        return not self._is_in_message and not self.is_answering
+
+    @property
+    def is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and not self._is_in_message
+
+    def turn_away(self) -> None:
+        if self._stalls_since is not None:  # what is written would never be read
+            self._is_refused = True
+            self.transport.abort()
+        elif self.is_idle:
+            self._is_refused = True
+            self.transport.close()
+        else:
+            self._refuse(503, "too_many_connections", "too many connections of callers that have proved nothing")
+
+    def close_if_slow(self, now: float) -> None:
+        """End the connection if its request should have come, or its answer been read, by `now` (clock of the loop)."""
+        if self._stalls_since is not None and not self._is_proven and now - self._stalls_since > SLOWEST_S:
+            self.transport.abort()
+        if self._waits_since is None or now - self._waits_since <= (LINGER_S if self._is_refused else SLOWEST_S):
+            return
+        if self._is_refused or not self._is_in_message:
+            self.transport.close()
+        else:
+            self._refuse(408, "too_slow", f"the request did not come within {SLOWEST_S:g} s")
+
+    def pause_writing(self) -> None:
+        self._stalls_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalls_since = None
+        super().resume_writing()
+
+    def _note_proven(self) -> None:
+        """Count this connection no longer: its caller has proved itself. A proxy's connection carries many callers."""
+        if self._is_proxied:
+            self._connections.add(self, "")
+        elif not self._is_proven:
+            self._is_proven = True
+            self._connections.remove(self)
+            self._hold(0)
+
+    def _hold(self, count: int) -> None:
+        """Say how many bytes the request on this connection holds."""
+        if not self._is_proven or self._held:
+            count = 0 if self._is_proven else count
+            self._connections.held += count - self._held
+            self._held = count
+
+    # --- what comes
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; unlike uvicorn, log nothing of what a stranger sends, and offer no upgrade."""
+        if self._is_refused:
+            return
+        self._unset_keepalive_if_required()
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what has come. While too many requests wait, leave the rest, and read nothing more."""
+        data, self._unparsed = self._unparsed, b""
+        at = 0
+        while at < len(data) and len(self.pipeline) < MAX_WAITING and not self._is_refused:
+            self._feed(data[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+        if self._is_refused:
+            return
+        self._unparsed = data[at:]
+        self.flow.has_unparsed = bool(self._unparsed)
+        if self._unparsed:
+            self.flow.pause_reading()
+        if not self._is_proven:
+            said = self._seen + self._unseen + self._body_bytes
+            self._hold(self._waiting_bytes + len(self._unparsed) + said)
+            if self._connections.held > MAX_HELD:
+                self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
+
+    def _feed(self, data: bytes) -> None:
+        self._unseen += len(data)  # the parser's callbacks set it to 0
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(400, "malformed", "the request is not valid HTTP/1.1")
+            return
+        except httptools.HttpParserUpgrade:
+            pass
+        if self._is_head_too_large():
+            self._refuse_head()
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = self._is_in_message = True
+        self._has_cycle = False
+        self._fields = self._seen = self._unseen = self._body_bytes = 0
+        self._waits_since = self.loop.time()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
+    def on_url(self, url: bytes) -> None:
+        self._unseen = 0
+        self._seen += len(url)
+        super().on_url(url)
+        self._check_size()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._unseen = 0
+        self._fields += 1
+        self._seen += len(name) + len(value) + 4
+        self._check_size()
+        if self._is_in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._unseen = 0
+        self._is_in_head = False
+        self._check_head()
+        if self._is_proxied:
+            self._connections.add(self, self._connections.forwarded_address(self._address, self.headers))
+            if self._is_refused:
+                raise httptools.HttpParserError("the address has too many requests")
+        self._has_cycle = True
+        endpoint = self._endpoints.get(self.url)
+        if endpoint is None or not self._is_plain(endpoint):
+            url, headers, expect = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.headers, self.expect_100_continue = url, headers, expect
+            self.scope["headers"] = headers
+            self.scope["extensions"] = {PROVED: cast(Any, self._note_proven)}
+            super().on_headers_complete()
+            return
+        keep_alive = self.parser.should_keep_alive()
+        self.cycle = Exchange(endpoint, self.url.decode("ascii"), self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
+        self._running = self.cycle
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _is_head_too_large(self) -> bool:
+        return self._seen + self._unseen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS
+
+    def _check_size(self) -> None:
+        """Refuse a head that is too large. Raises HttpParserError, so that nothing more is parsed."""
+        if self._is_head_too_large():
+            self._refuse_head()
+            raise httptools.HttpParserError("the head is too large")
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "head_too_large", f"a head has at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields")
+
+    def _check_head(self) -> None:
+        """Raises HttpParserError, which is answered 400."""
+        hosts = 0
+        for name, value in self.headers:
+            hosts += name == b"host"
+            if b"\n" in value or b"\r" in value or b"\0" in value:
+                raise httptools.HttpParserError("a field has more than one line, or a null character")
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            raise httptools.HttpParserError("a request names its host once")
+
+    def _is_plain(self, endpoint: Endpoint) -> bool:
+        """Return whether this is a POST like most, with a body that is small, and the answers before it were given."""
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and (endpoint.max_body <= SMALL_BODY or not endpoint.proves_first(self.headers))
+        )
+
+    def on_chunk_header(self) -> None:
+        self._unseen = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unseen = 0
+        exchange: object = self.cycle
+        if not isinstance(exchange, Exchange):
+            self._body_bytes = len(self.cycle.body) + len(body)  # an application takes what it has read
+            super().on_body(body)
+        elif len(exchange.body) <= exchange.endpoint.max_body:  # one part beyond is kept, to show that it is too much
+            exchange.body += body
+            self._body_bytes = len(exchange.body)
+
+    def on_message_complete(self) -> None:
+        self._waits_since = None
+        self._is_in_message = False
+        if self.pipeline:
+            self._waiting_bytes += WAITING_COST + self._seen + self._body_bytes
+        self._seen = self._unseen = self._fields = 0
+        exchange: object = self.cycle
+        if not isinstance(exchange, Exchange):
+            super().on_message_complete()
+            return
+        if not self.flow.write_paused:
+            refusal = exchange.endpoint.refuse(
+                exchange.path, exchange.headers, exchange.body, address=self._address
+            )  # fmt: skip
+            if refusal is not None:
+                self._finish(exchange, self._render(exchange, *refusal))
+                return
+        task = self.loop.create_task(self._answer(exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # --- what is answered
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            answer, headers = await exchange.endpoint.answer(
+                "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body,
+                address=self._address,
+            )  # fmt: skip
+            if exchange.endpoint.proves and answer.status < 400:
+                self._note_proven()
+            sent = self._render(exchange, answer, headers)
+        except Exception:  # noqa: BLE001 because `failure` logs it
+            exchange.keep_alive = False
+            sent = self._render(exchange, *exchange.endpoint.failure(exchange.path, exchange.headers))
+        if self.flow.write_paused and not exchange.disconnected:
+            await self.flow.drain()
+        self._finish(exchange, sent)
+
+    def _finish(self, exchange: Exchange, sent: bytes) -> None:
+        exchange.response_complete = True
+        if exchange.disconnected:
+            return
+        self.transport.write(sent)
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        self.answered += 1
+        if not self.pipeline:
+            self._waiting_bytes = 0
+        if self.is_idle:
+            self._hold(0)
+            if self._is_proxied and not self.transport.is_closing():
+                self._connections.add(self, "")
+        super().on_response_complete()
+        if self._unparsed and not self.transport.is_closing():
+            self._parse()
+            if not self.pipeline:
+                self.flow.resume_reading()
+
+    def _render(self, exchange: Exchange, answer: Reply, headers: Headers) -> bytes:
+        return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer what this connection sends with a refusal, in the form of the admin API, and end it.
+
+        An answer that is owed to an earlier request comes first, and is then the last.
+        """
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused, self._waits_since = True, self.loop.time()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not self._has_cycle and not self.pipeline:
+                cycle.keep_alive = False
+                return
+            if self.pipeline or getattr(cycle, "response_started", False):
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        elif self._is_in_message and self._has_cycle:  # it was answered before all of it had come
+            self.transport.close()
+            return
+        answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
+        named = [(b"content-type", answer.media_type.encode()), *answer.headers]
+        if status == 503:
+            named.append((b"retry-after", b"1"))
+        self.transport.write(_bytes(answer, [*self.server_state.default_headers, *named], keep_alive=False))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
+    """The bytes of an answer. Raises ValueError for a header that would be two."""
+    body = answer.body
+    assert isinstance(body, bytes), "what is sent as a stream is no endpoint of this protocol"
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    if not keep_alive:
+        headers.append((b"connection", b"close"))
+    head = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not head.count(b"\n") == head.count(b"\r") == len(headers):
+        raise ValueError("a header has more than one line")
+    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, body)

@@ -1,0 +1,1 @@
+"""What leaves the server: fetches, mail, the outbox."""

@@ -1,0 +1,214 @@
+"""Requests to other servers, bounded in time and size.
+
+No redirect is followed; no proxy and no credential is taken from the environment. Off this machine, a URL must be
+https. A fetched URL is never logged: the URL of a webhook may hold a secret.
+
+`Fetcher` goes where the configuration of the server says. `request` and `deliver` go to URLs that another party named
+through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`, threat lists. Such a party
+must not reach through this server what only this server can reach. Every address of the host must therefore be public
+(`denied_networks`), and the connection goes to the address that was checked: a name that changes in between gains
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx2
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.outbound.denied_networks import Address, is_private, is_public
+
+MAX_ANSWER = 64 << 10
+MAX_URL = 1000
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+"""The last label of a host that resolvers read as an IPv4 address."""
+
+
+def check_origin(url: str, *, name: str) -> None:
+    """Return whether a configured URL may be fetched from. Raises Invalid."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")
+    if parts.scheme == "http" and parts.hostname not in _HERE:
+        raise Invalid(f"{name} off this machine must be https")
+    if url.endswith("/"):
+        raise Invalid(f"{name} must not end in a slash")
+
+
+class Answer(NamedTuple):
+    """`media_type` in lower case and without parameters; `retry_after` as it was sent."""
+
+    status: int
+    media_type: str
+    body: bytes
+    retry_after: str
+
+
+def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
+    """Return `url`, which another party named, if it can be fetched. Raises Invalid.
+
+    `of` names the URL in errors. `private` are the hosts that the operator opens although their addresses are not
+    public. The addresses of a name are checked at each request, since they change.
+    """
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 because reading the port checks it
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
+        raise Invalid(f"{of} is not a valid URL", hint="https://HOST[:PORT][/PATH][?QUERY]") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
+        raise Invalid(f"{of} must be https://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
+    literal = _literal(parts.hostname, of=of)
+    if parts.scheme == "http" and (parts.hostname not in _HERE or parts.hostname not in private):
+        raise Invalid(f"{of} must be https")
+    if literal is not None:
+        _check_reachable(parts.hostname, [literal], private=private)
+    return url
+
+
+def _literal(host: str, *, of: str) -> Address | None:
+    """Return the address that `host` spells, None for a name. Raises Invalid for any but the one usual spelling.
+
+    Resolvers also read `2130706433`, `0x7f.1` and `127.1` as addresses, which readers of a list of hosts do not expect.
+    """
+    is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
+    if "%" in host:
+        raise Invalid(f"{of} has a `%` in its host", hint="write the host without escapes and without a zone")
+    try:
+        return ip_address(host) if is_number else None
+    except ValueError:
+        raise Invalid(
+            f"{of} has a host that is no usual address", hint="such as 203.0.113.7 or [2001:db8::1]"
+        ) from None
+
+
+@asynccontextmanager
+async def _sending(
+    method: str, url: str, body: bytes, headers: Mapping[str, str], within_s: float, private: Collection[str]
+) -> AsyncIterator[httpx2.Response]:
+    """Send a request on a connection of its own and give the answer to read. Raises Invalid, Unavailable."""
+    check_named(url, of="the URL", private=private)
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removesuffix(".")
+    sent = {"user-agent": "ostiary", "accept-encoding": "identity", **headers, "host": parts.netloc}
+    try:
+        async with asyncio.timeout(within_s):
+            address = await _resolve(host, parts.port or (443 if parts.scheme == "https" else 80), private=private)
+            there = httpx2.URL(url).copy_with(host=str(address))
+            async with (
+                httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=None) as client,
+                client.stream(method, there, content=body, headers=sent, extensions={"sni_hostname": host}) as response,
+            ):
+                yield response
+    except TimeoutError:
+        raise Unavailable(f"it took longer than {within_s:g} s") from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise Unavailable(f"it is not reached: {type(error).__name__}") from None
+
+
+async def request(
+    method: str,
+    url: str,
+    *,
+    body: bytes = b"",
+    headers: Mapping[str, str],
+    within_s: float,
+    max_bytes: int = MAX_ANSWER,
+    private: Collection[str] = (),
+) -> Answer:
+    """Return the answer of a URL that another party named, whatever its status. Raises Invalid, Unavailable."""
+    async with _sending(method, url, body, headers, within_s, private) as response:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        answer = b""
+        async for chunk in response.aiter_raw():
+            answer += chunk
+            if len(answer) > max_bytes:
+                raise Unavailable(f"it answers with more than {max_bytes} bytes")
+        return Answer(response.status_code, kind, answer, response.headers.get("retry-after", ""))
+
+
+async def deliver(
+    url: str, body: bytes, *, headers: Mapping[str, str], within_s: float, private: Collection[str] = ()
+) -> tuple[int, str]:
+    """Post JSON to a URL that another party named; return the status and `Retry-After` of the answer.
+
+    The body of the answer is not read. Raises Invalid, Unavailable.
+    """
+    sent = {"content-type": "application/json", **headers}
+    async with _sending("POST", url, body, sent, within_s, private) as response:
+        return response.status_code, response.headers.get("retry-after", "")
+
+
+async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:
+    """Return the address to connect to. Raises Unavailable unless every address of `host` is reachable."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Unavailable(f"the name {host} has no address") from None
+    addresses = [ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in found if isinstance(sockaddr[0], str)]
+    if not addresses:
+        raise Unavailable(f"the name {host} has no address")
+    try:
+        _check_reachable(host, addresses, private=private)
+    except Invalid as refusal:
+        raise Unavailable(refusal.message, hint=refusal.hint, code=refusal.code) from None
+    return addresses[0]
+
+
+def _check_reachable(host: str, addresses: Collection[Address], *, private: Collection[str]) -> None:
+    """Raises Invalid for an address that is denied."""
+    for address in addresses:
+        if is_public(address) or (host in private and is_private(address)):
+            continue
+        hint = "the operator may name the host in `private_hosts`" if is_private(address) else ""
+        raise Invalid(f"the name {host} leads to an address that is not public", hint=hint, code="private_address")
+
+
+class Fetcher:
+    """Keeps connections to one origin."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._client = httpx2.AsyncClient(follow_redirects=False, trust_env=False)
+
+    async def post(self, path: str, body: bytes, *, within_s: float) -> bytes:
+        """The body of a 200 of type JSON. `path` begins with a slash, and its letters need no escape.
+
+        Raises Unavailable, in words that hold nothing of the answer.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._post(self._origin + path, body)
+        except TimeoutError:
+            raise Unavailable(f"it took longer than {within_s:g} s", code="engine_failed") from None
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"it is not reached: {type(error).__name__}", code="engine_failed") from None
+
+    async def _post(self, url: str, body: bytes) -> bytes:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        async with self._client.stream("POST", url, content=body, headers=headers) as response:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if response.status_code != 200 or kind != "application/json":
+                raise Unavailable(f"it answers {response.status_code} of the type {kind[:50]!a}", code="engine_failed")
+            answer = b""
+            async for chunk in response.aiter_raw():
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    raise Unavailable(f"it answers with more than {MAX_ANSWER} bytes", code="engine_failed")
+            return answer
+
+    async def close(self) -> None:
+        await self._client.aclose()

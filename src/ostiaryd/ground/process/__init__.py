@@ -1,0 +1,1 @@
+"""The process: confined children, the clock, descriptors, identifiers, logs."""

@@ -1,0 +1,240 @@
+"""The time of the server: it never decreases, and it follows the wall clock only as far as the wall clock is credible.
+
+Server time runs on CLOCK_BOOTTIME, which nobody sets and which counts the time that a suspended machine slept. The wall
+clock corrects it, within bounds:
+
+    forward, up to 5 minutes at once    followed; a budget of 5 minutes that refills within a day bounds many small
+                                        steps. The new course is on the disk before anything is decided by it
+    forward, beyond that                a jump: server time goes on as if nothing had happened, so nothing expires and
+                                        nothing is pruned, and nothing is granted until the wall clock comes back or an
+                                        operator confirms it
+    backward, by any amount             server time goes on at 99 per cent of its speed until the wall clock is level
+                                        again. If an operator confirms the wall clock, server time waits for it instead
+
+A restart goes on with the course on the disk, as long as the boot is the same. After a reboot nobody can tell how long
+the machine was off: the wall clock is followed without bound only if the kernel says that it is synchronised. Servers
+that share a database also share the largest time that any of them has put on the disk.
+
+Slewing (adjtimex) moves both clocks alike, so that it is no difference here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Conflict, Unavailable
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+SLACK = SECOND
+"""Differences up to this are no jump, even where the budget is used up: a leap second, a late reading."""
+LIMIT = 300 * SECOND
+BUDGET = LIMIT - SLACK
+"""How far server time follows the wall clock forward; it refills within a day."""
+NOTICED = 10_000
+"""Differences below this (10 ms) are not corrected."""
+STEP = 2 * SECOND
+"""Steps of the wall clock from this size on are recorded."""
+FULL, SLOWED, STOPPED = 100, 99, 0
+"""Speeds of server time, in per cent of boot time."""
+MARGIN = 60 * SECOND
+"""How much longer than it must a used proof stays on the disk, since another server's time may be less than ours."""
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+TIME_ERROR = 5
+"""What adjtimex returns while the kernel's clock is not synchronised."""
+
+
+class ClockJumped(Unavailable):
+    """The wall clock is further ahead of server time than is credible: nothing is granted."""
+
+    code = "clock_unconfirmed"
+
+    def __init__(
+        self,
+        message: str = "the server's wall clock jumped forward; nothing is granted until the time is confirmed or back",
+        *,
+        hint: str = "set the clock right, or confirm the new time: ostiary clock show, ostiary clock accept",
+    ) -> None:
+        super().__init__(message, hint=hint)
+
+
+def wall_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def boot_clock() -> int:
+    """Microseconds since the machine booted, sleep included (CLOCK_BOOTTIME; CLOCK_MONOTONIC where there is none)."""
+    return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
+
+
+def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Which boot of the machine this is; empty where the system does not say."""
+    try:
+        return source.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def is_synchronised() -> bool:
+    """Return whether the kernel says that its wall clock is kept right (adjtimex(2)); False where it does not say."""
+    try:
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))  # modes 0: read only
+    except (OSError, AttributeError):
+        return False
+    return 0 <= state < TIME_ERROR
+
+
+class Boot(NamedTuple):
+    """The clock that nobody sets: microseconds since a boot, and which boot it is."""
+
+    now: Callable[[], int] = boot_clock
+    id: str = ""
+    is_synchronised: Callable[[], bool] = is_synchronised
+
+
+class Course(NamedTuple):
+    """How server time runs: `time` at boot time `boot`, both in microseconds, from there with `speed` per cent.
+
+    `used` is how much of the budget for forward steps was used at `boot`. A course that stands still goes on at boot
+    time `until`, wherever the wall clock is by then.
+    """
+
+    boot: int
+    time: int
+    speed: int = FULL
+    used: int = 0
+    until: int = 0
+
+    def at(self, boot: int) -> int:
+        """Server time at boot time `boot`."""
+        if self.speed == STOPPED:
+            return self.time + max(0, boot - self.until)
+        return self.time + (boot - self.boot) * self.speed // 100
+
+    def rebased(self, boot: int) -> Course:
+        """The same course, described from boot time `boot` on."""
+        return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
+
+    def left(self, boot: int) -> int:
+        """How far a forward step may go at boot time `boot`."""
+        return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
+
+    def is_jump(self, *, wall: int, boot: int) -> bool:
+        """Return whether the wall clock is further ahead than is credible."""
+        return wall - self.at(boot) > self.left(boot) + SLACK
+
+    def follow(self, *, wall: int, boot: int) -> Course:
+        """The course from now on; the same one where nothing is to be corrected."""
+        now, left = self.at(boot), self.left(boot)
+        ahead = wall - now
+        if ahead > left + SLACK:  # not credible: as before, but not slowed down
+            return self if self.speed == FULL else self.rebased(boot)._replace(speed=FULL)
+        if (forward := min(ahead, left)) >= NOTICED:
+            return Course(boot, now + forward, FULL, BUDGET - left + forward)
+        if ahead <= -NOTICED:
+            if self.speed == SLOWED or (self.speed == STOPPED and boot < self.until):
+                return self
+            return self.rebased(boot)._replace(speed=SLOWED)
+        return self if self.speed == FULL else self.rebased(boot)._replace(speed=FULL)
+
+
+class Clock:
+    """Server time: `clock()` is microseconds since the epoch and never decreases. Thread-safe."""
+
+    def __init__(self, course: Course, *, wall: Callable[[], int], boot: Boot) -> None:
+        self.course = course
+        self.boot = boot
+        self._wall = wall
+        self._last = 0
+        self._stepped: tuple[int, int] | None = None
+        """when server time last went forward by itself (boot time), and what it was before"""
+
+    def __call__(self) -> int:
+        now = self.course.at(self.boot.now())
+        if now < self._last:
+            return self._last
+        self._last = now
+        return now
+
+    def read(self) -> tuple[int, int]:
+        """(wall time, boot time) of one moment."""
+        best = wall = boot = -1
+        for _ in range(4):
+            before = self.boot.now()
+            wall_now = self._wall()
+            took = (after := self.boot.now()) - before
+            if best < 0 or took < best:
+                best, wall, boot = took, wall_now, (before + after) // 2
+            if took < NOTICED // 10:
+                break
+        return wall, boot
+
+    @property
+    def ahead(self) -> int:
+        """How far the wall clock is ahead of server time; negative if it is behind."""
+        wall, boot = self.read()
+        return wall - max(self.course.at(boot), self._last)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether the wall clock is no further ahead than is credible."""
+        boot = self.boot.now()
+        return not self.course.is_jump(wall=self._wall(), boot=boot)
+
+    def check_confirmed(self) -> None:
+        """Raises ClockJumped."""
+        if not self.is_confirmed:
+            raise ClockJumped
+
+    def next_course(self, *, highest: int) -> Course:
+        """The course to go on with; `highest` is the largest time that is on the disk, by whichever server.
+
+        Save it before `adopt`.
+        """
+        wall, boot = self.read()
+        course = self.course.follow(wall=wall, boot=boot)
+        return course if highest <= course.at(boot) else course.rebased(boot)._replace(time=highest)
+
+    def confirm(self, *, wall: int) -> Course:
+        """The course if an operator confirms that it is `wall`, within a minute of what the wall clock says.
+
+        Raises Conflict. Save it before `adopt`.
+        """
+        wall_now, boot = self.read()
+        if abs(wall_now - wall) > MARGIN:
+            raise Conflict("the wall clock is not what was confirmed", hint="look again: ostiary clock show")
+        if wall_now >= self.course.at(boot):
+            return Course(boot, wall_now)
+        now = self.course.at(boot)
+        return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
+
+    def adopt(self, course: Course) -> None:
+        """Go on with a course that is on the disk."""
+        before = self()
+        boot = self.boot.now()
+        self.course = course
+        if course.at(boot) - before > SLACK:
+            self._stepped = boot, before
+
+    @property
+    def horizon(self) -> int:
+        """What ended before this may be forgotten: no server of the database can still have an earlier time."""
+        if self._stepped is not None:
+            boot, before = self._stepped
+            if self.boot.now() - boot < MARGIN:
+                return before - MARGIN
+        return self() - MARGIN
+
+
+def describe(difference: int) -> str:
+    """A difference of clocks in words: `1 h 5 min`, `12 s`."""
+    seconds = abs(difference) // SECOND
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{value} {unit}" for value, unit in ((hours, "h"), (minutes, "min"), (seconds, "s")) if value]
+    return " ".join(parts[:2]) or "less than 1 s"

@@ -1,0 +1,1 @@
+"""The response to findings: playbooks, restrictions, quarantine, the kill switch, incidents."""

@@ -1,0 +1,1 @@
+"""Operations on incidents: one module per noun, one function per verb."""

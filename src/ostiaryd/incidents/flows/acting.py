@@ -1,0 +1,153 @@
+"""What is done about an agent, each step with an entry of its own, and how it is undone when a person lets it go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from ostiary.provenance.noticing import CALM
+from ostiaryd.ground.database import Reader
+from ostiaryd.incidents.model.incidents import SECOND, Incident
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import Entry
+from ostiaryd.policy.model import Proposal
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, RiskDelta, State, Verb
+from ostiaryd.registry.store import holds, risks, stops
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import standing_id
+
+T = TypeVar("T")
+MINUTE = 60 * SECOND
+STOPS = ("quarantine", "revoke")
+"""After these the milder ones are of no use."""
+
+
+class Step(NamedTuple):
+    """Something to be done about an agent, within an incident; `task` is the one that it was noticed in."""
+
+    incident: Incident
+    agent: Agent
+    task: str
+    proposal: Proposal
+
+
+def beside(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
+    """Do something more in the same act, with an entry of its own."""
+    more = Act(act.tx, Entry(at=act.now, action=action))
+    result = flow(more)
+    registry.note(more, object=more.entry.object or "", **detail)
+    act.told += [more.entry, *more.told]
+    return result
+
+
+def task_of(agent: Agent, task: str | None) -> str:
+    return task or standing_id(agent.agent_id)
+
+
+def is_done(reader: Reader, step: Step, *, now: int) -> bool:
+    """Whether there is nothing left to do, or nothing to do it to. A hold is put anew where it would be stricter, or
+    half of it is over: who is held for little is not thereby spared what they do next.
+    """
+    response = step.proposal.response
+    if response in STOPS or step.agent.state is not State.ACTIVE:
+        return step.agent.state is not State.ACTIVE
+    if response == "freeze":
+        return any((one.what, one.value) == ("task", step.task) for one in stops.stops(reader))
+    until = now + step.proposal.minutes * MINUTE // 2
+    held = [one for one in holds.of_agent(reader, step.agent.agent_id, now=now) if one.kind == response]
+    return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in held)
+
+
+def take(act: Act, step: Step) -> str:
+    """Do it; what that means, in words. Raises Refused, having changed nothing."""
+    do, action, says = _DO[step.proposal.response]
+    told = len(act.told)
+    try:
+        with act.tx.savepoint():
+            beside(
+                act, action, lambda more: do(more, step), incident=step.incident.incident_id,
+                policies=list(step.proposal.policies),
+            )  # fmt: skip
+    except BaseException:
+        del act.told[told:]
+        raise
+    return says.format(task=step.task, minutes=step.proposal.minutes, calls=step.proposal.calls)
+
+
+def undo(act: Act, incident: Incident, responses: set[str]) -> None:
+    """Take back what was done, as far as it is still so. Raises Refused where the agent is not fit to act again."""
+    agent = registry.find_agent(act.tx, incident.agent)
+    held = {one.kind for one in holds.of_agent(act.tx, agent.agent_id, now=act.now)} & responses
+    if held:
+        beside(act, "agent.let_go", lambda more: registry.lift_holds(more, agent.agent_id, *held))
+    melt(act, incident)
+    for response, (state, verb, action) in _RESTART.items():
+        if response in responses and agent.state is state:
+            restart = partial(registry.set_agent_state, id_or_name=agent.agent_id, verb=verb, why=_why(incident))
+            beside(act, action, restart)
+
+
+def melt(act: Act, incident: Incident) -> None:
+    """Let the tasks go on that stand still since this incident."""
+    for stop in stops.stops(act.tx):
+        if stop.incident == incident.incident_id:
+            beside(act, "task.melt", partial(registry.lift_stop, what=stop.what, value=stop.value))
+
+
+def decommission(act: Act, incident: Incident) -> None:
+    """End the agent for good, with its tasks."""
+    agent = registry.find_agent(act.tx, incident.agent)
+    beside(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.Kind.AGENT, agent.agent_id))
+    if agent.state is not State.DECOMMISSIONED:
+        beside(
+            act, "agent.decommission",
+            lambda more: registry.set_agent_state(more, agent.agent_id, Verb.DECOMMISSION, why=_why(incident)),
+        )  # fmt: skip
+
+
+def calm(act: Act, subjects: set[str]) -> None:
+    """Doubt them no more."""
+    for subject in sorted(subjects):
+        if risks.get(act.tx, subject).points(act.now):
+            risks.put(act.tx, subject, CALM)
+            registry.tell(act, RiskDelta(subject, CALM.millis, CALM.at))
+
+
+def _why(incident: Incident) -> str:
+    return f"incident {incident.incident_id}"
+
+
+def _quarantine(act: Act, step: Step) -> None:
+    registry.set_agent_state(act, step.agent.agent_id, Verb.QUARANTINE, why=_why(step.incident))
+
+
+def _revoke(act: Act, step: Step) -> None:
+    tasks.revoke(act, tasks.Kind.AGENT, step.agent.agent_id)
+
+
+def _freeze(act: Act, step: Step) -> None:
+    registry.stop(act, "task", step.task, why=_why(step.incident), by=None, incident=step.incident.incident_id)
+
+
+def _hold(act: Act, step: Step) -> None:
+    limit = step.proposal.calls if step.proposal.response == "throttle" else 0
+    until = act.now + step.proposal.minutes * MINUTE
+    registry.put_hold(act, step.agent.agent_id, step.proposal.response, until=until, limit=limit)  # type: ignore[arg-type]
+
+
+_DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
+    "step_up": (_hold, "agent.step_up", "for {minutes} minutes it must have proved itself anew"),
+    "throttle": (_hold, "agent.throttle", "for {minutes} minutes it may make {calls} calls a minute"),
+    "narrow": (_hold, "agent.narrow", "for {minutes} minutes it may only read"),
+    "freeze": (_freeze, "task.freeze", "task {task} stands still, with all that was given under it"),
+    "quarantine": (_quarantine, "agent.quarantine", "it is stopped, and has lost what it held"),
+    "revoke": (_revoke, "agent.revoke", "it is stopped, and its tasks are cancelled"),
+}
+"""What does it, the action of its entry, and what that means."""
+_RESTART = {
+    "quarantine": (State.QUARANTINED, Verb.RELEASE, "agent.release"),
+    "revoke": (State.SUSPENDED, Verb.RESUME, "agent.resume"),
+}
+"""The state in which it leaves an agent, and the way back from there."""

@@ -1,0 +1,114 @@
+"""How far an incident may reach: what the agent touched, what it can reach, whom it gave work, and who is like it.
+
+From what is kept, when somebody looks: the last entries of the ledger, the registry, the tasks. Bounded, and says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.incidents.model.incidents import HOUR, Incident
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent
+from ostiaryd.registry.store import agents
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.tasks.store import tasks as tasks_store
+
+BEFORE = 24 * HOUR
+"""how long before the incident was opened counts"""
+MAX_ENTRIES = 1000
+MAX_TASKS = 200
+MAX_LIKE = 20
+MAX_RESOURCES = 3
+"""whose other callers are looked for"""
+
+
+def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
+    """All four, each cut to what a person reads."""
+    agent = registry.find_agent(reader, incident.agent)
+    since = incident.opened_at - BEFORE
+    entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
+    given, through = _tasks(reader, agent)
+    return {
+        "touched": _touched(entries),
+        "is_cut": len(entries) == MAX_ENTRIES,
+        "reachable": {
+            "scopes": sorted(agent.scopes),
+            "data_classes": sorted(registry.classes_within(reader, agent.scopes)),
+        },
+        "delegated_to": given,
+        "acted_for": through,
+        "alike": _alike(reader, agent, entries, since=since),
+    }
+
+
+def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list[Entry]:
+    return [decode_entry(body) for _, body in ledger.search(reader, where, limit=limit)]
+
+
+def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
+    """The tools that it called, the most called first: how often it was let, and how often not."""
+    decided = [entry for entry in entries if entry.tool and entry.outcome in ("allow", "deny")]
+    calls = Counter((entry.resource or "", entry.tool or "", entry.outcome) for entry in decided)
+    classes: dict[tuple[str, str], set[str]] = {}
+    for entry in decided:
+        if entry.tool and entry.outcome == "allow":
+            classes.setdefault((entry.resource or "", entry.tool), set()).update(entry.data_classes)
+    tools = Counter[tuple[str, str]]()
+    for (resource, tool, _), count in calls.items():
+        tools[resource, tool] += count
+    return [
+        {
+            "resource": resource,
+            "tool": tool,
+            "allowed": calls[resource, tool, "allow"],
+            "denied": calls[resource, tool, "deny"],
+            "data_classes": sorted(classes.get((resource, tool), ())),
+        }
+        for (resource, tool), _ in tools.most_common(MAX_LIKE)
+    ]
+
+
+def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
+    """The names of the agents to which it gave parts of its live tasks, and of those that gave it theirs."""
+    own = tasks_store.live_of_agent(reader, agent.agent_id)[:MAX_TASKS]
+    under: list[Task] = []
+    for id in (*(one.task_id for one in own), standing_id(agent.agent_id)):
+        if len(under) < MAX_TASKS:
+            under += tasks.tree(reader, tasks.find_task(reader, id), Page(MAX_TASKS, ""))
+    over = [one for task in own if task.parent is not None for one in tasks.above(reader, task)]
+    return _names(reader, {one.agent for one in under} - {agent.agent_id}), _names(
+        reader, {one.agent for one in over} - {agent.agent_id}
+    )
+
+
+def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) -> dict[str, list[str]]:
+    """Others that may have the same trouble: of the same owner or model, or that call what this one calls."""
+    touched = Counter(entry.resource for entry in entries if entry.tool and entry.resource)
+    callers = {
+        entry.agent
+        for resource, _ in touched.most_common(MAX_RESOURCES)
+        for entry in _entries(reader, {"resource": str(resource), "since": since}, limit=MAX_ENTRIES)
+        if entry.agent is not None
+    }
+    return {
+        "owner": _but(agent, agents.owned(reader, agent.owner)),
+        "model": _but(agent, agents.of_model(reader, agent.model, limit=MAX_LIKE + 1)),
+        "tool": _names(reader, callers - {agent.agent_id}),
+    }
+
+
+def _but(agent: Agent, others: list[Agent]) -> list[str]:
+    return [one.name for one in others if one.agent_id != agent.agent_id][:MAX_LIKE]
+
+
+def _names(reader: Reader, ids: AbstractSet[str]) -> list[str]:
+    found = (agents.get(reader, id) for id in sorted(ids)[:MAX_LIKE])
+    return [one.name for one in found if one is not None]

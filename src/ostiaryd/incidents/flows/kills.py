@@ -1,0 +1,69 @@
+"""The kill switch: stop an agent, a task, all of an owner, a resource, a segment, a model, or everything, and let go.
+
+One fact stops them all, however many they are and whoever comes later. An agent alone is quarantined, with an incident
+that waits for a person. Administrators' agents are stopped by name alone, so that somebody is there who lets go.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from ostiary.decision.access.stops import What
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.incidents.flows.incidents import isolate
+from ostiaryd.incidents.model.incidents import Incident
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, check_text
+from ostiaryd.registry.store import resources
+from ostiaryd.tasks import flows as tasks
+
+Killed: TypeAlias = What | Literal["agent"]
+
+
+def kill(act: Act, what: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
+    """Stop that, by name or id, until somebody lets go; of an agent, its incident.
+
+    Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
+    """
+    registry.note(act, object=name[:256], kill=what, why=why[:500])
+    check_text(why, of="reason", limit=500)
+    if what == "agent":
+        return isolate(act, name, says=f"stopped by hand: {why}", source=f"kill by {by.name}")
+    registry.stop(act, what, _value(act.tx, what, name), why=why, by=by.id)
+    return None
+
+
+def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
+    """Take a stop back; tokens that have not ended are good again. Raises NotFound, Conflict, Invalid."""
+    registry.note(act, object=name[:256], kill=what, why=why[:500])
+    check_text(why, of="reason", limit=500)
+    if what == "agent":
+        raise Conflict("a person lets an agent go", hint="ostiary incident list", code="awaits_person")
+    stopped = next((one for one in registry.all_stops(act.tx) if (one.what, one.value) == (what, name)), None)
+    if stopped is not None and stopped.incident is not None:
+        hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
+        raise Conflict("it waits for a person's word", hint=hint, code="awaits_person")
+    registry.lift_stop(act, what, name if stopped is not None else _value(act.tx, what, name))
+
+
+def _value(reader: Reader, what: What, name: str) -> str:
+    """By what tokens name it. Raises NotFound, Invalid, Conflict."""
+    match what:
+        case "task":
+            return tasks.find_task(reader, name).task_id
+        case "owner":
+            return registry.find_owner(reader, name).id
+        case "resource":
+            found = registry.find_resource(reader, name)
+            if found.uri == f"{resources.public_url(reader)}/api/v1":
+                hint = "ostiary kill everything"
+                raise Conflict("nobody could let go again of our own API", hint=hint, code="would_lock_out")
+            return found.uri
+        case "everything":
+            if name:
+                raise Invalid("everything has no name", hint="ostiary kill everything")
+            return ""
+        case "segment" | "model":
+            return check_text(name, of=what, limit=100)

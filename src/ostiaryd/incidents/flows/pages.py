@@ -1,0 +1,121 @@
+"""Pages of the SQLite database: checked at start, for a bounded time, and in the background until all are checked.
+
+A page that is not what SQLite wrote raises an alarm and stops everything, as the kill switch does: what is decided on a
+damaged database cannot be relied on. PostgreSQL checks its own pages (`data_checksums`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ostiary.protocol.errors import Conflict, Refused
+from ostiaryd.ground.database import DamagedDatabase, storage_failure
+from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows.state import stop_everything
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.registry import flows as registry
+
+log = logging.getLogger("ostiary")
+START_S = 1.0
+"""Time that a start gives to the check of pages."""
+EVERY = 86_400 * 1_000_000
+"""Microseconds between two complete checks."""
+_MOST = 10
+"""Defects that are named."""
+
+
+@dataclass(slots=True)
+class Pages:
+    """What the last complete check found. `checked_at` is 0 before the first one."""
+
+    world: World
+    checked_at: int = 0
+    defects: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """What was found, in words. Raises Conflict."""
+        if self.defects:
+            raise Conflict("; ".join(self.defects[:3]), hint="restore the database from a backup")
+        if not self.world.db.is_sqlite:
+            return "PostgreSQL checks its own pages"
+        return "every page is sound" if self.checked_at else "the pages are being checked"
+
+
+def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | None:
+    """The defects that `PRAGMA quick_check` finds in a database; None if that takes longer than `within_s`."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)) as raw:
+        raw.execute("pragma query_only=on")
+        done = threading.Event()
+
+        def interrupt() -> None:
+            """Interrupt after the limit, again and again: an interrupt before the statement begins is lost."""
+            if not done.wait(within_s):
+                while not done.wait(0.01):
+                    raw.interrupt()
+
+        watching = threading.Thread(target=interrupt, name="pages")
+        watching.start()
+        try:
+            found = [str(row[0]) for row in raw.execute(f"pragma quick_check({_MOST})")]
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return None
+            if not isinstance(storage_failure(error), DamagedDatabase):
+                raise
+            found = [str(error)]
+        finally:
+            done.set()
+            watching.join()
+    return [" ".join(line.split())[:200] for line in found if line != "ok"]
+
+
+async def check_pages(world: World, *, within_s: float | None = None) -> None:
+    """Check all pages, if that is due or a request met a damaged one; a background loop calls this."""
+    pages = world.keep(Pages)
+    is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_doubted
+    if not world.db.is_sqlite or pages.defects or not is_due:
+        return
+    world.db.is_doubted = False
+    found = await asyncio.to_thread(quick_check, world.db.path, within_s=within_s)
+    if found is None:
+        return
+    pages.checked_at, pages.defects = world.now(), found
+    if found:
+        log.critical("the database is damaged: %s", "; ".join(found))
+        await _stop(world, found)
+
+
+async def check_pages_at_start(world: World) -> None:
+    await check_pages(world, within_s=START_S)
+
+
+async def describe_pages(world: World) -> str:
+    """What the last check found. Raises Conflict."""
+    return world.keep(Pages).describe()
+
+
+async def check_pages_deeply(world: World) -> str:
+    """Check all pages now; in words. Raises Conflict."""
+    world.db.is_doubted = True
+    await check_pages(world)
+    return world.keep(Pages).describe()
+
+
+async def _stop(world: World, found: list[str]) -> None:
+    """Stop everything; a database that cannot even take the stop answers nothing any more."""
+
+    def stop(act: ledger.Act) -> None:
+        registry.note(act, object="database", defects=found)
+        stop_everything(act, says=f"the database is damaged: {found[0]}")
+
+    try:
+        await ledger.act(world, "database.damaged", stop)
+    except (Refused, sqlite3.DatabaseError) as error:
+        log.critical("the stop cannot be written either: %s", error)
+        world.db.give_up(DamagedDatabase(f"the database is damaged: {found[0]}"))

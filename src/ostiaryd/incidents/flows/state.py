@@ -1,0 +1,302 @@
+"""State against ledger: each guarded row is compared with the newest entry that names the row.
+
+`StateCheck` reads the ledger once, hashing each entry up to the signed checkpoint, and from then on what is new; the
+rows are compared page by page, again and again. A difference stops the agent that it is about, with an incident that
+waits for a person; a difference that concerns everybody stops everything. Nothing is repaired
+(docs/adr/0041-state-against-the-ledger.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ostiary.protocol.checkpoint import open_checkpoint
+from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiary.protocol.merkle import Frontier, leaf_hash
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database.guarded import GONE, GUARDED, digests, expiry, has_ended, page
+from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows.acting import beside
+from ostiaryd.incidents.flows.incidents import isolate
+from ostiaryd.incidents.model.state import AGENT_KINDS, LEDGER, Difference
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.ledger import store
+from ostiaryd.ledger.flows import Act
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentDelta, AgentId
+from ostiaryd.registry.model import State as Agents
+from ostiaryd.registry.store import resources
+
+log = logging.getLogger("ostiary")
+ENTRIES, ROWS = 2000, 1000
+"""Entries and rows that one step reads."""
+REMEMBERED = 2 * 3600 * 1_000_000
+"""Microseconds for which the end of a row is remembered: longer than any token lives."""
+START_STEPS = 20
+"""Steps of a start before it answers, about a second of work; what is left is done in the background."""
+BASELINE_ROWS = 1000
+_KINDS = tuple(kind for kind, spec in GUARDED.items() if spec.is_listed)
+_SOURCE = "state against ledger"
+
+
+@dataclass(slots=True)
+class StateCheck:
+    """How far the comparison is, and what differs. One step at a time, each in one snapshot of the database."""
+
+    keys: Keyring
+    position: int = 0
+    """entries read"""
+    size: int = 0
+    """entries that there were when the last step began"""
+    has_baseline: bool = False
+    """whether every row must be named by an entry"""
+    cycles: int = 0
+    """complete comparisons of all rows"""
+    differences: dict[str, Difference] = field(default_factory=dict)
+    unnamed: list[str] = field(default_factory=list)
+    """rows that no entry names, as of the last cycle; before the baseline alone"""
+    reported: set[Difference] = field(default_factory=set)
+    _frontier: Frontier = field(default_factory=Frontier)
+    _newest: dict[str, str] = field(default_factory=dict)
+    _ended: dict[str, int] = field(default_factory=dict)
+    _is_reread: bool = False
+    """whether the ledger is read once more, since it did not lead to the signed checkpoint"""
+    _kind: int = 0
+    """where in the rows the cycle is: the kind by number, and the key"""
+    _after: str = ""
+    _seen: dict[str, Difference | None] = field(default_factory=dict)
+
+    def step(self, reader: Reader, *, now: int) -> None:
+        """Read what is new in the ledger; if nothing is left to read, compare the next page of rows.
+
+        After a failover another copy of the database answers. What was read of the first copy then leads to no signed
+        checkpoint, so the ledger is read once more from its first entry before this counts as a difference.
+        """
+        frontier, note = store.head(reader)
+        self.size = frontier.size
+        if self.size < self.position:
+            self._restart()
+        for body in store.bodies(reader, self.position, ENTRIES):
+            self._read(body)
+        if self.position < self.size:
+            return
+        if note and not self._is_signed(reader, note):
+            if self._is_reread:
+                self.differences[LEDGER] = Difference(LEDGER, None, GONE)
+            else:
+                self._restart()
+                self._is_reread = True
+            return
+        self._is_reread = False
+        self._compare(reader, now=now)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.cycles == 0
+
+    def _read(self, body: bytes) -> None:
+        self._frontier.extend([leaf_hash(body)])
+        self.position += 1
+        if b'"rows":' not in body and b'"state.baseline"' not in body:
+            return
+        entry = decode_entry(body)
+        for name, digest in entry.rows.items():
+            if digest == GONE:
+                self._newest.pop(name, None)
+            else:
+                self._newest[name] = digest
+                if has_ended(digest):
+                    self._ended[name] = entry.at
+        if entry.action == "state.baseline" and entry.outcome == "ok" and (entry.detail or {}).get("complete"):
+            self.has_baseline = True
+
+    def _is_signed(self, reader: Reader, note: str) -> bool:
+        """Return whether the entries that were read lead to the signed checkpoint."""
+        key = store.log_key(reader, self.keys)
+        try:
+            checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
+        except Refused:
+            return False
+        return (self._frontier.size, self._frontier.root()) == (checkpoint.size, checkpoint.root)
+
+    def _restart(self) -> None:
+        self.position, self.has_baseline, self.cycles = 0, False, 0
+        self._frontier, self._newest, self._ended = Frontier(), {}, {}
+        self._kind, self._after, self._seen = 0, "", {}
+
+    def _compare(self, reader: Reader, *, now: int) -> None:
+        left = ROWS
+        while left > 0 and self._kind < len(_KINDS):
+            rows, self._after = page(reader, _KINDS[self._kind], after=self._after, limit=left)
+            for name, digest, agent in rows:
+                self._seen[name] = self._difference(name, digest, agent)
+            if len(rows) < left:
+                self._kind, self._after = self._kind + 1, ""
+            left -= len(rows)
+        if self._kind == len(_KINDS):
+            self._end_cycle(reader, now=now)
+
+    def _difference(self, name: str, digest: str, agent: str) -> Difference | None:
+        expected = self._newest.get(name)
+        if expected == digest or (expected is None and has_ended(digest)):
+            return None
+        return Difference(name, expected, digest, agent)
+
+    def _end_cycle(self, reader: Reader, *, now: int) -> None:
+        """Look for rows that are gone; then the cycle begins anew. Rows that ended long ago may be deleted by then."""
+        for name in [name for name, at in self._ended.items() if at < now - REMEMBERED]:
+            if has_ended(self._newest.get(name, "")):
+                del self._newest[name]
+            del self._ended[name]
+        found = [one for one in self._seen.values() if one is not None]
+        missing = [name for name in self._newest if name not in self._seen and name.partition(" ")[0] in GUARDED]
+        for name, digest in digests(reader, missing).items():
+            kind = name.partition(" ")[0]
+            may_be_gone = not GUARDED[kind].is_listed and expiry(self._newest[name]) <= now
+            if digest != self._newest[name] and not (digest == GONE and may_be_gone):
+                found.append(Difference(name, self._newest[name], digest, _agent_of(reader, name)))
+        self.unnamed = [one.name for one in found if one.expected is None and not self.has_baseline]
+        self.differences = {one.name: one for one in found if one.expected is not None or self.has_baseline}
+        self._kind, self._after, self._seen, self.cycles = 0, "", {}, self.cycles + 1
+
+
+def state_check(world: World) -> StateCheck:
+    """The check of this world, kept in memory."""
+    return StateCheck(world.keys)
+
+
+async def check_state(world: World) -> None:
+    """Take one step, and act on what differs; a background loop calls this."""
+    check = world.keep(state_check)
+    await world.db.scan(lambda reader: check.step(reader, now=world.now()))
+    if check.cycles and not check.has_baseline:
+        await _write_baseline(world, check.unnamed)
+        check.unnamed = []
+    await _report(world, check)
+
+
+async def check_at_start(world: World) -> None:
+    """Compare all rows before the server answers, unless this takes more than `START_STEPS`.
+
+    A refusal, in recovery or on a full disk, does not hinder the start: the background loop tries again.
+    """
+    check = world.keep(state_check)
+    try:
+        for _ in range(START_STEPS):
+            if check.is_behind and not check.differences:
+                await check_state(world)
+    except Refused as refusal:
+        log.error("the state is not compared with the ledger yet: %s", refusal.message)
+
+
+async def check_deeply(world: World) -> str:
+    """Compare all rows with the whole ledger, from the first entry on; in words. Raises Conflict."""
+    check = StateCheck(world.keys, reported=world.keep(state_check).reported)
+    while check.is_behind and not check.differences:
+        await world.db.scan(lambda reader: check.step(reader, now=world.now()))
+    await _report(world, check)
+    return describe(check)
+
+
+async def describe_state(world: World) -> str:
+    """What the comparison in the background has found so far. Raises Conflict."""
+    return describe(world.keep(state_check))
+
+
+def describe(check: StateCheck) -> str:
+    """What the check found. Raises Conflict."""
+    if check.differences:
+        shown = "; ".join(str(one) for one in list(check.differences.values())[:3])
+        more = f" and {len(check.differences) - 3} more" if len(check.differences) > 3 else ""
+        raise Conflict(f"{shown}{more}", hint="somebody has changed the database by hand: ostiary incident list")
+    if check.is_behind:
+        return f"compared with {check.position} of {check.size} entries so far"
+    return f"every guarded row is what the newest of {check.position} entries says"
+
+
+async def _write_baseline(world: World, names: list[str]) -> None:
+    """Name the rows that are older than this check; from then on a row that no entry names is a difference."""
+
+    def baseline(act: Act, chunk: list[str], *, is_last: bool) -> None:
+        for name in chunk:
+            act.tx.touch(*name.split(" ", 1))
+        act.entry.detail = {"rows": len(names), "complete": is_last}
+
+    for start in range(0, len(names) or 1, BASELINE_ROWS):
+        chunk, is_last = names[start : start + BASELINE_ROWS], start + BASELINE_ROWS >= len(names)
+        await ledger.act(
+            world,
+            "state.baseline",
+            lambda act, chunk=chunk, is_last=is_last: baseline(act, chunk, is_last=is_last),  # type: ignore[misc]
+        )
+
+
+async def _report(world: World, check: StateCheck) -> None:
+    """Stop what new differences are about; each agent once."""
+    fresh = [one for one in check.differences.values() if one not in check.reported]
+    by_agent: dict[str, list[Difference]] = {}
+    for one in fresh:
+        by_agent.setdefault(one.agent if one.kind in AGENT_KINDS else one.kind, []).append(one)
+    for found in by_agent.values():
+        log.critical("the state differs from the ledger: %s", "; ".join(map(str, found[:10])))
+        await ledger.act(world, "state.differs", lambda act, found=found: stop_for(act, found))  # type: ignore[misc]
+        check.reported.update(found)
+
+
+def stop_for(act: Act, found: list[Difference]) -> None:
+    """Stop what these differences are about: an agent, a resource, or everything."""
+    first, says = found[0], "; ".join(map(str, found[:3]))
+    registry.note(act, object=first.key or first.kind, differs=[str(one) for one in found[:20]], count=len(found))
+    if first.kind in AGENT_KINDS and first.agent:
+        try:
+            isolate(act, first.agent, says=f"the state differs from the ledger: {says}", source=_SOURCE)
+        except NotFound:  # its row is gone: guards must not go on with what they know
+            registry.tell(act, AgentDelta(AgentId(first.agent), Agents.DECOMMISSIONED, 1))
+    elif first.kind == "resource":
+        for uri in _uris(act.tx, found):
+            _stop(act, "resource", uri, says=says)
+    else:
+        stop_everything(act, says=says)
+
+
+def stop_everything(act: Act, *, says: str) -> None:
+    """Stop all agents but administrators, until somebody lets go."""
+    _stop(act, "everything", "", says=says)
+
+
+def _stop(act: Act, what: str, value: str, *, says: str) -> None:
+    try:
+        with act.tx.savepoint():
+            beside(act, "state.stop", lambda more: registry.stop(more, what, value, why=says[:500], by=None))  # type: ignore[arg-type]
+    except Conflict as refusal:
+        if refusal.code != "stopped_already":
+            raise
+
+
+def _uris(reader: Reader, found: Iterable[Difference]) -> list[str]:
+    """The URIs of these resources, but not that of our own API: nobody could let go again."""
+    api = f"{resources.public_url(reader)}/api/v1"
+    rows = (resources.get(reader, one.key) for one in found)
+    return [row.uri for row in rows if row is not None and row.uri != api]
+
+
+def _agent_of(reader: Reader, name: str) -> str:
+    """The agent of a row that is gone, from the newest entry that names the row; empty where none says it."""
+    kind, _, key = name.partition(" ")
+    if kind in ("agent", "exemption", "eligible", "awaiting"):
+        return key.partition(" ")[0]
+    if kind not in AGENT_KINDS:
+        return ""
+    for stop in range(store.head(reader)[0].size, 0, -ENTRIES):
+        for body in reversed(store.bodies(reader, max(0, stop - ENTRIES), min(ENTRIES, stop))):
+            if name.encode() in body:
+                entry = decode_entry(body)
+                detail = entry.detail or {}
+                said = (detail.get("agent"), detail.get("holder"), entry.object)  # `entry.agent` is the caller
+                if (agent := next((one for one in said if str(one).startswith("ag_")), None)) is not None:
+                    return str(agent)
+    return ""

@@ -1,0 +1,7 @@
+"""Incidents, kills and activity for administrators: JSON under /api/v1. Times are seconds since the epoch."""
+
+from ostiaryd.incidents.wire_admin import activity, incidents, kills
+
+ROUTES = incidents.ROUTES + kills.ROUTES + activity.ROUTES
+FOR_PEOPLE = incidents.FOR_PEOPLE
+"""Wires that ask for no scope and that people with a key may call."""

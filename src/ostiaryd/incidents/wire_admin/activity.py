@@ -1,0 +1,54 @@
+"""What goes on now, for the live view: who is doubted most, what waits for a person, what is stopped.
+
+Decisions, findings and actions themselves are entries of the ledger: `GET /api/v1/audit?after=INDEX`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostiary.provenance.noticing.risk import OVER_AFTER
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.incidents import store as incidents
+from ostiaryd.ledger import store as ledger
+from ostiaryd.registry.model import READ
+from ostiaryd.registry.store import agents, holds, risks, stops
+
+MAX_DOUBTED = 10
+
+
+async def show_activity(call: Call) -> Reply:
+    """The agents that are doubted most, in points; incidents and stops by number; how many entries there are."""
+    now = call.world.now()
+
+    def read(reader: Reader) -> dict[str, Any]:
+        return {
+            "size": ledger.head(reader)[0].size,
+            "waiting": incidents.count_waiting(reader),
+            "stops": len(stops.stops(reader)),
+            "doubted": [_doubted(reader, subject, points, now) for subject, points in _worst(reader, now)],
+        }
+
+    return reply(await call.world.db.scan(read))
+
+
+def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
+    found = risks.worst_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
+    left = [(subject, points) for subject, risk in found if (points := risk.points(now))]
+    return sorted(left, key=lambda one: -one[1])[:MAX_DOUBTED]
+
+
+def _doubted(reader: Reader, id: str, points: int, now: int) -> dict[str, Any]:
+    agent, waiting = agents.get(reader, id), incidents.waiting(reader, id)
+    return {
+        "agent": id if agent is None else agent.name,
+        "agent_id": id,
+        "state": None if agent is None else agent.state,
+        "risk": points,
+        "held": [one.kind for one in holds.of_agent(reader, id, now=now)],
+        "incident": None if waiting is None else waiting.incident_id,
+    }
+
+
+ROUTES = (("GET", "/api/v1/activity", show_activity, READ),)

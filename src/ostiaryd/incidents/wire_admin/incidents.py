@@ -1,0 +1,144 @@
+"""Incidents as JSON under /api/v1. Times are seconds since the epoch.
+
+People who have a key, and whoever may read everything, see all of them; what a person says is taken from people alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
+from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.outbound import outbox
+from ostiaryd.incidents import store
+from ostiaryd.incidents.flows import blast
+from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incident, Verb
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, SELF, Caller
+from ostiaryd.registry.store import agents, owners, risks
+from ostiaryd.watch import store as watch
+from ostiaryd.watch.model import Finding
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str
+    hours: int = 24
+    is_real: bool | None = None
+
+
+async def list_incidents(call: Call) -> Reply:
+    """The newest first; `?state=open` those that wait for a person."""
+    _check_may_see(call.caller)
+    now = call.world.now()
+    state = call.query_one("state") or "all"
+    if state not in ("open", "all"):
+        raise Invalid("`state` is `open` or `all`")
+
+    return await reply_page(
+        call,
+        "incidents",
+        lambda reader, page: store.page(reader, is_waiting=state == "open", page=page),
+        lambda reader, one: _brief(reader, one, now=now),
+        cursor=lambda one: one.incident_id,
+        headers=[NO_STORE],
+    )
+
+
+async def show_incident(call: Call) -> Reply:
+    """All of it: what was noticed, what was done, and how far it may reach."""
+    _check_may_see(call.caller)
+    now = call.world.now()
+
+    def read(reader: Reader) -> dict[str, Any]:
+        incident = flows.find_incident(reader, call.params["id"])
+        found = watch.of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
+        return _brief(reader, incident, now=now) | {
+            "findings": [_finding(one) for one in found],
+            "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
+            "blast": blast.blast(reader, incident),
+        }
+
+    return reply(await call.world.db.scan(read), headers=[NO_STORE])
+
+
+def say(verb: Verb) -> Wire:
+    """The wire function with which a person says that."""
+
+    async def wire(call: Call) -> Reply:
+        said, id = call.json(Said), call.params["id"]
+
+        def run(act: Act) -> dict[str, Any]:
+            incident = flows.close(
+                act, id, verb, why=said.reason, by=call.caller, hours=said.hours, is_real=said.is_real
+            )
+            return _brief(act.tx, incident, now=act.now) | {"seq": outbox.head(act.tx)}
+
+        answered = await registry.act_as(call, f"incident.{verb}", run)
+        return reply(answered | {"committed_at": call.world.now()}, headers=[NO_STORE])
+
+    wire.__doc__ = f"{verb.capitalize()} an incident, with a reason."
+    return wire
+
+
+def _check_may_see(by: Caller) -> None:
+    """Raises Forbidden."""
+    if not (by.may_read or (by.kind == "person" and APPROVE in by.scopes)):
+        raise Forbidden("incidents are for people with a key, and who may read everything")
+
+
+def _brief(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
+    agent, owner = agents.get(reader, incident.agent), owners.owner(reader, incident.owner)
+    person = None if incident.person is None else owners.person(reader, incident.person)
+    return {
+        "incident_id": incident.incident_id,
+        "state": incident.state,
+        "agent": incident.agent if agent is None else agent.name,
+        "agent_id": incident.agent,
+        "agent_state": None if agent is None else agent.state,
+        "owner": incident.owner if owner is None else owner.name,
+        "says": incident.says,
+        "risk": incident.risk,
+        "risk_now": risks.get(reader, incident.agent).points(now),
+        "opened_at": incident.opened_at / SECOND,
+        "closed_at": incident.closed_at and incident.closed_at / SECOND,
+        "person": incident.person if person is None else person.name,
+        "why": incident.why,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "finding_id": finding.finding_id,
+        "at": finding.at / SECOND,
+        "detector": finding.detector,
+        "points": finding.points,
+        "says": finding.says,
+        "task": finding.task,
+        "entries": finding.entries,
+    }
+
+
+def _did(did: Did) -> dict[str, Any]:
+    return {
+        "at": did.at / SECOND,
+        "response": did.response,
+        "outcome": did.outcome,
+        "policies": did.policies,
+        "says": did.says,
+        "task": did.task,
+    }
+
+
+ROUTES = (
+    ("GET", "/api/v1/incidents", list_incidents, SELF),
+    ("GET", "/api/v1/incidents/{id}", show_incident, SELF),
+    *(("POST", f"/api/v1/incidents/{{id}}/{verb}", say(verb), APPROVE) for verb in Verb),
+)
+FOR_PEOPLE = frozenset({list_incidents, show_incident})
+"""What people with a key may call of that which asks for no scope."""

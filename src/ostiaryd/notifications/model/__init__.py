@@ -1,0 +1,1 @@
+"""Facts and rules of alerts and webhooks. Pure."""

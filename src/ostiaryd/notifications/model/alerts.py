@@ -1,0 +1,180 @@
+"""Alerts: what happened, in words for people, as mail or in the form that a chat takes.
+
+Strangers choose some of the words (reasons, what an agent says of itself), so nothing of them is markup, mentions
+anybody, is a link that could be clicked, or begins a line of its own; arguments and facts of entries are not told at
+all. Where much happens at once, the gravest is told in words and the rest is counted, so that nobody hides one alert
+among a thousand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from typing import Any, Literal
+
+import msgspec
+
+from ostiaryd.ledger.model import Entry
+from ostiaryd.notifications.model.webhooks import TEST, Form
+
+IN_WORDS = 10
+"""Events that one message tells in words."""
+MAX_WORD = 300
+MAX_WORDS = 8
+"""of one list, and of members of a detail"""
+MAX_TEXT = 2900
+"""Characters; Slack takes 3000 in a block of text, the others more."""
+_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", "policy.weaken", TEST)
+_TITLES = {
+    "approval.ask": "A person is asked",
+    "approval.approve": "A person said yes",
+    "approval.deny": "A person said no",
+    "approval.expire": "A question got no answer",
+    "elevation.request": "More access is asked for",
+    "elevation.grant": "More access is given for a while",
+    "elevation.break_glass": "Somebody breaks the glass",
+    "incident.open": "Incident",
+    "incident.alert": "Alert",
+    "incident.release": "Incident: released",
+    "incident.narrow": "Incident: released with less",
+    "incident.decommission": "Incident: decommissioned",
+    "respond.limited": "Automatic action has reached its limit: a person must act",
+    "signal.flood": "Somebody whose signals we believe says more than is taken",
+    "clock.jump": "The wall clock of the server jumped",
+    "clock.accept": "The time of the server is confirmed",
+    "history.lost": "The database lost a part of its history: the server is in recovery",
+    "history.recover": "The recovery of the database has ended",
+    "history.replay": "Stops of the lost part of the history were carried out again",
+    "kill.start": "Kill switch",
+    "kill.end": "Kill switch: let go",
+    "policy.weaken": "Safeguards of the server no longer apply",
+    TEST: "A test: alerts arrive here",
+}
+_NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}
+"""What shows the object of an entry, by the first part of its action."""
+_DOT = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One event: what it is, and lines (what, which) that say more. Every word in it is plain."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def gravest(events: list[tuple[int, str]]) -> list[int]:
+    """The entries of these that are told in words: the gravest first, of those alike the oldest."""
+    ranked = sorted(events, key=lambda event: not event[1].startswith(_GRAVE))
+    return [index for index, _ in ranked[:IN_WORDS]]
+
+
+def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
+    """`agent`, `owner`: their names, where they have any."""
+    title = _TITLES.get(entry.action, entry.action)
+    at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
+    what = entry.action.partition(".")[0]
+    stopped = _plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if what == "kill" else ""
+    lines = [
+        ("stopped", stopped),
+        ("by" if stopped else "agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
+        ("owner", owner or entry.owner or ""),
+        ("person", entry.person or ""),
+        ("task", entry.task or ""),
+        ("tool", _plain(entry.tool or "")),
+        *(("why", _plain(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
+        *_told(entry.detail or {}),
+        ("at", f"{at}, entry {index}"),
+        ("see", f"{_NEXT[what]} {entry.object}" if what in _NEXT and entry.object else f"ostiary audit show {index}"),
+    ]
+    about = stopped or agent
+    return Alert(f"{title}: {about}" if about else title, tuple(line for line in lines if line[1]))
+
+
+def _told(detail: dict[str, Any]) -> list[tuple[str, str]]:
+    """The members that are short and flat: text, numbers, lists of text."""
+    lines: list[tuple[str, str]] = []
+    for name, value in list(detail.items())[:MAX_WORDS]:
+        match value:
+            case bool() | int() | float() | str():
+                lines.append((_plain(name), _plain(str(value))))
+            case [*items] if all(isinstance(item, str) for item in items):
+                lines += [(_plain(name), _plain(item)) for item in items[:MAX_WORDS]]
+    return lines
+
+
+def _plain(text: str) -> str:
+    """On one line, without what hides or turns letters, and without a name that a reader of mail would make a link."""
+    shown = "".join(c if c.isprintable() else " " for c in text[:MAX_WORD])
+    return _DOT.sub("[.]", shown.replace("://", "[://]").replace("@", "(at)")).strip()
+
+
+def subject(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
+    more = len(events) - 1
+    return alerts[0].title + (f" and {more} more" if more else "")
+
+
+def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
+    """All of it as plain text; what is not told in words is counted by its action."""
+    parts = ["\n".join((alert.title, *(f"  {what:<9} {which}" for what, which in alert.lines))) for alert in alerts]
+    kept: list[str] = []
+    for part in parts:
+        if kept and len("\n\n".join((*kept, part))) > MAX_TEXT - 500:
+            break
+        kept.append(part[: MAX_TEXT - 500])
+    if len(events) > len(kept):
+        counts = Counter(action for _, action in events).most_common(MAX_WORDS)
+        all_of_it = ", ".join(f"{count} {action}" for action, count in counts)
+        kept.append(f"In all since entry {events[0][0]}: {all_of_it}\n  see       ostiary audit search")
+    return "\n\n".join(kept)[:MAX_TEXT]
+
+
+def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
+    """Content type and body of a POST to a chat's incoming webhook."""
+    match form:
+        case "slack":
+            return _json(
+                {
+                    "text": subject.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+                    "blocks": [_slack("header", subject[:150]), _slack("section", text)],
+                }
+            )
+        case "teams":
+            body = [_card(subject, weight="Bolder", size="Medium"), *(_card(line) for line in text.split("\n") if line)]
+            card = {"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard"}
+            content = {**card, "version": "1.2", "body": body}
+            kind = "application/vnd.microsoft.card.adaptive"
+            return _json({"type": "message", "attachments": [{"contentType": kind, "content": content}]})
+        case "mattermost":
+            return _json({"text": "```\n" + f"{subject}\n\n{text}".replace("`", "'") + "\n```"})
+        case _:
+            return "text/plain; charset=utf-8", f"{subject}\n\n{text}\n".encode()
+
+
+def _json(value: dict[str, Any]) -> tuple[str, bytes]:
+    return "application/json", msgspec.json.encode(value)
+
+
+def _slack(kind: Literal["header", "section"], text: str) -> dict[str, Any]:
+    """A block whose text is no markup."""
+    return {"type": kind, "text": {"type": "plain_text", "text": text, "emoji": False}}
+
+
+def _card(line: str, **looks: str) -> dict[str, Any]:
+    """A line of an Adaptive Card; a run of text is no Markdown, which a `TextBlock` would be."""
+    run = {"type": "TextRun", "text": line, **looks}
+    return {"type": "RichTextBlock", "spacing": "None", "inlines": [run]}
+
+
+def mail(subject: str, text: str, *, sender: str, to: str, id: str, at: int) -> EmailMessage:
+    """`id` is the same for each try; `at` in microseconds. Nobody answers it by a machine (RFC 3834)."""
+    message = EmailMessage()
+    message["From"], message["To"] = sender, to
+    message["Subject"] = f"[Ostiary] {subject}"[:200]
+    message["Date"] = _EPOCH + timedelta(microseconds=at)
+    message["Message-ID"] = f"<{id}@{sender.rpartition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text + "\n")
+    return message

@@ -1,0 +1,207 @@
+"""Webhooks: who is told of which acts, how a message is signed (Standard Webhooks 1.0.0), when it is tried again.
+
+An event is an entry of the ledger, so nothing is queued twice: a webhook remembers up to which entry it has been told.
+It is told in order; what it does not take is tried again and in the end left out, and counted. Programs get a message
+for each event; people (`model/alerts.py`) one for all that waits.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NewType
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.ledger.model import Entry
+
+WebhookId = NewType("WebhookId", str)
+Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
+"""how it is told: `signed` is for programs, all others are for people"""
+MAIL = "mailto:"
+SECOND = 1_000_000
+MAX_WEBHOOKS = 20
+MAX_ACTIONS = 32
+MAX_BODY = 20_000
+"""bytes; more is told without its detail"""
+TEST = "webhook.test"
+"""What every webhook hears."""
+HEARD = (
+    "approval.ask",
+    "approval.approve",
+    "approval.deny",
+    "approval.expire",
+    "elevation.request",
+    "elevation.grant",
+    "elevation.break_glass",
+    "incident.open",
+    "incident.alert",
+    "incident.release",
+    "incident.narrow",
+    "incident.decommission",
+    "respond.limited",
+    "signal.flood",
+    "clock.jump",
+    "clock.accept",
+    "history.lost",
+    "history.replay",
+    "history.recover",
+    "policy.weaken",
+    "kill.start",
+    "kill.end",
+)
+"""What one hears that does not say what it wants to hear."""
+DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
+"""From one try to the next; after the last one follows one more try, about 16 hours after the first."""
+REJECTED_TRIES = 3
+"""How often is tried what the receiver says it will never take."""
+LONGEST_DELAY_S = 3600
+"""of those that a receiver asks for"""
+PAUSE_S = 10
+"""Between two messages to people: what happens meanwhile is in the second, however much it is."""
+TRY_S = 15
+"""How long a try may take."""
+WAITING_LIMIT = 1000
+"""More than that is a full queue."""
+STALLED_S = 60
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ACTION = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """`next_idx` is the first entry that it has not heard of; `attempts` and `due_at` are of the event that comes next.
+
+    `busy_until` is when whoever is telling it now has given up. Times in microseconds.
+    """
+
+    webhook_id: WebhookId
+    url: str
+    actions: tuple[str, ...]
+    created_at: int
+    next_idx: int
+    form: Form = "signed"
+    attempts: int = 0
+    due_at: int = 0
+    busy_until: int = 0
+    delivered: int = 0
+    delivered_at: int | None = None
+    lost: int = 0
+    failed: str = ""
+    """what went wrong at the last try"""
+    gone_at: int | None = None
+    """when the receiver said that it wants no more"""
+
+    @property
+    def is_for_people(self) -> bool:
+        return self.form != "signed"
+
+    def is_due(self, now: int) -> bool:
+        return self.gone_at is None and now >= self.due_at and now >= self.busy_until
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a try went: status of the answer (0: none came), what went wrong in words, the delay that is asked for."""
+
+    status: int
+    failed: str = ""
+    retry_after_s: int = 0
+
+    @property
+    def is_taken(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def is_rejected(self) -> bool:
+        """Return whether the receiver says that it will never take it: 4xx, but for what time may cure."""
+        return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
+
+
+def mailed(code: int) -> Outcome:
+    """The outcome that a reply code of SMTP is: there 5xx is never to be tried again, and 4xx may be cured by time."""
+    status = 200 if 200 <= code < 300 else 400 if code >= 500 else 503
+    return Outcome(status, f"the mail server answers {code}")
+
+
+def check_form(url: str, form: Form) -> None:
+    """Raises Invalid."""
+    if (form == "mail") != url.startswith(MAIL):
+        raise Invalid("mail goes to mailto:ADDRESS and nothing else does", hint="say how it is told: --form slack")
+
+
+def origin(url: str) -> str:
+    """What of a URL may be told: path and query may hold a secret, an address is a person's."""
+    if url.startswith(MAIL):
+        return MAIL + "@" + url.rpartition("@")[2]
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises Invalid."""
+    if len(actions) > MAX_ACTIONS or not all(map(_ACTION.fullmatch, actions)):
+        raise Invalid(f"events are at most {MAX_ACTIONS} actions of the ledger", hint="as `approval.ask`")
+    return tuple(dict.fromkeys(actions)) or HEARD
+
+
+def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
+    """32 bytes, of each webhook its own."""
+    return hmac.digest(server_secret, b"webhook|" + webhook.encode(), "sha256")
+
+
+def show_secret(key: bytes) -> str:
+    """As receivers' libraries take it."""
+    return "whsec_" + base64.b64encode(key).decode()
+
+
+def message_id(webhook: WebhookId, index: int) -> str:
+    """The same for each try of one event."""
+    return f"msg_{webhook.removeprefix('wh_')}_{index}"
+
+
+def message(index: int, entry: Entry) -> bytes:
+    """`type`, `timestamp`, `data`: the entry without its arguments and facts."""
+    told = msgspec.structs.replace(entry, arguments=None, facts=None, beside=None)
+    body = _body(index, told)
+    return body if len(body) <= MAX_BODY else _body(index, msgspec.structs.replace(told, detail=None, reasons=[]))
+
+
+def _body(index: int, entry: Entry) -> bytes:
+    at = (_EPOCH + timedelta(microseconds=entry.at)).isoformat().replace("+00:00", "Z")
+    data = {"index": index, **msgspec.to_builtins(entry)}
+    return msgspec.json.encode({"type": entry.action, "timestamp": at, "data": data})
+
+
+def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
+    """`at`: seconds. The signature is over the three parts, joined by full stops (section "Signature scheme")."""
+    signed = b".".join((id.encode(), str(at).encode(), body))
+    signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    return {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": f"v1,{signature}"}
+
+
+def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
+    """The webhook after a try that failed: when the event is tried again, or that it is left out.
+
+    `jitter`: 0 to 1, by which the delay grows by up to a tenth.
+    """
+    attempts = webhook.attempts + 1
+    most = REJECTED_TRIES if outcome.is_rejected else len(DELAYS_S) + 1
+    if attempts >= most:
+        return msgspec.structs.replace(
+            webhook, next_idx=webhook.next_idx + 1, attempts=0, due_at=now, lost=webhook.lost + 1,
+            failed=outcome.failed, busy_until=0,
+        )  # fmt: skip
+    delay = max(DELAYS_S[attempts - 1], min(outcome.retry_after_s, LONGEST_DELAY_S))
+    due = now + round(delay * SECOND * (1 + jitter / 10))
+    return msgspec.structs.replace(webhook, attempts=attempts, due_at=due, failed=outcome.failed, busy_until=0)
+
+
+def taken(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
+    """The webhook after so many events that it took, the last of which is entry `through`."""
+    return msgspec.structs.replace(
+        webhook, next_idx=through + 1, attempts=0, due_at=now + PAUSE_S * SECOND if webhook.is_for_people else 0,
+        busy_until=0, failed="", delivered=webhook.delivered + count, delivered_at=now,
+    )  # fmt: skip

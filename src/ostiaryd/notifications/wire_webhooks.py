@@ -1,0 +1,138 @@
+"""Telling webhooks, one try at a time for each, so that none waits for another.
+
+    signed      POST URL    webhook-id, webhook-timestamp, webhook-signature: v1,BASE64    {"type", "timestamp", "data"}
+    chats       POST URL    what Slack, Teams, Mattermost or a reader of plain text takes
+    mail        SMTP        by the operator's mail server
+
+A message is taken by any 2xx. It is told at least once: a receiver drops what it has by `webhook-id` (Standard Webhooks
+1.0.0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.outbound.fetch import deliver
+from ostiaryd.ground.outbound.mail import send_mail
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.notifications import flows, store
+from ostiaryd.notifications.model import alerts
+from ostiaryd.notifications.model.webhooks import (
+    MAIL,
+    SECOND,
+    TRY_S,
+    Outcome,
+    Webhook,
+    headers,
+    mailed,
+    message,
+    message_id,
+    secret,
+)
+
+PASSED = 1000
+"""Entries that are none of its business; after so many the next look begins behind them."""
+Events = list[tuple[int, str]]
+"""Index and action of entries, in order."""
+log = logging.getLogger("ostiary")
+
+
+class Couriers:
+    """Who is telling which webhook; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self.running: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+
+
+async def tell_due(world: World) -> None:
+    """Send a courier to each webhook that has something to hear and has none; waits for none of them."""
+    now, running = world.now(), world.keep(Couriers).running
+    for webhook in await world.db.scan(store.webhooks):
+        id = webhook.webhook_id
+        if webhook.is_due(now) and (id not in running or running[id].done()):
+            running[id] = asyncio.create_task(_courier(world, webhook))
+
+
+async def _courier(world: World, webhook: Webhook) -> None:
+    """Tell it everything in order, as far as it takes it."""
+    try:
+        again: Webhook | None = webhook
+        while again is not None and await tell_next(world, again):
+            again = store.get(world.db.read(), webhook.webhook_id)
+    except Exception:
+        log.exception("telling the webhook %s failed", webhook.webhook_id)
+
+
+async def tell_next(world: World, webhook: Webhook) -> bool:
+    """Tell it of what comes next; whether it took it."""
+    size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
+    if not events:
+        if size > webhook.next_idx + PASSED:
+            await world.writer.submit(lambda tx: flows.pass_over(tx, webhook, size))
+        return False
+    claimed = await world.writer.submit(lambda tx: flows.begin(tx, webhook, events[0][0]))
+    if claimed is None:
+        return False
+    outcome = await (_alert if webhook.is_for_people else _tell)(world, claimed, events)
+    if outcome.is_taken:
+        await world.writer.submit(lambda tx: flows.confirm(tx, claimed, events))
+    elif flows.is_over(claimed, outcome):
+        await act(world, "webhook.give_up", lambda act: flows.give_up(act, claimed, outcome))
+    else:
+        await world.writer.submit(lambda tx: flows.postpone(tx, claimed, outcome))
+    return outcome.is_taken
+
+
+async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
+    """A program, of one event."""
+    ((index, _),) = events
+    key = secret(world.keys.secret("nonce"), webhook.webhook_id)
+    body = message(index, flows.entry(world.db.read(), index))
+    at = world.now() // SECOND
+    return await _post(world, webhook, body, headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body))
+
+
+async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
+    """People, of all that waits."""
+    told = await world.db.scan(lambda reader: flows.alerts(reader, events))
+    subject, text = alerts.subject(told, events), alerts.text(told, events)
+    if webhook.form == "mail":
+        return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))
+    kind, body = alerts.chat(webhook.form, subject, text)
+    return await _post(world, webhook, body, {"content-type": kind})
+
+
+async def _post(world: World, webhook: Webhook, body: bytes, said: dict[str, str]) -> Outcome:
+    try:
+        private = world.config.private
+        status, after = await deliver(webhook.url, body, headers=said, within_s=TRY_S, private=private)
+    except (Invalid, Unavailable) as error:
+        return Outcome(0, error.message)
+    with suppress(ValueError):
+        return Outcome(status, f"it answers {status}", max(0, int(after[:10])))
+    return Outcome(status, f"it answers {status}")
+
+
+async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: str) -> Outcome:
+    config = world.config
+    if not config.mail_server:
+        return Outcome(0, "no mail server is configured")
+    to = webhook.url.removeprefix(MAIL)
+    made = alerts.mail(subject, text, sender=config.mail_from, to=to, id=id, at=world.now())
+    try:
+        code = await send_mail(
+            made, server=config.mail_server, user=config.mail_user, password=config.mail_password,
+            name=config.trust_domain, within_s=TRY_S,
+        )  # fmt: skip
+    except Unavailable as error:
+        return Outcome(0, error.message)
+    return mailed(code)

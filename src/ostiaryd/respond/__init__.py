@@ -1,1 +1,0 @@
-"""What we do about what has happened: whom we tell."""

@@ -1,1 +1,0 @@
-"""What happens about what has happened: one module per noun, one function per verb."""

@@ -1,1 +1,0 @@
-"""What is remembered of whom we tell and what we did: one module per noun, SQL and nothing but SQL."""

@@ -1,0 +1,1 @@
+"""Shared Signals in and out (SSF, CAEP, RISC)."""

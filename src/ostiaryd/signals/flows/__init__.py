@@ -1,0 +1,1 @@
+"""Operations on signals: one module per noun, one function per verb."""

@@ -1,0 +1,140 @@
+"""How far the receiver of a stream has come: by push (RFC 8935) or poll (RFC 8936), and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Forbidden, Refused
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.notifications.model.webhooks import STALLED_S
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SSF_READ
+from ostiaryd.signals.flows import signals
+from ostiaryd.signals.model.sets import POLL, Signal
+from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, concerns, settle, tried
+from ostiaryd.signals.store import streams as store
+
+PUSH_S = 15
+"""How long a push may take."""
+PASSED = 50
+"""Signals that are none of its business; after so many the next look begins behind them."""
+SHOWN = 16
+
+
+def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
+    """What it is told next, the oldest first: (number, time, signal); and whether there is more."""
+    found = [one for one in _window(reader, stream)[0] if stream.last is None or one[0] <= stream.last]
+    return found[:limit], len(found) > limit
+
+
+def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
+    """The receiver has these, or never will (`is_lost`). What was not waiting for it is not looked at."""
+    stream = store.get(tx, id)
+    if stream is None:
+        return
+    waits, seen_to = _window(tx, stream)
+    numbers = [number for number, _, _ in waits]
+    all_done = frozenset(done) | frozenset(stream.beyond)
+    after = settle(stream, all_done, waiting=sorted([*numbers, *stream.beyond]), seen_to=seen_to)
+    if count := len(all_done & frozenset(numbers)):
+        after = replace(after, attempts=0, due_at=0, failed=failed)
+        if is_lost:
+            after = replace(after, lost=after.lost + count)
+        else:
+            after = replace(after, delivered=after.delivered + count, delivered_at=tx.now)
+    if after != stream:
+        store.update(tx, after)
+
+
+def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal]], int]:
+    """Signals for it that are not settled, and the number up to which was looked."""
+    removed = store.removed(reader, stream.stream_id)
+    found = signals.waiting(reader, stream.settled_to, count=WINDOW)
+    waits = [one for one in found if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
+    return waits, found[-1][0] if found else stream.settled_to
+
+
+def has_passed(reader: Reader, stream: Stream) -> bool:
+    """Return whether there are signals that are none of its business, so many that they need not be looked at again."""
+    waits, seen_to = _window(reader, stream)
+    return not waits and seen_to > stream.settled_to + PASSED
+
+
+def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
+    """A stream outlives the token that made it, but not the right to hear. Raises NotFound, Forbidden."""
+    receiver = registry.active_agent(reader, stream.receiver, now=now)
+    if SSF_READ not in receiver.scopes:
+        raise Forbidden(f"`{receiver.name}` does not have {SSF_READ}")
+
+
+def begin(tx: Tx, stream: Stream) -> Stream | None:
+    """Take a push upon oneself; None where another process has, or the stream is not as it was."""
+    if not store.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
+        return None
+    return store.get(tx, stream.stream_id)
+
+
+def pushed(tx: Tx, claimed: Stream, number: int) -> None:
+    """The receiver has it. If the claim has passed meanwhile, somebody else tells it once more."""
+    if (stream := _claimed(tx, claimed)) is not None:
+        store.update(tx, replace(stream, busy_until=0))
+        settled(tx, stream.stream_id, (number,))
+
+
+def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
+    """It has not: when it is told again. What ends the tries is `give_up`."""
+    if (stream := _claimed(tx, claimed)) is not None:
+        jitter = tx.random(1)[0] / 255
+        store.update(tx, tried(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
+
+
+def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
+    """Leave a signal out, on record."""
+    registry.note(act, object=claimed.stream_id, signal=number, failed=why)
+    if (stream := _claimed(act.tx, claimed)) is not None:
+        store.update(act.tx, replace(stream, busy_until=0))
+        settled(act.tx, stream.stream_id, (number,), is_lost=True, failed=why)
+
+
+def is_over(stream: Stream, *, is_final: bool) -> bool:
+    """Return whether no try follows the one that has just failed."""
+    return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
+
+
+def refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
+    """A receiver that polls says which it cannot take (RFC 8936 2.4.3): they are not sent again."""
+    shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
+    registry.note(act, object=id, count=len(errors), refused=shown)
+    settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
+
+
+def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
+    """The stream as it is now, if the claim is still ours."""
+    stream = store.get(tx, claimed.stream_id)
+    return stream if stream is not None and stream.busy_until == claimed.busy_until else None
+
+
+def count(reader: Reader) -> int:
+    """How many streams there are."""
+    return store.count(reader)
+
+
+def troubles(reader: Reader, *, now: int) -> list[str]:
+    """What is wrong with streams now, in words."""
+    return [f"{one.stream_id}: {wrong}" for one in store.streams(reader) if (wrong := _trouble(reader, one, now=now))]
+
+
+def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
+    try:
+        check_entitled(reader, stream, now=now)
+    except Refused as refusal:
+        return f"its receiver may not hear: {refusal.message}"
+    found = due(reader, stream, limit=1)[0]
+    if found and now - found[0][1] > STALLED_S * SECOND:
+        waits = (now - found[0][1]) // SECOND
+        why = stream.failed or ("it is not polled" if stream.method == POLL else "not tried")
+        return f"a signal waits for {waits} s: {why}"
+    return f"{stream.lost} signals were left out" if stream.lost else ""

@@ -1,0 +1,116 @@
+"""Whom we believe: trust an issuer, distrust it, say who its `sub`s are."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace as _with
+
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.signals.flows import delivery
+from ostiaryd.signals.model.issuers import MAX_ISSUERS, Issuer, failed
+from ostiaryd.signals.model.sets import MAX_WORD, SECOND
+from ostiaryd.signals.store import issuers as store
+
+POLL_S = 40
+"""How long a poll may take, of which the transmitter may hold it for most."""
+
+
+def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
+    """Believe what it signs; `authorization` is what we show it, if we may ask it anything.
+
+    Raises Conflict (`issuer_exists`, `too_many_issuers`).
+    """
+    registry.note(
+        act, object=issuer.issuer_id, issuer=issuer.issuer, audience=issuer.audience, method=issuer.method,
+        domains=list(issuer.domains), agents="yes" if issuer.names_agents else "",
+    )  # fmt: skip
+    if store.get(act.tx, issuer.issuer) is not None:
+        raise Conflict("this issuer is trusted already", hint="ostiary signal issuers", code="issuer_exists")
+    if len(store.issuers(act.tx)) >= MAX_ISSUERS:
+        raise Conflict(f"there are {MAX_ISSUERS} issuers", hint="distrust one first", code="too_many_issuers")
+    if authorization:
+        root, plain = act.tx.keys.root, authorization.encode()
+        issuer = _with(issuer, sealed=root.seal(plain, context=context(issuer), random=act.tx.random))
+    store.insert(act.tx, issuer)
+    return issuer
+
+
+def distrust(act: Act, id_or_url: str) -> Issuer:
+    """Believe it no more; what it had stopped stays so. Raises NotFound."""
+    issuer = find(act.tx, id_or_url)
+    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
+    store.delete(act.tx, issuer.issuer_id)
+    return issuer
+
+
+def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
+    """Say who that `sub` of the issuer is to us; the person's id. Raises NotFound, Invalid."""
+    issuer, who = find(act.tx, id_or_url), registry.find_person(act.tx, person)
+    registry.note(act, object=who.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
+    if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
+        raise Invalid(f"`sub` is not 1 to {MAX_WORD} printable characters")
+    store.link(act.tx, issuer.issuer_id, sub, who.person_id)
+    return who.person_id
+
+
+def unlink(act: Act, id_or_url: str, sub: str) -> None:
+    """Raises NotFound."""
+    issuer = find(act.tx, id_or_url)
+    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
+    if not store.unlink(act.tx, issuer.issuer_id, sub):
+        raise NotFound("nobody is that to this issuer")
+
+
+def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
+    """Expect a verification event with that state. Raises NotFound, Conflict."""
+    issuer = find(act.tx, id_or_url)
+    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
+    if not issuer.verification_endpoint or issuer.sealed is None:
+        raise Conflict("this issuer was trusted without a way to ask it", hint="trust it with --authorization")
+    store.update(act.tx, _with(issuer, state=state))
+    return issuer
+
+
+def find(reader: Reader, id_or_url: str) -> Issuer:
+    """Raises NotFound."""
+    if (found := store.get(reader, id_or_url)) is None:
+        raise NotFound("there is no such issuer", hint="ostiary signal issuers")
+    return found
+
+
+def examine(reader: Reader, *, now: int) -> str:
+    """Return whether others hear of what we stop, and we of what they do, in words. Raises Conflict."""
+    if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
+        raise Conflict("; ".join(wrong[:3]), hint="ostiary signal streams; ostiary signal issuers")
+    told, heard = delivery.count(reader), len(store.issuers(reader))
+    if not told and not heard:
+        return "nobody hears our signals, and we hear nobody's: ostiary signal --help"
+    return f"{told} streams are up to date, {heard} issuers are heard"
+
+
+def troubles(reader: Reader) -> list[str]:
+    """What is wrong with those whom we hear, in words."""
+    return [f"{one.issuer}: {one.trouble}" for one in store.issuers(reader) if one.trouble]
+
+
+def context(issuer: Issuer) -> bytes:
+    """What the sealed authorization for this issuer is bound to."""
+    return f"issuer of signals|{issuer.issuer_id}".encode()
+
+
+def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
+    """Take a poll upon oneself; None where another process has, or it is not due."""
+    if not store.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
+        return None
+    return store.get(tx, issuer.issuer_id)
+
+
+def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
+    """It is over, and the next one due; after a failure (`why`) a while later."""
+    issuer = store.get(tx, claimed.issuer_id)
+    if issuer is None or issuer.busy_until != claimed.busy_until:
+        return
+    after = failed(issuer, why=why, now=tx.now) if why else _with(issuer, attempts=0, busy_until=0, due_at=0)
+    store.update(tx, _with(after, trouble=why) if why or issuer.attempts else after)

@@ -1,0 +1,190 @@
+"""From what guards are told to what others are told: whatever stops somebody, if guards hear of it, others do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.feed.model import parse_delta
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.outbound import outbox
+from ostiaryd.ground.world import World
+from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.registry.flows.feed import TOPIC as FEED
+from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State, StopDelta
+from ostiaryd.registry.store import agents, keys, risks
+from ostiaryd.signals.model.sets import Signal
+from ostiaryd.signals.model.signals import (
+    LOW,
+    agent_stopped,
+    all_of,
+    all_stopped,
+    key_revoked,
+    level_changed,
+    level_of,
+    session,
+    task_stopped,
+)
+from ostiaryd.signals.model.streams import KEPT, TOPIC
+from ostiaryd.signals.store import signals as store
+from ostiaryd.signals.store import streams
+from ostiaryd.tasks.model import State as TaskState
+from ostiaryd.tasks.model import TaskDelta
+from ostiaryd.tasks.store import tasks
+
+AT_ONCE = 100
+ENTRIES = 64
+"""Entries of one instant that are looked through for the act that told the guards."""
+_encode = msgspec.json.Encoder().encode
+_decode = json_decoder(Signal)
+
+
+async def gather(world: World) -> int:
+    """Make signals of what guards were told since; how many. Without a stream there is nothing to do."""
+    count = 0
+    while streams.count(world.db.read()):
+        seen, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
+        count += made
+        if seen < AT_ONCE:
+            break
+    return count
+
+
+def gather_some(tx: Tx, config: Config) -> tuple[int, int]:
+    """The next of what guards were told: how much was looked at, and how many signals it made."""
+    told = outbox.after(tx, FEED, store.mark(tx), count=AT_ONCE)
+    made = 0
+    for _, at, body in told:
+        for signal in _signals(tx, body, at, config):
+            send(tx, signal)
+            made += 1
+    if told:
+        store.set_mark(tx, told[-1][0])
+    return len(told), made
+
+
+async def calm(world: World) -> int:
+    """Tell of agents whose risk has gone down by itself; how many."""
+    now = world.now()
+
+    def fallen(reader: Reader) -> list[str]:
+        return [
+            agent for agent, level in store.levels(reader) if level_of(risks.get(reader, agent).points(now)) != level
+        ]
+
+    def tell(tx: Tx) -> int:
+        changed = [signal for agent in due for signal in _level(tx, agent, issuer=world.config.issuer)]
+        for signal in changed:
+            send(tx, signal)
+        return len(changed)
+
+    due = (await world.db.scan(fallen))[:AT_ONCE]
+    return await world.writer.submit(tell) if due else 0
+
+
+async def forget(world: World) -> None:
+    """Drop what nobody has fetched for too long."""
+    await world.writer.submit(lambda tx: outbox.prune(tx, TOPIC, before=tx.now - KEPT))
+
+
+def begin(tx: Tx) -> None:
+    """From now on somebody listens: what guards were told before is past."""
+    store.set_mark(tx, outbox.head(tx))
+    store.forget_levels(tx)
+
+
+def send(tx: Tx, signal: Signal) -> None:
+    outbox.emit(tx, TOPIC, _encode(signal))
+
+
+def waiting(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, Signal]]:
+    """Signals numbered above `after`: (number, time in microseconds, signal), oldest first."""
+    return [(number, at, _decode(body)) for number, at, body in outbox.after(reader, TOPIC, after, count=count)]
+
+
+def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
+    """What a change is to others: nothing, for most."""
+    issuer = config.issuer
+    match parse_delta(body):
+        case AgentDelta() as delta:
+            return _agent(tx, delta, at, issuer=issuer)
+        case TaskDelta(id):
+            return _task(tx, id, at, issuer=issuer)
+        case KeyDelta(jkt) if (key := keys.get(tx, jkt)) is not None:
+            done = _act(tx, at, jkt)
+            return [key_revoked(issuer, key.agent, jkt, at=at, txn=done.txn, why=done.why)]
+        case RiskDelta(subject) if subject.startswith("ag_"):
+            return _level(tx, subject, issuer=issuer)
+        case StopDelta(what, value, is_lifted=False):
+            return _stop(tx, what, value, at, config)
+    return []
+
+
+def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
+    """Whoever is let go has had nothing since it was stopped, of which others know."""
+    done = _act(tx, at, delta.agent)
+    if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
+        return []
+    return [agent_stopped(issuer, delta.agent, state=delta.state, at=at, txn=done.txn, why=done.why)]
+
+
+def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
+    """A task that others have ended. What an agent does with its own is no news, or it could drown what is; of who has
+    been stopped altogether others hear as such.
+    """
+    task = tasks.get(tx, id)
+    if task is None or task.state is not TaskState.CANCELLED:
+        return []
+    doer, done = agents.get(tx, task.agent), _act(tx, at, id)
+    if doer is None or doer.state is not State.ACTIVE or done.by == task.agent:
+        return []
+    return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
+
+
+def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal]:
+    """The kill switch."""
+    done = _act(tx, at, value or what)
+    if what != "task":
+        subject = all_of(config.issuer, config.trust_domain, what, value)
+    elif (task := tasks.get(tx, value)) is not None:
+        subject = session(config.issuer, task.agent, value)
+    else:
+        return []
+    return [all_stopped(subject, at=at, txn=done.txn, why=done.why)]
+
+
+def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
+    """Its risk level, if that is another than others know of."""
+    was, level = store.level(tx, agent) or LOW, level_of(risks.get(tx, agent).points(tx.now))
+    if was == level:
+        return []
+    store.set_level(tx, agent, None if level == LOW else level)
+    return [level_changed(issuer, agent, was=was, level=level, at=tx.now)]
+
+
+class _Done(NamedTuple):
+    """The act behind a change: its entry in the ledger, its name, and who did it."""
+
+    txn: str
+    why: str
+    by: str | None
+
+
+_UNKNOWN = _Done("", "changed", None)
+
+
+def _act(tx: Tx, at: int, object: str) -> _Done:
+    """Acts of one batch have one instant: the last that is about what was changed, or names it, or is the only one."""
+    first = ledger.first_since(tx, at)
+    bodies = [] if first is None else ledger.bodies(tx, first, ENTRIES)
+    entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]
+    entries = [one for one in entries if one[2].at == at and one[2].outcome == "ok"]
+    about = [one for one in entries if one[2].object == object] or [one for one in entries if object.encode() in one[1]]
+    if not about and len(entries) != 1:
+        return _UNKNOWN
+    index, _, entry = (about or entries)[-1]
+    return _Done(str(index), entry.action, entry.agent)

@@ -1,0 +1,181 @@
+"""What happens to streams of signals: one function per verb. A stream is its receiver's alone (SSF section 8)."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.outbound import outbox
+from ostiaryd.ground.outbound.fetch import check_named
+from ostiaryd.ledger.flows import Act
+from ostiaryd.notifications.model.webhooks import origin
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller
+from ostiaryd.signals.flows import signals
+from ostiaryd.signals.model.sets import POLL, PUSH, STREAM_UPDATED, VERIFICATION, parse_subject
+from ostiaryd.signals.model.streams import (
+    MAX_OF_RECEIVER,
+    MAX_REMOVED,
+    MAX_STREAMS,
+    MAX_TEXT,
+    MIN_VERIFICATION_S,
+    SECOND,
+    Delivery,
+    Status,
+    Stream,
+    StreamId,
+    about_stream,
+    check_delivery,
+    check_requested,
+    spelled,
+)
+from ostiaryd.signals.store import streams as store
+
+PUSH_S = 15
+"""How long a push may take."""
+PASSED = 500
+
+
+class TooSoon(Refused):
+    code = "too_many_requests"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a receiver supplies (SSF 8.1.1); what it does not say stays, or goes, as the verb has it."""
+
+    events_requested: tuple[str, ...] | UnsetType | None = UNSET
+    delivery: Delivery | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+
+
+def create(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+    """A stream that hears of what happens from now on. Raises Invalid, Conflict (`too_many_streams`)."""
+    id = StreamId(act.new_id("st"))
+    registry.note(act, object=id)
+    if store.count(act.tx) >= MAX_STREAMS or len(store.of(act.tx, by.id)) >= MAX_OF_RECEIVER:
+        raise Conflict(
+            f"there are {MAX_OF_RECEIVER} streams of a receiver at most, and {MAX_STREAMS} in all",
+            hint="change or delete one", code="too_many_streams",
+        )  # fmt: skip
+    if store.count(act.tx) == 0:
+        signals.begin(act.tx)
+    blank = Stream(
+        stream_id=id, receiver=by.id, description="", requested=None, method=POLL, endpoint="", sealed=None,
+        status="enabled", reason="", created_at=act.now, settled_to=outbox.head(act.tx),
+    )  # fmt: skip
+    made = _configured(act.tx, blank, wanted, config=config)
+    store.insert(act.tx, made)
+    _note(act, made)
+    return made
+
+
+def change(act: Act, id: str, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+    """Set what the receiver says, and leave the rest (PATCH). Raises NotFound, Invalid."""
+    changed = _configured(act.tx, _noted(act, id, by), wanted, config=config)
+    store.update(act.tx, changed)
+    _note(act, changed)
+    return changed
+
+
+def replaced(act: Act, id: str, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+    """Set what the receiver says, and drop the rest (PUT). Raises NotFound, Invalid."""
+    full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(wanted).items()}
+    return change(act, id, Wanted(**full), by=by, config=config)
+
+
+def delete(act: Act, id: str, *, by: Caller) -> None:
+    """Raises NotFound."""
+    store.delete(act.tx, _noted(act, id, by).stream_id)
+
+
+def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
+    """A stream of that receiver; of whoever, for an administrator (None). Raises NotFound."""
+    found = store.get(reader, id)
+    if found is None or (by is not None and found.receiver != by.id):
+        raise NotFound("there is no such stream")
+    return found
+
+
+def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | None) -> Stream:
+    """Enable, pause or disable a stream (SSF 8.1.2); one that somebody else than its receiver changes says so itself.
+
+    Paused, it keeps what would go out; disabled, it keeps nothing. Raises NotFound, Invalid.
+    """
+    stream = _noted(act, id, by)
+    registry.note(act, object=stream.stream_id, was=stream.status, status=status)
+    now = outbox.head(act.tx)
+    forgets = status == "disabled" or (stream.status == "disabled" and status == "enabled")
+    changed = replace(
+        stream, status=status, reason=reason[:MAX_TEXT], last=None if status == "enabled" else 0,
+        settled_to=now if forgets else stream.settled_to, beyond=() if forgets else stream.beyond, due_at=0, attempts=0,
+    )  # fmt: skip
+    if by is None and status != stream.status:
+        said = {"status": status} | ({"reason": changed.reason} if reason else {})
+        signals.send(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, said))
+        if status != "enabled":
+            changed = replace(changed, last=outbox.head(act.tx))
+    store.update(act.tx, changed)
+    return changed
+
+
+def verify(act: Act, id: str, state: str | None, *, by: Caller) -> None:
+    """Send a verification event over the stream (SSF 8.1.4). Raises NotFound, TooSoon."""
+    stream = _noted(act, id, by)
+    if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
+        raise TooSoon(f"one verification in {MIN_VERIFICATION_S} seconds")
+    store.update(act.tx, replace(stream, verified_at=act.now))
+    said = {} if state is None else {"state": state}
+    signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, said))
+
+
+def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
+    """Tell the receiver nothing of that subject any more (SSF 8.1.3.3). Raises NotFound, SetRefused, Conflict."""
+    stream = _noted(act, id, by)
+    spelling = spelled(parse_subject(subject))
+    if len(store.removed(act.tx, stream.stream_id)) >= MAX_REMOVED:
+        raise Conflict(f"{MAX_REMOVED} subjects were removed from this stream", code="too_many_subjects")
+    store.remove(act.tx, stream.stream_id, spelling)
+
+
+def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
+    """Tell it of that subject again; each is in a stream until it is taken out. Raises NotFound, SetRefused."""
+    stream = _noted(act, id, by)
+    store.restore(act.tx, stream.stream_id, spelled(parse_subject(subject)))
+
+
+def _configured(tx: Tx, stream: Stream, wanted: Wanted, *, config: Config) -> Stream:
+    if wanted.events_requested is not UNSET:
+        stream = replace(stream, requested=check_requested(wanted.events_requested))
+    if wanted.description is not UNSET:
+        stream = replace(stream, description=(wanted.description or "")[:MAX_TEXT])
+    if wanted.delivery is UNSET:
+        return stream
+    delivery = check_delivery(wanted.delivery or Delivery(POLL))
+    if delivery.method == POLL:
+        return replace(stream, method=POLL, endpoint="", sealed=None)
+    endpoint = check_named(delivery.endpoint_url or "", of="`endpoint_url`", private=config.private)
+    header = delivery.authorization_header
+    sealed = None if header is None else tx.keys.root.seal(header.encode(), context=context(stream), random=tx.random)
+    return replace(stream, method=PUSH, endpoint=endpoint, sealed=sealed, due_at=0, attempts=0)
+
+
+def context(stream: Stream) -> bytes:
+    """What a sealed header of this stream is bound to."""
+    return f"stream of signals|{stream.stream_id}".encode()
+
+
+def _noted(act: Act, id: str, by: Caller | None) -> Stream:
+    registry.note(act, object=id[:64])
+    return find(act.tx, id, by=by)
+
+
+def _note(act: Act, stream: Stream) -> None:
+    """What of a stream is in its entry: of the endpoint its origin, since its path may hold a secret."""
+    registry.note(
+        act, object=stream.stream_id, method=stream.method, receiver=stream.receiver,
+        origin=origin(stream.endpoint) if stream.endpoint else "", events=list(stream.delivers),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Facts and rules of signals: event sets, issuers, streams. Pure."""

@@ -1,0 +1,154 @@
+"""Those whose signals we believe (SSF 1.0 receiver; CAEP 1.0, RISC 1.0): for what they may speak, and what it does.
+
+An issuer speaks of its own: persons whose `sub` at that issuer an administrator has linked, or whose e-mail address is
+in a domain that an administrator has given it; and of our agents only where that is said. Nobody else is stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple, NewType
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.signals.model.sets import CAEP, RISC, SECOND, SecurityEvent, Subject, identifiers
+
+IssuerId = NewType("IssuerId", str)
+MAX_ISSUERS = 20
+MAX_DOMAINS = 32
+UNDERSTOOD = frozenset({"user"})
+"""Members of a complex subject that we can process: SSF 3.5."""
+POLL_DELAYS_S = (1, 5, 30, 60, 300)
+"""From one poll that failed to the next."""
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
+
+
+class Issuer(msgspec.Struct, frozen=True, kw_only=True):
+    """`stream` is its id of our stream; `secret_digest` is of what it shows when it pushes, `sealed` what we show it.
+
+    `state` is that of a verification that was asked for; `trouble` is what is wrong, in words. Times in microseconds.
+    """
+
+    issuer_id: IssuerId
+    issuer: str
+    audience: str
+    jwks_uri: str
+    method: str
+    endpoint: str
+    secret_digest: bytes | None
+    sealed: bytes | None
+    domains: tuple[str, ...]
+    names_agents: bool
+    critical: tuple[str, ...]
+    stream: str
+    configuration_endpoint: str
+    verification_endpoint: str
+    created_at: int
+    state: str | None = None
+    verified_at: int | None = None
+    trouble: str = ""
+    heard: int = 0
+    heard_at: int | None = None
+    attempts: int = 0
+    due_at: int = 0
+    busy_until: int = 0
+
+
+class Effect(StrEnum):
+    """`end`: all that is held for somebody ends; they begin anew. `stop`: that, and nothing begins until a person says
+    so. `doubt`: the risk rises.
+    """
+
+    END = "end"
+    STOP = "stop"
+    DOUBT = "doubt"
+
+
+class Named(NamedTuple):
+    """Of whom an issuer speaks, as far as it may: e-mail addresses in lower case, its own `sub`s, ids of ours."""
+
+    emails: tuple[str, ...] = ()
+    subs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+
+
+_ALWAYS = {
+    f"{CAEP}session-revoked": (Effect.END, 0),
+    f"{RISC}sessions-revoked": (Effect.END, 0),
+    f"{RISC}account-credential-change-required": (Effect.END, 0),
+    f"{RISC}account-disabled": (Effect.STOP, 0),
+    f"{RISC}account-purged": (Effect.STOP, 0),
+    f"{RISC}credential-compromise": (Effect.STOP, 0),
+}
+_IF = {
+    f"{CAEP}credential-change": ("change_type", {"revoke": (Effect.END, 0), "delete": (Effect.END, 0)}),
+    f"{CAEP}risk-level-change": ("current_level", {"HIGH": (Effect.DOUBT, 60), "MEDIUM": (Effect.DOUBT, 30)}),
+    f"{CAEP}assurance-level-change": ("change_direction", {"decrease": (Effect.DOUBT, 30)}),
+    f"{CAEP}device-compliance-change": ("current_status", {"not-compliant": (Effect.DOUBT, 30)}),
+}
+EVENTS = (*_ALWAYS, *_IF)
+"""What we ask a transmitter for."""
+
+
+def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
+    """What an event does, and the points of a doubt; None: it is on record, and does nothing."""
+    if event.event in _ALWAYS:
+        return _ALWAYS[event.event]
+    name, cases = _IF.get(event.event, ("", {}))
+    said = event.claims.get(name)
+    return cases.get(said) if isinstance(said, str) else None
+
+
+def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
+    """Of whom it speaks, of those of whom it may; `ours` is our own issuer."""
+    emails, subs, ids = [], [], []
+    for one in identifiers(subject):
+        match one:
+            case {"format": "email", "email": str(email)} if _domain(email) in issuer.domains:
+                emails.append(email.lower())
+            case {"format": "iss_sub", "iss": issuer.issuer, "sub": str(sub)}:
+                subs.append(sub)
+            case {"format": "iss_sub", "iss": str(iss), "sub": str(sub)} if iss == ours and issuer.names_agents:
+                ids.append(sub)
+    return Named(tuple(emails), tuple(subs), tuple(ids))
+
+
+def not_understood(issuer: Issuer, subject: Subject) -> str:
+    """The first critical member of the subject that we cannot process, for which the event is discarded (SSF 3.5)."""
+    if subject["format"] != "complex":
+        return ""
+    return next((name for name in subject if name in issuer.critical and name not in UNDERSTOOD), "")
+
+
+def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises Invalid."""
+    lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
+    if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
+        raise Invalid(f"domains are at most {MAX_DOMAINS} names of mail domains", hint="as example.org")
+    return lower
+
+
+def discovery_url(issuer: str) -> str:
+    """Where an issuer says how it transmits: SSF 7.2.1."""
+    parts = urlsplit(issuer)
+    return f"{parts.scheme}://{parts.netloc}/.well-known/ssf-configuration{parts.path.rstrip('/')}"
+
+
+def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
+    """The issuer after a poll that failed: when the next one is due."""
+    delay = POLL_DELAYS_S[min(issuer.attempts, len(POLL_DELAYS_S) - 1)]
+    return msgspec.structs.replace(
+        issuer, attempts=issuer.attempts + 1, due_at=now + delay * SECOND, busy_until=0, trouble=why
+    )
+
+
+def short(event: str) -> str:
+    """An event type in a word, for people and entries."""
+    return event.rpartition("/")[2][:64]
+
+
+def _domain(email: str) -> str:
+    return email.rpartition("@")[2].lower()

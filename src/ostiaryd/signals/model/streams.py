@@ -1,0 +1,172 @@
+"""Streams of signals to others: OpenID SSF 1.0 section 8, delivered by push (RFC 8935) or poll (RFC 8936).
+
+What guards hear of, others hear of: signals are numbered messages of the outbox. A stream remembers up to which number
+everything is settled (`settled_to`); a receiver that polls acknowledges in any order, so also what else (`beyond`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NewType
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid
+from ostiaryd.notifications.model.webhooks import DELAYS_S, REJECTED_TRIES
+from ostiaryd.signals.model.sets import (
+    CREDENTIAL_CHANGE,
+    POLL,
+    PUSH,
+    RISK_LEVEL_CHANGE,
+    SESSION_REVOKED,
+    STREAM_UPDATED,
+    VERIFICATION,
+    Signal,
+    Subject,
+)
+
+StreamId = NewType("StreamId", str)
+TOPIC = "signal"
+SUPPORTED = (SESSION_REVOKED, CREDENTIAL_CHANGE, RISK_LEVEL_CHANGE)
+SECOND = 1_000_000
+MAX_STREAMS = 20
+MAX_OF_RECEIVER = 5
+MAX_EVENTS = 64
+MAX_REMOVED = 1000
+MAX_TEXT = 1000
+MAX_HEADER = 4096
+MIN_VERIFICATION_S = 60
+KEPT = 7 * 86_400 * SECOND
+"""How long a signal waits for a receiver, one that is paused too."""
+WINDOW = 1000
+"""So many signals are looked at beyond what is settled: a receiver that leaves the oldest lying gets no more."""
+MOST_AT_ONCE = 100
+
+Status = Literal["enabled", "paused", "disabled"]
+
+
+class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """SSF section 7.1.1 (push) and 7.1.2 (poll)."""
+
+    method: str
+    endpoint_url: str | None = None
+    authorization_header: str | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """`receiver` is the client whose it is. Times in microseconds; `due_at`, `attempts` are of the signal that is next.
+
+    `last` is the number of the last signal that goes out although the stream is not enabled; None while it is.
+    """
+
+    stream_id: StreamId
+    receiver: str
+    description: str
+    requested: tuple[str, ...] | None
+    method: str
+    endpoint: str
+    sealed: bytes | None
+    """what the receiver wants to see in `Authorization`, sealed"""
+    status: Status
+    reason: str
+    created_at: int
+    settled_to: int
+    beyond: tuple[int, ...] = ()
+    last: int | None = None
+    verified_at: int = 0
+    attempts: int = 0
+    due_at: int = 0
+    busy_until: int = 0
+    delivered: int = 0
+    delivered_at: int | None = None
+    lost: int = 0
+    failed: str = ""
+
+    @property
+    def delivers(self) -> tuple[str, ...]:
+        """Event types that it tells of: SSF 8.1.1 `events_delivered`."""
+        return SUPPORTED if self.requested is None else tuple(one for one in SUPPORTED if one in self.requested)
+
+    def is_due(self, now: int) -> bool:
+        return self.method == PUSH and now >= self.due_at and now >= self.busy_until
+
+
+def check_delivery(delivery: Delivery) -> Delivery:
+    """Raises Invalid; where a push endpoint leads is for the fetcher to say."""
+    if delivery.method == POLL:
+        return delivery
+    if delivery.method != PUSH:
+        raise Invalid(f"the delivery method is neither {PUSH} nor {POLL}")
+    if not delivery.endpoint_url:
+        raise Invalid("push needs an `endpoint_url`")
+    header = delivery.authorization_header
+    if header is not None and not (0 < len(header) <= MAX_HEADER and header.isascii() and header.isprintable()):
+        raise Invalid(f"`authorization_header` is not printable ASCII of at most {MAX_HEADER} characters")
+    return delivery
+
+
+def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Raises Invalid. What we do not know is ignored, and kept as it was asked for (SSF 8.1.1)."""
+    if events is not None and (len(events) > MAX_EVENTS or any(not 0 < len(one) <= MAX_TEXT for one in events)):
+        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or one that is none")
+    return events
+
+
+def jti(stream: StreamId, number: int) -> str:
+    """The same each time that this stream is told of this signal."""
+    return f"{stream.removeprefix('st_')}.{number}"
+
+
+def number_of(stream: StreamId, unverified_jti: str) -> int | None:
+    """Which signal a receiver acknowledges; None: none that this stream was told of."""
+    id, _, number = unverified_jti.partition(".")
+    if id != stream.removeprefix("st_") or not number.isdecimal() or not number.isascii() or len(number) > 18:
+        return None
+    return int(number)
+
+
+def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
+    """Return whether this stream tells of it. `removed`: subjects of which its receiver wants to hear nothing."""
+    if signal.stream:
+        return signal.stream == stream.stream_id
+    if signal.event not in stream.delivers:
+        return False
+    parts = (signal.subject, *(part for part in signal.subject.values() if isinstance(part, dict)))
+    return not any(spelled(part) in removed for part in parts)
+
+
+def spelled(subject: Subject) -> bytes:
+    """A subject in its one spelling: simple subjects match if they are identical (SSF 8.1.3.1)."""
+    return canonical.encode(subject, floats=True)
+
+
+def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Signal:
+    """A verification (SSF 8.1.4) or a change of status (8.1.5), which this stream alone hears."""
+    assert event in (VERIFICATION, STREAM_UPDATED)
+    return Signal(event=event, subject={"format": "opaque", "id": stream}, claims=dict(claims), stream=stream)
+
+
+def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to: int) -> Stream:
+    """The stream when the signals `done` need no more telling.
+
+    `waiting`: the numbers up to `seen_to` that concern it and are not settled, in order.
+    """
+    left = [number for number in waiting if number not in done]
+    settled_to = left[0] - 1 if left else max(stream.settled_to, seen_to)
+    beyond = tuple(number for number in waiting if number in done and number > settled_to)
+    return msgspec.structs.replace(stream, settled_to=settled_to, beyond=beyond)
+
+
+def tried(stream: Stream, *, failed: str, is_final: bool, now: int, jitter: float) -> tuple[Stream, bool]:
+    """The stream after a push that failed, and whether no try follows.
+
+    `is_final`: the receiver says that it will never take it. `jitter`: 0 to 1, the delay grows by up to a tenth.
+    """
+    attempts = stream.attempts + 1
+    if attempts >= (REJECTED_TRIES if is_final else len(DELAYS_S) + 1):
+        return msgspec.structs.replace(
+            stream, attempts=0, due_at=now, busy_until=0, lost=stream.lost + 1, failed=failed
+        ), True
+    due = now + round(DELAYS_S[attempts - 1] * SECOND * (1 + jitter / 10))
+    return msgspec.structs.replace(stream, attempts=attempts, due_at=due, busy_until=0, failed=failed), False

@@ -1,0 +1,1 @@
+"""Stored signals, issuers and streams: SQL, and nothing but SQL."""

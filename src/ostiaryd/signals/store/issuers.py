@@ -1,0 +1,121 @@
+"""Issuers of signals, whom their `sub`s are to us, and which tokens were heard."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.signals.model.issuers import Issuer, IssuerId
+
+_COLUMNS = (
+    "issuer_id, issuer, audience, jwks_uri, method, endpoint, secret_digest, sealed, domains, names_agents, critical, "
+    "stream, configuration_endpoint, verification_endpoint, state, verified_at, trouble, created_at, heard, heard_at, "
+    "attempts, due_at, busy_until"
+)
+_NAMES = _COLUMNS.split(", ")
+_VALUES = ", ".join(f":{name}" for name in _NAMES)
+_SET = ", ".join(f"{name} = :{name}" for name in _NAMES[1:])
+_ALL = sql(f"select {_COLUMNS} from ssf_issuer order by issuer_id")
+_GET = sql(f"select {_COLUMNS} from ssf_issuer where issuer_id = :id")
+_BY_NAME = sql(f"select {_COLUMNS} from ssf_issuer where issuer = :issuer")
+_INSERT = sql(f"insert into ssf_issuer ({_COLUMNS}) values ({_VALUES})")
+_UPDATE = sql(f"update ssf_issuer set {_SET} where issuer_id = :issuer_id")
+_CLAIM = sql(
+    """update ssf_issuer set busy_until = :until
+       where issuer_id = :id and busy_until <= :now and due_at <= :now"""
+)
+_DELETE = sql("delete from ssf_issuer where issuer_id = :id")
+_UNLINK_ALL = sql("delete from ssf_identity where issuer = :issuer")
+_LINK = sql(
+    """insert into ssf_identity (issuer, sub, person) values (:issuer, :sub, :person)
+       on conflict (issuer, sub) do update set person = excluded.person"""
+)
+_UNLINK = sql("delete from ssf_identity where issuer = :issuer and sub = :sub")
+_LINKED = sql("select person from ssf_identity where issuer = :issuer and sub = :sub")
+_LINKS = sql("select sub, person from ssf_identity where issuer = :issuer and sub > :after order by sub limit :limit")
+_BY_EMAIL = sql("select person_id from person where lower(email) = :email order by person_id limit :limit")
+_SEEN = sql("select count(*) from ssf_seen where digest = :digest")
+_SEE = sql("insert into ssf_seen (digest, until) values (:digest, :until) on conflict (digest) do nothing")
+_FORGET = sql("delete from ssf_seen where until <= :before")
+SHARED = 10
+"""So many persons may have one e-mail address."""
+
+
+def issuers(reader: Reader) -> list[Issuer]:
+    return [_issuer(row) for row in reader.all(_ALL)]
+
+
+def get(reader: Reader, id_or_url: str) -> Issuer | None:
+    by_url = "/" in id_or_url
+    row = reader.one(_BY_NAME, issuer=id_or_url) if by_url else reader.one(_GET, id=id_or_url)
+    return None if row is None else _issuer(row)
+
+
+def insert(tx: Tx, issuer: Issuer) -> None:
+    tx.run(_INSERT, **_columns(issuer))
+
+
+def update(tx: Tx, issuer: Issuer) -> None:
+    tx.run(_UPDATE, **_columns(issuer))
+
+
+def delete(tx: Tx, id: IssuerId) -> None:
+    tx.run(_UNLINK_ALL, issuer=id)
+    tx.run(_DELETE, id=id)
+
+
+def claim(tx: Tx, id: IssuerId, *, until: int) -> bool:
+    """Take it upon oneself to poll it until then; whether nobody else has, and it is due."""
+    return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
+
+
+def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
+    tx.run(_LINK, issuer=id, sub=sub, person=person)
+
+
+def unlink(tx: Tx, id: IssuerId, sub: str) -> bool:
+    """Return whether it was linked."""
+    return tx.run(_UNLINK, issuer=id, sub=sub) == 1
+
+
+def links(reader: Reader, id: IssuerId, *, after: str, limit: int) -> list[tuple[str, str]]:
+    """(`sub`, person), in the order of `sub`."""
+    return [(sub, person) for sub, person in reader.all(_LINKS, issuer=id, after=after, limit=limit)]
+
+
+def linked(reader: Reader, id: IssuerId, sub: str) -> str | None:
+    """The person who is that to the issuer."""
+    row = reader.one(_LINKED, issuer=id, sub=sub)
+    return None if row is None else str(row[0])
+
+
+def by_email(reader: Reader, email: str) -> list[str]:
+    """The persons with that address, which is in lower case."""
+    return [id for (id,) in reader.all(_BY_EMAIL, email=email, limit=SHARED)]
+
+
+def is_seen(reader: Reader, digest: bytes) -> bool:
+    row = reader.one(_SEEN, digest=digest)
+    return row is not None and row[0] > 0
+
+
+def see(tx: Tx, digest: bytes, *, until: int) -> bool:
+    """Remember that a token was heard; False where that is so already."""
+    return tx.run(_SEE, digest=digest, until=until) == 1
+
+
+def forget_seen(tx: Tx, *, before: int) -> int:
+    return tx.run(_FORGET, before=before)
+
+
+def _columns(issuer: Issuer) -> dict[str, object]:
+    columns = {name: getattr(issuer, name) for name in _NAMES}
+    spelled = {name: " ".join(columns[name]) for name in ("domains", "critical")}
+    return columns | spelled | {"names_agents": int(issuer.names_agents)}
+
+
+def _issuer(row: Row) -> Issuer:
+    columns = dict(zip(_NAMES, row, strict=True))
+    for name in ("domains", "critical"):
+        columns[name] = tuple(columns[name].split())
+    for name in ("secret_digest", "sealed"):
+        columns[name] = None if columns[name] is None else bytes(columns[name])
+    return Issuer(**columns | {"names_agents": bool(columns["names_agents"])})

@@ -1,0 +1,263 @@
+"""Issuers whose signals we believe, and whom their `sub`s are, for administrators."""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, Literal
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.outbound.fetch import Answer, check_named, request
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.signals.flows import issuers as flows
+from ostiaryd.signals.model.issuers import EVENTS, Issuer, IssuerId, check_domains, discovery_url
+from ostiaryd.signals.model.sets import MAX_WORD, POLL, PUSH, SECOND
+from ostiaryd.signals.model.streams import MAX_HEADER
+from ostiaryd.signals.store import issuers as store
+from ostiaryd.signals.wire_signals import FETCH_S, fetch_keys
+
+METHODS = {"push": PUSH, "poll": POLL}
+WORDS = {uri: word for word, uri in METHODS.items()}
+
+
+class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
+    """`authorization` is what we show it (`Bearer ...`): with it the stream is made by us, else by hand over there."""
+
+    issuer: str
+    method: Literal["push", "poll"] = "push"
+    audience: str = ""
+    domains: tuple[str, ...] = ()
+    agents: bool = False
+    authorization: str = ""
+    jwks_uri: str = ""
+    endpoint: str = ""
+
+
+async def trust(call: Call) -> Reply:
+    """Believe the signals of an issuer; for push the answer says, this once, what it has to show.
+
+    1. What it says of itself (SSF 7.2), unless its keys are named. 2. A stream there, if we may make one. 3. Its keys.
+    """
+    new, world = call.json(NewIssuer), call.world
+    check_named(new.issuer, of="the issuer", private=world.config.private)
+    if "?" in new.issuer or len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
+        raise Invalid("an issuer has no query, and its authorization is ASCII", hint="as https://idp.example.org")
+    found = {} if new.jwks_uri else await _metadata(world, new.issuer)
+    id = IssuerId(new_id("is", now=world.now(), random=world.random))
+    secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
+    stream = await _make_stream(world, new, found, id, secret) if new.authorization and not new.endpoint else {}
+    made = Issuer(
+        issuer_id=id,
+        issuer=new.issuer,
+        audience=_audience(new, stream, default=world.config.issuer),
+        jwks_uri=_url(world, new.jwks_uri or found.get("jwks_uri"), of="its `jwks_uri`"),
+        method=METHODS[new.method],
+        endpoint=_url(
+            world, new.endpoint or stream.get("endpoint_url"), of="the poll endpoint", may_lack=new.method == "push"
+        ),
+        secret_digest=sha256(secret.encode()).digest() if new.method == "push" else None,
+        sealed=None,
+        domains=check_domains(new.domains),
+        names_agents=new.agents,
+        critical=tuple(one for one in _list(found.get("critical_subject_members")) if one.isidentifier())[:32],
+        stream=str(stream.get("stream_id", ""))[:MAX_WORD],
+        configuration_endpoint=_url(world, found.get("configuration_endpoint"), of="an endpoint", may_lack=True),
+        verification_endpoint=_url(world, found.get("verification_endpoint"), of="an endpoint", may_lack=True),
+        created_at=world.now(),
+    )
+    await fetch_keys(world, made.jwks_uri)
+    made = await registry.act_as(call, "issuer.trust", lambda act: flows.trust(act, made, new.authorization))
+    shown = {"endpoint_url": _endpoint(world, id), "authorization_header": secret} if new.method == "push" else {}
+    return reply({**_render(made), **shown}, status=201)
+
+
+async def list_issuers(call: Call) -> Reply:
+    """All issuers that are believed, and how each of them does."""
+    return await reply_page(
+        call,
+        "issuers",
+        lambda reader, page: behind(store.issuers(reader), lambda one: one.issuer_id)(page),
+        lambda _, one: _render(one),
+        cursor=lambda one: one.issuer_id,
+    )
+
+
+async def distrust(call: Call) -> Reply:
+    """Believe it no more, and end our stream there if we may; what it had stopped stays so."""
+    gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
+    is_ended = False
+    if gone.stream and gone.configuration_endpoint and gone.sealed is not None:
+        with suppress(Refused):  # it is not believed any more, whatever it says
+            query = f"{gone.configuration_endpoint}?stream_id={gone.stream}"
+            is_ended = (await _ask(call.world, "DELETE", query, gone)).status == 204
+    return reply({"stream_ended": is_ended})
+
+
+async def verify(call: Call) -> Reply:
+    """Have the issuer send a verification event over our stream (SSF 8.1.4); `verified_at` says when it came."""
+    state = call.world.random(16).hex()
+    issuer = await registry.act_as(
+        call, "issuer.verify", lambda act: flows.ask_verification(act, call.params["id"], state)
+    )
+    body = {"stream_id": issuer.stream, "state": state}
+    answer = await _ask(call.world, "POST", issuer.verification_endpoint, issuer, body)
+    if answer.status != 204:
+        raise Unavailable(f"the issuer answers {answer.status}")
+    return reply({})
+
+
+class Link(msgspec.Struct, forbid_unknown_fields=True):
+    sub: str
+    person: str = ""
+
+
+async def link(call: Call) -> Reply:
+    """Say who a `sub` of the issuer is."""
+    said = call.json(Link)
+    person = await registry.act_as(
+        call, "issuer.link", lambda act: flows.link(act, call.params["id"], said.sub, said.person)
+    )
+    return reply({"sub": said.sub, "person": person})
+
+
+async def unlink(call: Call) -> Reply:
+    """Say that a `sub` of the issuer is nobody any more."""
+    said = call.json(Link)
+    await registry.act_as(call, "issuer.unlink", lambda act: flows.unlink(act, call.params["id"], said.sub))
+    return reply({})
+
+
+async def list_links(call: Call) -> Reply:
+    """Who the `sub`s of the issuer are."""
+    issuer = flows.find(call.world.db.read(), call.params["id"])
+    return await reply_page(
+        call,
+        "links",
+        lambda reader, page: store.links(reader, issuer.issuer_id, after=page.after, limit=page.limit),
+        lambda _, link: {"sub": link[0], "person": link[1]},
+        cursor=lambda link: link[0],
+    )
+
+
+async def _metadata(world: World, issuer: str) -> dict[str, Any]:
+    """SSF 7.2. Raises Unavailable, Invalid."""
+    answer = await request(
+        "GET", discovery_url(issuer), headers={"accept": "application/json"}, within_s=FETCH_S,
+        private=world.config.private,
+    )  # fmt: skip
+    if answer.status != 200:
+        raise Unavailable(f"its ssf-configuration: it answers {answer.status}", hint="name its keys: --jwks-uri")
+    found = _object(answer)
+    if found.get("issuer") != issuer:
+        raise Invalid("its ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
+    return found
+
+
+async def _make_stream(
+    world: World, new: NewIssuer, found: dict[str, Any], id: IssuerId, secret: str
+) -> dict[str, Any]:
+    """Our stream over there, as it answers (SSF 8.1.1.1), with the `endpoint_url` of its delivery."""
+    delivery = {"method": METHODS[new.method]}
+    if new.method == "push":
+        delivery |= {"endpoint_url": _endpoint(world, id), "authorization_header": secret}
+    url = _url(world, found.get("configuration_endpoint"), of="its `configuration_endpoint`")
+    body = {"delivery": delivery, "events_requested": list(EVENTS), "description": f"Ostiary, {world.config.issuer}"}
+    answer = await request(
+        "POST", url, body=canonical.encode(body), headers=_headers(new.authorization), within_s=FETCH_S,
+        private=world.config.private,
+    )  # fmt: skip
+    if answer.status != 201:
+        raise Unavailable(f"it makes no stream: it answers {answer.status}")
+    made = _object(answer)
+    if made.get("iss") != new.issuer:
+        raise Invalid("the stream that it made is of another issuer")
+    there = made.get("delivery")
+    return {**made, "endpoint_url": there.get("endpoint_url") if isinstance(there, dict) else None}
+
+
+async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
+    """Call the issuer as ourselves. Raises Unavailable."""
+    assert issuer.sealed is not None
+    authorization = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
+    sent = b"" if body is None else canonical.encode(body)
+    return await request(
+        method, url, body=sent, headers=_headers(authorization), within_s=FETCH_S, private=world.config.private
+    )
+
+
+def _headers(authorization: str) -> dict[str, str]:
+    return {"authorization": authorization, "content-type": "application/json", "accept": "application/json"}
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    try:
+        said = canonical.parse(answer.body)
+    except Malformed as error:
+        raise Unavailable(f"the issuer answers what is no JSON: {error.message}") from None
+    if not isinstance(said, dict):
+        raise Unavailable("the issuer answers what is no JSON object")
+    return said
+
+
+def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
+    """Who we are to it: as was said, if the stream has it; else the one that the stream has."""
+    has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
+    if new.audience and has and new.audience not in has:
+        raise Invalid(f"its stream is for {' '.join(has)[:200]}")
+    if not new.audience and len(has) > 1:
+        raise Invalid(f"its stream is for several: {' '.join(has)[:200]}", hint="say which of them we are: --audience")
+    audience = new.audience or (has[0] if has else default)
+    if not 0 < len(audience) <= MAX_WORD:
+        raise Invalid(f"an audience has 1 to {MAX_WORD} characters")
+    return audience
+
+
+def _url(world: World, value: object, *, of: str, may_lack: bool = False) -> str:
+    if value is None and may_lack:
+        return ""
+    if not isinstance(value, str) or not value:
+        raise Invalid(f"the issuer does not say {of}")
+    return check_named(value, of=of, private=world.config.private)
+
+
+def _list(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _endpoint(world: World, id: IssuerId) -> str:
+    return f"{world.config.api}/signals/{id}"
+
+
+def _render(issuer: Issuer) -> dict[str, Any]:
+    return {
+        "issuer_id": issuer.issuer_id,
+        "issuer": issuer.issuer,
+        "audience": issuer.audience,
+        "method": WORDS[issuer.method],
+        "domains": issuer.domains,
+        "agents": issuer.names_agents,
+        "heard": issuer.heard,
+        "heard_at": issuer.heard_at and issuer.heard_at / SECOND,
+        "verified_at": issuer.verified_at and issuer.verified_at / SECOND,
+        "trouble": issuer.trouble,
+    }
+
+
+ROUTES = (
+    ("POST", "/api/v1/issuers", trust, ADMIN),
+    ("GET", "/api/v1/issuers", list_issuers, READ),
+    ("DELETE", "/api/v1/issuers/{id}", distrust, ADMIN),
+    ("POST", "/api/v1/issuers/{id}/verify", verify, ADMIN),
+    ("GET", "/api/v1/issuers/{id}/links", list_links, ADMIN),
+    ("POST", "/api/v1/issuers/{id}/links", link, ADMIN),
+    ("POST", "/api/v1/issuers/{id}/unlink", unlink, ADMIN),
+)

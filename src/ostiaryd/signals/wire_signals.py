@@ -1,0 +1,165 @@
+"""Signals from others: RFC 8935 as a receiver, tokens by the keys that their issuers publish.
+
+    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: as we gave it    the token
+    202, empty; or 400 {"err", "description"}
+
+Who pushes shows the secret of its stream before anything is parsed. A token that was heard is answered as if it were
+new. Keys come from the issuer's `jwks_uri` alone, are fetched anew each hour, and for a `kid` that is not known at most
+once a minute.
+
+How much an issuer may say is limited, in memory, for each by itself: SETS at once, a hundredth of that in a second, and
+what it does to many agents counts for more. What is over that is answered 429, which transmitters try again, and leaves
+no entry; who goes on leaves one that people hear of. A push without the secret is refused, and counts as a refusal of a
+caller that has proved nothing (`ledger/model/sampling.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Malformed, NotFound, Refused, Unavailable
+from ostiaryd.ground.http.buckets import Buckets, TooMuch
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.signals.flows import hearing
+from ostiaryd.signals.model.issuers import Issuer
+from ostiaryd.signals.model.sets import MEDIA_TYPE, SECOND, SecurityEvent, SetRefused, parse_set
+from ostiaryd.signals.store import issuers as store
+
+FETCH_S = 10
+MAX_JWKS = 256 << 10
+FRESH = 3600 * SECOND
+SOON = 60 * SECOND
+"""So long after a fetch an unknown `kid` does not cause another."""
+SETS = 2000
+"""that an issuer may push at once"""
+COST = 5
+"""of a token; each agent to which it does something costs 1 more"""
+
+
+class Said(Buckets):
+    """How much issuers may still say."""
+
+    burst, per_second = SETS * COST, SETS * COST // 100
+
+
+class Keys(NamedTuple):
+    """The keys of an issuer, and when they were fetched (microseconds)."""
+
+    keys: jose.JwkSet
+    at: int
+
+
+class IssuerKeys:
+    """The keys of issuers; one that is trusted anew may have others. Lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kept: dict[str, Keys] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, issuer: Issuer, *, within: int = FRESH) -> jose.JwkSet:
+        """Keys that were fetched within that time (microseconds). Raises Unavailable."""
+        async with self._lock:
+            now, kept = self._world.now(), self._kept.get(issuer.issuer_id)
+            if kept is None or now >= kept.at + within:
+                kept = self._kept[issuer.issuer_id] = Keys(await fetch_keys(self._world, issuer.jwks_uri), now)
+            return kept.keys
+
+
+async def fetch_keys(world: World, url: str) -> jose.JwkSet:
+    """What a `jwks_uri` publishes. Raises Unavailable."""
+    headers = {"accept": "application/jwk-set+json, application/json"}
+    answer = await request(
+        "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=world.config.private
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the keys of the issuer: it answers {answer.status}")
+    try:
+        return jose.JwkSet.parse(canonical.parse(answer.body, max_bytes=MAX_JWKS))
+    except (Malformed, jose.InvalidKey) as error:
+        raise Unavailable(f"the keys of the issuer: {error.message}") from None
+
+
+async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
+    """What the issuer says, by a key that it publishes. Raises SetRefused, Unavailable."""
+    keys = world.keep(IssuerKeys)
+
+    async def parse(within: int) -> SecurityEvent:
+        known = await keys.get(issuer, within=within)
+        return parse_set(
+            unverified_set, issuer=issuer.issuer, audience=issuer.audience, key_for=known.key_for, now=world.now()
+        )
+
+    try:
+        return await parse(FRESH)
+    except SetRefused as refusal:
+        if refusal.code != "invalid_key":
+            raise
+    return await parse(SOON)
+
+
+async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
+    """Do what a token says, on record; False: it was heard before, and does nothing.
+
+    Raises SetRefused, Unavailable, TooMuch.
+    """
+    flow: Callable[[Act], int]
+    bucket = world.keep(Said).of(issuer.issuer_id)
+    if not bucket.has(COST):
+        if bucket.refuse():
+            await act(world, "signal.flood", partial(hearing.flood, issuer=issuer, refused=bucket.refused))
+        after_s = bucket.after_s(COST)
+        raise TooMuch("it says more than is taken", after_s=after_s, hint="try again later")
+    bucket.take(COST)
+    try:
+        event = await verified(world, issuer, unverified_set)
+    except SetRefused as refusal:
+        flow = partial(hearing.refuse, issuer=issuer, refusal=refusal)
+    else:
+        if hearing.is_known(world.db.read(), issuer, event):
+            return False
+        flow = partial(hearing.hear, id=issuer.issuer_id, event=event, config=world.config)
+    bucket.take(await act(world, "signal.receive", flow, request=request_id))
+    return True
+
+
+async def receive(call: Call) -> Reply:
+    """Take a signal from an issuer that we trust (RFC 8935)."""
+    issuer = store.get(call.world.db.read(), call.params["id"])
+    if issuer is None or issuer.secret_digest is None:
+        raise NotFound("there is nobody of whom we hear signals here")
+    shown = sha256((call.header(b"authorization") or "").encode()).digest()
+    if not hmac.compare_digest(shown, issuer.secret_digest):
+        await _refuse_stranger(call, issuer)
+    call.expect(MEDIA_TYPE)
+    await take(call.world, issuer, call.body.decode("latin-1"), request_id=call.request_id)
+    return Reply(202, headers=[NO_STORE])
+
+
+async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
+    """Raises SetRefused."""
+    why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
+    flow = partial(hearing.refuse, issuer=issuer, refusal=why)
+    await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
+
+
+def render(refusal: Refused) -> Reply:
+    """RFC 8935 section 2.3: 400 and a code, for whatever is wrong with a token; what is not its fault otherwise."""
+    if isinstance(refusal, TooMuch):  # no error of a token, and so without a code that says to leave it
+        return Reply(429, headers=[NO_STORE, (b"retry-after", str(refusal.after_s).encode())])
+    code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"
+    status = 400 if status_of(refusal) in (400, 413, 415, 422) else status_of(refusal)
+    headers = [NO_STORE, (b"content-language", b"en")]
+    return reply({"err": code, "description": refusal.message}, status=status, headers=headers)
+
+
+ROUTES = (("POST", "/api/v1/signals/{id}", receive, ""),)

@@ -1,0 +1,130 @@
+"""Fetching signals from issuers that are polled: RFC 8936 as a receiver, so that none waits for another.
+
+    POST ENDPOINT    {"maxEvents", "returnImmediately": false, "ack": [jti], "setErrs": {jti: {"err", "description"}}}
+
+What was done is acknowledged by the next poll; if we die before, it comes again, and is known by its `jti`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Malformed, Refused, Unavailable
+from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.world import World
+from ostiaryd.signals.flows import issuers as flows
+from ostiaryd.signals.model.issuers import Issuer
+from ostiaryd.signals.model.sets import MAX_SET_BYTES, POLL, SetRefused
+from ostiaryd.signals.store import issuers as store
+from ostiaryd.signals.wire_signals import COST, Said, take
+
+log = logging.getLogger("ostiary")
+AT_ONCE = 50
+ROUNDS = 4
+"""polls right after each other, while there is news; then others have their turn"""
+MAX_ANSWER = AT_ONCE * (MAX_SET_BYTES + 1024)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Owed:
+    """What an issuer has to hear with the next poll."""
+
+    acks: list[str] = field(default_factory=list)
+    errors: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+class Pollers:
+    """Who is polling which issuer; lives on the event loop."""
+
+    def __init__(self, _: World) -> None:
+        self.running: dict[str, asyncio.Task[None]] = {}
+        self.owed: dict[str, Owed] = {}
+
+    async def close(self) -> None:
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+
+
+async def poll_due(world: World) -> None:
+    """Send somebody to each issuer that is polled and has nobody; waits for none of them."""
+    now, running = world.now(), world.keep(Pollers).running
+    for id in [id for id, task in running.items() if task.done()]:
+        del running[id]
+    for issuer in await world.db.scan(store.issuers):
+        is_due = issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until
+        if is_due and issuer.issuer_id not in running:
+            running[issuer.issuer_id] = asyncio.create_task(_poll(world, issuer))
+
+
+async def _poll(world: World, issuer: Issuer) -> None:
+    """Poll it until it says nothing new, a few times: one that talks without end is not listened to without end."""
+    try:
+        for _ in range(ROUNDS):
+            if not await poll_once(world, issuer):
+                break
+    except Exception:
+        log.exception("polling the issuer %s failed", issuer.issuer_id)
+
+
+async def poll_once(world: World, issuer: Issuer) -> bool:
+    """Fetch what waits, and do it; whether something of it was new."""
+    if not world.keep(Said).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
+        return False
+    claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
+    if claimed is None:
+        return False
+    try:
+        sets = await _fetch(world, claimed)
+        has_news = await _take_all(world, claimed, sets)
+    except Refused as refusal:
+        why = refusal.message
+        await world.writer.submit(lambda tx: flows.end_poll(tx, claimed, why=why))
+        return False
+    await world.writer.submit(lambda tx: flows.end_poll(tx, claimed))
+    return has_news
+
+
+async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
+    """The tokens by their `jti`, having said what became of the last ones. Raises Unavailable."""
+    pollers = world.keep(Pollers)
+    owed = pollers.owed.get(issuer.issuer_id, Owed())
+    body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}
+    headers = {"content-type": "application/json", "accept": "application/json", "content-language": "en"}
+    if issuer.sealed is not None:
+        headers["authorization"] = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
+    answer = await request(
+        "POST", issuer.endpoint, body=_encode(body), headers=headers, within_s=flows.POLL_S, max_bytes=MAX_ANSWER,
+        private=world.config.private,
+    )  # fmt: skip
+    if answer.status != 200:
+        raise Unavailable(f"it answers {answer.status}")
+    pollers.owed[issuer.issuer_id] = Owed()
+    try:
+        said = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
+    except Malformed as error:
+        raise Unavailable(f"it answers what is no JSON: {error.message}") from None
+    sets = said.get("sets") if isinstance(said, dict) else None
+    if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
+        raise Unavailable(f"it answers without `sets` of at most {AT_ONCE} tokens")
+    return sets
+
+
+async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
+    """Whether one was new; one that is wrong stops no other. Raises Unavailable where nothing can be verified now."""
+    has_news = False
+    owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, Owed())
+    for id, unverified_set in sets.items():
+        try:
+            has_news = await take(world, issuer, unverified_set) or has_news
+        except SetRefused as refusal:
+            owed.errors[id] = {"err": refusal.code, "description": refusal.message}
+        else:
+            owed.acks.append(id)
+    return has_news

@@ -1,0 +1,252 @@
+"""Streams as receivers manage them: OpenID SSF 1.0 sections 7 (metadata) and 8 (management).
+
+    GET    /.well-known/ssf-configuration           POST   /api/v1/ssf/subjects/add, /remove
+    POST, GET, PATCH, PUT, DELETE  /api/v1/ssf/streams       POST   /api/v1/ssf/verify
+    GET, POST                      /api/v1/ssf/status
+
+A receiver is a client of ours with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which RFC 9728 tells it of.
+A stream is its own by who it is, never by knowing the id. Tokens are bound to a key; a client that an administrator
+exempts may be a bearer (`ostiary agent allow-bearer --resource ostiary`), as receivers of others are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ostiary.protocol.errors import Invalid, NotFound, Refused
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, render_admin, reply, status_of
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
+from ostiaryd.signals.flows import streams as flows
+from ostiaryd.signals.model.sets import POLL, PUSH
+from ostiaryd.signals.model.streams import (
+    MIN_VERIFICATION_S,
+    SUPPORTED,
+    Delivery,
+    Status,
+    Stream,
+)
+from ostiaryd.signals.store import streams as store
+
+_BRIEFLY = [(b"cache-control", b"public, max-age=300")]
+
+
+def metadata(config: Config) -> dict[str, Any]:
+    """SSF section 7.1. What is not so, or empty, is left out."""
+    api = f"{config.api}/ssf"
+    return {
+        "spec_version": "1_0",
+        "issuer": config.issuer,
+        "jwks_uri": f"{config.issuer}/jwks",
+        "delivery_methods_supported": [PUSH, POLL],
+        "configuration_endpoint": f"{api}/streams",
+        "status_endpoint": f"{api}/status",
+        "add_subject_endpoint": f"{api}/subjects/add",
+        "remove_subject_endpoint": f"{api}/subjects/remove",
+        "verification_endpoint": f"{api}/verify",
+        "authorization_schemes": [{"spec_urn": "urn:ietf:rfc:6749"}],
+        "default_subjects": "ALL",
+    }
+
+
+async def configuration(call: Call) -> Reply:
+    """What the server says of itself as a transmitter of signals (SSF 7.1)."""
+    if call.params.get("path", "") not in ("", urlsplit(call.world.config.issuer).path.removeprefix("/")):
+        raise NotFound("transmitter not found")
+    return reply(metadata(call.world.config), headers=_BRIEFLY)
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """A stream as its receiver sends it back: what is ours in it must be right (SSF 8.1.1.3)."""
+
+    stream_id: str | UnsetType = UNSET
+    events_requested: tuple[str, ...] | UnsetType | None = UNSET
+    delivery: Delivery | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    iss: str | UnsetType = UNSET
+    aud: str | list[str] | UnsetType = UNSET
+    events_supported: list[str] | UnsetType = UNSET
+    events_delivered: list[str] | UnsetType = UNSET
+    min_verification_interval: int | UnsetType = UNSET
+
+    @property
+    def wanted(self) -> flows.Wanted:
+        return flows.Wanted(self.events_requested, self.delivery, self.description)
+
+
+async def create_stream(call: Call) -> Reply:
+    """A stream of signals to the caller (SSF 8.1.1.1)."""
+    wanted = call.json(Configuration).wanted
+    config = call.world.config
+    made = await registry.act_as(
+        call, "stream.create", lambda act: flows.create(act, wanted, by=call.caller, config=config)
+    )
+    return reply(show(made, config), status=201, headers=[NO_STORE])
+
+
+async def read_streams(call: Call) -> Reply:
+    """The stream of that `stream_id`, or without one all of the caller's (SSF 8.1.1.2)."""
+    id, config, reader = call.query_one("stream_id"), call.world.config, call.world.db.read()
+    if id is None:
+        return reply([show(one, config) for one in store.of(reader, call.caller.id)], headers=[NO_STORE])
+    return reply(show(flows.find(reader, id, by=call.caller), config), headers=[NO_STORE])
+
+
+async def change_stream(call: Call) -> Reply:
+    """Change what is said, leave the rest (SSF 8.1.1.3)."""
+    return await _change(call, "stream.change", flows.change)
+
+
+async def replace_stream(call: Call) -> Reply:
+    """Set the whole configuration (SSF 8.1.1.4)."""
+    return await _change(call, "stream.replace", flows.replaced)
+
+
+async def _change(call: Call, action: str, flow: Any) -> Reply:
+    said, config = call.json(Configuration), call.world.config
+    id = _required(said.stream_id)
+    _check_ours(show(flows.find(call.world.db.read(), id, by=call.caller), config), said)
+    changed: Stream = await registry.act_as(
+        call, action, lambda act: flow(act, id, said.wanted, by=call.caller, config=config)
+    )
+    return reply(show(changed, config), headers=[NO_STORE])
+
+
+def _check_ours(now: dict[str, Any], said: Configuration) -> None:
+    for name in ("iss", "aud", "events_supported", "events_delivered", "min_verification_interval"):
+        value = getattr(said, name)
+        if value is not UNSET and value != now[name] and value != [now[name]]:
+            raise Invalid(f"`{name}` is ours to say, and is {now[name]}")
+
+
+async def delete_stream(call: Call) -> Reply:
+    """End a stream (SSF 8.1.1.5)."""
+    id = _required(call.query_one("stream_id"))
+    await registry.act_as(call, "stream.delete", lambda act: flows.delete(act, id, by=call.caller))
+    return _empty(204)
+
+
+async def read_status(call: Call) -> Reply:
+    """Return whether a stream is enabled, paused or disabled (SSF 8.1.2.1)."""
+    id = _required(call.query_one("stream_id"))
+    return _status(flows.find(call.world.db.read(), id, by=call.caller))
+
+
+class NewStatus(msgspec.Struct):
+    stream_id: str
+    status: Status
+    reason: str = ""
+
+
+async def set_status(call: Call) -> Reply:
+    """Enable, pause or disable a stream (SSF 8.1.2.2)."""
+    new = call.json(NewStatus)
+    stream = await registry.act_as(
+        call, "stream.status",
+        lambda act: flows.set_status(act, new.stream_id, new.status, reason=new.reason, by=call.caller),
+    )  # fmt: skip
+    return _status(stream)
+
+
+class Subject(msgspec.Struct):
+    stream_id: str
+    subject: dict[str, Any]
+    verified: bool = True
+
+
+async def add_subject(call: Call) -> Reply:
+    """Hear of a subject again (SSF 8.1.3.2)."""
+    said = call.json(Subject)
+    await registry.act_as(
+        call, "stream.add_subject", lambda act: flows.add_subject(act, said.stream_id, said.subject, by=call.caller)
+    )
+    return _empty(200)
+
+
+async def remove_subject(call: Call) -> Reply:
+    """Hear of a subject no more (SSF 8.1.3.3)."""
+    said = call.json(Subject)
+    await registry.act_as(
+        call, "stream.remove_subject",
+        lambda act: flows.remove_subject(act, said.stream_id, said.subject, by=call.caller),
+    )  # fmt: skip
+    return _empty(204)
+
+
+class Verification(msgspec.Struct):
+    stream_id: str
+    state: str | None = None
+
+
+async def verify(call: Call) -> Reply:
+    """Have a verification event sent over a stream (SSF 8.1.4.2)."""
+    said = call.json(Verification)
+    if said.state is not None and len(said.state) > 1000:
+        raise Invalid("`state` has more than 1000 characters")
+    await registry.act_as(
+        call, "stream.verify", lambda act: flows.verify(act, said.stream_id, said.state, by=call.caller)
+    )
+    return _empty(204)
+
+
+def show(stream: Stream, config: Config) -> dict[str, Any]:
+    """SSF 8.1.1. The header by which we show ourselves to a push endpoint is the receiver's secret, and not shown."""
+    endpoint = f"{config.api}/ssf/poll/{stream.stream_id}" if stream.method == POLL else stream.endpoint
+    return {
+        "stream_id": stream.stream_id,
+        "iss": config.issuer,
+        "aud": stream.receiver,
+        "delivery": {"method": stream.method, "endpoint_url": endpoint},
+        "events_supported": list(SUPPORTED),
+        **({} if stream.requested is None else {"events_requested": list(stream.requested)}),
+        "events_delivered": list(stream.delivers),
+        "min_verification_interval": MIN_VERIFICATION_S,
+        **({"description": stream.description} if stream.description else {}),
+    }
+
+
+def _status(stream: Stream) -> Reply:
+    body = {"stream_id": stream.stream_id, "status": stream.status}
+    return reply(body | ({"reason": stream.reason} if stream.reason else {}), headers=[NO_STORE])
+
+
+def _required(id: str | UnsetType | None) -> str:
+    if id is None or id is UNSET:
+        raise Invalid("`stream_id` is missing")
+    return id
+
+
+def _empty(status: int) -> Reply:
+    return Reply(status, headers=[NO_STORE])
+
+
+def render(refusal: Refused) -> Reply:
+    """As the administration does, with the statuses that SSF 8.1 has: 400 for whatever is invalid, 429."""
+    answer = render_admin(refusal)
+    if isinstance(refusal, flows.TooSoon):
+        answer.status = 429
+        answer.headers.append((b"retry-after", str(MIN_VERIFICATION_S).encode()))
+    elif status_of(refusal) == 422:
+        answer.status = 400
+    return answer
+
+
+ROUTES = (
+    ("GET", "/.well-known/ssf-configuration", configuration, ""),
+    ("GET", "/.well-known/ssf-configuration/{path:path}", configuration, ""),
+    ("POST", "/api/v1/ssf/streams", create_stream, SSF_MANAGE),
+    ("GET", "/api/v1/ssf/streams", read_streams, SSF_READ),
+    ("PATCH", "/api/v1/ssf/streams", change_stream, SSF_MANAGE),
+    ("PUT", "/api/v1/ssf/streams", replace_stream, SSF_MANAGE),
+    ("DELETE", "/api/v1/ssf/streams", delete_stream, SSF_MANAGE),
+    ("GET", "/api/v1/ssf/status", read_status, SSF_READ),
+    ("POST", "/api/v1/ssf/status", set_status, SSF_MANAGE),
+    ("POST", "/api/v1/ssf/subjects/add", add_subject, SSF_MANAGE),
+    ("POST", "/api/v1/ssf/subjects/remove", remove_subject, SSF_MANAGE),
+    ("POST", "/api/v1/ssf/verify", verify, SSF_MANAGE),
+)

@@ -1,0 +1,128 @@
+"""Signals for receivers that poll: RFC 8936. What is not acknowledged is sent again.
+
+POST /api/v1/ssf/poll/{stream}    {"maxEvents", "returnImmediately", "ack": [jti], "setErrs": {jti: {"err", ..}}}
+200                               {"sets": {jti: token}, "moreAvailable"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.outbound import outbox
+from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import SSF_READ
+from ostiaryd.signals.flows import delivery, streams
+from ostiaryd.signals.model.sets import POLL, Signal, render_set
+from ostiaryd.signals.model.streams import MOST_AT_ONCE, Stream, StreamId, jti, number_of
+from ostiaryd.signals.store import streams as store
+
+WAIT_S = 25.0
+"""How long a poll that may wait is held."""
+LOOK_S = 0.25
+MAX_WAITING = 100
+"""polls that are held at once"""
+MAX_ACKS = 10 * MOST_AT_ONCE
+
+
+class SetError(msgspec.Struct):
+    err: str
+    description: str = ""
+
+
+class Poll(msgspec.Struct, rename="camel"):
+    """RFC 8936 section 2.2."""
+
+    max_events: int | None = None
+    return_immediately: bool = False
+    ack: list[str] = []
+    set_errs: dict[str, SetError] = {}
+
+
+class Waiting:
+    """How many polls are held; lives on the event loop."""
+
+    def __init__(self, _: World) -> None:
+        self.count = 0
+
+
+async def poll(call: Call) -> Reply:
+    """Acknowledge signals, and get the next (RFC 8936)."""
+    said, world = call.json(Poll), call.world
+    stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
+    if stream.method != POLL:
+        raise Forbidden("this stream is pushed")
+    if said.max_events is not None and said.max_events < 0:
+        raise Invalid("`maxEvents` is less than 0")
+    if len(said.ack) + len(said.set_errs) > MAX_ACKS:
+        raise Invalid(f"more than {MAX_ACKS} tokens are acknowledged at once")
+    await _acknowledge(call, stream.stream_id, said)
+    most = MOST_AT_ONCE if said.max_events is None else min(said.max_events, MOST_AT_ONCE)
+    found, has_more = await _wait(world, stream.stream_id, most, waits=not said.return_immediately)
+    delivery.check_entitled(world.db.read(), stream, now=world.now())  # it may have been stopped while it was held
+    sets = await asyncio.to_thread(_render_all, world, stream, found)
+    return reply({"sets": sets} | ({"moreAvailable": True} if has_more else {}), headers=[NO_STORE])
+
+
+async def _acknowledge(call: Call, id: StreamId, said: Poll) -> None:
+    """What was taken needs no entry; what was refused is on record, and is not sent again."""
+    taken = [number for one in said.ack if (number := number_of(id, one)) is not None]
+    if taken:
+        await call.world.writer.submit(lambda tx: delivery.settled(tx, id, taken))
+    if said.set_errs:
+        await registry.act_as(call, "stream.refused", lambda act: delivery.refused(act, id, _errors(id, said)))
+
+
+def _errors(id: StreamId, said: Poll) -> dict[int, str]:
+    numbered = {number_of(id, one): f"{error.err}: {error.description}"[:200] for one, error in said.set_errs.items()}
+    return {number: why for number, why in numbered.items() if number is not None}
+
+
+async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[list[tuple[int, int, Signal]], bool]:
+    """The next signals; where there are none, and there is room, as soon as there is one."""
+    held, tries, seen = world.keep(Waiting), round(WAIT_S / LOOK_S), -1
+    if not waits or held.count >= MAX_WAITING:
+        tries = 0
+    held.count += 1
+    try:
+        while True:
+            head = outbox.head(world.db.read())
+            found, has_more = await _look(world, id, most) if head != seen else ([], False)
+            if found or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
+                return found, has_more
+            tries, seen = tries - 1, head
+            await asyncio.sleep(LOOK_S)
+    finally:
+        held.count -= 1
+
+
+async def _look(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, int, Signal]], bool]:
+    if (stream := store.get(world.db.read(), id)) is None:
+        return [], False
+    await pass_over(world, stream)
+    return await world.db.scan(lambda reader: delivery.due(reader, stream, limit=most))
+
+
+async def pass_over(world: World, stream: Stream) -> None:
+    """Begin the next look behind many signals that are none of its business."""
+    if await world.db.scan(lambda reader: delivery.has_passed(reader, stream)):
+        await world.writer.submit(lambda tx: delivery.settled(tx, stream.stream_id, ()))
+
+
+def _render_all(world: World, stream: Stream, found: list[tuple[int, int, Signal]]) -> dict[str, str]:
+    return {jti(stream.stream_id, number): render(world, stream, number, at, signal) for number, at, signal in found}
+
+
+def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -> str:
+    """The signal as a token for the receiver of this stream, by the key that receivers can verify (RS256)."""
+    return render_set(
+        signal, issuer=world.config.issuer, audience=stream.receiver, jti=jti(stream.stream_id, number), at=at,
+        key=world.keys.signer("token", "RS256"),
+    )  # fmt: skip
+
+
+ROUTES = (("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ),)

@@ -1,0 +1,127 @@
+"""Pushing signals: RFC 8935, one at a time and in order for each stream, so that none waits for another.
+
+    POST ENDPOINT    Content-Type: application/secevent+jwt    Authorization: as its receiver wants it    the token
+
+A receiver that takes it says 202 (any 2xx is taken for that). It is told at least once, and drops what it has by `jti`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Malformed, Refused
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.outbound.fetch import Answer, request
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.signals.flows import delivery, streams
+from ostiaryd.signals.model.sets import MEDIA_TYPE, Signal
+from ostiaryd.signals.model.streams import Stream
+from ostiaryd.signals.store import streams as store
+from ostiaryd.signals.wire_ssf_poll import pass_over, render
+
+log = logging.getLogger("ostiary")
+MAX_ERROR = 4096
+
+
+class Pushers:
+    """Who is pushing to which stream; lives on the event loop."""
+
+    def __init__(self, _: World) -> None:
+        self.running: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+
+
+async def push_due(world: World) -> None:
+    """Send somebody to each stream that has something to hear and has nobody; waits for none of them."""
+    now, running = world.now(), world.keep(Pushers).running
+    for id in [id for id, task in running.items() if task.done()]:
+        del running[id]
+    for stream in await world.db.scan(store.streams):
+        if stream.is_due(now) and stream.stream_id not in running:
+            running[stream.stream_id] = asyncio.create_task(_push_all(world, stream))
+
+
+async def _push_all(world: World, stream: Stream) -> None:
+    """Tell it everything in order, as far as it takes it."""
+    try:
+        again: Stream | None = stream
+        while again is not None and await push_next(world, again):
+            again = store.get(world.db.read(), stream.stream_id)
+    except Exception:
+        log.exception("pushing to the stream %s failed", stream.stream_id)
+
+
+async def push_next(world: World, stream: Stream) -> bool:
+    """Push the next signal; whether it was taken, or left out for good."""
+
+    def look(reader: Reader) -> list[tuple[int, int, Signal]]:
+        delivery.check_entitled(reader, stream, now=world.now())
+        return delivery.due(reader, stream, limit=1)[0]
+
+    try:
+        found = await world.db.scan(look)
+    except Refused:  # doctor says so; nothing goes to who may not hear it
+        return False
+    if not found:
+        await pass_over(world, stream)
+        return False
+    number, at, signal = found[0]
+    claimed = await world.writer.submit(lambda tx: delivery.begin(tx, stream))
+    if claimed is None:
+        return False
+    why, is_final = await _push(world, claimed, await asyncio.to_thread(render, world, claimed, number, at, signal))
+    if not why:
+        await world.writer.submit(lambda tx: delivery.pushed(tx, claimed, number))
+        return True
+    if delivery.is_over(claimed, is_final=is_final):
+        await act(world, "stream.give_up", lambda act: delivery.give_up(act, claimed, number, why=why))
+        return True
+    await world.writer.submit(lambda tx: delivery.postpone(tx, claimed, why=why, is_final=is_final))
+    return False
+
+
+async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
+    """What went wrong, in words (empty: nothing), and whether the receiver says that it will never take it."""
+    headers = {"content-type": MEDIA_TYPE, "accept": "application/json"}
+    try:
+        if stream.sealed is not None:
+            opened = world.keys.root.open(stream.sealed, context=streams.context(stream))
+            headers["authorization"] = opened.decode()
+        answer = await request(
+            "POST", stream.endpoint, body=token.encode(), headers=headers, within_s=delivery.PUSH_S,
+            max_bytes=MAX_ERROR, private=world.config.private,
+        )  # fmt: skip
+    except Refused as refusal:
+        return refusal.message, False
+    if 200 <= answer.status < 300:
+        return "", False
+    code = _error(answer)
+    return f"it answers {answer.status}" + (f" {code}" if code else ""), code == "invalid_request"
+
+
+def _error(answer: Answer) -> str:
+    """The `err` of RFC 8935 section 2.3, as far as it is one; what else it says is not kept."""
+    if answer.status != 400:
+        return ""
+    try:
+        said = canonical.parse(answer.body, max_bytes=MAX_ERROR)
+    except Malformed:
+        return ""
+    code = said.get("err") if isinstance(said, dict) else None
+    return code if isinstance(code, str) and code in CODES else ""
+
+
+CODES = frozenset(
+    {
+        "invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed",
+        "access_denied", "invalid_state",
+    }
+)  # fmt: skip
+"""RFC 8935 section 2.4, and SSF 1.0 section 8.1.4.1."""
