@@ -127,6 +127,9 @@ def test_a_percentage_is_no_amount_to_pay(text: str) -> None:
     assert judged(said, PAY, {"amount": 12.5})["amount_worst"] == "person"
     assert judged(said, scale, {"by": 10.0})["amount_worst"] == "person"
     assert judged(said, scale, {"by": 1})["amount_worst"] == "nowhere"
+    send = Tool(name="send", effect="send", kinds={"to": "address", "sum": "amount"})  # type: ignore[arg-type]
+    assert judged(said, send, {"to": "Bob", "sum": 10})["amount_worst"] == "nowhere", "it goes somewhere"
+    assert judged(said, send, {"to": "Bob", "sum": 12.5})["amount_worst"] == "person"
 
 
 def test_a_record_that_the_call_points_at_is_a_record_and_any_other_is_known(memory: Memory) -> None:

@@ -58,6 +58,7 @@ NAMES = POINTS | {TEXT}
 """kinds that say which content a call returns"""
 """kinds of which `origin_worst` is the least trusted"""
 _SLOTS = POINTS | {AMOUNT}
+_DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be taken back: no rule that saves a question holds for them"""
 MAX_DEPTH = 16
@@ -155,6 +156,8 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     times: list[Origin] = []
     fixed = -1
     is_grave = tool.effect in GRAVE
+    # An amount beside an account or an address is never a percentage: it says how much goes there.
+    may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
     best, mentioned = NOWHERE + 1, False
     from_outside: list[tuple[Kind, object]] = []
     found_in_records: list[tuple[Kind, object]] = []
@@ -164,7 +167,7 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
         found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
         if found is None:
             continue
-        if kind is AMOUNT and found > OWN and tool.effect != Effect.PAY:
+        if kind is AMOUNT and found > OWN and may_be_share:
             found = min(found, _of_share(memory, value))
         if found is ENDORSED and path not in tool.argument_kinds:
             found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
