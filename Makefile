@@ -21,6 +21,7 @@ NODE := tests/node/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
 FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 SUITES := .suites/.setup
+SITE := .site/.setup
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 
@@ -32,7 +33,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) frameworks suites ## make .venv, tests/node/node_modules, .frameworks and .suites from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites ## make .venv, tests/node/node_modules, .site, .frameworks and .suites from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -54,7 +55,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) frameworks suites ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -83,7 +84,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -94,8 +95,9 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 	$(BIN)/python -m tests.conformance.peers_mcp
 
 .PHONY: docs
-docs: $(SETUP) ## write the generated pages under docs/ (a test compares them)
+docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares them), then build the site in build/site
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.site
 
 .PHONY: lock
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
@@ -103,12 +105,14 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra mcp --group dev --output-file requirements/dev.lock
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
+	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
+	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .frameworks .suites tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .site .frameworks .suites docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -129,6 +133,12 @@ $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml
 	$(UV) venv --clear --python $(BIN)/python .suites
 	$(UV) pip install --python .suites/bin/python --require-hashes --no-deps -r $<
 	$(UV) pip install --python .suites/bin/python --no-deps --build-constraints requirements/dev.lock --editable benchmarks/contain/agentdojo
+	touch $@
+
+$(SITE): requirements/site.lock docs/mermaid/package-lock.json | $(SETUP)
+	$(UV) venv --clear --python $(BIN)/python .site
+	$(UV) pip install --python .site/bin/python --require-hashes --no-deps -r $<
+	npm --prefix docs/mermaid ci --ignore-scripts
 	touch $@
 
 $(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)

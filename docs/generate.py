@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
+from docs import listings
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.config import Config
 from ostiaryd.registry.model import SELF
@@ -21,6 +22,8 @@ def configuration() -> str:
     assert isinstance(fields, inspect.StructType)
     rows = "\n".join(_row(field) for field in fields.fields)
     return f"""# Configuration
+
+This page is for operators. After reading this page, you can set every option of the server.
 
 One TOML file (`ostiary serve --config FILE`), then the environment (`OSTIARY_<KEY>`), then the command line; the later
 ones win. An unknown key of the file is an error. This page is generated: `make docs`.
@@ -59,6 +62,8 @@ def api() -> str:
     )
     return f"""# HTTP
 
+This page is for developers of clients and tools of the HTTP API. After reading this page, you can call each route.
+
 Every route of the server. Who calls a route that asks for a scope shows an access token for `<public URL>/api/v1` with
 that scope and a DPoP proof; *anybody known* is whoever has such a token at all, and the route says what is theirs. The
 OAuth endpoints are open to everybody and authenticate the client by its form. Errors of the administration are
@@ -83,6 +88,11 @@ def _first_line(wire: Callable[..., object]) -> str:
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference/configuration.md": configuration,
     DOCS / "reference/http.md": api,
+    DOCS / "reference/cli.md": listings.commands,
+    DOCS / "reference/sdk.md": listings.sdk,
+    DOCS / "reference/reasons.md": listings.reasons,
+    DOCS / "reference/events.md": listings.events,
+    DOCS / "reference/glossary.md": listings.glossary,
 }
 
 if __name__ == "__main__":

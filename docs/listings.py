@@ -1,0 +1,264 @@
+"""The reference pages that list what the program knows: commands, SDK, reason codes, ledger actions, glossary."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import get_args
+
+from ostiary import Agent, AsyncAgent, Guard, Tools
+from ostiary.asgi import GuardASGI
+from ostiary.audit.entries import FAMILIES
+from ostiary.cli import app
+from ostiary.core.access.holds import HoldKind
+from ostiary.core.access.playbooks import RESPONSES
+from ostiary.core.assurance import INSUFFICIENT
+from ostiary.core.catalogue.kind import Kind as ArgumentKind
+from ostiary.core.catalogue.tool import Effect
+from ostiary.core.errors import Refused
+from ostiary.core.origins.memory import Origin
+from ostiary.mcp import protect
+from ostiaryd.approvals.model import State as ApprovalState
+from ostiaryd.registry.model.agent import Kind as AgentKind
+from ostiaryd.registry.model.agent import RiskTier
+from ostiaryd.registry.model.agent import State as AgentState
+from ostiaryd.registry.model.resource import Mode
+from ostiaryd.respond.model.incidents import State as IncidentState
+from ostiaryd.tasks.model.task import State as TaskState
+
+ROOT = Path(__file__).parents[1]
+TERMS = Path(__file__).with_name("terms.toml")
+
+
+def _values(kind: type[Enum]) -> tuple[str, ...]:
+    return tuple(member.value if isinstance(member.value, str) else member.name.lower() for member in kind)
+
+
+CLOSED: dict[str, tuple[str, ...]] = {
+    "state of an agent": _values(AgentState),
+    "kind of an agent": _values(AgentKind),
+    "risk tier of an agent": _values(RiskTier),
+    "mode of a resource": _values(Mode),
+    "state of a task": _values(TaskState),
+    "state of an approval": _values(ApprovalState),
+    "state of an incident": _values(IncidentState),
+    "effect of a tool": _values(Effect),
+    "kind of an argument": _values(ArgumentKind),
+    "origin of a value, the most trusted first": _values(Origin),
+    "response, the mildest first": RESPONSES,
+    "restriction": get_args(HoldKind),
+}
+"""Each closed set of words, as the code has it."""
+
+REASONS = {
+    "agent_not_active": "An agent in the delegation chain is pending, suspended, quarantined or decommissioned.",
+    "approval_needed": "A policy asks a person before the call runs.",
+    "denied": "The decision point denied the request without a further reason.",
+    "forbidden_by_policy": "A `forbid` policy matches.",
+    "history_full": "A policy reads earlier calls of the task, and the task has more calls than the history holds.",
+    "history_unavailable": "A policy reads earlier calls of the task, and the server did not supply them in time.",
+    INSUFFICIENT: "A policy demands a stronger or a newer proof of the token's holder (RFC 9470).",
+    "key_revoked": "The key of the agent is revoked.",
+    "memory_unavailable": "The call needs the origins of its values, and the memory of the task is not available.",
+    "narrowed": "A restriction allows the agent to read only.",
+    "no_permit": "No policy permits the call.",
+    "outside_task": "The task does not cover the call: a scope or a bound is missing.",
+    "policy_error": "A policy failed while it was evaluated. An error in an enforcing policy denies.",
+    "stopped": "The kill switch stops the agent, its owner, its model, its segment, the resource, or everything.",
+    "task_ended": "The task, or a task above it, has ended.",
+    "throttled": "A restriction limits the calls per minute, and the limit is reached.",
+    "token_expired": "The access token has expired.",
+    "token_revoked": "The access token is revoked, or was issued before an epoch that ended all tokens.",
+    "tool_changed": "The definition of the tool has changed since the owner accepted the definition.",
+    "unknown_tool": "The catalogue of the resource does not have the tool.",
+    "wrong_audience": "The access token is for another resource.",
+}
+"""The codes that a decision gives, each with its meaning. A test finds every code of the source here."""
+
+
+def commands() -> str:
+    """Render every command with its arguments and options, from the program's own help."""
+    arguments, sys.argv = sys.argv, ["ostiary"]  # the name of the program stands in the usage of some commands
+    try:
+        text = str(app.generate_docs(output_format="markdown"))
+    finally:
+        sys.argv = arguments
+    body = text.split("\n", 1)[1].replace("\n## ", "\n### ").replace("\n# ", "\n## ")
+    return f"""# Commands
+
+This page is for operators and developers. After reading this page, you can look up every command, argument and option. The
+page is generated from the program's help: `make docs`.
+{body.rstrip()}
+"""
+
+
+def sdk() -> str:
+    """Render the public names of `ostiary` with their docstrings."""
+    sections = [_class(kind) for kind in (Agent, AsyncAgent, Guard, Tools, GuardASGI)]
+    sections.append(f"## protect\n\n`from ostiary.mcp import protect`\n\n{_entry('protect', protect)}")
+    body = "\n\n".join(sections)
+    return f"""# SDK
+
+This page is for developers of agents and tool servers. After reading this page, you can look up every public class
+of the SDK, its methods and their errors. The page is generated from the docstrings: `make docs`.
+
+{body}
+"""
+
+
+def _class(kind: type) -> str:
+    entries = [_entry(kind.__name__, kind)]
+    for name, member in inspect.getmembers(kind):
+        home = getattr(inspect.unwrap(getattr(member, "__func__", member)), "__module__", "ostiary") or ""
+        if (
+            not name.startswith("_")
+            and home.startswith("ostiary")
+            and (inspect.isroutine(member) or _is_property(member))
+        ):
+            entries.append(_entry(name, member))
+    return f"## {kind.__name__}\n\n`from {kind.__module__} import {kind.__name__}`\n\n" + "\n\n".join(entries)
+
+
+_STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+def _is_property(member: object) -> bool:
+    return isinstance(member, property)
+
+
+def _entry(name: str, member: object) -> str:
+    """Render a name, its parameters and its docstring."""
+    if isinstance(member, property):
+        title = f"### `{name}`"
+    else:
+        parameters = inspect.signature(member).parameters  # type: ignore[arg-type]
+        names = [f"{_STARS.get(p.kind, '')}{p.name}" for p in parameters.values() if p.name not in {"self", "cls"}]
+        title = f"### `{name}({', '.join(names)})`"
+    text = inspect.getdoc(member) or "Undocumented."
+    return f"{title}\n\n{text}"
+
+
+def reasons() -> str:
+    """Render the reason codes of decisions, and the codes of refused requests."""
+    decisions = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in sorted(REASONS.items()))
+    refusals = "\n".join(f"| `{code}` | {text} |" for code, text in sorted(_refusals().items()))
+    return f"""# Reason codes
+
+This page is for developers who handle denials, and for operators who read decisions. After reading this page, you can
+look up the meaning of each code. Codes are stable; messages and hints may change. The page is generated: `make docs`.
+
+## Reasons of a decision
+
+A denied call carries one or more reasons, each with a `code`, a `message` and often a `hint`.
+
+| code | meaning |
+| --- | --- |
+{decisions}
+
+## Refused requests
+
+A request that the server or a guard refuses before a decision carries one code. The meaning is the first sentence of
+the error class.
+
+| code | meaning |
+| --- | --- |
+{refusals}
+"""
+
+
+def _refusals() -> dict[str, str]:
+    """Return the codes of all refusals that the program defines, with the first line of their docstrings."""
+    meanings: dict[str, str] = {}
+    classes = [Refused]
+    for kind in classes:
+        classes += kind.__subclasses__()
+        if "code" in vars(kind) and kind.__module__.startswith("ostiary"):
+            first = (inspect.getdoc(kind) or "").split("\n", 1)[0]
+            meanings.setdefault(kind.code, first.replace("|", "\\|"))
+    return meanings
+
+
+def decision_codes() -> set[str]:
+    """Return every code that the source gives to a `Reason` of a decision."""
+    codes = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        codes |= set(re.findall(r"\bReason\(\s*\"([a-z_]+)\"", path.read_text("utf-8")))
+    return codes
+
+
+def events() -> str:
+    """Render the actions of ledger entries, by their first word."""
+    families: defaultdict[str, set[str]] = defaultdict(set)
+    for action in _actions():
+        families[action.partition(".")[0]].add(action)
+    rows = "\n".join(
+        f"| {name} | {', '.join(f'`{action}`' for action in sorted(families[name]))} |" for name in sorted(families)
+    )
+    return f"""# Events
+
+This page is for operators who search the ledger, and for developers of webhooks and SIEM exports. After reading this
+page, you can look up the actions that a ledger entry names. The page is generated from the source: `make docs`.
+
+Every act leaves one entry with an `action`, a time, an outcome and the identifiers that it concerns. A refused act
+leaves an entry with the same action and its [reason codes](reasons.md). [Webhooks](../how-to/elevation.md#webhooks)
+deliver entries by action; Shared Signals have [events of their own](../how-to/signals.md).
+
+| first word | actions |
+| --- | --- |
+{rows}
+"""
+
+
+def _actions() -> Iterator[str]:
+    """Yield the strings of the server's source that are actions."""
+    pattern = re.compile(rf"(?:{'|'.join(sorted(FAMILIES))})(?:\.[a-z][a-z0-9_]*)+")
+    for path in sorted((ROOT / "src" / "ostiaryd").rglob("*.py")):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if pattern.search(text) else ():
+            if isinstance(node, ast.Call):
+                for argument in [*node.args, *(word.value for word in node.keywords if word.arg == "action")]:
+                    value = argument.value if isinstance(argument, ast.Constant) else None
+                    if isinstance(value, str) and pattern.fullmatch(value):
+                        yield value
+
+
+def glossary() -> str:
+    """Render the terms of terms.toml, and the closed sets of words of the code."""
+    terms = tomllib.loads(TERMS.read_text("utf-8"))
+    tables = {
+        part: "\n".join(f"| {name} | {meaning} |" for name, meaning in sorted(rows.items()))
+        for part, rows in terms.items()
+    }
+    closed = "\n".join(f"| {name} | {', '.join(f'`{word}`' for word in words)} |" for name, words in CLOSED.items())
+    return f"""# Glossary
+
+This page is for everyone who reads or writes about Ostiary. After reading this page, you can use each term in its one
+meaning. The page is generated from `docs/terms.toml` and from the code: `make docs`.
+
+## Terms
+
+| term | meaning |
+| --- | --- |
+{tables["things"]}
+
+## Verbs
+
+| verb | meaning |
+| --- | --- |
+{tables["verbs"]}
+
+## Closed sets of words
+
+The code knows these words and no others.
+
+| set | words |
+| --- | --- |
+{closed}
+"""

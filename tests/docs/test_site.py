@@ -1,0 +1,90 @@
+"""The documentation site builds without a broken link, and no page of it needs a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import site
+from tests.architecture.sources import ROOT, files
+
+SETTINGS = tomllib.loads((ROOT / "docs" / "zensical.toml").read_text("utf-8"))
+PAGES = [
+    path.removeprefix("docs/")
+    for path in files()
+    if re.fullmatch(r"docs/.+\.md", path) and not re.match(r"docs/(adr/\d|upstream/)", path)
+]
+
+
+def named(nav: object) -> Iterator[str]:
+    """Yield the pages of the navigation."""
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, list):
+        for item in nav:
+            yield from named(item)
+    elif isinstance(nav, dict):
+        for item in nav.values():
+            yield from named(item)
+
+
+def test_the_navigation_names_each_page_once() -> None:
+    assert sorted(named(SETTINGS["project"]["nav"])) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_begins_with_its_readers_and_what_they_can_do_afterwards(page: str) -> None:
+    title, _, rest = (ROOT / "docs" / page).read_text("utf-8").partition("\n")
+    opening = " ".join(rest.split("\n## ", 1)[0].split())
+    assert title.startswith("# ")
+    assert opening.startswith("This page is for ")
+    assert "After reading this page, you " in opening
+
+
+def test_every_decision_record_is_in_the_list() -> None:
+    listed = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| .+\. \|$", _records(), re.MULTILINE)
+    present = [path.name for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")) if path.name[:4] != "0000"]
+    assert [name for _, name in listed] == present
+
+
+def _records() -> str:
+    return (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    older = out / "0.0.9"
+    older.mkdir()
+    (older / "index.html").write_text("an older version", "utf-8")
+    return site.build(out)
+
+
+def test_the_site_has_its_version_and_keeps_the_older_ones(built: Path) -> None:
+    assert built.name == site.version()
+    versions = json.loads((built.parent / "versions.json").read_text("utf-8"))
+    assert [entry["version"] for entry in versions] == [site.version(), "0.0.9"]
+    assert (built.parent / "0.0.9" / "index.html").read_text("utf-8") == "an older version"
+    assert f"url={site.version()}/index.html" in (built.parent / "index.html").read_text("utf-8")
+
+
+def test_the_site_is_searchable_and_renders_diagrams_from_its_own_files(built: Path) -> None:
+    index = json.loads((built / "search.json").read_text("utf-8"))
+    assert len(index["items"]) > 500
+    assert (built / "assets" / "mermaid.js").stat().st_size > 1_000_000
+    home = (built / "index.html").read_text("utf-8")
+    assert 'class="mermaid"' in home
+    assert 'src="./assets/mermaid.js"' in home
+
+
+def test_no_page_loads_anything_from_another_host(built: Path) -> None:
+    loads = re.compile(
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"(?:https?:)?//|<link[^>]*stylesheet[^>]*href=\"(?:https?:)?//"
+    )
+    foreign = [page.name for page in built.rglob("*.html") if loads.search(page.read_text("utf-8"))]
+    assert not foreign
