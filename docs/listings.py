@@ -93,8 +93,8 @@ def commands() -> str:
     body = text.split("\n", 1)[1].replace("\n## ", "\n### ").replace("\n# ", "\n## ")
     return f"""# Commands
 
-This page is for operators and developers. After reading this page, you can look up every command, argument and option. The
-page is generated from the program's help: `make docs`.
+This page is for operators and developers. After reading this page, you can look up every command, argument and option.
+The page is generated from the help of the program: `make docs`.
 {body.rstrip()}
 """
 
