@@ -16,21 +16,21 @@ from typing import get_args
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.asgi import GuardASGI
 from ostiary.audit.entries import FAMILIES
+from ostiary.authorization.assurance import INSUFFICIENT
+from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
+from ostiary.authorization.catalogue.tool import Effect
 from ostiary.cli import app
-from ostiary.core.access.holds import HoldKind
-from ostiary.core.access.playbooks import RESPONSES
-from ostiary.core.assurance import INSUFFICIENT
-from ostiary.core.catalogue.kind import Kind as ArgumentKind
-from ostiary.core.catalogue.tool import Effect
-from ostiary.core.errors import Refused
-from ostiary.core.origins.memory import Origin
+from ostiary.decision.access.holds import HoldKind
+from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.mcp import protect
+from ostiary.protocol.errors import Refused
+from ostiary.provenance.origins.memory import Origin
 from ostiaryd.approvals.model import State as ApprovalState
+from ostiaryd.incidents.model.incidents import State as IncidentState
 from ostiaryd.registry.model.agent import Kind as AgentKind
 from ostiaryd.registry.model.agent import RiskTier
 from ostiaryd.registry.model.agent import State as AgentState
 from ostiaryd.registry.model.resource import Mode
-from ostiaryd.respond.model.incidents import State as IncidentState
 from ostiaryd.tasks.model.task import State as TaskState
 
 ROOT = Path(__file__).parents[1]
