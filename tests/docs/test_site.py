@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.architecture.sources import ROOT, files
 
 from docs import site
+from tests.support.sources import ROOT, files
 
 SETTINGS = tomllib.loads((ROOT / "docs" / "zensical.toml").read_text("utf-8"))
 PAGES = [
