@@ -56,10 +56,7 @@ def _accepts(kind: inspect.Type) -> str:
 
 def api() -> str:
     """Every route, with who may use it."""
-    lines = [line for part, _ in ROUTES for line in part]
-    rows = "\n".join(
-        f"| {method} | `{path}` | {_who(scope)} | {_first_line(wire)} |" for method, path, wire, scope in lines
-    )
+    rows = "\n".join(f"| {one.method} | `{one.path}` | {_who(one.scope)} | {_first_line(one.wire)} |" for one in ROUTES)
     return f"""# HTTP
 
 This page is for developers of clients and tools of the HTTP API. After reading this page, you can call each route.

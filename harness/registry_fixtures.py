@@ -133,8 +133,8 @@ async def call_admin_api(
 
 
 def _route(method: str, path: str) -> tuple[Wire, dict[str, str]]:
-    for verb, template, wire, _scope in ROUTES:
-        match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), path)
-        if verb == method and match is not None:
-            return wire, match.groupdict()
+    for route in ROUTES:
+        match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path), path)
+        if route.method == method and match is not None:
+            return route.wire, match.groupdict()
     raise LookupError(f"no route {method} {path}")

@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Match
+from starlette.routing import Route as StarletteRoute
 
 from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiaryd import doctor
@@ -32,7 +34,8 @@ from ostiaryd.ground.http.admission import (
     queue_stop_unproven,
     queue_unproven,
 )
-from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Render, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
@@ -69,142 +72,49 @@ log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
 
 Gate = Callable[[Call], Awaitable[Caller | None]]
-Line = tuple[str, str, Wire, str]
-"""Method, path, wire function, and the scope that the caller's token must have: "" for everybody."""
-
-ROUTES: tuple[tuple[tuple[Line, ...], Render], ...] = (
-    (wire_oauth.ROUTES, wire_oauth.render_oauth),
-    (wire_authzen.ROUTES, wire_authzen.render),
-    (wire_search.ROUTES, wire_authzen.render),
-    (wire_metadata.ROUTES, wire_oauth.render_oauth),
-    (registry_admin.ROUTES, render_admin),
-    (trust_admin.ROUTES, render_admin),
-    (wire_clock.ROUTES, render_admin),
-    (wire_peps.ROUTES, render_admin),
-    (wire_tasks.ROUTES, render_admin),
-    (tasks_admin.ROUTES, render_admin),
-    (wire_budgets.ROUTES, render_admin),
-    (wire_holding.ROUTES, render_admin),
-    (policy_admin.ROUTES, render_admin),
-    (wire_whatif.ROUTES, render_admin),
-    (tokens_admin.ROUTES, render_admin),
-    (approvals_admin.ROUTES, render_admin),
-    (wire_requests.ROUTES, wire_requests.render),
-    (wire_elevation.ROUTES, render_admin),
-    (wire_ciba.ROUTES, wire_oauth.render_oauth),
-    (ledger_admin.ROUTES, render_admin),
-    (wire_tlog.ROUTES, render_admin),
-    (wire_feed.ROUTES, render_admin),
-    (feed_admin.ROUTES, render_admin),
-    (notifications_admin.ROUTES, render_admin),
-    (incidents_admin.ROUTES, render_admin),
-    (signals_admin.ROUTES, render_admin),
-    (wire_ssf.ROUTES, wire_ssf.render),
-    (wire_ssf_poll.ROUTES, wire_ssf.render),
-    (wire_signals.ROUTES, wire_signals.render),
-    (wire_threats.ROUTES, render_admin),
-    (watch_admin.ROUTES, render_admin),
-    (wire_otlp.ROUTES, wire_otlp.render),
-    (doctor.ROUTES, render_admin),
-    (health.ROUTES, render_admin),
+ROUTES: tuple[Route, ...] = (
+    *wire_oauth.ROUTES,
+    *wire_authzen.ROUTES,
+    *wire_search.ROUTES,
+    *wire_metadata.ROUTES,
+    *registry_admin.ROUTES,
+    *trust_admin.ROUTES,
+    *wire_clock.ROUTES,
+    *wire_peps.ROUTES,
+    *wire_tasks.ROUTES,
+    *tasks_admin.ROUTES,
+    *wire_budgets.ROUTES,
+    *wire_holding.ROUTES,
+    *policy_admin.ROUTES,
+    *wire_whatif.ROUTES,
+    *tokens_admin.ROUTES,
+    *approvals_admin.ROUTES,
+    *wire_requests.ROUTES,
+    *wire_elevation.ROUTES,
+    *(replace(route, protocol=wire_oauth.OAUTH) for route in wire_ciba.ROUTES),  # a wire imports no other room's wire
+    *ledger_admin.ROUTES,
+    *wire_tlog.ROUTES,
+    *wire_feed.ROUTES,
+    *feed_admin.ROUTES,
+    *notifications_admin.ROUTES,
+    *incidents_admin.ROUTES,
+    *signals_admin.ROUTES,
+    *wire_ssf.ROUTES,
+    *wire_ssf_poll.ROUTES,
+    *wire_signals.ROUTES,
+    *wire_threats.ROUTES,
+    *watch_admin.ROUTES,
+    *wire_otlp.ROUTES,
+    *doctor.ROUTES,
+    *health.ROUTES,
 )
-
-
-PROVES_IN_ACT = frozenset({wire_authzen.evaluation, wire_authzen.evaluations})
-"""Wires that run one act and prove the caller in it (`Call.prove`), since they are asked often."""
-FOR_PEOPLE = approvals_admin.FOR_PEOPLE | incidents_admin.FOR_PEOPLE | wire_clock.FOR_PEOPLE | {wire_tasks.start_task}
-"""Wires that ask for no scope and that people with a key may call: they answer, and say what they ask of a task."""
-FOR_PEPS = frozenset({path for _, path, _, scope in (*wire_authzen.ROUTES, *wire_search.ROUTES) if scope})
-"""Paths at which the API key of a static PEP is accepted: the AuthZEN endpoints, and nothing else."""
-STREAMS = frozenset({wire_feed.stream, wire_whatif.ask})
-"""Wires whose answer is sent while it is made."""
-STOPPING = frozenset(
-    {
-        ("POST", "/revoke"),
-        ("POST", "/api/v1/revoke"),
-        ("POST", "/api/v1/tasks/{id}/end"),
-        ("POST", "/api/v1/agents/{name}/suspend"),
-        ("POST", "/api/v1/agents/{name}/quarantine"),
-        ("POST", "/api/v1/agents/{name}/decommission"),
-        ("DELETE", "/api/v1/agents/{name}/keys/{kid}"),
-        ("DELETE", "/api/v1/agents/{name}/bearer/{resource}"),
-        ("DELETE", "/api/v1/agents/{name}/secrets/{id}"),
-        ("DELETE", "/api/v1/persons/{name}/keys/{kid}"),
-        ("DELETE", "/api/v1/teams/{name}/members/{person}"),
-        ("POST", "/api/v1/kill"),
-        ("POST", "/api/v1/incidents/{id}/narrow"),
-        ("POST", "/api/v1/incidents/{id}/decommission"),
-        ("POST", "/api/v1/approvals/{id}/deny"),
-        ("POST", "/access/v1/requests/{id}/cancel"),
-        ("DELETE", "/api/v1/issuers/{id}"),
-        ("POST", "/api/v1/peps/{name}/revoke"),
-        ("POST", "/api/v1/signals/{id}"),
-        ("POST", "/feed/v1/applied"),
-    }
-)
-"""Routes that only stop or narrow something, or say that it is done: they overtake whatever waits for the writer."""
-STOPS_IN_ONE_ACT = frozenset(
-    {
-        ("POST", "/api/v1/revoke"),
-        ("POST", "/api/v1/tasks/{id}/end"),
-        ("POST", "/api/v1/agents/{name}/suspend"),
-        ("POST", "/api/v1/agents/{name}/quarantine"),
-        ("POST", "/api/v1/agents/{name}/decommission"),
-        ("DELETE", "/api/v1/agents/{name}/keys/{kid}"),
-        ("POST", "/api/v1/kill"),
-    }
-)
-"""Stops that use up the proof of their caller in the act itself (`registry.act_as`): they wait for one commit, not for
-two. The gate checks the proof before, so that only a proven caller overtakes.
-"""
-
-GRANTS = frozenset(
-    {
-        *PROVES_IN_ACT,
-        wire_tasks.start_task,
-        tasks_admin.renew_task,
-        wire_feed.draw,
-        wire_feed.ask,
-        wire_feed.ask_person,
-        wire_requests.submit,
-        wire_elevation.request_elevation,
-        wire_ciba.bc_authorize,
-        trust_admin.enrol,
-    }
-)
-"""Wires that are refused while the wall clock is not confirmed, as are tokens for other resources than this server."""
-
-
-LARGE = frozenset(
-    {
-        policy_admin.put_set,
-        wire_whatif.ask,
-        registry_admin.resources.create_resource,
-        registry_admin.resources.set_catalogue,
-        wire_threats.add_list,
-        wire_authzen.evaluation,
-        wire_authzen.evaluations,
-        wire_search.subjects,
-        wire_search.resources,
-        wire_search.actions,
-        wire_requests.submit,
-        wire_feed.report,
-        wire_feed.ask,
-        wire_feed.ask_person,
-        wire_feed.memory,
-        wire_otlp.take_traces,
-        wire_otlp.take_logs,
-    }
-)
-"""Wires that take a body of `max_request_bytes`, from callers that have proved themselves; all others take 64 KiB."""
+"""Every route of the server. If two match a request, the first one answers."""
 
 
 def build_app(world: World) -> Starlette:
-    """The ASGI application of this world."""
-    lines = [(line, render) for part, render in ROUTES for line in part]
+    """Return the ASGI application of this world."""
     routes: list[BaseRoute] = [
-        Route(path, _endpoint(world, method, path, wire, scope, render), methods=[method])
-        for (method, path, wire, scope), render in lines
+        StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES
     ]
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -215,7 +125,11 @@ def build_app(world: World) -> Starlette:
 
     async def nothing_here(request: Request, error: Exception) -> Response:
         """404 and 405 in the form of the admin API; `Allow` says what may be done instead (RFC 9110 section 15.5.6)."""
-        ways = [route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE]
+        ways = [
+            route
+            for route in routes
+            if isinstance(route, StarletteRoute) and route.matches(request.scope)[0] != Match.NONE
+        ]
         allowed = sorted({method for route in ways for method in route.methods or ()})
         body = {
             "error": "method_not_allowed" if allowed else "not_found",
@@ -231,27 +145,25 @@ def build_app(world: World) -> Starlette:
     return app
 
 
-def _endpoint(world: World, method: str, path: str, wire: Wire, scope: str, render: Render) -> Endpoint:
-    stops = (method, path) in STOPPING
-    allows_pep = path in FOR_PEPS
-    is_admitted = stops or method == "GET" or scope in (ADMIN, READ, APPROVE)
-    check = _queueing(_checking(scope, allows_pep=allows_pep), is_admitted=is_admitted) if wire in LARGE else None
-    proves = bool(scope) or method != "GET"
+def _endpoint(world: World, route: Route) -> Endpoint:
+    """Return the endpoint of a route: its gate, its place in the line before the writer, and its limits."""
+    scope, wire = route.scope, route.wire
+    is_admitted = route.stops or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
+    check: Gate | None = None
     gate: Gate | None
-    if wire in PROVES_IN_ACT:
-        gate = _queueing(_confirming(None), is_admitted=False)
-        wire = _proving(wire, scope, allows_pep=allows_pep, is_reporter=True)
-        return Endpoint(world, wire, render=render, gate=gate, check=check, proves=proves, is_refused=is_refused)
-    if (method, path) in STOPS_IN_ONE_ACT:
-        gate = _queueing(_checking(scope), is_admitted=True, wants=Lane.STOP)
-        return Endpoint(world, _proving(wire, scope), render=render, gate=gate, proves=proves)
-    gate = _gate(scope, for_people=wire in FOR_PEOPLE, allows_pep=allows_pep)
-    if wire in GRANTS:
+    if route.is_large:
+        check = _queueing(_checking(scope, allows_pep=route.allows_peps), is_admitted=is_admitted)
+    if route.proves_in_act:
+        wire = _proving(wire, scope, allows_pep=route.allows_peps, is_reporter=not route.stops)
+        gate = _checking(scope) if route.stops else None
+    else:
+        gate = _gate(scope, for_people=route.allows_people, allows_pep=route.allows_peps)
+    if route.grants:
         gate = _confirming(gate)
-    gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if stops else Lane.ORDINARY)
+    gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
     return Endpoint(
-        world, wire, render=render, gate=gate, streams=wire in STREAMS, check=check, proves=proves,
-        is_refused=None if is_admitted else is_refused,
+        world, wire, render=route.protocol.render, gate=gate, streams=route.streams, check=check,
+        proves=bool(scope) or route.method != "GET", is_refused=None if is_admitted else is_refused,
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.folder import check_space
 from ostiaryd.ground.database.server_keys import load_keys
-from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.http.tls import expiry
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
@@ -343,4 +344,4 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
 DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
 """Experiments that read the whole ledger and database, in place of those of the same name."""
 
-ROUTES: tuple[tuple[str, str, Wire, str], ...] = (("GET", "/api/v1/doctor", doctor, READ),)
+ROUTES = (Route("GET", "/api/v1/doctor", doctor, READ),)

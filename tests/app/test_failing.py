@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ostiaryd import app
 from ostiaryd.ground.database.line import SERVER, Priority, priority
-from ostiaryd.ground.http.edge import RETRY_SPREAD_S, Render
+from ostiaryd.ground.http.edge import RETRY_SPREAD_S
 from ostiaryd.ground.world import World
 from tests.support.api_fixtures import Answer, send
 
@@ -37,14 +38,9 @@ FORMS: dict[str, Any] = {
 async def test_a_failure_has_the_form_of_its_protocol(
     world: World, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def failing(lines: tuple[app.Line, ...]) -> tuple[app.Line, ...]:
-        return tuple((method, at, fails if at == path else wire, "") for method, at, wire, _ in lines)
-
-    routes: tuple[tuple[tuple[app.Line, ...], Render], ...] = tuple(
-        (failing(lines), render) for lines, render in app.ROUTES
-    )
-    monkeypatch.setattr(app, "ROUTES", routes)
-    method = next(method for lines, _ in routes for method, at, _, _ in lines if at == path)
+    failing = [replace(route, wire=fails, scope="", is_large=False) for route in app.ROUTES if route.path == path]
+    monkeypatch.setattr(app, "ROUTES", failing)
+    method = failing[0].method
     with caplog.at_level(logging.ERROR, logger="ostiary"):
         answer = await send(app.build_app(world), method, path, headers=[("x-request-id", "id-7")], body=b"")
     assert (answer.status, json.loads(answer.body)) == (500, FORMS[path])
@@ -106,14 +102,14 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
     assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 
-def test_every_route_that_stops_something_is_a_route() -> None:
-    routes = {(method, path) for lines, _ in app.ROUTES for method, path, _, _ in lines}
-    assert routes >= app.STOPPING
-    assert not {method for method, _ in app.STOPPING} & {"GET"}
+def test_no_route_that_stops_something_only_reads() -> None:
+    stops = [route for route in app.ROUTES if route.stops]
+    assert len(stops) == 20
+    assert all(route.method in ("POST", "DELETE") for route in stops)
 
 
 async def test_every_protocol_has_a_form_for_it() -> None:
     from ostiaryd.ground.http.edge import Failed
 
-    for _, render in app.ROUTES:
-        assert render(Failed()).status == 500
+    for route in app.ROUTES:
+        assert route.protocol.render(Failed()).status == 500

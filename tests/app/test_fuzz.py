@@ -7,8 +7,6 @@ gate that lets them pass, so that what lies behind it is reached.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import logging
 import os
@@ -22,7 +20,8 @@ import msgspec
 import pytest
 
 from ostiaryd.app import ROUTES, build_app
-from ostiaryd.ground.http.edge import Call, Endpoint, Headers, Render, Wire
+from ostiaryd.ground.http.edge import Call, Endpoint, Headers
+from ostiaryd.ground.http.routes import Content, Route
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -32,8 +31,6 @@ from tests.support.api_fixtures import guard, register, send
 
 TIMES = 12 * int(os.environ.get("OSTIARY_FAULT_ROUNDS", "1"))
 """Requests to each route by each kind of caller."""
-Line = tuple[str, str, Wire, str, Render]
-LINES: list[Line] = [(*line, render) for part, render in ROUTES for line in part]
 SCOPES = frozenset({ADMIN, READ, APPROVE, SELF, SSF_MANAGE, SSF_READ, "ostiary:decide", "ostiary:feed", "files:read"})
 TEXTS = (
     "", " ", "x", "files", "reader", "ann", "admin", "\0", "a\0b", "\ud800", "\udfff\ud800", "\uffff", "\U0010ffff",
@@ -112,27 +109,15 @@ class Hostile:
         return [(name.encode(), self.text().encode("utf-8", "surrogatepass")[:3000]) for name in names]
 
 
-@functools.cache
-def type_of(wire: Wire) -> Any:
-    """The type of the JSON body that a wire parses, None where it parses none, or in a way of its own."""
-    source = inspect.getsource(wire)
-    for name in re.findall(r"call\.json\((\w+)\)", source):
-        scope: dict[str, Any] = {**inspect.getclosurevars(wire).nonlocals, **inspect.unwrap(wire).__globals__}
-        if (found := scope.get(name)) is not None and found is not dict:
-            return found
-    return None
-
-
-def body_of(hostile: Hostile, line: Line) -> tuple[bytes, bytes]:
+def body_of(hostile: Hostile, route: Route) -> tuple[bytes, bytes]:
     """Content type and body."""
-    _, path, wire, _, _ = line
+    path, kind = route.path, None if isinstance(route.body, Content) else route.body
     random = hostile.random
     if (path in FORMS and random.random() < 0.9) or random.random() < 0.03:
         names = (*FORM_NAMES, hostile.text())
         pairs = [(random.choice(names), hostile.text()) for _ in range(random.randrange(12))]
         text = "&".join(f"{quote(name, errors='replace')}={quote(value, errors='replace')}" for name, value in pairs)
         return b"application/x-www-form-urlencoded", text.encode()
-    kind = type_of(wire)
     value = hostile.value() if kind is None else hostile.of_type(kind)
     if kind is None and random.random() < 0.8:
         value = {name: hostile.value() for name in random.sample(MEMBERS, random.randrange(1, 8))}
@@ -167,9 +152,8 @@ def path_of(hostile: Hostile, template: str) -> tuple[str, dict[str, str]]:
     return path, params
 
 
-def query_of(hostile: Hostile, wire: Wire) -> str:
-    module = inspect.getsource(inspect.getmodule(wire))  # type: ignore[arg-type]
-    names = sorted(set(re.findall(r'query_one\(\s*"(\w+)"', module)) | {"limit", "after"})
+def query_of(hostile: Hostile, route: Route) -> str:
+    names = sorted({one.name for one in route.query} | {"limit", "after"})
     chosen = hostile.random.sample(names, hostile.random.randrange(len(names) + 1))
     pairs = [f"{name}={quote(hostile.text(), errors='replace')}" for name in chosen]
     return "&".join(pairs + hostile.random.choice(([], [], ["limit=1", "limit=2"], ["%zz"], ["a" * 3000])))
@@ -239,17 +223,25 @@ async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
     world: World, names: dict[str, str], failures: Callable[[], list[str]], kind: str
 ) -> None:
     caller, wrong = caller_of(kind, names), list[str]()
-    for line in LINES:
-        method, template, wire, _, render = line
-        endpoint = Endpoint(world, wire, render=render, gate=passing(caller), check=passing(caller))
+    for route in ROUTES:
+        method, template = route.method, route.path
+        endpoint = Endpoint(
+            world, route.wire, render=route.protocol.render, gate=passing(caller), check=passing(caller)
+        )
         for number in range(TIMES):
             seed = f"{kind} {method} {template} {number}"
             hostile = Hostile(seed, names)
             path, params = path_of(hostile, template)
-            media, body = body_of(hostile, line) if method not in ("GET", "DELETE") else (b"", b"")
+            media, body = body_of(hostile, route) if method not in ("GET", "DELETE") else (b"", b"")
             sent = [*hostile.headers(), *([(b"content-type", media)] if hostile.random.random() < 0.95 else [])]
             answer, headers = await endpoint.answer(
-                method, path, params=params, query=query_of(hostile, wire), headers=sent, body=body, address="192.0.2.1"
+                method,
+                path,
+                params=params,
+                query=query_of(hostile, route),
+                headers=sent,
+                body=body,
+                address="192.0.2.1",
             )
             if isinstance(answer.body, bytes):
                 wrong += [f"{seed}: {why}" for why in faults_of(answer.status, answer.body, headers)]
@@ -263,22 +255,17 @@ async def test_no_request_of_a_stranger_is_an_error_of_the_server(
     world: World, names: dict[str, str], failures: Callable[[], list[str]]
 ) -> None:
     app, wrong = build_app(world), list[str]()
-    for line in LINES:
-        method, template, wire, _, _ = line
+    for route in ROUTES:
+        method, template = route.method, route.path
         for number in range(TIMES):
             seed = f"stranger {method} {template} {number}"
             hostile = Hostile(seed, names)
             path = quote(path_of(hostile, template)[0], safe="/:", errors="replace").replace("%00", "\0")
-            media, body = body_of(hostile, line)
+            media, body = body_of(hostile, route)
             raw = [(name.decode(), value.decode("latin-1")) for name, value in hostile.headers()]
             sent = [*raw, ("content-type", media.decode()), ("content-length", str(len(body)))]
-            answer = await send(app, method, f"{path}?{query_of(hostile, wire)}", headers=sent, body=body)
+            answer = await send(app, method, f"{path}?{query_of(hostile, route)}", headers=sent, body=body)
             said = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
             wrong += [f"{seed}: {why}" for why in faults_of(answer.status, answer.body, said) + failures()]
             wrong += [] if "x-request-id" in answer.headers else [f"{seed}: no id of the request"]
     assert wrong == []
-
-
-def test_the_types_of_bodies_are_found() -> None:
-    """So that the requests above reach beyond parsing."""
-    assert sum(type_of(wire) is not None for _, _, wire, _, _ in LINES) > 40

@@ -17,7 +17,7 @@ from tests.support.api_fixtures import ISSUER, Answer, Client, client, reconfigu
 from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
-GATED = [(method, path, scope) for part, _ in ROUTES for method, path, _, scope in part if scope]
+GATED = [(route.method, route.path, route.scope) for route in ROUTES if route.scope]
 QUESTION = {"subject": {"type": "user", "id": "x"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "y"}}
 
 
@@ -164,7 +164,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
 
 
 def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
-    assert {path for part, _ in ROUTES for _, path, _, scope in part if not scope} == {
+    assert {route.path for route in ROUTES if route.is_anonymous} == {
         "/token", "/introspect", "/revoke", "/authorize", "/bc-authorize", "/jwks", "/enrol", "/feed/v1/jwks",
         "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/{path:path}",
         "/.well-known/openid-configuration", "/.well-known/openid-configuration/{path:path}",

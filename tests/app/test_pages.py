@@ -97,7 +97,7 @@ async def get(
 
 async def test_every_list_is_read_in_pages_of_a_megabyte_at_most(world: World, clock: Clock) -> None:
     told = await fill(world, clock)
-    wires = {path: wire for part, _ in ROUTES for method, path, wire, _ in part if method == "GET"}
+    wires = {route.path: route.wire for route in ROUTES if route.method == "GET"}
     lists = set()
     for path, wire in wires.items():
         if not path.startswith("/api/v1"):
@@ -143,9 +143,7 @@ async def test_the_default_page_has_a_hundred_rows(world: World, clock: Clock) -
             tx.run(statement, **values)
 
     await world.writer.submit(write)
-    wire = next(
-        wire for part, _ in ROUTES for method, path, wire, _ in part if (method, path) == ("GET", "/api/v1/tasks")
-    )
+    wire = next(route.wire for route in ROUTES if (route.method, route.path) == ("GET", "/api/v1/tasks"))
     for query, rows, more in (("", 100, True), ("limit=101", 101, True), ("limit=102", 101, False)):
         answer = json.loads(await get(world, wire, "/api/v1/tasks", {}, query))
         assert (len(answer["tasks"]), answer["next"] is not None) == (rows, more)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
-from ostiaryd.app import ROUTES, STOPPING, STOPS_IN_ONE_ACT, build_app
+from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.database.line import Lane
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -119,10 +119,9 @@ async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
 
 
 def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
-    scopes = {(method, path): scope for lines, _ in ROUTES for method, path, _, scope in lines}
-    assert STOPS_IN_ONE_ACT <= STOPPING
-    assert all(scopes[route] for route in STOPS_IN_ONE_ACT)
-    assert {*BODIES, ("POST", "/api/v1/tasks/{id}/end")} == STOPS_IN_ONE_ACT
+    one_act = [route for route in ROUTES if route.stops and route.proves_in_act]
+    assert all(route.scope for route in one_act)
+    assert {(route.method, route.path) for route in one_act} == {*BODIES, ("POST", "/api/v1/tasks/{id}/end")}
 
 
 async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief: Client, client: Client) -> None:

@@ -22,7 +22,7 @@ ROUTES = (*wire_admin.ROUTES, *wire_tlog.ROUTES)
 
 
 async def ask(world: World, path: str) -> Answer:
-    routes = [Route(path, Endpoint(world, wire, render=render_admin), methods=[verb]) for verb, path, wire, _ in ROUTES]
+    routes = [Route(one.path, Endpoint(world, one.wire, render=render_admin), methods=[one.method]) for one in ROUTES]
     return await send(Starlette(routes=routes), "GET", path)
 
 
@@ -123,7 +123,7 @@ async def test_a_tile_that_still_grows_is_kept_by_no_cache(written: World) -> No
 
 
 def test_hashes_are_for_everybody_and_entries_for_readers() -> None:
-    assert {path: scope for _, path, _, scope in ROUTES} == {
+    assert {route.path: route.scope for route in ROUTES} == {
         "/api/v1/audit": "ostiary:read",
         "/api/v1/audit/{index}": "ostiary:read",
         "/api/v1/audit/{index}/proof": "ostiary:read",

@@ -9,8 +9,9 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
-from ostiaryd.app import PROVES_IN_ACT, ROUTES, build_app
-from ostiaryd.ground.http.edge import Call, Reply, render_admin
+from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
@@ -129,8 +130,7 @@ async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
     async def forgetful(call: Call) -> Reply:
         return Reply(200, b"secret")
 
-    monkeypatch.setattr("ostiaryd.app.ROUTES", (((("POST", ONE, forgetful, "ostiary:decide"),), render_admin),))
-    monkeypatch.setattr("ostiaryd.app.PROVES_IN_ACT", {forgetful})
+    monkeypatch.setattr("ostiaryd.app.ROUTES", [Route("POST", ONE, forgetful, "ostiary:decide", proves_in_act=True)])
     answer = await send(build_app(world), "POST", ONE, body=b"")
     assert answer.status == 500
     assert b"secret" not in answer.body
@@ -138,6 +138,5 @@ async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
 
 
 def test_what_proves_its_caller_in_its_act_has_a_scope() -> None:
-    scopes = {wire: scope for part, _ in ROUTES for _, _, wire, scope in part if wire in PROVES_IN_ACT}
-    assert scopes.keys() == PROVES_IN_ACT
-    assert set(scopes.values()) == {"ostiary:decide"}
+    asked_often = {route.path: route.scope for route in ROUTES if route.proves_in_act and not route.stops}
+    assert asked_often == dict.fromkeys((ONE, f"{ONE}s", "/api/v1/decide"), "ostiary:decide")

@@ -531,7 +531,7 @@ async def test_names_are_compared_code_point_by_code_point(world: World, ask: As
 def test_every_search_asks_for_the_scope_of_deciding() -> None:
     from ostiaryd.policy import wire_search
 
-    assert {(path, scope) for _, path, _, scope in wire_search.ROUTES} == {
+    assert {(route.path, route.scope) for route in wire_search.ROUTES} == {
         (SUBJECT, "ostiary:decide"), (RESOURCE, "ostiary:decide"), (ACTION, "ostiary:decide"),
     }  # fmt: skip
 

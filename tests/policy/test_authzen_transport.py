@@ -14,7 +14,7 @@ from tests.policy.authzen_api import API
 from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
 from tests.support.trust_fixtures import nonce_of
 
-PATHS = [path for method, path, _, _ in wire_authzen.ROUTES + wire_search.ROUTES if method == "POST"]
+PATHS = [route.path for route in wire_authzen.ROUTES + wire_search.ROUTES if route.method == "POST"]
 BODY = json.dumps(
     {
         "subject": {"type": "user", "id": "alice"},

@@ -496,7 +496,7 @@ async def test_an_id_too_long_for_an_entry_is_cut_there_and_decided_whole(certif
 
 
 def test_every_route_but_the_metadata_asks_for_the_scope_of_deciding() -> None:
-    assert {(path, scope) for _, path, _, scope in wire_authzen.ROUTES} == {
+    assert {(route.path, route.scope) for route in wire_authzen.ROUTES} == {
         (EVALUATION, "ostiary:decide"),
         (EVALUATIONS, "ostiary:decide"),
         ("/.well-known/authzen-configuration", ""),

@@ -186,7 +186,7 @@ async def test_sets_that_change_under_load_never_give_an_answer_of_another_set(w
 
 
 def test_administrators_put_and_readers_look() -> None:
-    scopes = {(method, path): scope for method, path, _, scope in wire_admin.ROUTES}
+    scopes = {(route.method, route.path): route.scope for route in wire_admin.ROUTES}
     assert {path for (method, path), scope in scopes.items() if scope == "ostiary:read"} == {
         "/api/v1/policies", "/api/v1/policies/{hash}",
     }  # fmt: skip

@@ -88,9 +88,9 @@ def events(claims: dict[str, Any]) -> list[str]:
 
 
 def _route(method: str, path: str) -> tuple[Any, dict[str, str]]:
-    for verb, template, wire, _scope in ROUTES:
-        pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template.replace("{path:path}", "{path}"))
+    for route in ROUTES:
+        pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path.replace("{path:path}", "{path}"))
         match = re.fullmatch(pattern, path)
-        if verb == method and match is not None:
-            return wire, match.groupdict()
+        if route.method == method and match is not None:
+            return route.wire, match.groupdict()
     raise LookupError(f"no route {method} {path}")

@@ -628,7 +628,7 @@ async def test_the_metadata_is_what_the_interoperability_profile_asks_for(world:
     assert {"spec_urn": "urn:ietf:rfc:6749"} in said["authorization_schemes"]
     assert [value for value in said.values() if value in ([], "", None)] == [], "what is empty is left out"
     assert (await siem.ask("GET", "/.well-known/ssf-configuration/elsewhere"))[0] == 404
-    paths = {path for _, path, _, _ in (*wire_ssf.ROUTES, *wire_ssf_poll.ROUTES)}
+    paths = {route.path for route in (*wire_ssf.ROUTES, *wire_ssf_poll.ROUTES)}
     named = {url.removeprefix(ISSUER) for name, url in said.items() if name.endswith("_endpoint")}
     assert len(named) == 5
     assert named <= paths

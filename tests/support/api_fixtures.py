@@ -87,8 +87,8 @@ def oauth_app(world: World) -> ASGIApp:
     """The OAuth endpoints alone."""
     return Starlette(
         routes=[
-            Route(path, Endpoint(world, wire, render=wire_oauth.render_oauth), methods=[method])
-            for method, path, wire, _ in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *wire_ciba.ROUTES)
+            Route(one.path, Endpoint(world, one.wire, render=one.protocol.render), methods=[one.method])
+            for one in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *wire_ciba.ROUTES)
         ]
     )
 

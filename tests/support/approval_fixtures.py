@@ -19,7 +19,7 @@ from ostiary.protocol.signed import parse_answer
 from ostiaryd.approvals import flows, store, wire_admin, wire_requests
 from ostiaryd.approvals.model import Question, Says
 from ostiaryd.feed import wire_feed
-from ostiaryd.ground.http.edge import Call, Render, Wire, render_admin
+from ostiaryd.ground.http.edge import Call, Render, Wire
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import wire_authzen
@@ -31,11 +31,7 @@ from tests.support.api_fixtures import reconfigured
 from tests.support.payment_fixtures import FILES, TOOLS
 from tests.support.policy_fixtures import put
 
-SURFACES: list[tuple[Any, Render]] = [
-    (wire_authzen.ROUTES, wire_authzen.render),
-    (wire_requests.ROUTES, wire_requests.render),
-    (wire_admin.ROUTES, render_admin),
-]
+ROUTES = (*wire_authzen.ROUTES, *wire_requests.ROUTES, *wire_admin.ROUTES)
 URI = "https://bank.example/mcp"
 PAY: dict[str, Any] = {"amount": 500, "to": "ann"}
 
@@ -133,11 +129,10 @@ class Bank:
 
 
 def _route(method: str, path: str) -> tuple[Wire, Render, dict[str, str]]:
-    for routes, render in SURFACES:
-        for verb, template, wire, _scope in routes:
-            match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), path)
-            if verb == method and match is not None:
-                return wire, render, match.groupdict()
+    for route in ROUTES:
+        match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path), path)
+        if route.method == method and match is not None:
+            return route.wire, route.protocol.render, match.groupdict()
     raise LookupError(f"no route {method} {path}")
 
 

@@ -35,7 +35,7 @@ def certification() -> dict[str, str]:
 @pytest.fixture
 def ask(world: World) -> Ask:
     """`status, body = await ask(path, json or bytes)`: the wire functions behind their own renderer, without a gate."""
-    by_route = {(method, path): wire for method, path, wire, _ in ROUTES}
+    by_route = {(route.method, route.path): route.wire for route in ROUTES}
 
     async def send(
         path: str, body: Any = None, *, method: str = "POST", by: Caller | None = ADMIN, **params: str

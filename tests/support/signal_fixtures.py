@@ -46,9 +46,10 @@ async def ask(world: World, method: str, path: str, body: Any = None) -> tuple[i
     """A request of an administrator."""
     route, _, query = path.partition("?")
     wire, params = next(
-        (wire, found.groupdict())
-        for verb, template, wire, _ in admin.ROUTES
-        if verb == method and (found := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template), f"/api/v1{route}"))
+        (one.wire, found.groupdict())
+        for one in admin.ROUTES
+        if one.method == method
+        and (found := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", one.path), f"/api/v1{route}"))
     )
     sent = b"" if body is None else json.dumps(body).encode()
     headers = [(b"content-type", b"application/json")]

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from ostiary.protocol import dpop
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tokens import wire_admin as tokens_admin
@@ -28,9 +29,9 @@ async def whoami(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("GET", "/api/v1/whoami", whoami, "self"),
-    ("POST", "/api/v1/whoami", whoami, "self"),
-    ("GET", "/api/v1/secret", whoami, "ostiary:admin"),
+    Route("GET", "/api/v1/whoami", whoami, "self"),
+    Route("POST", "/api/v1/whoami", whoami, "self"),
+    Route("GET", "/api/v1/secret", whoami, "ostiary:admin"),
     *trust_admin.ROUTES,
     *tokens_admin.ROUTES,
 )
@@ -39,8 +40,10 @@ ROUTES = (
 def api_app(world: World) -> ASGIApp:
     return Starlette(
         routes=[
-            Route(path, Endpoint(world, wire, render=render_admin, gate=gate(scope)), methods=[method])
-            for method, path, wire, scope in ROUTES
+            StarletteRoute(
+                one.path, Endpoint(world, one.wire, render=render_admin, gate=gate(one.scope)), methods=[one.method]
+            )
+            for one in ROUTES
         ]
     )
 

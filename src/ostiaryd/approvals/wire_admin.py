@@ -17,6 +17,7 @@ from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, READ, SELF
@@ -139,14 +140,12 @@ async def propose(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("GET", "/api/v1/approvals", list_approvals, SELF),
-    ("GET", "/api/v1/approvals/{id}", show_approval, SELF),
-    ("POST", "/api/v1/approvals/{id}/approve", answer(Says.APPROVE), APPROVE),
-    ("POST", "/api/v1/approvals/{id}/deny", answer(Says.DENY), APPROVE),
-    ("POST", "/api/v1/approvals/answers", answer_all, APPROVE),
-    ("GET", "/api/v1/tasks/{id}/approvals", show_waiting, SELF),
-    ("POST", "/api/v1/tasks/{id}/plan-question", ask_plan, SELF),
-    ("GET", "/api/v1/agents/{name}/proposals", propose, READ),
+    Route("GET", "/api/v1/approvals", list_approvals, SELF, allows_people=True),
+    Route("GET", "/api/v1/approvals/{id}", show_approval, SELF, allows_people=True),
+    Route("POST", "/api/v1/approvals/{id}/approve", answer(Says.APPROVE), APPROVE, body=Said),
+    Route("POST", "/api/v1/approvals/{id}/deny", answer(Says.DENY), APPROVE, body=Said, stops=True),
+    Route("POST", "/api/v1/approvals/answers", answer_all, APPROVE, body=Answers),
+    Route("GET", "/api/v1/tasks/{id}/approvals", show_waiting, SELF, allows_people=True),
+    Route("POST", "/api/v1/tasks/{id}/plan-question", ask_plan, SELF),
+    Route("GET", "/api/v1/agents/{name}/proposals", propose, READ),
 )
-FOR_PEOPLE = frozenset({list_approvals, show_approval, show_waiting})
-"""What people with a key may call of that which asks for no scope."""

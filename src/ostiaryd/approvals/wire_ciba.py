@@ -11,6 +11,7 @@ import re
 from ostiary.authorization.assurance import PERSON
 from ostiaryd.approvals import flows
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 from ostiaryd.tokens.model import (
@@ -22,6 +23,7 @@ from ostiaryd.tokens.model import (
     read_form,
     required,
 )
+from ostiaryd.tokens.wire_oauth import OAUTH
 
 NOT_OFFERED = ("request", "login_hint_token", "id_token_hint", "user_code", "client_notification_token")
 MAX_EXPIRY = 10**9
@@ -61,4 +63,4 @@ async def bc_authorize(call: Call) -> Reply:
     return reply({"auth_req_id": id, "expires_in": seconds, "interval": INTERVAL_S}, headers=[NO_STORE])
 
 
-ROUTES = (("POST", "/bc-authorize", bc_authorize, ""),)
+ROUTES = (Route("POST", "/bc-authorize", bc_authorize, "", grants=True, protocol=OAUTH),)

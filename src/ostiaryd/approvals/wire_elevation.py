@@ -10,6 +10,7 @@ from ostiaryd.approvals.model import Question
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.registry import flows as registry
@@ -87,8 +88,8 @@ async def set_eligible(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("POST", "/api/v1/elevations", request_elevation, SELF),
-    ("GET", "/api/v1/elevations", list_elevations, SELF),
-    ("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ),
-    ("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN),
+    Route("POST", "/api/v1/elevations", request_elevation, SELF, body=flows.Wanted, grants=True),
+    Route("GET", "/api/v1/elevations", list_elevations, SELF),
+    Route("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ),
+    Route("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN, body=Eligible),
 )

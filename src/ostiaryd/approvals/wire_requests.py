@@ -7,7 +7,7 @@ for several items, callbacks, forms. What is approved is evaluated again with `c
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -17,6 +17,7 @@ from ostiary.protocol.jose import JwkSet
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Question, State
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.elsewhere import ask_ahead
 from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339
@@ -49,6 +50,15 @@ PROBLEMS: dict[type[Refused], tuple[str, int]] = {
     Conflict: ("invalid_task_state", 409),
 }
 """Section "Error Responses"; every other refusal has the type `about:blank`."""
+
+
+class Problem(TypedDict):
+    """A refusal as problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
 
 
 class Denied(msgspec.Struct, frozen=True):
@@ -169,8 +179,10 @@ def _endpoint(call: Call, question: Question) -> str:
     return f"{call.world.config.public_url}{REQUESTS}/{question.approval_id}"
 
 
+ACCESS_REQUESTS = Protocol("Access requests", render, Problem)
+
 ROUTES = (
-    ("POST", REQUESTS, submit, DECIDE),
-    ("GET", REQUESTS + "/{id}", status, DECIDE),
-    ("POST", REQUESTS + "/{id}/cancel", cancel, DECIDE),
+    Route("POST", REQUESTS, submit, DECIDE, body=Submission, grants=True, is_large=True, protocol=ACCESS_REQUESTS),
+    Route("GET", REQUESTS + "/{id}", status, DECIDE, protocol=ACCESS_REQUESTS),
+    Route("POST", REQUESTS + "/{id}/cancel", cancel, DECIDE, stops=True, protocol=ACCESS_REQUESTS),
 )

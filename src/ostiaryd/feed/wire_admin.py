@@ -8,6 +8,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.feed.flows import Guard, Guards, argument_sources
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.flows import find_resource
 from ostiaryd.registry.model import READ
 
@@ -69,6 +70,6 @@ async def flows(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("GET", "/api/v1/feeds", feeds, READ),
-    ("GET", "/api/v1/resources/{name}/flows", flows, READ),
+    Route("GET", "/api/v1/feeds", feeds, READ),
+    Route("GET", "/api/v1/resources/{name}/flows", flows, READ),
 )

@@ -38,6 +38,7 @@ from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.policy.flows.elsewhere import ask_elsewhere
 from ostiaryd.registry import flows as registry
@@ -253,16 +254,16 @@ def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
 
 
 ROUTES = (
-    ("GET", "/feed/v1/jwks", jwks, ""),
-    ("GET", "/feed/v1/stream", stream, SCOPE),
-    ("POST", "/feed/v1/stops", stops, SCOPE),
-    ("POST", "/feed/v1/report", report, SCOPE),
-    ("POST", "/feed/v1/applied", applied, SCOPE),
-    ("POST", "/feed/v1/ask", ask, SCOPE),
-    ("POST", "/feed/v1/approval", ask_person, SCOPE),
-    ("POST", "/feed/v1/pace", pace, SCOPE),
-    ("POST", "/feed/v1/memory", memory, SCOPE),
-    ("POST", "/feed/v1/draw", draw, SCOPE),
-    ("POST", "/feed/v1/give-back", give_back, SCOPE),
-    ("POST", "/feed/v1/settle", settle, SCOPE),
+    Route("GET", "/feed/v1/jwks", jwks, ""),
+    Route("GET", "/feed/v1/stream", stream, SCOPE, streams=True),
+    Route("POST", "/feed/v1/stops", stops, SCOPE, body=Stops),
+    Route("POST", "/feed/v1/report", report, SCOPE, body=Report, is_large=True),
+    Route("POST", "/feed/v1/applied", applied, SCOPE, body=Applied, stops=True),
+    Route("POST", "/feed/v1/ask", ask, SCOPE, grants=True, is_large=True),
+    Route("POST", "/feed/v1/approval", ask_person, SCOPE, grants=True, is_large=True),
+    Route("POST", "/feed/v1/pace", pace, SCOPE, body=Paced),
+    Route("POST", "/feed/v1/memory", memory, SCOPE, is_large=True),
+    Route("POST", "/feed/v1/draw", draw, SCOPE, body=Draw, grants=True),
+    Route("POST", "/feed/v1/give-back", give_back, SCOPE, body=GiveBack),
+    Route("POST", "/feed/v1/settle", settle, SCOPE, body=Settled),
 )

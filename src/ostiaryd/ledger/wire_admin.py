@@ -16,6 +16,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.pages import Page, fill_page, parse_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import store
 
 _WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class"}
@@ -87,7 +88,7 @@ def _number(name: str, text: str) -> int:
 
 
 ROUTES = (
-    ("GET", "/api/v1/audit", search, "ostiary:read"),
-    ("GET", "/api/v1/audit/{index}", entry, "ostiary:read"),
-    ("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read"),
+    Route("GET", "/api/v1/audit", search, "ostiary:read"),
+    Route("GET", "/api/v1/audit/{index}", entry, "ostiary:read"),
+    Route("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read"),
 )

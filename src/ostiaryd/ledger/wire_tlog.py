@@ -9,6 +9,7 @@ from ostiary.protocol.errors import NotFound, Refused
 from ostiary.protocol.tiles import WIDTH, Bundle, Tile, parse_path, render_bundle, tile_width
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import store
 
 _IMMUTABLE = (b"cache-control", b"public, max-age=31536000, immutable")
@@ -51,8 +52,8 @@ def _read(reader: Reader, wanted: Tile | Bundle) -> bytes:
 
 
 ROUTES = (
-    ("GET", "/ledger/v1/checkpoint", checkpoint, ""),
-    ("GET", "/ledger/v1/key", key, ""),
-    ("GET", "/ledger/v1/tile/entries/{path:path}", tile, "ostiary:read"),
-    ("GET", "/ledger/v1/tile/{path:path}", tile, ""),
+    Route("GET", "/ledger/v1/checkpoint", checkpoint, ""),
+    Route("GET", "/ledger/v1/key", key, ""),
+    Route("GET", "/ledger/v1/tile/entries/{path:path}", tile, "ostiary:read"),
+    Route("GET", "/ledger/v1/tile/{path:path}", tile, ""),
 )

@@ -9,6 +9,7 @@ import msgspec
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications import flows, store
 from ostiaryd.notifications.model.webhooks import SECOND, Form, Webhook, show_secret
@@ -74,8 +75,8 @@ def _render(webhook: Webhook) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/webhooks", add_webhook, ADMIN),
-    ("GET", "/api/v1/webhooks", list_webhooks, ADMIN),
-    ("POST", "/api/v1/webhooks/test", test_webhooks, ADMIN),
-    ("DELETE", "/api/v1/webhooks/{id}", remove_webhook, ADMIN),
+    Route("POST", "/api/v1/webhooks", add_webhook, ADMIN, body=NewWebhook),
+    Route("GET", "/api/v1/webhooks", list_webhooks, ADMIN),
+    Route("POST", "/api/v1/webhooks/test", test_webhooks, ADMIN),
+    Route("DELETE", "/api/v1/webhooks/{id}", remove_webhook, ADMIN),
 )

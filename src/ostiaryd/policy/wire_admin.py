@@ -13,6 +13,7 @@ import msgspec
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http.edge import Call, PreconditionFailed, Reply, reply
 from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
@@ -195,11 +196,11 @@ def _tested(loaded: Loaded) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/policies", put_set, ADMIN),
-    ("PUT", "/api/v1/policies", put_set, ADMIN),
-    ("GET", "/api/v1/policies", list_sets, READ),
-    ("DELETE", "/api/v1/policies/watching", unwatch, ADMIN),
-    ("GET", "/api/v1/policies/{hash}", show_set, READ),
-    ("POST", "/api/v1/policies/{hash}/activate", activate_set, ADMIN),
-    ("POST", "/api/v1/decide", evaluation, DECIDE),
+    Route("POST", "/api/v1/policies", put_set, ADMIN, body=NewSet, is_large=True),
+    Route("PUT", "/api/v1/policies", put_set, ADMIN, body=NewSet, is_large=True),
+    Route("GET", "/api/v1/policies", list_sets, READ),
+    Route("DELETE", "/api/v1/policies/watching", unwatch, ADMIN),
+    Route("GET", "/api/v1/policies/{hash}", show_set, READ),
+    Route("POST", "/api/v1/policies/{hash}/activate", activate_set, ADMIN, body=Activation),
+    Route("POST", "/api/v1/decide", evaluation, DECIDE, proves_in_act=True, grants=True, is_large=True),
 )

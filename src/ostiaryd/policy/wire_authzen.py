@@ -12,6 +12,7 @@ draft 1).
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.http.edge import Call, Reply, reply, status_of
+from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
@@ -341,9 +343,15 @@ def _for_user(reason: Reason) -> str:
     return _UNSAID.get(reason.code, reason.message)
 
 
+AUTHZEN = Protocol("AuthZEN", render, str)
+
+_decision = partial(
+    Route, "POST", scope=DECIDE, protocol=AUTHZEN, proves_in_act=True, allows_peps=True, grants=True, is_large=True
+)
+
 ROUTES = (
-    ("POST", EVALUATION, evaluation, DECIDE),
-    ("POST", EVALUATIONS, evaluations, DECIDE),
-    ("GET", "/.well-known/authzen-configuration", configuration, ""),
-    ("GET", "/.well-known/authzen-configuration/{path:path}", configuration, ""),
+    _decision(EVALUATION, evaluation, body=Question),
+    _decision(EVALUATIONS, evaluations, body=Batch),
+    Route("GET", "/.well-known/authzen-configuration", configuration, "", protocol=AUTHZEN),
+    Route("GET", "/.well-known/authzen-configuration/{path:path}", configuration, "", protocol=AUTHZEN),
 )

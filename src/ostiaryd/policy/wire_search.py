@@ -23,6 +23,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Asked
@@ -39,7 +40,7 @@ from ostiaryd.policy.model import (
     page_key,
     seal_place,
 )
-from ostiaryd.policy.wire_authzen import ACTION, RESOURCE, SUBJECT, read
+from ostiaryd.policy.wire_authzen import ACTION, AUTHZEN, RESOURCE, SUBJECT, read
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 DEFAULT_RESULTS = 100
@@ -160,7 +161,7 @@ def _answer(found: Found, next_token: str, results: list[dict[str, Any]]) -> Rep
 
 
 ROUTES = (
-    ("POST", SUBJECT, subjects, DECIDE),
-    ("POST", RESOURCE, resources, DECIDE),
-    ("POST", ACTION, actions, DECIDE),
+    Route("POST", SUBJECT, subjects, DECIDE, body=SubjectSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
+    Route("POST", RESOURCE, resources, DECIDE, body=ResourceSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
+    Route("POST", ACTION, actions, DECIDE, body=ActionSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
 )

@@ -12,6 +12,7 @@ from ostiary.authorization.classes import check_known
 from ostiary.protocol.errors import Forbidden
 from ostiary.provenance.intent import parse_intent
 from ostiaryd.ground.http.edge import Call, Reply, TooLarge, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.elsewhere import act_asking
@@ -77,4 +78,4 @@ async def start_task(call: Call) -> Reply:
     return reply(tasks.show(call.world.db.read(), task, now=call.world.now()), status=201)
 
 
-ROUTES = (("POST", "/api/v1/tasks", start_task, SELF),)
+ROUTES = (Route("POST", "/api/v1/tasks", start_task, SELF, body=NewTask, allows_people=True, grants=True),)

@@ -21,6 +21,7 @@ from msgspec import Meta
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -173,4 +174,4 @@ def _line(value: dict[str, Any]) -> bytes:
     return _encode(value) + b"\n"
 
 
-ROUTES = (("POST", "/api/v1/policies/whatif", ask, READ),)
+ROUTES = (Route("POST", "/api/v1/policies/whatif", ask, READ, body=NewQuestion, is_large=True, streams=True),)

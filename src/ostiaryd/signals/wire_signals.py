@@ -20,12 +20,13 @@ import hmac
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Malformed, NotFound, Refused, Unavailable
 from ostiaryd.ground.http.buckets import Buckets, TooMuch
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ground.outbound.fetch import request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -43,6 +44,13 @@ SETS = 2000
 """that an issuer may push at once"""
 COST = 5
 """of a token; each agent to which it does something costs 1 more"""
+
+
+class DeliveryError(TypedDict):
+    """A refusal of a security event token (RFC 8935 section 2.3)."""
+
+    err: str
+    description: str
 
 
 class Said(Buckets):
@@ -162,4 +170,6 @@ def render(refusal: Refused) -> Reply:
     return reply({"err": code, "description": refusal.message}, status=status, headers=headers)
 
 
-ROUTES = (("POST", "/api/v1/signals/{id}", receive, ""),)
+SIGNALS = Protocol("Security event delivery", render, DeliveryError)
+
+ROUTES = (Route("POST", "/api/v1/signals/{id}", receive, "", stops=True, protocol=SIGNALS),)

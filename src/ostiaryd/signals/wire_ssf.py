@@ -20,6 +20,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid, NotFound, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, render_admin, reply, status_of
+from ostiaryd.ground.http.routes import ErrorBody, Protocol, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
 from ostiaryd.signals.flows import streams as flows
@@ -236,17 +237,19 @@ def render(refusal: Refused) -> Reply:
     return answer
 
 
+SSF = Protocol("Shared Signals", render, ErrorBody)
+
 ROUTES = (
-    ("GET", "/.well-known/ssf-configuration", configuration, ""),
-    ("GET", "/.well-known/ssf-configuration/{path:path}", configuration, ""),
-    ("POST", "/api/v1/ssf/streams", create_stream, SSF_MANAGE),
-    ("GET", "/api/v1/ssf/streams", read_streams, SSF_READ),
-    ("PATCH", "/api/v1/ssf/streams", change_stream, SSF_MANAGE),
-    ("PUT", "/api/v1/ssf/streams", replace_stream, SSF_MANAGE),
-    ("DELETE", "/api/v1/ssf/streams", delete_stream, SSF_MANAGE),
-    ("GET", "/api/v1/ssf/status", read_status, SSF_READ),
-    ("POST", "/api/v1/ssf/status", set_status, SSF_MANAGE),
-    ("POST", "/api/v1/ssf/subjects/add", add_subject, SSF_MANAGE),
-    ("POST", "/api/v1/ssf/subjects/remove", remove_subject, SSF_MANAGE),
-    ("POST", "/api/v1/ssf/verify", verify, SSF_MANAGE),
+    Route("GET", "/.well-known/ssf-configuration", configuration, "", protocol=SSF),
+    Route("GET", "/.well-known/ssf-configuration/{path:path}", configuration, "", protocol=SSF),
+    Route("POST", "/api/v1/ssf/streams", create_stream, SSF_MANAGE, body=Configuration, protocol=SSF),
+    Route("GET", "/api/v1/ssf/streams", read_streams, SSF_READ, protocol=SSF),
+    Route("PATCH", "/api/v1/ssf/streams", change_stream, SSF_MANAGE, protocol=SSF),
+    Route("PUT", "/api/v1/ssf/streams", replace_stream, SSF_MANAGE, protocol=SSF),
+    Route("DELETE", "/api/v1/ssf/streams", delete_stream, SSF_MANAGE, protocol=SSF),
+    Route("GET", "/api/v1/ssf/status", read_status, SSF_READ, protocol=SSF),
+    Route("POST", "/api/v1/ssf/status", set_status, SSF_MANAGE, body=NewStatus, protocol=SSF),
+    Route("POST", "/api/v1/ssf/subjects/add", add_subject, SSF_MANAGE, body=Subject, protocol=SSF),
+    Route("POST", "/api/v1/ssf/subjects/remove", remove_subject, SSF_MANAGE, body=Subject, protocol=SSF),
+    Route("POST", "/api/v1/ssf/verify", verify, SSF_MANAGE, body=Verification, protocol=SSF),
 )

@@ -12,6 +12,7 @@ import msgspec
 
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -20,6 +21,7 @@ from ostiaryd.signals.flows import delivery, streams
 from ostiaryd.signals.model.sets import POLL, Signal, render_set
 from ostiaryd.signals.model.streams import MOST_AT_ONCE, Stream, StreamId, jti, number_of
 from ostiaryd.signals.store import streams as store
+from ostiaryd.signals.wire_ssf import SSF
 
 WAIT_S = 25.0
 """How long a poll that may wait is held."""
@@ -125,4 +127,4 @@ def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -
     )  # fmt: skip
 
 
-ROUTES = (("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ),)
+ROUTES = (Route("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ, body=Poll, protocol=SSF),)

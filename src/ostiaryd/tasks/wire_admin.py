@@ -14,6 +14,7 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -106,10 +107,10 @@ async def revoke(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("GET", "/api/v1/tasks", list_tasks, SELF),
-    ("GET", "/api/v1/tasks/{id}", show_task, SELF),
-    ("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF),
-    ("POST", "/api/v1/tasks/{id}/renew", renew_task, SELF),
-    ("POST", "/api/v1/tasks/{id}/end", end_task, SELF),
-    ("POST", "/api/v1/revoke", revoke, SELF),
+    Route("GET", "/api/v1/tasks", list_tasks, SELF),
+    Route("GET", "/api/v1/tasks/{id}", show_task, SELF),
+    Route("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF),
+    Route("POST", "/api/v1/tasks/{id}/renew", renew_task, SELF, body=Renewal, grants=True),
+    Route("POST", "/api/v1/tasks/{id}/end", end_task, SELF, body=End, stops=True, proves_in_act=True),
+    Route("POST", "/api/v1/revoke", revoke, SELF, body=Revocation, stops=True, proves_in_act=True),
 )

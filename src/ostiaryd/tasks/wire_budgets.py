@@ -8,6 +8,7 @@ import msgspec
 
 from ostiary.authorization.budget import parse_limits
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.tasks import flows
@@ -37,6 +38,6 @@ def _show(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("PUT", "/api/v1/agents/{name}/budget", set_allowance, ADMIN),
-    ("GET", "/api/v1/agents/{name}/budget", show_allowance, READ),
+    Route("PUT", "/api/v1/agents/{name}/budget", set_allowance, ADMIN, body=Allowance),
+    Route("GET", "/api/v1/agents/{name}/budget", show_allowance, READ),
 )

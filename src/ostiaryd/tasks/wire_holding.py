@@ -8,6 +8,7 @@ import msgspec
 
 from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
@@ -48,7 +49,7 @@ async def leave_task(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("POST", "/api/v1/tasks/{id}/hold", hold_task, SELF),
-    ("POST", "/api/v1/tasks/{id}/beat", beat_task, SELF),
-    ("POST", "/api/v1/tasks/{id}/leave", leave_task, SELF),
+    Route("POST", "/api/v1/tasks/{id}/hold", hold_task, SELF, body=Hold),
+    Route("POST", "/api/v1/tasks/{id}/beat", beat_task, SELF, body=Hold),
+    Route("POST", "/api/v1/tasks/{id}/leave", leave_task, SELF, body=Leave),
 )

@@ -8,6 +8,7 @@ import msgspec
 
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN
 from ostiaryd.tokens import flows
@@ -26,4 +27,4 @@ async def rotate_key(call: Call) -> Reply:
     return reply({"use": asked.use, "alg": asked.alg, "kid": kid}, status=201)
 
 
-ROUTES = (("POST", "/api/v1/keys/rotate", rotate_key, ADMIN),)
+ROUTES = (Route("POST", "/api/v1/keys/rotate", rotate_key, ADMIN, body=Rotation),)

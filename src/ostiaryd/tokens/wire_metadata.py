@@ -11,8 +11,10 @@ from ostiary.protocol.errors import NotFound
 from ostiary.protocol.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
+from ostiaryd.tokens.wire_oauth import OAUTH
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]
@@ -114,13 +116,13 @@ def _check_suffix(call: Call, path: str) -> None:
 
 
 ROUTES = (
-    ("GET", "/jwks", jwks, ""),
-    ("GET", "/authorize", authorize, ""),
-    ("POST", "/authorize", authorize, ""),
-    ("GET", "/.well-known/oauth-authorization-server", authorization_server, ""),
-    ("GET", "/.well-known/oauth-authorization-server/{path:path}", authorization_server, ""),
-    ("GET", "/.well-known/openid-configuration", openid_configuration, ""),
-    ("GET", "/.well-known/openid-configuration/{path:path}", openid_configuration, ""),
-    ("GET", "/.well-known/oauth-protected-resource", protected_resource, ""),
-    ("GET", "/.well-known/oauth-protected-resource/{path:path}", protected_resource, ""),
+    Route("GET", "/jwks", jwks, "", protocol=OAUTH),
+    Route("GET", "/authorize", authorize, "", protocol=OAUTH),
+    Route("POST", "/authorize", authorize, "", protocol=OAUTH),
+    Route("GET", "/.well-known/oauth-authorization-server", authorization_server, "", protocol=OAUTH),
+    Route("GET", "/.well-known/oauth-authorization-server/{path:path}", authorization_server, "", protocol=OAUTH),
+    Route("GET", "/.well-known/openid-configuration", openid_configuration, "", protocol=OAUTH),
+    Route("GET", "/.well-known/openid-configuration/{path:path}", openid_configuration, "", protocol=OAUTH),
+    Route("GET", "/.well-known/oauth-protected-resource", protected_resource, "", protocol=OAUTH),
+    Route("GET", "/.well-known/oauth-protected-resource/{path:path}", protected_resource, "", protocol=OAUTH),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from ostiary.protocol.errors import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
+from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.elsewhere import act_asking
 from ostiaryd.tokens import flows
@@ -60,6 +61,14 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
 
 T = TypeVar("T")
+
+
+class OAuthError(TypedDict):
+    """A refusal of an OAuth endpoint (RFC 6749 section 5.2)."""
+
+    error: str
+    error_description: str
+
 
 ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidRequest: ("invalid_request", 400),
@@ -282,8 +291,10 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
     )
 
 
+OAUTH = Protocol("OAuth", render_oauth, OAuthError)
+
 ROUTES = (
-    ("POST", "/token", token, ""),
-    ("POST", "/introspect", introspect, ""),
-    ("POST", "/revoke", revoke, ""),
+    Route("POST", "/token", token, "", protocol=OAUTH),
+    Route("POST", "/introspect", introspect, "", protocol=OAUTH),
+    Route("POST", "/revoke", revoke, "", stops=True, protocol=OAUTH),
 )

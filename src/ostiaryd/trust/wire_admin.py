@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -110,12 +111,12 @@ async def revoke_secret(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("POST", "/enrol", enrol, ""),
-    ("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN),
-    ("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN),
-    ("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ),
-    ("DELETE", "/api/v1/agents/{name}/secrets/{id}", revoke_secret, ADMIN),
-    ("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
-    ("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN),
-    ("DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN),
+    Route("POST", "/enrol", enrol, "", body=Enrolment, grants=True),
+    Route("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN, body=NewJoinToken),
+    Route("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN, body=NewSecret),
+    Route("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ),
+    Route("DELETE", "/api/v1/agents/{name}/secrets/{id}", revoke_secret, ADMIN, stops=True),
+    Route("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
+    Route("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN),
+    Route("DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN, stops=True),
 )

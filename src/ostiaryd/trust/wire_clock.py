@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, APPROVE, SELF
 from ostiaryd.trust import flows
@@ -39,7 +40,6 @@ async def accept_clock(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("GET", "/api/v1/clock", show_clock, SELF),
-    ("POST", "/api/v1/clock/accept", accept_clock, SELF),
+    Route("GET", "/api/v1/clock", show_clock, SELF, allows_people=True),
+    Route("POST", "/api/v1/clock/accept", accept_clock, SELF, body=Confirmation, allows_people=True),
 )
-FOR_PEOPLE = frozenset({show_clock, accept_clock})

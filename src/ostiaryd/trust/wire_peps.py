@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows, store
@@ -96,9 +97,9 @@ def _show(one: Pep, keys: list[PepKey]) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/peps", create_pep, ADMIN),
-    ("GET", "/api/v1/peps", list_peps, READ),
-    ("GET", "/api/v1/peps/{name}", show_pep, READ),
-    ("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN),
-    ("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN),
+    Route("POST", "/api/v1/peps", create_pep, ADMIN, body=NewPep),
+    Route("GET", "/api/v1/peps", list_peps, READ),
+    Route("GET", "/api/v1/peps/{name}", show_pep, READ),
+    Route("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN, body=Rotation),
+    Route("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN, stops=True),
 )

@@ -10,6 +10,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
@@ -100,7 +101,7 @@ def render(finding: Finding) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("GET", "/api/v1/watch", status, READ),
-    ("GET", "/api/v1/findings", list_findings, READ),
-    ("GET", "/api/v1/findings/{id}", explain_finding, READ),
+    Route("GET", "/api/v1/watch", status, READ),
+    Route("GET", "/api/v1/findings", list_findings, READ),
+    Route("GET", "/api/v1/findings/{id}", explain_finding, READ),
 )

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import zlib
 from functools import partial
+from typing import TypedDict
 
 from ostiary.protocol.errors import Forbidden, Malformed, Refused
 from ostiary.provenance.noticing.threats import Threats, known
 from ostiaryd.ground.http import buckets
 from ostiaryd.ground.http.buckets import Bucket, TooMuch
 from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, status_of
+from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
@@ -34,6 +36,13 @@ LEAST = 60
 TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
 """codes of google.rpc by those of HTTP"""
+
+
+class RpcStatus(TypedDict):
+    """A refusal as `google.rpc.Status`."""
+
+    code: int
+    message: str
 
 
 class Buckets(buckets.Buckets):
@@ -146,7 +155,9 @@ def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
     return Reply(code, status(encoding, _GRPC.get(code, 2), refusal.message), media_type, headers=headers)
 
 
+OTLP = Protocol("OpenTelemetry", render, RpcStatus)
+
 ROUTES = (
-    ("POST", "/v1/traces", take_traces, SELF),
-    ("POST", "/v1/logs", take_logs, SELF),
+    Route("POST", "/v1/traces", take_traces, SELF, is_large=True, protocol=OTLP),
+    Route("POST", "/v1/logs", take_logs, SELF, is_large=True, protocol=OTLP),
 )

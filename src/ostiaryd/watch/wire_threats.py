@@ -15,6 +15,7 @@ import msgspec
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
@@ -133,7 +134,7 @@ def _render(source: ThreatSource) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/threat-lists", add_list, ADMIN),
-    ("GET", "/api/v1/threat-lists", list_lists, READ),
-    ("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN),
+    Route("POST", "/api/v1/threat-lists", add_list, ADMIN, body=NewList, is_large=True),
+    Route("GET", "/api/v1/threat-lists", list_lists, READ),
+    Route("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN),
 )

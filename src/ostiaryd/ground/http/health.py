@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 
 BEAT_S = 2
@@ -73,4 +74,4 @@ async def readyz(call: Call) -> Reply:
     return reply(body, status=200 if is_ready else 503, headers=[NO_STORE])
 
 
-ROUTES = (("GET", "/livez", livez, ""), ("GET", "/readyz", readyz, ""))
+ROUTES = (Route("GET", "/livez", livez, ""), Route("GET", "/readyz", readyz, ""))

@@ -3,5 +3,3 @@
 from ostiaryd.incidents.wire_admin import activity, incidents, kills
 
 ROUTES = incidents.ROUTES + kills.ROUTES + activity.ROUTES
-FOR_PEOPLE = incidents.FOR_PEOPLE
-"""Wires that ask for no scope and that people with a key may call."""

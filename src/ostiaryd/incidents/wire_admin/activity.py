@@ -10,6 +10,7 @@ from typing import Any
 from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.incidents import store as incidents
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import READ
@@ -51,4 +52,4 @@ def _doubted(reader: Reader, id: str, points: int, now: int) -> dict[str, Any]:
     }
 
 
-ROUTES = (("GET", "/api/v1/activity", show_activity, READ),)
+ROUTES = (Route("GET", "/api/v1/activity", show_activity, READ),)

@@ -13,6 +13,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import blast
@@ -136,9 +137,17 @@ def _did(did: Did) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("GET", "/api/v1/incidents", list_incidents, SELF),
-    ("GET", "/api/v1/incidents/{id}", show_incident, SELF),
-    *(("POST", f"/api/v1/incidents/{{id}}/{verb}", say(verb), APPROVE) for verb in Verb),
+    Route("GET", "/api/v1/incidents", list_incidents, SELF, allows_people=True),
+    Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True),
+    *(
+        Route(
+            "POST",
+            f"/api/v1/incidents/{{id}}/{verb}",
+            say(verb),
+            APPROVE,
+            body=Said,
+            stops=verb in (Verb.NARROW, Verb.DECOMMISSION),
+        )
+        for verb in Verb
+    ),
 )
-FOR_PEOPLE = frozenset({list_incidents, show_incident})
-"""What people with a key may call of that which asks for no scope."""

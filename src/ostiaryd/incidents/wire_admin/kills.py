@@ -9,6 +9,7 @@ import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents.flows import kills as flows
 from ostiaryd.incidents.model.incidents import SECOND
@@ -80,7 +81,7 @@ def _render(stop: Stop) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/kill", kill, ADMIN),
-    ("POST", "/api/v1/kill/lift", let_go, ADMIN),
-    ("GET", "/api/v1/kill", list_kills, READ),
+    Route("POST", "/api/v1/kill", kill, ADMIN, body=Kill, stops=True, proves_in_act=True),
+    Route("POST", "/api/v1/kill/lift", let_go, ADMIN, body=Kill),
+    Route("GET", "/api/v1/kill", list_kills, READ),
 )

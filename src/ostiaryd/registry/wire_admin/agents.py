@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, Verb
@@ -208,17 +209,33 @@ def _end(act: Act, expires_in: int | None) -> int | None:
 suspend = move(Verb.SUSPEND)
 
 ROUTES = (
-    ("POST", "/api/v1/agents", create_agent, ADMIN),
-    ("GET", "/api/v1/agents", list_agents, READ),
-    ("GET", "/api/v1/agents/{name}", show_agent, READ),
-    ("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN),
-    ("POST", "/api/v1/agents/{name}/suspend", suspend, SELF),
-    ("POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN),
-    ("POST", "/api/v1/agents/{name}/quarantine", move(Verb.QUARANTINE), ADMIN),
-    ("POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN),
-    ("POST", "/api/v1/agents/{name}/decommission", move(Verb.DECOMMISSION), ADMIN),
-    ("GET", "/api/v1/agents/{name}/keys", list_keys, READ),
-    ("POST", "/api/v1/agents/{name}/keys", add_key, ADMIN),
-    ("POST", "/api/v1/agents/{name}/keys/rotate", rotate_key, ADMIN),
-    ("DELETE", "/api/v1/agents/{name}/keys/{kid}", revoke_key, ADMIN),
+    Route("POST", "/api/v1/agents", create_agent, ADMIN, body=NewAgent),
+    Route("GET", "/api/v1/agents", list_agents, READ),
+    Route("GET", "/api/v1/agents/{name}", show_agent, READ),
+    Route("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN, body=Change),
+    Route("POST", "/api/v1/agents/{name}/suspend", suspend, SELF, body=Why, stops=True, proves_in_act=True),
+    Route("POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN, body=Why),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/quarantine",
+        move(Verb.QUARANTINE),
+        ADMIN,
+        body=Why,
+        stops=True,
+        proves_in_act=True,
+    ),
+    Route("POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=Why),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/decommission",
+        move(Verb.DECOMMISSION),
+        ADMIN,
+        body=Why,
+        stops=True,
+        proves_in_act=True,
+    ),
+    Route("GET", "/api/v1/agents/{name}/keys", list_keys, READ),
+    Route("POST", "/api/v1/agents/{name}/keys", add_key, ADMIN, body=NewKey),
+    Route("POST", "/api/v1/agents/{name}/keys/rotate", rotate_key, ADMIN, body=Rotation),
+    Route("DELETE", "/api/v1/agents/{name}/keys/{kid}", revoke_key, ADMIN, stops=True, proves_in_act=True),
 )

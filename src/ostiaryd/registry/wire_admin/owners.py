@@ -8,6 +8,7 @@ import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, READ, Person, PersonKey
@@ -165,18 +166,18 @@ async def remove_member(call: Call) -> Reply:
 
 
 ROUTES = (
-    ("POST", "/api/v1/persons", create_person, ADMIN),
-    ("GET", "/api/v1/persons", list_persons, READ),
-    ("GET", "/api/v1/persons/{name}", show_person, READ),
-    ("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN),
-    ("POST", "/api/v1/persons/{name}/return", return_person, ADMIN),
-    ("GET", "/api/v1/persons/{name}/keys", list_person_keys, READ),
-    ("POST", "/api/v1/persons/{name}/keys", add_person_key, ADMIN),
-    ("DELETE", "/api/v1/persons/{name}/keys/{kid}", revoke_person_key, ADMIN),
-    ("POST", "/api/v1/teams", create_team, ADMIN),
-    ("GET", "/api/v1/teams", list_teams, READ),
-    ("GET", "/api/v1/teams/{name}", show_team, READ),
-    ("PUT", "/api/v1/teams/{name}/deputy", set_team_deputy, ADMIN),
-    ("PUT", "/api/v1/teams/{name}/members/{person}", add_member, ADMIN),
-    ("DELETE", "/api/v1/teams/{name}/members/{person}", remove_member, ADMIN),
+    Route("POST", "/api/v1/persons", create_person, ADMIN, body=NewPerson),
+    Route("GET", "/api/v1/persons", list_persons, READ),
+    Route("GET", "/api/v1/persons/{name}", show_person, READ),
+    Route("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN, body=Deputy),
+    Route("POST", "/api/v1/persons/{name}/return", return_person, ADMIN),
+    Route("GET", "/api/v1/persons/{name}/keys", list_person_keys, READ),
+    Route("POST", "/api/v1/persons/{name}/keys", add_person_key, ADMIN, body=NewPersonKey),
+    Route("DELETE", "/api/v1/persons/{name}/keys/{kid}", revoke_person_key, ADMIN, stops=True),
+    Route("POST", "/api/v1/teams", create_team, ADMIN, body=NewTeam),
+    Route("GET", "/api/v1/teams", list_teams, READ),
+    Route("GET", "/api/v1/teams/{name}", show_team, READ),
+    Route("PUT", "/api/v1/teams/{name}/deputy", set_team_deputy, ADMIN, body=Deputy),
+    Route("PUT", "/api/v1/teams/{name}/members/{person}", add_member, ADMIN),
+    Route("DELETE", "/api/v1/teams/{name}/members/{person}", remove_member, ADMIN, stops=True),
 )

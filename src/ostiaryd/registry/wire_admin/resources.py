@@ -13,6 +13,7 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.classes import MAX_CLASSES, check_known
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -152,11 +153,11 @@ async def _parse_catalogue(world: World, resource: str, unverified: dict[str, An
 
 
 ROUTES = (
-    ("POST", "/api/v1/resources", create_resource, ADMIN),
-    ("GET", "/api/v1/resources", list_resources, READ),
-    ("GET", "/api/v1/resources/{name}", show_resource, READ),
-    ("PUT", "/api/v1/resources/{name}/catalogue", set_catalogue, ADMIN),
-    ("PUT", "/api/v1/resources/{name}/data-classes", set_classes, ADMIN),
-    ("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN),
-    ("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN),
+    Route("POST", "/api/v1/resources", create_resource, ADMIN, body=NewResource, is_large=True),
+    Route("GET", "/api/v1/resources", list_resources, READ),
+    Route("GET", "/api/v1/resources/{name}", show_resource, READ),
+    Route("PUT", "/api/v1/resources/{name}/catalogue", set_catalogue, ADMIN, body=NewCatalogue, is_large=True),
+    Route("PUT", "/api/v1/resources/{name}/data-classes", set_classes, ADMIN, body=NewClasses),
+    Route("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN, body=NewMode),
+    Route("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN, body=NewKey),
 )

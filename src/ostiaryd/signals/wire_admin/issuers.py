@@ -13,6 +13,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound.fetch import Answer, check_named, request
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
@@ -253,11 +254,11 @@ def _render(issuer: Issuer) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("POST", "/api/v1/issuers", trust, ADMIN),
-    ("GET", "/api/v1/issuers", list_issuers, READ),
-    ("DELETE", "/api/v1/issuers/{id}", distrust, ADMIN),
-    ("POST", "/api/v1/issuers/{id}/verify", verify, ADMIN),
-    ("GET", "/api/v1/issuers/{id}/links", list_links, ADMIN),
-    ("POST", "/api/v1/issuers/{id}/links", link, ADMIN),
-    ("POST", "/api/v1/issuers/{id}/unlink", unlink, ADMIN),
+    Route("POST", "/api/v1/issuers", trust, ADMIN, body=NewIssuer),
+    Route("GET", "/api/v1/issuers", list_issuers, READ),
+    Route("DELETE", "/api/v1/issuers/{id}", distrust, ADMIN, stops=True),
+    Route("POST", "/api/v1/issuers/{id}/verify", verify, ADMIN),
+    Route("GET", "/api/v1/issuers/{id}/links", list_links, ADMIN),
+    Route("POST", "/api/v1/issuers/{id}/links", link, ADMIN, body=Link),
+    Route("POST", "/api/v1/issuers/{id}/unlink", unlink, ADMIN, body=Link),
 )

@@ -8,6 +8,7 @@ import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.signals.flows import streams
@@ -58,6 +59,6 @@ def _render_stream(stream: Stream) -> dict[str, Any]:
 
 
 ROUTES = (
-    ("GET", "/api/v1/streams", list_streams, READ),
-    ("POST", "/api/v1/streams/{id}", set_stream, ADMIN),
+    Route("GET", "/api/v1/streams", list_streams, READ),
+    Route("POST", "/api/v1/streams/{id}", set_stream, ADMIN, body=NewStatus),
 )

@@ -1,0 +1,191 @@
+"""Routes: one value for each operation of the HTTP interface, with all that the server and its documents state of it.
+
+Each package lists its routes in `ROUTES`; `ostiaryd.app` serves them, and `ostiaryd.openapi` describes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from ostiaryd.ground.http.edge import Failed, Render, TooLarge, UnsupportedMediaType, Wire, render_admin
+
+
+class ErrorBody(TypedDict):
+    """A refusal of the administration API: a stable code, what is wrong, and what to do."""
+
+    error: str
+    message: str
+    hint: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The form in which one protocol writes its refusals."""
+
+    name: str
+    render: Render
+    error: Any
+    """Type of the body of a refusal."""
+
+
+ADMIN_API = Protocol("Administration", render_admin, ErrorBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A body that is not plain JSON of one type."""
+
+    type: Any = None
+    """Type of the decoded body; None for text and bytes."""
+    media_types: tuple[str, ...] = ("application/json",)
+    example: Any = None
+    is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parameter of the query string."""
+
+    name: str
+    description: str
+    type: Any = str
+    is_required: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation: how it is reached, who may use it, and what it takes and answers."""
+
+    method: str
+    path: str
+    wire: Wire
+    scope: str
+    """Scope that the caller's token must have; "" for a route without authentication."""
+    _: KW_ONLY
+    protocol: Protocol = ADMIN_API
+    body: Any = None
+    """Type of the JSON body, or a `Content`; None for a route that ignores its body."""
+    query: tuple[Query, ...] = ()
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    """Type of the JSON body, or a `Content`, by status; None for an empty body."""
+    errors: tuple[Refused, ...] = ()
+    """A sample of each refusal that the route raises beyond those that `refusals` adds for every route of its kind."""
+    stops: bool = False
+    """Whether the route only stops or narrows something, or confirms that: it overtakes all that waits for the writer.
+    """
+    proves_in_act: bool = False
+    """Whether the wire proves its caller in its own act (`Call.prove`): one commit instead of two."""
+    allows_people: bool = False
+    """Whether people with a key may use a route that every authenticated caller may use."""
+    allows_peps: bool = False
+    """Whether the API key of a static PEP is accepted."""
+    grants: bool = False
+    """Whether the route is refused while the wall clock is not confirmed."""
+    is_large: bool = False
+    """Whether a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
+    streams: bool = False
+    """Whether the answer is sent while it is made."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Return whether the route asks for no access token."""
+        return not self.scope
+
+    @cached_property
+    def _documentation(self) -> tuple[str, str]:
+        summary, _, rest = (self.wire.__doc__ or "").strip().partition("\n")
+        return summary, re.sub(r"\n[ ]+", "\n", rest).strip()
+
+    @property
+    def summary(self) -> str:
+        """Return one sentence on the operation: the first line of the docstring of its wire function."""
+        return self._documentation[0]
+
+    @property
+    def description(self) -> str:
+        """Return the rest of that docstring."""
+        return self._documentation[1]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Return the names of the parameters in the path."""
+        return re.findall(r"{(\w+)", self.path)
+
+    @property
+    def refusals(self) -> tuple[Refused, ...]:
+        """Return a sample of each refusal that the route can raise."""
+        added: list[Refused] = [*SAMPLES["always"]]
+        if self.scope:
+            added += SAMPLES["scope"]
+        if self.parameters:
+            added += SAMPLES["parameters"]
+        if self.query or self.body is not None:
+            added += SAMPLES["values"]
+        if self.body is not None:
+            added += SAMPLES["body"]
+        return (*added, *self.errors)
+
+    @cached_property
+    def error_statuses(self) -> dict[int, list[Refused]]:
+        """Return the samples of `refusals` by the status that the protocol gives them."""
+        found: dict[int, list[Refused]] = {}
+        for refusal in self.refusals:
+            found.setdefault(self.protocol.render(refusal).status, []).append(refusal)
+        return found
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """Return every status that the route may answer with."""
+        return frozenset({*self.answers, *self.error_statuses})
+
+
+CONFLICT = Conflict("the request contradicts the present state", hint="read the object and try again")
+FORBIDDEN = Forbidden("the caller may not do this")
+INVALID = Invalid("`limit` must be 1 to 1000")
+NOT_FOUND = NotFound("not found")
+SAMPLES: Mapping[str, tuple[Refused, ...]] = {
+    "always": (
+        Malformed("the path or the query has a null character in it"),
+        TooLarge("the body is over 65536 bytes", hint="send less"),
+        Failed(),
+        Unavailable("the server cannot answer now", hint="try again later"),
+    ),
+    "scope": (
+        Unauthenticated("not authenticated", hint="send `Authorization: DPoP` with a proof"),
+        Forbidden("this needs another scope", hint="request a token with that scope", code="insufficient_scope"),
+    ),
+    "parameters": (NOT_FOUND,),
+    "values": (INVALID,),
+    "body": (
+        Malformed("Object missing required field `name`"),
+        UnsupportedMediaType("the content type is `text/plain`", hint="send application/json"),
+    ),
+}
+"""Refusals that every route has, and those of routes with a scope, path parameters, values, or a body."""
+PAGE = (
+    Query("limit", "Rows of the page: 1 to 1000, 100 by default.", int),
+    Query("after", "The `next` of the page before."),
+)
+"""Query parameters of a list in pages (`ostiaryd.ground.http.pages`)."""
+
+
+def page_of(kind: str, row: Any) -> Any:
+    """Return the type of a page: `{kind: [rows], "next": cursor or null}`."""
+    name = "".join(word.capitalize() for word in kind.split("_")) + "Page"
+    return msgspec.defstruct(name, [(kind, list[row]), ("next", str | None)])
