@@ -23,7 +23,6 @@ from ostiaryd.tokens.model import (
     read_form,
     required,
 )
-from ostiaryd.tokens.wire_oauth import OAUTH
 
 NOT_OFFERED = ("request", "login_hint_token", "id_token_hint", "user_code", "client_notification_token")
 MAX_EXPIRY = 10**9
@@ -63,4 +62,4 @@ async def bc_authorize(call: Call) -> Reply:
     return reply({"auth_req_id": id, "expires_in": seconds, "interval": INTERVAL_S}, headers=[NO_STORE])
 
 
-ROUTES = (Route("POST", "/bc-authorize", bc_authorize, "", grants=True, protocol=OAUTH),)
+ROUTES = (Route("POST", "/bc-authorize", bc_authorize, "", grants=True),)
