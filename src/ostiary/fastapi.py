@@ -5,7 +5,7 @@
     app = protect(app, guard)             # an ASGI application: `uvicorn module:app`
 
 The catalogue comes from the application: `ostiary protect module:app` registers it, and `catalogue_of` returns it. The
-tools, their arguments and the requests that no route matches are as `ostiary.routes` describes.
+tools are as `ostiary.routes` describes, their arguments as `ostiary.openapi` does.
 """
 
 from __future__ import annotations

@@ -150,9 +150,9 @@ def test_the_catalogue_has_a_tool_for_each_route_and_method() -> None:
 
 def test_names_do_not_depend_on_the_order_of_routes() -> None:
     app = application()
-    before = {tool.name: tool.leaf.path for tool in RouteTable(app).tools}
+    before = {tool.name: tool.endpoint.path for tool in RouteTable(app).tools}
     app.router.routes.reverse()
-    assert {tool.name: tool.leaf.path for tool in RouteTable(app).tools} == before
+    assert {tool.name: tool.endpoint.path for tool in RouteTable(app).tools} == before
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_the_route_that_runs_is_the_route_that_was_decided(routes: Any, targets:
         assert (matched is not None) == bool(ran), f"{target} is decided exactly when something runs"
         if matched is not None:
             number, path_params = ran[0]
-            assert matched.tool.leaf.route.name == f"r{number}"
+            assert matched.tool.endpoint.route.name == f"r{number}"
             assert dict(matched.path_params) == path_params
 
     for target in targets:

@@ -17,6 +17,8 @@ EVERYWHERE = Group("Everywhere")
 
 COMMANDS = (
     ("serve", "ostiaryd.serve:serve", "Run the server.", PLACES),
+    ("init", "ostiary.cli.setup:init", "Register the first owner, resource and agent.", PLACES),
+    ("protect", "ostiary.cli.setup:protect", "Register a resource with the tools that it has.", PLACES),
     ("recover", "ostiaryd.recover:recover", "End the recovery of a database that lost a part of its history.", PLACES),
     ("demo", "ostiary.demo:demo", "See it at work on a temporary folder, told while it happens.", PLACES),
     ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", PLACES),

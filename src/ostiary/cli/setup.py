@@ -1,0 +1,332 @@
+"""`ostiary init` and `ostiary protect`: the first objects, made from what is there already.
+
+Both compare what is wanted with what is registered. They show each object, what would change and how to undo it, and
+change nothing that is as wanted. A change that lets an agent do more says so and is confirmed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ostiary.agent import ServerRefused
+from ostiary.cli.agents import words
+from ostiary.cli.files import NewKey, write_new
+from ostiary.cli.paper import out, table
+from ostiary.cli.session import Here, Session, Usage
+from ostiary.cli.tool_sources import read_listing
+from ostiary.core.catalogue import Catalogue
+from ostiary.core.changes import accept, diff
+from ostiary.core.reading import propose
+from ostiary.run.configs import to_word
+
+Verdict = Literal["create", "change", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One object. `widens`: what an agent can do after it that it could not do before."""
+
+    kind: str
+    name: str
+    verdict: Verdict
+    what: str
+    undo: str = ""
+    widens: str = ""
+    carry_out: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {name: value for name, value in asdict(self).items() if name != "carry_out"}
+
+
+def init(
+    *,
+    owner: str | None = None,
+    email: str | None = None,
+    resource: str | None = None,
+    uri: str | None = None,
+    tools: str | None = None,
+    agent: str | None = None,
+    purpose: str | None = None,
+    scope: tuple[str, ...] = (),
+    keys: Path = Path(),
+    yes: bool = False,
+    session: Here,
+) -> None:
+    """Register the first owner, resource and agent.
+
+    Asks for what is not given where it runs on a terminal. Without a terminal it registers what the options name. Run
+    again, it changes nothing that is as wanted.
+
+        ostiary init
+        ostiary init --owner ada --email ada@example.org --agent writer --purpose "takes notes" --scope notes:read
+
+    Args:
+        owner: Name of the person who answers for the agent.
+        email: Address of the owner.
+        resource: Name of the resource: of the server whose tools are protected.
+        uri: Its resource identifier (RFC 8707): https, or http on this machine.
+        tools: Where its tools are read from: module:application, a file of JSON, or the URL of an MCP server.
+        agent: Name of the agent.
+        purpose: What the agent is for, in words.
+        scope: What the agent may do, as RESOURCE:CLASS; may be given several times. Without, what reads.
+        keys: Folder for the private keys.
+        yes: Confirm all changes.
+    """
+    asked = sys.stdin.isatty() and not session.as_json and owner is None and agent is None and resource is None
+    if asked:
+        out.print("An owner is the person who answers for agents.", markup=False)
+        owner = _ask("Name of the owner", "admin")
+        email = email or _ask("Mail address of the owner", "")
+        out.print(
+            "A resource is a server whose tools are protected. Leave the name empty to add one later.", markup=False
+        )
+        resource = _ask("Name of the resource", "")
+        if resource:
+            uri = uri or _ask("Its URL", f"http://127.0.0.1:8701/{resource}")
+            tools = tools or _ask("Its tools (module:application, file, URL; empty: none yet)", "")
+        out.print("An agent calls tools. Leave the name empty to add one later.", markup=False)
+        agent = _ask("Name of the agent", "")
+        if agent:
+            purpose = purpose or _ask("What it is for", "")
+    if not (owner or resource or agent):
+        raise Usage("nothing to register", hint="name --owner, --resource or --agent, or run it on a terminal")
+    listing = read_listing(tools) if tools else None
+    steps = [_owner(session, owner, email)] if owner else []
+    if resource:
+        steps.append(_resource(session, resource, uri, listing, key=keys / f"{resource}.json", mode="enforce"))
+    if agent:
+        scopes = words(scope) or ([f"{resource}:read"] if resource and listing else [])
+        steps.append(_agent(session, agent, owner, purpose, scopes, key=keys / f"{agent}.json"))
+    _carry_out(session, steps, yes=yes)
+
+
+def protect(
+    target: str,
+    /,
+    *,
+    uri: str | None = None,
+    name: str | None = None,
+    mode: Literal["enforce", "watch"] = "enforce",
+    key: Path | None = None,
+    agent: str | None = None,
+    owner: str | None = None,
+    email: str | None = None,
+    purpose: str | None = None,
+    scope: tuple[str, ...] = (),
+    yes: bool = False,
+    session: Here,
+) -> None:
+    """Register a resource with the tools that it has: from code, an OpenAPI document or an MCP server.
+
+    Shows each object, and how to undo it. Run again, it changes nothing that is as it should be; tools that are new or
+    changed are shown, and approved with --yes or at the terminal.
+
+        ostiary protect notes_server:server --uri http://127.0.0.1:8701/mcp
+        ostiary protect shop:api --uri https://shop.example --agent buyer --owner ada --purpose "orders paper"
+        ostiary protect https://search.example/mcp --name search
+
+    Args:
+        target: module:application (FastAPI, Starlette, an MCP server, a list of tools), a file of JSON (an OpenAPI
+            document, the results of MCP list methods), or the URL of an MCP server.
+        uri: Resource identifier (RFC 8707); needed unless the target is a URL or the resource is registered.
+        name: Name of the resource; without, after the target.
+        mode: watch decides and records, and lets every call through.
+        key: Where the private key of its guard is written; without, NAME.json.
+        agent: Register an agent that calls it, as well.
+        owner: Name of the person who answers for the agent.
+        email: Address of the owner, where the owner is registered as well.
+        purpose: What the agent is for, in words.
+        scope: What the agent may do, as RESOURCE:CLASS; without, what reads.
+        yes: Confirm all changes.
+    """
+    name = name or to_word(_stem(target), of="the target")
+    listing = read_listing(target)
+    is_url = target.startswith(("http://", "https://"))
+    steps = [_owner(session, owner, email)] if owner and (email or not agent) else []
+    wanted_uri = uri or (target if is_url else None)
+    steps.append(_resource(session, name, wanted_uri, listing, key=key or Path(f"{name}.json"), mode=mode))
+    if agent:
+        scopes = words(scope) or [f"{name}:read"]
+        steps.append(_agent(session, agent, owner, purpose, scopes, key=Path(f"{agent}.json")))
+    _carry_out(session, steps, yes=yes)
+
+
+def _stem(target: str) -> str:
+    """`shop` of `shop:api`, `shop.json` and `https://shop.example/mcp`."""
+    if "://" in target:
+        return target.partition("://")[2].partition("/")[0].partition(":")[0].partition(".")[0]
+    return Path(target).stem if target.endswith(".json") else target.partition(":")[0].rpartition(".")[2]
+
+
+def _owner(session: Session, name: str, email: str | None) -> Step:
+    known = _known(session, f"/persons/{name}")
+    if known is not None:
+        return Step("owner", name, "unchanged", str(known.get("email") or ""))
+    if not email:
+        raise Usage(f"the owner `{name}` needs a mail address", hint="--email ADDRESS")
+    body = {"name": name, "email": email}
+    undo = f"ostiary kill owner {name}"
+    return Step("owner", name, "create", email, undo, carry_out=lambda: session.api("POST", "/persons", body))
+
+
+def _resource(
+    session: Session, name: str, uri: str | None, listing: dict[str, Any] | None, *, key: Path, mode: str
+) -> Step:
+    """Raises Usage for a resource that is something else."""
+    known = _known(session, f"/resources/{name}")
+    listed = None if listing is None else propose(name, listing).catalogue
+    if known is None:
+        return _new_resource(session, name, uri, listed, key=key, mode=mode)
+    if uri is not None and known["uri"] != uri:
+        raise Usage(f"the resource `{name}` has the URI {known['uri']}", hint="choose another name with --name")
+    text = known["catalogue"]
+    approved = None if text is None or listed is None else Catalogue.parse(json.dumps(text))
+    if listed is None or (approved is not None and not diff(approved, listed)):
+        return Step("resource", name, "unchanged", known["uri"])
+    return _other_tools(session, name, approved, listed, known["catalogue_hash"], folder=key.parent)
+
+
+def _new_resource(
+    session: Session, name: str, uri: str | None, listed: Catalogue | None, *, key: Path, mode: str
+) -> Step:
+    if uri is None:
+        raise Usage(f"the resource `{name}` needs a URI", hint="--uri https://..., where agents reach it")
+    made = NewKey.made(key)
+    body = {"name": name, "uri": uri, "mode": mode, "jwk": made.public}
+    if listed is not None:
+        body["catalogue"] = listed.render()
+
+    def create() -> None:
+        created = session.api("POST", "/resources", body)
+        made.save(created["resource_id"], issuer=session.agent.issuer)
+
+    what = f"{uri}, {_tools_of(listed)}, mode {mode}; key of its guard: {key}"
+    return Step("resource", name, "create", what, f"ostiary kill resource {name}", carry_out=create)
+
+
+def _other_tools(
+    session: Session, name: str, approved: Catalogue | None, listed: Catalogue, was: str | None, *, folder: Path
+) -> Step:
+    """The tools differ from what the owner approved."""
+    merged = listed if approved is None else accept(approved, listed)
+    changes = [] if approved is None else diff(approved, listed)
+    new = sorted({one.tool for one in changes if one.verdict == "new"} or (listed.tools if approved is None else ()))
+    changed = sorted({one.tool for one in changes if one.verdict == "changed"})
+    gone = sorted({one.tool for one in changes if one.verdict == "gone"})
+    parts = [
+        f"{verb}: {', '.join(tools)}" for verb, tools in (("new", new), ("changed", changed), ("gone", gone)) if tools
+    ]
+    if not new and not changed:
+        return Step("resource", name, "unchanged", f"{'; '.join(parts)} (kept in the catalogue)")
+    scopes = sorted({merged.scope(merged.tools[tool]) for tool in (*new, *changed)})
+    widens = f"agents with the scope {' or '.join(scopes)} may call {', '.join((*new, *changed))}"
+    before = folder / f"{name}.catalogue-{(was or 'none')[:8]}.json"
+
+    def change() -> None:
+        if approved is not None and not before.exists():
+            write_new(before, json.dumps(approved.render(), indent=2) + "\n")
+        session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": merged.render(), "was": was})
+
+    undo = f"ostiary resource catalogue {name} {before}" if approved is not None else ""
+    return Step("resource", name, "change", "; ".join(parts), undo, widens, carry_out=change)
+
+
+def _agent(
+    session: Session, name: str, owner: str | None, purpose: str | None, scopes: Sequence[str], *, key: Path
+) -> Step:
+    """Raises Usage for an agent of somebody else."""
+    known = _known(session, f"/agents/{name}")
+    if known is not None:
+        if owner is not None and known["owner"] not in (owner, _id(session, owner)):
+            raise Usage(f"the agent `{name}` has another owner", hint="choose another name with --agent")
+        missing = sorted(set(scopes) - set(known["scopes"]))
+        if not missing:
+            return Step("agent", name, "unchanged", " ".join(known["scopes"]))
+        text = " ".join(missing)
+        body = {"scopes": [*known["scopes"], *missing], "undeclared": False}
+        return Step(
+            "agent", name, "change", f"scopes {text}", f"ostiary agent disallow {name} {text}",
+            f"{name} may use {text}", carry_out=lambda: session.api("PATCH", f"/agents/{name}", body),
+        )  # fmt: skip
+    if owner is None:
+        raise Usage(f"the agent `{name}` needs an owner", hint="--owner NAME, and --email ADDRESS for a new one")
+    if not purpose:
+        raise Usage(f"the agent `{name}` needs a purpose", hint='--purpose "what it is for"')
+    made = NewKey.made(key)
+
+    def create() -> None:
+        body = {"name": name, "owner": owner, "purpose": purpose, "scopes": [*scopes], "jwk": made.public}
+        created = session.api("POST", "/agents", body)
+        made.save(created["agent_id"], issuer=session.agent.issuer)
+
+    what = f"for {owner}, scopes {' '.join(scopes) or 'none'}; its key: {key}"
+    widens = f"{name} may use {' '.join(scopes)}" if scopes else ""
+    return Step("agent", name, "create", what, f"ostiary agent decommission {name}", widens, carry_out=create)
+
+
+def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
+    """Show the steps, have changes of existing objects confirmed, and carry them out. Raises Usage."""
+    changes = [step for step in steps if step.verdict == "change"]
+    if not session.as_json:
+        rows = [step.facts for step in steps]
+        table(rows, {"verdict": "", "kind": "KIND", "name": "NAME", "what": "WHAT"}, empty="nothing to do")
+        for step in steps:
+            if step.widens:
+                out.print(f"access: {step.widens}", markup=False, soft_wrap=True)
+    if changes and not yes:
+        _confirm(session, [step.name for step in changes])
+    for step in steps:
+        if step.carry_out is not None:
+            step.carry_out()
+    session.show([step.facts for step in steps], _print_undo)
+
+
+def _confirm(session: Session, names: Sequence[str]) -> None:
+    """Raises Usage where the change is not confirmed."""
+    if not sys.stdin.isatty() or session.as_json:
+        raise Usage(f"{', '.join(names)} would change, and this is not a terminal", hint="confirm with --yes")
+    if input("Change this? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Usage("nothing was changed")
+
+
+def _print_undo(steps: Sequence[dict[str, str]]) -> None:
+    for step in steps:
+        if step["undo"] and step["verdict"] != "unchanged":
+            out.print(f"undo: {step['undo']}", markup=False, soft_wrap=True)
+    if all(step["verdict"] == "unchanged" for step in steps):
+        out.print("nothing was changed", markup=False)
+
+
+def _tools_of(catalogue: Catalogue | None) -> str:
+    return "no tools yet" if catalogue is None else f"{len(catalogue.tools)} tools"
+
+
+def _id(session: Session, owner: str) -> str:
+    known = _known(session, f"/persons/{owner}") or {}
+    return str(known.get("person_id") or "")
+
+
+def _known(session: Session, path: str) -> dict[str, Any] | None:
+    """What is registered there; None where nothing is."""
+    try:
+        found: dict[str, Any] = session.api("GET", path)
+    except ServerRefused as refusal:
+        if refusal.code != "not_found":
+            raise
+        return None
+    return found
+
+
+def _ask(question: str, default: str) -> str:
+    """Ask a person at the terminal; the end of input is the default."""
+    try:
+        said = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
+    except EOFError:
+        return default
+    return said or default

@@ -1,0 +1,147 @@
+"""The tools of an MCP server over HTTP: it is asked for its lists once, as a client would ask.
+
+Both generations of streamable HTTP are tried: the handshake (up to 2025-11-25), and `server/discover` (2026-07-28). The
+answers are bounded. They become a catalogue that is marked as proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx2
+
+from ostiary.core import canonical
+from ostiary.core.catalogue import MAX_TOOLS
+from ostiary.core.errors import Invalid, Malformed, Unavailable
+from ostiary.run.probe import HANDSHAKE, LISTS, MAX_BYTES, MAX_PAGES, MODERN, MODERN_META, OURS
+
+TIMEOUT_S = 20.0
+ACCEPT = "application/json, text/event-stream"
+
+
+def probe_http(url: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what the server lists, all pages together, and its capabilities.
+
+    Raises Unavailable, Malformed, Invalid.
+    """
+    try:
+        with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
+            return _Probe(http, url).run()
+    except httpx2.HTTPError as error:
+        raise Unavailable(f"{url} does not answer: {error}", hint="is the server running?") from None
+
+
+class _Probe:
+    """One conversation with a server."""
+
+    def __init__(self, http: httpx2.Client, url: str) -> None:
+        self._http, self._url, self._id = http, url, 0
+        self._headers = {"Accept": ACCEPT, "MCP-Protocol-Version": MODERN}
+        self._meta: dict[str, Any] | None = MODERN_META
+
+    def run(self) -> dict[str, Any]:
+        try:
+            capabilities = self._request("server/discover", {}).get("capabilities", {})
+        except Invalid:
+            capabilities = self._shake_hands()
+        found: dict[str, Any] = {"capabilities": capabilities}
+        for capability, lists in LISTS.items():
+            if capability == "tools" or capability in capabilities:
+                for method, member in lists:
+                    found[member] = self._list(method, member)
+        if "Mcp-Session-Id" in self._headers:
+            self._http.delete(self._url, headers=self._headers)
+        return found
+
+    def _shake_hands(self) -> Any:
+        """Begin a session (MCP 2025-11-25, lifecycle); return the server's capabilities."""
+        self._meta, self._headers = None, {"Accept": ACCEPT}
+        hello = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
+        result = self._request("initialize", hello)
+        self._headers["MCP-Protocol-Version"] = str(result.get("protocolVersion", HANDSHAKE))[:32]
+        self._send({"method": "notifications/initialized"})
+        return result.get("capabilities", {})
+
+    def _list(self, method: str, member: str) -> list[Any]:
+        """All pages of a list; only that of the tools must be there."""
+        found, asked = list[Any](), dict[str, Any]()
+        for _ in range(MAX_PAGES):
+            try:
+                result = self._request(method, asked)
+            except Invalid:
+                if member == "tools":
+                    raise
+                return found
+            page = result.get(member)
+            if not isinstance(page, list):
+                raise Malformed(f"the answer to {method} has no `{member}`")
+            found += page
+            if len(found) > MAX_TOOLS:
+                raise Invalid(f"the server lists more than {MAX_TOOLS} {member}")
+            cursor = result.get("nextCursor")
+            if cursor is None:
+                return found
+            if not isinstance(cursor, str) or len(cursor) > 4096:
+                raise Malformed("a `nextCursor` is not a text of at most 4096 characters")
+            asked = {"cursor": cursor}
+        raise Invalid(f"{method} has more than {MAX_PAGES} pages")
+
+    def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the result. Raises Invalid where the server answers with an error."""
+        self._id += 1
+        meta = {} if self._meta is None else {"_meta": self._meta}
+        named = {"Mcp-Method": method} if self._meta is not None else {}
+        for message in self._send({"id": self._id, "method": method, "params": {**params, **meta}}, named):
+            if message.get("id") == self._id and isinstance(result := message.get("result"), dict):
+                return result
+            if message.get("id") == self._id or "error" in message:
+                error = message.get("error")
+                text = error.get("message") if isinstance(error, dict) else None
+                raise Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")
+        raise Invalid(f"the server does not answer {method}")
+
+    def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """Post one message; return the messages of the answer."""
+        body = canonical.encode({"jsonrpc": "2.0", **message})
+        headers = {**self._headers, **(more or {}), "Content-Type": "application/json"}
+        with self._http.stream("POST", self._url, content=body, headers=headers) as response:
+            if (session := response.headers.get("mcp-session-id")) is not None:
+                self._headers["Mcp-Session-Id"] = session
+            if response.status_code in (401, 403):
+                raise Unavailable(
+                    f"{self._url} answers {response.status_code}", hint="give the headers that the server asks for"
+                )
+            return [
+                found
+                for text in _texts(response)
+                if isinstance(found := canonical.parse(text, max_bytes=MAX_BYTES, max_depth=64), dict)
+            ]
+
+
+def _texts(response: httpx2.Response) -> Iterator[bytes]:
+    """The JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    size, data = 0, list[str]()
+    if kind == "text/event-stream":
+        for line in response.iter_lines():
+            size += len(line)
+            if size > MAX_BYTES:
+                raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
+            if line.startswith("data:"):
+                data.append(line[5:].removeprefix(" "))
+            elif not line and data:
+                text = "\n".join(data).encode()
+                data = []
+                if text.strip():
+                    yield text
+                    if b'"result"' in text or b'"error"' in text:
+                        return
+        return
+    body = b""
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > MAX_BYTES:
+            raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
+    if body.strip() and kind == "application/json":
+        yield body
