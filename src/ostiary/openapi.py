@@ -25,9 +25,9 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from ostiary.core import canonical
-from ostiary.core.errors import Conflict, Malformed
-from ostiary.core.jose import b64u
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed
+from ostiary.protocol.jose import b64u
 from ostiary.tools import filled, plain
 
 MAX_PARAMETERS = 100

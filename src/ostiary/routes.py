@@ -21,9 +21,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Host, Match, Mount, NoMatchFound, Router, WebSocketRoute
 
 from ostiary.asgi import DECIDED
-from ostiary.core.errors import Conflict
-from ostiary.core.jose import b64u
 from ostiary.openapi import Endpoint, HttpTool, slug
+from ostiary.protocol.errors import Conflict
+from ostiary.protocol.jose import b64u
 
 MAX_DEPTH = 16
 """mounts inside of mounts"""

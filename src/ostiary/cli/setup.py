@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ostiary.agent import ServerRefused
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.catalogue_advisor.changes import accept, diff
+from ostiary.catalogue_advisor.reading import read
 from ostiary.cli.agents import words
 from ostiary.cli.files import NewKey, write_new
 from ostiary.cli.paper import out, table
 from ostiary.cli.session import Here, Session, Usage
 from ostiary.cli.tool_sources import read_listing
-from ostiary.core.catalogue import Catalogue
-from ostiary.core.changes import accept, diff
-from ostiary.core.reading import propose
 from ostiary.run.configs import to_word
 
 Verdict = Literal["create", "change", "unchanged"]
@@ -122,9 +122,9 @@ def protect(
     yes: bool = False,
     session: Here,
 ) -> None:
-    """Register a resource with the tools that it has: from code, an OpenAPI document or an MCP server.
+    """Register a resource with the tools that it has.
 
-    Shows each object, and how to undo it. Run again, it changes nothing that is as it should be; tools that are new or
+    Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and how to undo it. Run again, it changes nothing that is as it should be; tools that are new or
     changed are shown, and approved with --yes or at the terminal.
 
         ostiary protect notes_server:server --uri http://127.0.0.1:8701/mcp
@@ -180,7 +180,7 @@ def _resource(
 ) -> Step:
     """Raises Usage for a resource that is something else."""
     known = _known(session, f"/resources/{name}")
-    listed = None if listing is None else propose(name, listing).catalogue
+    listed = None if listing is None else read(name, listing).catalogue
     if known is None:
         return _new_resource(session, name, uri, listed, key=key, mode=mode)
     if uri is not None and known["uri"] != uri:

@@ -2,7 +2,7 @@
 
 | target | read |
 | --- | --- |
-| `module:name` | a FastAPI or Starlette application, an MCP server (official SDK, FastMCP), or a list of a framework's tools |
+| `module:name` | a FastAPI or Starlette application, an MCP server (official SDK, FastMCP), a list of tools |
 | `FILE.json` | the results of MCP list methods, or an OpenAPI document |
 | `http://...`, `https://...` | `tools/list` of an MCP server over streamable HTTP |
 """

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 
-from ostiary.core import canonical
-from ostiary.core.catalogue import MAX_TOOLS
-from ostiary.core.errors import Invalid, Malformed, Unavailable
+from ostiary.authorization.catalogue import MAX_TOOLS
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiary.run.probe import HANDSHAKE, LISTS, MAX_BYTES, MAX_PAGES, MODERN, MODERN_META, OURS
 
 TIMEOUT_S = 20.0
