@@ -124,8 +124,9 @@ def protect(
 ) -> None:
     """Register a resource with the tools that it has.
 
-    Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and how to undo it. Run again, it changes nothing that is as it should be; tools that are new or
-    changed are shown, and approved with --yes or at the terminal.
+    Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and how to undo it.
+    Run again, it changes nothing that is as it should be; tools that are new or changed are shown, and approved with
+    --yes or at the terminal.
 
         ostiary protect notes_server:server --uri http://127.0.0.1:8701/mcp
         ostiary protect shop:api --uri https://shop.example --agent buyer --owner ada --purpose "orders paper"
