@@ -14,7 +14,7 @@ from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model import Judged, Piece
 from ostiaryd.watch.model.batch import word
 from ostiaryd.watch.model.detector import detectors, zeros
-from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY, Narrowing, Records
+from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY, MOST_ALARMS, Narrowing, Records
 from ostiaryd.watch.model.watcher import Watcher
 
 DAY = 86_400_000_000
@@ -173,6 +173,33 @@ def test_peers_say_what_is_usual_where_they_have_enough() -> None:
         stream.trial(0, peers=1)
     assert stream.trial(60, peers=1)[1], "rare among its own kind"
     assert not stream.trial(60, peers=2)[1]
+
+
+@pytest.mark.parametrize("between", [0, 30])
+def test_one_agent_does_not_make_a_high_score_usual_for_all(between: int) -> None:
+    """Between its alarms the agent has trials with scores that are not rare, which displace no alarm."""
+    stream = Stream(BUDGET, agents=20)
+    for n in range(8_000):
+        stream.trial(5 if n % 10 == 0 else 0)
+    for n in range(2_000):
+        of_one = n % 20 == 0
+        stream.trial((100 if n % 40 == 0 or not between else 5) if of_one else 0)
+    assert stream.kept.all["scores"][0][100] <= MOST_ALARMS
+    stream.trial(0)
+    _, may = stream.trial(100)
+    assert may, "another agent is narrowed"
+
+
+def test_alarms_of_an_agent_count_again_after_a_person_has_judged_them() -> None:
+    stream = Stream(BUDGET, agents=1, per_agent=100)
+    for _ in range(3_000):
+        stream.trial(0)
+    for judged, count in ((False, MOST_ALARMS), (True, MOST_ALARMS + 1)):
+        if judged:
+            stream.hear(1, is_real=False)
+        for _ in range(1 if judged else MOST_ALARMS + 3):
+            stream.trial(100)
+        assert stream.kept.all["scores"][0][100] == count
 
 
 def test_a_flood_of_tasks_counts_as_so_many_of_one_day() -> None:

@@ -11,7 +11,9 @@ that was narrowed spends one, and gets it back if a person says that the alarm w
 begins empty and earns the budget with each trial, so of N trials at most `budget * N` are narrowed by mistake. The
 account of an agent begins with one, so of an agent's n trials at most `1 + budget * n` are.
 
-A trial that a person calls an attack, or of which there is certain evidence, is no longer counted as usual.
+A trial that a person calls an attack, or of which there is certain evidence, is no longer counted as usual. Of one
+agent, at most `MOST_ALARMS` trials with a rare score are counted until a person judges them. So one agent cannot make a
+high score usual for all agents.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ TRIALS = 4
 """of an agent at once (a power of two); one more takes the place of another"""
 NOTICED = 8
 """earlier trials of an agent of which something was told, and which no person has judged"""
+MOST_ALARMS = 4
+"""trials of an agent with a rare score that are counted before a person has judged them"""
 MOST_A_DAY = 200
 """trials of an agent that count on one day, so that nobody teaches the others with a flood of tasks"""
 CAP = 8.0
@@ -36,6 +40,8 @@ CAP = 8.0
 MEMORY = 16.0
 """expected alarms after which all counts halve"""
 SCORES = 101
+UNCOUNTED = 128
+"""added to the score of a trial that is not counted, because too many of its agent's trials had rare scores"""
 OUT = 255
 """the score of a trial that is no longer counted as usual"""
 DAY = 86_400_000_000
@@ -83,8 +89,9 @@ class Narrowing:
         """A trial begins: count it, and earn what it is worth."""
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
-        if OUT != agent["score"][slot] > 0:
-            agent["noticed"] = np.append(agent["noticed"][1:], agent["score"][slot])
+        lowest = agent["noticed"].argmin()
+        if UNCOUNTED > agent["score"][slot] > agent["noticed"][lowest]:
+            agent["noticed"][lowest] = agent["score"][slot]
         agent["trial"][slot], agent["score"][slot], agent["acted"][slot] = trial, 0, False
         day = at // DAY & 0xFFFF
         if agent["day"] != day:
@@ -111,15 +118,19 @@ class Narrowing:
                 _leave(kept, peers, [score])
                 agent["score"][slot] = OUT
             return True
-        before = 0 if score == OUT else score
+        before = 0 if score == OUT else score % UNCOUNTED
         after = round(100 - (100 - before) * (100 - points) / 100)
+        _leave(kept, peers, [score])
+        is_rare = self._is_rare(kept, peers, after)
+        may = has_acted or (is_rare and self._has_budget(kept, row))
         if score != OUT:
-            _leave(kept, peers, [score])
-        may = has_acted or (self._is_rare(kept, peers, after) and self._has_budget(kept, row))
-        if score != OUT:
-            agent["score"][slot] = after
-            for scores in _scores(kept, peers):
-                scores[after] += 1
+            agent["score"][slot] = 0
+            if is_rare and self._count_alarms(kept, row, peers) >= MOST_ALARMS:
+                agent["score"][slot] = after + UNCOUNTED
+            else:
+                agent["score"][slot] = after
+                for scores in _scores(kept, peers):
+                    scores[after] += 1
         if may and not has_acted:
             kept.all["tokens"][0] -= 1
             agent["spent"] += 1
@@ -133,7 +144,7 @@ class Narrowing:
         if is_real:
             agent["spent"] = max(0.0, agent["spent"] - agent["open"])
             kept.all["tokens"][0] = min(CAP, kept.all["tokens"][0] + int(agent["open"]))
-            current = np.where(agent["score"] == OUT, 0, agent["score"])
+            current = np.where(agent["score"] >= UNCOUNTED, 0, agent["score"])
             told = np.concatenate((current, agent["noticed"]))
             worst = np.argsort(told, kind="stable")[-trials:]
             _leave(kept, peers, told[worst][told[worst] > 0].tolist())
@@ -156,6 +167,12 @@ class Narrowing:
         scores = theirs if self._budget * (theirs.sum() + 1) >= 1 else kept.all["scores"][0]
         return _is_rare(scores, score, self._budget)
 
+    def _count_alarms(self, kept: Kept, row: int, peers: int) -> int:
+        """Return how many trials of an agent that are counted and that no person has judged have a rare score."""
+        agent = kept.agents[row]
+        told = [*agent["noticed"], *agent["score"]]
+        return sum(0 < score < UNCOUNTED and self._is_rare(kept, peers, int(score)) for score in told)
+
     def _has_budget(self, kept: Kept, row: int) -> bool:
         return bool(kept.all["tokens"][0] >= 1 - 1e-9 and kept.agents["spent"][row] <= 0)
 
@@ -168,7 +185,7 @@ def _is_rare(scores: np.ndarray[tuple[int], np.dtype[np.float32]], score: int, b
 def _leave(kept: Kept, peers: int, told: Iterable[int]) -> None:
     """Trials with these scores are no longer counted."""
     for score in told:
-        if score != OUT:
+        if score < UNCOUNTED:
             for scores in _scores(kept, peers):
                 scores[score] = max(0.0, scores[score] - 1)
 
