@@ -204,6 +204,23 @@ async def test_an_agent_says_what_its_person_asked_only_where_its_operator_lets_
         assert (whole.facts["intent"]["endorsed"], less.facts["intent"]["words"]) == ([document], "Pay")
 
 
+async def test_an_agent_states_the_plan_of_its_task_and_asks_about_it_at_the_start(live_server: ServerFixture) -> None:
+    resource, _ = live_server.resource("https://planned.example.org/mcp")
+    agent_id, agent_key = live_server.agent(f"{resource}:read")
+    live_server.api("PATCH", f"/agents/{agent_id}", {"speaks": True})
+    plan = [{"tool": f"{resource}/pay", "most": "50"}]
+    asked: dict[str, Any] = {"words": "Pay bill.txt", "plan": plan, "ask_plan": True}
+    with Agent.from_credential(agent_key) as agent:
+        with pytest.raises(Invalid, match="need the words"):
+            agent.task("pay", plan=plan)
+        with agent.task("pay", **asked) as task, task.task("less", words="Pay", plan=[]) as part:
+            assert (task.facts["intent"]["plan"], part.facts["intent"]["plan"]) == (plan, [])
+            assert task.facts["plan_question"] is None, "people have agreed to nothing yet"
+            assert "plan_question" not in part.facts
+    async with AsyncAgent.from_credential(agent_key) as other, other.task("pay", **asked) as whole:
+        assert (whole.facts["intent"]["plan"], whole.facts["plan_question"]) == (plan, None)
+
+
 def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:

@@ -125,11 +125,14 @@ class AsyncAgent(Identity):
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
-            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
+            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
         )  # fmt: skip
         return AsyncTask(self, flow)
 
@@ -168,11 +171,13 @@ class AsyncAgent(Identity):
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> AsyncTask:
         """As `Agent.delegate`, when the block of the task is entered."""
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
-            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse),
+            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
         )  # fmt: skip
         return AsyncTask(self, flow)
 
@@ -232,11 +237,13 @@ class AsyncTask:
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> AsyncTask:
         """As `Task.task`, when the block of the new task is entered."""
         flow = self._agent._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
-            intent=asked(words, own, endorse),
+            intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
         )  # fmt: skip
         return AsyncTask(self._agent, flow)
 

@@ -146,6 +146,8 @@ class Agent(Identity):
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> Task:
         """Declare a task; use it as a context manager. With a `heartbeat` (seconds) it is lost when nobody who holds it
         is heard of for so long; inside its block a thread sees to that. With `data_classes` it calls only tools that
@@ -153,11 +155,14 @@ class Agent(Identity):
 
         `words`: what the person asked, `own` their own record, `endorse` documents that they named, as in
         `ostiary.provenance.intent`; the server takes them from an agent only where its operator lets it say such
-        things.
+        things. `plan`: the effects that the task needs, such as `{"tool": "bank/pay", "most": "50"}`; if left out, the
+        server plans what the words suggest. With `ask_plan` people are asked once, at the start, what the task will
+        probably do: `facts["plan_question"]` is the id of that question for `ask`, or None if it saves no question.
         """
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
-            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse),
+            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
         )  # fmt: skip
         return Task(self, self._run(flow))
 
@@ -200,6 +205,8 @@ class Agent(Identity):
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> Task:
         """Hand work to another agent (name or id): a task of that agent, no wider than our standing one or `parent`.
 
@@ -208,7 +215,7 @@ class Agent(Identity):
         """
         flow = self._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
-            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse),
+            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
         )  # fmt: skip
         return Task(self, self._run(flow))
 
@@ -249,11 +256,13 @@ class Task:
         words: str | None = None,
         own: Mapping[str, str] | None = None,
         endorse: Iterable[Mapping[str, Any]] = (),
+        plan: Iterable[Mapping[str, str]] | None = None,
+        ask_plan: bool = False,
     ) -> Task:
         """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
         flow = self._agent._start(
             purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
-            intent=asked(words, own, endorse),
+            intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
         )  # fmt: skip
         return Task(self._agent, self._agent._run(flow))
 

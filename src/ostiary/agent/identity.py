@@ -150,6 +150,7 @@ class Identity:
         heartbeat: int | None = None,
         end_with_last: bool = False,
         intent: Mapping[str, Any] | None = None,
+        ask_plan: bool = False,
     ) -> Flow[TaskInfo]:
         body: dict[str, Any] = {"purpose": purpose, "ttl": ttl, "budget": list(budget)}
         body |= {} if intent is None else {"intent": dict(intent)}
@@ -161,6 +162,9 @@ class Identity:
         body |= {} if agent is None else {"agent": agent}
         body |= {} if heartbeat is None else {"heartbeat": heartbeat, "end_with_last": end_with_last}
         started = yield from self._call("POST", "/tasks", body)
+        if ask_plan:
+            question = (yield from self._call("POST", f"/tasks/{started['task_id']}/plan-question"))["question"]
+            started = {**started, "plan_question": None if question is None else question["approval_id"]}
         return TaskInfo(started["task_id"], started)
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
@@ -204,15 +208,19 @@ class Identity:
 
 
 def asked(
-    words: str | None, own: Mapping[str, str] | None, endorse: Iterable[Mapping[str, Any]]
+    words: str | None,
+    own: Mapping[str, str] | None,
+    endorse: Iterable[Mapping[str, Any]],
+    plan: Iterable[Mapping[str, str]] | None = None,
 ) -> Mapping[str, Any] | None:
-    """An intent as the API takes it (`ostiary.provenance.intent`); None where nothing was said. Raises Invalid."""
+    """Return an intent as the API takes it (`ostiary.provenance.intent`); None without words. Raises Invalid."""
     documents = list(endorse)
     if words is None:
-        if own or documents:
-            raise Invalid("what somebody endorses, or is theirs, goes with their words", hint="give `words` too")
+        if own or documents or plan is not None:
+            raise Invalid("`own`, `endorse` and `plan` need the words of the person", hint="add `words`")
         return None
-    return {"words": words, "own": dict(own or {}), "endorsed": documents}
+    intent = {"words": words, "own": dict(own or {}), "endorsed": documents}
+    return intent if plan is None else intent | {"plan": [dict(planned) for planned in plan]}
 
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
