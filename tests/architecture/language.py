@@ -52,7 +52,7 @@ PHRASES = (
     r"\bby (it|him|her|them)sel(f|ves)\b",
     r"\bthat which\b",
     r"\b(those|these) (who|that|which|of)\b",
-    r"\b(any|the|each|every|no)? ?one (that|who|whom|whose|which)\b",
+    r"\b((any|the|each|every|no) )?one (that|who|whom|whose|which)\b",
     r"\ball (that|who)\b",
     r"\bwho(m)?ever\b",
     r"\bof (evil|others'?)\b|\bevil\b",
@@ -72,7 +72,7 @@ PHRASES = (
     r"\ball (came|comes|hangs) (of|on) (it|them|him)\b",
     r"\bwhat (others|they|it) (is|are|say|says|said|does|do)\b",
 )
-SENTENCE = r"(?:(?<=^)|(?<=[.!?:;] ))(What|Who|Whom|Whose|Whoever|Where no|Neither|Nothing)\s[^.?!]*\."
+SENTENCE = r"(?:(?<=^)|(?<=[.!?:;] ))(What|Who|Whom|Whose|Whoever|Where no)\s[^.?!]*\."
 """A statement whose subject is a question word. A question, or a heading without a full stop, is fine."""
 BANNED = re.compile("|".join(PHRASES), re.IGNORECASE)
 SUBJECTLESS = re.compile(SENTENCE)
@@ -290,7 +290,7 @@ def paragraphs(page: str) -> Iterator[tuple[int, str]]:
         fence = line.lstrip().startswith("```")
         if fence or fenced or not line.strip():
             if block:
-                yield first, re.sub(r"`[^`]*`", "`code`", " ".join(block))
+                yield first, re.sub(r"`[^`]*`", "`code`", re.sub(r"\]\([^)]*\)", "]", " ".join(block)))
             block = []
             fenced ^= fence
         else:
