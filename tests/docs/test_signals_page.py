@@ -22,19 +22,22 @@ def test_every_event_that_does_something_or_is_told_is_on_the_page() -> None:
 
 
 def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
-    assert (signals.MEDIUM_FROM, signals.HIGH_FROM, hearing.MANY, streams.MOST_AT_ONCE, WAIT_S) == (
-        30,
-        70,
-        500,
-        100,
-        25,
-    )
-    assert (sets.MAX_SET_BYTES, sets.AHEAD, sets.OLDEST) == (16 << 10, 300 * SECOND, 7 * 86_400 * SECOND)
-    assert (FRESH, SOON, streams.KEPT) == (3600 * SECOND, 60 * SECOND, 7 * 86_400 * SECOND)
-    assert (SETS, Said.per_second // COST, COST) == (2000, 20, 5), "a fifth more for each agent"
-    assert (buckets.FLOODING, buckets.QUIET_S) == (100, 300)
-    assert (len(webhooks.DELAYS_S) + 1, webhooks.REJECTED_TRIES, webhooks.STALLED_S) == (10, 3, 60)
-    assert sum(webhooks.DELAYS_S) // 3600 == 15, "and a tenth more"
-    assert delivery.PUSH_S + 5 == 20
-    doubts = {points for _, cases in issuers._IF.values() for what, points in cases.values() if what is Effect.DOUBT}
-    assert doubts == {30, 60}
+    minute, hour, day = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
+    points = sorted({points for _, cases in issuers._IF.values() for what, points in cases.values() if points})
+    sentences = [
+        f"`HIGH` ({points[-1]} points) or `MEDIUM` ({points[0]})",
+        f"passes {signals.MEDIUM_FROM} (`MEDIUM`) or {signals.HIGH_FROM} (`HIGH`) points",
+        f"more than {hearing.MANY} agents",
+        f"at most {streams.MOST_AT_ONCE} tokens at once",
+        f"for up to {WAIT_S:.0f} seconds",
+        f"at most {sets.MAX_SET_BYTES >> 10} KB",
+        f"at most {sets.AHEAD // minute} minutes ahead and less than {sets.OLDEST // day} days ago",
+        f"{SETS:,} things at once and {Said.per_second // COST} a second",
+        f"at most {len(webhooks.DELAYS_S) + 1} times in {sum(webhooks.DELAYS_S) * 21 // 20 // 3600} hours",
+        f"({webhooks.REJECTED_TRIES} times where it answers `invalid_request`)",
+        f"longer than {delivery.PUSH_S + 5} seconds",
+    ]
+    assert [text for text in sentences if text not in PAGE] == []
+    assert (FRESH, SOON, streams.KEPT, webhooks.STALLED_S) == (hour, minute, 7 * day, 60), "an hour, a minute, a week"
+    assert (COST, buckets.FLOODING, buckets.QUIET_S) == (5, 100, 300), "a fifth, a hundred times, five minutes"
+    assert points == [30, 60]

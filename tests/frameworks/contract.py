@@ -69,12 +69,10 @@ def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
 ) -> None:
     said = listed(stage)
     stage.approve([tool | {"description": "was approved"} for tool in said])
-    told = call(stage, "read_file", {"path": "/srv/a"})
-    if SEES_NO_DEFINITIONS:
-        assert "text of /srv/a" in told
-        return
-    assert "says something else of `read_file`" in told
-    assert stage.ran == []
+    answer = call(stage, "read_file", {"path": "/srv/a"})
+    assert ("says something else of `read_file`" in answer) is not SEES_NO_DEFINITIONS
+    assert ("text of /srv/a" in answer) is SEES_NO_DEFINITIONS
+    assert bool(stage.ran) is SEES_NO_DEFINITIONS
     stage.approve(said)
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
 

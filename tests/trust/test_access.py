@@ -99,11 +99,15 @@ async def test_the_host_header_says_nothing_about_the_target(client: Client) -> 
         assert answer.status == status
 
 
-async def test_a_token_for_another_audience_is_refused(client: Client) -> None:
-    for resource in (FILES, API + "/", API.upper()):
-        answer = await client.ask(resource=resource)
-        if answer.status == 200:
-            assert said(await call(client, answer.json["access_token"])) == (401, "invalid_token")
+@pytest.mark.parametrize("resource", [FILES, API + "/"])
+async def test_a_token_for_another_audience_is_refused(client: Client, resource: str) -> None:
+    token = (await client.token(resource=resource))["access_token"]
+    assert said(await call(client, token)) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("resource", [API.upper(), API + "#part"])
+async def test_no_token_is_issued_for_a_malformed_spelling_of_the_api(client: Client, resource: str) -> None:
+    assert (await client.ask(resource=resource)).error == "invalid_target"
 
 
 async def test_only_tokens_that_we_signed_as_access_tokens_are_tokens(client: Client) -> None:
