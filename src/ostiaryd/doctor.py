@@ -32,7 +32,6 @@ from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import incidents, pages, state
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.ledger import store
 from ostiaryd.notifications import flows as webhooks
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
@@ -250,15 +249,15 @@ async def _replay_memory(world: World) -> str:
 
 def _ledger(world: World, reader: Reader) -> str:
     """The head is signed and is what the stored hashes lead to; the newest entries hash to their leaves."""
-    frontier, note = store.head(reader)
-    key = store.log_key(reader, world.keys)
+    frontier, note = ledger.get_head(reader)
+    key = ledger.get_log_key(reader, world.keys)
     checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
-    rows = store.rows(reader)
+    rows = ledger.get_tree_rows(reader)
     root = tree_root(frontier.size, hashes_from(rows))
     if (checkpoint.size, checkpoint.root) != (frontier.size, root):
         raise Conflict("the stored hashes do not lead to the signed checkpoint", hint="ostiary audit verify")
     start = max(0, frontier.size - NEWEST)
-    for offset, body in enumerate(store.bodies(reader, start, NEWEST)):
+    for offset, body in enumerate(ledger.list_entry_bodies(reader, start, NEWEST)):
         if leaf_hash(body) != rows(0, start + offset, 1)[0]:
             raise Conflict(f"entry {start + offset} was changed", hint="ostiary audit verify")
     return f"checkpoint of {checkpoint.size} entries verified, the newest {frontier.size - start} hashed again"

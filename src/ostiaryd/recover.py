@@ -20,20 +20,18 @@ from cyclopts import Parameter
 from ostiary.decision.feed import announced_keys, unverified_message
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.protocol.receipt import parse_receipt
-from ostiaryd.approvals import store as approvals
+from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed.flows import Delivered, replay_messages
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.server_keys import load_keys, replace_keys
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, AgentId, State, Verb
-from ostiaryd.registry.store import agents, holdings
+from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
-from ostiaryd.tasks.store import tasks
 
 EPOCH_STEP = 1_000_000
 """How far epochs are raised: beyond any epoch of the lost part."""
@@ -164,24 +162,24 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
 
     Raises Conflict where there is no recovery, the number of agents is another one, or no administrator would be left.
     """
-    lost = store.losses(act.tx)
+    lost = ledger.list_losses(act.tx)
     if not lost:
         raise Conflict("the server is not in recovery", hint="nothing is known to be missing")
-    active = agents.active(act.tx)
+    active = registry.list_active_agents(act.tx)
     confirmed = _confirmed(act, active, confirm, confirm_all)
     suspended = [name for id, name in active if id not in confirmed]
-    ended = holdings.end_all(act.tx, why=WHY)
-    ended += tasks.end_all(act.tx, TaskState.CANCELLED)
-    ended += approvals.cancel_all(act.tx)
+    ended = registry.end_all_holdings(act.tx, why=WHY)
+    ended += tasks.end_all_tasks(act.tx, TaskState.CANCELLED)
+    ended += approvals.cancel_all_questions(act.tx)
     for name in suspended:
         registry.set_agent_state(act, name, Verb.SUSPEND, why=WHY)
-    agents.raise_epochs(act.tx, step=EPOCH_STEP)
+    registry.raise_epochs(act.tx, step=EPOCH_STEP)
     replace_keys(act.tx, act.tx.keys.root, use="token")
-    history = store.renew_history(act.tx)
+    history = ledger.renew_history(act.tx)
     act.entry.object = history
     act.entry.detail = {
         "lost": [ledger.describe_loss(loss) for loss in lost[:10]],
-        "replayed": len(store.replayed(act.tx)),
+        "replayed": len(ledger.list_replayed(act.tx)),
         "confirmed": len(confirmed),
         "suspended": suspended[:100],
         "ended": ended,
@@ -210,12 +208,12 @@ def _confirmed(
 def describe(world: World, reader: Reader) -> dict[str, Any]:
     """Return what is known to be missing, which lost stops were replayed, and which agents are active."""
     return {
-        "recovery": bool(store.losses(reader)),
+        "recovery": bool(ledger.list_losses(reader)),
         "history": ledger.present_history(reader),
-        "entries": store.head(reader)[0].size,
-        "lost": [{**ledger.describe_loss(loss), "history": loss.seen.history} for loss in store.losses(reader)],
-        "replayed": [stop._asdict() for stop in store.replayed(reader)],
-        "active": [name for _, name in agents.active(reader)],
+        "entries": ledger.get_head(reader)[0].size,
+        "lost": [{**ledger.describe_loss(loss), "history": loss.seen.history} for loss in ledger.list_losses(reader)],
+        "replayed": [stop._asdict() for stop in ledger.list_replayed(reader)],
+        "active": [name for _, name in registry.list_active_agents(reader)],
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import grimp
 import pytest
 
-from tests.support.sources import door, room, sources
+from tests.support.sources import ROOT, door, room, sources
 
 RANK = {"model": 0, "store": 1, "flows": 2, "wire": 3}
 PLUG_INS = {"attestors", "engines", "detectors", "exporters", "assessors"}
@@ -51,6 +53,18 @@ def test_a_wire_does_not_speak_through_the_wire_of_another_room(imports: list[tu
         if door(importer) == door(imported) == "wire" and room(importer) != room(imported)
     ]
     assert not crossing
+
+
+def test_every_store_is_protected_from_other_packages() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    protected = {
+        (module, *contract["allowed_importers"])
+        for contract in contracts
+        if contract["id"].startswith("store-")
+        for module in contract["protected_modules"]
+    }
+    packages = {room(source.module) for source in sources("src/ostiaryd") if door(source.module) == "store"}
+    assert protected == {(f"ostiaryd.{package}.store", f"ostiaryd.{package}") for package in packages}
 
 
 def test_a_model_stands_on_the_core_and_on_models_alone() -> None:

@@ -35,7 +35,6 @@ from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import threats as lists
 from ostiaryd.watch import wire_otlp
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.flows import threats
@@ -43,6 +42,7 @@ from ostiaryd.watch.model import Reading, ToolSeen
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.telemetry import FLOOD
+from ostiaryd.watch.store import threats as lists
 from ostiaryd.watch.wire_otlp import BURST, LEAST, PER_SECOND
 
 SECOND = 1_000_000

@@ -23,14 +23,14 @@ from ostiaryd.ledger import store as log
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry.model import ThreatDelta
-from ostiaryd.registry.model.threats import ThreatSource
-from ostiaryd.registry.store import threats as store
 from ostiaryd.watch import wire_threats
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
 from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.flows.known import Known
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
+from ostiaryd.watch.model.threats import ThreatSource
+from ostiaryd.watch.store import threats as store
 
 
 class Publisher:

@@ -17,7 +17,6 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Agent
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Elevation, Task
-from ostiaryd.tasks.store import elevations
 
 
 class Eligible(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,7 +53,7 @@ async def list_elevations(call: Call) -> Reply:
         if not by.may_read and by.kind != "agent":
             raise Forbidden("agents see their own elevations", hint=f"it takes the scope {READ}")
         agent = None if by.may_read else registry.find_agent(reader, by.id).agent_id
-        return elevations.page(reader, agent=agent, page=page)
+        return tasks.list_elevations(reader, agent=agent, page=page)
 
     return await reply_page(
         call,

@@ -10,7 +10,7 @@ from ostiary.protocol.addresses import check_address
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound.fetch import check_named
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications import store
@@ -35,7 +35,6 @@ from ostiaryd.notifications.model.webhooks import (
     tried,
 )
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.store import agents, owners
 
 GONE = 410
 
@@ -94,7 +93,7 @@ def secret_of(tx: Tx, webhook: Webhook) -> bytes:
 
 def size(reader: Reader) -> int:
     """How many entries there are."""
-    return ledger.head(reader)[0].size
+    return ledger.get_head(reader)[0].size
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
@@ -110,15 +109,15 @@ def alerts(reader: Reader, events: list[tuple[int, str]]) -> list[Alert]:
 
 def entry(reader: Reader, index: int) -> Entry:
     """An entry that there is."""
-    body = ledger.body(reader, index)
+    body = ledger.get_entry_body(reader, index)
     assert body is not None, "an entry stays"
     return decode_entry(body)
 
 
 def _alert(reader: Reader, index: int) -> Alert:
     told = entry(reader, index)
-    agent = None if told.agent is None else agents.get(reader, told.agent)
-    owner = None if told.owner is None else owners.owner(reader, told.owner)
+    agent = None if told.agent is None else registry.get_agent(reader, told.agent)
+    owner = None if told.owner is None else registry.get_owner(reader, told.owner)
     return alert(index, told, agent=agent.name if agent else "", owner=owner.name if owner else "")
 
 

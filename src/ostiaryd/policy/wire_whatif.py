@@ -24,7 +24,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows import Span
 from ostiaryd.policy.flows.loading import load_set
@@ -41,9 +41,9 @@ from ostiaryd.policy.model.frames import (
     encode_request,
 )
 from ostiaryd.policy.model.whatif import By, Report, Row
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import READ
-from ostiaryd.registry.store import resources
 
 PAGE, PAGE_BYTES = 1000, 4 << 20
 """entries that are read at a time, and their bytes: one entry may have more"""
@@ -132,7 +132,7 @@ async def replay(
             page = await world.db.scan(partial(_read, start=at, stop=span.stop))
             answer = await child.ask(Rows(page.rows))
             while answer.lacks:
-                text = await world.db.scan(partial(resources.kept_catalogue, hash=answer.lacks))
+                text = await world.db.scan(partial(registry.get_catalogue_by_hash, hash=answer.lacks))
                 answer = await child.ask(Found(answer.lacks, text))
             at = page.end
             yield at - span.first
@@ -166,8 +166,8 @@ class _Page(NamedTuple):
 
 
 def _read(reader: Reader, *, start: int, stop: int) -> _Page:
-    end = ledger.end_of_page(reader, start, stop, count=PAGE, size=PAGE_BYTES)
-    return _Page(ledger.with_facts(reader, start, end), end)
+    end = ledger.find_page_end(reader, start, stop, count=PAGE, size=PAGE_BYTES)
+    return _Page(ledger.list_entries_with_facts(reader, start, end), end)
 
 
 def _line(value: dict[str, Any]) -> bytes:

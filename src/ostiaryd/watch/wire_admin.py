@@ -11,10 +11,9 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import Route
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
-from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.model import Finding, describe_detector, detector_names
 
@@ -25,7 +24,7 @@ async def status(call: Call) -> Reply:
     """Return whether the detectors are at work, how far they are in the ledger, and what they may narrow."""
     world = call.world
     state = world.keep(flows.Watch).state
-    size = ledger.head(world.db.read())[0].size
+    size = ledger.get_head(world.db.read())[0].size
     return reply(
         {
             "phase": state.phase,
@@ -65,13 +64,13 @@ async def explain_finding(call: Call) -> Reply:
 
     def read(reader: Reader) -> dict[str, Any]:
         finding = flows.find_finding(reader, call.params["id"])
-        bodies = [(index, ledger.body(reader, index)) for index in finding.entries]
+        bodies = [(index, ledger.get_entry_body(reader, index)) for index in finding.entries]
         about = describe_detector(finding.detector)
         subjects = filter(None, (finding.agent, finding.task))
         return render(finding) | {
             "about": about or "a guard noticed it before the call",
             "rests_on": [{"index": index, **msgspec.json.decode(body)} for index, body in bodies if body is not None],
-            "risk": {subject: risks.get(reader, subject).points(now) for subject in subjects},
+            "risk": {subject: registry.get_risk(reader, subject).points(now) for subject in subjects},
         }
 
     return reply(await call.world.db.scan(read))

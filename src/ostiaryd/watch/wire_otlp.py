@@ -21,10 +21,10 @@ from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
-from ostiaryd.registry.store import threats as lists
 from ostiaryd.watch.flows import telemetry as flows
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
 from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Done, Said, told
+from ostiaryd.watch.store import threats as lists
 
 BURST = 6000
 """records that an agent may send at once"""

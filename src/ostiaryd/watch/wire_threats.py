@@ -22,11 +22,11 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.registry.model.threats import Form, ThreatSource
-from ostiaryd.registry.store import threats as store
 from ostiaryd.watch.engines import lists
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, Listed
 from ostiaryd.watch.flows import threats as flows
+from ostiaryd.watch.model.threats import Form, ThreatSource
+from ostiaryd.watch.store import threats as store
 
 FETCH_S = 30
 READER = "ostiaryd.watch.engines.lists:answer"

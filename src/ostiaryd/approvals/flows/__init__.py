@@ -9,6 +9,9 @@ from ostiaryd.approvals.flows.plan import ask_plan
 from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
 from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly, show_waiting
+from ostiaryd.approvals.store import (
+    cancel_all as cancel_all_questions,
+)
 
 __all__ = [
     "Backchannel",
@@ -23,6 +26,7 @@ __all__ = [
     "begin_backchannel",
     "broken_glass",
     "cancel",
+    "cancel_all_questions",
     "expire",
     "expire_due",
     "find_question",

@@ -14,7 +14,6 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
-from ostiaryd.registry.store import owners
 from ostiaryd.tasks.model import SECOND, check_size, standing_task
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens.flows.target import choose_target
@@ -99,7 +98,7 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
 
 def _person(act: Act, hint: str) -> Person:
     """The person of that name or id, who can answer. Raises UnknownUser, in the same words for all that cannot."""
-    person = owners.person(act.tx, hint[:256])
+    person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
         raise UnknownUser("nobody of that name can be asked", hint="`login_hint` is the name or id of a person")
     return person

@@ -24,7 +24,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
-from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 
@@ -114,12 +113,12 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
     """The live task of a live token that is for this resource, as the task of who holds the token: it may have come by
     exchange, through all who held what it was exchanged for. Raises Forbidden.
     """
-    held = holdings.get(reader, token)
+    held = registry.get_holding(reader, token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
     task, parent = tasks.live(reader, held.task, now=now), held.parent
     givers = []
-    while parent is not None and (behind := holdings.get(reader, parent)) is not None:
+    while parent is not None and (behind := registry.get_holding(reader, parent)) is not None:
         givers.append(behind.agent)
         parent = behind.parent
     line = [one for one in dict.fromkeys((*givers, task.agent)) if one != held.agent]

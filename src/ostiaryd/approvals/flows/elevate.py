@@ -25,11 +25,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, check_text, parse_scopes
-from ostiaryd.registry.store import owners
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import SECOND, Elevation, Task, standing_task
-from ostiaryd.tasks.store import elevations
-from ostiaryd.tasks.store import tasks as store_of_tasks
 
 ELEVATE = "elevate"
 MAX_SCOPES = 16
@@ -101,7 +98,7 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
     if not 1 <= wanted.minutes <= most:
         raise Invalid(f"an elevation lasts 1 to {most} minutes")
     check_text(wanted.reason, of="reason")
-    if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
+    if extra := scopes - tasks.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
             hint=f"ostiary elevation allow {agent.name} SCOPE", code="not_eligible",
@@ -111,7 +108,7 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
 
 def _granted(act: Act, question: Question) -> Task | None:
     """The elevation that the yes was spent on, while it lives: who did not hear of it asks once more."""
-    if question.spent_for is None or (task := store_of_tasks.get(act.tx, question.spent_for)) is None:
+    if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
     registry.note(act, object=task.task_id, again=True)
     return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
@@ -149,7 +146,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> dict[st
         "break_glass": elevation.is_break_glass,
         "state": task.state_at(now),
         "approval": elevation.approval,
-        "people": [found.name if (found := owners.owner(reader, id)) is not None else id for id in people],
+        "people": [found.name if (found := registry.get_owner(reader, id)) is not None else id for id in people],
         "granted_at": elevation.granted_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
     }
@@ -157,7 +154,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> dict[st
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
     """Break-glass that is not over, in words."""
-    found = [show_elevation(reader, one, now=now) for one in elevations.broken_glass(reader, now=now, limit=5)]
+    found = [show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)]
     return [
         f"`{one['agent']}` has broken the glass for {' '.join(one['scopes'])} (by {' and '.join(one['people'])}), "
         f"for {max(0, one['expires_at'] - now // SECOND)} s more: {one['reason'][:100]!a}"

@@ -9,7 +9,6 @@ from ostiaryd.approvals.model import Question, Why
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import PersonId
-from ostiaryd.registry.store import owners
 
 
 def is_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> bool:
@@ -36,5 +35,5 @@ def check_responsible(reader: Reader, question: Question, person: PersonId, *, e
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
     """Return whether one of these persons and teams is that person, or has them as a member."""
-    found = (owners.owner(reader, name) for name in names)
-    return any(one is not None and (one.id == person or owners.is_member(reader, one.id, person)) for one in found)
+    found = (registry.get_owner(reader, name) for name in names)
+    return any(one is not None and (one.id == person or registry.is_member(reader, one.id, person)) for one in found)

@@ -11,11 +11,10 @@ from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.wording import word
 from ostiaryd.approvals.model import HOUR, Question
 from ostiaryd.ground.database import Reader
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller
-from ostiaryd.registry.store import agents, owners
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
@@ -39,7 +38,7 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
 
 def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
     """How it stands."""
-    agent = agents.get(reader, question.agent)
+    agent = registry.get_agent(reader, question.agent)
     said = store.answers(reader, question.approval_id)
     return {
         "approval_id": question.approval_id,
@@ -109,7 +108,10 @@ def _who(reader: Reader, question: Question) -> dict[str, Any]:
         "task_purpose": _purpose(reader, question.task),
         "on_behalf_of": _name(reader, question.about.person),
         "chain": [
-            {"agent": found.name if (found := agents.get(reader, link.agent)) else link.agent, "task": link.task}
+            {
+                "agent": found.name if (found := registry.get_agent(reader, link.agent)) else link.agent,
+                "task": link.task,
+            }
             for link in question.about.chain
         ],
     }
@@ -134,7 +136,7 @@ def _before(reader: Reader, question: Question) -> list[dict[str, Any]]:
     where: dict[str, str] = {"agent": question.agent}
     if question.task != standing_id(question.agent):
         where["task"] = question.task
-    found = [decode_entry(body) for _, body in ledger.search(reader, where, limit=BEFORE)]
+    found = [decode_entry(body) for _, body in ledger.search_entries(reader, where, limit=BEFORE)]
     return [_line(entry) for entry in found]
 
 
@@ -149,5 +151,5 @@ def _line(entry: Entry) -> dict[str, Any]:
 
 
 def _name(reader: Reader, id: str | None) -> str | None:
-    found = None if id is None else owners.owner(reader, id)
+    found = None if id is None else registry.get_owner(reader, id)
     return id if found is None else found.name

@@ -16,7 +16,6 @@ from ostiaryd.policy.flows.answer import FRESH
 from ostiaryd.policy.model import Ready
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
-from ostiaryd.registry.store import holdings
 
 
 def check_ask(reader: Reader, ask: Ask, question: Question, *, resource_id: str, now: int) -> Ready:
@@ -26,7 +25,7 @@ def check_ask(reader: Reader, ask: Ask, question: Question, *, resource_id: str,
     else than a call under it at present; Conflict where other policies decide by now.
     """
     resource = registry.find_resource(reader, resource_id)
-    held = holdings.get(reader, ask.token)
+    held = registry.get_holding(reader, ask.token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
     if not _is_about(question, resource, held) or not _is_of(question.context.get("now"), now):
@@ -59,7 +58,7 @@ def note_asked(act: Act, ask: Ask, question: Question, verdict: Verdict, *, reso
     act.entry.digest = digest(ask.question)
     act.entry.tool = question.resource.id[:256]
     check_ask(act.tx, ask, question, resource_id=resource_id, now=act.now)
-    if (held := holdings.get(act.tx, ask.token)) is not None:
+    if (held := registry.get_holding(act.tx, ask.token)) is not None:
         act.entry.agent, act.entry.task = held.agent, held.task
     said: dict[str, Any] = {one.policy: _said(one.permits, one.forbids, one.error) for one in verdict}
     act.entry.detail = {"call": ask.call, "said": said}

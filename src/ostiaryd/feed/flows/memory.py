@@ -21,7 +21,6 @@ from ostiaryd.policy.flows import active_policies
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
-from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows import Remembered
 from ostiaryd.tasks.model import Task
@@ -97,7 +96,7 @@ def _met(reader: Reader, owner: str, keys: Keyring) -> Met | None:
 
 
 def _held(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Holding:
-    held = holdings.get(reader, asked.token)
+    held = registry.get_holding(reader, asked.token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
     return held

@@ -7,7 +7,6 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.ground.database import Tx
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.store import holds
 
 
 def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
@@ -16,7 +15,7 @@ def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
     """
     task = approvals.task_of_token(tx, token, registry.find_resource(tx, resource_id), now=tx.now)
     for agent in dict.fromkeys((task.agent, *(link.agent for link in task.chain))):
-        for hold in holds.of_agent(tx, agent, now=tx.now):
-            if hold.kind == "throttle" and not holds.take(tx, agent):
+        for hold in registry.list_restrictions_of_agent(tx, agent, now=tx.now):
+            if hold.kind == "throttle" and not registry.take_call(tx, agent):
                 reason = too_many(agent, hold.limit)
                 raise Forbidden(reason.message, hint=reason.hint, code=reason.code)

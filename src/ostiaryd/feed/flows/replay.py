@@ -33,7 +33,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State, Verb
@@ -94,7 +93,7 @@ def lost_stops(
     """
     feed_keys: dict[str, PublicKey] = dict(keys.public("feed"))
     unverified = 0
-    is_known = lru_cache(maxsize=None)(lambda head: store.has_tree(reader, head))
+    is_known = lru_cache(maxsize=None)(lambda head: ledger.has_tree(reader, head))
     newest: dict[tuple[str, str], LostStop] = {}
     for line in unverified_lines:
         try:
@@ -138,7 +137,7 @@ def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
     """Carry out lost stops that were not replayed before; how many. What they name may itself be lost."""
     done, missing = list[str](), list[str]()
     for stop in lost:
-        if not store.put_replayed(act.tx, store.Replayed(stop.kind, stop.subject, stop.at, source, act.now)):
+        if not ledger.put_replayed(act.tx, ledger.Replayed(stop.kind, stop.subject, stop.at, source, act.now)):
             continue
         try:
             with act.tx.savepoint():

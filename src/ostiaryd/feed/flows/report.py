@@ -15,7 +15,6 @@ from ostiaryd.feed.model import Reporter, Told, asked_of, event_of, tell_call, t
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.store import agents, holdings
 from ostiaryd.tasks import flows as tasks
 
 
@@ -46,7 +45,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             unused.update(record.unused)
             tell_result(told, number, record)
             continue
-        held = holdings.get(act.tx, record.token)
+        held = registry.get_holding(act.tx, record.token)
         owned = owner(held.agent) if held is not None else None
         if isinstance(record, CallRecord):
             spent.update(record.spent)
@@ -70,5 +69,5 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
 
 
 def _owner(act: Act, agent: str) -> str | None:
-    found = agents.get(act.tx, agent)
+    found = registry.get_agent(act.tx, agent)
     return None if found is None else found.owner

@@ -7,7 +7,6 @@ from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.feed import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 
 
@@ -19,7 +18,7 @@ def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, asked.token
-    held = holdings.get(act.tx, asked.token)
+    held = registry.get_holding(act.tx, asked.token)
     if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
     act.entry.agent, act.entry.task = held.agent, held.task

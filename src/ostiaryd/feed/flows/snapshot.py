@@ -23,27 +23,31 @@ from ostiaryd.feed.flows.sources import learned
 from ostiaryd.feed.model import agent_fact
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.flows import active_set
-from ostiaryd.policy.store import active_ir
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Resource
-from ostiaryd.registry.store import agents, holds, keys, resources, risks, stops, threats
-from ostiaryd.tasks.store import tasks
-from ostiaryd.trust.store import exempt_at
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.trust import flows as trust
+from ostiaryd.watch import flows as watch
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
     """All that concerns the guard of `resource`; exceptions while a token can be alive that knows nothing of them."""
     since = now - LONGEST_TOKEN
     facts: list[Fact] = [resource_fact(reader, resource), policy_fact(reader), keys_fact(keyring)]
-    facts += [agent_fact(id, state.value, epoch, at=now) for id, state, epoch in agents.exceptions(reader, since=since)]
-    facts += [TaskFact(id, at + LONGEST_TOKEN) for id, at in tasks.ended(reader, since=since)]
-    facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in keys.revoked(reader, since=since)]
+    facts += [
+        agent_fact(id, state.value, epoch, at=now)
+        for id, state, epoch in registry.list_agent_exceptions(reader, since=since)
+    ]
+    facts += [TaskFact(id, at + LONGEST_TOKEN) for id, at in tasks.list_ended_tasks(reader, since=since)]
+    facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in registry.list_revoked_keys(reader, since=since)]
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
-    facts += [RiskFact(who, risk.millis, risk.at) for who, risk in risks.since(reader, now - OVER_AFTER)]
+    facts += [RiskFact(who, risk.millis, risk.at) for who, risk in registry.list_risks(reader, now - OVER_AFTER)]
     facts += threat_facts(reader)
-    facts += [StopFact(one.what, one.value) for one in stops.stops(reader)]
+    facts += [StopFact(one.what, one.value) for one in registry.list_stops(reader)]
     facts += profile_facts(reader, resource.resource_id)
-    facts += [HoldFact(agent, *hold) for agent, hold in holds.in_force(reader, now=now)]
+    facts += [HoldFact(agent, *hold) for agent, hold in registry.list_restrictions(reader, now=now)]
     return facts
 
 
@@ -54,19 +58,19 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
         uri=resource.uri,
         mode=resource.mode.value,
         segment=resource.segment,
-        catalogue=resources.catalogue(reader, resource.resource_id),
-        exempt=exempt_at(reader, resource.resource_id),
+        catalogue=registry.get_catalogue(reader, resource.resource_id),
+        exempt=trust.list_exempt_agents(reader, resource.resource_id),
         learned=learned(reader, resource.resource_id),
     )
 
 
 def threat_facts(reader: Reader) -> list[Fact]:
     """All threat lists."""
-    return [threat_fact(reader, id) for id in threats.ids(reader)]
+    return [threat_fact(reader, id) for id in watch.list_threat_lists(reader)]
 
 
 def threat_fact(reader: Reader, id: str) -> ThreatFact:
-    found = threats.loaded(reader, id)
+    found = watch.get_threat_list(reader, id)
     if found is None:
         return ThreatFact(id, id, 1, "")
     return ThreatFact(id, found.name, found.points, b64u(b"".join(sorted(found.marks))), sorted(found.networks))
@@ -74,7 +78,7 @@ def threat_fact(reader: Reader, id: str) -> ThreatFact:
 
 def policy_fact(reader: Reader) -> PolicyFact:
     ready = active_set(reader)
-    return PolicyFact(*active_ir(reader), ready.entities, ready.policies.elsewhere)
+    return PolicyFact(*policy.get_active_ir(reader), ready.entities, ready.policies.elsewhere)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:

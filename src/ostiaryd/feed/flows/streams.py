@@ -25,9 +25,9 @@ from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import TOPIC
 from ostiaryd.registry.model import ProfileDelta, Resource, ResourceDelta, ThreatDelta, TokenDelta
-from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import KeysDelta
 
 MAX_WAITING = 1000
@@ -227,14 +227,14 @@ class Streams:
             case PolicyDelta():
                 return [policy_fact(reader)], None
             case ProfileDelta(agent, resource_id):
-                resource = resources.get(reader, resource_id)
+                resource = registry.get_resource(reader, resource_id)
                 assert resource is not None  # a row is never deleted
                 return [*profile_fact(reader, agent, resource_id)], resource.uri
             case KeysDelta():
                 load_keys(self._world.keys, reader)
                 return [keys_fact(self._world.keys)], None
             case ResourceDelta(name):
-                resource = resources.get(reader, name)
+                resource = registry.get_resource(reader, name)
                 assert resource is not None  # a row is never deleted
                 self._check_keys(resource)
                 return [resource_fact(reader, resource)], resource.uri

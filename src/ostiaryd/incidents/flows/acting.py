@@ -14,7 +14,6 @@ from ostiaryd.ledger.model import Entry
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, RiskDelta, State, Verb
-from ostiaryd.registry.store import holds, risks, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
@@ -54,9 +53,11 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     if response in STOPS or step.agent.state is not State.ACTIVE:
         return step.agent.state is not State.ACTIVE
     if response == "freeze":
-        return any((one.what, one.value) == ("task", step.task) for one in stops.stops(reader))
+        return any((one.what, one.value) == ("task", step.task) for one in registry.list_stops(reader))
     until = now + step.proposal.minutes * MINUTE // 2
-    held = [one for one in holds.of_agent(reader, step.agent.agent_id, now=now) if one.kind == response]
+    held = [
+        one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response
+    ]
     return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in held)
 
 
@@ -79,7 +80,7 @@ def take(act: Act, step: Step) -> str:
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
     """Take back what was done, as far as it is still so. Raises Refused where the agent is not fit to act again."""
     agent = registry.find_agent(act.tx, incident.agent)
-    held = {one.kind for one in holds.of_agent(act.tx, agent.agent_id, now=act.now)} & responses
+    held = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if held:
         beside(act, "agent.let_go", lambda more: registry.lift_holds(more, agent.agent_id, *held))
     melt(act, incident)
@@ -91,7 +92,7 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
 
 def melt(act: Act, incident: Incident) -> None:
     """Let the tasks go on that stand still since this incident."""
-    for stop in stops.stops(act.tx):
+    for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
             beside(act, "task.melt", partial(registry.lift_stop, what=stop.what, value=stop.value))
 
@@ -110,8 +111,8 @@ def decommission(act: Act, incident: Incident) -> None:
 def calm(act: Act, subjects: set[str]) -> None:
     """Doubt them no more."""
     for subject in sorted(subjects):
-        if risks.get(act.tx, subject).points(act.now):
-            risks.put(act.tx, subject, CALM)
+        if registry.get_risk(act.tx, subject).points(act.now):
+            registry.put_risk(act.tx, subject, CALM)
             registry.tell(act, RiskDelta(subject, CALM.millis, CALM.at))
 
 

@@ -12,14 +12,12 @@ from typing import Any
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.incidents.model.incidents import HOUR, Incident
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
-from ostiaryd.registry.store import agents
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
-from ostiaryd.tasks.store import tasks as tasks_store
 
 BEFORE = 24 * HOUR
 """how long before the incident was opened counts"""
@@ -50,7 +48,7 @@ def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
 
 
 def _entries(reader: Reader, where: dict[str, str | int], *, limit: int) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(reader, where, limit=limit)]
+    return [decode_entry(body) for _, body in ledger.search_entries(reader, where, limit=limit)]
 
 
 def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -78,7 +76,7 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
     """The names of the agents to which it gave parts of its live tasks, and of those that gave it theirs."""
-    own = tasks_store.live_of_agent(reader, agent.agent_id)[:MAX_TASKS]
+    own = tasks.list_live_tasks(reader, agent.agent_id)[:MAX_TASKS]
     under: list[Task] = []
     for id in (*(one.task_id for one in own), standing_id(agent.agent_id)):
         if len(under) < MAX_TASKS:
@@ -99,8 +97,8 @@ def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) ->
         if entry.agent is not None
     }
     return {
-        "owner": _but(agent, agents.owned(reader, agent.owner)),
-        "model": _but(agent, agents.of_model(reader, agent.model, limit=MAX_LIKE + 1)),
+        "owner": _but(agent, registry.list_agents_of_owner(reader, agent.owner)),
+        "model": _but(agent, registry.list_agents_of_model(reader, agent.model, limit=MAX_LIKE + 1)),
         "tool": _names(reader, callers - {agent.agent_id}),
     }
 
@@ -110,5 +108,5 @@ def _but(agent: Agent, others: list[Agent]) -> list[str]:
 
 
 def _names(reader: Reader, ids: AbstractSet[str]) -> list[str]:
-    found = (agents.get(reader, id) for id in sorted(ids)[:MAX_LIKE])
+    found = (registry.get_agent(reader, id) for id in sorted(ids)[:MAX_LIKE])
     return [one.name for one in found if one is not None]

@@ -15,9 +15,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Owner, TeamId, check_text
-from ostiaryd.registry.store import owners, risks, stops
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.watch import store as watch
+from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows import judge
 from ostiaryd.watch.model import Verdict
 
@@ -38,12 +37,12 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     `source`: who says so, as a person reads it. Raises NotFound.
     """
     agent = registry.find_agent(act.tx, id_or_name)
-    risk = risks.get(act.tx, agent.agent_id).points(act.now)
+    risk = registry.get_risk(act.tx, agent.agent_id).points(act.now)
     incident = store.waiting(act.tx, agent.agent_id) or open_incident(act, agent, says=says, risk=risk)
-    watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
+    watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     proposal = Proposal(response="quarantine", policies=(source,))
     carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), None)
-    stops.await_person(act.tx, agent.agent_id, incident.incident_id)  # whatever stopped it before
+    registry.require_person(act.tx, agent.agent_id, incident.incident_id)  # whatever stopped it before
     return incident
 
 
@@ -82,7 +81,7 @@ def close(
     said = replace(incident, state=NEXT[verb], person=person, why=why)
     if verb is not Verb.TAKE:
         said = replace(said, closed_at=act.now)
-        stops.has_answered(act.tx, incident.agent)
+        registry.release_to_agent(act.tx, incident.agent)
         _end(act, incident, verb, hours=hours)
         _judge(act, incident, verb is not Verb.RELEASE if is_real is None else is_real, by=person, why=why)
     store.update(act.tx, said)
@@ -98,7 +97,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
     acting.undo(
         act, incident, {"narrow"} if incident.is_closed else done
     )  # the rest was taken back when it was narrowed
-    acting.calm(act, {incident.agent, *watch.tasks_of_incident(act.tx, incident.incident_id)})
+    acting.calm(act, {incident.agent, *watch.list_tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND
         acting.beside(
@@ -110,7 +109,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
 def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) -> None:
     """Tell the detectors whether there was something, of what nobody has judged yet."""
     verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
-    found = watch.of_incident(act.tx, incident.incident_id)
+    found = watch.list_findings_of_incident(act.tx, incident.incident_id)
     judge(act, [one.finding_id for one in found if one.judgement is None], verdict, by=by, why=why)
 
 
@@ -119,7 +118,7 @@ def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], froz
     agents (owners, their teams, deputies), or did when it was opened, or for whom they acted.
     """
     agents, persons = {incident.agent}, set[str]()
-    for task in watch.tasks_of_incident(reader, incident.incident_id):
+    for task in watch.list_tasks_of_incident(reader, incident.incident_id):
         try:
             found = tasks.find_task(reader, task)
         except NotFound:  # of what was found, the task is only what somebody said
@@ -129,7 +128,7 @@ def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], froz
         persons |= {one.person for one in line if one.person is not None}
     found_agents = [registry.find_agent(reader, agent) for agent in agents]
     for id in {incident.owner, *(agent.owner for agent in found_agents)}:
-        persons |= {id, *owners.members(reader, TeamId(id)), *_deputy(owners.owner(reader, id))}
+        persons |= {id, *registry.list_members(reader, TeamId(id)), *_deputy(registry.get_owner(reader, id))}
     return frozenset(agents), frozenset(persons).union(*map(_deputy, found_agents))
 
 

@@ -16,7 +16,6 @@ from ostiaryd.incidents.model.incidents import Incident
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, check_text
-from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
 
 Killed: TypeAlias = What | Literal["agent"]
@@ -57,7 +56,7 @@ def _value(reader: Reader, what: What, name: str) -> str:
             return registry.find_owner(reader, name).id
         case "resource":
             found = registry.find_resource(reader, name)
-            if found.uri == f"{resources.public_url(reader)}/api/v1":
+            if found.uri == f"{registry.get_public_url(reader)}/api/v1":
                 hint = "ostiary kill everything"
                 raise Conflict("nobody could let go again of our own API", hint=hint, code="would_lock_out")
             return found.uri

@@ -46,8 +46,7 @@ from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Agent
 from ostiaryd.registry.model import State as Agents
-from ostiaryd.registry.store import person_keys, risks, stops
-from ostiaryd.watch import store as watch
+from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
@@ -83,7 +82,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     if waiting is None and not wanted and not failed:
         return None
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
-    watch.join(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
+    watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     incident = _go_on(act, incident, finding, wanted, score)
     held_back: HeldBack | None = None
     if not _is_backed(act, finding):
@@ -158,7 +157,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, held: HeldBack | None
         told |= {"policies": list(proposal.policies)}  # `seq`: as of `revoke`
         acting.beside(act, action, lambda more: note(more, incident, **told))
     if outcome is Outcome.DONE and proposal.response in STOPS:
-        stops.await_person(act.tx, agent.agent_id, incident.incident_id)
+        registry.require_person(act.tx, agent.agent_id, incident.incident_id)
     would_narrow = outcome is Outcome.LIMITED and held is None and proposal.response in HALTS
     if would_narrow and not _limited(act, agent, "narrow", limits):
         return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
@@ -169,13 +168,13 @@ def _propose(
     reader: Reader, agent: Agent, finding: Finding, *, now: int
 ) -> tuple[int, list[Proposal], list[tuple[str, str]]]:
     """The score of the agent, what the playbooks want, and which of them have failed."""
-    of_agent = risks.get(reader, agent.agent_id).points(now)
-    of_task = risks.get(reader, finding.task).points(now) if finding.task else 0
+    of_agent = registry.get_risk(reader, agent.agent_id).points(now)
+    of_task = registry.get_risk(reader, finding.task).points(now) if finding.task else 0
     score = max(of_agent, of_task)
     playbooks = policies.active_set(reader).playbooks
     if playbooks.is_empty:
         return score, [], []
-    recent = watch.of_agent(reader, agent.agent_id, since=now - HOUR)
+    recent = watch.list_findings_of_agent(reader, agent.agent_id, since=now - HOUR)
     context: Record = {
         "risk": {"score": score, "agent": of_agent, "task": of_task, "chain": 0, "call": finding.points},
         "task": finding.task or "",
@@ -209,13 +208,13 @@ def _is_backed(act: Act, finding: Finding) -> bool:
     """
     if finding.is_proved:
         return True
-    recent = watch.of_agent(act.tx, finding.agent, since=act.now - HOUR)
+    recent = watch.list_findings_of_agent(act.tx, finding.agent, since=act.now - HOUR)
     return any(one.points >= MAX_CLAIMED and (one.is_proved or one.resource != finding.resource) for one in recent)
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
     """Return whether nobody could let go again of that agent, which administers."""
-    return ADMIN in agent.scopes and not person_keys.any_active(reader)
+    return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
 
 
 def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:

@@ -23,13 +23,11 @@ from ostiaryd.incidents.flows.acting import beside
 from ostiaryd.incidents.flows.incidents import isolate
 from ostiaryd.incidents.model.state import AGENT_KINDS, LEDGER, Difference
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentDelta, AgentId
 from ostiaryd.registry.model import State as Agents
-from ostiaryd.registry.store import resources
 
 log = logging.getLogger("ostiary")
 ENTRIES, ROWS = 2000, 1000
@@ -76,11 +74,11 @@ class StateCheck:
         After a failover another copy of the database answers. What was read of the first copy then leads to no signed
         checkpoint, so the ledger is read once more from its first entry before this counts as a difference.
         """
-        frontier, note = store.head(reader)
+        frontier, note = ledger.get_head(reader)
         self.size = frontier.size
         if self.size < self.position:
             self._restart()
-        for body in store.bodies(reader, self.position, ENTRIES):
+        for body in ledger.list_entry_bodies(reader, self.position, ENTRIES):
             self._read(body)
         if self.position < self.size:
             return
@@ -116,7 +114,7 @@ class StateCheck:
 
     def _is_signed(self, reader: Reader, note: str) -> bool:
         """Return whether the entries that were read lead to the signed checkpoint."""
-        key = store.log_key(reader, self.keys)
+        key = ledger.get_log_key(reader, self.keys)
         try:
             checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
         except Refused:
@@ -279,8 +277,8 @@ def _stop(act: Act, what: str, value: str, *, says: str) -> None:
 
 def _uris(reader: Reader, found: Iterable[Difference]) -> list[str]:
     """The URIs of these resources, but not that of our own API: nobody could let go again."""
-    api = f"{resources.public_url(reader)}/api/v1"
-    rows = (resources.get(reader, one.key) for one in found)
+    api = f"{registry.get_public_url(reader)}/api/v1"
+    rows = (registry.get_resource(reader, one.key) for one in found)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 
@@ -291,8 +289,8 @@ def _agent_of(reader: Reader, name: str) -> str:
         return key.partition(" ")[0]
     if kind not in AGENT_KINDS:
         return ""
-    for stop in range(store.head(reader)[0].size, 0, -ENTRIES):
-        for body in reversed(store.bodies(reader, max(0, stop - ENTRIES), min(ENTRIES, stop))):
+    for stop in range(ledger.get_head(reader)[0].size, 0, -ENTRIES):
+        for body in reversed(ledger.list_entry_bodies(reader, max(0, stop - ENTRIES), min(ENTRIES, stop))):
             if name.encode() in body:
                 entry = decode_entry(body)
                 detail = entry.detail or {}

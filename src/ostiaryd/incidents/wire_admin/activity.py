@@ -12,9 +12,9 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.incidents import store as incidents
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
-from ostiaryd.registry.store import agents, holds, risks, stops
 
 MAX_DOUBTED = 10
 
@@ -25,9 +25,9 @@ async def show_activity(call: Call) -> Reply:
 
     def read(reader: Reader) -> dict[str, Any]:
         return {
-            "size": ledger.head(reader)[0].size,
+            "size": ledger.get_head(reader)[0].size,
             "waiting": incidents.count_waiting(reader),
-            "stops": len(stops.stops(reader)),
+            "stops": len(registry.list_stops(reader)),
             "doubted": [_doubted(reader, subject, points, now) for subject, points in _worst(reader, now)],
         }
 
@@ -35,19 +35,19 @@ async def show_activity(call: Call) -> Reply:
 
 
 def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
-    found = risks.worst_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
+    found = registry.list_riskiest_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
     left = [(subject, points) for subject, risk in found if (points := risk.points(now))]
     return sorted(left, key=lambda one: -one[1])[:MAX_DOUBTED]
 
 
 def _doubted(reader: Reader, id: str, points: int, now: int) -> dict[str, Any]:
-    agent, waiting = agents.get(reader, id), incidents.waiting(reader, id)
+    agent, waiting = registry.get_agent(reader, id), incidents.waiting(reader, id)
     return {
         "agent": id if agent is None else agent.name,
         "agent_id": id,
         "state": None if agent is None else agent.state,
         "risk": points,
-        "held": [one.kind for one in holds.of_agent(reader, id, now=now)],
+        "held": [one.kind for one in registry.list_restrictions_of_agent(reader, id, now=now)],
         "incident": None if waiting is None else waiting.incident_id,
     }
 

@@ -22,8 +22,7 @@ from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incide
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF, Caller
-from ostiaryd.registry.store import agents, owners, risks
-from ostiaryd.watch import store as watch
+from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import Finding
 
 
@@ -58,7 +57,7 @@ async def show_incident(call: Call) -> Reply:
 
     def read(reader: Reader) -> dict[str, Any]:
         incident = flows.find_incident(reader, call.params["id"])
-        found = watch.of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
+        found = watch.list_findings_of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
         return _brief(reader, incident, now=now) | {
             "findings": [_finding(one) for one in found],
             "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
@@ -94,8 +93,8 @@ def _check_may_see(by: Caller) -> None:
 
 
 def _brief(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
-    agent, owner = agents.get(reader, incident.agent), owners.owner(reader, incident.owner)
-    person = None if incident.person is None else owners.person(reader, incident.person)
+    agent, owner = registry.get_agent(reader, incident.agent), registry.get_owner(reader, incident.owner)
+    person = None if incident.person is None else registry.get_person(reader, incident.person)
     return {
         "incident_id": incident.incident_id,
         "state": incident.state,
@@ -105,7 +104,7 @@ def _brief(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
         "owner": incident.owner if owner is None else owner.name,
         "says": incident.says,
         "risk": incident.risk,
-        "risk_now": risks.get(reader, incident.agent).points(now),
+        "risk_now": registry.get_risk(reader, incident.agent).points(now),
         "opened_at": incident.opened_at / SECOND,
         "closed_at": incident.closed_at and incident.closed_at / SECOND,
         "person": incident.person if person is None else person.name,

@@ -35,6 +35,9 @@ from ostiaryd.policy.flows.sets import (
 )
 from ostiaryd.policy.flows.unasked import Answered, Unasked
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
+from ostiaryd.policy.store import (
+    active_ir as get_active_ir,
+)
 
 __all__ = [
     "Answered",
@@ -56,6 +59,7 @@ __all__ = [
     "decide_one",
     "entity_of_agent",
     "find_set",
+    "get_active_ir",
     "hold_approval",
     "judge_elevation",
     "keep_facts",

@@ -45,9 +45,9 @@ from ostiaryd.policy.model import (
     posed_call,
     proved,
 )
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import active_agent, check_none_stopped, find_resource
 from ostiaryd.registry.model import Agent, Resource
-from ostiaryd.registry.store import holds, risks
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
@@ -217,14 +217,16 @@ class Answers:
         task = self._task(agent, context.get("task"))
         principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
         own = (agent.agent_id,) if agent.held_until > self._now else ()
-        held = {one: holds.of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)}
+        held = {
+            one: registry.list_restrictions_of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)
+        }
         return Called(principal, task, protected(self._reader, resource), tool, arguments, held)
 
     def _risks(self, principal: Principal) -> dict[str, Risk]:
         """How far those are doubted through whom a call comes, where policies look at it."""
         if not self._policies.reads_risk:
             return {}
-        return risks.of(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))
+        return registry.get_risks(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))
 
     def _past(self, call: Called) -> access.Past | None:
         """What happened before the call, where policies look at it."""
@@ -245,7 +247,7 @@ class Answers:
             return decision
         call = self.called(question)
         for held, limit in throttled(call.principal.agents, call.holds, self._now).items():
-            if not holds.take(act.tx, held):
+            if not registry.take_call(act.tx, held):
                 return Decision(False, False, self._policies.hash, (too_many(held, limit),))
         if decision.verdict:
             budgets, ready = tasks.in_force(self._reader, call.task), call.resource.tools[call.tool]

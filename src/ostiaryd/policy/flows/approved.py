@@ -21,7 +21,6 @@ from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import Posed, Question
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
-from ostiaryd.registry.store import holdings
 
 KIND = "approval"
 """Of which kind of holding a yes is."""
@@ -49,7 +48,7 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     Raises NotFound, Forbidden for the yes to something else (`approval_mismatch`), a spent one (`approval_spent`), and
     one that ended before (`approval_ended`).
     """
-    found, held = store.approved(act.tx, id), holdings.get(act.tx, id)
+    found, held = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if found is None:
         raise NotFound("approval not found, or not approved yet", code="unknown_approval")
     if found.digest != digest:

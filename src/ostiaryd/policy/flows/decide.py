@@ -26,8 +26,8 @@ from ostiaryd.policy.model import (
     add_asked,
     encode_facts,
 )
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import agents
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 WORD_LIMIT = 256
@@ -129,7 +129,7 @@ def _note_registered(act: Act, question: Question) -> None:
         entry.resource, _, entry.tool = entry.resource.partition("/")
         entry.data_classes = handled(act.tx, resource.id)
     if REGISTERED.get(subject.type) == "Agent":
-        agent = agents.get(act.tx, subject.id)
+        agent = registry.get_agent(act.tx, subject.id)
         entry.agent = shorten(subject.id) if agent is None else agent.agent_id
         entry.owner = None if agent is None else agent.owner
         task = (question.context or {}).get("task")

@@ -13,8 +13,8 @@ from ostiary.decision.access.chain import agent_entity
 from ostiaryd.ground.database import Reader
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import AgentSeen, ResourceSeen
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
-from ostiaryd.registry.store import risks
 from ostiaryd.tasks.model import Task
 
 _FOREVER = 1 << 40
@@ -28,7 +28,7 @@ def doubt_of(
         return {}
     who = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
     under = tuple(dict.fromkeys((task, *(link.task for link in links))))
-    return {RISK: access.doubted(risks.of(reader, (*who, *under)), agents=who, tasks=under, now=at)}
+    return {RISK: access.doubted(registry.get_risks(reader, (*who, *under)), agents=who, tasks=under, now=at)}
 
 
 def entity_of_agent(agent: Agent) -> Entity:

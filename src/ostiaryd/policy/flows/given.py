@@ -34,8 +34,8 @@ from ostiaryd.policy.model import (
     Seen,
     encode_context,
 )
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource
-from ostiaryd.registry.store import agents, resources
 
 ISSUE = Uid("Action", "issue_token")
 DELEGATE = Uid("Action", "delegate")
@@ -190,10 +190,10 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     """Why these policies would give a caller no token like the one that it shows; empty where they would, and where it
     is no agent.
     """
-    if caller.kind != "agent" or (agent := agents.get(reader, caller.id)) is None:
+    if caller.kind != "agent" or (agent := registry.get_agent(reader, caller.id)) is None:
         return ""
     acr = assurance.BEARER if caller.jkt is None else assurance.KEY
-    principal, (target, _) = found_agent(agent)[0], _target(reader, resources.by_uri(reader, uri), uri)
+    principal, (target, _) = found_agent(agent)[0], _target(reader, registry.get_resource_by_uri(reader, uri), uri)
     handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None, _proved(acr))
     doubt = doubt_of(reader, policies, agent, caller.task or "", at=at)
     context = {**handed.context, **doubt, "now": Datetime(at // 1000)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.access import Protected
 from ostiaryd.ground.database import Reader
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
-from ostiaryd.registry.store import resources
 
 REMEMBERED = 256
 _ready: dict[tuple[str | None, ...], Protected] = {}
@@ -17,7 +17,7 @@ def protected(reader: Reader, resource: Resource) -> Protected:
     key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
     made = _ready.get(key)
     if made is None:
-        text = resources.catalogue(reader, resource.resource_id)
+        text = registry.get_catalogue(reader, resource.resource_id)
         made = Protected(
             name=resource.name,
             uri=resource.uri,
@@ -35,6 +35,6 @@ def protected(reader: Reader, resource: Resource) -> Protected:
 def handled(reader: Reader, id: str) -> list[str]:
     """The data classes of a tool (`files/read_file`), as far as it is known."""
     name, _, tool = id.partition("/")
-    resource = resources.get(reader, name)
+    resource = registry.get_resource(reader, name)
     ready = None if resource is None else protected(reader, resource).tools.get(tool)
     return [] if ready is None else ready.class_names

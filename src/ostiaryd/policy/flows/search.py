@@ -24,8 +24,8 @@ from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import note_asker, shorten
 from ostiaryd.policy.flows.prepared import protected
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import agents, resources
 
 MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
@@ -133,12 +133,12 @@ def _check_names(reader: Reader, ready: Ready, asked: Search, *, names_agents: b
         kind = REGISTERED.get(thing.type)
         if kind is None or isinstance(thing, Sought):
             continue
-        if kind == "Agent" and agents.get(reader, thing.id) is None:
-            known = [one.name for one in agents.page(reader, Page(MAX_COMPARED, ""))] if names_agents else []
+        if kind == "Agent" and registry.get_agent(reader, thing.id) is None:
+            known = [one.name for one in registry.list_agents(reader, Page(MAX_COMPARED, ""))] if names_agents else []
             raise NotFound(_saying(f"there is no agent {thing.id[:100]!a}", thing.id, known))
         name, _, tool = thing.id.partition("/")
-        if kind != "Agent" and (found := resources.get(reader, name)) is None:
-            known = [one.name for one in resources.page(reader, Page(MAX_COMPARED, ""))]
+        if kind != "Agent" and (found := registry.get_resource(reader, name)) is None:
+            known = [one.name for one in registry.list_resources(reader, Page(MAX_COMPARED, ""))]
             raise NotFound(_saying(f"there is no resource {name[:100]!a}", name, known))
         if kind == "Tool" and found is not None and tool not in (tools := protected(reader, found).tools):
             raise NotFound(_saying(f"the catalogue of `{name}` has no tool {tool[:100]!a}", tool, tools))
@@ -200,14 +200,14 @@ def _stated(ids: tuple[str, ...] | list[str], after: str) -> Iterator[Candidate]
 
 
 def _agents(reader: Reader, after: str) -> Iterator[Candidate]:
-    while chunk := agents.page(reader, Page(_CHUNK, after)):
+    while chunk := registry.list_agents(reader, Page(_CHUNK, after)):
         for agent in chunk:
             yield agent.agent_id, agent.agent_id
         after = chunk[-1].agent_id
 
 
 def _resources(reader: Reader, after: str) -> Iterator[Candidate]:
-    while chunk := resources.page(reader, Page(_CHUNK, after)):
+    while chunk := registry.list_resources(reader, Page(_CHUNK, after)):
         for resource in chunk:
             yield resource.resource_id, resource.name
         after = chunk[-1].resource_id
@@ -216,10 +216,10 @@ def _resources(reader: Reader, after: str) -> Iterator[Candidate]:
 def _tools(reader: Reader, after: str) -> Iterator[Candidate]:
     """Resource by resource; a place is the id of one, and the name of a tool of it."""
     at, _, last = after.partition("/")
-    if at and (within := resources.get(reader, at)) is not None:
+    if at and (within := registry.get_resource(reader, at)) is not None:
         names = (name for name in sorted(protected(reader, within).tools) if name > last)
         yield from ((f"{at}/{name}", f"{within.name}/{name}") for name in names)
-    while chunk := resources.page(reader, Page(_CHUNK, at)):
+    while chunk := registry.list_resources(reader, Page(_CHUNK, at)):
         for resource in chunk:
             at = resource.resource_id
             yield from (

@@ -17,7 +17,7 @@ from ostiaryd.policy import store
 from ostiaryd.policy.flows.sets import ready
 from ostiaryd.policy.model import Posed, decode_facts, starter
 from ostiaryd.policy.model.replay import Replay, Unreplayable
-from ostiaryd.registry.store import resources
+from ostiaryd.registry import flows as registry
 
 MAX_NAMED = 16
 
@@ -30,7 +30,9 @@ class _Watching:
         rules = starter().ir if kept is None else kept[1]
         self.hash, self._reader = hash, reader
         self._replay = Replay(
-            ready(reader, hash).policies, rules, catalogue=lambda digest: resources.kept_catalogue(self._reader, digest)
+            ready(reader, hash).policies,
+            rules,
+            catalogue=lambda digest: registry.get_catalogue_by_hash(self._reader, digest),
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import check_files, digest, open_ticket, ticket_key
 from ostiaryd.registry.flows import note
@@ -32,8 +32,8 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
     note(act, object=digest(files), since=since, until=until)
     if until is not None and until <= since:
         raise Invalid("`until` is not after `since`")
-    size = ledger.head(act.tx)[0].size
-    first, stop = (size if at is None else ledger.first_since(act.tx, at) for at in (since, until))
+    size = ledger.get_head(act.tx)[0].size
+    first, stop = (size if at is None else ledger.find_first_since(act.tx, at) for at in (since, until))
     return Span(size if first is None else first, size if stop is None else stop)
 
 

@@ -15,7 +15,6 @@ from ostiaryd.incidents.flows.respond import responder, would_lock_out
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Person, Root, State
-from ostiaryd.registry.store import agents, owners
 from ostiaryd.signals.model.issuers import Effect, Issuer, Named, effect, named, not_understood, short
 from ostiaryd.signals.model.sets import (
     AHEAD,
@@ -96,12 +95,12 @@ def _people(reader: Reader, issuer: Issuer, whom: Named) -> list[Person]:
     ids = [id for email in whom.emails for id in store.by_email(reader, email)]
     ids += [id for sub in whom.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
     ids += [id for id in whom.ours if id.startswith("pe_")]
-    found = (owners.person(reader, id) for id in dict.fromkeys(ids))
+    found = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
     return [person for person in found if person is not None]
 
 
 def _agents(reader: Reader, whom: Named) -> list[Agent]:
-    found = (agents.get(reader, id) for id in dict.fromkeys(whom.ours) if id.startswith("ag_"))
+    found = (registry.get_agent(reader, id) for id in dict.fromkeys(whom.ours) if id.startswith("ag_"))
     return [agent for agent in found if agent is not None]
 
 
@@ -122,7 +121,7 @@ def _carry_out(
     """What an event does to persons, to the agents that rest on them, and to agents that it names itself: how many."""
     what, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
-    owned = [agent for owner in gone for agent in agents.owned(act.tx, owner.id)]
+    owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
     if what is Effect.END and len(owned) > MANY:
         what = Effect.STOP
         registry.note(act, object=act.entry.object or "", effect=what.value)

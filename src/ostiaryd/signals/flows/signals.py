@@ -12,11 +12,11 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import TOPIC as FEED
 from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State, StopDelta
-from ostiaryd.registry.store import agents, keys, risks
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
     LOW,
@@ -32,9 +32,9 @@ from ostiaryd.signals.model.signals import (
 from ostiaryd.signals.model.streams import KEPT, TOPIC
 from ostiaryd.signals.store import signals as store
 from ostiaryd.signals.store import streams
+from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tasks.model import TaskDelta
-from ostiaryd.tasks.store import tasks
 
 AT_ONCE = 100
 ENTRIES = 64
@@ -73,7 +73,9 @@ async def calm(world: World) -> int:
 
     def fallen(reader: Reader) -> list[str]:
         return [
-            agent for agent, level in store.levels(reader) if level_of(risks.get(reader, agent).points(now)) != level
+            agent
+            for agent, level in store.levels(reader)
+            if level_of(registry.get_risk(reader, agent).points(now)) != level
         ]
 
     def tell(tx: Tx) -> int:
@@ -114,7 +116,7 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
             return _agent(tx, delta, at, issuer=issuer)
         case TaskDelta(id):
             return _task(tx, id, at, issuer=issuer)
-        case KeyDelta(jkt) if (key := keys.get(tx, jkt)) is not None:
+        case KeyDelta(jkt) if (key := registry.get_key(tx, jkt)) is not None:
             done = _act(tx, at, jkt)
             return [key_revoked(issuer, key.agent, jkt, at=at, txn=done.txn, why=done.why)]
         case RiskDelta(subject) if subject.startswith("ag_"):
@@ -136,10 +138,10 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
     """A task that others have ended. What an agent does with its own is no news, or it could drown what is; of who has
     been stopped altogether others hear as such.
     """
-    task = tasks.get(tx, id)
+    task = tasks.get_task(tx, id)
     if task is None or task.state is not TaskState.CANCELLED:
         return []
-    doer, done = agents.get(tx, task.agent), _act(tx, at, id)
+    doer, done = registry.get_agent(tx, task.agent), _act(tx, at, id)
     if doer is None or doer.state is not State.ACTIVE or done.by == task.agent:
         return []
     return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
@@ -150,7 +152,7 @@ def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal
     done = _act(tx, at, value or what)
     if what != "task":
         subject = all_of(config.issuer, config.trust_domain, what, value)
-    elif (task := tasks.get(tx, value)) is not None:
+    elif (task := tasks.get_task(tx, value)) is not None:
         subject = session(config.issuer, task.agent, value)
     else:
         return []
@@ -159,7 +161,7 @@ def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal
 
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
     """Its risk level, if that is another than others know of."""
-    was, level = store.level(tx, agent) or LOW, level_of(risks.get(tx, agent).points(tx.now))
+    was, level = store.level(tx, agent) or LOW, level_of(registry.get_risk(tx, agent).points(tx.now))
     if was == level:
         return []
     store.set_level(tx, agent, None if level == LOW else level)
@@ -179,8 +181,8 @@ _UNKNOWN = _Done("", "changed", None)
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
     """Acts of one batch have one instant: the last that is about what was changed, or names it, or is the only one."""
-    first = ledger.first_since(tx, at)
-    bodies = [] if first is None else ledger.bodies(tx, first, ENTRIES)
+    first = ledger.find_first_since(tx, at)
+    bodies = [] if first is None else ledger.list_entry_bodies(tx, first, ENTRIES)
     entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]
     entries = [one for one in entries if one[2].at == at and one[2].outcome == "ok"]
     about = [one for one in entries if one[2].object == object] or [one for one in entries if object.encode() in one[1]]

@@ -24,6 +24,14 @@ from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
+from ostiaryd.tasks.flows.queries import (
+    get_eligible_scopes,
+    get_task,
+    list_elevations,
+    list_emergency_elevations,
+    list_ended_tasks,
+    list_live_tasks,
+)
 from ostiaryd.tasks.flows.revoking import Kind, cancel_all, cancel_for, revoke, revoked_state
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
@@ -34,6 +42,9 @@ from ostiaryd.tasks.flows.tasks import (
     may_see,
     renew,
     start,
+)
+from ostiaryd.tasks.store.tasks import (
+    end_all as end_all_tasks,
 )
 
 __all__ = [
@@ -53,11 +64,14 @@ __all__ = [
     "elevate",
     "eligible",
     "end",
+    "end_all_tasks",
     "expire",
     "expire_due",
     "find_task",
     "forget_days",
     "forget_histories",
+    "get_eligible_scopes",
+    "get_task",
     "give_back",
     "happened",
     "held_of",
@@ -67,6 +81,10 @@ __all__ = [
     "intent_of",
     "leave",
     "link_of",
+    "list_elevations",
+    "list_emergency_elevations",
+    "list_ended_tasks",
+    "list_live_tasks",
     "live",
     "made",
     "may_list",

@@ -13,7 +13,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
-from ostiaryd.registry.store import agents
 from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
@@ -51,7 +50,7 @@ def above(reader: Reader, task: Task) -> list[Task]:
         return []
     found = store.above(reader, task.parent)
     top = found[-1].parent if found else task.parent
-    if top is not None and (agent := agents.get(reader, standing_agent(top))) is not None:
+    if top is not None and (agent := registry.get_agent(reader, standing_agent(top))) is not None:
         found.append(standing_task(agent))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.registry.store import agents
+from ostiaryd.registry import flows as registry
 from ostiaryd.tasks.model import Task, standing_agent, standing_task
 from ostiaryd.tasks.store import tasks as store
 
@@ -13,6 +13,6 @@ def find_task(reader: Reader, id: str) -> Task:
     """A declared task, or the standing task of an agent, whatever its state. Raises NotFound."""
     if (task := store.get(reader, id)) is not None:
         return task
-    if id.startswith("tk_") and (agent := agents.get(reader, standing_agent(id))) is not None:
+    if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:
         return standing_task(agent)
     raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")

@@ -6,11 +6,10 @@ from typing import Any
 
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
-from ostiaryd.registry.store import agents
 from ostiaryd.tasks.model import SECOND
 
 SHOWN = 100
@@ -26,10 +25,10 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> dict[str, Any]:
     """
     begun = _begun(reader, id)
     detail = begun.detail or {}
-    agent = agents.get(reader, str(detail.get("agent") or begun.agent or ""))
+    agent = registry.get_agent(reader, str(detail.get("agent") or begun.agent or ""))
     if not (by.may_read or (agent is not None and (by.id == agent.agent_id or _answers(reader, by, agent.agent_id)))):
         raise Forbidden("this is another agent's task", hint="agents see their own tasks")
-    entries = [(index, decode_entry(body)) for index, body in ledger.search(reader, {"task": id}, limit=SHOWN)]
+    entries = [(index, decode_entry(body)) for index, body in ledger.search_entries(reader, {"task": id}, limit=SHOWN)]
     ended = next((one for _, one in entries if one.action in ("task.end", "task.expire", "task.revoke")), None)
     return {
         "task_id": id,
@@ -48,7 +47,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> dict[str, Any]:
 def _begun(reader: Reader, id: str) -> Entry:
     """The entry of its start."""
     for action in STARTED if id.startswith("tk_") else ():
-        for _, body in ledger.search(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
+        for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
             if (entry := decode_entry(body)).object == id or entry.task == id:
                 return entry
     raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")

@@ -12,7 +12,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller
-from ostiaryd.registry.store import resources
 from ostiaryd.tasks.model import Task
 from ostiaryd.tasks.store import intents
 
@@ -47,7 +46,7 @@ def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Calle
 def _plan(reader: Reader, task: Task, asked: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
     """Return the plan that the words suggest, within the plan of the task above if that has one."""
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
-    there = [found for name in names if (found := resources.get(reader, name)) is not None]
+    there = [found for name in names if (found := registry.get_resource(reader, name)) is not None]
     offered = [(one.uri, tools) for one in there if (tools := registry.catalogue_of(reader, one)) is not None]
     plan = plan_of(asked.words, offered, scopes=task.scopes, bounds=task.bounds)
     if above is None:
@@ -83,7 +82,7 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
 def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
     """What the task cannot read was named by mistake. Raises InvalidIntent."""
     name, _, tool = document.tool.partition("/")
-    resource = resources.get(reader, name)
+    resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)
     if catalogue is None or tool not in catalogue.tools:
         raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint="`ostiary resource show` lists them")

@@ -11,7 +11,6 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
-from ostiaryd.registry.store import resources
 from ostiaryd.tasks.model import Task
 
 
@@ -21,7 +20,7 @@ def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
     """
     for detail in task.bounds:
         for location in detail.locations:
-            resource = resources.by_uri(reader, location)
+            resource = registry.get_resource_by_uri(reader, location)
             if resource is None:
                 _check_unregistered(location, unregistered=unregistered)
                 continue
@@ -41,7 +40,7 @@ def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[To
 
 def _reached(reader: Reader, task: Task) -> list[ToolDetail]:
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
-    uris = [found.uri for name in names if (found := resources.get(reader, name)) is not None]
+    uris = [found.uri for name in names if (found := registry.get_resource(reader, name)) is not None]
     parts = [tuple(uris[at : at + MAX_LOCATIONS]) for at in range(0, len(uris), MAX_LOCATIONS)]
     return [ToolDetail(locations=part) for part in parts]
 

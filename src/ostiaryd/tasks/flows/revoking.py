@@ -11,7 +11,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
-from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import State, Task, standing_id
@@ -54,11 +53,11 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 
 def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
-    held = holdings.get(act.tx, id)
+    held = registry.get_holding(act.tx, id)
     if held is None:
         raise NotFound("there is no such token", hint="tokens are named by their `jti`")
     registry.note(act, object=held.id, holder=held.agent)
-    if (agent := agents.get(act.tx, held.agent)) is not None:
+    if (agent := registry.get_agent(act.tx, held.agent)) is not None:
         registry.check_may(act, by, Verb.REVOKE, agent)
     else:
         registry.check_admin(by)
@@ -66,7 +65,7 @@ def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 
 def _key(act: Act, jkt: str, by: Caller | None) -> Counter[str]:
-    if (key := keys.get(act.tx, jkt)) is not None:
+    if (key := registry.get_key(act.tx, jkt)) is not None:
         registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, key.agent))
     return registry.revoke_key(act, jkt)
 
@@ -74,7 +73,9 @@ def _key(act: Act, jkt: str, by: Caller | None) -> Counter[str]:
 def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     registry.check_admin(by)
     owner = registry.find_owner(act.tx, id)
-    owned = [agent for gone in registry.leaving(act.tx, owner) for agent in agents.owned(act.tx, gone.id)]
+    owned = [
+        agent for gone in registry.leaving(act.tx, owner) for agent in registry.list_agents_of_owner(act.tx, gone.id)
+    ]
     tasks = [task for agent in owned for task in _given(act, agent)]
     if isinstance(owner, Person):
         tasks += store.live_for_person(act.tx, owner.person_id)

@@ -23,7 +23,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, agent_uri
-from ostiaryd.registry.store import agents, resources
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, check_line
 from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, check_demand, mint
@@ -196,9 +195,9 @@ def _target(
 
 def _named(act: Act, audience: str, *, config: Config) -> str:
     """The resource identifier behind a logical name: a resource's name, or an agent's client id (section 2.1)."""
-    if audience.startswith("ag_") and (agent := agents.get(act.tx, audience)) is not None:
+    if audience.startswith("ag_") and (agent := registry.get_agent(act.tx, audience)) is not None:
         return agent_uri(config.issuer, agent.name)
-    resource = resources.get(act.tx, audience)
+    resource = registry.get_resource(act.tx, audience)
     return audience if resource is None else resource.uri
 
 

@@ -10,8 +10,8 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
-from ostiaryd.registry.store import holds
 from ostiaryd.tasks.model import Task
 from ostiaryd.tokens.model import Target, Unmet
 
@@ -26,8 +26,8 @@ def within_holds(
     """
     own = (agent.agent_id,) if agent.held_until > act.now else ()
     for held in (*own, *task.held):
-        for hold in holds.of_agent(act.tx, held, now=act.now):
-            if hold.kind == "throttle" and not holds.take(act.tx, held):
+        for hold in registry.list_restrictions_of_agent(act.tx, held, now=act.now):
+            if hold.kind == "throttle" and not registry.take_call(act.tx, held):
                 raise Forbidden(f"agent {held} is held to {hold.limit} calls a minute", code="access_denied")
             if hold.kind == "step_up" and (reason := unproved(acr, at, hold, now=act.now)) is not None:
                 raise Unmet(reason.message, hint=f"`acr_values` {reason.acr_values}")

@@ -10,7 +10,6 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Root
-from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import InvalidGrant
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, Credentials
@@ -78,5 +77,5 @@ def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
 def _guards(act: Act, asker: Asker, audience: str) -> bool:
     if not asker.id.startswith("rs_"):
         return False
-    resource = resources.get(act.tx, asker.id)
+    resource = registry.get_resource(act.tx, asker.id)
     return resource is not None and resource.uri == audience

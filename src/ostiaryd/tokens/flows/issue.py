@@ -29,9 +29,9 @@ from ostiaryd.tokens.model import (
     scopes_at,
     scopes_of_bearer,
 )
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client
 from ostiaryd.trust.model import Credentials
-from ostiaryd.trust.store import is_exempt
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ def _check_exempt(act: Act, client: Client, target: Target) -> None:
     if target.resource is None:
         hint = "send the header `DPoP`; bearer tokens are for registered resources"
         raise dpop.InvalidProof("the DPoP proof is missing", hint=hint)
-    if not is_exempt(act.tx, client.id, target.resource.resource_id):
+    if not trust.is_exempt(act.tx, client.id, target.resource.resource_id):
         name = target.resource.name
         hint = f"send `DPoP`, or exempt the agent: ostiary agent allow-bearer {client.agent.name} --resource {name}"
         raise dpop.InvalidProof(

@@ -17,7 +17,6 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
-from ostiaryd.registry.store import holdings, keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.flows.held import within_holds
@@ -89,7 +88,7 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     """
     if client.id.startswith("pe_"):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that one")
-    known = keys.get(act.tx, jkt)
+    known = registry.get_key(act.tx, jkt)
     is_own = known is not None and known.agent == client.id and known.is_active(act.now)
     if not is_own and registry.is_known_key(act.tx, jkt):
         raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
@@ -195,7 +194,7 @@ def _hold(
     act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str | None, parent: str | None, ath: str
 ) -> None:
     """The agent was found active and the id is new in this act, so this goes straight to the table."""
-    holdings.insert(
+    registry.insert_holding(
         act.tx,
         Holding(
             id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None,

@@ -7,7 +7,6 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, agent_uri
-from ostiaryd.registry.store import resources
 from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_name, sole_resource
 
 
@@ -18,18 +17,18 @@ def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: fro
     """
     if uri is None:
         name = sole_resource(asked or held)
-        if (resource := resources.get(act.tx, name)) is None:
+        if (resource := registry.get_resource(act.tx, name)) is None:
             raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
         return _resource(act, resource)
     if (name := uri.removeprefix(agent_uri(config.issuer, ""))) != uri:
         return _agent(act, name, uri)
-    if (resource := resources.by_uri(act.tx, uri)) is not None:
+    if (resource := registry.get_resource_by_uri(act.tx, uri)) is not None:
         return _resource(act, resource)
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
     for name in sorted({resource_name(scope) for scope in asked}):
-        if resources.get(act.tx, name) is not None:
+        if registry.get_resource(act.tx, name) is not None:
             raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)
 

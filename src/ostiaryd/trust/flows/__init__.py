@@ -31,6 +31,12 @@ from ostiaryd.trust.flows.peps import (
 )
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
 from ostiaryd.trust.flows.pruning import prune
+from ostiaryd.trust.store import (
+    exempt_at as list_exempt_agents,
+)
+from ostiaryd.trust.store import (
+    is_exempt,
+)
 
 __all__ = [
     "DEFAULT_DAYS",
@@ -60,6 +66,8 @@ __all__ = [
     "exemptions",
     "find_pep",
     "forbid_bearer",
+    "is_exempt",
+    "list_exempt_agents",
     "live_caller",
     "note_pep_use",
     "prune",

@@ -20,8 +20,8 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
-from ostiaryd.registry.store import agents, holdings, holds, owners, resources, stops
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, AccessRefused, Spend
@@ -78,7 +78,7 @@ def _check_binding(
 ) -> Possession:
     """Possession of the key that the token is bound to; of none for a client that may do without."""
     if claims.cnf is None:
-        own = resources.by_uri(reader, claims.aud)
+        own = registry.get_resource_by_uri(reader, claims.aud)
         if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
             raise AccessRefused("the token is bound to no key, and its client may not do without")
         return Possession()
@@ -138,21 +138,21 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     """The holder of a token, both alive at that instant. Raises AccessRefused."""
-    held = holdings.get(reader, claims.jti)
+    held = registry.get_holding(reader, claims.jti)
     if held is None or not held.is_live(now):
         raise AccessRefused("the token has ended", hint="ask for another")
     if claims.client_id.startswith("rs_"):
-        guard = resources.get(reader, claims.client_id)
+        guard = registry.get_resource(reader, claims.client_id)
         if guard is None:
             raise AccessRefused("the resource is no more")
         return _caller(claims, kind="guard", name=guard.name, owner=None)
     if claims.client_id.startswith("pe_"):
-        person = owners.person(reader, claims.client_id)
+        person = registry.get_person(reader, claims.client_id)
         if person is None or not person.is_active:
             raise AccessRefused("the person has left")
         _check_not_stopped(reader, [("owner", person.person_id)])
         return _caller(claims, kind="person", name=person.name, owner=None)
-    agent = agents.get(reader, claims.client_id)
+    agent = registry.get_agent(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
     _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
@@ -162,7 +162,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
 
 def _held(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
     """The holder as far as the agent is not held to less. Raises AccessRefused for one that must prove itself anew."""
-    for hold in holds.of_agent(reader, caller.id, now=now):
+    for hold in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         if hold.kind == "step_up" and (why := unproved(claims.acr, claims.auth_time, hold, now=now)) is not None:
             raise AccessRefused(why.message, hint=f"ask for it with `acr_values` {why.acr_values}")
         if hold.kind == "narrow":
@@ -173,7 +173,7 @@ def _held(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> 
 def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
     """Raises AccessRefused."""
     try:
-        check_not_stopped(stops.stops(reader), names)
+        check_not_stopped(registry.list_stops(reader), names)
     except Forbidden as refusal:
         raise AccessRefused(refusal.message, hint=refusal.hint) from None
 

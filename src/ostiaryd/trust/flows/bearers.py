@@ -14,7 +14,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, ResourceDelta, Root
-from ostiaryd.registry.store import resources
 from ostiaryd.trust import store
 
 
@@ -62,7 +61,7 @@ def exempt(reader: Reader) -> list[str]:
 
 
 def _api(reader: Reader) -> str:
-    return f"{resources.public_url(reader)}/api/v1"
+    return f"{registry.get_public_url(reader)}/api/v1"
 
 
 def _find(act: Act, agent: str, resource: str) -> tuple[Agent, Resource]:

@@ -16,7 +16,6 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
-from ostiaryd.registry.store import agents
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.clients import Client, check_active, earliest
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret
@@ -87,7 +86,7 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
     """Return the client that a form with a client secret comes from. Raises InvalidClient."""
     client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
     act.entry.object = client_id[:64] or None  # claimed, not proved
-    agent = agents.get(act.tx, client_id) if client_id.startswith("ag_") else None
+    agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     known = [] if agent is None else store.secrets(act.tx, agent.agent_id)
     found = [one for one in known if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
     if agent is None or not found:

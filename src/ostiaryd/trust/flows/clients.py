@@ -9,8 +9,8 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent
-from ostiaryd.registry.store import agents, owners, person_keys, resources, stops
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import spend
 from ostiaryd.trust.model import (
@@ -65,9 +65,9 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         is_compatible=is_compatible,
     )  # fmt: skip
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
-    person = owners.person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
-    agent = agents.get(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
-    guard = resources.get(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
+    person = registry.get_person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
+    agent = registry.get_agent(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
+    guard = registry.get_resource(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
     check_assertion_type(unverified_jws.header, is_compatible=lambda: is_compatible(assertion.client_id))
     key, key_ends = _choose_key(unverified_jws.header, _keys(act, agent, guard, person))
     try:
@@ -106,7 +106,9 @@ def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person 
     if agent is not None:
         return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
     if person is not None:
-        return [(jose.parse_public_jwk(key.jwk), None) for key in person_keys.active(act.tx, person.person_id)]
+        return [
+            (jose.parse_public_jwk(key.jwk), None) for key in registry.list_active_person_keys(act.tx, person.person_id)
+        ]
     return [] if guard is None or guard.jwk is None else [(jose.parse_public_jwk(guard.jwk), None)]
 
 
@@ -133,7 +135,7 @@ def check_active(act: Act, agent: Agent) -> None:
 def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
     """Raises InvalidClient."""
     try:
-        check_not_stopped(stops.stops(act.tx), names)
+        check_not_stopped(registry.list_stops(act.tx), names)
     except Forbidden as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
 

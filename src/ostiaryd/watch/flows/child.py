@@ -24,7 +24,7 @@ from ostiaryd.ground.config import read_places
 from ostiaryd.ground.database import Database, DatabaseUnavailable, Reader
 from ostiaryd.ground.process.children import send
 from ostiaryd.ground.process.clock import boot_clock
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.known import Known
 from ostiaryd.watch.model import Piece, Reading, Snapshot, Waiting
@@ -84,7 +84,7 @@ class Work:
         self._said, self._said_at = 0, 0
 
     def run(self, orders: FileIO) -> None:
-        size = ledger.head(self._reader)[0].size
+        size = ledger.get_head(self._reader)[0].size
         progress = store.progress(self._reader)
         if progress.snapshot is None:
             self._watcher.position = max(0, size - LEARN)
@@ -111,7 +111,7 @@ class Work:
 
     def _round(self) -> bool:
         """Read what is new, and look at what waits where that is due; whether there may be more to read."""
-        bodies = ledger.bodies(self._reader, self._read_to, ROUND)
+        bodies = ledger.list_entry_bodies(self._reader, self._read_to, ROUND)
         events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
         self._waiting.add(event for event in events if event is not None)
         self._read_to += len(bodies)

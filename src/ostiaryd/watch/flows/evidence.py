@@ -14,9 +14,9 @@ from ostiary.protocol import dpop
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.store import holdings, resources
+from ostiaryd.registry import flows as registry
 
 EVIDENCE_US = 600_000_000
 """Microseconds for which the proof of a reported call is kept: detectors look at a call within milliseconds."""
@@ -48,14 +48,14 @@ def is_proved(act: Act, numbers: Collection[int]) -> bool:
 
 
 def _is_proved(act: Act, number: int) -> bool:
-    body = ledger.body(act.tx, number)
+    body = ledger.get_entry_body(act.tx, number)
     if body is None:
         return False
     entry = _reported(body)
     if entry.reporter is None or entry.reporter == entry.agent:
         return True
-    proof, resource = ledger.evidence(act.tx, number), resources.get(act.tx, entry.reporter)
-    held = None if entry.token is None else holdings.get(act.tx, entry.token)
+    proof, resource = ledger.get_evidence(act.tx, number), registry.get_resource(act.tx, entry.reporter)
+    held = None if entry.token is None else registry.get_holding(act.tx, entry.token)
     if proof is None or resource is None or held is None or held.ath is None or held.jkt is None:
         return False
     try:
@@ -72,8 +72,8 @@ async def forget_evidence(world: World) -> None:
 
     def forget(tx: Tx) -> bool:
         ledger.forget_used_evidence(tx)
-        first = ledger.first_since(tx, tx.now - EVIDENCE_US)
-        before = ledger.head(tx)[0].size if first is None else first
+        first = ledger.find_first_since(tx, tx.now - EVIDENCE_US)
+        before = ledger.get_head(tx)[0].size if first is None else first
         return ledger.forget_evidence(tx, before=before, count=FORGOTTEN_AT_ONCE)
 
     while await world.writer.submit(forget):

@@ -10,13 +10,12 @@ from ostiary.provenance.noticing import HALF_LIFE, MAX_SAYS, Noticed, Risk
 from ostiary.provenance.noticing.risk import OVER_AFTER, SCALE
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.model import RiskDelta
-from ostiaryd.registry.store import agents, risks
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.evidence import is_proved
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, FindingId, Judgement, Sighting, Verdict
@@ -67,7 +66,7 @@ def _keep(
     proved: bool,
     may_narrow: bool = True,
 ) -> Finding:
-    known = agents.get(act.tx, agent) if agent else None
+    known = registry.get_agent(act.tx, agent) if agent else None
     owner = None if known is None else known.owner
     says = noticed.says if proved else noticed.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED
     finding = Finding(
@@ -102,7 +101,7 @@ async def forget_risks(world: World) -> None:
     before = world.now.horizon - OVER_AFTER
 
     def forget(tx: Tx) -> None:
-        risks.forget(tx, before=before)
+        registry.forget_risks(tx, before=before)
         store.forget_claims(tx, before=before)
 
     await world.writer.submit(forget)
@@ -110,8 +109,8 @@ async def forget_risks(world: World) -> None:
 
 def raise_risk(act: Act, subject: str, points: int) -> None:
     """Doubt an agent or a task more; guards hear of it."""
-    risk = risks.get(act.tx, subject).raised(points, act.now)
-    risks.put(act.tx, subject, risk)
+    risk = registry.get_risk(act.tx, subject).raised(points, act.now)
+    registry.put_risk(act.tx, subject, risk)
     tell(act, RiskDelta(subject, risk.millis, risk.at))
 
 
@@ -148,5 +147,5 @@ def nothing(act: Act, finding: Finding) -> None:
 
 def begin(tx: Tx) -> None:
     """Where the detectors have never been at work: of what has happened so far they learn, and tell nothing."""
-    if store.progress(tx).told < 0 and (size := ledger.head(tx)[0].size):
+    if store.progress(tx).told < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

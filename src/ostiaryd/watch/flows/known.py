@@ -5,8 +5,9 @@ from __future__ import annotations
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.provenance.noticing.threats import Threats, known_network
 from ostiaryd.ground.database import Reader
-from ostiaryd.registry.store import agents, resources, threats
+from ostiaryd.registry import flows as registry
 from ostiaryd.watch.model import ToolSeen
+from ostiaryd.watch.store import threats
 
 MAX_KNOWN = 1 << 15
 _NOTHING = ToolSeen()
@@ -29,8 +30,8 @@ class Known:
         return self._tools[uri].get(tool, _NOTHING)
 
     def _catalogue(self, uri: str) -> dict[str, ToolSeen]:
-        resource = resources.by_uri(self._reader, uri)
-        text = None if resource is None else resources.catalogue(self._reader, resource.resource_id)
+        resource = registry.get_resource_by_uri(self._reader, uri)
+        text = None if resource is None else registry.get_catalogue(self._reader, resource.resource_id)
         if resource is None or text is None:
             return {}
         catalogue = Catalogue.parse(text.encode())
@@ -45,13 +46,13 @@ class Known:
         if agent not in self._models:
             if len(self._models) >= MAX_KNOWN:
                 self._models.clear()
-            found = agents.get(self._reader, agent)
+            found = registry.get_agent(self._reader, agent)
             self._models[agent] = "" if found is None else found.model
         return self._models[agent]
 
     def peers(self, agent: str) -> str:
         """Agents of one kind that may use the same resources are peers."""
-        found = agents.get(self._reader, agent)
+        found = registry.get_agent(self._reader, agent)
         if found is None:
             return ""
         return " ".join([found.kind.value, *sorted({scope.partition(":")[0] for scope in found.scopes})])

@@ -22,7 +22,7 @@ from ostiaryd.ground.database import DatabaseUnavailable, Reader
 from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.process.children import receive, spawn
 from ostiaryd.ground.world import World
-from ostiaryd.ledger import store as ledger
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
@@ -164,7 +164,7 @@ class Watch:
     async def examine(self) -> str:
         """What the detectors are doing now, proved by the newest entry. Raises Conflict with what is wrong."""
         state, reader = self.state, self._world.db.read()
-        last = ledger.head(reader)[0].size - 1
+        last = ledger.get_head(reader)[0].size - 1
         if state.phase == OFF:
             raise Conflict(detectors_off(), hint=f"turn them on: {INSTALL}, then restart the server")
         if not state.starts:
@@ -189,7 +189,7 @@ class Watch:
         """Where another process is at work, or should be, its snapshots say how far it is."""
         saved = store.progress(reader).snapshot
         position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
-        body = ledger.body(reader, position) if position <= last else None
+        body = ledger.get_entry_body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
             raise Conflict(
                 f"another process has the detectors, and has not looked at entry {position} for too long",

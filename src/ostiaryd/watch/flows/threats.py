@@ -12,9 +12,9 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ThreatDelta, check_name
-from ostiaryd.registry.model.threats import Form, ListId, ThreatSource
-from ostiaryd.registry.store import threats as store
 from ostiaryd.watch.engines.lists import MAX_MARKS, Listed
+from ostiaryd.watch.model.threats import Form, ListId, ThreatSource
+from ostiaryd.watch.store import threats as store
 
 MAX_LISTS = 16
 SECOND = 1_000_000

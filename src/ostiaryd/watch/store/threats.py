@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiary.provenance.noticing.threats import MARK_BYTES, ThreatList, Threats, parse_marks
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.registry.model.threats import ListId, ThreatSource
+from ostiaryd.watch.model.threats import ListId, ThreatSource
 
 _SOURCE = f"""select list_id, name, url, form, points, created_at, due_at, refreshed_at, failed, skipped,
     length(marks) / {MARK_BYTES} from threat_list """

@@ -1,0 +1,50 @@
+"""Reads of the ledger for other packages, and the writes that they may do within their own acts.
+
+Each is a function of the store under a name that is unique in the package.
+"""
+
+from ostiaryd.ledger.store import (
+    TOPIC,
+    Replayed,
+    forget_evidence,
+    forget_used_evidence,
+    has_tree,
+    put_replayed,
+    renew_history,
+    use_evidence,
+)
+from ostiaryd.ledger.store import bodies as list_entry_bodies
+from ostiaryd.ledger.store import body as get_entry_body
+from ostiaryd.ledger.store import end_of_page as find_page_end
+from ostiaryd.ledger.store import evidence as get_evidence
+from ostiaryd.ledger.store import first_since as find_first_since
+from ostiaryd.ledger.store import head as get_head
+from ostiaryd.ledger.store import log_key as get_log_key
+from ostiaryd.ledger.store import losses as list_losses
+from ostiaryd.ledger.store import replayed as list_replayed
+from ostiaryd.ledger.store import rows as get_tree_rows
+from ostiaryd.ledger.store import search as search_entries
+from ostiaryd.ledger.store import with_facts as list_entries_with_facts
+
+__all__ = [
+    "TOPIC",
+    "Replayed",
+    "find_first_since",
+    "find_page_end",
+    "forget_evidence",
+    "forget_used_evidence",
+    "get_entry_body",
+    "get_evidence",
+    "get_head",
+    "get_log_key",
+    "get_tree_rows",
+    "has_tree",
+    "list_entries_with_facts",
+    "list_entry_bodies",
+    "list_losses",
+    "list_replayed",
+    "put_replayed",
+    "renew_history",
+    "search_entries",
+    "use_evidence",
+]

@@ -1,0 +1,64 @@
+"""Reads of the registry for other packages. Each is a function of the store under a name that is unique in the package.
+
+Other packages read and change the registry through `ostiaryd.registry.flows` alone; import-linter checks it.
+"""
+
+from ostiaryd.registry.store.agents import active as list_active_agents
+from ostiaryd.registry.store.agents import exceptions as list_agent_exceptions
+from ostiaryd.registry.store.agents import get as get_agent
+from ostiaryd.registry.store.agents import of_model as list_agents_of_model
+from ostiaryd.registry.store.agents import owned as list_agents_of_owner
+from ostiaryd.registry.store.agents import page as list_agents
+from ostiaryd.registry.store.holdings import get as get_holding
+from ostiaryd.registry.store.holds import in_force as list_restrictions
+from ostiaryd.registry.store.holds import of_agent as list_restrictions_of_agent
+from ostiaryd.registry.store.keys import get as get_key
+from ostiaryd.registry.store.keys import revoked as list_revoked_keys
+from ostiaryd.registry.store.owners import is_member
+from ostiaryd.registry.store.owners import members as list_members
+from ostiaryd.registry.store.owners import owner as get_owner
+from ostiaryd.registry.store.owners import person as get_person
+from ostiaryd.registry.store.person_keys import active as list_active_person_keys
+from ostiaryd.registry.store.person_keys import any_active as has_active_person_key
+from ostiaryd.registry.store.resources import by_uri as get_resource_by_uri
+from ostiaryd.registry.store.resources import catalogue as get_catalogue
+from ostiaryd.registry.store.resources import get as get_resource
+from ostiaryd.registry.store.resources import kept_catalogue as get_catalogue_by_hash
+from ostiaryd.registry.store.resources import page as list_resources
+from ostiaryd.registry.store.resources import public_url as get_public_url
+from ostiaryd.registry.store.risks import get as get_risk
+from ostiaryd.registry.store.risks import of as get_risks
+from ostiaryd.registry.store.risks import since as list_risks
+from ostiaryd.registry.store.risks import worst_agents as list_riskiest_agents
+from ostiaryd.registry.store.stops import stops as list_stops
+
+__all__ = [
+    "get_agent",
+    "get_catalogue",
+    "get_catalogue_by_hash",
+    "get_holding",
+    "get_key",
+    "get_owner",
+    "get_person",
+    "get_public_url",
+    "get_resource",
+    "get_resource_by_uri",
+    "get_risk",
+    "get_risks",
+    "has_active_person_key",
+    "is_member",
+    "list_active_agents",
+    "list_active_person_keys",
+    "list_agent_exceptions",
+    "list_agents",
+    "list_agents_of_model",
+    "list_agents_of_owner",
+    "list_members",
+    "list_resources",
+    "list_restrictions",
+    "list_restrictions_of_agent",
+    "list_revoked_keys",
+    "list_riskiest_agents",
+    "list_risks",
+    "list_stops",
+]

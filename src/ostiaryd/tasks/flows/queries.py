@@ -1,0 +1,17 @@
+"""Reads of tasks and elevations for other packages, under names that are unique in the package."""
+
+from ostiaryd.tasks.store.elevations import broken_glass as list_emergency_elevations
+from ostiaryd.tasks.store.elevations import eligible as get_eligible_scopes
+from ostiaryd.tasks.store.elevations import page as list_elevations
+from ostiaryd.tasks.store.tasks import ended as list_ended_tasks
+from ostiaryd.tasks.store.tasks import get as get_task
+from ostiaryd.tasks.store.tasks import live_of_agent as list_live_tasks
+
+__all__ = [
+    "get_eligible_scopes",
+    "get_task",
+    "list_elevations",
+    "list_emergency_elevations",
+    "list_ended_tasks",
+    "list_live_tasks",
+]
