@@ -11,16 +11,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from mcp.client.client import Client
+from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 
+def transport(entry: dict[str, Any]) -> Any:
+    """The transport that the configuration of a server names."""
+    if entry.get("type") == "sse":
+        return sse_client(entry["url"], headers=entry.get("headers"))
+    if "url" in entry:
+        return streamable_http_client(entry["url"], http_client=httpx2.AsyncClient(headers=entry.get("headers") or {}))
+    given = {name: entry[name] for name in ("command", "args", "env", "cwd") if name in entry}
+    return stdio_client(StdioServerParameters(**given))
+
+
 async def main(found: dict[str, Any], server: str, calls: str) -> None:
     entry = (found.get("mcpServers") or found["servers"])[server]
-    given = {name: entry[name] for name in ("command", "args", "env", "cwd") if name in entry}
-    async with Client(stdio_client(StdioServerParameters(**given))) as client:
+    async with Client(transport(entry)) as client:
         for tool, arguments in json.loads(calls):
             try:
                 result = await client.call_tool(tool, arguments)

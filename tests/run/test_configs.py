@@ -27,10 +27,11 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
     before = json.dumps(text)
     config = parse(text)
     assert [(server.name, server.word) for server in config.stdio] == [("My Files", "my-files")]
-    assert config.remote == ("far",)
-    copy = config.guarded(lambda server: ["python", f"{server.word}.plan", "--"])
+    assert [(server.name, server.url) for server in config.remote] == [("far", FAR["url"])]
+    copy = config.guarded(lambda server: ["python", f"{server.word}.plan", "--"], {"far": "http://127.0.0.1:1/x"})
     guarded = {**FILES, "command": "python", "args": ["my-files.plan", "--", "npx", "-y", "server", "${HOME}"]}
-    assert copy == {**text, member: {"My Files": guarded, "far": FAR, "off": {**FILES, "disabled": True}}}
+    local = {**FAR, "url": "http://127.0.0.1:1/x"}
+    assert copy == {**text, member: {"My Files": guarded, "far": local, "off": {**FILES, "disabled": True}}}
     assert json.dumps(text) == before
 
 

@@ -114,15 +114,6 @@ def test_keys_are_made_once_and_nobody_else_reads_them(stdio_agent: StdioAgent) 
     assert f"ostiary key add {stdio_agent.name} --generate-key" in lost.err.replace("\n", " ")
 
 
-def test_remote_servers_are_said_not_to_be_guarded(stdio_agent: StdioAgent) -> None:
-    text = json.loads(stdio_agent.config.read_text())
-    text["mcpServers"]["far"] = {"type": "http", "url": "https://mcp.example/mcp"}
-    stdio_agent.config.write_text(json.dumps(text))
-    assert (
-        "not guarded: the server `far` is not on this machine" in stdio_agent.run(command=("true", "{mcp_config}")).err
-    )
-
-
 def test_a_server_that_says_what_is_no_catalogue_is_watched_without_one(stdio_agent: StdioAgent) -> None:
     stdio_agent.config.write_text(json.dumps({"mcpServers": {"files": {"command": "true"}}}))
     ran = stdio_agent.run(command=("true", "{mcp_config}"))

@@ -1,4 +1,4 @@
-"""`ostiary run`: an agent that somebody already has, with a guard in front of each of its stdio MCP servers."""
+"""`ostiary run`: an agent that exists already, with a guard in front of each of its MCP servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,9 @@ from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of
 from ostiary.run.enlist import refresh as ask_again
 from ostiary.run.events import Listener
 from ostiary.run.gate import remembered
+from ostiary.run.local import LocalServers
 from ostiary.run.paper import Paper
+from ostiary.run.plan import Plan
 
 TTL_S = 3600
 
@@ -79,24 +81,24 @@ def run(
     deliver = delivery(command, config_env=config_env)
     place = place_of(session, agent or agent_name(command, Path.cwd()))
     paper = Paper(place.agent, quiet=quiet)
-    for name in source.remote:
-        paper.say(
-            f"[yellow]not guarded:[/] the server `{escape(name)}` is not on this machine; put a guard where it runs"
-        )
-    url = _prepare(session, place, source.stdio, owner=owner, command=command, paper=paper)
+    url = _prepare(session, place, source.servers, owner=owner, command=command, paper=paper)
     if refresh:
-        ask_again(session, place, source.stdio, say=lambda line: paper.say(escape(line)))
-    _check_unchanged(place, source.stdio, paper)
+        ask_again(session, place, source.servers, say=lambda line: paper.say(escape(line)))
+    _check_unchanged(place, source.servers, paper)
     with (
         tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,
         declared_task(load_key(place.credential), url, purpose=purpose, bounds=bounds) as task,
     ):
-        copy = _write(Path(folder), source, place, url=url, task=task)
-        words, more = deliver(copy)
         listener = Listener(Path(folder) / "events")
-        with paper.following(listener, Names(session), task=task):
+
+        def plan(server: Server) -> Plan:
+            return place.plan(server, url=url, task=task, events=Path(folder) / "events")
+
+        with paper.following(listener, Names(session), task=task), LocalServers() as servers:
+            local = {server.name: servers.open(server, plan(server), alarm=paper.alarm) for server in source.remote}
+            words, more = deliver(_write(Path(folder), source, plan, local))
             code = _start(words, _without_ours(environment) | more)
-    paper.summary(place, source.stdio)
+    paper.summary(place, source.servers)
     sys.exit(code)
 
 
@@ -163,16 +165,16 @@ def declared_task(
             thread.join()
 
 
-def _write(folder: Path, source: Config, place: Place, *, url: str, task: str | None) -> Path:
-    """The copy, with a plan for the proxy of each server."""
+def _write(folder: Path, source: Config, plan_of: Callable[[Server], Plan], local: Mapping[str, str]) -> Path:
+    """Write the copy of the configuration, and a plan for the proxy of each stdio server."""
 
     def front(server: Server) -> list[str]:
         plan = folder / f"{server.word}.plan"
-        plan.write_bytes(msgspec.json.encode(place.plan(server, url=url, task=task, events=folder / "events")))
+        plan.write_bytes(msgspec.json.encode(plan_of(server)))
         return [sys.executable, "-m", "ostiary.run", str(plan), "--"]
 
     copy = folder / "mcp.json"
-    copy.write_text(json.dumps(source.guarded(front), indent=2), "utf-8")
+    copy.write_text(json.dumps(source.guarded(front, local), indent=2), "utf-8")
     return copy
 
 

@@ -12,6 +12,7 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,10 @@ from ostiary.run.exchange import Exchange
 from ostiary.run.gate import Gate
 
 MAX_SESSIONS = 1000
+MAX_QUEUED = 256
+"""events of one stream that wait for the client"""
 EXCHANGE = "ostiary.exchange"
+STREAM = "ostiary.stream"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _BOM = b"\xef\xbb\xbf"
@@ -48,7 +52,10 @@ class GuardedUpstream(Upstream):
     """A server at exactly `url`, whose calls a gate decides."""
 
     def __init__(self, url: str, gate: Gate) -> None:
-        super().__init__(url, None)
+        """Raises Invalid."""
+        plain, _, query = url.partition("?")
+        super().__init__(plain, None)
+        self._exact += f"?{query}" if query else ""
         self._gate = gate
         self._sessions: dict[str, Exchange] = {}
 
@@ -122,6 +129,129 @@ class GuardedUpstream(Upstream):
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.pop(next(iter(self._sessions))).end()
         return exchange
+
+
+class SseUpstream(GuardedUpstream):
+    """A server with the transport HTTP with Server-Sent Events (MCP 2024-11-05): a GET opens the stream of answers, and
+    the first event names the URL for the client's messages.
+    """
+
+    def __init__(self, url: str, gate: Gate, *, prefix: str) -> None:
+        """`prefix`: the path of the proxy, below which the client finds the URL for its messages. Raises Invalid."""
+        super().__init__(url, gate)
+        self._prefix = prefix
+        self._streams = dict[str, _Stream]()
+        self._count = 0
+
+    @asynccontextmanager
+    async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        stream = self._streams.get(path)
+        if method == "POST" and stream is not None and stream.url:
+            async with self._post(stream, path, headers, body) as response:
+                yield response
+        elif method == "GET" and not path.partition("?")[0]:
+            async with self._open(headers) as response:
+                yield response
+        else:
+            raise Rejected(
+                404, "not_found", "not found", hint="open the stream with GET, then send to the URL that it names"
+            )
+
+    def _target(self, path: str) -> str:
+        stream = self._streams.get(path)
+        return self._exact if stream is None else stream.url
+
+    @asynccontextmanager
+    async def _open(self, headers: Headers) -> AsyncIterator[httpx2.Response]:
+        self._count += 1
+        path, stream = f"/messages/{self._count}", _Stream(Exchange(self._gate))
+        self._streams[path] = stream
+        if len(self._streams) > MAX_SESSIONS:
+            self._streams.pop(next(iter(self._streams)))
+        try:
+            plain = [(name, value) for name, value in headers if name not in DROPPED]
+            async with Upstream.send(self, "GET", "", [*plain, (b"accept-encoding", b"identity")], None) as response:
+                if response.is_success and not _is_stream(response):
+                    raise Rejected(502, "upstream_failed", "the server does not answer with Server-Sent Events")
+                response.extensions[EXCHANGE], response.extensions[STREAM] = stream.exchange, (path, stream)
+                yield response
+        finally:
+            self._streams.pop(path, None)
+            stream.exchange.end()
+
+    @asynccontextmanager
+    async def _post(
+        self, stream: _Stream, path: str, headers: Headers, body: Body | None
+    ) -> AsyncIterator[httpx2.Response]:
+        """A message of the client; what is denied is answered on the stream."""
+        text = b"".join([part async for part in body]) if body is not None else b""
+        replies = list[bytes]()
+        admit = partial(stream.exchange.admit, text, replies.append, why=_unreadable(headers))
+        if await asyncio.to_thread(admit):
+            plain = [(name, value) for name, value in headers if name not in DROPPED]
+            async with Upstream.send(self, "POST", path, plain, body) as response:
+                yield response
+            return
+        for reply in replies:
+            await stream.queue.put(_Reply(b"event: message\ndata: " + reply.strip() + b"\n\n"))
+        yield httpx2.Response(202, content=b"Accepted")
+
+    async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        found = response.extensions.get(STREAM)
+        if found is None or not response.is_success:
+            async for part in Upstream.parts(self, response):
+                yield part
+            return
+        path, stream = found
+        pump = asyncio.create_task(stream.pump(response))
+        try:
+            while (event := await stream.queue.get()) is not None:
+                if isinstance(event, _Reply):
+                    yield event
+                elif not stream.url:
+                    yield self._endpoint(event, response, path, stream)
+                elif not (line := _data(event)).strip():
+                    yield event
+                else:
+                    given = await asyncio.to_thread(stream.exchange.receive, line)
+                    yield event if given is line else _with_data(event, given)
+                    await asyncio.to_thread(stream.exchange.note, line)
+            await pump
+        finally:
+            pump.cancel()
+
+    def _endpoint(self, event: bytes, response: httpx2.Response, path: str, stream: _Stream) -> bytes:
+        """Keep the URL that the server names, and name one of the proxy in its place. Raises ConnectionAbortedError."""
+        if not (named := _data(event).decode("latin-1").strip()):
+            return event  # a comment before it
+        url = response.request.url.join(named)
+        if (url.scheme, url.host, url.port) != tuple(
+            getattr(response.request.url, one) for one in ("scheme", "host", "port")
+        ):
+            raise ConnectionAbortedError("the server names a URL of another server for messages")
+        stream.url = str(url)
+        return _with_data(event, f"{self._prefix}{path}".encode())
+
+
+class _Reply(bytes):
+    """An event that the guard answers with in the server's place."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One stream of answers. `url`: where the server takes the client's messages; empty until the server names it."""
+
+    exchange: Exchange
+    url: str = ""
+    queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED))
+
+    async def pump(self, response: httpx2.Response) -> None:
+        """Put the server's events into the queue; None is the end."""
+        try:
+            async for event in _events(response):
+                await self.queue.put(event)
+        finally:
+            await self.queue.put(None)
 
 
 def _check_named(headers: Headers, text: bytes) -> None:

@@ -91,8 +91,7 @@ class Upstream:
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
         """Send a client's request and give the response, whose body is still to come. Raises Rejected."""
         try:
-            url = (self.url if path.startswith("/") else self._exact) + path
-            request = httpx2.Request(method, url, headers=self._requested(headers), content=body)
+            request = httpx2.Request(method, self._target(path), headers=self._requested(headers), content=body)
             response = await self._http.send(request, auth=self._auth, stream=True)
         except Rejected:
             raise
@@ -110,6 +109,10 @@ class Upstream:
             yield response
         finally:
             await response.aclose()
+
+    def _target(self, path: str) -> str:
+        """Return the URL that a path at the proxy stands for."""
+        return (self.url if path.startswith("/") else self._exact) + path
 
     def _requested(self, headers: Headers) -> Headers:
         return requested(headers)

@@ -1,8 +1,9 @@
-"""An agent that people already have, with a guard in front of each of its stdio MCP servers.
+"""An agent that exists already, with a guard in front of each of its MCP servers.
 
-configs    where agents keep their MCP servers, and a copy of that in which each stdio server has a guard in front
-probe      what a server says of itself: its `tools/list`
-enlist     whatever the registry lacks: owner, agent, a resource per server
+configs    where agents keep their MCP servers, and a copy of that in which each server has a guard in front
+probe      the lists of a stdio server; `http_probe` those of a remote one
+enlist     registers what the registry lacks: owner, agent, a resource per server
+local      local HTTP proxies in front of remote servers
 frames     JSON-RPC over stdio, line by line
 gate       the decision on one call; what passes where nobody can decide
 exchange   the messages between a client and a server

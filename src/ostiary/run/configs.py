@@ -1,4 +1,4 @@
-"""Where agents keep their MCP servers, and a copy of that in which each stdio server has a guard in front.
+"""Where agents keep their MCP servers, and a copy of that in which each server has a guard in front.
 
 | who | file | member |
 | --- | --- | --- |
@@ -7,8 +7,9 @@
 | VS Code | `.vscode/mcp.json` | `servers` |
 | Claude Desktop | `claude_desktop_config.json` in its folder | `mcpServers` |
 
-A server is stdio where it has a `command`, remote where it has a `url`. Variables in a command (`${HOME}`) stay:
-whoever starts the server fills them in, as before. Nothing is written but the copy.
+A server is stdio where it has a `command`, remote where it has a `url`: streamable HTTP, or HTTP with Server-Sent
+Events where its `type` is `sse` or its path ends in `/sse`. Variables in a command (`${HOME}`) stay: the program that
+starts the server fills them in, as before. Nothing is written but the copy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ostiary.cli.files import read_json
 from ostiary.cli.session import Usage
@@ -32,7 +34,7 @@ _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A stdio server as the configuration has it."""
+    """A server as the configuration has it."""
 
     name: str
     word: str
@@ -40,7 +42,26 @@ class Server:
     entry: Mapping[str, Any]
 
     @property
+    def url(self) -> str | None:
+        """The URL of a remote server; None for a stdio server."""
+        found = self.entry.get("url", self.entry.get("serverUrl"))
+        return found if isinstance(found, str) and "command" not in self.entry else None
+
+    @property
+    def is_sse(self) -> bool:
+        """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05)."""
+        kind = str(self.entry.get("type", self.entry.get("transport", "")))
+        return kind == "sse" or (not kind and urlsplit(self.url or "").path.rstrip("/").endswith("/sse"))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return dict(self.entry.get("headers") or {})
+
+    @property
     def command(self) -> list[str]:
+        """What the server is registered with: the words of its command, or its URL."""
+        if self.url is not None:
+            return [self.url]
         return [self.entry["command"], *self.entry.get("args", [])]
 
     @property
@@ -54,16 +75,25 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is known of an agent's MCP servers."""
+    """The MCP servers of an agent."""
 
     text: Mapping[str, Any]
     member: str
     stdio: tuple[Server, ...]
-    remote: tuple[str, ...]
+    remote: tuple[Server, ...]
 
-    def guarded(self, front: Callable[[Server], Sequence[str]]) -> dict[str, Any]:
-        """The same with the words that `front` gives before the command of each stdio server."""
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return (*self.stdio, *self.remote)
+
+    def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
+        """Return the same with a guard in front of each server: the words that `front` returns before the command of a
+        stdio server, and for a remote server the URL that `local` has under its name.
+        """
         entries = dict(self.text[self.member])
+        for server in self.remote:
+            member = "url" if "url" in server.entry else "serverUrl"
+            entries[server.name] = {**server.entry, member: local.get(server.name, server.url)}
         for server in self.stdio:
             words = [*front(server), *server.command]
             entries[server.name] = {**server.entry, "command": words[0], "args": words[1:]}
@@ -84,7 +114,7 @@ def parse_config(text: object, *, of: str) -> Config:
     entries = text[member]
     if len(entries) > MAX_SERVERS:
         raise Usage(f"{of} has {len(entries)} servers", hint=f"at most {MAX_SERVERS}")
-    stdio, remote = list[Server](), list[str]()
+    stdio, remote = list[Server](), list[Server]()
     for name, entry in entries.items():
         if not isinstance(entry, dict):
             raise Usage(f"{of}: the server {name!a} is no object")
@@ -93,10 +123,11 @@ def parse_config(text: object, *, of: str) -> Config:
         if "command" in entry and entry.get("type") in KINDS:
             stdio.append(_stdio(name, entry, of=of))
         elif isinstance(entry.get("url", entry.get("serverUrl")), str):
-            remote.append(name)
+            remote.append(_remote(name, entry, of=of))
         else:
             raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`")
-    if twice := [one.name for one in stdio if [other.word for other in stdio].count(one.word) > 1]:
+    words = [one.word for one in (*stdio, *remote)]
+    if twice := [one.name for one in (*stdio, *remote) if words.count(one.word) > 1]:
         raise Usage(f"{of}: the servers {', '.join(map(ascii, twice))} would have one name", hint="rename one of them")
     return Config(text, member, tuple(stdio), tuple(remote))
 
@@ -112,6 +143,13 @@ def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
         raise Usage(f"{of}: the `env` of {name!a} is no object of texts")
     if not isinstance(cwd, (str, type(None))):
         raise Usage(f"{of}: the `cwd` of {name!a} is no text")
+    return Server(name, to_word(name, of=f"{of}: the server"), entry)
+
+
+def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
+    headers = entry.get("headers") or {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise Usage(f"{of}: the `headers` of {name!a} are not an object of texts")
     return Server(name, to_word(name, of=f"{of}: the server"), entry)
 
 

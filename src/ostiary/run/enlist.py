@@ -28,6 +28,7 @@ from ostiary.cli.files import NewKey, read_json
 from ostiary.cli.session import PAGE, Session, Usage
 from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server, expand, to_word
+from ostiary.run.http_probe import probe_http
 from ostiary.run.plan import Plan
 from ostiary.run.probe import probe
 
@@ -200,6 +201,9 @@ def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalog
 def _said(server: Server) -> dict[str, Any]:
     """Asked as an agent would start it: variables filled in, its own environment on top of ours."""
     ours = ambient.environment()
+    if server.url is not None:
+        headers = {name: expand(value, ours) for name, value in server.headers.items()}
+        return probe_http(expand(server.url, ours), headers=headers, is_sse=server.is_sse)
     own = {name: expand(value, ours) for name, value in server.env.items()}
     return probe([expand(word, ours) for word in server.command], env=ours | own, cwd=server.cwd)
 

@@ -20,14 +20,14 @@ TIMEOUT_S = 20.0
 ACCEPT = "application/json, text/event-stream"
 
 
-def probe_http(url: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bool = False) -> dict[str, Any]:
     """Return what the server lists, all pages together, and its capabilities.
 
     Raises Unavailable, Malformed, Invalid.
     """
     try:
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
-            return _Probe(http, url).run()
+            return (_SseProbe if is_sse else _Probe)(http, url).run()
     except httpx2.HTTPError as error:
         raise Unavailable(f"{url} does not answer: {error}", hint="is the server running?") from None
 
@@ -119,8 +119,37 @@ class _Probe:
             ]
 
 
-def _texts(response: httpx2.Response) -> Iterator[bytes]:
-    """The JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer."""
+class _SseProbe(_Probe):
+    """The same over HTTP with Server-Sent Events (MCP 2024-11-05): answers come on one stream."""
+
+    def run(self) -> dict[str, Any]:
+        with self._http.stream("GET", self._url, headers={"Accept": "text/event-stream"}) as response:
+            self._events = _texts(response, is_endless=True)
+            named = next(self._events, b"").decode("latin-1").strip()
+            url = response.url.join(named)
+            if not named or (url.scheme, url.host, url.port) != (
+                response.url.scheme,
+                response.url.host,
+                response.url.port,
+            ):
+                raise Malformed("the stream does not begin with the URL for messages")
+            self._url = str(url)
+            return super().run()
+
+    def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        body = canonical.encode({"jsonrpc": "2.0", **message})
+        answered = self._http.post(self._url, content=body, headers={"Content-Type": "application/json"})
+        if not answered.is_success:
+            raise Invalid(f"the server answers {message['method']} with {answered.status_code}")
+        while "id" in message:
+            found = canonical.parse(next(self._events, b""), max_bytes=MAX_BYTES, max_depth=64)
+            if isinstance(found, dict) and found.get("id") == message["id"] and "method" not in found:
+                return [found]
+        return []
+
+
+def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[bytes]:
+    """The JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer, or all."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     size, data = 0, list[str]()
     if kind == "text/event-stream":
@@ -135,7 +164,7 @@ def _texts(response: httpx2.Response) -> Iterator[bytes]:
                 data = []
                 if text.strip():
                     yield text
-                    if b'"result"' in text or b'"error"' in text:
+                    if not is_endless and (b'"result"' in text or b'"error"' in text):
                         return
         return
     body = b""

@@ -1,0 +1,77 @@
+"""Local proxies of `ostiary run`: one in front of each remote MCP server of an agent, in a thread of their own.
+
+A proxy listens on a free port of the loopback interface. Its URL has a random path that only the agent is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from ostiary import ambient
+from ostiary.protocol.errors import Refused
+from ostiary.protocol.jose import b64u
+from ostiary.proxy import Entrance, Listen, serve
+from ostiary.proxy.guarded import GuardedUpstream, SseUpstream
+from ostiary.run.configs import Server, expand
+from ostiary.run.gate import Gate, remembered
+from ostiary.run.plan import Plan
+
+log = logging.getLogger("ostiary.run")
+START_S = 10.0
+
+
+class LocalServers:
+    """The proxies of one run. They end with the `with` block, after their gates have reported what is left."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ostiary-http", daemon=True)
+        self._proxies = list[Future[None]]()
+        self._upstreams = list[GuardedUpstream]()
+        self._gates = list[Gate]()
+
+    def __enter__(self) -> LocalServers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for proxy in self._proxies:
+            proxy.cancel()
+        for upstream in self._upstreams:
+            asyncio.run_coroutine_threadsafe(upstream.close(), self._loop).result(START_S)
+        for gate in self._gates:
+            gate.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(START_S)
+
+    def open(self, server: Server, plan: Plan, *, alarm: Callable[[str], None]) -> str:
+        """Start the proxy of a server; return its URL. Raises Refused where no guard can be made for it.
+
+        A server that is only watched keeps its own URL then, and `alarm` says that it has no guard.
+        """
+        url = expand(server.url or "", ambient.environment())
+        try:
+            gate = Gate(plan)
+        except Refused as refusal:
+            if remembered(Path(plan.mode)) != "watch":
+                raise
+            alarm(f"no guard for `{server.name}`: {refusal.message}; it is only watched, so nothing is recorded")
+            return url
+        capability = b64u(ambient.random(18))
+        upstream = SseUpstream(url, gate, prefix=f"/{capability}") if server.is_sse else GuardedUpstream(url, gate)
+        gate.start()
+        self._gates.append(gate)
+        self._upstreams.append(upstream)
+        ready = Future[str]()
+        entrance = Entrance(Listen("127.0.0.1", 0), capability)
+        self._proxies.append(
+            asyncio.run_coroutine_threadsafe(
+                serve(entrance, upstream, ready=lambda at: ready.set_result(at.base)), self._loop
+            )
+        )
+        return ready.result(START_S)
