@@ -1,1 +1,1 @@
-"""Detection: the findings of a guard in recorded runs before the harmful call. See docs/explanation/noticing.md."""
+"""Detection: the findings of a guard in recorded runs before the harmful call. See docs/explanation/risk.md."""

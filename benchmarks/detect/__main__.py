@@ -1,4 +1,4 @@
-"""`make bench BENCH_ARGS="detect [--suite X] [--model M]"`: see docs/explanation/noticing.md.
+"""`make bench BENCH_ARGS="detect [--suite X] [--model M]"`: see docs/explanation/risk.md.
 
 In the main environment it makes the environment of the suites with the recorded runs, and goes on there.
 """

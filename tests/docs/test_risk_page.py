@@ -1,4 +1,4 @@
-"""What docs/explanation/doubt.md shows is taken, and its numbers are those of the code."""
+"""The policies of docs/explanation/risk.md load, and its numbers are those of the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ostiary.provenance.noticing import HALF_LIFE, MOST
 from ostiaryd.feed.flows import profiles
 from ostiaryd.policy.model import load
 
-PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "doubt.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "risk.md").read_text("utf-8")
 ADR = (Path(__file__).parents[2] / "docs" / "adr" / "0026-doubt-at-guards.md").read_text("utf-8")
 
 
@@ -28,7 +28,7 @@ def test_the_set_on_the_page_loads_and_its_test_holds() -> None:
 
 
 def test_the_page_names_every_part_of_a_risk_and_every_hold() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.partition("\n## Findings of a guard\n")[0], re.MULTILINE)
     assert sorted(rows) == sorted(("agent", "task", "chain", "call", "score", *get_args(HoldKind)))
 
 

@@ -1,4 +1,4 @@
-"""What docs/reference/watch.md says in figures is what the program does."""
+"""The figures on docs/reference/detectors.md are those of the program."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY
 from ostiaryd.watch.model.watcher import QUIET_GUARD_MIN, QUIET_MIN
 from tests.support.sources import ROOT
 
-PAGE = " ".join((ROOT / "docs/reference/watch.md").read_text("utf-8").split())
+PAGE = " ".join((ROOT / "docs/reference/detectors.md").read_text("utf-8").split())
 
 
 @pytest.mark.parametrize(
     ("says", "is_true"),
     [
-        ("not acted for 90 days is forgotten", FORGET_S == 90 * 86_400),
-        ("Every minute what has changed is saved", SNAPSHOT_S == 60),
+        ("has not acted for 90 days is forgotten", FORGET_S == 90 * 86_400),
+        ("Every minute the changed profiles are saved", SNAPSHOT_S == 60),
         ("the newest 100,000 entries", LEARN == 100_000),
         ("`*.lock1`", LOCK == 1),
-        ("for five minutes, one guard for thirty", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
+        ("about an agent for five minutes, one guard for thirty", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
         ("at most 8 alarms at once", CAP == 8),
-        ("at most 200 tasks of an agent count on one day", MOST_A_DAY == 200),
+        ("t most 200 tasks of an agent count on one day", MOST_A_DAY == 200),
         ("a /24 of IPv4, a /48 of IPv6", BITS == {4: 24, 6: 48}),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the page on noticing says of points is what the rules give."""
+"""The points on docs/explanation/risk.md are those of the rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ostiary.guard import networks
 from ostiary.provenance.noticing import MAX_PROFILE, noticing
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "explanation" / "noticing.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "explanation" / "risk.md").read_text("utf-8")
 GRAVE = [points + noticing.MORE_IF_GRAVE for points in noticing.ORIGIN.values()]
 
 
