@@ -88,10 +88,18 @@ _encode = msgspec.json.Encoder().encode
 
 def insert(tx: Tx, question: Question) -> None:
     tx.run(
-        _INSERT, id=question.approval_id, kind=question.kind, agent=question.agent, task=question.task,
-        tool=question.tool, digest=question.digest, needs=question.needs, asked=_encode(question.about).decode(),
-        now=question.asked_at, ends_at=question.ends_at,
-    )  # fmt: skip
+        _INSERT,
+        id=question.approval_id,
+        kind=question.kind,
+        agent=question.agent,
+        task=question.task,
+        tool=question.tool,
+        digest=question.digest,
+        needs=question.needs,
+        asked=_encode(question.about).decode(),
+        now=question.asked_at,
+        ends_at=question.ends_at,
+    )
 
 
 def get(reader: Reader, id: str) -> Question | None:
@@ -107,9 +115,7 @@ def latest(reader: Reader, digest: str) -> Question | None:
 
 def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:
     """The newest first; of one agent, or of all where it is empty."""
-    rows = reader.all(
-        _LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit
-    )  # fmt: skip
+    rows = reader.all(_LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit)
     return [_question(row) for row in rows]
 
 
@@ -156,9 +162,15 @@ def forget(tx: Tx, *, before: int, limit: int) -> int:
 
 def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
     tx.run(
-        _INSERT_ANSWER, id=id, person=answer.person, says=answer.says.value, reason=answer.reason, jkt=answer.jkt,
-        at=answer.at, covers=int(answer.covers),
-    )  # fmt: skip
+        _INSERT_ANSWER,
+        id=id,
+        person=answer.person,
+        says=answer.says.value,
+        reason=answer.reason,
+        jkt=answer.jkt,
+        at=answer.at,
+        covers=int(answer.covers),
+    )
 
 
 def answers(reader: Reader, id: str) -> list[Answer]:
@@ -187,9 +199,14 @@ def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int)
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
     tx.run(
-        _INSERT_COVER, id=id, line=line, task=task, counterpart=extent.counterpart, extent=_encode(extent).decode(),
+        _INSERT_COVER,
+        id=id,
+        line=line,
+        task=task,
+        counterpart=extent.counterpart,
+        extent=_encode(extent).decode(),
         uses=uses,
-    )  # fmt: skip
+    )
 
 
 def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
@@ -219,11 +236,41 @@ def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
 
 
 def _question(row: Row) -> Question:
-    (id, kind, agent, task, digest, needs, state, asked, times, asked_at, last_at, ends_at, answered_at, until,
-     ended_at, spent_at, spent_for) = row  # fmt: skip
+    (
+        id,
+        kind,
+        agent,
+        task,
+        digest,
+        needs,
+        state,
+        asked,
+        times,
+        asked_at,
+        last_at,
+        ends_at,
+        answered_at,
+        until,
+        ended_at,
+        spent_at,
+        spent_for,
+    ) = row
     return Question(
-        approval_id=id, kind=kind, agent=agent, task=task, digest=digest, needs=needs, state=State(state),
-        about=_decode(asked), times=times, asked_at=asked_at, last_at=last_at, ends_at=ends_at,
-        answered_at=answered_at, until=until, is_held=until is not None and ended_at is None, spent_at=spent_at,
+        approval_id=id,
+        kind=kind,
+        agent=agent,
+        task=task,
+        digest=digest,
+        needs=needs,
+        state=State(state),
+        about=_decode(asked),
+        times=times,
+        asked_at=asked_at,
+        last_at=last_at,
+        ends_at=ends_at,
+        answered_at=answered_at,
+        until=until,
+        is_held=until is not None and ended_at is None,
+        spent_at=spent_at,
         spent_for=spent_for,
-    )  # fmt: skip
+    )

@@ -74,9 +74,15 @@ def answer(says: Says) -> Wire:
 
         def run(act: Act) -> dict[str, Any]:
             question = flows.answer(
-                act, id, says, reason=said.reason, by=call.caller, config=world.config, covers=said.covers,
+                act,
+                id,
+                says,
+                reason=said.reason,
+                by=call.caller,
+                config=world.config,
+                covers=said.covers,
                 strike=said.strike,
-            )  # fmt: skip
+            )
             return flows.show_briefly(act.tx, question, now=act.now)
 
         return reply(await registry.act_as(call, f"approval.{says}", run), headers=[NO_STORE])

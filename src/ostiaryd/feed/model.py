@@ -99,11 +99,15 @@ class Told:
         """Records that the guard has numbered and that never came."""
         self.entries.append(
             Entry(
-                at=self.at, action="report.gap", outcome="error", resource=self.by.uri, reporter=self.by.resource_id,
+                at=self.at,
+                action="report.gap",
+                outcome="error",
+                resource=self.by.uri,
+                reporter=self.by.resource_id,
                 reasons=[reason("missing_records", f"records {first} to {last} are missing")],
                 detail={"spool": self.by.spool, "first": first, "last": last},
             )
-        )  # fmt: skip
+        )
 
 
 def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
@@ -114,9 +118,14 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
     if held is None or held.audience != told.by.uri or held.agent != record.agent:
         what = "there is no such token" if held is None else "the token is not for the resource of the reporter"
         told.add(
-            "report.refused", number, at=record.at, outcome="refused", token=record.token, tool=record.tool,
+            "report.refused",
+            number,
+            at=record.at,
+            outcome="refused",
+            token=record.token,
+            tool=record.tool,
             reasons=[reason("foreign_token", what)],
-        )  # fmt: skip
+        )
         return
     told.calls[number] = told.add(
         "tool.call",
@@ -154,9 +163,15 @@ def event_of(told: Told, number: int, record: CallRecord) -> Event:
     """A call that has an entry, as profiles are learned from it."""
     entry, beside = told.calls[number], {} if record.facts is None else record.facts.beside
     return Event(
-        at=record.at, action=entry.action, outcome=entry.outcome, agent=entry.agent or "", task=entry.task or "",
-        tool=entry.tool or "", worst=str(beside.get("origin_worst", "")), links=str(beside.get("links_worst", "")),
-    )  # fmt: skip
+        at=record.at,
+        action=entry.action,
+        outcome=entry.outcome,
+        agent=entry.agent or "",
+        task=entry.task or "",
+        tool=entry.tool or "",
+        worst=str(beside.get("origin_worst", "")),
+        links=str(beside.get("links_worst", "")),
+    )
 
 
 def tell_undecided(

@@ -83,9 +83,13 @@ def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
 def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSource | None:
     """Return the row with the same argument and field as `of`."""
     row = reader.one(
-        _ONE_SOURCE, resource_id=resource_id, tool=of.tool, argument=of.argument, source_tool=of.source_tool,
+        _ONE_SOURCE,
+        resource_id=resource_id,
+        tool=of.tool,
+        argument=of.argument,
+        source_tool=of.source_tool,
         source_field=of.source_field,
-    )  # fmt: skip
+    )
     return None if row is None else _argument_source(row)
 
 

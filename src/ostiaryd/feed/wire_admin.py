@@ -31,9 +31,12 @@ async def feeds(call: Call) -> Reply:
         found = await guards.settled(seq, within_s=min(_number(call, "wait_ms") or 0, MAX_WAIT_MS) / 1000)
     rows = sorted(found, key=_stream)
     return await reply_page(
-        call, "guards", lambda _, page: behind(rows, _stream)(page),
-        lambda _, guard: _render(guard, guard.position if seq is None else seq, since), cursor=_stream,
-    )  # fmt: skip
+        call,
+        "guards",
+        lambda _, page: behind(rows, _stream)(page),
+        lambda _, guard: _render(guard, guard.position if seq is None else seq, since),
+        cursor=_stream,
+    )
 
 
 def _stream(guard: Guard) -> str:

@@ -112,9 +112,11 @@ async def stops(call: Call) -> Reply:
     """
     given = call.json(Stops)
     done = await flows.replay_messages(
-        call.world, [line.encode() for line in given.messages], resource_id=call.caller.id,
+        call.world,
+        [line.encode() for line in given.messages],
+        resource_id=call.caller.id,
         source=f"a guard of {call.caller.name}",
-    )  # fmt: skip
+    )
     return reply({"replayed": done.replayed, "unverified": done.unverified}, headers=[NO_STORE])
 
 

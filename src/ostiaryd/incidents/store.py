@@ -58,6 +58,7 @@ _COUNTED = sql(
 
 
 def get(reader: Reader, id: str) -> Incident | None:
+    """Return the incident with this id."""
     row = reader.one(_GET, id=id)
     return None if row is None else _incident(row)
 
@@ -75,6 +76,7 @@ def page(reader: Reader, *, is_waiting: bool, page: Page) -> list[Incident]:
 
 
 def count_waiting(reader: Reader) -> int:
+    """Return the number of open incidents."""
     row = reader.one(_COUNT_WAITING)
     return 0 if row is None else int(row[0])
 
@@ -86,30 +88,55 @@ def count_held_back(reader: Reader) -> int:
 
 
 def insert(tx: Tx, incident: Incident) -> None:
+    """Insert a new incident."""
     tx.run(
-        _INSERT, id=incident.incident_id, agent=incident.agent, owner=incident.owner, state=incident.state.value,
-        opened_at=incident.opened_at, heard_at=incident.heard_at, risk=incident.risk, says=incident.says,
-    )  # fmt: skip
+        _INSERT,
+        id=incident.incident_id,
+        agent=incident.agent,
+        owner=incident.owner,
+        state=incident.state.value,
+        opened_at=incident.opened_at,
+        heard_at=incident.heard_at,
+        risk=incident.risk,
+        says=incident.says,
+    )
 
 
 def update(tx: Tx, incident: Incident) -> None:
+    """Update an incident."""
     tx.run(
-        _UPDATE, id=incident.incident_id, state=incident.state.value, heard_at=incident.heard_at, risk=incident.risk,
-        says=incident.says, person=incident.person, why=incident.why, closed_at=incident.closed_at,
-    )  # fmt: skip
+        _UPDATE,
+        id=incident.incident_id,
+        state=incident.state.value,
+        heard_at=incident.heard_at,
+        risk=incident.risk,
+        says=incident.says,
+        person=incident.person,
+        why=incident.why,
+        closed_at=incident.closed_at,
+    )
 
 
 def acts(reader: Reader, incident: IncidentId) -> list[Did]:
-    """What was done, in order."""
+    """Return the responses of an incident, oldest first."""
     return [_did(row) for row in reader.all(_ACTS, incident=incident)]
 
 
 def add(tx: Tx, incident: IncidentId, did: Did) -> None:
+    """Add a response to an incident."""
     tx.run(
-        _ADD, incident=incident, number=did.number, at=did.at, response=did.response, outcome=did.outcome.value,
-        agent=did.agent, task=did.task, policies=canonical.encode(list(did.policies)).decode(), says=did.says,
+        _ADD,
+        incident=incident,
+        number=did.number,
+        at=did.at,
+        response=did.response,
+        outcome=did.outcome.value,
+        agent=did.agent,
+        task=did.task,
+        policies=canonical.encode(list(did.policies)).decode(),
+        says=did.says,
         is_ordered=int(did.is_ordered),
-    )  # fmt: skip
+    )
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
@@ -119,18 +146,19 @@ def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
 
 
 def others_halted(reader: Reader, agent: str, *, since: int) -> int:
-    """How many other agents they have stopped, or a task of theirs."""
+    """Return how many other agents playbooks have halted, whole or in a task, since then."""
     row = reader.one(_HALTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
+    """Return whether playbooks have acted against this agent since then."""
     row = reader.one(_HAS_ACTED, since=since, agent=agent)
     return row is not None and int(row[0]) > 0
 
 
 def fleet(tx: Tx, *, older_than: int) -> int:
-    """How many agents are active, counted anew if that was before then."""
+    """Return the number of active agents; count again if the stored count is older than `older_than`."""
     row = tx.one(_FLEET)
     if row is not None and int(row[1]) >= older_than:
         return int(row[0])
@@ -143,14 +171,30 @@ def fleet(tx: Tx, *, older_than: int) -> int:
 def _incident(row: Row) -> Incident:
     id, agent, owner, state, opened_at, heard_at, risk, says, person, why, closed_at = row
     return Incident(
-        incident_id=IncidentId(id), agent=agent, owner=owner, state=State(state), opened_at=opened_at,
-        heard_at=heard_at, risk=risk, says=says, person=person, why=why, closed_at=closed_at,
-    )  # fmt: skip
+        incident_id=IncidentId(id),
+        agent=agent,
+        owner=owner,
+        state=State(state),
+        opened_at=opened_at,
+        heard_at=heard_at,
+        risk=risk,
+        says=says,
+        person=person,
+        why=why,
+        closed_at=closed_at,
+    )
 
 
 def _did(row: Row) -> Did:
     number, at, response, outcome, agent, task, policies, says, is_ordered = row
     return Did(
-        number=number, at=at, response=response, outcome=Outcome(outcome), agent=agent, task=task,
-        policies=tuple(msgspec.json.decode(policies)), says=says, is_ordered=bool(is_ordered),
-    )  # fmt: skip
+        number=number,
+        at=at,
+        response=response,
+        outcome=Outcome(outcome),
+        agent=agent,
+        task=task,
+        policies=tuple(msgspec.json.decode(policies)),
+        says=says,
+        is_ordered=bool(is_ordered),
+    )

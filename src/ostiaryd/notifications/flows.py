@@ -1,4 +1,4 @@
-"""What happens to webhooks: one function per verb."""
+"""Operations on webhooks: one function per verb."""
 
 from __future__ import annotations
 
@@ -82,28 +82,29 @@ def test(act: Act) -> None:
 
 def find(reader: Reader, id: str) -> Webhook:
     """Raises NotFound."""
-    if (found := store.get(reader, id)) is None:
+    if (webhook := store.get(reader, id)) is None:
         raise NotFound("there is no such webhook", hint="ostiary webhook list")
-    return found
+    return webhook
 
 
 def secret_of(tx: Tx, webhook: Webhook) -> bytes:
+    """Return the signing secret of the webhook."""
     return secret(tx.keys.secret("nonce"), webhook.webhook_id)
 
 
 def size(reader: Reader) -> int:
-    """How many entries there are."""
-    return ledger.get_head(reader)[0].size
+    """Return the number of entries in the ledger."""
+    return ledger.head(reader)[0].size
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
-    """What it has to be told next, index and action of entries in order: one, or for people all that waits."""
+    """Return the next events for the webhook in order, as (index, action): one, or for people all that are due."""
     limit = WAITING_LIMIT if webhook.is_for_people else 1
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
 
 def alerts(reader: Reader, events: list[tuple[int, str]]) -> list[Alert]:
-    """What people must be told of these events: the gravest in words."""
+    """Return an alert for each of the gravest events."""
     return [_alert(reader, index) for index in gravest(events)]
 
 
@@ -115,10 +116,10 @@ def entry(reader: Reader, index: int) -> Entry:
 
 
 def _alert(reader: Reader, index: int) -> Alert:
-    told = entry(reader, index)
-    agent = None if told.agent is None else registry.get_agent(reader, told.agent)
-    owner = None if told.owner is None else registry.get_owner(reader, told.owner)
-    return alert(index, told, agent=agent.name if agent else "", owner=owner.name if owner else "")
+    public = entry(reader, index)
+    agent = None if public.agent is None else registry.get_agent(reader, public.agent)
+    owner = None if public.owner is None else owners.owner(reader, public.owner)
+    return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "")
 
 
 def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
@@ -130,18 +131,18 @@ def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
 
 
 def confirm(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
-    """It has taken what it was told. If the claim has passed meanwhile, somebody else tells it once more."""
+    """Record a successful delivery. If the claim has expired meanwhile, another process delivers the events again."""
     after = taken(webhook, now=tx.now, through=events[-1][0], count=len(events))
     store.settle(tx, after, claim=webhook.busy_until)
 
 
 def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:
-    """It has not: when it is told again. What ends the tries is `give_up`."""
+    """Schedule the next try after a failure. `give_up` handles the last one."""
     store.settle(tx, _after(tx, webhook, outcome), claim=webhook.busy_until)
 
 
 def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
-    """Leave an event out, or a webhook that wants no more: both have their entry."""
+    """Leave an event out, or end a webhook whose receiver is gone (410); both leave an entry."""
     after = _after(act.tx, webhook, outcome)
     registry.note(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
     store.settle(act.tx, after, claim=webhook.busy_until)
@@ -158,25 +159,25 @@ def _after(tx: Tx, webhook: Webhook, outcome: Outcome) -> Webhook:
 
 
 def pass_over(tx: Tx, webhook: Webhook, index: int) -> None:
-    """Nothing before entry `index` is for it."""
+    """Skip the entries before `index`."""
     store.skip(tx, webhook.webhook_id, idx=index)
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """What is wrong with webhooks now, in words. A URL may hold a secret: its origin says enough."""
-    found = store.webhooks(reader)
-    return [f"{origin(one.url)}: {wrong}" for one in found for wrong in _troubles(reader, one, now=now)]
+    """Return the problems of all webhooks in words. A URL may hold a secret, so only its origin is named."""
+    webhooks = store.webhooks(reader)
+    return [f"{origin(one.url)}: {wrong}" for one in webhooks for wrong in _troubles(reader, one, now=now)]
 
 
 def lost(reader: Reader) -> tuple[int, list[str]]:
-    """How many webhooks there are, and which did not hear of everything."""
-    found = store.webhooks(reader)
-    return len(found), [f"{origin(one.url)}: {one.lost} events were left out" for one in found if one.lost]
+    """Return the number of webhooks, and a line for each that lost events."""
+    webhooks = store.webhooks(reader)
+    return len(webhooks), [f"{origin(one.url)}: {one.lost} events were left out" for one in webhooks if one.lost]
 
 
 def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
     if webhook.gone_at is not None:
-        return ["the receiver wants no more (410)"]
+        return ["the receiver is gone (410)"]
     count, since = store.waiting(reader, (*webhook.actions, TEST), webhook.next_idx, limit=WAITING_LIMIT)
     wrong = []
     if count >= WAITING_LIMIT:

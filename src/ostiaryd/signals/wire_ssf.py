@@ -76,8 +76,8 @@ class Configuration(msgspec.Struct, frozen=True):
     min_verification_interval: int | UnsetType = UNSET
 
     @property
-    def wanted(self) -> flows.Wanted:
-        return flows.Wanted(self.events_requested, self.delivery, self.description)
+    def wanted(self) -> flows.RequestedStream:
+        return flows.RequestedStream(self.events_requested, self.delivery, self.description)
 
 
 async def create_stream(call: Call) -> Reply:

@@ -49,12 +49,19 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
         "events": events,
         "agents": len(watcher.memory),
         "findings": [
-            {"entry": one.number, "at": one.at // 1_000_000, "detector": one.detector, "agent": one.agent or None,
-             "points": one.points, "may_narrow": one.may_narrow, "says": one.says}
+            {
+                "entry": one.number,
+                "at": one.at // 1_000_000,
+                "detector": one.detector,
+                "agent": one.agent or None,
+                "points": one.points,
+                "may_narrow": one.may_narrow,
+                "says": one.says,
+            }
             for one in found
         ],
         "by_detector": dict(Counter(one.detector for one in found)),
-    }  # fmt: skip
+    }
     session.show(value, _print)
 
 

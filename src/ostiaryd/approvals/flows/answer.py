@@ -85,9 +85,15 @@ def answer(
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)
         policies.hold_approval(
-            act, id, agent=question.agent, task=question.task, digest=question.digest,
-            policies=question.about.policies, until=until, keys=[one.jkt for one in (*before, given) if one.jkt],
-        )  # fmt: skip
+            act,
+            id,
+            agent=question.agent,
+            task=question.task,
+            digest=question.digest,
+            policies=question.about.policies,
+            until=until,
+            keys=[one.jkt for one in (*before, given) if one.jkt],
+        )
         begun = begin_covers(act, question, [*before, given], strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
     elif question.about.extent is not None:  # the person knows more now than when somebody said yes to calls like it

@@ -45,10 +45,19 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
             return found
     ends = act.now + config.question_lifetime_s * SECOND
     made = Question(
-        approval_id=ApprovalId(act.new_id("ap")), kind=kind, agent=task.agent, task=task.task_id, digest=digest,
-        needs=needs, state=State.OPEN, about=about, times=1, asked_at=act.now, last_at=act.now,
+        approval_id=ApprovalId(act.new_id("ap")),
+        kind=kind,
+        agent=task.agent,
+        task=task.task_id,
+        digest=digest,
+        needs=needs,
+        state=State.OPEN,
+        about=about,
+        times=1,
+        asked_at=act.now,
+        last_at=act.now,
         ends_at=ends if task.expires_at is None else min(ends, task.expires_at),
-    )  # fmt: skip
+    )
     _check_room(act, task)
     _check_denied(act, made, task)
     registry.note(act, object=made.approval_id, kind=kind, needs=needs, ends_at=made.ends_at)
@@ -95,5 +104,6 @@ def _check_denied(act: Act, made: Question, task: Task) -> None:
     if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
             f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task, so no more are asked",
-            hint="do without the tool, or start a task that a person has said more about", code="approval_denied",
-        )  # fmt: skip
+            hint="do without the tool, or start a task that a person has said more about",
+            code="approval_denied",
+        )

@@ -76,9 +76,12 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
         {BACKCHANNEL: shown, "agent": agent.agent_id, "person": person.person_id}, floats=True
     )
     about = About(
-        resource=BACKCHANNEL, tool=f"act for {person.name}", arguments=shown, person=person.person_id,
+        resource=BACKCHANNEL,
+        tool=f"act for {person.name}",
+        arguments=shown,
+        person=person.person_id,
         sole=person.person_id,
-    )  # fmt: skip
+    )
     try:
         question = ask(
             act, kind=BACKCHANNEL, task=standing_task(agent), digest=digest, needs="person", about=about, config=config
@@ -89,9 +92,14 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     if asked.expiry_s is not None:
         ends = min(ends, act.now + asked.expiry_s * SECOND)
     id = tokens.await_person(
-        act, approval=question.approval_id, client=agent.agent_id, person=person.person_id, asked=wish, digest=digest,
+        act,
+        approval=question.approval_id,
+        client=agent.agent_id,
+        person=person.person_id,
+        asked=wish,
+        digest=digest,
         expires_at=ends,
-    )  # fmt: skip
+    )
     registry.note(act, object=question.approval_id, scope=wish.scope, until=ends)
     return id, max(0, (ends - act.now) // SECOND)
 

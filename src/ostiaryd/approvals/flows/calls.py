@@ -50,9 +50,16 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     needs, reasons = asking(ours, asked.policies)
     arguments, secrets = _parted(asked, ready, task)
     digest = entry.digest = approval.binding(
-        agent=task.agent, task=task.task_id, resource=resource.name, tool=asked.tool, arguments=arguments,
-        secrets=secrets, presentation=ready.presentation, policies=asked.policies, needs=needs,
-    )  # fmt: skip
+        agent=task.agent,
+        task=task.task_id,
+        resource=resource.name,
+        tool=asked.tool,
+        arguments=arguments,
+        secrets=secrets,
+        presentation=ready.presentation,
+        policies=asked.policies,
+        needs=needs,
+    )
     if asked.approval:
         _check_meant(act, asked.approval, digest)
     found = store.latest(act.tx, digest)
@@ -72,9 +79,18 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
         registry.note(act, object=cover, covers="task")
         return cover, True
     about = describe(
-        task, resource=resource.name, ready=ready, arguments=arguments, secrets=secrets, policy=asked.policy,
-        reasons=reasons, origins=asked.origins, foreign=asked.foreign, warnings=asked.warnings, extent=extent,
-    )  # fmt: skip
+        task,
+        resource=resource.name,
+        ready=ready,
+        arguments=arguments,
+        secrets=secrets,
+        policy=asked.policy,
+        reasons=reasons,
+        origins=asked.origins,
+        foreign=asked.foreign,
+        warnings=asked.warnings,
+        extent=extent,
+    )
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
         return question.approval_id, False
@@ -155,11 +171,21 @@ def describe(
     """What a person is shown of a call: what goes out as text is told apart."""
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
-        resource=resource, tool=ready.tool.name, arguments=arguments, hidden=sorted(secrets),
-        outgoing=sorted(texts & arguments.keys()), origins=dict(origins), foreign=dict(foreign), policy=policy,
-        reasons=reasons, warnings=list(warnings), effect=ready.tool.effect.value, extent=extent,
-        chain=[Link(link.agent, link.task) for link in task.chain], person=task.person,
-    )  # fmt: skip
+        resource=resource,
+        tool=ready.tool.name,
+        arguments=arguments,
+        hidden=sorted(secrets),
+        outgoing=sorted(texts & arguments.keys()),
+        origins=dict(origins),
+        foreign=dict(foreign),
+        policy=policy,
+        reasons=reasons,
+        warnings=list(warnings),
+        effect=ready.tool.effect.value,
+        extent=extent,
+        chain=[Link(link.agent, link.task) for link in task.chain],
+        person=task.person,
+    )
 
 
 def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:

@@ -27,9 +27,16 @@ from ostiaryd.tasks.model import Task, standing_id
 
 
 def measure(
-    act: Act, asked: approval.Ask, task: Task, ready: ReadyTool, ours: Policies, *, resource: str,
-    arguments: dict[str, object], secrets: dict[str, str],
-) -> tuple[Extent | None, bool]:  # fmt: skip
+    act: Act,
+    asked: approval.Ask,
+    task: Task,
+    ready: ReadyTool,
+    ours: Policies,
+    *,
+    resource: str,
+    arguments: dict[str, object],
+    secrets: dict[str, str],
+) -> tuple[Extent | None, bool]:
     """Return the extent of a call, None where a yes can be to that call alone, and whether content from outside
     mentions what it names. Raises Malformed.
     """
@@ -37,9 +44,17 @@ def measure(
         return None, False
     memory = tasks.recall(act.tx, task, act.tx.keys).memory
     extent = extent_of(
-        ready.tool, arguments, agent=task.agent, task=task.task_id, resource=resource, secrets=secrets,
-        policies=asked.policies, foreign=asked.foreign, warnings=asked.warnings, outside=digest_outside(memory),
-    )  # fmt: skip
+        ready.tool,
+        arguments,
+        agent=task.agent,
+        task=task.task_id,
+        resource=resource,
+        secrets=secrets,
+        policies=asked.policies,
+        foreign=asked.foreign,
+        warnings=asked.warnings,
+        outside=digest_outside(memory),
+    )
     return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)
 
 

@@ -69,17 +69,27 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
     asking = judged.policies if judged.because == "approval_needed" else ()
     needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
     digest = act.entry.digest = canonical.digest(
-        {ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)}, "agent": agent.agent_id,
-         "policies": sorted(asking), "needs": needs}
-    )  # fmt: skip
+        {
+            ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)},
+            "agent": agent.agent_id,
+            "policies": sorted(asking),
+            "needs": needs,
+        }
+    )
     if (found := store.latest(act.tx, digest)) is not None and (task := _granted(act, found)) is not None:
         return task, None
     about = About(
-        resource=ELEVATE, tool=" ".join(sorted(scopes)), policy=ours.hash,
-        arguments={"scopes": sorted(scopes), "minutes": wanted.minutes, "reason": wanted.reason,
-                   "break_glass": wanted.break_glass},
+        resource=ELEVATE,
+        tool=" ".join(sorted(scopes)),
+        policy=ours.hash,
+        arguments={
+            "scopes": sorted(scopes),
+            "minutes": wanted.minutes,
+            "reason": wanted.reason,
+            "break_glass": wanted.break_glass,
+        },
         reasons=[Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in sorted(asking)],
-    )  # fmt: skip
+    )
     question = ask(act, kind=ELEVATE, task=standing, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
         return None, question
@@ -90,9 +100,14 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
     """Raises Invalid, Forbidden."""
     scopes, most = parse_scopes(wanted.scopes), MAX_MINUTES_OF_GLASS if wanted.break_glass else MAX_MINUTES
     registry.note(
-        act, object=agent.agent_id, owner=agent.owner, scopes=sorted(scopes)[:MAX_SCOPES], minutes=wanted.minutes,
-        reason=wanted.reason[:500], break_glass=wanted.break_glass,
-    )  # fmt: skip
+        act,
+        object=agent.agent_id,
+        owner=agent.owner,
+        scopes=sorted(scopes)[:MAX_SCOPES],
+        minutes=wanted.minutes,
+        reason=wanted.reason[:500],
+        break_glass=wanted.break_glass,
+    )
     if not 1 <= len(scopes) <= MAX_SCOPES:
         raise Invalid(f"an elevation is to 1 to {MAX_SCOPES} scopes")
     if not 1 <= wanted.minutes <= most:
@@ -101,8 +116,9 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
     if extra := scopes - tasks.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
-            hint=f"ostiary elevation allow {agent.name} SCOPE", code="not_eligible",
-        )  # fmt: skip
+            hint=f"ostiary elevation allow {agent.name} SCOPE",
+            code="not_eligible",
+        )
     return scopes
 
 
@@ -118,9 +134,14 @@ def _grant(act: Act, agent: Agent, wanted: Wanted, scopes: frozenset[str], quest
     """Begin it, by the yes where there is one."""
     approval = None if question is None else question.approval_id
     task = tasks.elevate(
-        act, agent, scopes=scopes, minutes=wanted.minutes, reason=wanted.reason, break_glass=wanted.break_glass,
+        act,
+        agent,
+        scopes=scopes,
+        minutes=wanted.minutes,
+        reason=wanted.reason,
+        break_glass=wanted.break_glass,
         approval=approval,
-    )  # fmt: skip
+    )
     act.entry.action = "elevation.break_glass" if wanted.break_glass else "elevation.grant"
     if question is not None:
         policies.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)

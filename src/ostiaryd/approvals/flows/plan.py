@@ -45,10 +45,12 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
         registry.note(act, object=task.task_id, lines=len(lines))
         return None
     about = About(
-        lines=lines, policy=ours.hash, person=task.person,
+        lines=lines,
+        policy=ours.hash,
+        person=task.person,
         reasons=[Why(PLAN, "people agreed to each of these in earlier tasks of this agent")],
         chain=[Through(link.agent, link.task) for link in task.chain],
-    )  # fmt: skip
+    )
     digest = act.entry.digest = canonical.digest([PLAN, task.task_id, [line.extent.counterpart for line in lines]])
     return ask(act, kind=PLAN, task=task, digest=digest, needs="person", about=about, config=config)
 
@@ -79,9 +81,17 @@ def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
 def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
     """What a yes to the line covers: every policy that one person may answer for the counterpart."""
     return extent_of(
-        one.ready.tool, one.named | one.amounts, agent=task.agent, task=task.task_id, resource=one.resource, secrets={},
-        policies=answers, foreign={}, warnings=(), outside="",
-    )  # fmt: skip
+        one.ready.tool,
+        one.named | one.amounts,
+        agent=task.agent,
+        task=task.task_id,
+        resource=one.resource,
+        secrets={},
+        policies=answers,
+        foreign={},
+        warnings=(),
+        outside="",
+    )
 
 
 def _is_likely(memory: Memory, one: Agreed, planned: set[str]) -> bool:

@@ -61,11 +61,24 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
     approval.check_arguments(shown)
     needs, reasons = asking(ours, decision.policies)
     digest = entry.digest = approval.binding(
-        agent=task.agent, task=task.task_id, resource=call.resource.name, tool=call.tool, arguments=shown,
-        secrets=secrets, presentation=ready.presentation, policies=decision.policies, needs=needs,
-    )  # fmt: skip
+        agent=task.agent,
+        task=task.task_id,
+        resource=call.resource.name,
+        tool=call.tool,
+        arguments=shown,
+        secrets=secrets,
+        presentation=ready.presentation,
+        policies=decision.policies,
+        needs=needs,
+    )
     about = describe(
-        task, resource=call.resource.name, ready=ready, arguments=shown, secrets=secrets, policy=ours.hash,
-        reasons=reasons, origins=shown_origins(decision.beside),
-    )  # fmt: skip
+        task,
+        resource=call.resource.name,
+        ready=ready,
+        arguments=shown,
+        secrets=secrets,
+        policy=ours.hash,
+        reasons=reasons,
+        origins=shown_origins(decision.beside),
+    )
     return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)

@@ -75,11 +75,15 @@ def argument_sources(reader: Reader, resource_id: str) -> list[Mapping[str, str 
     rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
     return [
         {
-            "tool": row.tool, "argument": row.argument, "source_tool": row.source_tool,
-            "source_field": row.source_field, "tasks": len(row.tasks) // WIDTH, "agents": len(row.agents) // WIDTH,
+            "tool": row.tool,
+            "argument": row.argument,
+            "source_tool": row.source_tool,
+            "source_field": row.source_field,
+            "tasks": len(row.tasks) // WIDTH,
+            "agents": len(row.agents) // WIDTH,
         }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def learned(reader: Reader, resource_id: str) -> list[tuple[str, str]]:

@@ -205,9 +205,17 @@ class Streams:
         is_snapshot: bool = False,
     ) -> bytes:
         message = Message(
-            iss=self._world.config.issuer, prev=prev, seq=seq, at=self._world.now(), facts=facts, private=private or [],
-            aud=aud, stream=stream, snapshot=is_snapshot, head=self._head,
-        )  # fmt: skip
+            iss=self._world.config.issuer,
+            prev=prev,
+            seq=seq,
+            at=self._world.now(),
+            facts=facts,
+            private=private or [],
+            aud=aud,
+            stream=stream,
+            snapshot=is_snapshot,
+            head=self._head,
+        )
         return render_message(self._key, message)
 
     def _meanings(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[list[Fact], str | None]]:

@@ -1,4 +1,4 @@
-"""What is done about an agent, each step with an entry of its own, and how it is undone when a person lets it go."""
+"""Responses: each step carries out one response against an agent, with its own entry, and undoes it on release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOPS = ("quarantine", "revoke")
 
 
 class Step(NamedTuple):
-    """Something to be done about an agent, within an incident; `task` is the one that it was noticed in."""
+    """A response to carry out against `agent` within an incident; `task` is the task of the finding."""
 
     incident: Incident
     agent: Agent
@@ -32,7 +32,7 @@ class Step(NamedTuple):
     proposal: Proposal
 
 
-def beside(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
+def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
     """Do something more in the same act, with an entry of its own."""
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
@@ -42,12 +42,14 @@ def beside(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
 
 
 def task_of(agent: Agent, task: str | None) -> str:
+    """Return `task`, or the standing task of the agent."""
     return task or standing_id(agent.agent_id)
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Whether there is nothing left to do, or nothing to do it to. A hold is put anew where it would be stricter, or
-    half of it is over: who is held for little is not thereby spared what they do next.
+    """Return whether the response has nothing left to do, or no active target.
+
+    A restriction is set again if the new one is stricter, or if half of its time has passed.
     """
     response = step.proposal.response
     if response in STOPS or step.agent.state is not State.ACTIVE:
@@ -55,24 +57,25 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     if response == "freeze":
         return any((one.what, one.value) == ("task", step.task) for one in registry.list_stops(reader))
     until = now + step.proposal.minutes * MINUTE // 2
-    held = [
-        one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response
-    ]
-    return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in held)
+    active = [one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response]
+    return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in active)
 
 
 def take(act: Act, step: Step) -> str:
     """Do it; what that means, in words. Raises Refused, having changed nothing."""
     do, action, says = _DO[step.proposal.response]
-    told = len(act.told)
+    earlier = len(act.told)
     try:
         with act.tx.savepoint():
-            beside(
-                act, action, lambda more: do(more, step), incident=step.incident.incident_id,
+            act_with_entry(
+                act,
+                action,
+                lambda more: do(more, step),
+                incident=step.incident.incident_id,
                 policies=list(step.proposal.policies),
-            )  # fmt: skip
+            )
     except BaseException:
-        del act.told[told:]
+        del act.told[earlier:]
         raise
     return says.format(task=step.task, minutes=step.proposal.minutes, calls=step.proposal.calls)
 
@@ -80,36 +83,37 @@ def take(act: Act, step: Step) -> str:
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
     """Take back what was done, as far as it is still so. Raises Refused where the agent is not fit to act again."""
     agent = registry.find_agent(act.tx, incident.agent)
-    held = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
-    if held:
-        beside(act, "agent.let_go", lambda more: registry.lift_holds(more, agent.agent_id, *held))
+    active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
+    if active:
+        act_with_entry(act, "agent.let_go", lambda more: registry.lift_holds(more, agent.agent_id, *active))
     melt(act, incident)
     for response, (state, verb, action) in _RESTART.items():
         if response in responses and agent.state is state:
             restart = partial(registry.set_agent_state, id_or_name=agent.agent_id, verb=verb, why=_why(incident))
-            beside(act, action, restart)
+            act_with_entry(act, action, restart)
 
 
 def melt(act: Act, incident: Incident) -> None:
     """Let the tasks go on that stand still since this incident."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
-            beside(act, "task.melt", partial(registry.lift_stop, what=stop.what, value=stop.value))
+            act_with_entry(act, "task.melt", partial(registry.lift_stop, what=stop.what, value=stop.value))
 
 
 def decommission(act: Act, incident: Incident) -> None:
     """End the agent for good, with its tasks."""
     agent = registry.find_agent(act.tx, incident.agent)
-    beside(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.Kind.AGENT, agent.agent_id))
+    act_with_entry(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.Kind.AGENT, agent.agent_id))
     if agent.state is not State.DECOMMISSIONED:
-        beside(
-            act, "agent.decommission",
+        act_with_entry(
+            act,
+            "agent.decommission",
             lambda more: registry.set_agent_state(more, agent.agent_id, Verb.DECOMMISSION, why=_why(incident)),
-        )  # fmt: skip
+        )
 
 
 def calm(act: Act, subjects: set[str]) -> None:
-    """Doubt them no more."""
+    """Reset the risk of `subjects` to zero, with a delta for guards."""
     for subject in sorted(subjects):
         if registry.get_risk(act.tx, subject).points(act.now):
             registry.put_risk(act.tx, subject, CALM)
@@ -142,11 +146,11 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "step_up": (_hold, "agent.step_up", "for {minutes} minutes it must have proved itself anew"),
     "throttle": (_hold, "agent.throttle", "for {minutes} minutes it may make {calls} calls a minute"),
     "narrow": (_hold, "agent.narrow", "for {minutes} minutes it may only read"),
-    "freeze": (_freeze, "task.freeze", "task {task} stands still, with all that was given under it"),
+    "freeze": (_freeze, "task.freeze", "task {task} is frozen, with every task delegated under it"),
     "quarantine": (_quarantine, "agent.quarantine", "it is stopped, and has lost what it held"),
     "revoke": (_revoke, "agent.revoke", "it is stopped, and its tasks are cancelled"),
 }
-"""What does it, the action of its entry, and what that means."""
+"""The function of each response, the action of its entry, and its meaning in words."""
 _RESTART = {
     "quarantine": (State.QUARANTINED, Verb.RELEASE, "agent.release"),
     "revoke": (State.SUSPENDED, Verb.RESUME, "agent.resume"),

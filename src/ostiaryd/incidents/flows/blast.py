@@ -1,6 +1,7 @@
-"""How far an incident may reach: what the agent touched, what it can reach, whom it gave work, and who is like it.
+"""Blast radius: the tools that the agent called, the resources within its reach, its delegates, and similar agents.
 
-From what is kept, when somebody looks: the last entries of the ledger, the registry, the tasks. Bounded, and says so.
+Computed on demand from the newest entries of the ledger, the registry and the tasks. Each list is bounded, and the
+answer says where a list was cut.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id
 
 BEFORE = 24 * HOUR
-"""how long before the incident was opened counts"""
+"""Time before the opening of the incident that is searched, in microseconds."""
 MAX_ENTRIES = 1000
 MAX_TASKS = 200
 MAX_LIKE = 20
 MAX_RESOURCES = 3
-"""whose other callers are looked for"""
+"""Resources whose other callers are listed."""
 
 
 def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
     entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
-    given, through = _tasks(reader, agent)
+    delegates, through = _tasks(reader, agent)
     return {
         "touched": _touched(entries),
         "is_cut": len(entries) == MAX_ENTRIES,
@@ -41,7 +42,7 @@ def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
             "scopes": sorted(agent.scopes),
             "data_classes": sorted(registry.classes_within(reader, agent.scopes)),
         },
-        "delegated_to": given,
+        "delegated_to": delegates,
         "acted_for": through,
         "alike": _alike(reader, agent, entries, since=since),
     }
@@ -75,7 +76,9 @@ def _touched(entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
-    """The names of the agents to which it gave parts of its live tasks, and of those that gave it theirs."""
+    """Return the names of the agents that received parts of its live tasks, and of the agents that gave it parts of
+    theirs.
+    """
     own = tasks.list_live_tasks(reader, agent.agent_id)[:MAX_TASKS]
     under: list[Task] = []
     for id in (*(one.task_id for one in own), standing_id(agent.agent_id)):
@@ -108,5 +111,5 @@ def _but(agent: Agent, others: list[Agent]) -> list[str]:
 
 
 def _names(reader: Reader, ids: AbstractSet[str]) -> list[str]:
-    found = (registry.get_agent(reader, id) for id in sorted(ids)[:MAX_LIKE])
-    return [one.name for one in found if one is not None]
+    similar = (registry.get_agent(reader, id) for id in sorted(ids)[:MAX_LIKE])
+    return [one.name for one in similar if one is not None]

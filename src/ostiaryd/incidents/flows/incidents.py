@@ -1,4 +1,4 @@
-"""Incidents: opened about an agent by hand, decided upon by a person, and shown with all that they may touch."""
+"""Incidents: opened by hand or by playbooks, decided by a person, and shown with their blast radius."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MAX_NARROW_HOURS = 7 * 24
 
 def find_incident(reader: Reader, id: str) -> Incident:
     """Raises NotFound."""
-    if (found := store.get(reader, id)) is None:
+    if (incident := store.get(reader, id)) is None:
         raise NotFound(f"there is no incident {id[:70]!a}", hint="`ostiary incident list` shows all")
-    return found
+    return incident
 
 
 def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
-    """Stop an agent at once because somebody says so, whatever playbooks say and with no limit; it waits for a person.
+    """Stop an agent at once on an explicit order, without limits; the incident waits for a person.
 
-    `source`: who says so, as a person reads it. Raises NotFound.
+    `source`: the author of the order, as shown to a person. Raises NotFound.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     risk = registry.get_risk(act.tx, agent.agent_id).points(act.now)
@@ -47,24 +47,24 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
 
 
 def examine(reader: Reader) -> str:
-    """How incidents do, in words. Raises Conflict where something was held back and no person has looked at it."""
-    waiting, held = store.count_waiting(reader), store.count_held_back(reader)
-    if held:
-        said = f"in {held} incidents nothing was done: too many agents were acted against within an hour"
-        raise Conflict(said, hint="ostiary incident list")
+    """Describe the open incidents. Raises Conflict if the limits prevented a response that no person has reviewed."""
+    waiting, limited = store.count_waiting(reader), store.count_held_back(reader)
+    if limited:
+        message = f"in {limited} incidents nothing was done: too many agents were acted against within an hour"
+        raise Conflict(message, hint="ostiary incident list")
     return f"{waiting} incidents wait for a person" if waiting else "nothing waits for a person"
 
 
 def close(
     act: Act, id: str, verb: Verb, *, why: str, by: Caller, hours: int = 24, is_real: bool | None = None
 ) -> Incident:
-    """What a person says about an incident: take it, or let the agent go, go on reading for `hours`, or end for good.
+    """Record the decision of a person: take the incident, release the agent, narrow it to reading for `hours`, or
+    decommission it.
 
-    1. It waits still, and who says so may. 2. What was done is taken back, or made final. 3. Who goes on is not doubted
-    any more. 4. The detectors hear whether there was something: `is_real`; None: unless the agent is released.
-
-    Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`,
-    `incident_open`, or an agent that is not fit to act), Invalid.
+    1. The incident is still open to this decision, and the caller may decide. 2. The responses are undone, or made
+    final. 3. The risk of a released agent returns to zero. 4. The detectors learn whether the findings were real:
+    `is_real`, or by default unless the agent is released. Raises NotFound, Forbidden (`own_incident`, `no_person`),
+    Conflict (`incident_closed`, `incident_taken`, `incident_open`, or an agent that is not fit to act), Invalid.
     """
     incident = find_incident(act.tx, id)
     note(act, incident, why=why[:MAX_WHY], was=incident.state.value)
@@ -78,14 +78,14 @@ def close(
     check_text(why, of="reason", limit=MAX_WHY)
     if not 1 <= hours <= MAX_NARROW_HOURS:
         raise Invalid(f"it may be narrowed for 1 to {MAX_NARROW_HOURS} hours")
-    said = replace(incident, state=NEXT[verb], person=person, why=why)
+    decided = replace(incident, state=NEXT[verb], person=person, why=why)
     if verb is not Verb.TAKE:
-        said = replace(said, closed_at=act.now)
+        decided = replace(decided, closed_at=act.now)
         registry.release_to_agent(act.tx, incident.agent)
         _end(act, incident, verb, hours=hours)
         _judge(act, incident, verb is not Verb.RELEASE if is_real is None else is_real, by=person, why=why)
-    store.update(act.tx, said)
-    return said
+    store.update(act.tx, decided)
+    return decided
 
 
 def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
@@ -100,30 +100,32 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
     acting.calm(act, {incident.agent, *watch.list_tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND
-        acting.beside(
-            act, "agent.narrow", lambda more: registry.put_hold(more, incident.agent, "narrow", until=until),
+        acting.act_with_entry(
+            act,
+            "agent.narrow",
+            lambda more: registry.put_hold(more, incident.agent, "narrow", until=until),
             incident=incident.incident_id,
-        )  # fmt: skip
+        )
 
 
 def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) -> None:
-    """Tell the detectors whether there was something, of what nobody has judged yet."""
+    """Judge each finding of the incident that has no judgement yet."""
     verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
-    found = watch.list_findings_of_incident(act.tx, incident.incident_id)
-    judge(act, [one.finding_id for one in found if one.judgement is None], verdict, by=by, why=why)
+    findings = watch.list_findings_of_incident(act.tx, incident.incident_id)
+    judge(act, [one.finding_id for one in findings if one.judgement is None], verdict, by=by, why=why)
 
 
 def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:
-    """Whom it came through: the agent and those of the chains of its tasks; and the persons who answer for one of these
-    agents (owners, their teams, deputies), or did when it was opened, or for whom they acted.
+    """Return the agents and the persons concerned: the agent and the chains of its tasks; owners, team members and
+    deputies of these agents now or at the opening, and the persons for whom the agents acted.
     """
     agents, persons = {incident.agent}, set[str]()
     for task in watch.list_tasks_of_incident(reader, incident.incident_id):
         try:
-            found = tasks.find_task(reader, task)
-        except NotFound:  # of what was found, the task is only what somebody said
+            row = tasks.find_task(reader, task)
+        except NotFound:  # a reporter may name a task that does not exist
             continue
-        line = [found, *tasks.above(reader, found)]
+        line = [row, *tasks.above(reader, row)]
         agents |= {one.agent for one in line}
         persons |= {one.person for one in line if one.person is not None}
     found_agents = [registry.find_agent(reader, agent) for agent in agents]

@@ -1,7 +1,7 @@
-"""The kill switch: stop an agent, a task, all of an owner, a resource, a segment, a model, or everything, and let go.
+"""The kill switch: stop an agent, a task, all agents of an owner, a resource, a segment, a model, or everything.
 
-One fact stops them all, however many they are and whoever comes later. An agent alone is quarantined, with an incident
-that waits for a person. Administrators' agents are stopped by name alone, so that somebody is there who lets go.
+One fact stops all present and future members. A single agent is quarantined, with an incident that waits for a person.
+Agents of administrators are stopped by name only, so that an administrator can still lift the stop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Killed: TypeAlias = What | Literal["agent"]
 
 
 def kill(act: Act, what: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
-    """Stop that, by name or id, until somebody lets go; of an agent, its incident.
+    """Stop the named subject until the stop is lifted; for an agent, return its incident.
 
     Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
     """
@@ -39,7 +39,7 @@ def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
     registry.note(act, object=name[:256], kill=what, why=why[:500])
     check_text(why, of="reason", limit=500)
     if what == "agent":
-        raise Conflict("a person lets an agent go", hint="ostiary incident list", code="awaits_person")
+        raise Conflict("a person releases an agent", hint="ostiary incident list", code="awaits_person")
     stopped = next((one for one in registry.all_stops(act.tx) if (one.what, one.value) == (what, name)), None)
     if stopped is not None and stopped.incident is not None:
         hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
@@ -48,18 +48,18 @@ def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
 
 
 def _value(reader: Reader, what: What, name: str) -> str:
-    """By what tokens name it. Raises NotFound, Invalid, Conflict."""
+    """Return the value by which tokens name the subject. Raises NotFound, Invalid, Conflict."""
     match what:
         case "task":
             return tasks.find_task(reader, name).task_id
         case "owner":
             return registry.find_owner(reader, name).id
         case "resource":
-            found = registry.find_resource(reader, name)
-            if found.uri == f"{registry.get_public_url(reader)}/api/v1":
+            resource = registry.find_resource(reader, name)
+            if resource.uri == f"{registry.get_public_url(reader)}/api/v1":
                 hint = "ostiary kill everything"
-                raise Conflict("nobody could let go again of our own API", hint=hint, code="would_lock_out")
-            return found.uri
+                raise Conflict("a stop of this API could never be lifted", hint=hint, code="would_lock_out")
+            return resource.uri
         case "everything":
             if name:
                 raise Invalid("everything has no name", hint="ostiary kill everything")

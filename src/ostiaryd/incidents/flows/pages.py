@@ -32,14 +32,14 @@ _MOST = 10
 
 @dataclass(slots=True)
 class Pages:
-    """What the last complete check found. `checked_at` is 0 before the first one."""
+    """The result of the last complete check. `checked_at` is 0 before the first check."""
 
     world: World
     checked_at: int = 0
     defects: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """What was found, in words. Raises Conflict."""
+        """Describe the result. Raises Conflict if a page is damaged."""
         if self.defects:
             raise Conflict("; ".join(self.defects[:3]), hint="restore the database from a backup")
         if not self.world.db.is_sqlite:
@@ -62,17 +62,17 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
         watching = threading.Thread(target=interrupt, name="pages")
         watching.start()
         try:
-            found = [str(row[0]) for row in raw.execute(f"pragma quick_check({_MOST})")]
+            lines = [str(row[0]) for row in raw.execute(f"pragma quick_check({_MOST})")]
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 return None
             if not isinstance(storage_failure(error), DamagedDatabase):
                 raise
-            found = [str(error)]
+            lines = [str(error)]
         finally:
             done.set()
             watching.join()
-    return [" ".join(line.split())[:200] for line in found if line != "ok"]
+    return [" ".join(line.split())[:200] for line in lines if line != "ok"]
 
 
 async def check_pages(world: World, *, within_s: float | None = None) -> None:
@@ -82,21 +82,22 @@ async def check_pages(world: World, *, within_s: float | None = None) -> None:
     if not world.db.is_sqlite or pages.defects or not is_due:
         return
     world.db.is_doubted = False
-    found = await asyncio.to_thread(quick_check, world.db.path, within_s=within_s)
-    if found is None:
+    defects = await asyncio.to_thread(quick_check, world.db.path, within_s=within_s)
+    if defects is None:
         return
-    pages.checked_at, pages.defects = world.now(), found
-    if found:
-        log.critical("the database is damaged: %s", "; ".join(found))
-        await _stop(world, found)
+    pages.checked_at, pages.defects = world.now(), defects
+    if defects:
+        log.critical("the database is damaged: %s", "; ".join(defects))
+        await _stop(world, defects)
 
 
 async def check_pages_at_start(world: World) -> None:
+    """Check the pages for at most `START_S` seconds before the server answers."""
     await check_pages(world, within_s=START_S)
 
 
 async def describe_pages(world: World) -> str:
-    """What the last check found. Raises Conflict."""
+    """Describe the last check. Raises Conflict if a page is damaged."""
     return world.keep(Pages).describe()
 
 
@@ -107,15 +108,15 @@ async def check_pages_deeply(world: World) -> str:
     return world.keep(Pages).describe()
 
 
-async def _stop(world: World, found: list[str]) -> None:
+async def _stop(world: World, defects: list[str]) -> None:
     """Stop everything; a database that cannot even take the stop answers nothing any more."""
 
     def stop(act: ledger.Act) -> None:
-        registry.note(act, object="database", defects=found)
-        stop_everything(act, says=f"the database is damaged: {found[0]}")
+        registry.note(act, object="database", defects=defects)
+        stop_everything(act, says=f"the database is damaged: {defects[0]}")
 
     try:
         await ledger.act(world, "database.damaged", stop)
     except (Refused, sqlite3.DatabaseError) as error:
         log.critical("the stop cannot be written either: %s", error)
-        world.db.give_up(DamagedDatabase(f"the database is damaged: {found[0]}"))
+        world.db.give_up(DamagedDatabase(f"the database is damaged: {defects[0]}"))

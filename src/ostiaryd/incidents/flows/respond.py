@@ -1,10 +1,10 @@
-"""What happens when something was noticed of an agent: playbooks say what to do, and it is done in the same act.
+"""The response to findings: playbooks propose responses, and the act of the finding carries them out.
 
-What is taken from agents without a person is limited by the configuration, as a share of all that are active: against
-how many something is done within an hour, and how many are halted within a day. Who would be halted beyond that only
-reads meanwhile. A detector or a playbook that has gone wrong then stops no company; what it wanted stands in the
-incidents, and a person decides. An incident that a person has looked at does not count any more, nor does what somebody
-has ordered: who makes people stop many agents does not thereby make playbooks stop none.
+The configuration limits the automatic responses, as a share of the active agents: against how many agents playbooks act
+within an hour, and how many agents they halt within a day. An agent beyond the second limit is narrowed to reading. A
+faulty detector or playbook therefore cannot stop a company; the incidents show the responses that were held back, and a
+person decides. Incidents that a person has reviewed do not count, and neither do explicit orders, so a person who stops
+many agents does not use up the limit of the playbooks.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
 
 ISOLATES = HALTS | {"narrow"}
-"""What takes an agent's work away at every guard."""
+"""Responses that take work away from an agent at every guard."""
 UNBACKED = "one guard alone says so, without the agent's proof: it takes a second guard, or a person"
 UNBUDGETED = "statistical detectors have no budget for it, or it is not rare enough here: it takes a person"
 COUNTED_EVERY = 600 * SECOND
-"""how old the number of active agents may be"""
+"""Maximum age of the count of active agents, in microseconds."""
 
 
 def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
-    """What is to be called with each finding."""
+    """Return the function to call with each finding."""
     return partial(respond, limits=Limits(config.respond_percent, config.halt_percent))
 
 
@@ -69,7 +69,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     1. They are asked. 2. Where they want something, or have failed, an incident is opened, or goes on. 3. Each thing is
     done that is not done yet, the strongest first, within the limit.
     """
-    if not finding.agent:  # it is about a guard, and nobody's agent did it
+    if not finding.agent:  # the finding is about a guard, not about an agent
         return None
     agent = registry.find_agent(act.tx, finding.agent)
     if agent.state is Agents.DECOMMISSIONED:
@@ -78,12 +78,12 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
     if would := [one.response for one in proposals if one.is_watched]:
         registry.note(act, object=finding.finding_id, would=would)
-    wanted = [one for one in proposals if not one.is_watched]
-    if waiting is None and not wanted and not failed:
+    enforced = [one for one in proposals if not one.is_watched]
+    if waiting is None and not enforced and not failed:
         return None
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
     watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
-    incident = _go_on(act, incident, finding, wanted, score)
+    incident = _go_on(act, incident, finding, enforced, score)
     held_back: HeldBack | None = None
     if not _is_backed(act, finding):
         held_back = HeldBack(Outcome.LIMITED, UNBACKED)
@@ -91,28 +91,40 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
         held_back = HeldBack(Outcome.INFORMED, UNBUDGETED)
     for policy, message in failed:
         did = Did(
-            number=0, at=act.now, response="alert", outcome=Outcome.FAILED, agent=agent.agent_id, task=None,
-            policies=(policy,), says=f"the playbook failed: {message}"[:500],
-        )  # fmt: skip
+            number=0,
+            at=act.now,
+            response="alert",
+            outcome=Outcome.FAILED,
+            agent=agent.agent_id,
+            task=None,
+            policies=(policy,),
+            says=f"the playbook failed: {message}"[:500],
+        )
         _keep(act, incident, did)
-    for proposal in reversed(wanted):  # after something stronger has been done, the milder is of no use
+    for proposal in reversed(enforced):  # after something stronger has been done, the milder is of no use
         step = Step(incident, agent, acting.task_of(agent, finding.task), proposal)
-        held = held_back if proposal.response in ISOLATES else None
-        if carry_out(act, step, limits, held) is Outcome.LIMITED and held is None:
+        pending = held_back if proposal.response in ISOLATES else None
+        if carry_out(act, step, limits, pending) is Outcome.LIMITED and pending is None:
             break
         agent = registry.find_agent(act.tx, agent.agent_id)
     return incident
 
 
 def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
-    """Something about an agent that waits for a person."""
+    """Open an incident that waits for a person."""
     says = " ".join(says.split())[:MAX_SAYS]
     incident = Incident(
-        incident_id=IncidentId(act.new_id("in")), agent=agent.agent_id, owner=agent.owner, state=State.OPEN,
-        opened_at=act.now, heard_at=act.now, risk=risk, says=says,
-    )  # fmt: skip
+        incident_id=IncidentId(act.new_id("in")),
+        agent=agent.agent_id,
+        owner=agent.owner,
+        state=State.OPEN,
+        opened_at=act.now,
+        heard_at=act.now,
+        risk=risk,
+        says=says,
+    )
     store.insert(act.tx, incident)
-    acting.beside(act, "incident.open", lambda more: note(more, incident, risk=risk, says=[says]))
+    acting.act_with_entry(act, "incident.open", lambda more: note(more, incident, risk=risk, says=[says]))
     return incident
 
 
@@ -123,42 +135,50 @@ def note(act: Act, incident: Incident, **detail: object) -> None:
 
 
 class HeldBack(NamedTuple):
-    """Why a response is not carried out before a person confirms it, and what it counts as."""
+    """The reason why a response waits for a person, and the outcome to record."""
 
     outcome: Outcome
     says: str
 
 
-def carry_out(act: Act, step: Step, limits: Limits | None, held: HeldBack | None = None) -> Outcome | None:
-    """Carry out one response, unless it is done already, is `held` back, or would pass the limits (None: a person
-    orders it). Return the outcome. An agent that the limits keep from being halted only reads, if there is room for it.
+def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | None = None) -> Outcome | None:
+    """Carry out one response, and return its outcome; None if it is done already.
+
+    `pending`: the reason to wait for a person instead. `limits`: None if a person ordered the response. An agent that
+    the limits protect from being halted is narrowed to reading, if the limits allow that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
         return None
     outcome, says = Outcome.DONE, ""
-    if held is not None:
-        outcome, says = held
-    elif said := _limited(act, agent, proposal.response, limits):
-        outcome, says = Outcome.LIMITED, said
+    if pending is not None:
+        outcome, says = pending
+    elif reason := _limited(act, agent, proposal.response, limits):
+        outcome, says = Outcome.LIMITED, reason
     else:
         try:
             says = acting.take(act, step)
         except Refused as refusal:
             outcome, says = Outcome.FAILED, refusal.message
     did = Did(
-        number=0, at=act.now, response=proposal.response, outcome=outcome, agent=agent.agent_id,
-        task=step.task if proposal.response == "freeze" else None, policies=proposal.policies, says=says[:500],
+        number=0,
+        at=act.now,
+        response=proposal.response,
+        outcome=outcome,
+        agent=agent.agent_id,
+        task=step.task if proposal.response == "freeze" else None,
+        policies=proposal.policies,
+        says=says[:500],
         is_ordered=limits is None,
-    )  # fmt: skip
+    )
     if _keep(act, incident, did):
         action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
-        told: dict[str, object] = {"did": [f"{proposal.response}: {outcome}", says], "seq": outbox.head(act.tx)}
-        told |= {"policies": list(proposal.policies)}  # `seq`: as of `revoke`
-        acting.beside(act, action, lambda more: note(more, incident, **told))
+        detail: dict[str, object] = {"did": [f"{proposal.response}: {outcome}", says], "seq": outbox.head(act.tx)}
+        detail |= {"policies": list(proposal.policies)}  # `seq`: as of `revoke`
+        acting.act_with_entry(act, action, lambda more: note(more, incident, **detail))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         registry.require_person(act.tx, agent.agent_id, incident.incident_id)
-    would_narrow = outcome is Outcome.LIMITED and held is None and proposal.response in HALTS
+    would_narrow = outcome is Outcome.LIMITED and pending is None and proposal.response in HALTS
     if would_narrow and not _limited(act, agent, "narrow", limits):
         return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
     return outcome
@@ -189,22 +209,22 @@ def _propose(
     return score, *playbooks.propose(principal.uid, context, Overlay(playbooks.known, principal))
 
 
-def _go_on(act: Act, incident: Incident, finding: Finding, wanted: Iterable[Proposal], score: int) -> Incident:
-    """The incident with one more finding; who waits for it is told again after a while."""
+def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[Proposal], score: int) -> Incident:
+    """Add a finding to the open incident; repeat the alert after `ALERT_EVERY`."""
     going = replace(incident, risk=max(incident.risk, score))
-    is_alert = any(one.response == "alert" for one in wanted)
+    is_alert = any(one.response == "alert" for one in proposals)
     if is_alert and act.now - incident.heard_at >= ALERT_EVERY:
         going = replace(going, heard_at=act.now)
         says = [f"{finding.detector}: {finding.says}"]
-        acting.beside(act, "incident.alert", lambda more: note(more, going, risk=going.risk, says=says))
+        acting.act_with_entry(act, "incident.alert", lambda more: note(more, going, risk=going.risk, says=says))
     if going != incident:
         store.update(act.tx, going)
     return going
 
 
 def _is_backed(act: Act, finding: Finding) -> bool:
-    """Whether more than one guard's unproved word says so: a finding with proof, or one of another guard, within the
-    hour and of some weight.
+    """Return whether the finding rests on more than the unproved report of one guard: it carries a proof, or another
+    guard reported a finding of some weight within the hour.
     """
     if finding.is_proved:
         return True
@@ -213,16 +233,16 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
-    """Return whether nobody could let go again of that agent, which administers."""
-    return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
+    """Return whether the agent administers the server and no person has a key to release it."""
+    return ADMIN in agent.scopes and not person_keys.any_active(reader)
 
 
 def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:
-    """Why that must not be done about this agent without a person; empty where it may."""
+    """Return why a limit forbids the response without a person; empty if none does."""
     if limits is None:
         return ""
     if would_lock_out(act.tx, agent):
-        return "it administers this server, and no person has a key with which to let it go"
+        return "the agent administers this server, and no person has a key to release it"
     fleet, id = store.fleet(act.tx, older_than=act.now - COUNTED_EVERY), agent.agent_id
     if response in HALTS:
         halted = store.others_halted(act.tx, id, since=act.now - DAY)

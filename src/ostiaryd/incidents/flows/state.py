@@ -1,8 +1,8 @@
 """State against ledger: each guarded row is compared with the newest entry that names the row.
 
-`StateCheck` reads the ledger once, hashing each entry up to the signed checkpoint, and from then on what is new; the
-rows are compared page by page, again and again. A difference stops the agent that it is about, with an incident that
-waits for a person; a difference that concerns everybody stops everything. Nothing is repaired
+`StateCheck` reads the ledger once and hashes each entry up to the signed checkpoint; later steps read new entries only.
+The rows are compared page by page, in an endless cycle. A difference stops the agent of the row, with an incident that
+waits for a person; a difference in a shared row stops everything. The check never repairs a row
 (docs/adr/0041-state-against-the-ledger.md).
 """
 
@@ -19,7 +19,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.guarded import GONE, GUARDED, digests, expiry, has_ended, page
 from ostiaryd.ground.world import World
-from ostiaryd.incidents.flows.acting import beside
+from ostiaryd.incidents.flows.acting import act_with_entry
 from ostiaryd.incidents.flows.incidents import isolate
 from ostiaryd.incidents.model.state import AGENT_KINDS, LEDGER, Difference
 from ostiaryd.ledger import flows as ledger
@@ -43,7 +43,7 @@ _SOURCE = "state against ledger"
 
 @dataclass(slots=True)
 class StateCheck:
-    """How far the comparison is, and what differs. One step at a time, each in one snapshot of the database."""
+    """The progress of the comparison, and the differences. Each step reads one snapshot of the database."""
 
     keys: Keyring
     position: int = 0
@@ -51,7 +51,7 @@ class StateCheck:
     size: int = 0
     """entries that there were when the last step began"""
     has_baseline: bool = False
-    """whether every row must be named by an entry"""
+    """True if every row must be named by an entry."""
     cycles: int = 0
     """complete comparisons of all rows"""
     differences: dict[str, Difference] = field(default_factory=dict)
@@ -62,17 +62,17 @@ class StateCheck:
     _newest: dict[str, str] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)
     _is_reread: bool = False
-    """whether the ledger is read once more, since it did not lead to the signed checkpoint"""
+    """True while the ledger is read a second time because the first reading did not lead to the signed checkpoint."""
     _kind: int = 0
-    """where in the rows the cycle is: the kind by number, and the key"""
+    """The position of the cycle: the kind by number; `_after` is the key."""
     _after: str = ""
-    _seen: dict[str, Difference | None] = field(default_factory=dict)
+    _compared: dict[str, Difference | None] = field(default_factory=dict)
 
     def step(self, reader: Reader, *, now: int) -> None:
-        """Read what is new in the ledger; if nothing is left to read, compare the next page of rows.
+        """Read the new entries of the ledger; if none are left, compare the next page of rows.
 
-        After a failover another copy of the database answers. What was read of the first copy then leads to no signed
-        checkpoint, so the ledger is read once more from its first entry before this counts as a difference.
+        After a failover another copy of the database answers. Entries read from the first copy then lead to no signed
+        checkpoint, so the ledger is read a second time from its first entry before this counts as a difference.
         """
         frontier, note = ledger.get_head(reader)
         self.size = frontier.size
@@ -94,6 +94,7 @@ class StateCheck:
 
     @property
     def is_behind(self) -> bool:
+        """Return whether the first cycle is not complete."""
         return self.cycles == 0
 
     def _read(self, body: bytes) -> None:
@@ -124,14 +125,14 @@ class StateCheck:
     def _restart(self) -> None:
         self.position, self.has_baseline, self.cycles = 0, False, 0
         self._frontier, self._newest, self._ended = Frontier(), {}, {}
-        self._kind, self._after, self._seen = 0, "", {}
+        self._kind, self._after, self._compared = 0, "", {}
 
     def _compare(self, reader: Reader, *, now: int) -> None:
         left = ROWS
         while left > 0 and self._kind < len(_KINDS):
             rows, self._after = page(reader, _KINDS[self._kind], after=self._after, limit=left)
             for name, digest, agent in rows:
-                self._seen[name] = self._difference(name, digest, agent)
+                self._compared[name] = self._difference(name, digest, agent)
             if len(rows) < left:
                 self._kind, self._after = self._kind + 1, ""
             left -= len(rows)
@@ -150,16 +151,16 @@ class StateCheck:
             if has_ended(self._newest.get(name, "")):
                 del self._newest[name]
             del self._ended[name]
-        found = [one for one in self._seen.values() if one is not None]
-        missing = [name for name in self._newest if name not in self._seen and name.partition(" ")[0] in GUARDED]
+        differences = [one for one in self._compared.values() if one is not None]
+        missing = [name for name in self._newest if name not in self._compared and name.partition(" ")[0] in GUARDED]
         for name, digest in digests(reader, missing).items():
             kind = name.partition(" ")[0]
             may_be_gone = not GUARDED[kind].is_listed and expiry(self._newest[name]) <= now
             if digest != self._newest[name] and not (digest == GONE and may_be_gone):
-                found.append(Difference(name, self._newest[name], digest, _agent_of(reader, name)))
-        self.unnamed = [one.name for one in found if one.expected is None and not self.has_baseline]
-        self.differences = {one.name: one for one in found if one.expected is not None or self.has_baseline}
-        self._kind, self._after, self._seen, self.cycles = 0, "", {}, self.cycles + 1
+                differences.append(Difference(name, self._newest[name], digest, _agent_of(reader, name)))
+        self.unnamed = [one.name for one in differences if one.expected is None and not self.has_baseline]
+        self.differences = {one.name: one for one in differences if one.expected is not None or self.has_baseline}
+        self._kind, self._after, self._compared, self.cycles = 0, "", {}, self.cycles + 1
 
 
 def state_check(world: World) -> StateCheck:
@@ -201,16 +202,16 @@ async def check_deeply(world: World) -> str:
 
 
 async def describe_state(world: World) -> str:
-    """What the comparison in the background has found so far. Raises Conflict."""
+    """Describe the comparison in the background. Raises Conflict if anything differs."""
     return describe(world.keep(state_check))
 
 
 def describe(check: StateCheck) -> str:
-    """What the check found. Raises Conflict."""
+    """Describe the result of the check. Raises Conflict if anything differs."""
     if check.differences:
         shown = "; ".join(str(one) for one in list(check.differences.values())[:3])
         more = f" and {len(check.differences) - 3} more" if len(check.differences) > 3 else ""
-        raise Conflict(f"{shown}{more}", hint="somebody has changed the database by hand: ostiary incident list")
+        raise Conflict(f"{shown}{more}", hint="the database was changed by hand: ostiary incident list")
     if check.is_behind:
         return f"compared with {check.position} of {check.size} entries so far"
     return f"every guarded row is what the newest of {check.position} entries says"
@@ -239,46 +240,48 @@ async def _report(world: World, check: StateCheck) -> None:
     by_agent: dict[str, list[Difference]] = {}
     for one in fresh:
         by_agent.setdefault(one.agent if one.kind in AGENT_KINDS else one.kind, []).append(one)
-    for found in by_agent.values():
-        log.critical("the state differs from the ledger: %s", "; ".join(map(str, found[:10])))
-        await ledger.act(world, "state.differs", lambda act, found=found: stop_for(act, found))  # type: ignore[misc]
-        check.reported.update(found)
+    for differences in by_agent.values():
+        log.critical("the state differs from the ledger: %s", "; ".join(map(str, differences[:10])))
+        await ledger.act(world, "state.differs", lambda act, differences=differences: stop_for(act, differences))  # type: ignore[misc]
+        check.reported.update(differences)
 
 
-def stop_for(act: Act, found: list[Difference]) -> None:
+def stop_for(act: Act, differences: list[Difference]) -> None:
     """Stop what these differences are about: an agent, a resource, or everything."""
-    first, says = found[0], "; ".join(map(str, found[:3]))
-    registry.note(act, object=first.key or first.kind, differs=[str(one) for one in found[:20]], count=len(found))
+    first, says = differences[0], "; ".join(map(str, differences[:3]))
+    registry.note(
+        act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)
+    )
     if first.kind in AGENT_KINDS and first.agent:
         try:
             isolate(act, first.agent, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # its row is gone: guards must not go on with what they know
             registry.tell(act, AgentDelta(AgentId(first.agent), Agents.DECOMMISSIONED, 1))
     elif first.kind == "resource":
-        for uri in _uris(act.tx, found):
+        for uri in _uris(act.tx, differences):
             _stop(act, "resource", uri, says=says)
     else:
         stop_everything(act, says=says)
 
 
 def stop_everything(act: Act, *, says: str) -> None:
-    """Stop all agents but administrators, until somebody lets go."""
+    """Stop all agents except administrators until the stop is lifted."""
     _stop(act, "everything", "", says=says)
 
 
 def _stop(act: Act, what: str, value: str, *, says: str) -> None:
     try:
         with act.tx.savepoint():
-            beside(act, "state.stop", lambda more: registry.stop(more, what, value, why=says[:500], by=None))  # type: ignore[arg-type]
+            act_with_entry(act, "state.stop", lambda more: registry.stop(more, what, value, why=says[:500], by=None))  # type: ignore[arg-type]
     except Conflict as refusal:
         if refusal.code != "stopped_already":
             raise
 
 
-def _uris(reader: Reader, found: Iterable[Difference]) -> list[str]:
-    """The URIs of these resources, but not that of our own API: nobody could let go again."""
+def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
+    """Return the URIs of these resources, without our own API: a stop of the API could never be lifted."""
     api = f"{registry.get_public_url(reader)}/api/v1"
-    rows = (registry.get_resource(reader, one.key) for one in found)
+    rows = (resources.get(reader, one.key) for one in differences)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 
@@ -294,7 +297,7 @@ def _agent_of(reader: Reader, name: str) -> str:
             if name.encode() in body:
                 entry = decode_entry(body)
                 detail = entry.detail or {}
-                said = (detail.get("agent"), detail.get("holder"), entry.object)  # `entry.agent` is the caller
-                if (agent := next((one for one in said if str(one).startswith("ag_")), None)) is not None:
+                candidates = (detail.get("agent"), detail.get("holder"), entry.object)  # `entry.agent` is the caller
+                if (agent := next((one for one in candidates if str(one).startswith("ag_")), None)) is not None:
                     return str(agent)
     return ""

@@ -1,10 +1,10 @@
-"""An incident: what was noticed of an agent, what was done about it, and the person who decides how it goes on.
+"""An incident: the findings about an agent, the responses, and the person who decides.
 
-    open --take--> taken        somebody works on it
+    open --take--> taken        a person works on the incident
     open, taken --release | narrow | decommission--> closed, by a person
-    narrowed --release | decommission--> closed anew, before its hours are over
+    narrowed --release | decommission--> closed again, before the hours of the restriction have passed
 
-Who answers for the agent, or had it act, may stop it further, and never lets it go.
+A person who is accountable for the agent, or for whom it acted, may stop it further, and cannot release it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DAY = 24 * HOUR
 HALTS = frozenset({"freeze", "quarantine", "revoke"})
 """After these there is work that stands still until a person says something."""
 ALERT_EVERY = 10 * 60 * SECOND
-"""how often a person is told again of an incident that waits"""
+"""Interval between alerts about an incident that waits, in microseconds."""
 MAX_SAYS = 400
 MAX_FINDINGS = 200
-"""that are shown"""
+"""Findings shown per incident."""
 MAX_ACTS = 100
-"""of one incident; what is done after that is in the ledger alone"""
+"""Responses stored per incident; later ones are in the ledger only."""
 
 
 class State(StrEnum):
@@ -41,7 +41,7 @@ class State(StrEnum):
 
 
 class Verb(StrEnum):
-    """What a person says."""
+    """The decision of a person."""
 
     TAKE = "take"
     RELEASE = "release"
@@ -73,13 +73,15 @@ class Outcome(StrEnum):
     LIMITED = "limited"
     """too many agents were stopped within the hour: a person must"""
     INFORMED = "informed"
-    """statistical evidence alone, outside the budget of narrowing: a person is told, and nothing is done"""
+    """statistical evidence beyond the budget of narrowing: a person gets an alert, and the agent goes on"""
     FAILED = "failed"
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One thing that was done about an incident, or was not. `says`: how, or why not; `task`: what was frozen;
-    `is_ordered`: somebody said so, and no playbook.
+    """One response that was carried out or held back.
+
+    `says`: how, or why not; `task`: the frozen task; `is_ordered`: the response was an explicit order, not a
+    playbook's.
     """
 
     number: int
@@ -110,20 +112,27 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_closed(self) -> bool:
+        """Return whether a person has closed the incident."""
         return self.closed_at is not None
 
 
 def check_waits(incident: Incident, verb: Verb) -> None:
     """Raises Conflict for what is closed, or taken already."""
     if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
-        raise Conflict(f"the incident is closed: {incident.state}", hint="nobody waits for it", code="incident_closed")
+        raise Conflict(
+            f"the incident is closed: {incident.state}",
+            hint="closed incidents are final; see ostiary incident show",
+            code="incident_closed",
+        )
     if verb is Verb.TAKE and incident.state is State.TAKEN:
-        raise Conflict("somebody has taken it", hint="ostiary incident show", code="incident_taken")
+        raise Conflict("the incident is taken already", hint="ostiary incident show", code="incident_taken")
 
 
 def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: frozenset[str]) -> PersonId:
-    """Who says something about an incident is a person; nobody through whom it came, and no person who answers for one
-    of these agents or had it act, lets an agent go. Raises Forbidden.
+    """Return the person who decides. Raises Forbidden for agents, and for a release by a person who is concerned.
+
+    `agents`, `persons`: the concerned parties: the agents in the chain, their owners, and the persons for whom they
+    acted.
     """
     if by.id in agents:
         raise Forbidden("no agent has a say in what is done about it", hint="a person must", code="own_incident")
@@ -132,7 +141,7 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
         raise Forbidden("only a person has a say in an incident", hint=hint, code="no_person")
     if verb in LETS_GO and by.id in persons:
         raise Forbidden(
-            "you answer for this agent, or it acted for you: somebody else lets it go",
+            "you are accountable for this agent, or it acted for you: another person must release it",
             hint="you may take the incident, or decommission the agent",
             code="own_incident",
         )
@@ -140,5 +149,5 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
 
 
 def most_agents(fleet: int, percent: int) -> int:
-    """How many agents may be acted against without a person, of so many: at least one, unless none."""
+    """Return the limit for `percent` of `fleet` active agents: at least one, or none if `percent` is 0."""
     return max(1, fleet * percent // 100) if percent else 0

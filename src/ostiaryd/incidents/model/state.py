@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "secret", "eligible", "awaiting"})
-"""Kinds of guarded rows that change what one agent may do; a difference in any other kind concerns everybody."""
+"""Kinds of guarded rows that change the access of one agent; a difference in any other kind stops everything."""
 LEDGER = "ledger"
 """The name of a difference of the ledger itself."""
 
@@ -22,10 +22,12 @@ class Difference(NamedTuple):
 
     @property
     def kind(self) -> str:
+        """Return the kind of the row."""
         return self.name.partition(" ")[0]
 
     @property
     def key(self) -> str:
+        """Return the key of the row."""
         return self.name.partition(" ")[2]
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""What goes on now, for the live view: who is doubted most, what waits for a person, what is stopped.
+"""Activity for the live view: the agents with the highest risk, open incidents, stops.
 
-Decisions, findings and actions themselves are entries of the ledger: `GET /api/v1/audit?after=INDEX`.
+Decisions, findings and responses are entries of the ledger: `GET /api/v1/audit?after=INDEX`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_DOUBTED = 10
 
 
 async def show_activity(call: Call) -> Reply:
-    """The agents that are doubted most, in points; incidents and stops by number; how many entries there are."""
+    """Show the agents with the highest risk in points, the numbers of incidents and stops, and the ledger's size."""
     now = call.world.now()
 
     def read(reader: Reader) -> dict[str, Any]:
@@ -35,8 +35,8 @@ async def show_activity(call: Call) -> Reply:
 
 
 def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
-    found = registry.list_riskiest_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
-    left = [(subject, points) for subject, risk in found if (points := risk.points(now))]
+    worst = risks.worst_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
+    left = [(subject, points) for subject, risk in worst if (points := risk.points(now))]
     return sorted(left, key=lambda one: -one[1])[:MAX_DOUBTED]
 
 

@@ -1,6 +1,6 @@
 """Incidents as JSON under /api/v1. Times are seconds since the epoch.
 
-People who have a key, and whoever may read everything, see all of them; what a person says is taken from people alone.
+Persons with a key and callers that may read everything see all incidents; only persons decide.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import Finding
 
 
-class Said(msgspec.Struct, forbid_unknown_fields=True):
+class Decision(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     hours: int = 24
     is_real: bool | None = None
 
 
 async def list_incidents(call: Call) -> Reply:
-    """The newest first; `?state=open` those that wait for a person."""
+    """List incidents, newest first; `?state=open` lists incidents that wait for a person."""
     _check_may_see(call.caller)
     now = call.world.now()
     state = call.query_one("state") or "all"
@@ -51,15 +51,15 @@ async def list_incidents(call: Call) -> Reply:
 
 
 async def show_incident(call: Call) -> Reply:
-    """All of it: what was noticed, what was done, and how far it may reach."""
+    """Show an incident: its findings, its responses and its blast radius."""
     _check_may_see(call.caller)
     now = call.world.now()
 
     def read(reader: Reader) -> dict[str, Any]:
         incident = flows.find_incident(reader, call.params["id"])
-        found = watch.list_findings_of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
+        findings = watch.list_findings_of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
         return _brief(reader, incident, now=now) | {
-            "findings": [_finding(one) for one in found],
+            "findings": [_finding(one) for one in findings],
             "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
             "blast": blast.blast(reader, incident),
         }
@@ -71,11 +71,11 @@ def say(verb: Verb) -> Wire:
     """The wire function with which a person says that."""
 
     async def wire(call: Call) -> Reply:
-        said, id = call.json(Said), call.params["id"]
+        decision, id = call.json(Decision), call.params["id"]
 
         def run(act: Act) -> dict[str, Any]:
             incident = flows.close(
-                act, id, verb, why=said.reason, by=call.caller, hours=said.hours, is_real=said.is_real
+                act, id, verb, why=decision.reason, by=call.caller, hours=decision.hours, is_real=decision.is_real
             )
             return _brief(act.tx, incident, now=act.now) | {"seq": outbox.head(act.tx)}
 
@@ -150,3 +150,5 @@ ROUTES = (
         for verb in Verb
     ),
 )
+FOR_PEOPLE = frozenset({list_incidents, show_incident})
+"""Wires that require no scope and that persons with a key may call."""

@@ -25,12 +25,12 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def kill(call: Call) -> Reply:
-    """Stop that until somebody lets go. `seq`: the number in the feed after which a guard denies all of it."""
-    asked = call.json(Kill)
+    """Stop a subject until the stop is lifted. `seq`: a guard that has read the feed up to here denies the subject."""
+    order = call.json(Kill)
 
     def run(act: Act) -> dict[str, Any]:
-        incident = flows.kill(act, asked.what, asked.name, why=asked.why, by=call.caller)
-        lift = f"kill lift {asked.what} {shlex.quote(asked.name) if asked.name else ''}".rstrip()
+        incident = flows.kill(act, order.what, order.name, why=order.why, by=call.caller)
+        lift = f"kill lift {order.what} {shlex.quote(order.name) if order.name else ''}".rstrip()
         undo = f"incident release {incident.incident_id} --as PERSON.json" if incident else lift
         return {
             "incident": incident and incident.incident_id,
@@ -44,10 +44,10 @@ async def kill(call: Call) -> Reply:
 
 async def let_go(call: Call) -> Reply:
     """Take a stop back."""
-    asked = call.json(Kill)
+    order = call.json(Kill)
 
     def run(act: Act) -> int:
-        flows.let_go(act, asked.what, asked.name, why=asked.why)
+        flows.let_go(act, order.what, order.name, why=order.why)
         return outbox.head(act.tx)
 
     seq = await registry.act_as(call, "kill.end", run)
@@ -55,7 +55,7 @@ async def let_go(call: Call) -> Reply:
 
 
 async def list_kills(call: Call) -> Reply:
-    """All that is stopped, and why."""
+    """List all stops and their reasons."""
     return await reply_page(
         call,
         "stops",

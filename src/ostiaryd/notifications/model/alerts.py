@@ -1,9 +1,8 @@
-"""Alerts: what happened, in words for people, as mail or in the form that a chat takes.
+"""Alerts: events in words for people, as mail or in the format of a chat.
 
-Strangers choose some of the words (reasons, what an agent says of itself), so nothing of them is markup, mentions
-anybody, is a link that could be clicked, or begins a line of its own; arguments and facts of entries are not told at
-all. Where much happens at once, the gravest is told in words and the rest is counted, so that nobody hides one alert
-among a thousand.
+Unauthenticated parties and agents choose some of the words (reasons, descriptions), so no text becomes markup, a
+mention, a link or a new line; arguments and facts of entries are left out. If many events are due at once, the gravest
+are described and the rest is counted, so that one alert cannot be hidden among a thousand.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ IN_WORDS = 10
 """Events that one message tells in words."""
 MAX_WORD = 300
 MAX_WORDS = 8
-"""of one list, and of members of a detail"""
+"""Words shown of one list, and members shown of a detail."""
 MAX_TEXT = 2900
 """Characters; Slack takes 3000 in a block of text, the others more."""
 _GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", "policy.weaken", TEST)
@@ -34,14 +33,14 @@ _TITLES = {
     "approval.expire": "A question got no answer",
     "elevation.request": "More access is asked for",
     "elevation.grant": "More access is given for a while",
-    "elevation.break_glass": "Somebody breaks the glass",
+    "elevation.break_glass": "Emergency access was used",
     "incident.open": "Incident",
     "incident.alert": "Alert",
     "incident.release": "Incident: released",
     "incident.narrow": "Incident: released with less",
     "incident.decommission": "Incident: decommissioned",
     "respond.limited": "Automatic action has reached its limit: a person must act",
-    "signal.flood": "Somebody whose signals we believe says more than is taken",
+    "signal.flood": "A trusted issuer sends more signals than the limit",
     "clock.jump": "The wall clock of the server jumped",
     "clock.accept": "The time of the server is confirmed",
     "history.lost": "The database lost a part of its history: the server is in recovery",
@@ -53,20 +52,20 @@ _TITLES = {
     TEST: "A test: alerts arrive here",
 }
 _NEXT = {"approval": "ostiary approvals show", "incident": "ostiary incident show"}
-"""What shows the object of an entry, by the first part of its action."""
+"""The command that shows the object of an entry, by the first part of the action."""
 _DOT = re.compile(r"(?<=\w)\.(?=[^\W\d_])")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One event: what it is, and lines (what, which) that say more. Every word in it is plain."""
+    """One event: its title, and lines (label, text) with details. All text is plain."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
 
 
 def gravest(events: list[tuple[int, str]]) -> list[int]:
-    """The entries of these that are told in words: the gravest first, of those alike the oldest."""
+    """Return the indices of the events to describe: the gravest first, then the oldest."""
     ranked = sorted(events, key=lambda event: not event[1].startswith(_GRAVE))
     return [index for index, _ in ranked[:IN_WORDS]]
 
@@ -75,8 +74,8 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
     """`agent`, `owner`: their names, where they have any."""
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
-    what = entry.action.partition(".")[0]
-    stopped = _plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if what == "kill" else ""
+    kind = entry.action.partition(".")[0]
+    stopped = _plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
     lines = [
         ("stopped", stopped),
         ("by" if stopped else "agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
@@ -85,15 +84,15 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str) -> Alert:
         ("task", entry.task or ""),
         ("tool", _plain(entry.tool or "")),
         *(("why", _plain(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
-        *_told(entry.detail or {}),
+        *_detail_lines(entry.detail or {}),
         ("at", f"{at}, entry {index}"),
-        ("see", f"{_NEXT[what]} {entry.object}" if what in _NEXT and entry.object else f"ostiary audit show {index}"),
+        ("see", f"{_NEXT[kind]} {entry.object}" if kind in _NEXT and entry.object else f"ostiary audit show {index}"),
     ]
     about = stopped or agent
     return Alert(f"{title}: {about}" if about else title, tuple(line for line in lines if line[1]))
 
 
-def _told(detail: dict[str, Any]) -> list[tuple[str, str]]:
+def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
     """The members that are short and flat: text, numbers, lists of text."""
     lines: list[tuple[str, str]] = []
     for name, value in list(detail.items())[:MAX_WORDS]:
@@ -106,19 +105,22 @@ def _told(detail: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(text: str) -> str:
-    """On one line, without what hides or turns letters, and without a name that a reader of mail would make a link."""
+    """Return `text` on one line, without characters that hide or reorder letters, and without a name that a mail reader
+    would turn into a link.
+    """
     shown = "".join(c if c.isprintable() else " " for c in text[:MAX_WORD])
     return _DOT.sub("[.]", shown.replace("://", "[://]").replace("@", "(at)")).strip()
 
 
 def subject(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
+    """Return the subject line: the first title, and how many more events there are."""
     more = len(events) - 1
     return alerts[0].title + (f" and {more} more" if more else "")
 
 
 def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
-    """All of it as plain text; what is not told in words is counted by its action."""
-    parts = ["\n".join((alert.title, *(f"  {what:<9} {which}" for what, which in alert.lines))) for alert in alerts]
+    """Return the whole message as plain text; events beyond the limit are counted by action."""
+    parts = ["\n".join((alert.title, *(f"  {label:<9} {which}" for label, which in alert.lines))) for alert in alerts]
     kept: list[str] = []
     for part in parts:
         if kept and len("\n\n".join((*kept, part))) > MAX_TEXT - 500:
@@ -169,7 +171,9 @@ def _card(line: str, **looks: str) -> dict[str, Any]:
 
 
 def mail(subject: str, text: str, *, sender: str, to: str, id: str, at: int) -> EmailMessage:
-    """`id` is the same for each try; `at` in microseconds. Nobody answers it by a machine (RFC 3834)."""
+    """Build the mail. `id` is the same for each try; `at` in microseconds. Automatic replies are
+    suppressed (RFC 3834).
+    """
     message = EmailMessage()
     message["From"], message["To"] = sender, to
     message["Subject"] = f"[Ostiary] {subject}"[:200]

@@ -1,8 +1,9 @@
-"""Webhooks: who is told of which acts, how a message is signed (Standard Webhooks 1.0.0), when it is tried again.
+"""Webhooks: which receiver gets which acts, how a message is signed (Standard Webhooks 1.0.0), and when it is sent
+again.
 
-An event is an entry of the ledger, so nothing is queued twice: a webhook remembers up to which entry it has been told.
-It is told in order; what it does not take is tried again and in the end left out, and counted. Programs get a message
-for each event; people (`model/alerts.py`) one for all that waits.
+An event is an entry of the ledger, so events are not stored twice: a webhook stores the index of its next entry. Events
+are delivered in order; a failed delivery is retried, and in the end left out and counted. Programs get one message per
+event; people (`model/alerts.py`) get one message for all events that are due.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
 Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
-"""how it is told: `signed` is for programs, all others are for people"""
+"""The format of messages: `signed` is for programs, all others are for people."""
 MAIL = "mailto:"
 SECOND = 1_000_000
 MAX_WEBHOOKS = 20
 MAX_ACTIONS = 32
 MAX_BODY = 20_000
-"""bytes; more is told without its detail"""
+"""Bytes of a message; a larger one is sent without its detail."""
 TEST = "webhook.test"
-"""What every webhook hears."""
+"""The event that every webhook receives."""
 HEARD = (
     "approval.ask",
     "approval.approve",
@@ -54,28 +55,28 @@ HEARD = (
     "kill.start",
     "kill.end",
 )
-"""What one hears that does not say what it wants to hear."""
+"""The actions that a webhook receives if it names none."""
 DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
-"""From one try to the next; after the last one follows one more try, about 16 hours after the first."""
+"""Seconds between tries; one more try follows the last delay, about 16 hours after the first."""
 REJECTED_TRIES = 3
-"""How often is tried what the receiver says it will never take."""
+"""Number of tries after the receiver rejected the message for good."""
 LONGEST_DELAY_S = 3600
-"""of those that a receiver asks for"""
+"""Longest delay, in seconds, that a receiver may ask for."""
 PAUSE_S = 10
 """Between two messages to people: what happens meanwhile is in the second, however much it is."""
 TRY_S = 15
-"""How long a try may take."""
+"""Seconds that a try may take."""
 WAITING_LIMIT = 1000
-"""More than that is a full queue."""
+"""Events that may wait; more than that is a full queue."""
 STALLED_S = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACTION = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){1,3}")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """`next_idx` is the first entry that it has not heard of; `attempts` and `due_at` are of the event that comes next.
+    """A webhook. `next_idx` is its next entry; `attempts` and `due_at` belong to that entry.
 
-    `busy_until` is when whoever is telling it now has given up. Times in microseconds.
+    `busy_until`: the end of the claim of the process that delivers now. Times in microseconds.
     """
 
     webhook_id: WebhookId
@@ -91,20 +92,24 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: int | None = None
     lost: int = 0
     failed: str = ""
-    """what went wrong at the last try"""
+    """The error of the last try."""
     gone_at: int | None = None
-    """when the receiver said that it wants no more"""
+    """The time at which the receiver answered that it is gone (410)."""
 
     @property
     def is_for_people(self) -> bool:
+        """Return whether people read the messages."""
         return self.form != "signed"
 
     def is_due(self, now: int) -> bool:
+        """Return whether the next event may be sent now."""
         return self.gone_at is None and now >= self.due_at and now >= self.busy_until
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a try went: status of the answer (0: none came), what went wrong in words, the delay that is asked for."""
+    """The outcome of a try: status of the response (0: none), error in words, and the delay that the
+    receiver asks for.
+    """
 
     status: int
     failed: str = ""
@@ -112,6 +117,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_taken(self) -> bool:
+        """Return whether the receiver accepted the message."""
         return 200 <= self.status < 300
 
     @property
@@ -129,11 +135,14 @@ def mailed(code: int) -> Outcome:
 def check_form(url: str, form: Form) -> None:
     """Raises Invalid."""
     if (form == "mail") != url.startswith(MAIL):
-        raise Invalid("mail goes to mailto:ADDRESS and nothing else does", hint="say how it is told: --form slack")
+        raise Invalid(
+            "mail goes to mailto:ADDRESS and nothing else does",
+            hint="name the format of its messages, for example --form slack",
+        )
 
 
 def origin(url: str) -> str:
-    """What of a URL may be told: path and query may hold a secret, an address is a person's."""
+    """Return the part of a URL that may be shown: path and query may hold a secret, and an address is personal data."""
     if url.startswith(MAIL):
         return MAIL + "@" + url.rpartition("@")[2]
     parts = urlsplit(url)
@@ -153,20 +162,20 @@ def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
 
 
 def show_secret(key: bytes) -> str:
-    """As receivers' libraries take it."""
+    """Encode the secret in the form that the libraries of receivers read."""
     return "whsec_" + base64.b64encode(key).decode()
 
 
 def message_id(webhook: WebhookId, index: int) -> str:
-    """The same for each try of one event."""
+    """Return the id of the message, the same for each try of one event."""
     return f"msg_{webhook.removeprefix('wh_')}_{index}"
 
 
 def message(index: int, entry: Entry) -> bytes:
     """`type`, `timestamp`, `data`: the entry without its arguments and facts."""
-    told = msgspec.structs.replace(entry, arguments=None, facts=None, beside=None)
-    body = _body(index, told)
-    return body if len(body) <= MAX_BODY else _body(index, msgspec.structs.replace(told, detail=None, reasons=[]))
+    public = msgspec.structs.replace(entry, arguments=None, facts=None, beside=None)
+    body = _body(index, public)
+    return body if len(body) <= MAX_BODY else _body(index, msgspec.structs.replace(public, detail=None, reasons=[]))
 
 
 def _body(index: int, entry: Entry) -> bytes:
@@ -191,9 +200,14 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
     most = REJECTED_TRIES if outcome.is_rejected else len(DELAYS_S) + 1
     if attempts >= most:
         return msgspec.structs.replace(
-            webhook, next_idx=webhook.next_idx + 1, attempts=0, due_at=now, lost=webhook.lost + 1,
-            failed=outcome.failed, busy_until=0,
-        )  # fmt: skip
+            webhook,
+            next_idx=webhook.next_idx + 1,
+            attempts=0,
+            due_at=now,
+            lost=webhook.lost + 1,
+            failed=outcome.failed,
+            busy_until=0,
+        )
     delay = max(DELAYS_S[attempts - 1], min(outcome.retry_after_s, LONGEST_DELAY_S))
     due = now + round(delay * SECOND * (1 + jitter / 10))
     return msgspec.structs.replace(webhook, attempts=attempts, due_at=due, failed=outcome.failed, busy_until=0)
@@ -202,6 +216,12 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
 def taken(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
     """The webhook after so many events that it took, the last of which is entry `through`."""
     return msgspec.structs.replace(
-        webhook, next_idx=through + 1, attempts=0, due_at=now + PAUSE_S * SECOND if webhook.is_for_people else 0,
-        busy_until=0, failed="", delivered=webhook.delivered + count, delivered_at=now,
-    )  # fmt: skip
+        webhook,
+        next_idx=through + 1,
+        attempts=0,
+        due_at=now + PAUSE_S * SECOND if webhook.is_for_people else 0,
+        busy_until=0,
+        failed="",
+        delivered=webhook.delivered + count,
+        delivered_at=now,
+    )

@@ -1,4 +1,4 @@
-"""How far the receiver of a stream has come: by push (RFC 8935) or poll (RFC 8936), and what is left out."""
+"""The progress of a stream's receiver, by push (RFC 8935) or poll (RFC 8936), and the signals that are left out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, con
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""How long a push may take."""
+"""Seconds that a push may take."""
 PASSED = 50
 """Signals that are none of its business; after so many the next look begins behind them."""
 SHOWN = 16
 
 
 def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
-    """What it is told next, the oldest first: (number, time, signal); and whether there is more."""
-    found = [one for one in _window(reader, stream)[0] if stream.last is None or one[0] <= stream.last]
-    return found[:limit], len(found) > limit
+    """Return the next signals for the receiver, oldest first, as (number, time, signal), and whether there are more."""
+    window = [one for one in _window(reader, stream)[0] if stream.last is None or one[0] <= stream.last]
+    return window[:limit], len(window) > limit
 
 
 def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
-    """The receiver has these, or never will (`is_lost`). What was not waiting for it is not looked at."""
+    """Record that the receiver has these signals, or never will (`is_lost`). Numbers that do not wait are ignored."""
     stream = store.get(tx, id)
     if stream is None:
         return
@@ -52,9 +52,9 @@ def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = Fals
 def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal]], int]:
     """Signals for it that are not settled, and the number up to which was looked."""
     removed = store.removed(reader, stream.stream_id)
-    found = signals.waiting(reader, stream.settled_to, count=WINDOW)
-    waits = [one for one in found if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
-    return waits, found[-1][0] if found else stream.settled_to
+    signals_waiting = signals.waiting(reader, stream.settled_to, count=WINDOW)
+    waits = [one for one in signals_waiting if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
+    return waits, signals_waiting[-1][0] if signals_waiting else stream.settled_to
 
 
 def has_passed(reader: Reader, stream: Stream) -> bool:
@@ -78,14 +78,14 @@ def begin(tx: Tx, stream: Stream) -> Stream | None:
 
 
 def pushed(tx: Tx, claimed: Stream, number: int) -> None:
-    """The receiver has it. If the claim has passed meanwhile, somebody else tells it once more."""
+    """Record a successful push. If the claim has expired meanwhile, another process sends the signal again."""
     if (stream := _claimed(tx, claimed)) is not None:
         store.update(tx, replace(stream, busy_until=0))
         settled(tx, stream.stream_id, (number,))
 
 
 def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
-    """It has not: when it is told again. What ends the tries is `give_up`."""
+    """Schedule the next try after a failed push. `give_up` handles the last one."""
     if (stream := _claimed(tx, claimed)) is not None:
         jitter = tx.random(1)[0] / 255
         store.update(tx, tried(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
@@ -100,7 +100,7 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
-    """Return whether no try follows the one that has just failed."""
+    """Return whether the try that has just failed was the last."""
     return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
 
@@ -118,12 +118,12 @@ def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
 
 
 def count(reader: Reader) -> int:
-    """How many streams there are."""
+    """Return the number of streams."""
     return store.count(reader)
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """What is wrong with streams now, in words."""
+    """Return the problems of all streams in words."""
     return [f"{one.stream_id}: {wrong}" for one in store.streams(reader) if (wrong := _trouble(reader, one, now=now))]
 
 
@@ -132,9 +132,9 @@ def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
         check_entitled(reader, stream, now=now)
     except Refused as refusal:
         return f"its receiver may not hear: {refusal.message}"
-    found = due(reader, stream, limit=1)[0]
-    if found and now - found[0][1] > STALLED_S * SECOND:
-        waits = (now - found[0][1]) // SECOND
+    oldest = due(reader, stream, limit=1)[0]
+    if oldest and now - oldest[0][1] > STALLED_S * SECOND:
+        waits = (now - oldest[0][1]) // SECOND
         why = stream.failed or ("it is not polled" if stream.method == POLL else "not tried")
         return f"a signal waits for {waits} s: {why}"
     return f"{stream.lost} signals were left out" if stream.lost else ""

@@ -1,4 +1,4 @@
-"""What happens when an issuer tells us something: once for each token, for those of whom it may speak, on record."""
+"""Received signals: each token has its effect once, on the subjects for which its issuer may speak, and is recorded."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from ostiaryd.watch import flows as watch
 
 DETECTOR = "signal"
 MANY = 500
-"""Who has more agents has them stopped by one word, which is as good for a million."""
+"""Agents of one person that are ended one by one; a person with more agents has them all stopped by one fact."""
 SHOWN = 20
 
 
 def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
-    """Return whether it was heard before: it may come again (RFC 8935 section 2), and does nothing then."""
+    """Return whether the token was received before: a repeated token (RFC 8935 section 2) has no effect."""
     return store.is_seen(reader, digest(issuer.issuer, event.jti))
 
 
 def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
-    """Do what an event of that issuer says; to how many agents. Raises SetRefused where it is not trusted any more.
+    """Apply an event of the issuer; return the number of agents concerned. Raises SetRefused if the issuer is no longer
+    trusted.
 
-    1. The entry says what was heard. 2. Once. 3. What is about the stream itself. 4. Of whom it speaks, and may.
-    5. What the event does to them.
+    1. The entry records the event. 2. A repeated token ends here. 3. Events about the stream itself. 4. The subjects
+    for which the issuer may speak. 5. The effect on them.
     """
     issuer = store.get(act.tx, id)
     if issuer is None:
@@ -60,8 +61,8 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     if member := not_understood(issuer, event.subject):
         registry.note(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
         return 0
-    whom = named(issuer, event.subject, ours=config.issuer)
-    people, ours = _people(act.tx, issuer, whom), _agents(act.tx, whom)
+    subjects = named(issuer, event.subject, ours=config.issuer)
+    people, ours = _people(act.tx, issuer, subjects), _agents(act.tx, subjects)
     registry.note(
         act, object=issuer.issuer_id, persons=[p.person_id for p in people], agents=[a.agent_id for a in ours]
     )
@@ -79,7 +80,9 @@ async def forget(world: World) -> None:
 
 
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
-    """SSF 8.1.4.1: the state must be the one that was asked for; without one the transmitter says that it is there."""
+    """Apply an event about our stream (SSF 8.1.4.1): the state must be the requested one; without a state the
+    transmitter announces itself.
+    """
     if issuer.stream and event.subject != {"format": "opaque", "id": issuer.stream}:
         raise SetRefused("this is about another stream")
     if event.event == STREAM_UPDATED:
@@ -87,21 +90,21 @@ def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
         return replace(issuer, trouble="" if status == "enabled" else f"its stream is {str(status)[:32]}")
     state = event.claims.get("state")
     if state is not None and state != issuer.state:
-        raise SetRefused("`state` is not the one that was asked for", code="invalid_state")
+        raise SetRefused("`state` is not the requested one", code="invalid_state")
     return replace(issuer, verified_at=now, state=None if state is not None else issuer.state)
 
 
-def _people(reader: Reader, issuer: Issuer, whom: Named) -> list[Person]:
-    ids = [id for email in whom.emails for id in store.by_email(reader, email)]
-    ids += [id for sub in whom.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
-    ids += [id for id in whom.ours if id.startswith("pe_")]
-    found = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
-    return [person for person in found if person is not None]
+def _people(reader: Reader, issuer: Issuer, subjects: Named) -> list[Person]:
+    ids = [id for email in subjects.emails for id in store.by_email(reader, email)]
+    ids += [id for sub in subjects.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
+    ids += [id for id in subjects.ours if id.startswith("pe_")]
+    persons = (owners.person(reader, id) for id in dict.fromkeys(ids))
+    return [person for person in persons if person is not None]
 
 
-def _agents(reader: Reader, whom: Named) -> list[Agent]:
-    found = (registry.get_agent(reader, id) for id in dict.fromkeys(whom.ours) if id.startswith("ag_"))
-    return [agent for agent in found if agent is not None]
+def _agents(reader: Reader, subjects: Named) -> list[Agent]:
+    rows = (registry.get_agent(reader, id) for id in dict.fromkeys(subjects.ours) if id.startswith("ag_"))
+    return [agent for agent in rows if agent is not None]
 
 
 def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
@@ -111,21 +114,23 @@ def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
 
 
 def flood(act: Act, issuer: Issuer, *, refused: int) -> None:
-    """It says far more than is taken: people hear of it by the entry, so often at most."""
+    """Record that the issuer sends far more than the limit, so that people get an alert, at a bounded rate."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
 
 
 def _carry_out(
     act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
 ) -> int:
-    """What an event does to persons, to the agents that rest on them, and to agents that it names itself: how many."""
-    what, points = due
+    """Apply an effect to persons, to the agents they are accountable for, and to agents named directly; return their
+    number.
+    """
+    effect, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
-    owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
-    if what is Effect.END and len(owned) > MANY:
-        what = Effect.STOP
-        registry.note(act, object=act.entry.object or "", effect=what.value)
-    if what is Effect.STOP:
+    owned = [agent for owner in gone for agent in agents.owned(act.tx, owner.id)]
+    if effect is Effect.END and len(owned) > MANY:
+        effect = Effect.STOP
+        registry.note(act, object=act.entry.object or "", effect=effect.value)
+    if effect is Effect.STOP:
         for owner in {owner.id: owner for owner in gone}.values():
             _stop(act, owner.id, why=why)
     for person in people:
@@ -134,32 +139,36 @@ def _carry_out(
     active = {one.agent_id: one for one in (*owned[:MANY], *ours) if one.state is State.ACTIVE}
     registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
-        if what is Effect.DOUBT:
+        if effect is Effect.DOUBT:
             _doubt(act, agent, points, why=why, config=config)
         else:
-            _end(act, agent, is_stopped=what is Effect.STOP and agent in ours, why=why)
+            _end(act, agent, is_stopped=effect is Effect.STOP and agent in ours, why=why)
     return len(active)
 
 
 def _stop(act: Act, owner: str, *, why: str) -> None:
-    """Everything of that owner, and on their behalf, stands still until a person lets go (`ostiary kill list`)."""
+    """Stop everything of that owner, and everything on the owner's behalf, until a person lifts the stop (`ostiary kill
+    list`).
+    """
     if not any((stop.what, stop.value) == ("owner", owner) for stop in registry.all_stops(act.tx)):
-        acting.beside(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
+        acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
 
 
 def _doubt(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
-    """As with everything that is noticed, playbooks say what is to be done at once."""
+    """Raise the risk of the agent; playbooks decide on the response, as with every finding."""
     noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
     then = responder(config)
-    acting.beside(
-        act, "watch.find",
+    acting.act_with_entry(
+        act,
+        "watch.find",
         lambda more: then(more, watch.find(more, noticed, agent=agent.agent_id, task=None, entries=())),
-    )  # fmt: skip
+    )
 
 
 def _end(act: Act, agent: Agent, *, is_stopped: bool, why: str) -> None:
-    """All that it holds; and until a person says so it begins nothing, if it was named. An administrator's agent does,
-    while no person could let it go again.
+    """End all holdings of the agent; if it was named itself, quarantine it until a person decides.
+
+    An agent that administers the server is not quarantined while no person could release it.
     """
     tasks.cancel_all(act, agent)
     if is_stopped and not would_lock_out(act.tx, agent):

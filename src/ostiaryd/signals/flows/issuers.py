@@ -1,4 +1,4 @@
-"""Whom we believe: trust an issuer, distrust it, say who its `sub`s are."""
+"""Trusted issuers: trust an issuer, distrust it, and link its `sub`s to persons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ostiaryd.signals.model.sets import MAX_WORD, SECOND
 from ostiaryd.signals.store import issuers as store
 
 POLL_S = 40
-"""How long a poll may take, of which the transmitter may hold it for most."""
+"""Seconds that a poll may take; the transmitter may hold it for most of them."""
 
 
 def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
@@ -23,9 +23,14 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
     Raises Conflict (`issuer_exists`, `too_many_issuers`).
     """
     registry.note(
-        act, object=issuer.issuer_id, issuer=issuer.issuer, audience=issuer.audience, method=issuer.method,
-        domains=list(issuer.domains), agents="yes" if issuer.names_agents else "",
-    )  # fmt: skip
+        act,
+        object=issuer.issuer_id,
+        issuer=issuer.issuer,
+        audience=issuer.audience,
+        method=issuer.method,
+        domains=list(issuer.domains),
+        agents="yes" if issuer.names_agents else "",
+    )
     if store.get(act.tx, issuer.issuer) is not None:
         raise Conflict("this issuer is trusted already", hint="ostiary signal issuers", code="issuer_exists")
     if len(store.issuers(act.tx)) >= MAX_ISSUERS:
@@ -38,7 +43,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
 
 
 def distrust(act: Act, id_or_url: str) -> Issuer:
-    """Believe it no more; what it had stopped stays so. Raises NotFound."""
+    """Stop trusting the issuer; the effects of its earlier signals stay. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     store.delete(act.tx, issuer.issuer_id)
@@ -47,12 +52,12 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
 
 def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
     """Say who that `sub` of the issuer is to us; the person's id. Raises NotFound, Invalid."""
-    issuer, who = find(act.tx, id_or_url), registry.find_person(act.tx, person)
-    registry.note(act, object=who.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
+    issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
+    registry.note(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
         raise Invalid(f"`sub` is not 1 to {MAX_WORD} printable characters")
-    store.link(act.tx, issuer.issuer_id, sub, who.person_id)
-    return who.person_id
+    store.link(act.tx, issuer.issuer_id, sub, linked.person_id)
+    return linked.person_id
 
 
 def unlink(act: Act, id_or_url: str, sub: str) -> None:
@@ -60,7 +65,7 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.unlink(act.tx, issuer.issuer_id, sub):
-        raise NotFound("nobody is that to this issuer")
+        raise NotFound("no person is linked to this `sub`")
 
 
 def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
@@ -75,28 +80,28 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
 
 def find(reader: Reader, id_or_url: str) -> Issuer:
     """Raises NotFound."""
-    if (found := store.get(reader, id_or_url)) is None:
+    if (issuer := store.get(reader, id_or_url)) is None:
         raise NotFound("there is no such issuer", hint="ostiary signal issuers")
-    return found
+    return issuer
 
 
 def examine(reader: Reader, *, now: int) -> str:
-    """Return whether others hear of what we stop, and we of what they do, in words. Raises Conflict."""
+    """Describe the streams to receivers and the trusted issuers. Raises Conflict if any of them has a problem."""
     if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="ostiary signal streams; ostiary signal issuers")
-    told, heard = delivery.count(reader), len(store.issuers(reader))
-    if not told and not heard:
-        return "nobody hears our signals, and we hear nobody's: ostiary signal --help"
-    return f"{told} streams are up to date, {heard} issuers are heard"
+    streams, trusted = delivery.count(reader), len(store.issuers(reader))
+    if not streams and not trusted:
+        return "no receivers and no trusted issuers; see ostiary signal --help"
+    return f"{streams} streams are up to date, {trusted} issuers are trusted"
 
 
 def troubles(reader: Reader) -> list[str]:
-    """What is wrong with those whom we hear, in words."""
+    """Return the problems of the trusted issuers in words."""
     return [f"{one.issuer}: {one.trouble}" for one in store.issuers(reader) if one.trouble]
 
 
 def context(issuer: Issuer) -> bytes:
-    """What the sealed authorization for this issuer is bound to."""
+    """Return the associated data that binds a sealed authorization to its issuer."""
     return f"issuer of signals|{issuer.issuer_id}".encode()
 
 
@@ -108,7 +113,7 @@ def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
 
 
 def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
-    """It is over, and the next one due; after a failure (`why`) a while later."""
+    """End the claimed poll and schedule the next one; after a failure (`why`) with a delay."""
     issuer = store.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:
         return

@@ -1,4 +1,4 @@
-"""From what guards are told to what others are told: whatever stops somebody, if guards hear of it, others do."""
+"""Signals from feed deltas: each delta that stops a subject becomes a signal to the receivers."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ _decode = json_decoder(Signal)
 
 
 async def gather(world: World) -> int:
-    """Make signals of what guards were told since; how many. Without a stream there is nothing to do."""
+    """Make signals of new feed deltas; return their number. Without a stream the deltas are left alone."""
     count = 0
     while streams.count(world.db.read()):
-        seen, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
+        read, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
         count += made
-        if seen < AT_ONCE:
+        if read < AT_ONCE:
             break
     return count
 
 
 def gather_some(tx: Tx, config: Config) -> tuple[int, int]:
-    """The next of what guards were told: how much was looked at, and how many signals it made."""
-    told = outbox.after(tx, FEED, store.mark(tx), count=AT_ONCE)
+    """Make signals of the next deltas; return the number of deltas read and of signals made."""
+    deltas = outbox.after(tx, FEED, store.mark(tx), count=AT_ONCE)
     made = 0
-    for _, at, body in told:
+    for _, at, body in deltas:
         for signal in _signals(tx, body, at, config):
             send(tx, signal)
             made += 1
-    if told:
-        store.set_mark(tx, told[-1][0])
-    return len(told), made
+    if deltas:
+        store.set_mark(tx, deltas[-1][0])
+    return len(deltas), made
 
 
 async def calm(world: World) -> int:
-    """Tell of agents whose risk has gone down by itself; how many."""
+    """Send the new risk level of agents whose risk has decayed; return their number."""
     now = world.now()
 
     def fallen(reader: Reader) -> list[str]:
@@ -89,17 +89,18 @@ async def calm(world: World) -> int:
 
 
 async def forget(world: World) -> None:
-    """Drop what nobody has fetched for too long."""
+    """Delete signals that no receiver fetched for `KEPT`."""
     await world.writer.submit(lambda tx: outbox.prune(tx, TOPIC, before=tx.now - KEPT))
 
 
 def begin(tx: Tx) -> None:
-    """From now on somebody listens: what guards were told before is past."""
+    """Begin with the present end of the feed; earlier deltas become no signals."""
     store.set_mark(tx, outbox.head(tx))
     store.forget_levels(tx)
 
 
 def send(tx: Tx, signal: Signal) -> None:
+    """Queue a signal for all streams."""
     outbox.emit(tx, TOPIC, _encode(signal))
 
 
@@ -109,7 +110,7 @@ def waiting(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, S
 
 
 def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
-    """What a change is to others: nothing, for most."""
+    """Return the signals of a feed delta; most deltas have none."""
     issuer = config.issuer
     match parse_delta(body):
         case AgentDelta() as delta:
@@ -127,7 +128,9 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
 
 
 def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
-    """Whoever is let go has had nothing since it was stopped, of which others know."""
+    """Return the signal of a stopped agent. A release sends none, since the stop was announced and the end of it is no
+    event.
+    """
     done = _act(tx, at, delta.agent)
     if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
         return []
@@ -135,8 +138,10 @@ def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
 
 
 def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
-    """A task that others have ended. What an agent does with its own is no news, or it could drown what is; of who has
-    been stopped altogether others hear as such.
+    """Return the signal of a task that another party ended.
+
+    The end of an agent's own task is no signal, or an agent could flood receivers; a stopped agent has a signal of its
+    own.
     """
     task = tasks.get_task(tx, id)
     if task is None or task.state is not TaskState.CANCELLED:
@@ -160,7 +165,7 @@ def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal
 
 
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
-    """Its risk level, if that is another than others know of."""
+    """Return the signal of a changed risk level, if receivers know another level."""
     was, level = store.level(tx, agent) or LOW, level_of(registry.get_risk(tx, agent).points(tx.now))
     if was == level:
         return []

@@ -1,4 +1,4 @@
-"""What happens to streams of signals: one function per verb. A stream is its receiver's alone (SSF section 8)."""
+"""Operations on streams of signals: one function per verb. A stream belongs to its receiver alone (SSF section 8)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ostiaryd.signals.model.streams import (
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
-"""How long a push may take."""
+"""Seconds that a push may take."""
 PASSED = 500
 
 
@@ -44,47 +44,59 @@ class TooSoon(Refused):
     code = "too_many_requests"
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What a receiver supplies (SSF 8.1.1); what it does not say stays, or goes, as the verb has it."""
+class RequestedStream(msgspec.Struct, frozen=True):
+    """The part of a configuration that a receiver supplies (SSF 8.1.1). The verb decides whether absent members stay or
+    are reset.
+    """
 
     events_requested: tuple[str, ...] | UnsetType | None = UNSET
     delivery: Delivery | UnsetType | None = UNSET
     description: str | UnsetType | None = UNSET
 
 
-def create(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """A stream that hears of what happens from now on. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
     registry.note(act, object=id)
     if store.count(act.tx) >= MAX_STREAMS or len(store.of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
             f"there are {MAX_OF_RECEIVER} streams of a receiver at most, and {MAX_STREAMS} in all",
-            hint="change or delete one", code="too_many_streams",
-        )  # fmt: skip
+            hint="change or delete one",
+            code="too_many_streams",
+        )
     if store.count(act.tx) == 0:
         signals.begin(act.tx)
     blank = Stream(
-        stream_id=id, receiver=by.id, description="", requested=None, method=POLL, endpoint="", sealed=None,
-        status="enabled", reason="", created_at=act.now, settled_to=outbox.head(act.tx),
-    )  # fmt: skip
-    made = _configured(act.tx, blank, wanted, config=config)
+        stream_id=id,
+        receiver=by.id,
+        description="",
+        requested=None,
+        method=POLL,
+        endpoint="",
+        sealed=None,
+        status="enabled",
+        reason="",
+        created_at=act.now,
+        settled_to=outbox.head(act.tx),
+    )
+    made = _configured(act.tx, blank, requested, config=config)
     store.insert(act.tx, made)
     _note(act, made)
     return made
 
 
-def change(act: Act, id: str, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """Set what the receiver says, and leave the rest (PATCH). Raises NotFound, Invalid."""
-    changed = _configured(act.tx, _noted(act, id, by), wanted, config=config)
+    changed = _configured(act.tx, _noted(act, id, by), requested, config=config)
     store.update(act.tx, changed)
     _note(act, changed)
     return changed
 
 
-def replaced(act: Act, id: str, wanted: Wanted, *, by: Caller, config: Config) -> Stream:
+def replaced(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """Set what the receiver says, and drop the rest (PUT). Raises NotFound, Invalid."""
-    full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(wanted).items()}
-    return change(act, id, Wanted(**full), by=by, config=config)
+    full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(requested).items()}
+    return change(act, id, RequestedStream(**full), by=by, config=config)
 
 
 def delete(act: Act, id: str, *, by: Caller) -> None:
@@ -93,29 +105,36 @@ def delete(act: Act, id: str, *, by: Caller) -> None:
 
 
 def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
-    """A stream of that receiver; of whoever, for an administrator (None). Raises NotFound."""
-    found = store.get(reader, id)
-    if found is None or (by is not None and found.receiver != by.id):
+    """Return a stream of this receiver, or any stream for an administrator (None). Raises NotFound."""
+    stream = store.get(reader, id)
+    if stream is None or (by is not None and stream.receiver != by.id):
         raise NotFound("there is no such stream")
-    return found
+    return stream
 
 
 def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | None) -> Stream:
-    """Enable, pause or disable a stream (SSF 8.1.2); one that somebody else than its receiver changes says so itself.
+    """Enable, pause or disable a stream (SSF 8.1.2); a change by another party than the receiver is announced on the
+    stream.
 
-    Paused, it keeps what would go out; disabled, it keeps nothing. Raises NotFound, Invalid.
+    A paused stream keeps its signals; a disabled one drops them. Raises NotFound, Invalid.
     """
     stream = _noted(act, id, by)
     registry.note(act, object=stream.stream_id, was=stream.status, status=status)
     now = outbox.head(act.tx)
     forgets = status == "disabled" or (stream.status == "disabled" and status == "enabled")
     changed = replace(
-        stream, status=status, reason=reason[:MAX_TEXT], last=None if status == "enabled" else 0,
-        settled_to=now if forgets else stream.settled_to, beyond=() if forgets else stream.beyond, due_at=0, attempts=0,
-    )  # fmt: skip
+        stream,
+        status=status,
+        reason=reason[:MAX_TEXT],
+        last=None if status == "enabled" else 0,
+        settled_to=now if forgets else stream.settled_to,
+        beyond=() if forgets else stream.beyond,
+        due_at=0,
+        attempts=0,
+    )
     if by is None and status != stream.status:
-        said = {"status": status} | ({"reason": changed.reason} if reason else {})
-        signals.send(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, said))
+        claims = {"status": status} | ({"reason": changed.reason} if reason else {})
+        signals.send(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, claims))
         if status != "enabled":
             changed = replace(changed, last=outbox.head(act.tx))
     store.update(act.tx, changed)
@@ -128,8 +147,8 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller) -> None:
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
         raise TooSoon(f"one verification in {MIN_VERIFICATION_S} seconds")
     store.update(act.tx, replace(stream, verified_at=act.now))
-    said = {} if state is None else {"state": state}
-    signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, said))
+    claims = {} if state is None else {"state": state}
+    signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))
 
 
 def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
@@ -147,14 +166,14 @@ def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     store.restore(act.tx, stream.stream_id, spelled(parse_subject(subject)))
 
 
-def _configured(tx: Tx, stream: Stream, wanted: Wanted, *, config: Config) -> Stream:
-    if wanted.events_requested is not UNSET:
-        stream = replace(stream, requested=check_requested(wanted.events_requested))
-    if wanted.description is not UNSET:
-        stream = replace(stream, description=(wanted.description or "")[:MAX_TEXT])
-    if wanted.delivery is UNSET:
+def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: Config) -> Stream:
+    if requested.events_requested is not UNSET:
+        stream = replace(stream, requested=check_requested(requested.events_requested))
+    if requested.description is not UNSET:
+        stream = replace(stream, description=(requested.description or "")[:MAX_TEXT])
+    if requested.delivery is UNSET:
         return stream
-    delivery = check_delivery(wanted.delivery or Delivery(POLL))
+    delivery = check_delivery(requested.delivery or Delivery(POLL))
     if delivery.method == POLL:
         return replace(stream, method=POLL, endpoint="", sealed=None)
     endpoint = check_named(delivery.endpoint_url or "", of="`endpoint_url`", private=config.private)
@@ -164,7 +183,7 @@ def _configured(tx: Tx, stream: Stream, wanted: Wanted, *, config: Config) -> St
 
 
 def context(stream: Stream) -> bytes:
-    """What a sealed header of this stream is bound to."""
+    """Return the associated data that binds a sealed header to its stream."""
     return f"stream of signals|{stream.stream_id}".encode()
 
 
@@ -174,8 +193,12 @@ def _noted(act: Act, id: str, by: Caller | None) -> Stream:
 
 
 def _note(act: Act, stream: Stream) -> None:
-    """What of a stream is in its entry: of the endpoint its origin, since its path may hold a secret."""
+    """Record the stream in the entry. Of the endpoint only the origin is recorded, since its path may hold a secret."""
     registry.note(
-        act, object=stream.stream_id, method=stream.method, receiver=stream.receiver,
-        origin=origin(stream.endpoint) if stream.endpoint else "", events=list(stream.delivers),
-    )  # fmt: skip
+        act,
+        object=stream.stream_id,
+        method=stream.method,
+        receiver=stream.receiver,
+        origin=origin(stream.endpoint) if stream.endpoint else "",
+        events=list(stream.delivers),
+    )

@@ -1,7 +1,8 @@
-"""Those whose signals we believe (SSF 1.0 receiver; CAEP 1.0, RISC 1.0): for what they may speak, and what it does.
+"""Trusted issuers (SSF 1.0 receiver; CAEP 1.0, RISC 1.0): the subjects for which they may speak, and the effects.
 
-An issuer speaks of its own: persons whose `sub` at that issuer an administrator has linked, or whose e-mail address is
-in a domain that an administrator has given it; and of our agents only where that is said. Nobody else is stopped.
+An issuer speaks for its own persons only: those whose `sub` at the issuer an administrator has linked, or whose e-mail
+address is in a domain assigned to the issuer. It speaks for our agents only if an administrator allows it. All other
+subjects are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAX_DOMAINS = 32
 UNDERSTOOD = frozenset({"user"})
 """Members of a complex subject that we can process: SSF 3.5."""
 POLL_DELAYS_S = (1, 5, 30, 60, 300)
-"""From one poll that failed to the next."""
+"""Seconds between polls after failures."""
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 
 
@@ -58,8 +59,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(StrEnum):
-    """`end`: all that is held for somebody ends; they begin anew. `stop`: that, and nothing begins until a person says
-    so. `doubt`: the risk rises.
+    """The effect of an event. `end`: all holdings end, and the subject may begin anew. `stop`: also, nothing begins
+    until a person decides. `doubt`: the risk rises.
     """
 
     END = "end"
@@ -68,7 +69,9 @@ class Effect(StrEnum):
 
 
 class Named(NamedTuple):
-    """Of whom an issuer speaks, as far as it may: e-mail addresses in lower case, its own `sub`s, ids of ours."""
+    """The subjects of an event for which its issuer may speak: e-mail addresses in lower case, `sub`s of the issuer,
+    our ids.
+    """
 
     emails: tuple[str, ...] = ()
     subs: tuple[str, ...] = ()
@@ -90,20 +93,20 @@ _IF = {
     f"{CAEP}device-compliance-change": ("current_status", {"not-compliant": (Effect.DOUBT, 30)}),
 }
 EVENTS = (*_ALWAYS, *_IF)
-"""What we ask a transmitter for."""
+"""The events that we request from a transmitter."""
 
 
 def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
-    """What an event does, and the points of a doubt; None: it is on record, and does nothing."""
+    """Return the effect of an event and its risk points; None if the event is recorded without an effect."""
     if event.event in _ALWAYS:
         return _ALWAYS[event.event]
     name, cases = _IF.get(event.event, ("", {}))
-    said = event.claims.get(name)
-    return cases.get(said) if isinstance(said, str) else None
+    value = event.claims.get(name)
+    return cases.get(value) if isinstance(value, str) else None
 
 
 def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
-    """Of whom it speaks, of those of whom it may; `ours` is our own issuer."""
+    """Return the subjects for which the issuer may speak; `ours` is our own issuer."""
     emails, subs, ids = [], [], []
     for one in identifiers(subject):
         match one:
@@ -132,7 +135,7 @@ def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def discovery_url(issuer: str) -> str:
-    """Where an issuer says how it transmits: SSF 7.2.1."""
+    """Return the URL of the transmitter's metadata (SSF 7.2.1)."""
     parts = urlsplit(issuer)
     return f"{parts.scheme}://{parts.netloc}/.well-known/ssf-configuration{parts.path.rstrip('/')}"
 

@@ -1,7 +1,7 @@
 """Security event tokens: RFC 8417 as OpenID SSF 1.0 section 4 narrows it, with the subjects of RFC 9493.
 
 Stricter than RFC 8417: exactly one event (CAEP interoperability profile 1.0, 2.6.1), `iat` within a window, an
-asymmetric signature. What an event says beyond what is read here is ignored, as SSF section 4.2.3 wants it.
+asymmetric signature. Unknown members of an event are ignored, as SSF section 4.2.3 requires.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_WORD = 1000
 MAX_JTI = 256
 MAX_ALIASES = 20
 OLDEST = 7 * 86_400 * SECOND
-"""A token that is older is refused; until then it is remembered that it was heard."""
+"""Age at which a token is refused; received tokens are remembered until then."""
 AHEAD = 300 * SECOND
-"""How far the clock of a transmitter may be ahead of ours."""
+"""Tolerance for a transmitter's clock that is ahead of ours."""
 
 Subject = dict[str, Any]
 _MEMBERS = {
@@ -49,7 +49,7 @@ _MEMBERS = {
     "saml_assertion_id": ("issuer", "assertion_id"),
     "uri": ("uri",),
 }
-"""What an identifier of each format must have: RFC 9493 section 3.2, SSF section 3.4."""
+"""The members that each format of identifiers must have: RFC 9493 section 3.2, SSF section 3.4."""
 
 
 class SetRefused(Refused):
@@ -59,7 +59,7 @@ class SetRefused(Refused):
 
 
 class SecurityEvent(NamedTuple):
-    """What a verified token says. `at` is when it was issued, in microseconds; `claims` are those of the event."""
+    """A verified token. `at` is its time of issue in microseconds; `claims` are those of the event."""
 
     jti: str
     at: int
@@ -81,10 +81,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def parse_set(
     unverified_set: str, *, issuer: str, audience: str, key_for: Callable[[jose.Header], jose.PublicKey], now: int
 ) -> SecurityEvent:
-    """What `issuer` tells us, who are `audience`, at `now` (microseconds). Raises SetRefused.
+    """Verify a token from `issuer` to `audience` at `now` (microseconds). Raises SetRefused.
 
-    1. It is a token of the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience.
-    4. It is no other kind of token (SSF 4.1.3: no `sub`, no `exp`), and in time. 5. One event, about somebody.
+    1. It has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4. It is no
+    other kind of token (SSF 4.1.3: no `sub`, no `exp`), and in time. 5. It has one event with one subject.
     """
     try:
         unverified_jws = jose.parse_jws(unverified_set, max_bytes=MAX_SET_BYTES)
@@ -171,13 +171,13 @@ def identifiers(subject: Subject) -> list[Subject]:
         case "complex":
             return identifiers(subject["user"]) if "user" in subject else []
         case "aliases":
-            found: list[Subject] = subject["identifiers"]
-            return found
+            aliases: list[Subject] = subject["identifiers"]
+            return aliases
     return [subject]
 
 
 def iss_sub(issuer: str, id: str) -> Subject:
-    """Somebody as our tokens name them: RFC 9493 section 3.2.3."""
+    """Return the subject as our tokens name it: RFC 9493 section 3.2.3."""
     return {"format": "iss_sub", "iss": issuer, "sub": id}
 
 
@@ -190,5 +190,5 @@ def render_set(signal: Signal, *, issuer: str, audience: str, jti: str, at: int,
 
 
 def digest(issuer: str, jti: str) -> bytes:
-    """By what it is remembered that a token was heard."""
+    """Return the digest under which a received token is remembered."""
     return sha256(f"{issuer}|{jti}".encode()).digest()[:16]

@@ -1,7 +1,7 @@
-"""What we tell others: which CAEP 1.0 event a change is, about whom, and why, in words that hold no text of people.
+"""Signals that we send: the CAEP 1.0 event of a change, its subject, and a reason without text that people wrote.
 
-Everybody is named as our tokens name them (`iss` and `sub`), so a receiver that never saw one learns no name. What
-people wrote as a reason stays in the ledger; `txn` is the index of the entry there.
+Subjects are named as in our tokens (`iss` and `sub`), so a receiver that never saw a token learns no name. Reasons that
+people wrote stay in the ledger; `txn` is the index of the entry.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def level_of(points: int) -> str:
 
 def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why: str) -> Signal:
     """CAEP 3.1: every token and task of it is over; `state` says whether it gets new ones."""
-    reason = f"all that the agent held has ended; it is {state} ({why})"
+    reason = f"all holdings of the agent have ended; it is {state} ({why})"
     return Signal(event=SESSION_REVOKED, subject=iss_sub(issuer, agent), claims=_why(reason, at), txn=txn)
 
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
     """CAEP 3.1 for one session: what the agent did under that task."""
-    claims = _why(f"the task was revoked, with all that was given under it ({why})", at)
+    claims = _why(f"the task was revoked, with every task and token under it ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
 
 
 def session(issuer: str, agent: str, task: str) -> Subject:
-    """What an agent does under a task: SSF 3.3."""
+    """Return the subject of an agent's session under a task: SSF 3.3."""
     return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
 
 
 def all_of(issuer: str, trust_domain: str, what: str, value: str) -> Subject:
-    """Everybody whom one stop concerns: an owner by who it is, else members that have to match (SSF 8.1.3.1)."""
+    """Return the subject of a stop: an owner as a person, else members that must match (SSF 8.1.3.1)."""
     if what == "owner":
         return iss_sub(issuer, value)
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
@@ -61,7 +61,7 @@ def all_of(issuer: str, trust_domain: str, what: str, value: str) -> Subject:
 
 
 def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
-    """CAEP 3.1, until somebody lets go; that somebody does is no event there."""
+    """Return the signal of a stop (CAEP 3.1), valid until a person lifts it; the end of a stop is no event."""
     claims = _why(f"stopped until a person lets go ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=subject, claims=claims, txn=txn)
 
@@ -69,16 +69,19 @@ def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
 def key_revoked(issuer: str, holder: str, jkt: str, *, at: int, txn: str, why: str) -> Signal:
     """CAEP 3.3. `jwk` is a credential type of ours: none of the specification's is a key that a client registered."""
     claims = {"credential_type": "jwk", "change_type": "revoke", "friendly_name": jkt}
-    claims |= _why(f"the key was revoked, with all that was got with it ({why})", at)
+    claims |= _why(f"the key was revoked, with every token issued to it ({why})", at)
     return Signal(event=CREDENTIAL_CHANGE, subject=iss_sub(issuer, holder), claims=claims, txn=txn)
 
 
 def level_changed(issuer: str, agent: str, *, was: str, level: str, at: int) -> Signal:
     """CAEP 3.8."""
     claims = {
-        "principal": "AGENT", "current_level": level, "previous_level": was, "event_timestamp": at // SECOND,
+        "principal": "AGENT",
+        "current_level": level,
+        "previous_level": was,
+        "event_timestamp": at // SECOND,
         "risk_reason": "BEHAVIOUR_NOTICED" if LEVELS.index(level) > LEVELS.index(was) else "NOTHING_MORE_NOTICED",
-    }  # fmt: skip
+    }
     return Signal(event=RISK_LEVEL_CHANGE, subject=iss_sub(issuer, agent), claims=claims)
 
 

@@ -1,7 +1,8 @@
-"""Streams of signals to others: OpenID SSF 1.0 section 8, delivered by push (RFC 8935) or poll (RFC 8936).
+"""Streams of signals to receivers: OpenID SSF 1.0 section 8, delivered by push (RFC 8935) or poll (RFC 8936).
 
-What guards hear of, others hear of: signals are numbered messages of the outbox. A stream remembers up to which number
-everything is settled (`settled_to`); a receiver that polls acknowledges in any order, so also what else (`beyond`).
+Signals are numbered messages of the outbox. A stream stores the number up to which all signals are settled
+(`settled_to`); a receiver that polls acknowledges in any order, so the stream also stores the settled numbers above it
+(`beyond`).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ MAX_TEXT = 1000
 MAX_HEADER = 4096
 MIN_VERIFICATION_S = 60
 KEPT = 7 * 86_400 * SECOND
-"""How long a signal waits for a receiver, one that is paused too."""
+"""Time for which a signal waits for a receiver, paused or not."""
 WINDOW = 1000
-"""So many signals are looked at beyond what is settled: a receiver that leaves the oldest lying gets no more."""
+"""Signals read beyond the settled ones: a receiver that never acknowledges the oldest gets no others."""
 MOST_AT_ONCE = 100
 
 Status = Literal["enabled", "paused", "disabled"]
@@ -67,7 +68,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     endpoint: str
     sealed: bytes | None
-    """what the receiver wants to see in `Authorization`, sealed"""
+    """The value of `Authorization` that the receiver expects, sealed."""
     status: Status
     reason: str
     created_at: int
@@ -89,6 +90,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return SUPPORTED if self.requested is None else tuple(one for one in SUPPORTED if one in self.requested)
 
     def is_due(self, now: int) -> bool:
+        """Return whether a push may be sent now."""
         return self.method == PUSH and now >= self.due_at and now >= self.busy_until
 
 
@@ -107,19 +109,21 @@ def check_delivery(delivery: Delivery) -> Delivery:
 
 
 def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Raises Invalid. What we do not know is ignored, and kept as it was asked for (SSF 8.1.1)."""
+    """Check the requested event types. Unknown types are ignored, and stored as requested (SSF 8.1.1).
+    Raises Invalid.
+    """
     if events is not None and (len(events) > MAX_EVENTS or any(not 0 < len(one) <= MAX_TEXT for one in events)):
-        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or one that is none")
+        raise Invalid(f"`events_requested` has more than {MAX_EVENTS} types, or one of invalid length")
     return events
 
 
 def jti(stream: StreamId, number: int) -> str:
-    """The same each time that this stream is told of this signal."""
+    """Return the `jti` of a signal on this stream, the same for each delivery."""
     return f"{stream.removeprefix('st_')}.{number}"
 
 
 def number_of(stream: StreamId, unverified_jti: str) -> int | None:
-    """Which signal a receiver acknowledges; None: none that this stream was told of."""
+    """Return the number of the acknowledged signal; None if this stream never sent it."""
     id, _, number = unverified_jti.partition(".")
     if id != stream.removeprefix("st_") or not number.isdecimal() or not number.isascii() or len(number) > 18:
         return None
@@ -148,9 +152,9 @@ def about_stream(stream: StreamId, event: str, claims: Mapping[str, Any]) -> Sig
 
 
 def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to: int) -> Stream:
-    """The stream when the signals `done` need no more telling.
+    """Return the stream after the signals `done` are settled.
 
-    `waiting`: the numbers up to `seen_to` that concern it and are not settled, in order.
+    `waiting`: the unsettled numbers up to `seen_to` that concern the stream, in order.
     """
     left = [number for number in waiting if number not in done]
     settled_to = left[0] - 1 if left else max(stream.settled_to, seen_to)

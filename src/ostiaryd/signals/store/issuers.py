@@ -1,4 +1,4 @@
-"""Issuers of signals, whom their `sub`s are to us, and which tokens were heard."""
+"""Stored issuers of signals, their `sub`s linked to persons, and the tokens received from them."""
 
 from __future__ import annotations
 
@@ -36,38 +36,44 @@ _SEEN = sql("select count(*) from ssf_seen where digest = :digest")
 _SEE = sql("insert into ssf_seen (digest, until) values (:digest, :until) on conflict (digest) do nothing")
 _FORGET = sql("delete from ssf_seen where until <= :before")
 SHARED = 10
-"""So many persons may have one e-mail address."""
+"""Persons that may share one e-mail address."""
 
 
 def issuers(reader: Reader) -> list[Issuer]:
+    """Return all issuers."""
     return [_issuer(row) for row in reader.all(_ALL)]
 
 
 def get(reader: Reader, id_or_url: str) -> Issuer | None:
+    """Return the issuer with this id or URL."""
     by_url = "/" in id_or_url
     row = reader.one(_BY_NAME, issuer=id_or_url) if by_url else reader.one(_GET, id=id_or_url)
     return None if row is None else _issuer(row)
 
 
 def insert(tx: Tx, issuer: Issuer) -> None:
+    """Insert a new issuer."""
     tx.run(_INSERT, **_columns(issuer))
 
 
 def update(tx: Tx, issuer: Issuer) -> None:
+    """Update an issuer."""
     tx.run(_UPDATE, **_columns(issuer))
 
 
 def delete(tx: Tx, id: IssuerId) -> None:
+    """Delete an issuer and its links."""
     tx.run(_UNLINK_ALL, issuer=id)
     tx.run(_DELETE, id=id)
 
 
 def claim(tx: Tx, id: IssuerId, *, until: int) -> bool:
-    """Take it upon oneself to poll it until then; whether nobody else has, and it is due."""
+    """Claim the next poll until then. Return False if it is claimed already, or not due."""
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
 
 def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
+    """Link a `sub` of the issuer to a person."""
     tx.run(_LINK, issuer=id, sub=sub, person=person)
 
 
@@ -93,16 +99,18 @@ def by_email(reader: Reader, email: str) -> list[str]:
 
 
 def is_seen(reader: Reader, digest: bytes) -> bool:
+    """Return whether the token was received before."""
     row = reader.one(_SEEN, digest=digest)
     return row is not None and row[0] > 0
 
 
 def see(tx: Tx, digest: bytes, *, until: int) -> bool:
-    """Remember that a token was heard; False where that is so already."""
+    """Remember a received token. Return False if it was remembered already."""
     return tx.run(_SEE, digest=digest, until=until) == 1
 
 
 def forget_seen(tx: Tx, *, before: int) -> int:
+    """Forget tokens that are older than any that would be accepted; return their number."""
     return tx.run(_FORGET, before=before)
 
 

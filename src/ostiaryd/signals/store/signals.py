@@ -17,12 +17,13 @@ _DROP_LEVELS = sql("delete from ssf_level")
 
 
 def mark(reader: Reader) -> int:
-    """The number in the outbox up to which what guards were told has become signals."""
+    """Return the number in the outbox up to which feed deltas have become signals."""
     row = reader.one(_MARK)
     return 0 if row is None else int(row[0])
 
 
 def set_mark(tx: Tx, seq: int) -> None:
+    """Store the number in the outbox up to which feed deltas have become signals."""
     tx.run(_SET_MARK, seq=seq)
 
 
@@ -38,6 +39,7 @@ def levels(reader: Reader) -> list[tuple[str, str]]:
 
 
 def set_level(tx: Tx, agent: str, level: str | None) -> None:
+    """Store the risk level of the agent that receivers know; None forgets it."""
     if level is None:
         tx.run(_DROP_LEVEL, agent=agent)
     else:
@@ -45,4 +47,5 @@ def set_level(tx: Tx, agent: str, level: str | None) -> None:
 
 
 def forget_levels(tx: Tx) -> None:
+    """Forget the risk levels of all agents."""
     tx.run(_DROP_LEVELS)

@@ -31,39 +31,46 @@ _RESTORE = sql("delete from ssf_removed where stream = :stream and subject = :su
 
 
 def streams(reader: Reader) -> list[Stream]:
+    """Return all streams."""
     return [_stream(row) for row in reader.all(_ALL)]
 
 
 def of(reader: Reader, receiver: str) -> list[Stream]:
+    """Return the streams of a receiver."""
     return [_stream(row) for row in reader.all(_OF, receiver=receiver)]
 
 
 def get(reader: Reader, id: str) -> Stream | None:
+    """Return the stream with this id."""
     row = reader.one(_GET, id=id)
     return None if row is None else _stream(row)
 
 
 def count(reader: Reader) -> int:
+    """Return the number of streams."""
     row = reader.one(_ANY)
     assert row is not None
     return int(row[0])
 
 
 def insert(tx: Tx, stream: Stream) -> None:
+    """Insert a new stream."""
     tx.run(_INSERT, **_columns(stream))
 
 
 def update(tx: Tx, stream: Stream) -> None:
+    """Update a stream."""
     tx.run(_UPDATE, **_columns(stream))
 
 
 def delete(tx: Tx, id: StreamId) -> None:
+    """Delete a stream and its removed subjects."""
     tx.run(_DELETE_REMOVED, stream=id)
     tx.run(_DELETE, id=id)
 
 
 def claim(tx: Tx, stream: Stream, *, until: int) -> bool:
-    """Take it upon oneself to push its next signal until then; whether nobody else has, and it is due."""
+    """Claim the push of the next signal until then. Return False if it is claimed already, or not due."""
     return tx.run(_CLAIM, id=stream.stream_id, until=until, now=tx.now, settled_to=stream.settled_to) == 1
 
 
@@ -73,10 +80,12 @@ def removed(reader: Reader, id: StreamId) -> frozenset[bytes]:
 
 
 def remove(tx: Tx, id: StreamId, subject: bytes) -> None:
+    """Exclude a subject from the stream."""
     tx.run(_REMOVE, stream=id, subject=subject)
 
 
 def restore(tx: Tx, id: StreamId, subject: bytes) -> None:
+    """Include an excluded subject again."""
     tx.run(_RESTORE, stream=id, subject=subject)
 
 

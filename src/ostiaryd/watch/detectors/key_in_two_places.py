@@ -19,9 +19,17 @@ ENOUGH = 2.0
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
-    [*AGENT_FIELDS, ("key", np.uint32), ("left_key", np.uint32), ("left", np.uint32), ("left_at", np.int64),
-     ("day", np.int32), ("returns", np.uint16), ("is_own", np.bool_)]
-)  # fmt: skip  # the key of now, of before; where that was, until when; whether the network of now is its own
+    [
+        *AGENT_FIELDS,
+        ("key", np.uint32),
+        ("left_key", np.uint32),
+        ("left", np.uint32),
+        ("left_at", np.int64),
+        ("day", np.int32),
+        ("returns", np.uint16),
+        ("is_own", np.bool_),
+    ]
+)  # the key of now, of before; where that was, until when; whether the network of now is its own
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
 CERTAIN = True

@@ -20,9 +20,13 @@ HOUR = 3_600_000_000
 HALF = 12.0
 """hours in which what an agent did counts half"""
 SAYS = (
-    "larger answers", "more that writes or changes", "more that sends or shares",
-    "more that destroys, pays or administers", "more refusals", "more calls in an hour",
-)  # fmt: skip
+    "larger answers",
+    "more that writes or changes",
+    "more that sends or shares",
+    "more that destroys, pays or administers",
+    "more refusals",
+    "more calls in an hour",
+)
 WRITES, SENDS = (
     np.array([word(name) for name in some], np.uint64) for some in (("write", "change"), ("send", "share"))
 )
@@ -119,9 +123,12 @@ def _add(batch: Batch, kept: Kept) -> None:
     effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)
     columns = (
-        np.where(is_known, off, 0)[rows], *(call & np.isin(effect, kind) for kind in (WRITES, SENDS, FATAL)),
-        batch.is_refused[rows], is_known[rows], call,
-    )  # fmt: skip
+        np.where(is_known, off, 0)[rows],
+        *(call & np.isin(effect, kind) for kind in (WRITES, SENDS, FATAL)),
+        batch.is_refused[rows],
+        is_known[rows],
+        call,
+    )
     runs = Runs(batch.agent[rows])
     sums = runs.sums(np.column_stack(columns).astype(np.float64))
     learned = np.zeros(len(batch), np.bool_)

@@ -40,14 +40,27 @@ KEEP = 0.9
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
 AGENT = np.dtype(
-    [("task", np.uint32, (TASKS,)), ("tool", np.uint32, (TASKS,)), ("steps", np.uint8, (STEPS,)),
-     ("tools", np.uint8, (TOOLS,)), ("hour", np.int32), ("sum", np.float32), ("n", np.float32, (2,)),
-     ("bits", np.float32, (2,)), ("start", np.float32)]
-)  # fmt: skip  # `n` steps and their bits of surprise: of the days before the one of `hour`, of that day
+    [
+        ("task", np.uint32, (TASKS,)),
+        ("tool", np.uint32, (TASKS,)),
+        ("steps", np.uint8, (STEPS,)),
+        ("tools", np.uint8, (TOOLS,)),
+        ("hour", np.int32),
+        ("sum", np.float32),
+        ("n", np.float32, (2,)),
+        ("bits", np.float32, (2,)),
+        ("start", np.float32),
+    ]
+)  # `n` steps and their bits of surprise: of the days before the one of `hour`, of that day
 PEERS = np.dtype(
-    [("steps", np.uint32, (PEER_STEPS,)), ("tools", np.uint32, (PEER_TOOLS,)), ("day", np.int32),
-     ("n", np.float32, (2,)), ("bits", np.float32, (2,))]
-)  # fmt: skip
+    [
+        ("steps", np.uint32, (PEER_STEPS,)),
+        ("tools", np.uint32, (PEER_TOOLS,)),
+        ("day", np.int32),
+        ("n", np.float32, (2,)),
+        ("bits", np.float32, (2,)),
+    ]
+)
 ALL = NOTHING
 THRESHOLD = 1.0
 CERTAIN = False

@@ -93,9 +93,13 @@ class Work:
             self._watcher.load(snapshot, _pieces(self._reader, progress.generation))
         place_of = lru_cache(maxsize=4096)(read_places(self._given.places).of)
         self._reading = Reading(
-            tool_of=self._known.tool, model_of=self._known.model, threat_of=self._known.threat, place_of=place_of,
-            changed=self._changed, now=self._watcher.clock,
-        )  # fmt: skip
+            tool_of=self._known.tool,
+            model_of=self._known.model,
+            threat_of=self._known.threat,
+            place_of=place_of,
+            changed=self._changed,
+            now=self._watcher.clock,
+        )
         self._said = self._read_to = self._watcher.position
         self._say(Ready(self._said))
         while True:

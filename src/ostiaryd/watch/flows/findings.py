@@ -45,10 +45,17 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
     store.put_told(act.tx, one.number, one.detector)
     noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
     finding = _keep(
-        act, noticed, agent=one.agent, task=one.task or None, entries=one.entries, resource=one.resource or None,
-        score=one.score, at=min(one.at, act.now), proved=is_proved(act, {one.number, *one.entries}),
+        act,
+        noticed,
+        agent=one.agent,
+        task=one.task or None,
+        entries=one.entries,
+        resource=one.resource or None,
+        score=one.score,
+        at=min(one.at, act.now),
+        proved=is_proved(act, {one.number, *one.entries}),
         may_narrow=one.may_narrow,
-    )  # fmt: skip
+    )
     then(act, finding)
     return finding
 
@@ -70,10 +77,20 @@ def _keep(
     owner = None if known is None else known.owner
     says = noticed.says if proved else noticed.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED
     finding = Finding(
-        finding_id=FindingId(act.new_id("fi")), at=act.now, detector=noticed.detector, points=noticed.points,
-        says=says, agent=agent, task=task, owner=owner, entries=entries[-MAX_ENTRIES:], resource=resource,
-        score=score, is_proved=proved, may_narrow=may_narrow,
-    )  # fmt: skip
+        finding_id=FindingId(act.new_id("fi")),
+        at=act.now,
+        detector=noticed.detector,
+        points=noticed.points,
+        says=says,
+        agent=agent,
+        task=task,
+        owner=owner,
+        entries=entries[-MAX_ENTRIES:],
+        resource=resource,
+        score=score,
+        is_proved=proved,
+        may_narrow=may_narrow,
+    )
     registry.note(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
     store.insert(act.tx, finding)

@@ -22,9 +22,16 @@ def _entry(act: Act, caller: Caller, said: Said, done: Done) -> Entry:
     detail |= {"model": said.model} if said.model else {}
     detail |= {"threat": said.threat} if said.threat else {}
     return Entry(
-        at=act.now, action=said.action, outcome=said.outcome, agent=caller.id, owner=caller.owner, task=caller.task,
-        tool=said.tool or None, reporter=caller.id, detail=detail,
-    )  # fmt: skip
+        at=act.now,
+        action=said.action,
+        outcome=said.outcome,
+        agent=caller.id,
+        owner=caller.owner,
+        task=caller.task,
+        tool=said.tool or None,
+        reporter=caller.id,
+        detail=detail,
+    )
 
 
 def flood(act: Act, *, refused: int) -> None:

@@ -35,9 +35,14 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
     if len(store.sources(act.tx)) >= MAX_LISTS:
         raise Conflict(f"there are {MAX_LISTS} threat lists", hint="ostiary threats remove", code="too_many_lists")
     made = ThreatSource(
-        list_id=ListId(act.new_id("tl")), name=name, url=url, form=form, points=points, created_at=act.now,
+        list_id=ListId(act.new_id("tl")),
+        name=name,
+        url=url,
+        form=form,
+        points=points,
+        created_at=act.now,
         due_at=act.now,
-    )  # fmt: skip
+    )
     store.insert(act.tx, made)
     return made
 
@@ -73,9 +78,13 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
     known = store.loaded(act.tx, find(act.tx, source.name).list_id)
     before = frozenset[bytes]() if known is None else known.marks
     registry.note(
-        act, object=source.name, count=len(listed.marks), new=len(listed.marks - before),
-        gone=len(before - listed.marks), skipped=listed.skipped,
-    )  # fmt: skip
+        act,
+        object=source.name,
+        count=len(listed.marks),
+        new=len(listed.marks - before),
+        gone=len(before - listed.marks),
+        skipped=listed.skipped,
+    )
     if store.count(act.tx, but=source.list_id) + len(listed.marks) > MAX_MARKS:
         raise Invalid(f"all threat lists together name more than {MAX_MARKS} things", code="too_many_marks")
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)

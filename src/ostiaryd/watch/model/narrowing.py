@@ -47,10 +47,17 @@ OUT = 255
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
-    [("trial", np.uint32, (TRIALS,)), ("score", np.uint8, (TRIALS,)), ("acted", np.bool_, (TRIALS,)),
-     ("noticed", np.uint8, (NOTICED,)), ("day", np.uint16), ("count", np.uint16), ("spent", np.float32),
-     ("open", np.uint8)]
-)  # fmt: skip  # `open`: alarms that were spent, and that no person has judged
+    [
+        ("trial", np.uint32, (TRIALS,)),
+        ("score", np.uint8, (TRIALS,)),
+        ("acted", np.bool_, (TRIALS,)),
+        ("noticed", np.uint8, (NOTICED,)),
+        ("day", np.uint16),
+        ("count", np.uint16),
+        ("spent", np.float32),
+        ("open", np.uint8),
+    ]
+)  # `open`: alarms that were spent, and that no person has judged
 PEERS = np.dtype([("scores", np.float32, (SCORES,))])
 ALL = np.dtype([("scores", np.float32, (SCORES,)), ("tokens", np.float64)])
 CERTAIN, THRESHOLD = False, 1.0

@@ -19,9 +19,12 @@ SHARED = 3
 """peers that use a network from which it is everybody's"""
 
 AGENT_FIELDS = [
-    ("last", np.uint32), ("at", np.int64), ("network", np.uint32, (OWN,)), ("since", np.uint32, (OWN,)),
+    ("last", np.uint32),
+    ("at", np.int64),
+    ("network", np.uint32, (OWN,)),
+    ("since", np.uint32, (OWN,)),
     ("told", np.uint32),
-]  # fmt: skip
+]
 """where and when it was last; what it uses, since which hour; which of them peers heard of, by one bit of each"""
 PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 

@@ -23,11 +23,22 @@ MAX_TEXT = 1024
 """characters of an attribute; a longer one is none"""
 MAX_FIELDS = 200_000
 """of one export in protobuf"""
-WANTED = frozenset({
-    "gen_ai.operation.name", "gen_ai.request.model", "gen_ai.response.model", "gen_ai.tool.name",
-    "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "error.type", "mcp.method.name", "mcp.resource.uri",
-    "url.full", "server.address", "network.peer.address",
-})  # fmt: skip
+WANTED = frozenset(
+    {
+        "gen_ai.operation.name",
+        "gen_ai.request.model",
+        "gen_ai.response.model",
+        "gen_ai.tool.name",
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.output_tokens",
+        "error.type",
+        "mcp.method.name",
+        "mcp.resource.uri",
+        "url.full",
+        "server.address",
+        "network.peer.address",
+    }
+)
 ERROR_STATUS = 2
 ERROR_SEVERITY = 17
 Encoding = Literal["protobuf", "json"]
@@ -57,9 +68,10 @@ def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> 
 
 def _record(at: int, is_error: bool, attributes: Iterator[tuple[str, object]]) -> Record:
     found = {
-        key: value for key, value in attributes
+        key: value
+        for key, value in attributes
         if key in WANTED and (isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_TEXT))
-    }  # fmt: skip
+    }
     return Record(at // 1000, is_error, found)
 
 

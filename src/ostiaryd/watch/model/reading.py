@@ -156,9 +156,17 @@ class Reading:
                 return None
             result = entry.result
             return msgspec.structs.replace(
-                call, at=self._at(entry), late=0, canary=False, action=_RESULT, outcome="ok",
-                bytes=result.bytes or 0, records=result.records or 0, noticed=(), number=number,
-            )  # fmt: skip
+                call,
+                at=self._at(entry),
+                late=0,
+                canary=False,
+                action=_RESULT,
+                outcome="ok",
+                bytes=result.bytes or 0,
+                records=result.records or 0,
+                noticed=(),
+                number=number,
+            )
         event = self._event(number, entry, detail)
         if entry.tool is not None and entry.outcome == "allow" and entry.result is None:
             self._pending[detail.spool, detail.number] = event

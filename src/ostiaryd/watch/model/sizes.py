@@ -13,9 +13,11 @@ SLOTS = 64
 ENOUGH = 30.0
 """answers of a tool from which it is known"""
 SIZE_FIELDS = [
-    ("tool", np.uint64, (SLOTS,)), ("answers", np.float32, (2, SLOTS)), ("size", np.float32, (2, SLOTS)),
+    ("tool", np.uint64, (SLOTS,)),
+    ("answers", np.float32, (2, SLOTS)),
+    ("size", np.float32, (2, SLOTS)),
     ("start", np.float32, (SLOTS,)),
-]  # fmt: skip
+]
 """Of a group of peers, beside its `crowd_record`: by tool, how many answers and the sum of the logarithms of their
 sizes, and what was usual when that became known.
 """

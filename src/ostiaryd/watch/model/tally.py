@@ -56,9 +56,16 @@ def tally_record(count: int) -> Record:
     """What is kept of an agent, of whom so many things are counted; of its peers it is a `crowd_record`."""
     some = (np.float32, (count,))
     return np.dtype(
-        [("window", np.int32), ("windows", np.float32), ("since", np.int64), ("sum", *some), ("mean", *some),
-         ("spread", *some), ("settled", *some)]
-    )  # fmt: skip  # `window` plus one; `spread` squared; `settled`: the bar when the agent became known
+        [
+            ("window", np.int32),
+            ("windows", np.float32),
+            ("since", np.int64),
+            ("sum", *some),
+            ("mean", *some),
+            ("spread", *some),
+            ("settled", *some),
+        ]
+    )  # `window` plus one; `spread` squared; `settled`: the bar when the agent became known
 
 
 def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: Records) -> Tally:

@@ -132,16 +132,19 @@ class Watcher:
         while begins and batch.number[begins[-1]] <= until:
             row = begins.pop()
             event = batch.events[row]
-            self.narrowing.begin(
-                kept, int(batch.agent[row]), int(batch.peers[row]), word(event.task), event.at
-            )  # fmt: skip
+            self.narrowing.begin(kept, int(batch.agent[row]), int(batch.peers[row]), word(event.task), event.at)
 
     def _may(self, kept: Kept, one: Sighting) -> bool:
         row = self.memory.row(one.agent)
         return self.narrowing.judge(
-            kept, row, int(self.memory.own["peers"][row]), word(one.task), one.at, points=one.points,
+            kept,
+            row,
+            int(self.memory.own["peers"][row]),
+            word(one.task),
+            one.at,
+            points=one.points,
             certain=one.may_narrow,
-        )  # fmt: skip
+        )
 
     def _hear(self, judged: Judged) -> None:
         """A person has judged findings of an agent."""
@@ -176,9 +179,18 @@ class Watcher:
         is_certain: bool,
     ) -> Sighting:
         return Sighting(
-            event.number, event.at, detector, event.agent, event.task, event.resource, points, round(score, 3),
-            says[:MAX_SAYS], (*entries, event.number), is_certain and points >= CLEAR,
-        )  # fmt: skip
+            event.number,
+            event.at,
+            detector,
+            event.agent,
+            event.task,
+            event.resource,
+            points,
+            round(score, 3),
+            says[:MAX_SAYS],
+            (*entries, event.number),
+            is_certain and points >= CLEAR,
+        )
 
     def _is_news(self, one: Sighting) -> bool:
         """Return whether it is not told already; what is told is remembered, in place of the oldest."""

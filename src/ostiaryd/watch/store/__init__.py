@@ -37,12 +37,22 @@ _JUDGE = sql(
 
 def insert(tx: Tx, finding: Finding) -> None:
     tx.run(
-        _INSERT, id=finding.finding_id, at=finding.at, detector=finding.detector, points=finding.points,
-        says=finding.says, agent=finding.agent, task=finding.task, owner=finding.owner,
-        entries=" ".join(map(str, finding.entries)), incident=finding.incident, resource=finding.resource,
-        score=f"{finding.score:g}", is_proved=int(finding.is_proved),
+        _INSERT,
+        id=finding.finding_id,
+        at=finding.at,
+        detector=finding.detector,
+        points=finding.points,
+        says=finding.says,
+        agent=finding.agent,
+        task=finding.task,
+        owner=finding.owner,
+        entries=" ".join(map(str, finding.entries)),
+        incident=finding.incident,
+        resource=finding.resource,
+        score=f"{finding.score:g}",
+        is_proved=int(finding.is_proved),
         may_narrow=int(finding.may_narrow),
-    )  # fmt: skip
+    )
 
 
 def get(reader: Reader, id: str) -> Finding | None:
@@ -84,15 +94,42 @@ def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
 
 def _finding(row: Row) -> Finding:
     (
-        id, at, detector, points, says, agent, task, owner, entries, incident, resource, score, verdict, by, judged_at,
-        why, is_proved, may_narrow,
-    ) = row  # fmt: skip
+        id,
+        at,
+        detector,
+        points,
+        says,
+        agent,
+        task,
+        owner,
+        entries,
+        incident,
+        resource,
+        score,
+        verdict,
+        by,
+        judged_at,
+        why,
+        is_proved,
+        may_narrow,
+    ) = row
     return Finding(
-        finding_id=FindingId(id), at=at, detector=detector, points=points, says=says, agent=agent, task=task,
-        owner=owner, entries=tuple(map(int, entries.split())), incident=incident, resource=resource,
-        score=float(score or 0), is_proved=bool(is_proved), may_narrow=bool(may_narrow),
+        finding_id=FindingId(id),
+        at=at,
+        detector=detector,
+        points=points,
+        says=says,
+        agent=agent,
+        task=task,
+        owner=owner,
+        entries=tuple(map(int, entries.split())),
+        incident=incident,
+        resource=resource,
+        score=float(score or 0),
+        is_proved=bool(is_proved),
+        may_narrow=bool(may_narrow),
         judgement=None if verdict is None else Judgement(Verdict(verdict), by, judged_at, why),
-    )  # fmt: skip
+    )
 
 
 _CLAIMED = sql("select millis, at from guard_claim where agent = :agent and resource = :resource")
