@@ -17,7 +17,7 @@ from ostiary.provenance.noticing import Event
 from ostiaryd.ledger.model import Entry, Result, encode_entry
 from ostiaryd.watch.model import Judged, Reading, ToolSeen
 from ostiaryd.watch.model.batch import MAX_WORDS, Batch, word
-from ostiaryd.watch.model.detector import Detector, Found, Kept, Record, detectors
+from ostiaryd.watch.model.detector import Anomaly, Detector, Kept, Record, detectors
 from ostiaryd.watch.model.watcher import Watcher
 
 AGENTS, EVENTS = 100_000, 400_000
@@ -39,7 +39,7 @@ class Timed:
         self.THRESHOLD = detector.THRESHOLD
         self.CERTAIN = detector.CERTAIN
 
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         started = time.process_time()
         found = self._detector.notice(batch, kept)
         self.seconds += time.process_time() - started

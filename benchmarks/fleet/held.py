@@ -12,7 +12,7 @@ from benchmarks.fleet.stream import Labelled
 from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model import Sighting
 from ostiaryd.watch.model.batch import Batch
-from ostiaryd.watch.model.detector import Detector, Found, Kept, Record
+from ostiaryd.watch.model.detector import Anomaly, Detector, Kept, Record
 from ostiaryd.watch.model.watcher import Watcher
 
 BATCH = 2048
@@ -45,7 +45,7 @@ class Timed:
     def CERTAIN(self) -> bool:
         return self._detector.CERTAIN
 
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         started = time.process_time()
         found = self._detector.notice(batch, kept)
         self.seconds += time.process_time() - started

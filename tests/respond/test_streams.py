@@ -55,7 +55,7 @@ async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world
     assert told["sub_id"] == {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id}
     event = told["events"][SESSION]
     assert event["event_timestamp"] == told["iat"] == world.now() // SECOND
-    assert event["reason_admin"]["en"] == "all that the agent held has ended; it is quarantined (agent.quarantine)"
+    assert event["reason_admin"]["en"] == "all holdings of the agent have ended; it is quarantined (agent.quarantine)"
     assert "copied" not in str(told), "what a person wrote as the reason is nobody else's"
     body = log.body(world.db.read(), int(told["txn"]))
     assert body is not None

@@ -415,7 +415,7 @@ async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
     await happen(world)
     receiver.answers = [(410, {})]
     await tell(world)
-    assert "wants no more" in await examined(world)
+    assert "the receiver is gone" in await examined(world)
     assert now_of(world, made.webhook_id).gone_at is not None
 
 

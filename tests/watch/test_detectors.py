@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
-from ostiaryd.watch.model.detector import Detector, Found, detectors, zeros
+from ostiaryd.watch.model.detector import Anomaly, Detector, detectors, zeros
 
 MOST_BYTES = 750
 """that all detectors together may keep of an agent"""
@@ -103,4 +103,4 @@ def test_words_are_numbers_that_a_restart_does_not_change() -> None:
 
 
 def test_found_says_what_it_rests_on() -> None:
-    assert Found(0, 1.0, 30, "why").entries == ()
+    assert Anomaly(0, 1.0, 30, "why").entries == ()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model import Judged, Snapshot
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
-from ostiaryd.watch.model.detector import NOTHING, Detector, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Detector, Kept
 from ostiaryd.watch.model.detector import detectors as all_detectors
 from ostiaryd.watch.model.memory import FORGET_S, MAX_PEERS, OTHERS, TOLD, Memory
 from ostiaryd.watch.model.watcher import HOUR, QUIET_GUARD_MIN, QUIET_MIN, SECOND, WEAKEST, Watcher
@@ -34,7 +34,7 @@ class Denials:
     def __init__(self, score: float = 1.0) -> None:
         self.score = score
 
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         found = []
         for row in batch.order[batch.is_denied[batch.order]].tolist():
             kept.agents["count"][batch.agent[row]] += 1
@@ -43,7 +43,7 @@ class Denials:
             kept.all["more"][0, int(kept.all["count"][0]) % 100_000] = 7
             count = int(kept.agents["count"][batch.agent[row]])
             peers, everybody = int(kept.peers["count"][batch.peers[row]]), int(kept.all["count"][0])
-            found.append(Found(row, self.score, min(9, count), f"{count} of {peers} of {everybody}"))
+            found.append(Anomaly(row, self.score, min(9, count), f"{count} of {peers} of {everybody}"))
         return found
 
 
@@ -215,7 +215,7 @@ def test_what_no_agent_did_is_told_by_its_resource() -> None:
 
 
 class Broken(Denials):
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         if batch.number[0] >= 1:
             raise ValueError("no")
         return super().notice(batch, kept)
@@ -265,8 +265,8 @@ def test_nothing_is_what_a_detector_keeps_that_keeps_nothing() -> None:
     class Forgetful(Denials):
         AGENT = PEERS = ALL = NOTHING
 
-        def notice(self, batch: Batch, kept: Kept) -> list[Found]:
-            return [Found(0, 1.0, 5, "there was something")]
+        def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
+            return [Anomaly(0, 1.0, 5, "there was something")]
 
     first = watcher(forgetful=Forgetful())
     first.take([event(0)])

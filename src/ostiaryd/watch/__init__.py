@@ -1,1 +1,1 @@
-"""What behaviour is like, and what is noticed about it."""
+"""Detection: behaviour profiles, detectors, findings and risk scores."""

@@ -113,7 +113,7 @@ async def _parse(world: World, form: Form, body: bytes) -> Listed:
     """By a process of its own, which ends with it. Raises Invalid, and Unavailable where it takes too much for that."""
     unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
-        return lists.heard(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))
+        return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))
 
 
 def _private(world: World) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.batch import Batch
-from ostiaryd.watch.model.detector import Detector, Found, Kept, zeros
+from ostiaryd.watch.model.detector import Anomaly, Detector, Kept, zeros
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
@@ -34,7 +34,7 @@ class Held:
         self.kept: Kept = zeros(detector, agents=AGENTS, peers=2)
         self.number = 0
 
-    def see(self, events: Iterable[Event]) -> list[tuple[Event, Found]]:
+    def see(self, events: Iterable[Event]) -> list[tuple[Event, Anomaly]]:
         """What is found, with the event of which it is."""
         found = []
         for _, group in groupby(sorted(events, key=lambda one: one.at), key=lambda one: one.at // HOUR):

@@ -7,13 +7,13 @@ import pytest
 from ostiary.provenance.noticing import Event
 from ostiaryd.watch.detectors import denied_burst
 from ostiaryd.watch.model.batch import Batch
-from ostiaryd.watch.model.detector import Found, zeros
+from ostiaryd.watch.model.detector import Anomaly, zeros
 
 SECOND = 1_000_000
 DAY = 86_400
 
 
-def seen(times: list[float]) -> list[list[Found]]:
+def seen(times: list[float]) -> list[list[Anomaly]]:
     """What is found after each refusal at these seconds, one batch for each."""
     kept = zeros(denied_burst, agents=2, peers=1)
     return [

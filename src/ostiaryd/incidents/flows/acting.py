@@ -57,7 +57,9 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     if response == "freeze":
         return any((one.what, one.value) == ("task", step.task) for one in registry.list_stops(reader))
     until = now + step.proposal.minutes * MINUTE // 2
-    active = [one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response]
+    active = [
+        one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response
+    ]
     return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in active)
 
 

@@ -1,7 +1,7 @@
-"""Delegation storm: an agent hands on far more parts of its tasks within ten minutes than it and its peers ever do.
+"""Delegation storm: an agent delegates far more parts of its tasks within ten minutes than it and its peers usually do.
 
-Each part is one more agent, or one more copy, that works on its word: what it could not do alone, or would be noticed
-at, it spreads. What is usual, and how far it may move: `watch.model.tally`.
+Each part is one more agent, or one more copy, that works on its instructions. An agent can thus spread work that it
+could not do alone, or that would be noticed. `watch.model.tally` defines the usual level and how fast it may move.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.crowd import crowd_record
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 HANDED_ON = np.array([word("task.start"), word("token.exchange")], np.uint64)
@@ -21,12 +21,13 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose delegations in the window are above the bar."""
     parts = np.isin(batch.action, HANDED_ON) & (batch.agent != NOBODY) & ~batch.is_denied
     counted = tally(batch, parts.astype(np.float64)[:, None], LIMITS, kept.agents, kept.peers)
-    found = []
+    findings = []
     for row, _, times in counted.over:
         much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
         says = f"it handed on {much} parts of its tasks within ten minutes, where at most {bar} are to be expected"
-        found.append(Found(row, times, 40, says, (int(counted.since[row]),)))
-    return found
+        findings.append(Anomaly(row, times, 40, says, (int(counted.since[row]),)))
+    return findings

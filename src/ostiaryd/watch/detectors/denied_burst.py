@@ -1,8 +1,8 @@
-"""Denied burst: far more refusals within ten minutes than this agent and its peers ever meet.
+"""Denied burst: far more denials within ten minutes than this agent and its peers usually meet.
 
-Somebody who has taken over an agent tries doors. Where a resource refuses everybody (half of the agents that call it in
-these ten minutes, and five of them), it is the resource that has changed, and its refusals count for nobody. What is
-usual, and how far it may move: `watch.model.tally`.
+An attacker who controls an agent probes for access. If a resource denies at least half of the agents that call it in
+the window, and at least five of them, the resource has changed, and its denials do not count. `watch.model.tally`
+defines the usual level and how fast it may move.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints
 from ostiaryd.watch.model.crowd import crowd_record
-from ostiaryd.watch.model.detector import Found, Kept, Records
+from ostiaryd.watch.model.detector import Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 from ostiaryd.watch.model.tally import WINDOW, Limits, tally, tally_record
 
@@ -31,18 +31,19 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose denials in the window are above the bar."""
     counts = (batch.is_refused & (batch.agent != NOBODY)).astype(np.float64)
     _leave_out_what_refuses_everybody(batch, kept, counts)
     counted = tally(batch, counts[:, None], LIMITS, kept.agents, kept.peers)
-    found = []
+    findings = []
     rows = np.flatnonzero(counts)
     for row, _, times in counted.over:
         much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
         says = f"it was refused {much} times within ten minutes, where fewer than {bar} are to be expected"
-        found.append(Found(row, times, 50 if times >= LOUD else 30, says, _before(batch, kept.agents, rows, row)))
+        findings.append(Anomaly(row, times, 50 if times >= LOUD else 30, says, _before(batch, kept.agents, rows, row)))
     _keep_entries(batch, kept.agents, rows)
-    return found
+    return findings
 
 
 def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) -> None:
@@ -71,20 +72,20 @@ def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flag
     turn = np.zeros(len(rows), np.int64)
     turn[np.count_nonzero(is_call) :] = 1
     bit = (batch.resource[rows] % np.uint64(BITS)).astype(np.int64) + BITS * turn
-    who, when = batch.agent[rows], window[rows]
-    key = (who * (int(when.max() - when.min()) + 1) + when - when.min()) * 2 * BITS + bit
+    agent, when = batch.agent[rows], window[rows]
+    key = (agent * (int(when.max() - when.min()) + 1) + when - when.min()) * 2 * BITS + bit
     first = np.unique(key, return_index=True)[1]
     mark = np.uint64(1) << bit.astype(np.uint64)
-    known = (agents["now"][who] == when) & (agents["marks"][who] & mark != 0)
+    known = (agents["now"][agent] == when) & (agents["marks"][agent] & mark != 0)
     first = first[~known[first]]
     is_first[turn[first], rows[first]] = True
     last = np.zeros(len(agents), np.int64)
-    np.maximum.at(last, who, when)
-    stale = who[agents["now"][who] != last[who]]
+    np.maximum.at(last, agent, when)
+    stale = agent[agents["now"][agent] != last[agent]]
     agents["marks"][stale] = 0
-    agents["now"][who] = last[who]
-    newest = when == last[who]
-    np.bitwise_or.at(agents["marks"], who[newest], mark[newest])
+    agents["now"][agent] = last[agent]
+    newest = when == last[agent]
+    np.bitwise_or.at(agents["marks"], agent[newest], mark[newest])
     return is_first
 
 

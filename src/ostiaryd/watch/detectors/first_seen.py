@@ -1,12 +1,12 @@
-"""First seen: an agent uses a tool that it never used, and that none of its peers uses either.
+"""First seen: an agent uses a tool that neither it nor its peers have used before.
 
-A first time is nothing by itself: a new agent, a new tool, a new version of a model have many. It counts the more, the
-more the tool can do, and hardly at all where peers use it, where the agent is new, or where nobody at all has used the
-tool before, which is how a tool that was rolled out begins. What counts is summed up with a memory that halves in an
-hour: a new tool that pays is as much as two that write.
+A first use alone means little: a new agent, a new tool or a new model version causes many. A first use counts more, the
+more the tool can do. It counts little if peers use the tool, if the agent is new, or if no agent has used the tool
+before, since a rollout begins that way. The points add up with a half-life of an hour: one new tool that pays counts as
+much as two that write.
 
-Without history every call is new, so nothing is said until there is a base to compare with: the agent itself, or its
-peers together, have made GROWN calls and were first seen BASE ago. What was used before that counts as known.
+Without history every call is new. So nothing is reported until the agent, or its peers together, made GROWN calls and
+were first seen BASE ago. Tools used before that count as known.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from __future__ import annotations
 import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, word
-from ostiaryd.watch.model.detector import Found, Kept
+from ostiaryd.watch.model.detector import Anomaly, Kept
 from ostiaryd.watch.model.runs import Runs
 
 WORDS = 8
-"""of 64 bits each, two of which stand for a tool"""
+"""words of 64 bits each; a tool sets two bits"""
 PEERS_SLOTS, ALL_SLOTS = 256, 4096
 SPAN = 3600e6
 """microseconds in which what was new counts half"""
 WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
 """all other effects weigh 1"""
 BY_PEERS = (1.0, 0.5, 0.1)
-"""where none, one, or more of them use it"""
+"""the factor if none, one, or more of the peers use the tool"""
 GROWN = 50
 """calls after which an agent is not new, and its peers have a history"""
 BASE = 86_400_000_000
-"""microseconds since the first call, of the agent or of its peers, before anything is said"""
+"""microseconds since the first call of the agent or of its peers before anything is reported"""
 ROLLED_OUT, YOUNG = 0.4, 0.4
 BAR = 0.9
 LOUD = 2.0
@@ -43,12 +43,13 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose first uses add up to the threshold."""
     some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).sums(some.astype(np.float64)) - 1
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
     _remember_since(batch, kept, np.flatnonzero(some))
-    found = []
+    findings = []
     for row in batch.order[(some & ~_seen(batch, kept))[batch.order]].tolist():
         state, tool = kept.agents[batch.agent[row]], int(batch.tool[row])
         if all(int(state["seen"][at]) & bit for at, bit in _bits(tool)):
@@ -73,26 +74,26 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         score = float(state["sum"]) / BAR
         if score >= THRESHOLD:
             says = f"it used {batch.events[row].tool} for the first time, and its peers hardly do"
-            found.append(Found(row, score, 50 if score >= LOUD else 30, says[:300]))
-    return found
+            findings.append(Anomaly(row, score, 50 if score >= LOUD else 30, says[:300]))
+    return findings
 
 
 def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
-    """When each agent and its peers were first seen, and how many calls these have made."""
-    for records, who in ((kept.agents, batch.agent[rows]), (kept.peers, batch.peers[rows])):
-        is_first = records["since"][who] == 0
-        records["since"][who[is_first][::-1]] = batch.at[rows][is_first][::-1]  # of several rows the first one stays
+    """Record the first call of each agent and of its peers, and the number of their calls."""
+    for records, groups in ((kept.agents, batch.agent[rows]), (kept.peers, batch.peers[rows])):
+        is_first = records["since"][groups] == 0
+        records["since"][groups[is_first][::-1]] = batch.at[rows][is_first][::-1]  # of several rows the first one stays
     np.add.at(kept.peers["calls"], batch.peers[rows], 1)
 
 
 def _seen(batch: Batch, kept: Kept) -> Flags:
     """Return whether both bits of the tool of each row were set when the batch began."""
-    seen = np.ones(len(batch), np.bool_)
+    is_used = np.ones(len(batch), np.bool_)
     for shift in (0, 9):
         bit = (batch.tool >> np.uint64(shift)) & np.uint64(64 * WORDS - 1)
         words = kept.agents["seen"][batch.agent, (bit >> np.uint64(6)).astype(np.int64)]
-        seen &= (words >> (bit & np.uint64(63))) & np.uint64(1) == 1
-    return seen
+        is_used &= (words >> (bit & np.uint64(63))) & np.uint64(1) == 1
+    return is_used
 
 
 def _bits(tool: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""Flood: it goes on sending far more about itself than is taken.
+"""Flood: an agent keeps sending far more telemetry than the limit.
 
-Whoever floods may want that something else is not seen. The server refuses what is too much, and leaves one entry in a
-while of who goes on; there is nothing to learn, so it is told whatever the budget of alarms.
+A flood may hide other events. The server refuses the excess and leaves an entry at intervals while the flood lasts.
+Nothing is learned, so each such entry is reported, whatever the budget of alarms.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostiaryd.watch.model.batch import Batch, word
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.telemetry import FLOOD
 
 AGENT = PEERS = ALL = NOTHING
@@ -18,6 +18,7 @@ CERTAIN = True
 POINTS = 30
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report each entry of a lasting flood."""
     rows = np.flatnonzero(batch.action == np.uint64(word(FLOOD))).tolist()
-    return [Found(row, 2 * THRESHOLD, POINTS, "it goes on sending far more telemetry than is taken") for row in rows]
+    return [Anomaly(row, 2 * THRESHOLD, POINTS, "it goes on sending far more telemetry than is taken") for row in rows]

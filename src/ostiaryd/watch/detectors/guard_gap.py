@@ -1,8 +1,8 @@
-"""Gap in a guard's numbering: records that were numbered and never came, and whose calls they may have been.
+"""Guard gap: numbered records of a guard that never arrived, and the agents whose calls they may have been.
 
-A guard numbers what it decides; the ledger says which numbers it never got. A disk that was lost looks like this, and
-so does an agent that got hold of the guard in its own process. Suspected is whoever the guard speaks of next: much if
-the guard spoke of the same agent before the gap, little where many agents use it.
+A guard numbers its decisions; the ledger names the numbers that never arrived. A lost disk causes a gap, and so does an
+agent that took control of the guard in its own process. The suspect is the next agent in the guard's reports: strongly
+if the guard reported the same agent before the gap, weakly if many agents use the guard.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 
 GAP = np.uint64(word("report.gap"))
 SLOTS = 1024
@@ -23,19 +23,20 @@ THRESHOLD = 1.0
 CERTAIN = True
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report the first agent after each gap."""
     state = kept.all[0]
     rows = batch.order[(batch.reporter != 0)[batch.order]]
     guard = batch.reporter[rows]
     slot = (guard % np.uint64(SLOTS)).astype(np.int64)
     is_odd = np.isin(slot, np.append(slot[batch.action[rows] == GAP], np.flatnonzero(state["gap"])))
-    heard = [_hear(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
+    guards = [_hear(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
     plain = ~is_odd & (batch.agent[rows] != NOBODY)
     state["guard"][slot[plain]], state["agent"][slot[plain]] = guard[plain], batch.who[rows[plain]]
-    return [one for one in heard if one is not None]
+    return [one for one in guards if one is not None]
 
 
-def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Found | None:
+def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
     """One record of a guard that has a gap now or had one just before."""
     guard, agent = batch.reporter[row], batch.who[row]
     before = state["agent"][slot] if state["guard"][slot] == guard else 0
@@ -50,5 +51,5 @@ def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Found | None:
     if gap == 0:
         return None
     if before == agent:
-        return Found(row, 4.0, 50, "its guard lost records before and after which it spoke of this agent", (gap - 1,))
-    return Found(row, 1.0, 15, "its guard lost records, of which some may have been this agent's", (gap - 1,))
+        return Anomaly(row, 4.0, 50, "its guard lost records before and after which it spoke of this agent", (gap - 1,))
+    return Anomaly(row, 1.0, 15, "its guard lost records, of which some may have been this agent's", (gap - 1,))

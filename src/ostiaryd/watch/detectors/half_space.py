@@ -1,12 +1,12 @@
-"""Half-space forest: nothing of what an agent does is far off by itself, and all of it together was never seen.
+"""Half-space forest: each figure of an agent is ordinary, and their combination was never seen.
 
-A model of what agents do within ten minutes, taken together: at hours at which each of them works or not, how often
-and how much against what is usual for it, how large its answers are, how much of it changes something. The space of
-these figures is halved again and again by trees that chance has made once and for all; what falls where few others fall
-is unusual, and what is unusual adds up with a memory that halves in two hours.
+The model describes an agent's work within ten minutes by several figures together: how rarely it works at this hour,
+how often it calls and how much it reads against its usual level, how large its answers are, and the share of calls that
+change something. Fixed random trees halve the space of these figures again and again. A point in a region with few
+others is unusual, and unusual points add up with a half-life of two hours.
 
-After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent teaches the
-model one point in ten minutes, whatever it does.
+After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent adds at most
+one point to the model in ten minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints, word
 from ostiaryd.watch.model.crowd import DAY, crowd_record, new_day
-from ostiaryd.watch.model.detector import Found, Kept, Records
+from ostiaryd.watch.model.detector import Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats
 from ostiaryd.watch.model.tally import Limits, Tally, tally, tally_record
 
@@ -29,9 +29,9 @@ ENOUGH, DAYS_LEARNED = 1000.0, 2
 FIRST_LOOK = 8
 """calls in ten minutes; looked at again when they have doubled"""
 KNOWN = 30.0
-"""windows of an agent from which anything is said of it"""
+"""windows of an agent before anything is reported about it"""
 DAYS_LEAST, DAYS = 4, 40
-"""of one hour: before anybody knows which hours are rare, and until all count half"""
+"""days of one hour: before the rarity of hours is known, and until each day counts a half"""
 SLACK, BAR = 2.8, 2.5
 """bits of surprise that are still nothing, and what is left of them that is not"""
 SPAN = 7200
@@ -42,7 +42,7 @@ LIMITS = Limits(least=(1e12,) * COUNTED, unknown=(1e12,) * COUNTED, most=(1e12,)
 
 
 def _grown() -> tuple[Ints, Floats]:
-    """For each tree and inner node, which figure is halved and where: the same for ever."""
+    """Return, for each tree and inner node, the figure that is split and the split value; the same on each start."""
     dice = np.random.default_rng(2011)
     which, where = np.zeros((TREES, LEAVES), np.int64), np.zeros((TREES, LEAVES))
     for tree in range(TREES):
@@ -79,7 +79,8 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose unusual points add up to the threshold."""
     is_own = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     counts = np.column_stack(
         (is_own, batch.bytes * (batch.is_used & (batch.agent != NOBODY)), is_own & ~np.isin(batch.effect, READS))
@@ -94,24 +95,24 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         return []
     leaves = _leaves(_figures(counted, rarity, rows))
     bits = _surprise(kept.all, leaves, calls[rows] == FIRST_LOOK, batch.now)
-    found = []
+    findings = []
     for row, over in zip(rows[bits > SLACK].tolist(), (bits[bits > SLACK] - SLACK).tolist(), strict=True):
         state, at = kept.agents[batch.agent[row]], int(batch.at[row]) // SECOND
         state["odd"] = state["odd"] * 0.5 ** (max(0, at - int(state["at"])) / SPAN) + over
         state["at"] = at
         if state["odd"] >= BAR:
-            found.append(Found(row, float(state["odd"]) / BAR, 30, _says(counted, row, float(rarity[row]))))
-    return found
+            findings.append(Anomaly(row, float(state["odd"]) / BAR, 30, _says(counted, row, float(rarity[row]))))
+    return findings
 
 
 def _rarity(batch: Batch, agents: Records) -> Floats:
-    """For each row, how seldom its agent works at this hour, from 0 to 1; not a number while nobody knows."""
+    """Return for each row how rarely its agent works at this hour, from 0 to 1; not a number while unknown."""
     hour = int(batch.now // HOUR)
-    who, of = np.unique(batch.agent, return_inverse=True)
-    hours, is_counted = agents["hours"][who], agents["hour"][who] == hour
+    agent, of = np.unique(batch.agent, return_inverse=True)
+    hours, is_counted = agents["hours"][agent], agents["hour"][agent] == hour
     days, most = hours[:, hour % 24] - is_counted.astype(np.int64), hours.max(axis=1)
     rare = np.where(most >= DAYS_LEAST, 1 - days / np.maximum(most, 1), np.nan)
-    fresh = who[~is_counted & (who != NOBODY)]
+    fresh = agent[~is_counted & (agent != NOBODY)]
     agents["hours"][fresh] >>= (agents["hours"][fresh].max(axis=1, initial=0) >= DAYS)[:, None].astype(np.uint8)
     agents["hours"][fresh, hour % 24] += 1
     agents["hour"][fresh] = hour
@@ -128,7 +129,7 @@ def _figures(counted: Tally, rarity: Floats, rows: Ints) -> Floats:
 
 
 def _leaves(points: Floats) -> Ints:
-    """In which leaf of each tree each point falls."""
+    """Return the leaf of each point in each tree."""
     node = np.ones((len(points), TREES), np.int64)
     trees = np.arange(TREES)
     for _ in range(DEPTH):
@@ -138,7 +139,7 @@ def _leaves(points: Floats) -> Ints:
 
 
 def _surprise(forest: Records, leaves: Ints, learned: Flags, now: int) -> Floats:
-    """The bits of each point, on the mean over all trees; those that are to be learned count from tomorrow on."""
+    """Return the surprise of each point in bits, averaged over the trees; learned points count from the next day on."""
     if forest["day"][0] != now // DAY:
         forest["days"] += forest["points"][:, 1, 0] > 0
     new_day(forest, np.zeros(1, np.int64), now, ("points", "leaves"))

@@ -1,8 +1,8 @@
-"""Impossible travel: an agent is in a place that is not its own, and could not have come there so soon.
+"""Impossible travel: an agent acts from a place that is not its own and that it could not have reached in the time.
 
-Where networks are is what configuration says (`places`); of others nothing is known, and passing through one of them
-hides no journey. Faster than an aircraft is a second machine, or a detour through somebody else's. In the course of
-hours work may have been moved, and a place where several peers are is where it was moved to.
+The configuration names the places of networks (`places`); other networks have no place, and passing through one of them
+hides no journey. A speed above that of an aircraft means a second machine or a detour. Within hours, work may have
+moved legitimately, and a place where several peers are is where it moved to.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ostiaryd.watch.model.batch import Batch
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 NEAR_KM = 300.0
-"""what places of networks may be off"""
+"""tolerance for the places of networks, in kilometres"""
 KM_PER_HOUR = 900.0
 LONGEST = 4.0
 """hours"""
@@ -30,8 +30,9 @@ THRESHOLD = 1.0
 CERTAIN = True
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
-    found = []
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents that travelled faster than an aircraft."""
+    findings = []
     for row, _, _, left in changes(batch, kept.agents):
         state, at, place = kept.agents[batch.agent[row]], int(batch.at[row]), batch.events[row].place
         if state["is_there"]:
@@ -42,13 +43,13 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         km, hours = _km(place, state["place"].tolist()), max(0, at - int(state["left"])) / HOUR
         if not is_home and state["left"] and hours <= LONGEST and km > max(NEAR_KM, KM_PER_HOUR * hours):
             says = f"{km:.0f} km in {hours * 60:.0f} minutes, to where neither it nor its peers are at home"
-            found.append(Found(row, km / max(KM_PER_HOUR * hours, NEAR_KM), 50, says))
+            findings.append(Anomaly(row, km / max(KM_PER_HOUR * hours, NEAR_KM), 50, says))
         state["place"], state["is_there"] = place, True
-    return found
+    return findings
 
 
 def _cell(place: tuple[float, float]) -> int:
-    """A number for all that is within a degree; never 0."""
+    """Return a number for all places within one degree; never 0."""
     return 1 + (round(place[0]) + 90) * 361 + round(place[1]) + 180
 
 

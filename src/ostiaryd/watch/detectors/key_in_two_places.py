@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostiaryd.watch.model.batch import Batch
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 SOON = 1800_000_000
@@ -35,8 +35,9 @@ THRESHOLD = 1.0
 CERTAIN = True
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
-    found = []
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report keys that are used in two networks at once."""
+    findings = []
     for row, network, before, left in changes(batch, kept.agents):
         state, at, key = kept.agents[batch.agent[row]], int(batch.at[row]), int(batch.key[row]) >> 32
         own = is_own(state, kept.peers["users"][batch.peers[row]], network, at)
@@ -47,7 +48,7 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
             state["day"], state["returns"] = at // DAY, min(returns, 65_535)
             if returns >= ENOUGH:
                 says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
-                found.append(Found(row, returns / ENOUGH, 60, says))
+                findings.append(Anomaly(row, returns / ENOUGH, 60, says))
         state["left"], state["left_at"], state["left_key"] = before, left, state["key"]
         state["key"], state["is_own"] = key, own
-    return found
+    return findings

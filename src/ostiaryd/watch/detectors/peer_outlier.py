@@ -1,9 +1,9 @@
-"""Peer outlier: an agent that works otherwise than all of its kind, and has done so for hours.
+"""Peer outlier: an agent that has behaved unlike all of its peers for hours.
 
-What an agent does from its first day on is usual for it, so only others can tell that it is wrong. Once in an hour in
-which it acts, its last day (a memory that halves in twelve hours) is held against the same of its peers, without it:
-how large its answers are, how much of what it does writes, sends or destroys, how often it is refused, how much it
-does. It is told once a day.
+Behaviour from the first day on is usual for an agent, so only a comparison with peers shows that it is wrong. Once in
+each hour of activity, the agent's last day (with a half-life of twelve hours) is compared with that of its peers
+without it: the size of its answers, the share of calls that write, send or destroy, the share of denials, and the
+number of calls. Each outlier is reported once a day.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, usual
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept, Records
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
 
@@ -37,12 +37,12 @@ FAR = 4.5
 """spreads"""
 SIZED_AT, CALLS_AT = 5, 6
 CALLS = 40.0
-"""of an agent of late from which it is held against others"""
+"""recent calls of an agent before it is compared with others"""
 PEERS_LEAST = 6
 """agents of a kind, of whom all others together say what is usual"""
 REPORTS = 30.0
 LEARNED = 16
-"""of an agent's answers in an hour: nobody floods his peers with what he wants to be usual"""
+"""answers of an agent that are learned per hour, so that one agent cannot make its own level usual"""
 AGAIN = 24
 """hours"""
 
@@ -56,47 +56,48 @@ AGENT = np.dtype(
         ("told", np.int32),
     ]
 )  # hours in which it acted; sums over its calls, the last two how many answers had a size, and how many there were;
-# whether its peers count it; the hour in which it was told
+# whether its peers count it; the hour in which it was reported
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS, ("agents", np.uint32)])
 ALL = NOTHING
 THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Compare each agent with its peers, once in each hour of activity."""
     new_day_of_sizes(batch, kept.peers)
     rows = batch.first[batch.agent[batch.first] != NOBODY]
-    who, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1
-    begins = kept.agents["hour"][who] != hour
-    found = _report(rows[begins], who[begins], group[begins], kept, int(hour))
-    state = kept.agents[who[begins]]
+    agents, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1
+    begins = kept.agents["hour"][agents] != hour
+    findings = _report(rows[begins], agents[begins], group[begins], kept, int(hour))
+    state = kept.agents[agents[begins]]
     fading = 0.5 ** (np.minimum(hour - state["hour"], 1000) / HALF)
     state["hours"] = state["hours"] * fading + 1
     state["sums"] *= fading[:, None]
     state["hour"], state["calls"] = hour, 0
-    kept.agents[who[begins]] = state
+    kept.agents[agents[begins]] = state
     _add(batch, kept)
-    return found
+    return findings
 
 
-def _report(rows: Ints, who: Ints, group: Ints, kept: Kept, now: int) -> list[Found]:
+def _report(rows: Ints, agents: Ints, group: Ints, kept: Kept, now: int) -> list[Anomaly]:
     """Hold agents against their peers, who learn of them."""
-    some = kept.agents["sums"][who, CALLS_AT] >= CALLS
-    rows, who, group = rows[some], who[some], group[some]
-    figures = _figures(kept.agents[who])
+    some = kept.agents["sums"][agents, CALLS_AT] >= CALLS
+    rows, agents, group = rows[some], agents[some], group[some]
+    figures = _figures(kept.agents[agents])
     others = _without(usual(kept.peers, group), figures, kept.peers["agents"][group][:, None])
     far = (figures - others.mean) / np.maximum(others.spread, LEAST)
     far[(kept.peers["agents"][group] < PEERS_LEAST) | (others.n[:, 0] < REPORTS)] = 0
     far = np.round(far / FAR, 3)
-    new = ~kept.agents["is_one"][who]
+    new = ~kept.agents["is_one"][agents]
     np.add.at(kept.peers["agents"], group[new], 1)
-    kept.agents["is_one"][who] = True
+    kept.agents["is_one"][agents] = True
     learn(kept.peers, group, np.where(far > 1, others.mean + FAR * np.maximum(others.spread, LEAST), figures))
-    hour = kept.agents["told"][who]
+    hour = kept.agents["told"][agents]
     far[now - hour < AGAIN] = 0
-    kept.agents["told"][who[far.max(axis=1, initial=0) >= 1]] = now
+    kept.agents["told"][agents[far.max(axis=1, initial=0) >= 1]] = now
     return [
-        Found(int(rows[at]), float(far[at].max()), 35, f"it has {SAYS[far[at].argmax()]} than all of its kind")
+        Anomaly(int(rows[at]), float(far[at].max()), 35, f"it has {SAYS[far[at].argmax()]} than all of its kind")
         for at in np.flatnonzero(far.max(axis=1, initial=0) >= 1).tolist()
     ]
 
@@ -118,7 +119,7 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 
 def _add(batch: Batch, kept: Kept) -> None:
-    """What was done goes into the sums; the first answers of an hour teach peers how large they are."""
+    """Add the calls to the sums; the first answers of an hour teach the peers their usual size."""
     rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)
@@ -134,6 +135,6 @@ def _add(batch: Batch, kept: Kept) -> None:
     learned = np.zeros(len(batch), np.bool_)
     learned[rows] = kept.agents["calls"][batch.agent[rows]] + sums[:, CALLS_AT] <= LEARNED
     learn_sizes(batch, kept.peers, learned)
-    who = batch.agent[rows[runs.first]]
-    kept.agents["sums"][who] += sums[runs.last]
-    kept.agents["calls"][who] = np.minimum(kept.agents["calls"][who] + sums[runs.last, CALLS_AT], 65_535)
+    agent = batch.agent[rows[runs.first]]
+    kept.agents["sums"][agent] += sums[runs.last]
+    kept.agents["calls"][agent] = np.minimum(kept.agents["calls"][agent] + sums[runs.last, CALLS_AT], 65_535)

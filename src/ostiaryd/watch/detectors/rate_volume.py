@@ -1,9 +1,10 @@
-"""Rate and volume: far more calls, bytes or records within ten minutes than this agent and its peers ever need, or
-answers many times as large as the same tool gives to peers.
+"""Rate and volume: far more calls, bytes or records within ten minutes than this agent and its peers usually need, or
+answers many times as large as those that peers get from the same tool.
 
-Whoever empties a system asks often, or takes much at once. A haul can hide in the busiest hours of an agent whose tools
-differ much in what they return, so each answer is also held against what its tool returns to all of its kind: what is
-over eight times that is summed up in powers of two. What is usual, and how far it may move: `watch.model.tally`.
+Exfiltration needs many calls, or large answers. A large read can hide in the busiest hours of an agent whose tools
+return answers of very different sizes, so each answer is also compared with the answers of its tool to all peers: the
+excess over eight times the usual size is summed in powers of two. `watch.model.tally` defines the usual level and how
+fast it may move.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch
 from ostiaryd.watch.model.crowd import crowd_record
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
@@ -25,9 +26,9 @@ SAYS = (
 LIMITS = Limits(least=(40.0, 256_000.0, 200.0, 5.0), unknown=(600.0, 50e6, 50_000.0, 20.0), most=(1e5, 1e10, 1e8, 60.0))
 LOUD = 4.0
 SLACK, MOST = 3.0, 6.0
-"""how many powers of two an answer may be over the usual and be nothing, and how many more count at most"""
+"""powers of two above the usual size that count as nothing, and the most that count beyond"""
 LEARNED = 8
-"""of an agent's answers within ten minutes: nobody floods his peers with what he wants to be usual"""
+"""answers of an agent that are learned per window, so that one agent cannot make its own level usual"""
 
 AGENT, ALL = tally_record(len(SAYS)), NOTHING
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS])
@@ -35,7 +36,8 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose calls, bytes, records or excess sizes in the window are above the bar."""
     new_day_of_sizes(batch, kept.peers)
     is_own = batch.is_used & (batch.agent != NOBODY)
     off, is_known = off_usual(batch, kept.peers)
@@ -43,9 +45,9 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
     counts = np.column_stack((batch.is_call, batch.bytes, batch.records, large)) * is_own[:, None]
     counted = tally(batch, counts, LIMITS, kept.agents, kept.peers)
     learn_sizes(batch, kept.peers, is_own & (counted.sums[:, 0] <= LEARNED))
-    found = []
+    findings = []
     for row, which, times in counted.over:
         much, bar = int(counted.sums[row, which]), int(counted.bars[row, which])
         says = SAYS[which].format(much=much, bar=bar)
-        found.append(Found(row, times, 45 if times >= LOUD else 25, says, (int(counted.since[row]),)))
-    return found
+        findings.append(Anomaly(row, times, 45 if times >= LOUD else 25, says, (int(counted.since[row]),)))
+    return findings

@@ -1,9 +1,9 @@
-"""Transition surprise: its own tools, one after the other in an order that neither it nor its peers have.
+"""Transition surprise: an agent uses its own tools in an order that neither it nor its peers usually have.
 
-Within a task, how likely a tool is after the one before is learned from this agent and, where it has not done much,
-from its peers. What is less likely than the agent's calls mostly are adds up over an hour (a CUSUM), what is as likely
-takes away, so one odd step is nothing and an odd sequence is found. Nobody learns more than a bounded number of steps a
-day, and what is usual for an agent never rises by more than a bit over what it was when it became known.
+The probability of a tool after the one before it, within a task, is learned from this agent and, while it has few
+steps, from its peers. Steps less probable than the agent's average add up over an hour (a CUSUM), more probable steps
+subtract, so one odd step has no effect and an odd sequence is found. An agent teaches at most a bounded number of steps
+a day, and its usual level never rises by more than one bit above its level when it became known.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Flags, Ints
-from ostiaryd.watch.model.detector import NOTHING, Found, Kept, Records
+from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4
-"""of an agent at once, of which the last tool is known; one more takes the place of another"""
+"""tasks of an agent for which the last tool is kept; a further task replaces another"""
 STEPS, TOOLS = 96, 32
 """buckets for what an agent did: pairs of tools, and the first of them"""
 PEER_STEPS, PEER_TOOLS = 1024, 64
@@ -29,13 +29,13 @@ TAUGHT = 200
 PRIOR = 20.0
 """steps that the word of peers is worth"""
 RARE, OTHERS = 0.1, 5.0
-"""what a step that no peer took counts, and all of these together"""
+"""the count of a step that no peer took, and of all these together"""
 MOST = 9.0
 """bits of surprise that one step counts at most"""
 SLACK = 1.5
 BAR = 20.0
 GROWN, PEERS_GROWN = 100.0, 300.0
-"""steps of an agent from which it has a usual of its own, of its peers from which anything is said"""
+"""steps of an agent before it has a usual level of its own, and of its peers before anything is reported"""
 KEEP = 0.9
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
@@ -66,7 +66,8 @@ THRESHOLD = 1.0
 CERTAIN = False
 
 
-def notice(batch: Batch, kept: Kept) -> list[Found]:
+def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
+    """Report agents whose improbable steps add up to the threshold."""
     rows = np.flatnonzero(batch.is_call & ~batch.is_denied & (batch.agent != NOBODY))
     if len(rows) == 0:
         return []
@@ -82,10 +83,10 @@ def notice(batch: Batch, kept: Kept) -> list[Found]:
         np.add.at(records["n"][:, 1], of, 1)
         np.add.at(records["bits"][:, 1], of, learned)
     sums = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
-    found, events = list[Found](), [batch.events[row] for row in rows.tolist()]
+    found, events = list[Anomaly](), [batch.events[row] for row in rows.tolist()]
     for one in np.flatnonzero((sums >= BAR) & (bits > usual + SLACK)).tolist():
         says = f"its calls follow each other in an order that is not its own nor its peers': now {events[one].tool}"
-        found.append(Found(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
+        found.append(Anomaly(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
     return found
 
 
@@ -107,7 +108,7 @@ def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArra
 
 
 class Steps(NamedTuple):
-    """From one tool to the next. `taught`: whether peers learn of it; `order`: the rows as they happened."""
+    """Steps from one tool to the next. `taught`: true if peers learn the step; `order`: the rows in time order."""
 
     agent: Ints
     peers: Ints
@@ -118,7 +119,7 @@ class Steps(NamedTuple):
 
 
 def _surprise(kept: Kept, of: Steps) -> Floats:
-    """In bits, for each step; and the step is learned."""
+    """Return the surprise of each step in bits, and learn the step."""
     agent, peers, before, tool, taught, order = of
     step = (before.astype(np.uint64) * np.uint64(0x9E3779B1) + tool) % np.uint64(0xFFFFFFFB)
     own_step, own_tool = (step % np.uint64(STEPS)).astype(np.int64), (before % TOOLS).astype(np.int64)
@@ -129,8 +130,8 @@ def _surprise(kept: Kept, of: Steps) -> Floats:
     steps = kept.agents["steps"][agent, own_step] + _earlier(agent * STEPS + own_step, learned)
     others = (taught & (learned > 0)).astype(np.float64)
     n = kept.peers["tools"][peers, their_tool] + _earlier(peers * PEER_TOOLS + their_tool, others, order)
-    taken = kept.peers["steps"][peers, their_step] + _earlier(peers * PEER_STEPS + their_step, others, order)
-    by_peers = np.minimum((taken + RARE) / (n + OTHERS), 1)
+    count = kept.peers["steps"][peers, their_step] + _earlier(peers * PEER_STEPS + their_step, others, order)
+    by_peers = np.minimum((count + RARE) / (n + OTHERS), 1)
     likely = (np.minimum(steps, tools) + PRIOR * by_peers) / (np.minimum(tools, FULL) + PRIOR)
     for name, own, their in (("tools", own_tool, their_tool), ("steps", own_step, their_step)):
         np.add.at(kept.agents[name], (agent[learned > 0], own[learned > 0]), 1)
@@ -149,7 +150,7 @@ def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
 
 
 def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
-    """The bits of a step that are usual; without end where nobody knows yet."""
+    """Return the usual surprise of a step in bits; infinite while unknown."""
     n, theirs = kept.agents["n"][agent, 0], kept.peers["n"][peers, 0]
     own = np.minimum(kept.agents["bits"][agent, 0] / np.maximum(n, 1), kept.agents["start"][agent] + 1)
     shared = np.where(theirs >= PEERS_GROWN, kept.peers["bits"][peers, 0] / np.maximum(theirs, 1), np.inf)
@@ -158,7 +159,7 @@ def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
 
 
 def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
-    """For each step, what has added up in this hour."""
+    """Return, for each step, the sum of surprise in this hour."""
     runs = Runs(agent, hour)
     first = runs.first
     start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
@@ -170,9 +171,9 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
-    """What was learned until yesterday counts less, and as usual."""
-    who = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
-    state = kept.agents[who]
+    """Halve the weight of earlier days, and make the present averages the usual level."""
+    agents_of_new_day = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
+    state = kept.agents[agents_of_new_day]
     for name in ("steps", "tools"):
         state[name] >>= 1
     for name in ("n", "bits"):
@@ -181,7 +182,7 @@ def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
     begins = (state["start"] == 0) & (state["n"][:, 0] >= GROWN)
     state["start"][begins] = state["bits"][begins, 0] / state["n"][begins, 0]
     state["hour"], state["sum"] = day * (DAY // HOUR), 0  # now: a day that begins with a step from nowhere begins once
-    kept.agents[who] = state
+    kept.agents[agents_of_new_day] = state
     groups = peers[kept.peers["day"][peers] != day]
     theirs = kept.peers[groups]
     for name in ("steps", "tools"):

@@ -1,1 +1,1 @@
-"""What reads what strangers wrote, in a process of its own (`ground.confined`)."""
+"""Parsers of input from untrusted sources, run in a confined process (`ground.process.confined`)."""

@@ -1,12 +1,12 @@
-"""Reading threat lists: bundles of STIX 2.1, and plain lists of a line each. What we do not know is counted.
+"""Threat lists: bundles of STIX 2.1, and plain lists with one value per line. Unsupported items are counted.
 
-It takes half a second for a long one, so `answer` does it in a confined process, which has nothing to give away.
+A long list takes half a second, so `answer` parses it in a confined process that holds no secrets.
 
-STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): of each indicator that is valid now the pattern,
-where it says that any of some values is bad: comparisons by `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR.
-Half of a conjunction is no indicator, so what has AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped whole.
+STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): of each indicator that is valid now, the pattern
+is read if it lists alternative values: comparisons with `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR. Half of
+a conjunction is no indicator, so a pattern with AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped whole.
 
-Plain: a value on each line, in a file of hosts the second; `#` and `;` begin a comment.
+Plain: one value per line; in a hosts file the second word; `#` and `;` begin a comment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.provenance.noticing.threats import Kind, indicator
 
 MAX_MARKS = 100_000
-"""on all lists together: a guard keeps them in about 10 MB"""
+"""values on all lists together; a guard keeps them in about 10 MB"""
 MAX_LIST_BYTES = 8 << 20
 MAX_PATTERN = 4000
 _KINDS: dict[str, Kind] = {
@@ -50,7 +50,7 @@ _OWN_HOSTS = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """What is on a list; `until`: when the first of it is valid no more, in microseconds."""
+    """A parsed list; `until`: the first end of a validity, in microseconds."""
 
     marks: frozenset[bytes]
     networks: frozenset[tuple[int, int]]
@@ -73,7 +73,7 @@ class _Bundle(msgspec.Struct):
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """A list as it came; `spared`: hosts that nobody may name on it."""
+    """An unparsed list; `spared`: hosts that no list may name."""
 
     form: Literal["stix", "plain"]
     body: bytes
@@ -89,21 +89,21 @@ for _name in ("idna", "punycode", "utf-8-sig"):  # else they are loaded when the
 
 
 def answer(body: bytes) -> bytes:
-    """What a confined process does: the list that is asked about, or in words why it is not taken."""
-    asked = _unread(body)
+    """Parse the list of a question, in the confined process; return the list, or the reason of a refusal."""
+    unread = _unread(body)
     try:
-        return _encode(parse_list(asked.form, asked.body, now=asked.now, spared=asked.spared))
+        return _encode(parse_list(unread.form, unread.body, now=unread.now, spared=unread.spared))
     except Refused as refusal:
         return _encode(refusal.message)
 
 
 def ask(unread: Unread) -> bytes:
-    """What it is asked."""
+    """Encode the question for the confined process."""
     return _encode(unread)
 
 
-def heard(body: bytes) -> Listed:
-    """What it has answered. Raises Invalid."""
+def parse_answer(body: bytes) -> Listed:
+    """Decode the answer of the confined process. Raises Invalid."""
     said: Listed | str = _read(body)
     if isinstance(said, str):
         raise Invalid(said)
@@ -111,9 +111,9 @@ def heard(body: bytes) -> Listed:
 
 
 def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
-    """`spared`: hosts that nobody may name, since a list by somebody else must not make us doubt who uses us.
+    """Parse a list. Raises Malformed, or Invalid for a list that is empty or too long.
 
-    Raises Malformed, Invalid for a list with too much or nothing on it.
+    `spared`: our own hosts, which a foreign list must not make suspicious.
     """
     if len(unverified_body) > MAX_LIST_BYTES:
         raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
@@ -151,7 +151,7 @@ def _is_above(value: str, spared: frozenset[str]) -> bool:
 
 
 def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
-    """The patterns that are valid now, and when the first of them is no more. Raises Malformed."""
+    """Return the patterns that are valid now, and the first end of a validity. Raises Malformed."""
     try:
         bundle = _bundle(body)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -179,7 +179,7 @@ def _micros(at: datetime | None) -> int | None:
 
 
 def _pattern(pattern: str) -> list[tuple[Kind, str] | None]:
-    """What a pattern says is bad, each by itself; one `None` where it says more than that."""
+    """Return the values that a pattern names as alternatives; `[None]` if it has any other form."""
     try:
         return list(_alternatives(pattern))
     except Invalid:
@@ -225,13 +225,13 @@ def _lines(body: bytes) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    """Without what is a comment."""
+    """Return the words of a line without its comment."""
     words = re.split(r"\s[#;]", line.strip(), maxsplit=1)[0].split()
     return [] if not words or words[0].startswith(("#", ";", "//")) else words
 
 
 def _value(words: list[str]) -> tuple[Kind, str] | None:
-    """What a line of a plain list names."""
+    """Return the value of a line of a plain list."""
     value = words[1] if len(words) == 2 and words[0] in ("0.0.0.0", "127.0.0.1", "::", "::1") else words[0]
     if len(words) > 2 or value.casefold() in _OWN_HOSTS:
         return None

@@ -38,11 +38,11 @@ ROUND = 2048
 LEARN = 100_000
 """entries of the past that the detectors learn from when they are at work for the first time"""
 IDLE_S = 1.0
-"""how often it looks by itself, for what another server has written"""
+"""seconds between looks without a wake-up, for entries that another server wrote"""
 PAUSE_S = 0.01
 """between two reads: what is committed meanwhile is read together"""
 SAY_S = 0.1
-"""how often it says how far it is, while there is more to look at"""
+"""seconds between reports of the position while the process is behind"""
 PAGE = 1000
 CHUNK = 100
 """pieces that are written in one transaction"""
@@ -50,40 +50,42 @@ SECOND = 1_000_000
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the server, which ends us
+    """Run the process of the detectors."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them and then ends this process
         signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever is printed is no frame
-    given = json_decoder(Orders)(orders.readline())
+    os.dup2(2, 1)  # printed text must not reach the frames
+    first_orders = json_decoder(Orders)(orders.readline())
     try:
-        _run(Database(given.database), given, orders, out)
+        _run(Database(first_orders.database), first_orders, orders, out)
     except DatabaseUnavailable as error:  # the server starts another process
         sys.exit(f"the detectors end: {error.message}")
 
 
-def _run(db: Database, given: Orders, orders: FileIO, out: IO[bytes]) -> None:
+def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> None:
     holder = db.connect()
     if not holder.take(LOCK):
         send(out, encode(Standby()))
         while not holder.take(LOCK):
             _wait(orders, IDLE_S)
-    Work(Reader(holder), given, out).run(orders)
+    Work(Reader(holder), first_orders, out).run(orders)
 
 
 class Work:
-    def __init__(self, reader: Reader, given: Orders, out: IO[bytes]) -> None:
+    def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
         """`reader` is on the connection that holds the lock: where the connection is lost, so is the lock."""
-        self._reader, self._given, self._out = reader, given, out
+        self._reader, self._given, self._out = reader, first_orders, out
         self._known = Known(self._reader)
-        self._watcher = Watcher(detectors(), budget=given.budget, peers_of=self._known.peers)
+        self._watcher = Watcher(detectors(), budget=first_orders.budget, peers_of=self._known.peers)
         self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
-        """what is still to be sent of a snapshot, the last first"""
+        """parts of a snapshot that are still to be sent, last first"""
         self._saved_at = boot_clock()
         self._unsaved = False
         self._said, self._said_at = 0, 0
 
     def run(self, orders: FileIO) -> None:
+        """Read new entries and report findings until the server ends the process."""
         size = ledger.get_head(self._reader)[0].size
         progress = store.progress(self._reader)
         if progress.snapshot is None:
@@ -105,8 +107,8 @@ class Work:
         while True:
             is_behind = self._round()
             self._say_how_far()
-            said = _wait(orders, 0.0 if is_behind else self._rest())
-            if b"m" in said and self._chunks:
+            order = _wait(orders, 0.0 if is_behind else self._rest())
+            if b"m" in order and self._chunks:
                 self._say(self._chunks.pop())
             if not is_behind:
                 time.sleep(PAUSE_S)
@@ -120,15 +122,15 @@ class Work:
         self._waiting.add(event for event in events if event is not None)
         self._read_to += len(bodies)
         if self._has_unseen and self._waiting.due_in(now := boot_clock()) == 0:
-            told = self._watcher.take(self._waiting.take(now))
+            sightings = self._watcher.take(self._waiting.take(now))
             self._watcher.position = self._read_to
             self._unsaved = True
-            if told:
-                self._say(Told(told))
+            if sightings:
+                self._say(Told(sightings))
         return len(bodies) == ROUND
 
     def _rest(self) -> float:
-        """How many seconds there is nothing to do, unless an order comes."""
+        """Return the seconds without work, unless an order arrives."""
         if self._has_unseen:
             return self._waiting.due_in(boot_clock()) / SECOND
         return SAY_S if self._is_ahead else IDLE_S
@@ -147,7 +149,7 @@ class Work:
 
     @property
     def _is_ahead(self) -> bool:
-        """Of what it said."""
+        """Return whether the position is ahead of the one reported last."""
         return self._watcher.position > self._said
 
     def _changed(self, action: str, object: str) -> None:
@@ -166,19 +168,19 @@ class Work:
 
 
 def _pieces(reader: Reader, generation: int) -> list[Piece]:
-    found: list[Piece] = []
+    changed: list[Piece] = []
     after = ""
     while page := store.pieces(reader, generation, after=after, limit=PAGE):
-        found += page
+        changed += page
         after = page[-1].key
-    return found
+    return changed
 
 
 def _wait(orders: FileIO, seconds: float) -> bytes:
-    """What has been ordered, after that time at the latest. Ends the process when the server is gone."""
+    """Return the next order, waiting at most `seconds`. Ends the process if the server is gone."""
     ready, _, _ = select.select([orders], [], [], seconds)
     if not ready:
         return b""
-    if not (said := os.read(orders.fileno(), 4096)):
+    if not (order := os.read(orders.fileno(), 4096)):
         sys.exit(0)
-    return said
+    return order

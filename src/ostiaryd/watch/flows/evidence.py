@@ -26,7 +26,7 @@ FRESH_US = 300_000_000
 
 
 class _Reported(msgspec.Struct):
-    """What matters here of an entry."""
+    """The members of an entry that this module reads."""
 
     at: int
     agent: str | None = None

@@ -1,4 +1,4 @@
-"""What happens when something is noticed: it is kept, and the risk of the agent and its task rises, for guards too."""
+"""Findings: each one is stored, and raises the risk of its agent and task, which guards learn from the feed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_CLAIMED = 30
 """Points by which one guard without proofs can raise the risk of one agent; they halve like the risk."""
 UNPROVED = " (the word of one guard without the agent's proof: to isolate takes a second guard or a person)"
 Then = Callable[[Act, Finding], object]
-"""What else happens in the act in which a finding is kept."""
+"""The response that runs in the act that stores a finding."""
 
 
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
@@ -36,9 +36,9 @@ def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: t
 
 
 def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
-    """Keep what the detectors told, once: None where it is kept already, as after a restart.
+    """Store a sighting of the detectors once; return None if it is stored already, as after a restart.
 
-    What was noticed long ago, since nobody looked meanwhile, raises the risk by what would be left of it.
+    An old event, found after the detectors were off, raises the risk by what would be left of it now.
     """
     if store.progress(act.tx).is_told(one.number, one.detector):
         return None
@@ -73,8 +73,8 @@ def _keep(
     proved: bool,
     may_narrow: bool = True,
 ) -> Finding:
-    known = registry.get_agent(act.tx, agent) if agent else None
-    owner = None if known is None else known.owner
+    registered = registry.get_agent(act.tx, agent) if agent else None
+    owner = None if registered is None else registered.owner
     says = noticed.says if proved else noticed.says[: MAX_SAYS - len(UNPROVED)] + UNPROVED
     finding = Finding(
         finding_id=FindingId(act.new_id("fi")),
@@ -104,7 +104,7 @@ def _keep(
 
 
 def _claim(act: Act, agent: str, resource: str, points: int) -> int:
-    """How many of these points this guard may still claim of this agent, at most `MAX_CLAIMED` in all."""
+    """Return how many of these points the guard may still claim about the agent, at most `MAX_CLAIMED` in all."""
     claimed = store.claimed(act.tx, agent, resource)
     granted = min(points, max(0, MAX_CLAIMED - claimed.points(act.now)))
     if granted:
@@ -125,7 +125,7 @@ async def forget_risks(world: World) -> None:
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:
-    """Doubt an agent or a task more; guards hear of it."""
+    """Raise the risk of an agent or a task, with a delta for guards."""
     risk = registry.get_risk(act.tx, subject).raised(points, act.now)
     registry.put_risk(act.tx, subject, risk)
     tell(act, RiskDelta(subject, risk.millis, risk.at))
@@ -133,9 +133,9 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
 
 def find_finding(reader: Reader, id: str) -> Finding:
     """Raises NotFound."""
-    if (found := store.get(reader, id)) is None:
+    if (finding := store.get(reader, id)) is None:
         raise NotFound("there is no such finding", hint="ostiary watch findings")
-    return found
+    return finding
 
 
 def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
@@ -150,19 +150,21 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
             raise Conflict(f"the finding {id} was judged before", code="judged")
         by_agent[finding.agent].append(finding)
     for agent, findings in by_agent.items():
-        said = {
+        judgement = {
             "detectors": [one.detector for one in findings],
             "tasks": len({one.task for one in findings}),
             "is_real": verdict is Verdict.REAL,
         }
-        act.told.append(Entry(at=act.now, action=JUDGE, agent=agent or None, person=act.entry.person, detail=said))
+        act.told.append(Entry(at=act.now, action=JUDGE, agent=agent or None, person=act.entry.person, detail=judgement))
 
 
 def nothing(act: Act, finding: Finding) -> None:
-    """What else happens where nobody responds."""
+    """Respond to nothing: the default without playbooks."""
 
 
 def begin(tx: Tx) -> None:
-    """Where the detectors have never been at work: of what has happened so far they learn, and tell nothing."""
+    """Begin at the present end of the ledger if the detectors have never run: they learn from earlier entries and
+    report nothing.
+    """
     if store.progress(tx).told < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

@@ -1,4 +1,4 @@
-"""What is known of agents and tools, as the process of the detectors remembers it."""
+"""A cache of agents and tools for the process of the detectors."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Known:
         self._networks: dict[str, tuple[str, int] | None] = {}
 
     def tool(self, uri: str, tool: str) -> ToolSeen:
+        """Return the facts about a tool from the catalogue of its resource."""
         if uri not in self._tools:
             if len(self._tools) >= MAX_KNOWN:
                 self._tools.clear()
@@ -43,19 +44,20 @@ class Known:
         }
 
     def model(self, agent: str) -> str:
+        """Return the model of the agent."""
         if agent not in self._models:
             if len(self._models) >= MAX_KNOWN:
                 self._models.clear()
-            found = registry.get_agent(self._reader, agent)
-            self._models[agent] = "" if found is None else found.model
+            agent_row = registry.get_agent(self._reader, agent)
+            self._models[agent] = "" if agent_row is None else agent_row.model
         return self._models[agent]
 
     def peers(self, agent: str) -> str:
         """Agents of one kind that may use the same resources are peers."""
-        found = registry.get_agent(self._reader, agent)
-        if found is None:
+        agent_row = registry.get_agent(self._reader, agent)
+        if agent_row is None:
             return ""
-        return " ".join([found.kind.value, *sorted({scope.partition(":")[0] for scope in found.scopes})])
+        return " ".join([agent_row.kind.value, *sorted({scope.partition(":")[0] for scope in agent_row.scopes})])
 
     def threat(self, network: str) -> tuple[str, int] | None:
         """The threat list that knows a network."""
@@ -64,12 +66,12 @@ class Known:
         if network not in self._networks:
             if len(self._networks) >= MAX_KNOWN:
                 self._networks.clear()
-            found = known_network(network, self._threats)
-            self._networks[network] = None if found is None else (found.name, found.points)
+            threat = known_network(network, self._threats)
+            self._networks[network] = None if threat is None else (threat.name, threat.points)
         return self._networks[network]
 
     def forget(self, action: str, object: str) -> None:
-        """Something was changed by that action."""
+        """Drop the facts that an action may have changed."""
         if action.startswith("resource."):
             self._tools.clear()
         elif action.startswith("threats."):

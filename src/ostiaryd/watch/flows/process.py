@@ -1,7 +1,7 @@
-"""The server's side of the detectors: starts their process, wakes it after each commit, keeps what it tells.
+"""The server's side of the detectors: starts their process, wakes it after each commit, and stores its findings.
 
-What the detectors tell is kept in their order, one act each. Where that fails, or their process ends, it is started
-anew, and goes on from its last snapshot: `keep` knows what was kept already.
+Findings are stored in order, one act each. If an act fails, or the process ends, the process is started again from its
+last snapshot: `keep` skips the findings that are stored already.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SNAPSHOT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0, 30.0)
 """before it is started anew, longer each time it does not get far"""
 MAX_BEHIND_S = 5.0
-"""how long the detectors may take to look at an entry"""
+"""seconds that the detectors may take to look at an entry"""
 MAX_UNSAVED_S = 300
-"""how long the process of another server may take to save what it has looked at"""
+"""seconds that the process of another server may take to save its position"""
 SECOND = 1_000_000
 OFF = "off"
 log = logging.getLogger("ostiary")
@@ -58,11 +58,11 @@ class State:
     starts: int = 0
     pid: int = 0
     error: str = ""
-    """why it ended the last time"""
+    """the reason why the process ended last time"""
     failing: dict[str, str] = field(default_factory=dict)
     """detectors that failed on events, and how: of these they have noticed nothing"""
     narrowing: dict[str, float] = field(default_factory=dict)
-    """what statistical detectors may narrow by themselves"""
+    """the narrowing budget of statistical detectors"""
     unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
     """findings to which the response failed"""
 
@@ -88,8 +88,8 @@ class Watch:
             assert child.stdin is not None
             assert child.stdout is not None
             config = self._world.config
-            given = Orders(config.database_url, config.narrow_budget / 10_000, self.snapshot_s, config.places)
-            child.stdin.write(msgspec.json.encode(given) + b"\n")
+            orders = Orders(config.database_url, config.narrow_budget / 10_000, self.snapshot_s, config.places)
+            child.stdin.write(msgspec.json.encode(orders) + b"\n")
             generation = 0
             while True:
                 frame = decode(await receive(child.stdout))
@@ -145,7 +145,7 @@ class Watch:
             self._order(b"w")
 
     def _order(self, order: bytes) -> None:
-        """One that cannot be taken now, since too many wait, is left out: whoever reads those will look anyway."""
+        """Send an order unless earlier orders still wait: a process that reads those looks at everything new anyway."""
         child = self._child
         if child is not None and child.stdin is not None and not child.stdin.is_closing():
             if order == b"w" and child.stdin.transport.get_write_buffer_size():
@@ -162,7 +162,7 @@ class Watch:
         return self.state.position > number
 
     async def examine(self) -> str:
-        """What the detectors are doing now, proved by the newest entry. Raises Conflict with what is wrong."""
+        """Describe the detectors, proved by the newest entry. Raises Conflict if they are off, failing or behind."""
         state, reader = self.state, self._world.db.read()
         last = ledger.get_head(reader)[0].size - 1
         if state.phase == OFF:
@@ -176,7 +176,7 @@ class Watch:
             why = f": {state.error}" if state.error else ""
             raise Conflict(
                 f"the detectors are {last + 1 - state.position} entries behind, their process is {state.phase}{why}",
-                hint="nothing new is noticed: see the log; the server starts the process anew by itself",
+                hint="detection is paused: see the log; the server restarts the process",
             )
         if state.failing:
             name, error = next(iter(state.failing.items()))
@@ -186,7 +186,7 @@ class Watch:
         return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
-        """Where another process is at work, or should be, its snapshots say how far it is."""
+        """Check the position in the snapshots of another server's process. Raises Conflict if it is behind."""
         saved = store.progress(reader).snapshot
         position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
         body = ledger.get_entry_body(reader, position) if position <= last else None
@@ -197,12 +197,13 @@ class Watch:
             )
 
     async def close(self) -> None:
+        """End the process."""
         if self._child is not None:
             await _end(self._child)
 
 
 async def _end(child: Process) -> None:
-    """It ends by itself when its orders end; one that hangs is killed."""
+    """Close the orders, which ends the process; kill it if it hangs."""
     if child.stdin is not None:
         child.stdin.close()
     with suppress(TimeoutError):

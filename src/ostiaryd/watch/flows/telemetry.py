@@ -1,4 +1,4 @@
-"""What happens when an agent tells what it does: an entry for each kind of act, marked as its own word."""
+"""Telemetry of agents: an entry for each kind of act, marked as the agent's own report."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def _entry(act: Act, caller: Caller, said: Said, done: Done) -> Entry:
 
 
 def flood(act: Act, *, refused: int) -> None:
-    """It sends far more than is taken: detectors hear of it by the entry, so often at most."""
+    """Record a flood of telemetry at a bounded rate, so that the detectors see it."""
     act.entry.detail = {"refused": refused}

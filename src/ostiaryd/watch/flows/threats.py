@@ -1,4 +1,4 @@
-"""What happens to threat lists: added, taken anew, removed; guards hear of each change, detectors by the ledger."""
+"""Operations on threat lists: add, refresh, remove. Guards get each change on the feed, detectors from the ledger."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def remove(act: Act, name: str) -> None:
 
 def find(reader: Reader, name: str) -> ThreatSource:
     """Raises NotFound."""
-    if (found := store.by_name(reader, name)) is None:
+    if (source := store.by_name(reader, name)) is None:
         raise NotFound("there is no such threat list", hint="ostiary threats list")
-    return found
+    return source
 
 
 def begin(tx: Tx, source: ThreatSource) -> bool:
@@ -69,14 +69,16 @@ def begin(tx: Tx, source: ThreatSource) -> bool:
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
     """Return whether something else is on it than what we know."""
-    known = store.loaded(reader, source.list_id)
-    return known is None or known.marks != listed.marks
+    loaded = store.loaded(reader, source.list_id)
+    return loaded is None or loaded.marks != listed.marks
 
 
 def take(act: Act, source: ThreatSource, listed: Listed) -> None:
-    """What is on it now. Raises NotFound where it was removed meanwhile, Invalid where all lists are too long."""
-    known = store.loaded(act.tx, find(act.tx, source.name).list_id)
-    before = frozenset[bytes]() if known is None else known.marks
+    """Replace the content of a list. Raises NotFound if the list was removed meanwhile, Invalid if all lists are too
+    long.
+    """
+    loaded = store.loaded(act.tx, find(act.tx, source.name).list_id)
+    before = frozenset[bytes]() if loaded is None else loaded.marks
     registry.note(
         act,
         object=source.name,
@@ -93,13 +95,13 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
 
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
-    """It was fetched, and is what it was. It is due again within the hour, or when something on it ends."""
+    """Record that the list is unchanged. It is due again within the hour, or when one of its values expires."""
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
 def fail(tx: Tx, source: ThreatSource, why: str) -> None:
-    """It could not be taken; what was on it stays."""
+    """Record a failed refresh; the content stays."""
     store.fail(tx, source.list_id, why[:200])
 
 
@@ -109,13 +111,13 @@ def spared(config: Config) -> frozenset[str]:
 
 
 def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
-    """How many lists there are, and which of them are old, in words."""
-    found = store.sources(reader)
+    """Return the number of lists, and the old ones in words."""
+    sources = store.sources(reader)
     is_old = partial(_is_old, now=now)
-    return len(found), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, found)]
+    return len(sources), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, sources)]
 
 
 def _is_old(source: ThreatSource, *, now: int) -> bool:
-    """Or there never was anything on it."""
+    """Return whether the list is older than `OLD`, or was never fetched."""
     is_empty = bool(source.failed) and not source.refreshed_at
     return bool(source.url) and (is_empty or now - (source.refreshed_at or source.created_at) > OLD)

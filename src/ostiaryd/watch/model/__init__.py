@@ -1,4 +1,4 @@
-"""What is true of findings: what they say, what detectors see, keep and promise, and how they come to be told.
+"""Facts and rules of findings, and what detectors read, store and guarantee. Pure.
 
 Everything that this package exports works without numpy. The detectors' own modules (`batch`, `detector`, `memory`,
 `watcher`, ...) need numpy; import these modules directly, in the detectors' process only.

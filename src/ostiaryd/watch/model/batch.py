@@ -1,7 +1,7 @@
-"""New events as columns: what detectors work on.
+"""A batch: new events as columns, the input of detectors.
 
-A column is made when it is first asked for. Words (tools, keys, networks) stand as 64-bit hashes, which are the same
-after a restart, so that a detector can keep them; 0 is "not said". Two words may share one: never for more than doubt.
+A column is computed on first use. Words (tools, keys, networks) are 64-bit hashes, stable across restarts, so that a
+detector can store them; 0 means absent. Two words may collide, so a hash only ever raises suspicion.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def word(text: str) -> int:
 
 
 class Batch:
-    """Events sorted by agent, those of one agent in the order in which they happened; at least one.
+    """Events sorted by agent, and by time for each agent; at least one event.
 
-    `agent` is the row of the event's agent in what a detector keeps of agents, `peers` that of the group of its peers.
+    `agent` is the row of the event's agent in the records of agents, `peers` that of its group of peers.
     """
 
     def __init__(self, events: Sequence[Event], agent: Sequence[int] | Ints, peers: Sequence[int] | Ints) -> None:
@@ -66,23 +66,27 @@ class Batch:
 
     @cached_property
     def order(self) -> Ints:
-        """The rows in the order in which they happened, whoever did it."""
+        """The rows in time order, across agents."""
         return np.argsort(self.number, kind="stable")
 
     @cached_property
     def at(self) -> Ints:
+        """The times of the events, in microseconds."""
         return np.array([event.at for event in self.events], np.int64)
 
     @cached_property
     def number(self) -> Ints:
+        """The numbers of the entries."""
         return np.array([event.number for event in self.events], np.int64)
 
     @cached_property
     def bytes(self) -> Ints:
+        """The sizes of the answers, in bytes."""
         return np.array([event.bytes for event in self.events], np.int64)
 
     @cached_property
     def records(self) -> Ints:
+        """The numbers of records in the answers."""
         return np.array([event.records for event in self.events], np.int64)
 
     @cached_property
@@ -92,20 +96,22 @@ class Batch:
 
     @cached_property
     def is_denied(self) -> Flags:
-        """What did not happen."""
+        """True for calls that were denied."""
         return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
 
     @cached_property
     def is_refused(self) -> Flags:
-        """What was denied for more than an answer to a question of ours."""
+        """True for denials other than a question to a person."""
         return self.is_denied & np.array(
             [not event.reasons or not _QUESTIONS.issuperset(event.reasons) for event in self.events], np.bool_
         )
 
     @cached_property
     def is_call(self) -> Flags:
-        """What uses a tool; a result that is told later is an event of its own and no second call, and what an agent
-        says of itself (`~/tool`) moves no bar.
+        """True for calls of a tool.
+
+        A result that arrives later is an event of its own and no second call, and an agent's own telemetry (`~/tool`)
+        moves no bar.
         """
         return np.array(
             [event.tool != "" and event.action != "tool.result" and event.tool[0] != "~" for event in self.events],
@@ -114,24 +120,27 @@ class Batch:
 
     @cached_property
     def is_used(self) -> Flags:
-        """What uses a tool, and results that are told later: what has a size."""
+        """True for calls of a tool and for results that arrive later: the events that have a size."""
         return np.array([event.tool[:1] not in ("", "~") for event in self.events], np.bool_)
 
     @cached_property
     def is_late(self) -> Flags:
-        """What a guard said long after it was: not to be counted as if it were now."""
+        """True for events that a guard reported long after they happened: they do not count as present."""
         return np.array([event.late > LATE for event in self.events], np.bool_)
 
     @cached_property
     def action(self) -> Words:
+        """Hashes of the actions."""
         return _words(event.action for event in self.events)
 
     @cached_property
     def tool(self) -> Words:
+        """Hashes of the tools."""
         return _words(event.tool for event in self.events)
 
     @cached_property
     def effect(self) -> Words:
+        """Hashes of the effects."""
         return _words(event.effect for event in self.events)
 
     @cached_property
@@ -141,34 +150,42 @@ class Batch:
 
     @cached_property
     def shape(self) -> Words:
+        """Hashes of the shapes of the arguments."""
         return _words(event.shape for event in self.events)
 
     @cached_property
     def resource(self) -> Words:
+        """Hashes of the resources."""
         return _words(event.resource for event in self.events)
 
     @cached_property
     def task(self) -> Words:
+        """Hashes of the tasks."""
         return _words(event.task for event in self.events)
 
     @cached_property
     def owner(self) -> Words:
+        """Hashes of the owners."""
         return _words(event.owner for event in self.events)
 
     @cached_property
     def key(self) -> Words:
+        """Hashes of the keys."""
         return _words(event.key for event in self.events)
 
     @cached_property
     def network(self) -> Words:
+        """Hashes of the networks."""
         return _words(event.network for event in self.events)
 
     @cached_property
     def model(self) -> Words:
+        """Hashes of the models."""
         return _words(event.model for event in self.events)
 
     @cached_property
     def reporter(self) -> Words:
+        """Hashes of the reporting guards."""
         return _words(event.reporter for event in self.events)
 
     @cached_property
@@ -178,6 +195,7 @@ class Batch:
 
     @cached_property
     def is_canary(self) -> Flags:
+        """True for calls of a decoy."""
         return np.array([event.canary for event in self.events], np.bool_)
 
 

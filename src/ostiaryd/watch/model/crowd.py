@@ -1,7 +1,7 @@
-"""What a group of peers does: mean and spread of some figures, of all days until yesterday.
+"""The statistics of a group of peers: mean and spread of some figures over all earlier days.
 
-What is learned today counts from tomorrow on, so what is found does not depend on who of them is looked at first. What
-was learned before is worth less with each day.
+What is learned today counts from the next day on, so findings do not depend on the order of agents within a day. The
+weight of earlier days decays daily.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ostiaryd.watch.model.runs import Floats
 
 DAY = 86_400_000_000
 KEEP = 0.9
-"""what is left of what was learned, after a day"""
+"""the weight that is left after a day"""
 SUMS = ("n", "sum", "squares")
 
 
 def crowd_record(count: int) -> Record:
-    """Of so many figures: in all days before `day`, and in that day."""
+    """Return the record type of `count` figures: sums of all days before `day`, and of that day."""
     some = (np.float32, (2, count))
     return np.dtype([("day", np.int32), ("n", np.float32, (2, 1)), ("sum", *some), ("squares", *some)])
 
@@ -35,20 +35,22 @@ class Crowd(NamedTuple):
 
 
 def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SUMS) -> None:
-    """From the first of a day on, what these groups did before counts. `now` in microseconds; fields with these names
-    have what was before today first, and what is of today second.
+    """Begin a new day for these groups: what they did before it counts from now on.
+
+    `now` in microseconds. Each field in `names` has the earlier days first, and the present day second.
     """
-    who = np.unique(groups)
-    who = who[crowds["day"][who] != now // DAY]
-    state = crowds[who]
+    groups_of_new_day = np.unique(groups)
+    groups_of_new_day = groups_of_new_day[crowds["day"][groups_of_new_day] != now // DAY]
+    state = crowds[groups_of_new_day]
     for name in names:
         state[name][:, 0] = KEEP * state[name][:, 0] + state[name][:, 1]
         state[name][:, 1] = 0
     state["day"] = now // DAY
-    crowds[who] = state
+    crowds[groups_of_new_day] = state
 
 
 def usual(crowds: Records, groups: Ints) -> Crowd:
+    """Return the mean and the spread of the figures of these groups."""
     state = crowds[groups]
     n = state["n"][:, 0].astype(np.float64)
     some = np.maximum(n, 1)
@@ -57,6 +59,7 @@ def usual(crowds: Records, groups: Ints) -> Crowd:
 
 
 def learn(crowds: Records, groups: Ints, figures: Floats) -> None:
+    """Add figures to the present day of these groups."""
     np.add.at(crowds["n"][:, 1], groups, 1)
     np.add.at(crowds["sum"][:, 1], groups, figures)
     np.add.at(crowds["squares"][:, 1], groups, figures**2)

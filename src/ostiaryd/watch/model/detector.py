@@ -1,9 +1,8 @@
-"""The contract of a detector: a module of the folder `detectors/`, whose name is the detector's.
+"""The contract of a detector: a module of the folder `detectors/`, named as the detector.
 
-A detector is pure: what it knows is what it keeps, and that is bounded: one record of fixed size for each agent, for
-each group of peers, and one for all. Who calls it makes the records, all zeros, and saves them; a detector that is new
-or keeps something else than before begins with zeros, and so does an agent that is new. What it says about a batch may
-depend on nothing else, and how the events are cut into batches must not matter for what is found.
+A detector is pure. Its state is bounded: one record of fixed size per agent, per group of peers, and one for all. The
+caller makes the records, all zeros, and saves them; a new detector, a changed record type and a new agent begin with
+zeros. A finding may depend on nothing else, and the cut of events into batches must not change the findings.
 """
 
 from __future__ import annotations
@@ -25,53 +24,55 @@ NOTHING: Record = np.dtype([])
 
 
 class Kept(NamedTuple):
-    """What a detector keeps: it changes these records, and never holds on to them."""
+    """The state of a detector, which `notice` changes in place and never retains."""
 
     agents: Records
     """by `Batch.agent`"""
     peers: Records
-    """by `Batch.peers`: those who are of one kind and may use the same resources"""
+    """by `Batch.peers`: agents of one kind with access to the same resources"""
     all: Records
     """one"""
 
 
-class Found(NamedTuple):
-    """Something about the event in that row of the batch.
-
-    `score` is how unusual it is, as a ratio: from `THRESHOLD` of its detector on it is told. `points` are what it is
-    worth.
+class Anomaly(NamedTuple):
+    """An anomaly of the event in `row`. `score` is its ratio to the usual; from `THRESHOLD` on it is reported, worth
+    `points`.
     """
 
     row: int
     score: float
     points: int
     says: str
-    """for a person, with no value of an argument in it"""
+    """for a person, without values of arguments"""
     entries: tuple[int, ...] = ()
-    """on which it rests beside the event's own, the newest last"""
+    """entries that support the anomaly beside the event's own, newest last"""
 
 
 class Detector(Protocol):
     """A module: the three records, the threshold and whether it is certain are constants of it."""
 
     @property
-    def AGENT(self) -> Record: ...
+    def AGENT(self) -> Record:
+        """Return the record type of an agent."""
 
     @property
-    def PEERS(self) -> Record: ...
+    def PEERS(self) -> Record:
+        """Return the record type of a group of peers."""
 
     @property
-    def ALL(self) -> Record: ...
+    def ALL(self) -> Record:
+        """Return the record type for all."""
 
     @property
-    def THRESHOLD(self) -> float: ...
+    def THRESHOLD(self) -> float:
+        """Return the score from which an anomaly is reported."""
 
     @property
     def CERTAIN(self) -> bool:
-        """Return whether what it finds is evidence by itself (see `ostiaryd.watch.model.narrowing`)."""
+        """Return whether an anomaly is evidence alone (see `ostiaryd.watch.model.narrowing`)."""
 
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
-        """What is worth telling of these events, by the score that it has; keeps what it learns from them."""
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
+        """Return the anomalies of these events with their scores, and learn from the events."""
 
 
 @cache
@@ -81,5 +82,5 @@ def detectors() -> dict[str, Detector]:
 
 
 def zeros(detector: Detector, *, agents: int, peers: int) -> Kept:
-    """What a detector keeps that has seen nothing, of so many agents and groups."""
+    """Return the empty state of a detector, for so many agents and groups."""
     return Kept(np.zeros(agents, detector.AGENT), np.zeros(peers, detector.PEERS), np.zeros(1, detector.ALL))

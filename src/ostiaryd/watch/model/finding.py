@@ -13,7 +13,7 @@ MAX_WHY = 500
 
 
 class Verdict(StrEnum):
-    """What a person says of a finding. What was real gives the budget of statistical detectors its alarm back."""
+    """A person's judgement of a finding. A real one returns its alarm to the budget of statistical detectors."""
 
     REAL = "real"
     FALSE_ALARM = "false_alarm"
@@ -45,7 +45,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incident: str | None = None
     resource: str | None = None
     score: float = 0.0
-    """how far beyond what is usual, as a multiple; 0: a guard noticed it"""
+    """the multiple of the usual; 0: a guard reported it"""
     judgement: Judgement | None = None
     is_proved: bool = True
     """False: one guard says so, and has not shown the agent's own proof of the call"""
@@ -54,8 +54,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the detectors are. `told` and `told_by`: the entry and the detector up to which findings are kept;
-    -1: they have never been at work.
+    """The progress of the detectors. `told` and `told_by`: the entry and the detector up to which findings are stored;
+    -1: the detectors never ran.
     """
 
     told: int
@@ -64,4 +64,5 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot: bytes | None
 
     def is_told(self, number: int, detector: str) -> bool:
+        """Return whether the finding of this detector about this entry is stored."""
         return (number, detector) <= (self.told, self.told_by)

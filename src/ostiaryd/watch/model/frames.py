@@ -1,4 +1,4 @@
-"""What the process of the detectors is told at its start, and what it says."""
+"""The frames between the server and the process of the detectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Standby(msgspec.Struct, frozen=True, tag="standby"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """It is at work, from entry `position` on."""
+    """The detectors have started at entry `position`."""
 
     position: int
 
@@ -32,7 +32,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
-    """Entries below `position` have been looked at, and what was noticed about them has been told."""
+    """All entries below `position` were examined, and their findings sent."""
 
     position: int
     agents: int
@@ -61,6 +61,7 @@ _decode = msgpack_decoder(Frame)
 
 
 def encode(frame: Frame) -> bytes:
+    """Encode a frame."""
     return _encoder.encode(frame)
 
 

@@ -1,4 +1,4 @@
-"""Which detectors exist, told without importing them: they need numpy, which the extra `detect` installs."""
+"""The installed detectors, listed without importing them: they need numpy, which the extra `detect` installs."""
 
 from __future__ import annotations
 

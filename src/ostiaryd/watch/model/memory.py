@@ -1,7 +1,8 @@
-"""All that is kept of behaviour: rows for agents and for groups of peers, and what each detector has in them.
+"""The memory of behaviour: rows for agents and for groups of peers, and the records of each detector in them.
 
-It grows with the agents that act, and forgets who has not acted for long. It is saved in pieces, each with a key: an
-agent's records in one piece (`ag_..`), those of a group of peers (`peers/..`), and what is kept for all (`all/..`).
+The memory grows with the active agents, and drops agents that were inactive for long. It is saved in pieces, each with
+a key: the records of an agent in one piece (`ag_..`), those of a group of peers (`peers/..`), and those for all
+(`all/..`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ OWN: Record = np.dtype(
         ("told", np.dtype([("what", np.uint16), ("at", np.uint16), ("points", np.uint8)]), (TOLD,)),
     ]
 )
-"""What is kept of an agent beside what detectors keep: when it was last seen (seconds), its peers (0: not looked up),
-what was told of it (0: nothing), in which minute (modulo 2^16)"""
+"""The record of an agent beside those of detectors: when it was last seen (seconds), its peers (0: not looked up), what
+was reported about it (0: nothing), and in which minute (modulo 2^16).
+"""
 
 
 class Memory:
@@ -48,13 +50,13 @@ class Memory:
         self._peers: dict[int, int] = {}
         self._room = OTHERS + 1
         self._is_new = np.zeros(FIRST, np.bool_)
-        """what has changed since it was last saved"""
+        """agents that changed since they were last saved"""
         self._saved: dict[str, int] = {}
-        """of pieces that are not of an agent: a hash of what was saved"""
+        """the hash of each saved piece that is not an agent's"""
         self._gone: list[str] = []
 
     def __len__(self) -> int:
-        """How many agents it knows."""
+        """Return the number of agents."""
         return len(self._rows) - 1
 
     def row(self, agent: str) -> int:
@@ -69,6 +71,7 @@ class Memory:
         return row
 
     def name(self, row: int) -> str:
+        """Return the name of the agent in a row."""
         return _long(self._names[row])
 
     def peers(self, group: int) -> int:
@@ -86,12 +89,12 @@ class Memory:
         return row
 
     def touch(self, rows: NDArray[np.int64], *, now_s: int) -> None:
-        """These agents have acted, so that they will be saved."""
+        """Mark these agents as active, so that they are saved."""
         self._is_new[rows] = True
         self.own["seen"][rows] = now_s
 
     def change(self, agent: str) -> None:
-        """Something about an agent was changed: its peers may be others."""
+        """Forget the peers of an agent, since a fact about it has changed."""
         if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 
@@ -113,14 +116,14 @@ class Memory:
 
     @property
     def layout(self) -> list[Part]:
-        """How pieces are put together, in order."""
+        """The parts of a piece, in order."""
         return [
             Part(name, repr((one.AGENT.descr, one.PEERS.descr, one.ALL.descr)), one.AGENT.itemsize, one.PEERS.itemsize)
             for name, one in self.detectors.items()
         ]
 
     def changed(self) -> tuple[list[Piece], list[str]]:
-        """The pieces that have changed since this was last asked, and the keys of those that are gone."""
+        """Return the pieces that changed since the last call, and the keys of removed ones."""
         rows = np.flatnonzero(self._is_new)
         self._is_new[:] = False
         gone, self._gone = self._gone, []
@@ -172,7 +175,7 @@ class Memory:
 
     def _grow(self) -> None:
         size = len(self.own)
-        grown = size + max(FIRST, size // 64)  # no more, for what is not used yet counts as well
+        grown = size + max(FIRST, size // 64)  # spare rows count as memory, too
         self.own = _longer(self.own, grown)
         self.kept = {name: kept._replace(agents=_longer(kept.agents, grown)) for name, kept in self.kept.items()}
         self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, Words
-from ostiaryd.watch.model.detector import Found, Kept
+from ostiaryd.watch.model.detector import Anomaly, Kept
 from ostiaryd.watch.model.runs import Runs
 
 NAME = "narrowing"
@@ -68,7 +68,7 @@ class Records:
 
     AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
 
-    def notice(self, batch: Batch, kept: Kept) -> list[Found]:
+    def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         """Find nothing."""
         return []
 

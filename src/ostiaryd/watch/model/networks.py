@@ -1,4 +1,4 @@
-"""Which networks are an agent's own: those it has used for a day, and those that several of its peers use."""
+"""The networks of an agent: those it has used for a day, and those that several of its peers use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3_600_000_000
 SETTLED = 24
 """hours for which an agent has used a network that is its own"""
 SHARED = 3
-"""peers that use a network from which it is everybody's"""
+"""peers that use a network before it counts as shared"""
 
 AGENT_FIELDS = [
     ("last", np.uint32),
@@ -25,7 +25,7 @@ AGENT_FIELDS = [
     ("since", np.uint32, (OWN,)),
     ("told", np.uint32),
 ]
-"""where and when it was last; what it uses, since which hour; which of them peers heard of, by one bit of each"""
+"""the last network and time; the networks in use, since which hour; and those that peers count, one bit each"""
 PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 
 
@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 
 def changes(batch: Batch, agents: Records) -> list[Change]:
-    """In the order in which they happened; where each agent is last is kept."""
+    """Return the changes of networks in time order, and store where each agent was last."""
     rows = np.flatnonzero((batch.network != 0) & (batch.agent != 0))
     if len(rows) == 0:
         return []
@@ -55,13 +55,15 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Whether a network is the agent's own (its first one is), or its peers'. One more takes the newest's place."""
-    known, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
-    if network in known:
-        slot = known.index(network)
+    """Return whether the network is the agent's own (its first one is), or its peers'. A new network replaces the
+    newest.
+    """
+    networks, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
+    if network in networks:
+        slot = networks.index(network)
         age = hour - since[slot]
     else:
-        slot, age = known.index(0) if 0 in known else OWN - 1 - since[::-1].index(max(since)), 0
+        slot, age = networks.index(0) if 0 in networks else OWN - 1 - since[::-1].index(max(since)), 0
         state["network"][slot], state["since"][slot] = network, hour
     others, bit = int(users[network % PEERS_SLOTS]), 1 << (network % 32)
     if int(state["told"]) & bit:

@@ -18,11 +18,11 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_RECORDS = 2048
-"""of one export; what is more is rejected, and the answer says so"""
+"""records of one export; further ones are rejected, and the answer says so"""
 MAX_TEXT = 1024
 """characters of an attribute; a longer one is none"""
 MAX_FIELDS = 200_000
-"""of one export in protobuf"""
+"""fields of one export in protobuf"""
 WANTED = frozenset(
     {
         "gen_ai.operation.name",
@@ -168,7 +168,9 @@ def _int(value: int | str) -> int:
 
 
 def _from_protobuf(signal: Signal, body: bytes) -> Iterator[Record]:
-    """The numbers are those of the fields in the .proto files: resource_spans, scope_spans, spans are 1, 2, 2."""
+    """Read an export in protobuf. The numbers are those of the .proto files: resource_spans, scope_spans, spans are 1,
+    2, 2.
+    """
     reader = _Reader()
     for of_resource in reader.messages(memoryview(body), 1):
         for of_scope in reader.messages(of_resource, 2):

@@ -1,8 +1,8 @@
-"""Entries of the ledger as events: whatever an agent did, as the entry and the catalogue say.
+"""Entries of the ledger as events: the acts of agents, from the entry and the catalogue.
 
-What others did to an agent is no behaviour of it: what the server does by itself (an end that came, a finding) is left
-out. Time never goes back: an event is as late as the newest before it. What a guard could not tell for an hour happens
-when it is told, and says how late that is.
+Acts of other parties on an agent, and acts of the server itself (an expiry, a finding), are no behaviour of the agent
+and are left out. Times never decrease: an event is at least as late as the newest before it. A report that a guard
+delivers late happens when it arrives, and states its delay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.noticing import Event, Noticed
 
 MAX_PENDING = 1 << 15
-"""Calls whose result is told in an entry of its own are remembered until then: the newest."""
+"""Calls whose result is a later entry, remembered until then: the newest of them."""
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
 _OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
@@ -27,7 +27,7 @@ _RESULT = "tool.result"
 
 
 class ToolSeen(NamedTuple):
-    """What a catalogue says of a tool."""
+    """The facts about a tool from its catalogue."""
 
     effect: str = ""
     classes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class _Reason(msgspec.Struct):
 
 
 class _Detail(msgspec.Struct):
-    """What a report adds to the entry of a call."""
+    """The members that a report adds to the entry of a call."""
 
     spool: str = ""
     number: int = 0
@@ -57,7 +57,7 @@ class _Detail(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    """What matters here of an entry (`ostiaryd.ledger.model`): decoding less takes half the time."""
+    """The members of an entry that this module reads (`ostiaryd.ledger.model`): decoding fewer takes half the time."""
 
     at: int
     action: str
@@ -80,14 +80,14 @@ class _Entry(msgspec.Struct):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What a person said of findings: by which detectors they were, and whether there was something."""
+    """A person's judgement of findings: the detectors that made them, and whether they were real."""
 
     agent: str
     detectors: tuple[str, ...]
     is_real: bool
     number: int = -1
     tasks: int = 1
-    """of how many tasks the findings are"""
+    """the number of tasks of these findings"""
 
 
 class _Judge(msgspec.Struct):
@@ -120,7 +120,7 @@ class Reading:
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
         self._threat_of, self._place_of, self._now = threat_of, place_of, now
         self.failed = ""
-        """which entry could not be read, and why"""
+        """the entry that could not be read, and the error"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
 
     def read(self, number: int, body: bytes) -> Event | Judged | None:
@@ -132,8 +132,8 @@ class Reading:
             return None
         action = entry.action
         if action == JUDGE and entry.outcome == "ok":
-            said = _judge(entry.detail)
-            return Judged(entry.agent or "", said.detectors, said.is_real, number, said.tasks)
+            judgement = _judge(entry.detail)
+            return Judged(entry.agent or "", judgement.detectors, judgement.is_real, number, judgement.tasks)
         if action.startswith(("agent.", "resource.", "threats.")):
             self._changed(action, entry.object or "")
         if action.startswith(_OWN) or action.endswith(".expire"):
@@ -145,7 +145,7 @@ class Reading:
         return self._event(number, entry, _Detail())
 
     def _reported(self, number: int, entry: _Entry) -> Event | None:
-        """What a guard reports: calls, how they went, and what it did not report."""
+        """Return the event of a guard's report: a call, its outcome, and the number of missing reports."""
         try:
             detail = _detail(entry.detail) if entry.detail else _Detail()
         except msgspec.ValidationError:  # of another action, which means something else by these names
@@ -176,7 +176,7 @@ class Reading:
 
     def _event(self, number: int, entry: _Entry, detail: _Detail) -> Event:
         agent, tool, resource, result = entry.agent or "", entry.tool or "", entry.resource or "", entry.result
-        known = self._tool_of(resource, tool) if tool else ToolSeen()
+        facts = self._tool_of(resource, tool) if tool else ToolSeen()
         origins = detail.origins.get("origin")
         return Event(
             at=self._at(entry),
@@ -188,9 +188,9 @@ class Reading:
             owner=entry.owner or "",
             resource=resource,
             tool=tool,
-            effect=known.effect,
-            canary=known.canary,
-            classes=entry.data_classes or known.classes,
+            effect=facts.effect,
+            canary=facts.canary,
+            classes=entry.data_classes or facts.classes,
             origins=_origins(origins) if isinstance(origins, dict) else (),
             worst=_word(detail.origins.get("origin_worst")),
             links=_word(detail.origins.get("links_worst")),
@@ -215,13 +215,13 @@ class Reading:
 
 
 def shape(arguments: dict[str, Any]) -> str:
-    """Which arguments there are and of which kind each is: `limit:int path:str`."""
+    """Return the names and types of the arguments: `limit:int path:str`."""
     return " ".join(f"{name}:{type(arguments[name]).__name__}" for name in sorted(arguments))[:MAX_SHAPE]
 
 
-def _word(said: object) -> str:
-    return said if isinstance(said, str) else ""
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _origins(said: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, origin) for name, origin in sorted(said.items()) if isinstance(origin, str))
+def _origins(origins: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, origin) for name, origin in sorted(origins.items()) if isinstance(origin, str))

@@ -30,11 +30,12 @@ class Runs:
 
     @property
     def last(self) -> Ints:
+        """The last row of each run."""
         return np.append(self.first[1:], self.rows)[: len(self)] - 1
 
     @property
     def rank(self) -> Ints:
-        """How many rows of its run come before each."""
+        """The number of rows of its run before each row."""
         return np.arange(self.rows) - self.first[self.of]
 
     def sums(self, values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What crosses the pipe between the detectors' process and the server: findings to report, and saved state.
+"""Messages between the detectors' process and the server: findings to report, and saved state.
 
 This module does not need numpy: the server runs without the detectors where the extra `detect` is not installed.
 """
@@ -16,7 +16,7 @@ class Piece(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a piece has of one detector: it can be read only where this is known."""
+    """The layout of one detector's part of a piece, needed to read it."""
 
     detector: str
     made_of: str
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Something that is told: by which detector, of which agent (empty: of what no agent did), at which entry."""
+    """A sighting to report: the detector, the agent (empty: no agent acted), and the entry."""
 
     number: int
     at: int
@@ -40,11 +40,11 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     says: str
     entries: tuple[int, ...]
     may_narrow: bool = True
-    """whether it may take the agent's work away without a person; before that is judged, whether it is certain"""
+    """True if it may narrow the agent without a person; before the judgement: true if it is evidence alone."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What is kept beside the pieces: events with numbers below `position` have been counted."""
+    """The state beside the pieces: events with numbers below `position` have been counted."""
 
     position: int
     layout: list[Part]

@@ -1,4 +1,4 @@
-"""How large the answers of each tool are among peers, in powers of two, of all days until yesterday."""
+"""The usual size of the answers of each tool among peers, in powers of two, over all earlier days."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SIZE_FIELDS = [
     ("size", np.float32, (2, SLOTS)),
     ("start", np.float32, (SLOTS,)),
 ]
-"""Of a group of peers, beside its `crowd_record`: by tool, how many answers and the sum of the logarithms of their
-sizes, and what was usual when that became known.
+"""Fields of a group of peers beside its `crowd_record`: by tool, the number of answers, the sum of the logarithms of
+their sizes, and the usual size when it became known.
 """
 
 
 def new_day_of_sizes(batch: Batch, peers: Records) -> None:
-    """To be called first, and in place of `new_day`."""
+    """Begin a new day, in place of `new_day`; call this first."""
     new_day(peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
     groups = np.unique(batch.peers)
     group, slot = np.nonzero((peers["start"][groups] == 0) & (peers["answers"][groups, 0] >= ENOUGH))
@@ -33,8 +33,9 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
 
 
 def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
-    """By how many powers of two each answer is larger than usual, and of which that can be said. What is usual never
-    counts as more than twice of what it was when it became known, however long it grows.
+    """Return by how many powers of two each answer exceeds the usual size, and for which rows that is known.
+
+    The usual size never counts as more than twice its value when it became known, however long it grows.
     """
     slot = (batch.tool % np.uint64(SLOTS)).astype(np.int64)
     answers = peers["answers"][batch.peers, 0, slot]
@@ -45,7 +46,7 @@ def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
 
 
 def learn_sizes(batch: Batch, peers: Records, some: Flags) -> None:
-    """From these rows. A slot is the tool's that came first; one that shares it is held against nothing."""
+    """Learn the sizes of these rows. A slot belongs to its first tool; a second tool in the slot has no usual size."""
     rows = batch.order[(some & (batch.bytes > 0))[batch.order]]
     group, tool = batch.peers[rows], batch.tool[rows]
     slot = (tool % np.uint64(SLOTS)).astype(np.int64)

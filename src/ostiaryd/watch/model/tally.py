@@ -1,8 +1,8 @@
-"""Tallies: how much an agent does in ten minutes, against what is usual for it and for its peers.
+"""Tallies: the amount of an agent's work within ten minutes, against its usual level and that of its peers.
 
-What is usual is learned from the ten-minute windows in which it did anything, as the mean and the spread of the
-logarithm; the bar lies some spreads above. A new agent has the bar of its peers. Nobody moves his own bar far: what is
-above it counts as much as the bar, and after `SETTLED` windows it never rises over twice what it was then.
+The usual level is learned from the windows with any activity, as the mean and the spread of the logarithm; the bar lies
+some spreads above. A new agent has the bar of its peers. An agent cannot move its own bar far: an amount above the bar
+counts as the bar, and after `SETTLED` windows the bar never exceeds twice its value then.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ WINDOW = 600_000_000
 YOUNG, SETTLED = 20.0, 100.0
 """windows after which an agent counts for itself, and after which it is known"""
 SLOWEST = 1 / 300
-"""how much of a window is learned at least"""
+"""the weight of a window when the level is settled"""
 ENOUGH = 60.0
 """windows of peers from which they say anything"""
 SPREADS = 4.0
 
 
 class Limits(NamedTuple):
-    """For each thing that is counted: what a bar is at least, however little is usual, what it is while neither the
-    agent nor its peers are known, and what it is at most.
+    """The limits of a bar for each counted value: its least value, its value while neither the agent nor its peers are
+    known, and its greatest value.
     """
 
     least: Sequence[float]
@@ -39,21 +39,23 @@ class Limits(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """For each row: the sums of its window so far, the bar that each must not reach, and the window's first entry."""
+    """The tallies of each row: the sums of its window so far, the bar that each must stay below, and the first entry of
+    the window.
+    """
 
     sums: Floats
     bars: Floats
     usual: Floats
     """the mean of the logarithm of one more than each, in windows before"""
     windows: Floats
-    """how many these were"""
+    """the number of windows"""
     since: Ints
     over: list[tuple[int, int, float]]
-    """where something was added to a sum that is not below its bar: (row, which, how many times the bar)"""
+    """rows that raised a sum to its bar or beyond: (row, column, multiple of the bar)"""
 
 
 def tally_record(count: int) -> Record:
-    """What is kept of an agent, of whom so many things are counted; of its peers it is a `crowd_record`."""
+    """Return the record type of an agent with `count` counted values; the record of its peers is a `crowd_record`."""
     some = (np.float32, (count,))
     return np.dtype(
         [
@@ -69,20 +71,21 @@ def tally_record(count: int) -> Record:
 
 
 def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: Records) -> Tally:
-    """Count the values of these rows (a column for each thing that is counted), and learn from what is over. What a
-    guard said late is of other windows, and not counted in this one.
+    """Count the values of these rows (one column per counted value), and learn from completed windows.
+
+    A late report belongs to another window, and is not counted in this one.
     """
     values = values * ~batch.is_late[:, None]
     window = batch.at // WINDOW + 1
     runs = Runs(batch.agent, window)
-    who, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
+    agent, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
     inside, ends = runs.sums(values), np.log2(1 + np.array(limits))
     base, bars = np.zeros((len(runs), values.shape[1])), np.full((len(runs), values.shape[1]), np.inf)
     means, windows, since = np.zeros_like(base), np.zeros(len(runs)), np.zeros(len(runs), np.int64)
     new_day(peers, group, batch.now)
-    for turn in rounds(who):
-        turn = turn[who[turn] != NOBODY]
-        state, others = agents[who[turn]], usual(peers, group[turn])
+    for turn in rounds(agent):
+        turn = turn[agent[turn] != NOBODY]
+        state, others = agents[agent[turn]], usual(peers, group[turn])
         is_over = (state["window"] != 0) & (state["window"] != number[turn])
         state[is_over] = _after_window(state[is_over], _bar(state, others, ends)[is_over], peers, group[turn][is_over])
         fresh = is_over | (state["window"] == 0)
@@ -92,7 +95,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
         windows[turn], since[turn] = state["windows"], state["since"]
         bars[turn] = np.round(np.exp2(_bar(state, others, ends)) - 1, 3)
         state["sum"] += inside[runs.last[turn]]
-        agents[who[turn]] = state
+        agents[agent[turn]] = state
     sums, bars = base[runs.of] + inside, bars[runs.of]
     times = sums / bars
     rows, which = np.nonzero((times >= 1) & (values > 0))
@@ -113,7 +116,7 @@ def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
 
 
 def _above(mean: Floats, spread: Floats) -> Floats:
-    """At least twice the mean."""
+    """Return the bar: at least twice the mean."""
     return mean + np.maximum(SPREADS * spread, 1)
 
 

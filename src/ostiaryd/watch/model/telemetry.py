@@ -1,7 +1,7 @@
-"""What an agent says of itself: records of OpenTelemetry as a few kinds of acts, counted.
+"""Telemetry of agents: records of OpenTelemetry reduced to a few kinds of acts, and counted.
 
-It is the agent's own word, and marked as that everywhere: the action of its entries begins with `telemetry.`, who
-reports is the agent itself, and the tools that it names have names that no resource's tool can have (`~/read_file`).
+The records are the agent's own report, and are marked so everywhere: the action of their entries begins with
+`telemetry.`, the reporter is the agent, and the tools have names that no tool of a resource can have (`~/read_file`).
 
     tool    execute_tool, or tools/call of MCP
     model   chat, text_completion, generate_content, embeddings
@@ -46,7 +46,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct):
-    """How often, until when (microseconds), with how many tokens of its model."""
+    """The number of acts, the time of the last one (microseconds), and the tokens of the model."""
 
     count: int = 0
     at: int = 0
@@ -54,30 +54,30 @@ class Done(msgspec.Struct):
 
 
 def told(records: Sequence[Record], look: Look) -> tuple[dict[Said, Done], int]:
-    """What was done, and how many records are rejected since there are too many kinds of it."""
-    found: dict[Said, Done] = {}
+    """Return the acts with their counts, and the number of records rejected for having too many kinds of acts."""
+    counts: dict[Said, Done] = {}
     rejected = 0
     for record in records:
         said = _said(record, look)
         if said is None:
             continue
-        done = found.get(said)
+        done = counts.get(said)
         if done is None:
-            if len(found) == MAX_EVENTS:
+            if len(counts) == MAX_EVENTS:
                 rejected += 1
                 continue
-            done = found[said] = Done()
+            done = counts[said] = Done()
         done.count += 1
         done.at = max(done.at, record.at)
         done.tokens += _tokens(record, "input") + _tokens(record, "output")
-    return found, rejected
+    return counts, rejected
 
 
 def _said(record: Record, look: Look) -> Said | None:
     """None for what is none of our business: work within the agent."""
-    given = record.attributes
-    operation, method = given.get("gen_ai.operation.name"), given.get("mcp.method.name")
-    where = " ".join(str(given[name]) for name in _WHERE if name in given)
+    attributes = record.attributes
+    operation, method = attributes.get("gen_ai.operation.name"), attributes.get("mcp.method.name")
+    where = " ".join(str(attributes[name]) for name in _WHERE if name in attributes)
     if operation == "execute_tool" or method == "tools/call":
         kind = "tool"
     elif operation in _MODEL:
@@ -90,9 +90,9 @@ def _said(record: Record, look: Look) -> Said | None:
         kind = "http"
     else:
         return None
-    tool = _name(given.get("gen_ai.tool.name")) if kind == "tool" else ""
-    model = _name(given.get("gen_ai.response.model") or given.get("gen_ai.request.model"))
-    outcome = "error" if record.is_error or "error.type" in given else "ok"
+    tool = _name(attributes.get("gen_ai.tool.name")) if kind == "tool" else ""
+    model = _name(attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model"))
+    outcome = "error" if record.is_error or "error.type" in attributes else "ok"
     return Said(PREFIX + kind, OWN + tool if tool else "", model, outcome, look(where) if where else None)
 
 

@@ -1,8 +1,8 @@
 """Events that wait for the next look of the detectors.
 
-A look costs some milliseconds, whatever the number of its events, and each event some microseconds beside that. Under
-load the detectors therefore look ten times a second. An event that is harmful by itself is looked at at once, with all
-that came before it; so is an event that comes after a quiet time. How events are cut into looks changes no finding.
+A look costs some milliseconds in itself, and some microseconds per event. Under load the detectors therefore look ten
+times a second. An event that is harmful alone is examined at once, with all earlier events; so is the first event after
+a quiet time. The cut of events into looks changes no finding.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Waiting:
         return len(self._events)
 
     def add(self, events: Iterable[Event | Judged]) -> None:
+        """Add events."""
         for event in events:
             self._events.append(event)
             self._is_harmful = self._is_harmful or _is_harmful(event)
@@ -41,7 +42,7 @@ class Waiting:
         return max(0, self._looked_at + LOOK_US - now)
 
     def take(self, now: int) -> list[Event | Judged]:
-        """Return all that waits, for a look that begins now."""
+        """Return all waiting events, for a look that begins now."""
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events

@@ -1,7 +1,7 @@
-"""The way from events to what is told of them: every detector, one after the other, and who is not told twice.
+"""The path from events to reported findings: all detectors in turn, without repeated reports.
 
-Pure: the same events lead to the same findings, however they are cut into batches, at the server, from a file, or
-after a restart.
+Pure: the same events lead to the same findings, however they are cut into batches, at the server, from a file, or after
+a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ostiary.provenance.noticing import MAX_SAYS, Event, Noticed, doubt
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
-from ostiaryd.watch.model.detector import Detector, Found, Kept
+from ostiaryd.watch.model.detector import Anomaly, Detector, Kept
 from ostiaryd.watch.model.memory import Memory
 from ostiaryd.watch.model.narrowing import NAME, Narrowing, Records
 from ostiaryd.watch.model.reading import Judged
@@ -22,28 +22,28 @@ from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 QUIET_MIN = 5
-"""How many minutes a detector says nothing more of an agent, unless it is worth more points than before"""
+"""Minutes without a further report about an agent by the same detector, unless it is worth more points."""
 QUIET_GUARD_MIN = 30
-"""The same of what guards notice: a weak sign that is repeated is one sign, for as long as the risk remembers it."""
+"""The same for what guards notice: a repeated weak sign is one sign, for as long as the risk remembers it."""
 WEAKEST = 10
-"""points from which what a guard noticed is told"""
+"""points from which an observation of a guard is reported"""
 BY_GUARD = 0.0
 """the score of what a guard noticed, which has none"""
 CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
-"""what a guard notices that is evidence by itself; a decoy is known from the catalogue, by the server's own detector"""
+"""observations of a guard that are evidence alone; the server's own detector reports decoys, from the catalogue"""
 CLEAR = 30
 """points from which certain evidence is one"""
 
 
-def together(noticed: Sequence[Noticed]) -> Noticed:
-    """All that a guard noticed about one call, by the name of the strongest."""
+def combine(noticed: Sequence[Noticed]) -> Noticed:
+    """Combine all observations of a guard about one call, under the name of the strongest."""
     strongest, *others = sorted(noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
     return Noticed(detector=strongest.detector, points=doubt(noticed), says=says)
 
 
 def _is_certain(event: Event) -> bool:
-    """Return whether its guard has noticed something that is evidence by itself."""
+    """Return whether its guard has noticed something that is evidence alone."""
     return any(one.detector in CERTAIN_BY_GUARD and one.points >= CLEAR for one in event.noticed)
 
 
@@ -63,25 +63,25 @@ class Watcher:
         """the time of the newest event"""
 
     def take(self, events: Sequence[Event | Judged]) -> list[Sighting]:
-        """What is told of these events, whose times and numbers never go back; in the order of their numbers."""
-        told: list[Sighting] = []
+        """Examine these events, whose times and numbers never decrease; return the sightings to report, by number."""
+        reported: list[Sighting] = []
         batch: list[Event] = []
         for event in events:
             if isinstance(event, Judged):
-                told += self._run(batch)
+                reported += self._run(batch)
                 batch = []
                 self._hear(event)
             else:
                 if event.at // HOUR != self.clock // HOUR:
-                    told += self._run(batch)
+                    reported += self._run(batch)
                     batch = []
                     self._strike(event.at)
                 self.clock = event.at
                 batch.append(event)
-        told += self._run(batch)
+        reported += self._run(batch)
         if events:
             self.position = events[-1].number + 1
-        return told
+        return reported
 
     def _strike(self, now: int) -> None:
         """A new hour begins."""
@@ -110,15 +110,23 @@ class Watcher:
             if one.score >= self._detectors[name].THRESHOLD
         ]
         sightings += [
-            self._sighting(event, seen.detector, seen.points, BY_GUARD, seen.says, (), is_certain=_is_certain(event))
+            self._sighting(
+                event,
+                observation.detector,
+                observation.points,
+                BY_GUARD,
+                observation.says,
+                (),
+                is_certain=_is_certain(event),
+            )
             for event in events
-            if event.noticed and (seen := together(event.noticed)).points >= WEAKEST
+            if event.noticed and (observation := combine(event.noticed)).points >= WEAKEST
         ]
         sightings.sort(key=lambda one: (one.number, one.detector))
         return self._narrowing(batch, [one for one in sightings if self._is_news(one)])
 
     def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
-        """Which of them may narrow, each by what was known when it happened."""
+        """Return the sightings, each marked whether it may narrow the agent, by the state when it happened."""
         kept, begins, told = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
         begins.reverse()
         for one in sightings:
@@ -153,8 +161,8 @@ class Watcher:
             peers = int(self._peers(np.array([row]))[0])
             self.narrowing.hear(self.memory.kept[NAME], row, peers, is_real=judged.is_real, trials=judged.tasks)
 
-    def _notice(self, name: str, batch: Batch) -> list[Found]:
-        """What a detector finds. One that fails blinds no other, and is named until it is mended."""
+    def _notice(self, name: str, batch: Batch) -> list[Anomaly]:
+        """Run one detector. A failing detector does not affect the others, and is named until it is mended."""
         try:
             return self._detectors[name].notice(batch, self.memory.kept[name])
         except Exception as error:  # noqa: BLE001 because a detector may fail in any way
@@ -193,34 +201,36 @@ class Watcher:
         )
 
     def _is_news(self, one: Sighting) -> bool:
-        """Return whether it is not told already; what is told is remembered, in place of the oldest."""
+        """Return whether the sighting is not reported already, and remember it in place of the oldest."""
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
-        what = self._what(one, is_nobody=row == NOBODY)
+        topic = self._topic(one, is_nobody=row == NOBODY)
         told = self.memory.own["told"][row]
         age = np.where(told["what"] == 0, 0x10000, (minute - told["at"].astype(np.int64)) & 0xFFFF)
-        same = np.flatnonzero(told["what"] == what)
+        same = np.flatnonzero(told["what"] == topic)
         slot = int(same[0]) if len(same) else int(np.argmax(age))
         quiet = QUIET_GUARD_MIN if one.score == BY_GUARD else QUIET_MIN
         if len(same) and age[slot] < quiet and one.points <= int(told["points"][slot]):
             return False
-        told[slot] = (what, minute, one.points)
+        told[slot] = (topic, minute, one.points)
         return True
 
-    def _what(self, one: Sighting, *, is_nobody: bool) -> int:
-        """What must not be told again. A guard chooses the names of what it notices, so all that one says is one."""
+    def _topic(self, one: Sighting, *, is_nobody: bool) -> int:
+        """Return the topic that must not be reported again. A guard chooses the names of its observations, so all of
+        them are one topic.
+        """
         if one.score == BY_GUARD:
             return word(f"guard {one.resource}") & 0xFFFF
         return word(f"{one.detector} {one.resource if is_nobody else ''}") & 0xFFFF
 
     @property
     def status(self) -> dict[str, float]:
-        """What statistical detectors may narrow by themselves; see `Narrowing.status`."""
+        """The narrowing budget of statistical detectors; see `Narrowing.status`."""
         return self.narrowing.status(self.memory.kept[NAME])
 
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[Snapshot, list[Piece], list[str]]:
-        """All that is to be kept, with the pieces that have changed since the last one and the keys of those gone."""
+        """Return the state to save: the pieces that changed since the last snapshot, and the keys of removed ones."""
         pieces, gone = self.memory.changed()
         return Snapshot(self.position, self.memory.layout, self.clock), pieces, gone
 

@@ -1,7 +1,7 @@
-"""Findings, and what the detectors keep: how far they have told, and pieces of their memory by generation.
+"""Stored findings, and the state of the detectors: their progress, and the pieces of their memory by generation.
 
-A snapshot is written in small transactions: its pieces get a generation of their own beside those of the one before,
-and count from the moment on at which the snapshot itself is written.
+A snapshot is written in small transactions: its pieces get a new generation beside the one before, and count from the
+moment when the snapshot itself is written.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _JUDGE = sql(
 
 
 def insert(tx: Tx, finding: Finding) -> None:
+    """Insert a finding."""
     tx.run(
         _INSERT,
         id=finding.finding_id,
@@ -56,6 +57,7 @@ def insert(tx: Tx, finding: Finding) -> None:
 
 
 def get(reader: Reader, id: str) -> Finding | None:
+    """Return the finding with this id."""
     row = reader.one(_GET, id=id)
     return None if row is None else _finding(row)
 
@@ -141,12 +143,13 @@ _FORGET_CLAIMS = sql("delete from guard_claim where at <= :before")
 
 
 def claimed(reader: Reader, agent: str, resource: str) -> Risk:
-    """What the guard of that resource has claimed of that agent without proofs."""
+    """Return the points that the guard of this resource has claimed about the agent without proofs."""
     row = reader.one(_CLAIMED, agent=agent, resource=resource)
     return CALM if row is None else Risk(*row)
 
 
 def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
+    """Store the points that the guard of this resource has claimed about the agent."""
     tx.run(_PUT_CLAIMED, agent=agent, resource=resource, millis=risk.millis, at=risk.at)
 
 
@@ -181,6 +184,7 @@ _FINISH = sql("update watcher set generation = :generation, snapshot = :snapshot
 
 
 def progress(reader: Reader) -> Progress:
+    """Return the progress of the detectors."""
     row = reader.one(_PROGRESS)
     assert row is not None  # its migration writes it
     told, by, generation, snapshot = row
@@ -188,12 +192,12 @@ def progress(reader: Reader) -> Progress:
 
 
 def put_told(tx: Tx, number: int, detector: str) -> None:
-    """Everything up to that entry is told, and of that entry what detectors up to that one say."""
+    """Store the position: all findings up to this entry, and of this entry up to this detector, are stored."""
     tx.run(_TOLD, told=number, by=detector)
 
 
 def pieces(reader: Reader, generation: int, *, after: str, limit: int) -> list[Piece]:
-    """Those of that generation, or the newest before it, in the order of their keys."""
+    """Return the pieces of this generation, or the newest before it, in the order of their keys."""
     rows = reader.all(_PIECES, generation=generation, after=after, limit=limit)
     return [Piece(key, bytes(body)) for key, body in rows]
 
@@ -206,7 +210,7 @@ def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
 
 
 def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
-    """From now on that snapshot counts."""
+    """Make this snapshot the valid one, and forget the removed pieces."""
     tx.run(_FINISH, generation=generation, snapshot=snapshot)
     tx.many(_FORGET, [(key,) for key in gone])
 
