@@ -94,7 +94,7 @@ def secret_of(tx: Tx, webhook: Webhook) -> bytes:
 
 def size(reader: Reader) -> int:
     """Return the number of entries in the ledger."""
-    return ledger.head(reader)[0].size
+    return ledger.get_head(reader)[0].size
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
@@ -118,7 +118,7 @@ def entry(reader: Reader, index: int) -> Entry:
 def _alert(reader: Reader, index: int) -> Alert:
     public = entry(reader, index)
     agent = None if public.agent is None else registry.get_agent(reader, public.agent)
-    owner = None if public.owner is None else owners.owner(reader, public.owner)
+    owner = None if public.owner is None else registry.get_owner(reader, public.owner)
     return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "")
 
 

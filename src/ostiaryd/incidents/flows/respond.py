@@ -234,7 +234,7 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
     """Return whether the agent administers the server and no person has a key to release it."""
-    return ADMIN in agent.scopes and not person_keys.any_active(reader)
+    return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
 
 
 def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> str:

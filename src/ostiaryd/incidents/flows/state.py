@@ -281,7 +281,7 @@ def _stop(act: Act, what: str, value: str, *, says: str) -> None:
 def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
     """Return the URIs of these resources, without our own API: a stop of the API could never be lifted."""
     api = f"{registry.get_public_url(reader)}/api/v1"
-    rows = (resources.get(reader, one.key) for one in differences)
+    rows = (registry.get_resource(reader, one.key) for one in differences)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 

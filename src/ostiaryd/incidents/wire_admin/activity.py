@@ -35,7 +35,7 @@ async def show_activity(call: Call) -> Reply:
 
 
 def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
-    worst = risks.worst_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
+    worst = registry.list_riskiest_agents(reader, since=now - OVER_AFTER, limit=5 * MAX_DOUBTED)
     left = [(subject, points) for subject, risk in worst if (points := risk.points(now))]
     return sorted(left, key=lambda one: -one[1])[:MAX_DOUBTED]
 

@@ -144,7 +144,7 @@ ROUTES = (
             f"/api/v1/incidents/{{id}}/{verb}",
             say(verb),
             APPROVE,
-            body=Said,
+            body=Decision,
             stops=verb in (Verb.NARROW, Verb.DECOMMISSION),
         )
         for verb in Verb

@@ -98,7 +98,7 @@ def _people(reader: Reader, issuer: Issuer, subjects: Named) -> list[Person]:
     ids = [id for email in subjects.emails for id in store.by_email(reader, email)]
     ids += [id for sub in subjects.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
     ids += [id for id in subjects.ours if id.startswith("pe_")]
-    persons = (owners.person(reader, id) for id in dict.fromkeys(ids))
+    persons = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
     return [person for person in persons if person is not None]
 
 
@@ -126,7 +126,7 @@ def _carry_out(
     """
     effect, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
-    owned = [agent for owner in gone for agent in agents.owned(act.tx, owner.id)]
+    owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
     if effect is Effect.END and len(owned) > MANY:
         effect = Effect.STOP
         registry.note(act, object=act.entry.object or "", effect=effect.value)
