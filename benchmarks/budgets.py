@@ -19,7 +19,7 @@ from ostiary.authorization import budget
 from ostiary.authorization.claims import Link
 from ostiary.decision import access
 from ostiary.decision.access import AgentFact, Facts, Principal, Protected
-from ostiary.guard.purse import Purse
+from ostiary.guard.budgets import BudgetCache
 
 ROUNDS, CALLS = 25, 2000
 LIMIT_US = 5.0
@@ -60,7 +60,7 @@ def main() -> int:
     )
     budgets = [budget.Budget(f"bu_{number}", limit) for number, limit in enumerate(limits)]
     chain = [Link(f"ag_{number}", 0, f"tk_{number}", "pe_1", "default") for number in range(2, 5)]
-    purse = Purse(tick=ambient.tick)
+    purse = BudgetCache(tick=ambient.tick)
     purse.expect(one.id for one in budgets)
     purse.grant({one.id: one.limit.units for one in budgets})
 
@@ -68,7 +68,7 @@ def main() -> int:
         """What a guard does for a call, but for the record."""
 
         def decide() -> int | None:
-            decision = access.decide(who, tool="tool_7", arguments=ARGUMENTS, facts=facts, now=NOW)
+            decision = access.decide(access.resolve(who, "tool_7", ARGUMENTS, facts, NOW))
             ready = facts.resource.tools["tool_7"]
             if decision.verdict and (prices := who.prices(ready.uid.id, ready.classes)):
                 return purse.pay(budget.costs(prices, ARGUMENTS, now=NOW), lambda: 1)

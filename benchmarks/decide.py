@@ -13,7 +13,7 @@ from typing import Any
 
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.authorization.claims import AccessClaims, Confirmation, Link
-from ostiary.decision.access import AgentFact, Facts, Policies, Principal, Protected, decide
+from ostiary.decision.access import AgentFact, DecisionInputs, Facts, Policies, Principal, Protected, decide, resolve
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.noticing import BEGUN, told
 from ostiary.provenance.origins import remember
@@ -73,13 +73,14 @@ def principal(**more: Any) -> Principal:
 
 def measure(who: Principal, facts: Facts, arguments: dict[str, Any], **more: Any) -> float:
     """Microseconds per decision."""
-    decision = decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW, **more)
+    inputs = DecisionInputs(**more)
+    decision = decide(resolve(who, "tool_7", arguments, facts, NOW), inputs)
     assert decision.allowed, decision
     rounds = []
     for _ in range(ROUNDS):
         begin = time.process_time_ns()
         for _ in range(CALLS):
-            decide(who, tool="tool_7", arguments=arguments, facts=facts, now=NOW, **more)
+            decide(resolve(who, "tool_7", arguments, facts, NOW), DecisionInputs(**more))
         rounds.append((time.process_time_ns() - begin) / CALLS / 1000)
     return statistics.median(rounds)
 

@@ -92,7 +92,7 @@ def main() -> None:
         assert guard.decide(who, "read_file", arguments).decision.allowed
 
         def decide(_: int) -> access.Decision:
-            return access.decide(who.principal, tool="read_file", arguments=arguments, facts=facts, now=now)
+            return access.decide(access.resolve(who.principal, "read_file", arguments, facts, now))
 
         measure("decision", decide, range(20 * COUNT))
         measure(

@@ -16,7 +16,7 @@ from typing import Any
 
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.claims import AccessClaims, Confirmation
-from ostiary.decision.access import Facts, Policies, Principal, Protected, decide, past_of
+from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, past_of, resolve
 from ostiary.provenance import origins
 from ostiary.provenance.history import NOTHING, Before, Done, after
 from ostiary.provenance.intent import Intent
@@ -72,7 +72,7 @@ def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | No
         begin = time.process_time_ns()
         for _ in range(CALLS):
             happened = None if before is None else past_of(before, ready, ARGUMENTS)
-            made = decide(who, tool=tool, arguments=ARGUMENTS, facts=facts, now=NOW, memory=memory, past=happened)
+            made = decide(resolve(who, tool, ARGUMENTS, facts, NOW), DecisionInputs(memory, happened))
         rounds.append((time.process_time_ns() - begin) / CALLS / 1000)
         assert made.allowed, made
     return statistics.median(rounds)

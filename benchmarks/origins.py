@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from benchmarks.decide import URI, principal
 from ostiary.authorization.catalogue import Catalogue, Kind, Tool
-from ostiary.decision.access import Facts, Principal, Protected, decide
+from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.intent import Endorsed, Intent
 from ostiary.provenance.origins import MAX_BYTES, Memory, Origin, learned, marked, observed, of_value, pack, remember
 from ostiaryd.policy.model import starter
@@ -110,7 +110,7 @@ def main() -> None:
         asks = who if memory is None else with_memory
 
         def one() -> object:
-            return decide(asks, tool="pay", arguments=arguments, facts=facts, now=NOW, memory=memory)
+            return decide(resolve(asks, "pay", arguments, facts, NOW), DecisionInputs(memory))
 
         return microseconds(one, 2000)
 

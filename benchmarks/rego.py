@@ -25,7 +25,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows, wire_authzen, wire_search
-from ostiaryd.policy.flows.elsewhere import Engines, note_latest
+from ostiaryd.policy.flows.external_pdp import Engines, note_latest
 from ostiaryd.policy.flows.loading import load_set
 
 ROUNDS = 200

@@ -36,7 +36,7 @@ from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy.flows import Span
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.policy.model import load, starter
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.whatif import Report as Found
@@ -179,8 +179,8 @@ def _record(who: list[access.Principal], facts: access.Facts, number: int, now: 
     """The guard's record of a call that is allowed; of every tenth the path is one that the candidate forbids."""
     principal = who[number % AGENTS]
     arguments = {"path": f"{'/etc' if number % FORBIDDEN == 0 else '/srv'}/reports/{number}.txt"}
-    decision = access.decide(principal, tool="read_file", arguments=arguments, facts=facts, now=now)
-    return call_record(principal, "read_file", arguments, decision, facts.resource, spent={}, now=now)
+    call = access.resolve(principal, "read_file", arguments, facts, now)
+    return call_record(call, access.decide(call), spent={})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import AccessClaims
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.decision import approval
-from ostiary.decision.access import Facts, Policies, Principal, Protected, decide, past_of
+from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, past_of, resolve
 from ostiary.decision.access.decide import Decision
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
@@ -146,14 +146,12 @@ class InProcess:
         return other
 
     def _decide(self, session: Session, principal: Principal, call: Call, approved: Sequence[str]) -> Decision:
-        ready, past = self._facts.resource.tools.get(call.tool), None
-        if self._facts.policies.reads_history and ready is not None:
+        resolved, past = resolve(principal, call.tool, call.arguments, self._facts, NOW * SECOND), None
+        if resolved.reads_history and resolved.ready is not None:
             before = Before(KEY, session.history, session.recent, 0, NOW * SECOND // budget.DAY_US)
-            past = past_of(before, ready, call.arguments)
-        return decide(
-            principal, tool=call.tool, arguments=call.arguments, facts=self._facts, now=NOW * SECOND,
-            memory=session.memory if principal.claims.memory else None, approved=approved, past=past,
-        )  # fmt: skip
+            past = past_of(before, resolved.ready, call.arguments)
+        memory = session.memory if principal.claims.memory else None
+        return decide(resolved, DecisionInputs(memory, past, approved=approved))
 
     def _passed(self, session: Session, principal: Principal, call: Call, why: str) -> Verdict:
         """The call is allowed: it is paid and becomes a part of the history."""

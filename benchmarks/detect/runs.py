@@ -23,7 +23,7 @@ from ostiary.authorization.catalogue import Catalogue, Effect
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import AccessClaims
 from ostiary.catalogue_advisor.draft import draft
-from ostiary.decision.access import Facts, Policies, Principal, Protected, decide
+from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, resolve
 from ostiary.provenance.noticing import BEGUN, Event, Session, told, traced
 from ostiary.provenance.origins import Memory, learned, marked, observed, remember
 
@@ -90,9 +90,8 @@ class Watcher:
 
     def decide(self, session: Task, call: Call) -> Verdict:
         principal, memory = session.principal, session.memory
-        decision = decide(
-            principal, tool=call.tool, arguments=call.arguments, facts=self._facts, now=SECOND, memory=memory
-        )
+        resolved = resolve(principal, call.tool, call.arguments, self._facts, SECOND)
+        decision = decide(resolved, DecisionInputs(memory))
         ready = self._facts.resource.tools.get(call.tool)
         event = Event(
             at=SECOND, action="tool.call", outcome="allow" if decision.verdict else "deny",

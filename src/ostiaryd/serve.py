@@ -42,7 +42,7 @@ from ostiaryd.incidents.flows import pages, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.flows.elsewhere import check_at_start
+from ostiaryd.policy.flows.external_pdp import check_at_start
 from ostiaryd.registry import flows as registry
 
 log = logging.getLogger("ostiary")

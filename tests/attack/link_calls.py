@@ -6,7 +6,7 @@ from typing import Any
 
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.claims import AccessClaims, Confirmation
-from ostiary.decision.access import Decision, Facts, Principal, Protected, decide
+from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, remember
 from ostiaryd.policy.model import starter
 from tests.support.seed import seed
@@ -42,7 +42,7 @@ WHO = Principal(
 
 def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:
     facts = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=tools), starter().policies)
-    return decide(WHO, tool=tool, arguments=arguments, facts=facts, now=NOW, memory=MEMORY)
+    return decide(resolve(WHO, tool, arguments, facts, NOW), DecisionInputs(MEMORY))
 
 
 def is_asked(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> bool:

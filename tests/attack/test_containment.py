@@ -17,7 +17,7 @@ from msgspec import structs
 
 from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.authorization.claims import AccessClaims, Confirmation
-from ostiary.decision.access import Decision, Facts, Principal, Protected, decide
+from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, Origin, learned, observed, of_value, remember
 from ostiaryd.policy.model import load, starter
 from tests.support.seed import seed
@@ -55,7 +55,7 @@ def memory() -> Memory:
 
 
 def call(memory: Memory, tool: str, arguments: dict[str, Any]) -> Decision:
-    return decide(WHO, tool=tool, arguments=arguments, facts=FACTS, now=NOW, memory=memory)
+    return decide(resolve(WHO, tool, arguments, FACTS, NOW), DecisionInputs(memory))
 
 
 def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) -> Memory:
@@ -68,15 +68,15 @@ def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) 
 def test_outside_of_a_task_that_remembers_nothing_is_judged_unless_a_set_says_so(memory: Memory) -> None:
     """The page says it, and what helps; here is what it says."""
     alone = Principal(structs.replace(WHO.claims, memory="", task="tk_standing"))
-    assert decide(alone, tool="send", arguments={"to": EVIL}, facts=FACTS, now=NOW).allowed
+    assert decide(resolve(alone, "send", {"to": EVIL}, FACTS, NOW)).allowed
     page = (Path(__file__).parents[2] / "docs/explanation/origins.md").read_text("utf-8")
     (rule,) = re.findall(r"```cedar\n(@id\(\"only-as-asked\"\).*?)```", page, re.DOTALL)
     permits = '@id("all") permit (principal, action, resource);'
     strict = replace(FACTS, policies=load({"a.cedar": permits + rule}).policies)
     for tool, arguments in (("send", {"to": EVIL}), ("mandate", {"account": IBAN})):
-        assert decide(alone, tool=tool, arguments=arguments, facts=strict, now=NOW).policies == ("only-as-asked",)
-    assert decide(alone, tool="find", arguments={"name": "x"}, facts=strict, now=NOW).allowed
-    assert decide(WHO, tool="send", arguments={"to": EVIL}, facts=strict, now=NOW, memory=memory).allowed
+        assert decide(resolve(alone, tool, arguments, strict, NOW)).policies == ("only-as-asked",)
+    assert decide(resolve(alone, "find", {"name": "x"}, strict, NOW)).allowed
+    assert decide(resolve(WHO, "send", {"to": EVIL}, strict, NOW), DecisionInputs(memory)).allowed
 
 
 # One argument that is several

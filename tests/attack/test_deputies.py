@@ -12,7 +12,7 @@ from harness.registry_fixtures import agent_caller, create_holding, is_live, new
 from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.claims import parse_access
-from ostiary.decision.access import Decision, Principal, decide
+from ostiary.decision.access import Decision, Principal, decide, resolve
 from ostiary.decision.feed import TYP as FEED_TYP
 from ostiary.guard.knowledge import Knowledge
 from ostiary.protocol import dpop, jose
@@ -229,7 +229,7 @@ def at_guard(world: World, token: str, tool: str = "mail/send", **arguments: Any
         knowledge.learn(fact)
     principal = Principal(parse_access(claims_of(token)))
     facts = knowledge.present().facts
-    return decide(principal, tool=tool.partition("/")[2], arguments=arguments, facts=facts, now=world.now())
+    return decide(resolve(principal, tool.partition("/")[2], arguments, facts, world.now()))
 
 
 def codes(decision: Decision) -> list[str]:

@@ -115,7 +115,7 @@ def test_no_arguments_make_a_decision_fail(seed: int) -> None:
     facts = Facts(protected(random), policies())
     for _ in range(50):
         arguments = {random.choice(NAMES): value(random) for _ in range(3)}
-        decision = access.decide(principal(random), tool="t", arguments=arguments, facts=facts, now=1)
+        decision = access.decide(access.resolve(principal(random), "t", arguments, facts, 1))
         assert decision.allowed or decision.reasons
 
 

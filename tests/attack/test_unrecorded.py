@@ -53,12 +53,9 @@ def test_no_number_makes_a_decision_fail(name: str, value: Any, feeder: Feeder) 
     reading = ir.PolicySetIR((ir.PolicyIR("reading", "permit", conditions=(read,)),))
     is_json = isinstance(value, int) or math.isfinite(value)
     for policies, due in ((PERMIT_ALL, ""), (reading, "policy_error")):
+        facts = Facts(protected, Policies("hash", policies))
         decision = access.decide(
-            Principal(feeder.claims()),
-            tool="pay",
-            arguments={name: value},
-            facts=Facts(protected, Policies("hash", policies)),
-            now=feeder.clock(),
+            access.resolve(Principal(feeder.claims()), "pay", {name: value}, facts, feeder.clock())
         )
         assert [reason.code for reason in decision.reasons] == ([due] if due else []) if is_json else ["bad_arguments"]
         assert decision.allowed is (is_json and not due)

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.process.confined import Confined
-from ostiaryd.policy.flows.elsewhere import GO, RESERVED
+from ostiaryd.policy.flows.external_pdp import GO, RESERVED
 
 LAYOUTS = (
     ("opa", "v1/test/cases/testdata/v1", "yaml"),

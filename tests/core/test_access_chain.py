@@ -12,7 +12,7 @@ from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.render import render_record
 from ostiary.authorization.cedar.values import Uid, parse_record
 from ostiary.authorization.claims import Actor, Link
-from ostiary.decision.access import CALL, Facts, Said, decide
+from ostiary.decision.access import CALL, Facts, Said, decide, resolve
 from ostiary.decision.access.chain import ALONE, agent_of, behind, chain_of
 from ostiary.protocol.errors import Invalid
 from tests.core.chain_fixtures import FIRST, chained, link, links
@@ -180,8 +180,8 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
     policies, who = rules(*made), chained(*CHAIN[:links])
     where = Facts(resource(), policies)
     for path in paths:
-        remembering = decide(who, tool="read_file", arguments={"path": path}, facts=where, now=NOW)
-        afresh = decide(chained(*CHAIN[:links]), tool="read_file", arguments={"path": path}, facts=where, now=NOW)
+        remembering = decide(resolve(who, "read_file", {"path": path}, where, NOW))
+        afresh = decide(resolve(chained(*CHAIN[:links]), "read_file", {"path": path}, where, NOW))
         slow = policies.judge(
             who.entity.uid, CALL, where.resource.tools["read_file"].uid,
             {**who.context, "arguments": {"path": path}, "now": Datetime(NOW // 1000)},
@@ -195,7 +195,7 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
 def asked_in_turn(*policies: dict[str, Any], paths: str = "babab") -> str:
     """`+` where it is allowed, `-` where not, by one principal that remembers what was found of those behind it."""
     who, where = chained(*CHAIN), Facts(resource(), rules(*policies))
-    asked = [decide(who, tool="read_file", arguments={"path": f"/{path}"}, facts=where, now=NOW) for path in paths]
+    asked = [decide(resolve(who, "read_file", {"path": f"/{path}"}, where, NOW)) for path in paths]
     return "".join("+" if decision.allowed else "-" for decision in asked)
 
 

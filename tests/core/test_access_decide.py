@@ -10,7 +10,17 @@ import pytest
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Actor
-from ostiary.decision.access import AgentFact, Decision, Facts, Policies, Principal, Said, decide
+from ostiary.decision.access import (
+    AgentFact,
+    Decision,
+    DecisionInputs,
+    Facts,
+    Policies,
+    Principal,
+    Said,
+    decide,
+    resolve,
+)
 from ostiary.decision.access.elsewhere import MAX_QUESTION
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import Memory, remember
@@ -91,9 +101,9 @@ def test_facts_that_change_are_seen_by_the_next_call() -> None:
     ended: set[str] = set()
     facts = Facts(resource(), rules(PERMIT), ended_tasks=ended)
     who = principal()
-    assert decide(who, tool="read_file", arguments={}, facts=facts, now=NOW).allowed
+    assert decide(resolve(who, "read_file", {}, facts, NOW)).allowed
     ended.add("tk_1")
-    assert not decide(who, tool="read_file", arguments={}, facts=facts, now=NOW).allowed
+    assert not decide(resolve(who, "read_file", {}, facts, NOW)).allowed
 
 
 @pytest.mark.parametrize("audience", [URI + "/", URI.upper(), "https://files.example", "", "https://other.example/mcp"])
@@ -191,7 +201,7 @@ def test_policies_read_arguments_by_their_declared_type() -> None:
 @pytest.mark.parametrize("arguments", [[], "x", None, 5])
 def test_what_is_no_object_of_arguments_is_denied(arguments: Any) -> None:
     facts = Facts(resource(), rules(PERMIT))
-    decision = decide(principal(), tool="read_file", arguments=arguments, facts=facts, now=NOW)
+    decision = decide(resolve(principal(), "read_file", arguments, facts, NOW))
     assert codes(decision) == ["bad_arguments"]
 
 
@@ -426,7 +436,7 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     who = principal(memory="tk_1", scope="files:read files:write")
 
     def decided(tool: str, memory: Memory | None) -> Decision:
-        return decide(who, tool=tool, arguments={"to": "ann"}, facts=facts, now=NOW, memory=memory)
+        return decide(resolve(who, tool, {"to": "ann"}, facts, NOW), DecisionInputs(memory))
 
     assert codes(decided("pay", None)) == ["memory_unavailable"]
     assert codes(decided("go", None)) == ["memory_unavailable"], "the catalogue states no kinds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.decision.access import Facts, Policies, decide, doubted
+from ostiary.decision.access import Facts, Policies, decide, doubted, resolve
 from ostiary.provenance.noticing import HALF_LIFE, Risk
 from tests.core.chain_fixtures import chained, link
 from tests.core.risk_conditions import over
@@ -78,7 +78,7 @@ def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
 def test_nobody_brings_a_context_of_his_own() -> None:
     """What the policies see is made for them; an argument of that name is an argument."""
     facts = Facts(resource(), forbids(), risks={AGENT: risk(60)})
-    decision = decide(principal(), tool="read_file", arguments={"path": "x", "risk": CALM}, facts=facts, now=NOW)
+    decision = decide(resolve(principal(), "read_file", {"path": "x", "risk": CALM}, facts, NOW))
     assert not decision.allowed
 
 

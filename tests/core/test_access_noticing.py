@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision.access import Decision, Facts, Policies, decide
+from ostiary.decision.access import Decision, DecisionInputs, Facts, Policies, decide, resolve
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.noticing import BEGUN, Profile, Session, doubt, learn, told
 from ostiary.provenance.noticing.event import Event
@@ -37,10 +37,8 @@ def call(
     **arguments: Any,
 ) -> Decision:
     facts = Facts(at, policies or rules(PERMIT), profiles={AGENT: profile} if profile else {})
-    return decide(
-        principal(memory="tk_1", scope=scope), tool=tool, arguments=arguments, facts=facts, now=NOW, memory=MEMORY,
-        session=session,
-    )  # fmt: skip
+    resolved = resolve(principal(memory="tk_1", scope=scope), tool, arguments, facts, NOW)
+    return decide(resolved, DecisionInputs(memory=MEMORY, session=session))
 
 
 def detectors(decision: Decision) -> list[str]:
@@ -122,9 +120,8 @@ def test_whom_threat_lists_know_is_noticed_with_the_list() -> None:
     facts = Facts(BANK, rules(PERMIT), threats={"tl_1": ThreatList("known evil", 40, frozenset({mark}))})
 
     def noticed(to: str, scope: str = "files:read") -> list[str]:
-        decision = decide(
-            principal(scope=scope), tool="pay", arguments={"to": to}, facts=facts, now=NOW, session=BEGUN
-        )  # fmt: skip
+        resolved = resolve(principal(scope=scope), "pay", {"to": to}, facts, NOW)
+        decision = decide(resolved, DecisionInputs(session=BEGUN))
         return [one.says for one in decision.noticed if one.detector == "threat_list"]
 
     for scope in ("files:read", "files:write"):

@@ -19,8 +19,8 @@ from ostiary.authorization.budget import (
 )
 from ostiary.authorization.classes import STANDARD
 from ostiary.decision.access import Decision
+from ostiary.guard.budgets import IDLE_US, BudgetCache
 from ostiary.guard.call import Call, Withheld
-from ostiary.guard.purse import IDLE_US, Purse
 from ostiary.protocol.canonical import MAX_INT
 
 HEALTH: dict[str, Any] = {"kind": "volume", "limit": 100, "data_class": "health", "per_call": 10}
@@ -173,9 +173,9 @@ def test_only_bytes_bound_what_is_handed_out_as_it_comes() -> None:
 # --- the purse --------------------------------------------------------------------------------------------------------
 
 
-def purse(total: int = 20) -> tuple[Purse, list[int]]:
+def purse(total: int = 20) -> tuple[BudgetCache, list[int]]:
     clock = [0]
-    made = Purse(tick=lambda: clock[0])
+    made = BudgetCache(tick=lambda: clock[0])
     made.expect(["bu"])
     made.grant({"bu": total})
     return made, clock

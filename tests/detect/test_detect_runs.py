@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
 from benchmarks.contain.products import Verdict
@@ -20,7 +20,6 @@ from benchmarks.detect.made import made
 from benchmarks.detect.runs import Run, Task, Watcher, runs
 from benchmarks.detect.scores import Scored, area, figures, threshold, unseen
 from ostiary.decision import access
-from ostiary.decision.access import Principal
 from ostiary.provenance.noticing import BEGUN, NEW, Event, Noticed, Session, notice
 from tests.support.toys import GREET, LOOK, STEAL, Toy, ToyWorld
 
@@ -44,9 +43,9 @@ def test_what_is_scored_is_what_a_decision_notices(how: str, monkeypatch: pytest
     """The benchmark makes its events by itself, so that they can be scored by many profiles."""
     decided = list[tuple[Noticed, ...]]()
 
-    def decide(who: Principal, **asked: Any) -> access.Decision:
-        decided.append(access.decide(who, **asked, session=watching[-1]).noticed)
-        return access.decide(who, **asked)
+    def decide(call: access.ResolvedCall, inputs: access.DecisionInputs) -> access.Decision:
+        decided.append(access.decide(call, msgspec.structs.replace(inputs, session=watching[-1])).noticed)
+        return access.decide(call, inputs)
 
     watching = list[Session]()
     monkeypatch.setattr("benchmarks.detect.runs.decide", decide)

@@ -119,7 +119,7 @@ def test_a_guard_gives_back_what_nobody_uses_and_draws_again(bank: Bank, tmp_pat
     with bank.guard(tmp_path, task) as (guard, who):
         assert guard.decide(who, "read", {}).decision.allowed
         eventually(lambda: bank.left(task) == [("159", "1")])
-        eventually(lambda: guard._purse.is_empty)
+        eventually(lambda: guard._budgets.is_empty)
         assert guard.decide(who, "read", {}).decision.allowed
         assert bank.left(task)[0][0] == "150"
     assert bank.left(task) == [("158", "2")]
@@ -227,7 +227,7 @@ def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) ->
         who = authenticate(guard, bank.agent_key, bank.uri, task=task)
         assert guard.decide(who, "read", {}).decision.allowed
     allowed = 1
-    while guard._purse.here(guard_account(who)):
+    while guard._budgets.here(guard_account(who)):
         allowed += guard.decide(who, "read", {}).decision.allowed
     with pytest.raises(Unavailable) as refused:
         guard.decide(who, "read", {})
@@ -273,7 +273,7 @@ class Losing(httpx2.BaseTransport):
 @contextmanager
 def lossy(guard: Guard) -> Iterator[Losing]:
     """The guard's conversation about budgets goes that way from now on."""
-    way, drawer = Losing(), guard._link.drawer
+    way, drawer = Losing(), guard._link.budget_client
     connect = drawer._connect
 
     @contextmanager

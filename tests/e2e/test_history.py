@@ -232,7 +232,7 @@ def test_who_cannot_ask_denies_what_must_be_told_and_lets_through_what_is_no_new
     assert desk.do(agent, task, "read_price") == ""
     assert desk.do(agent, task, "send", to="ann") == ""
     for guard in (desk.crm, desk.mail):
-        guard._link.memories._asker._url = "http://127.0.0.1:1"
+        guard._link.memories._rpc._url = "http://127.0.0.1:1"
     assert desk.do(agent, task, "read_price") == ""
     assert desk.do(agent, task, "read_customer") == "memory_unavailable"
     assert desk.do(agent, task, "send", to="ann") == "memory_unavailable"

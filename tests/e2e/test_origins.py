@@ -28,6 +28,7 @@ from ostiary.agent import Agent, AsyncAgent
 from ostiary.asgi import GuardASGI
 from ostiary.guard import Guard, Verified, Withheld
 from ostiary.guard.call import Call
+from ostiary.guard.drivers import run
 from ostiary.mcp import DENIED, protect
 from ostiary.protocol.errors import Unavailable
 from ostiary.tools import Tools
@@ -198,11 +199,11 @@ def test_other_policies_are_asked_with_the_origins_that_were(bank: Bank, tmp_pat
 
 
 def test_a_read_is_free_and_a_task_without_an_intent_is_as_before(
-    live_server: ServerFixture, bank: Bank, tmp_path: Path
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with bank.guard(tmp_path) as (guard, who):
         asked: list[str] = []
-        guard._link.memories.recall = lambda principal: asked.append(principal.claims.task)  # type: ignore[method-assign]
+        monkeypatch.setattr(guard._link.memories, "recall", lambda principal: asked.append(principal.claims.task))
         assert guard.decide(who, "fetch", {"path": "anything"}).decision.allowed
         assert asked == []
         plain = authenticate(guard, bank.agent_key, bank.uri)
@@ -218,7 +219,7 @@ def test_it_asks_the_server_only_where_that_could_change_something(bank: Bank, t
     with bank.guard(tmp_path) as (guard, who):
         read(guard, who, "fetch", f"Pay 120 to {BILL}", path="bill.txt")
         sent: list[str] = []
-        talk = guard._link.asker._talk
+        talk = guard._link.rpc._connection
         assert talk is not None
         talk[0].event_hooks = {"request": [lambda request: sent.append(request.url.path)]}
         for _ in range(5):
@@ -298,7 +299,7 @@ def test_a_task_that_ends_is_forgotten(bank: Bank, tmp_path: Path) -> None:
         call = Call(guard.decide(who, "fetch", {"path": "x"}).decision, 1)
         assert not call.decision.allowed
         with pytest.raises(Unavailable, match="no such token"):
-            guard._link.memories.recall(who.principal)
+            run(guard._link.memories.recall(who.principal))
 
 
 def test_two_guards_at_once_remember_both(bank: Bank, tmp_path: Path) -> None:

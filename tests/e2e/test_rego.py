@@ -132,7 +132,7 @@ def test_one_round_trip_for_each_call(files: Files, tmp_path: Path) -> None:
     """Counted where the requests leave: beside the first call, which gets a token and a nonce, one for each."""
     with files.guard(tmp_path) as (guard, who):
         assert guard.decide(who, "read_file", {"path": "/reports/q3"}).decision.allowed
-        talk = guard._link.asker._talk
+        talk = guard._link.rpc._connection
         assert talk is not None
         sent: list[str] = []
         http = talk[0]

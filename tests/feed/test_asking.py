@@ -17,7 +17,7 @@ from ostiary.protocol.signed import digest, parse_answer
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
-from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.policy.flows.external_retry import FRESH
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks

@@ -278,7 +278,7 @@ async def test_a_decision_point_judges_by_the_same_memory(world: World, files: R
             {"task": task.task_id, "arguments": {"path": path}},
         )  # fmt: skip
         reader = world.db.read()
-        return policies.Answers(reader, starter().policies, now=world.now(), keys=keys).answer(question)
+        return policies.Evaluator(reader, starter().policies, now=world.now(), keys=keys).evaluate(question)
 
     assert asked(task, "old.txt", world.keys).allowed
     other = asked(task, "new.txt", world.keys)

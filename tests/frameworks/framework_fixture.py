@@ -104,9 +104,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The arguments that are decided on from now on."""
     seen, decide = list[Any](), access.decide
 
-    def listening(*who: Any, **asked: Any) -> access.Decision:
-        seen.append(asked["arguments"])
-        return decide(*who, **asked)
+    def listening(call: access.ResolvedCall, *inputs: access.DecisionInputs) -> access.Decision:
+        seen.append(call.arguments)
+        return decide(call, *inputs)
 
     monkeypatch.setattr("ostiary.decision.access.decide", listening)
     return seen

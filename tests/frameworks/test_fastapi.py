@@ -167,9 +167,9 @@ def decided(monkeypatch: pytest.MonkeyPatch, stand: Stand) -> list[Any]:
     stand.ran.clear()
     seen, decide = list[Any](), access.decide
 
-    def listening(*who: Any, **asked: Any) -> access.Decision:
-        seen.append((who[1] if len(who) > 1 and isinstance(who[1], str) else "", asked["arguments"]))
-        return decide(*who, **asked)
+    def listening(call: access.ResolvedCall, *inputs: access.DecisionInputs) -> access.Decision:
+        seen.append((call.tool, call.arguments))
+        return decide(call, *inputs)
 
     monkeypatch.setattr("ostiary.decision.access.decide", listening)
     return seen

@@ -22,9 +22,9 @@ from ostiary.authorization.cedar import ir
 from ostiary.decision import asking
 from ostiary.decision.access import Said
 from ostiary.decision.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
-from ostiary.guard import Guard, Verified
-from ostiary.guard import asker as askers
+from ostiary.guard import Guard, Verified, server_rpc
 from ostiary.guard.call import Call
+from ostiary.guard.clock import FeedClock
 from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Malformed
@@ -198,10 +198,10 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     ),
     "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "it is no ostiary-said+jwt"),
     "nothing": (lambda s: lambda _: (200, b""), "cannot be asked"),
-    "endless": (lambda s: lambda _: (200, b"x" * (askers.MAX_ANSWER + 5)), "more than 1048576 bytes"),
-    "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "it answers 500"),
+    "endless": (lambda s: lambda _: (200, b"x" * (server_rpc.MAX_ANSWER + 5)), "more than 1048576 bytes"),
+    "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "the server answers 500"),
     "a refusal": (lambda s: lambda _: (409, b'{"message": "other policies decide by now"}'), "409: other policies"),
-    "a redirect": (lambda s: lambda _: (302, b""), "it answers 302"),
+    "a redirect": (lambda s: lambda _: (302, b""), "the server answers 302"),
     "silence of the policy": (lambda s: s.says((Said("other", permits=True),)), "it gave no answer"),
     "an error": (lambda s: s.says((Said("rego", error="it fails"),)), "it fails"),
 }  # fmt: skip
@@ -249,8 +249,8 @@ async def test_a_call_that_never_gets_its_turn_is_denied_too(
     guard: Guard, server: Asked, who: Verified, way: str
 ) -> None:
     done = threading.Event()
-    for _ in range(askers.CONNECTIONS):
-        guard._link.asker.submit(lambda _: done.wait())
+    for _ in range(server_rpc.CONNECTIONS):
+        guard._link.rpc.submit(lambda _: done.wait())
     deciding = guard.decide_async(who, *READ) if way == "asynchronous" else asyncio.to_thread(guard.decide, who, *READ)
     try:
         assert "too long" in why(await asyncio.wait_for(deciding, PATIENCE_S))
@@ -259,12 +259,12 @@ async def test_a_call_that_never_gets_its_turn_is_denied_too(
 
 
 async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard._link.asker, "_room", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(guard._link.rpc, "_room", threading.BoundedSemaphore(2))
     server.pause_s = 0.05
     calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(3)))
     denied = [call for call in calls if not call.decision.allowed]
     assert len(denied) == 1
-    assert f"{askers.MAX_ASKING} calls wait" in why(denied[0])
+    assert f"{server_rpc.MAX_ASKING} calls wait" in why(denied[0])
     assert guard.decide(who, *READ).decision.allowed, "whoever was answered has made room"
 
 
@@ -282,14 +282,14 @@ def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:
         assert guard.decide(who, *READ).decision.allowed
         server.write(None)
     assert "the server cannot be asked: ConnectError" in why(guard.decide(who, *READ))
-    guard._link.asker.close()
+    guard._link.rpc.close()
     assert "the guard is closed" in why(guard.decide(who, *READ))
     guard.close()
 
 
 def test_a_connection_that_has_ended_is_made_anew(guard: Guard, server: Asked, who: Verified) -> None:
     assert guard.decide(who, *READ).decision.allowed
-    talk = guard._link.asker._talk
+    talk = guard._link.rpc._connection
     assert talk is not None
     for connection in talk[0]._transport._pool.connections:  # type: ignore[attr-defined]
         connection._connection._network_stream.get_extra_info("socket").shutdown(2)
@@ -321,7 +321,7 @@ def test_policies_that_change_meanwhile_are_not_answered_by_the_old_ones(
 
     server.meanwhile, server.pause_s = swap_beside, 0.1
     call = guard.decide(who, *READ)
-    assert "the policies were changed while it was asked" in why(call)
+    assert "the policy set changed while remote policies were asked" in why(call)
     assert call.decision.policy_hash == "swapped"
     server.meanwhile = lambda: None
     assert guard.decide(who, *READ).decision.allowed
@@ -336,7 +336,7 @@ def test_a_task_that_ends_meanwhile_ends_the_call(guard: Guard, server: Asked, w
 def test_a_token_that_expires_meanwhile_ends_the_call(
     guard: Guard, server: Asked, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.meanwhile = lambda: monkeypatch.setattr(guard, "_now", lambda: who.principal.expires_at)
+    server.meanwhile = lambda: monkeypatch.setattr(FeedClock, "__call__", lambda _: who.principal.expires_at)
     call = guard.decide(who, *READ)
     assert [reason.code for reason in call.decision.reasons] == ["token_expired"]
 

@@ -11,7 +11,7 @@ import pytest
 from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, RESOURCE_ID, URI, Feeder
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.decision import report
+from ostiary.decision import access, report
 from ostiary.decision.access import Protected
 from ostiary.guard import Guard, sessions
 from ostiary.guard.call import MAX_NAMED, call_record
@@ -61,7 +61,8 @@ def test_the_server_takes_whatever_is_noticed(guard: Guard, feeder: Feeder, coun
     who, facts = authenticate_at(guard, feeder), guard.feed.current().facts
     decision = guard.decide(who, "read_file", {}).decision
     seen = [Noticed(detector="d", points=1, says="x" * length)] * count
-    record = call_record(who.principal, "read_file", {}, decision, facts.resource, spent={}, noticed=seen, now=1)
+    call = access.resolve(who.principal, "read_file", {}, facts, 1)
+    record = call_record(call, decision, spent={}, noticed=seen)
     taken = msgspec.json.decode(msgspec.json.encode(record), type=report.CallRecord)
     assert len(taken.noticed) == MAX_NAMED
     assert {len(one.says) for one in taken.noticed} == {MAX_SAYS}

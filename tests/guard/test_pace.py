@@ -20,9 +20,10 @@ from ostiary import ambient
 from ostiary.asgi import GuardASGI
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Actor, Link
+from ostiary.decision.access import resolve
 from ostiary.decision.feed import HoldFact, PolicyFact, ResourceFact
 from ostiary.guard import Guard
-from ostiary.guard.pace import QUIET_US, Pace
+from ostiary.guard.rate import QUIET_US, RateCheck, RateLimiter
 from ostiary.keys import Credential
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Unavailable
@@ -118,11 +119,12 @@ def test_who_had_one_too_many_is_asked_about_again_after_a_moment(
     decision = guard.decide(authenticate_with(guard, server), *READ).decision
     principal, facts = authenticate_with(guard, server).principal, guard.feed.current().facts
     allowed = type(decision)(True, True, "")
-    pace: Pace = guard._link.pace
-    (until, _), *_ = pace._over.values()
+    rate: RateLimiter = guard._link.rate
+    (until, _), *_ = rate._denied.values()
     assert at < until <= at + QUIET_US
-    assert not pace.check(allowed, principal, facts, now=until - 1).allowed  # type: ignore[union-attr]
-    assert pace.check(allowed, principal, facts, now=until) == ((AGENT, 0),)
+    before, after = (resolve(principal, *READ, facts, now) for now in (until - 1, until))
+    assert not rate.check(before, allowed).allowed  # type: ignore[union-attr]
+    assert rate.check(after, allowed) == RateCheck(((AGENT, 0),))
 
 
 def test_what_is_denied_for_another_reason_does_not_count(

@@ -21,8 +21,7 @@ from harness.patience import eventually
 from ostiary.authorization.cedar import ir
 from ostiary.decision import approval
 from ostiary.decision.feed import PolicyFact, ResourceFact, TokenFact
-from ostiary.guard import Guard, Verified, unheard
-from ostiary.guard import asker as askers
+from ostiary.guard import Guard, Verified, approvals, server_rpc
 from ostiary.guard.call import Call, Denied
 from ostiary.keys import Credential
 from ostiary.protocol import jose
@@ -203,7 +202,7 @@ def test_the_servers_own_refusal_is_what_the_agent_hears(guard: Guard, server: D
 def test_a_server_that_is_slow_or_away_denies_soon(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "PERSON_S", 0.2)
+    monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
     server.reply, server.pause_s = server.says("spent"), 0.5
     assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
     server.refuse.add("/feed/v1/approval")
@@ -213,7 +212,7 @@ def test_a_server_that_is_slow_or_away_denies_soon(
 async def test_a_slow_server_denies_soon_in_the_asynchronous_way(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "PERSON_S", 0.2)
+    monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
     server.reply, server.pause_s = server.says("spent"), 0.5
     assert codes(await guard.decide_async(who, *READ)) == ["approval_unavailable"]
 
@@ -252,10 +251,10 @@ def test_a_yes_whose_answer_was_lost_lets_the_same_call_pass_once(guard: Guard, 
 def test_a_yes_whose_answer_came_late_is_not_lost(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(askers, "PERSON_S", 0.2)
+    monkeypatch.setattr(server_rpc, "PERSON_S", 0.2)
     server.reply, server.pause_s = spent_once(server), 0.5
     assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
-    monkeypatch.setattr(askers, "PERSON_S", 20.0)
+    monkeypatch.setattr(server_rpc, "PERSON_S", 20.0)
     server.pause_s = 0.0
     assert guard.decide(who, *READ).decision.allowed
 
@@ -310,7 +309,7 @@ def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
     def dies(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    where, name = (guard._link.asker.unheard, "drop") if is_recorded else (guard._spool, "_write")
+    where, name = (guard._link.rpc.pending, "drop") if is_recorded else (guard._spool, "_write")
     monkeypatch.setattr(where, name, dies)
     with pytest.raises(KeyboardInterrupt):
         guard.decide(who, *READ)
@@ -432,7 +431,7 @@ def test_two_calls_at_once_do_not_share_a_number(guard: Guard, server: Desk, who
 def test_of_numbers_that_got_no_answer_the_oldest_go(
     guard: Guard, server: Desk, who: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unheard, "MAX_UNHEARD", 2)
+    monkeypatch.setattr(approvals, "MAX_PENDING", 2)
     server.reply = lambda _: (500, b"")
     for path in ("/a", "/b", "/c", "/c", "/b", "/a"):
         guard.decide(who, "read_file", {"path": path})

@@ -188,9 +188,10 @@ class ReplayFixture:
         )  # fmt: skip
         principal, facts = access.Principal(claims), access.Facts(_protect(fact), rules)
         now = self.clock()
-        decision = access.decide(principal, tool=tool, arguments=arguments, facts=facts, now=now)
+        resolved = access.resolve(principal, tool, arguments, facts, now)
+        decision = access.decide(resolved)
         try:
-            record = call_record(principal, tool, arguments, decision, facts.resource, spent={}, now=now)
+            record = call_record(resolved, decision, spent={})
         except Refused:
             return  # what cannot be named in the ledger does not happen
         body = msgspec.json.encode({"spool": "0" * 32, "first": self.told + 1, "records": [record]})

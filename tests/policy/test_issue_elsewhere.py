@@ -9,15 +9,16 @@ import pytest
 
 from harness.registry_fixtures import call_admin_api, get_agent, run_act
 from ostiary.authorization.assurance import KEY
+from ostiary.authorization.cedar import ir
+from ostiary.decision.access import Policies, RemoteAnswers, Said
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.answer import FRESH
-from ostiaryd.policy.flows.elsewhere import MAX_ASKED_IN_ACT, Engines, act_asking
-from ostiaryd.policy.flows.unasked import Answered, Unasked
+from ostiaryd.policy.flows.external_pdp import MAX_RETRIES, Engines, act_with_answers
+from ostiaryd.policy.flows.external_retry import FRESH, RemotePoliciesNeeded, Retry
 from tests.support.api_fixtures import FILES, Client
 from tests.support.delegation_fixtures import agents, exchange, token_for
 from tests.support.rego_fixtures import put
@@ -154,53 +155,55 @@ async def test_a_set_that_is_swapped_meanwhile_is_asked_anew(
 
 
 async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
-    hash = await put(world, {"a.rego": TOKENS})
-    tried: list[flows.Answered | None] = []
+    await put(world, {"a.rego": TOKENS})
+    tried: list[Retry | None] = []
 
-    async def run(answered: flows.Answered | None) -> str:
-        tried.append(answered)
-        if answered is not None and answered.is_all:
+    async def run(retry: Retry | None) -> str:
+        tried.append(retry)
+        if retry is not None and retry.is_last:
             return "done"
-        raise Unasked("", policies=hash, now=world.now(), question=b"{}")
+        remote = RemoteAnswers(flows.active_policies(world.db.read()), world.now())
+        remote.look_up(b"{}")
+        raise RemotePoliciesNeeded("", remote=remote)
 
-    assert await act_asking(world, run) == "done"
-    assert len(tried) == MAX_ASKED_IN_ACT + 1
+    assert await act_with_answers(world, run) == "done"
+    assert len(tried) == MAX_RETRIES + 1
 
 
 async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Client) -> None:
-    hash, now = flows.active_policies(world.db.read()).hash, world.now()
+    policies, now = flows.active_policies(world.db.read()), world.now()
+    other = Policies("another", ir.PolicySetIR(()), elsewhere=policies.elsewhere)
     agent = get_agent(world, "one")
 
-    async def issue(again: Answered | None) -> str:
+    async def issue(retry: Retry | None) -> str:
         return await act(
             world,
             "test",
             lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),
-            again=again,
+            again=retry,
         )
 
     async def question(at: int) -> bytes:
-        with pytest.raises(Unasked) as unasked:
-            await issue(Answered(hash, at, {}))
-        assert unasked.value.now == (at if now - FRESH <= at <= now else now)
-        return unasked.value.question
-
-    from ostiary.decision.access import Said
+        with pytest.raises(RemotePoliciesNeeded) as needed:
+            await issue(Retry(RemoteAnswers(policies, at)))
+        assert needed.value.remote.at == (at if now - FRESH <= at <= now else now)
+        [asked] = needed.value.remote.missing
+        return asked
 
     yes = (Said("tokens", permits=True),)
     for at, counts in ((now, True), (now - FRESH, True), (now - FRESH - 1, False), (now + 1, False)):
-        again = Answered(hash, at, {await question(at): yes}, is_all=True)
+        retry = Retry(RemoteAnswers(policies, at, {await question(at): yes}), is_last=True)
         if counts:
-            assert await issue(again) == hash
-    with pytest.raises(Unasked):
-        await issue(Answered("another", now, {await question(now): yes}))
+            assert await issue(retry) == policies.hash
+    with pytest.raises(RemotePoliciesNeeded):
+        await issue(Retry(RemoteAnswers(other, now, {await question(now): yes})))
     with pytest.raises(Forbidden, match="it gave no answer"):
-        await issue(Answered(hash, now, {b"another": yes}, is_all=True))
+        await issue(Retry(RemoteAnswers(policies, now, {b"another": yes}), is_last=True))
 
 
 async def test_a_challenge_leaves_no_entry(world: World, client: Client) -> None:
     agent = get_agent(world, "one")
-    with pytest.raises(Unasked):
+    with pytest.raises(RemotePoliciesNeeded):
         await run_act(
             world,
             lambda a: flows.decide_issue(a, agent, task="", resource=None, uri=FILES, scopes=frozenset(), acr=KEY),

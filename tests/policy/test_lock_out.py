@@ -12,8 +12,8 @@ from harness.server import running
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows import elsewhere
-from ostiaryd.policy.flows.elsewhere import check_at_start
+from ostiaryd.policy.flows import external_pdp
+from ostiaryd.policy.flows.external_pdp import check_at_start
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
@@ -119,7 +119,7 @@ async def test_a_set_that_an_upgrade_of_the_engine_refuses_is_logged_at_the_star
     await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))
     await check_at_start(world)
     assert not caplog.records
-    monkeypatch.setattr(elsewhere, "find_spec", lambda name: None)
+    monkeypatch.setattr(external_pdp, "find_spec", lambda name: None)
     await check_at_start(world)
     [record] = caplog.records
     assert f"set {loaded.hash} cannot run" in record.getMessage()

@@ -15,7 +15,7 @@ from ostiaryd.ground.outbound.fetch import MAX_ANSWER
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import Engines, note_latest
+from ostiaryd.policy.flows.external_pdp import Engines, note_latest
 from ostiaryd.policy.flows.loading import load_set
 from tests.policy.opa import Opa, opa
 from tests.support.policy_fixtures import Ask

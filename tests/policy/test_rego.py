@@ -23,8 +23,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.engines.rego import REFUSED
-from ostiaryd.policy.flows import elsewhere
-from ostiaryd.policy.flows.elsewhere import POOL, Engines, _Rego
+from ostiaryd.policy.flows import external_pdp
+from ostiaryd.policy.flows.external_pdp import POOL, Engines, _Rego
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model.rego import MAX_POLICIES, read_program
 from tests.support.decision_fixtures import call
@@ -334,28 +334,35 @@ async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) ->
 
 
 async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothing(world: World) -> None:
-    from ostiary.decision.access import Said
-    from ostiaryd.policy.flows import Answers, Asked
-    from ostiaryd.policy.flows.answer import FRESH
+    from ostiary.authorization.cedar import ir
+    from ostiary.decision.access import Policies, RemoteAnswers, Said
+    from ostiaryd.policy.flows import FRESH, Evaluator
     from ostiaryd.policy.model import Question, Thing, Verb
 
     hash = await put(world, a_set(PERMITS))
     policies, reader, now = flows.active_policies(world.db.read()), world.db.read(), world.now()
     question = Question(Thing("user", "ann", {"level": 2}), Verb("see"), Thing("user", "ben"))
 
-    def yes(_: bytes) -> tuple[Said, ...]:
-        return (Said("levels", permits=True),)
+    other = Policies("another", ir.PolicySetIR(()), elsewhere=policies.elsewhere)
 
-    def allowed(asked: Asked | None) -> bool:
-        return Answers(reader, policies, keys=world.keys, now=now, asked=asked).answer(question).allowed
+    def allowed(at: int, said: str = "levels", *, of: Policies = policies, about: bytes = b"") -> bool:
+        def evaluate(remote: RemoteAnswers | None) -> bool:
+            evaluator = Evaluator(reader, policies, keys=world.keys, now=now, remote=remote)
+            return evaluator.evaluate(question).allowed
 
-    assert allowed(Asked(hash, now - FRESH, yes))
-    assert not allowed(Asked(hash, now - FRESH - 1, yes))
-    assert not allowed(Asked(hash, now + 1, yes))
-    assert not allowed(Asked("another", now, yes))
-    assert not allowed(Asked(hash, now, lambda _: ()))
-    assert not allowed(Asked(hash, now, lambda _: (Said("other", permits=True),)))
-    assert not allowed(None)
+        assert not evaluate(None)
+        asking = RemoteAnswers(policies, max(now - FRESH, min(at, now)))
+        assert not evaluate(asking)
+        [asked] = asking.missing
+        return evaluate(RemoteAnswers(of, at, {about or asked: (Said(said, permits=True),)}))
+
+    assert policies.hash == hash
+    assert allowed(now - FRESH)
+    assert not allowed(now - FRESH - 1)
+    assert not allowed(now + 1)
+    assert not allowed(now, of=other)
+    assert not allowed(now, about=b"another")
+    assert not allowed(now, "other")
 
 
 async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(world: World, ask: Ask) -> None:
@@ -428,7 +435,7 @@ def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> N
 async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elsewhere, "find_spec", lambda name: None if name == "opa_bindings" else find_spec(name))
+    monkeypatch.setattr(external_pdp, "find_spec", lambda name: None if name == "opa_bindings" else find_spec(name))
     with pytest.raises(Refused, match="OPA's library is not installed"):
         await put(world, a_set(PERMITS))
     await put(world, {"a.cedarschema": SCHEMA, "a.cedar": CEDAR_PERMITS})

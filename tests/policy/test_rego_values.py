@@ -20,7 +20,7 @@ from ostiary.authorization.cedar.values import Record, Uid
 from ostiary.decision.access.elsewhere import question
 from ostiary.protocol.errors import Malformed
 from ostiaryd.ground.process.confined import Confined
-from ostiaryd.policy.flows.elsewhere import GO, RESERVED, _Rego
+from ostiaryd.policy.flows.external_pdp import GO, RESERVED, _Rego
 from ostiaryd.policy.model.rego import read_program
 
 AWKWARD = '"\\/\n\r\t\b\f\0\x01\x1f\x7f\x80\u2028\ufeff\ufffd\uffff\U0001f600\U0010ffffnrtu0x{}%a b'

@@ -18,7 +18,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.given import judge_elevation
+from ostiaryd.policy.flows.issuance import judge_elevation
 from ostiaryd.policy.model import decode_facts, load, starter
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION

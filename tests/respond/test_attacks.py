@@ -62,8 +62,8 @@ async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client:
     await run_act(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
     assert (await client.ask(resource=FILES)).error == "invalid_target"
     question = Question(Thing("agent", client.id), Verb("call"), Thing("tool", "files/read_file"))
-    answers = policies.Answers(world.db.read(), policies.active_policies(world.db.read()), now=world.now())
-    assert [one.code for one in answers.answer(question).reasons] == ["stopped"]
+    evaluator = policies.Evaluator(world.db.read(), policies.active_policies(world.db.read()), now=world.now())
+    assert [one.code for one in evaluator.evaluate(question).reasons] == ["stopped"]
 
 
 async def test_who_is_quarantined_and_released_has_to_get_new_tokens(client: Client) -> None:

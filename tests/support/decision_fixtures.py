@@ -8,7 +8,19 @@ from typing import Any
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import AccessClaims, Confirmation
-from ostiary.decision.access import Decision, Facts, Policies, Principal, Protected, decide
+from ostiary.decision.access import (
+    Decision,
+    DecisionInputs,
+    Elsewhere,
+    Facts,
+    Policies,
+    Principal,
+    Protected,
+    RemoteAnswers,
+    decide,
+    resolve,
+)
+from ostiary.decision.access.elsewhere import Verdict
 
 SECOND = 1_000_000
 
@@ -89,11 +101,25 @@ def call(
     policies: Policies | None = None,
     at: Protected | None = None,
     now: int = NOW,
-    **facts: Any,
+    elsewhere: Elsewhere | None = None,
+    **more: Any,
 ) -> Decision:
-    told = Facts(at or resource(), policies or rules(PERMIT), **facts)
+    """Return the decision on a call; `elsewhere` answers for remote policies."""
+    facts = Facts(at or resource(), policies or rules(PERMIT), **more)
     asked = {"path": "/srv/x"} if arguments is None else arguments
-    return decide(who or principal(), tool=tool, arguments=asked, facts=told, now=now)
+    remote = None if elsewhere is None else RemoteFunction(facts.policies, now, elsewhere)
+    return decide(resolve(who or principal(), tool, asked, facts, now), DecisionInputs(remote=remote))
+
+
+class RemoteFunction(RemoteAnswers):
+    """Remote policies that a function answers for."""
+
+    def __init__(self, policies: Policies, at: int, answer: Elsewhere) -> None:
+        super().__init__(policies, at)
+        self._answer = answer
+
+    def look_up(self, question: bytes) -> Verdict:
+        return self._answer(question)
 
 
 def codes(decision: Decision) -> list[str]:

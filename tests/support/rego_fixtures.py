@@ -7,7 +7,7 @@ from typing import Any
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import note_latest
+from ostiaryd.policy.flows.external_pdp import note_latest
 from ostiaryd.policy.flows.loading import load_set
 from tests.support.policy_fixtures import Ask
 

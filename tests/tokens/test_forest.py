@@ -306,8 +306,9 @@ class Play:
         return frozenset(
             call for call in CALLS
             if access.decide(
-                principal, tool=call[1], arguments={"path": call[2]}, facts=knowledge[call[0]].present().facts,
-                now=self.clock.now,
+                access.resolve(
+                    principal, call[1], {"path": call[2]}, knowledge[call[0]].present().facts, self.clock.now
+                )
             ).allowed
         )  # fmt: skip
 

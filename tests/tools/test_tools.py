@@ -7,7 +7,7 @@ import enum
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def test_what_python_has_and_json_has_not_is_judged_as_everybody_writes_it(tools
     class Span:
         first: int
 
-    guard._record_arguments = True
+    guard._decider = replace(guard._decider, records_arguments=True)
     given = {"path": Path("/a/b"), "at": date(2026, 1, 2), "kind": Kind.TEXT}
     with tools.admit("read_file", given | {"span": Span(1)}) as running:
         running.returned(None)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.authorization.budget import Volume
 from ostiary.decision import access, report
-from ostiary.guard.asking import Asking
 from ostiary.guard.memories import Watched
 from ostiary.protocol import canonical
 from ostiary.protocol.canonical import MAX_INT
@@ -132,38 +131,35 @@ def _rest(volume: Volume, size: Mapping[str, Any]) -> int:
 
 
 def call_record(
-    principal: access.Principal,
-    tool: str,
-    arguments: Mapping[str, Any],
+    call: access.ResolvedCall,
     decision: access.Decision,
-    resource: access.Protected,
     *,
     spent: dict[str, int],
-    asked: Asking | None = None,
+    remote: access.RemoteAnswers | None = None,
     approved: tuple[str, ...] = (),
-    network: str = "",
     noticed: Sequence[Noticed] = (),
+    network: str = "",
     proof: str = "",
-    now: int,
 ) -> report.CallRecord:
-    """What goes on record before the tool runs; `now` is what the policies saw, `approved` those that were told yes.
+    """Return what goes on record before the tool runs; `approved` are the policies that were told yes.
 
     Raises Malformed for an allowed call whose arguments have no digest.
     """
+    principal, ready = call.principal, call.ready
     claims = principal.claims
-    digest = _digest(arguments, decision)
+    digest = _digest(call.arguments, decision)
     return report.CallRecord(
-        at=now,
+        at=call.now if remote is None else remote.at,
         token=claims.jti,
         agent=claims.client_id,
         task=claims.task,
         actors=list(principal.behind),
-        tool=tool[:MAX_TOOL],
+        tool=call.tool[:MAX_TOOL],
         outcome="allow" if decision.allowed else "deny",
         verdict="allow" if decision.verdict else "deny",
         digest=digest,
         reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]],
-        data_classes=ready.class_names if (ready := resource.tools.get(tool)) is not None else [],
+        data_classes=[] if ready is None else ready.class_names,
         policy=decision.policy_hash,
         policies=list(decision.policies[:MAX_NAMED]),
         watched=list(decision.watched[:MAX_NAMED]),
@@ -171,32 +167,31 @@ def call_record(
         errors=[(policy, message[:MAX_REASON]) for policy, message in decision.errors[:MAX_NAMED]],
         approval=decision.approval,
         network=network,
-        facts=_facts(principal, resource, tool, decision, approved)
-        if digest and decision.arguments is not None
-        else None,
-        elsewhere=_elsewhere(asked) if asked is not None else None,
+        facts=_facts(call, decision, approved) if digest and decision.arguments is not None else None,
+        elsewhere=None if remote is None else _elsewhere(remote),
         noticed=[replace(one, says=one.says[:MAX_SAYS]) for one in noticed[:MAX_NAMED]],
         proof=proof,
     )
 
 
-def _elsewhere(asked: Asking) -> report.Elsewhere | None:
-    if asked.question is None:
-        return None
-    return report.Elsewhere(question=digest(asked.question), said=asked.said)
+def _elsewhere(remote: access.RemoteAnswers) -> report.Elsewhere | None:
+    """Return what the remote policies were asked, and what each of them said."""
+    for question, verdict in remote.verdicts.items():
+        return report.Elsewhere(question=digest(question), said={one.policy: _word(one) for one in verdict})
+    return None
 
 
-def _facts(
-    principal: access.Principal,
-    resource: access.Protected,
-    tool: str,
-    decision: access.Decision,
-    approved: tuple[str, ...],
-) -> report.CallFacts:
-    """What the policies were asked."""
+def _word(said: access.Said) -> Literal["permit", "forbid", "neither", "error"]:
+    return "error" if said.error else "forbid" if said.forbids else "permit" if said.permits else "neither"
+
+
+def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple[str, ...]) -> report.CallFacts:
+    """Return what the policies were asked."""
     assert decision.arguments is not None
+    assert call.ready is not None
+    principal, resource = call.principal, call.facts.resource
     claims = principal.claims
-    kept = access.keep(decision.arguments, resource.tools[tool].secrets)
+    kept = access.keep(decision.arguments, call.ready.secrets)
     return report.CallFacts(
         owner=claims.owner,
         segment=claims.segment,

@@ -19,15 +19,14 @@ import msgspec
 from ostiary import ambient, client
 from ostiary.decision.feed import SCOPE, Message
 from ostiary.decision.report import MAX_RECORDS
-from ostiary.guard.asker import ASK_S, Asker
-from ostiary.guard.drawer import DRAW_S, Drawer
+from ostiary.guard.approvals import PendingApprovals
+from ostiary.guard.budgets import DRAW_S, IDLE_US, BudgetCache, BudgetClient
 from ostiary.guard.feed import Feed
 from ostiary.guard.lines import hang_up, is_recovering, read_lines
-from ostiary.guard.memories import Memories
-from ostiary.guard.pace import Pace
-from ostiary.guard.purse import IDLE_US, Purse
+from ostiary.guard.memories import TaskMemories
+from ostiary.guard.rate import RateLimiter
+from ostiary.guard.server_rpc import ASK_S, ServerRpc
 from ostiary.guard.spool import Spool, left_behind
-from ostiary.guard.unheard import Unheard
 from ostiary.keys import Credential
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Refused, Unavailable
@@ -47,6 +46,8 @@ Expected = (Refused, httpx2.HTTPError, OSError)
 
 
 class Link:
+    """The connections of one guard to its server: the feed, reports, budgets and requests."""
+
     def __init__(
         self,
         credential: Credential,
@@ -55,7 +56,7 @@ class Link:
         feed: Feed,
         spool: Spool,
         spool_dir: Path,
-        purse: Purse,
+        budgets: BudgetCache,
         now: Callable[[], int],
         tick: Callable[[], int],
         random: Callable[[int], bytes],
@@ -63,19 +64,21 @@ class Link:
         self._credential, self._url = credential, (url or credential.issuer).rstrip("/")
         self._feed, self._spools, self._spool_dir = feed, [spool], spool_dir
         self._now, self._tick, self._random = now, tick, random
-        self.drawer = Drawer(purse, spool=spool.id, url=self._url, connect=lambda: self._connected(DRAW_S))
-        self.asker = Asker(
+        self.budget_client = BudgetClient(
+            budgets, spool=spool.id, url=self._url, connect=lambda: self._connected(DRAW_S)
+        )
+        self.rpc = ServerRpc(
             url=self._url,
             resource_id=credential.client_id,
             feed=feed,
             connect=lambda: self._connected(ASK_S),
             tick=tick,
             random=random,
-            unheard=Unheard(spool.asked),
+            pending=PendingApprovals(spool.asked),
         )
-        self.memories = Memories(self.asker, random=random)
-        self.pace = Pace(self.asker, now=feed.clock)
-        self._purse = purse
+        self.memories = TaskMemories(self.rpc, random=random)
+        self.rate = RateLimiter(self.rpc, now=feed.clock)
+        self._budgets = budgets
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
         """set once a snapshot was heard"""
@@ -109,8 +112,8 @@ class Link:
             hang_up(response)
         if listen.is_alive():
             listen.join(FAREWELL_S)
-        self.drawer.close()
-        self.asker.close()
+        self.budget_client.close()
+        self.rpc.close()
         self._feed.kept.close()
 
     def note(self) -> None:
@@ -241,16 +244,16 @@ class Link:
             self._told_at = self._tick()
             yield
             if self._closing.is_set():
-                if self.drawer.has_drawn:
-                    self.drawer.settle()
+                if self.budget_client.has_drawn:
+                    self.budget_client.settle()
                 return
             if not self._wake.wait(IDLE_US / 1e6):
                 self._sweep()
             self._wake.clear()
             self._closing.wait(LINGER_S)
             self._acknowledge(http, auth)
-            if not self._purse.is_empty:
-                self.drawer.give_back()
+            if not self._budgets.is_empty:
+                self.budget_client.give_back()
 
     def _acknowledge(self, http: httpx2.Client, auth: client.Auth) -> None:
         applied, self._applied = self._applied, None
@@ -281,7 +284,7 @@ class Link:
         found = left_behind(self._spool_dir, boot=ambient.boot())
         self._spools += found
         for spool in found:
-            self.asker.unheard.inherit(spool)
+            self.rpc.pending.inherit(spool)
 
     def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> httpx2.Response:
         headers = {"content-type": "application/json"}

@@ -6,10 +6,10 @@ import logging
 from typing import Literal
 
 from ostiary.decision import report
+from ostiary.guard.budgets import BudgetCache
 from ostiary.guard.call import Call
 from ostiary.guard.closed import withholding
-from ostiary.guard.memories import Memories
-from ostiary.guard.purse import Purse
+from ostiary.guard.memories import TaskMemories
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
@@ -18,7 +18,7 @@ from ostiary.protocol.errors import Refused, Unavailable
 log = logging.getLogger("ostiary.guard")
 
 
-def observe(call: Call, output: object, *, memories: Memories, sessions: Sessions | None, sources: Sources) -> None:
+def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Sessions | None, sources: Sources) -> None:
     """Raises Withheld where it cannot be remembered."""
     if call.watched is None:
         return
@@ -38,7 +38,7 @@ def observe(call: Call, output: object, *, memories: Memories, sessions: Session
             log.warning("what call %d created is not remembered: %s", call.number, refusal.message)
 
 
-def finish(call: Call, *, spool: Spool, purse: Purse, now: int) -> bool:
+def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:
     """Return whether how it went is on record. It has happened: what cannot be recorded is logged."""
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}
@@ -46,7 +46,7 @@ def finish(call: Call, *, spool: Spool, purse: Purse, now: int) -> bool:
     record = report.ResultRecord(at=now, call=call.number, status=status, **call._size, unused=unused)
     try:
         if ahead:
-            purse.take_back(ahead, unused, lambda: spool.append(record, is_outcome=True))
+            budgets.take_back(ahead, unused, lambda: spool.append(record, is_outcome=True))
         else:
             spool.append(record, is_outcome=True)
     except Refused as refusal:

@@ -12,7 +12,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.elsewhere import act_asking
+from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Agent
 from ostiaryd.tasks import flows as tasks
@@ -35,8 +35,8 @@ async def request_elevation(call: Call) -> Reply:
     def request(act: Act) -> tuple[Task | None, Question | None]:
         return flows.request(act, wanted, by=call.caller, config=call.world.config)
 
-    task, question = await act_asking(
-        call.world, lambda again: registry.act_as(call, "elevation.request", request, again=again)
+    task, question = await act_with_answers(
+        call.world, lambda retry: registry.act_as(call, "elevation.request", request, again=retry)
     )
     reader, now = call.world.db.read(), call.world.now()
     if task is not None:

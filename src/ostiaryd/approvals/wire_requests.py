@@ -19,7 +19,7 @@ from ostiaryd.approvals.model import Question, State
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.elsewhere import ask_ahead
+from ostiaryd.policy.flows.external_pdp import ask_ahead
 from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339
 from ostiaryd.policy.model import Question as Asked
 from ostiaryd.registry import flows as registry
@@ -90,16 +90,16 @@ async def submit(call: Call) -> Reply:
     if sent.denial.expires_at != denied.denial_expires_at:
         raise BadBinding("`denial.expires_at` is not that of the denial")
     key = _idempotency_key(call)
-    asked = await ask_ahead(call, lambda answers: answers.answer(question))
+    remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
 
     def run(act: Act) -> Question:
         act.entry.detail = {"evaluation_id": denied.evaluation_id}
         if key is None:
-            return flows.ask_about_question(act, question, asked=asked, config=world.config)
+            return flows.ask_about_question(act, question, remote=remote, config=world.config)
         body = canonical.digest(msgspec.json.decode(call.body), floats=True)
         made = flows.find_submitted(act, key, body=body)
         if made is None:
-            made = flows.ask_about_question(act, question, asked=asked, config=world.config)
+            made = flows.ask_about_question(act, question, remote=remote, config=world.config)
             store.insert_submitted(act.tx, key, body=body, id=made.approval_id)
         return made
 

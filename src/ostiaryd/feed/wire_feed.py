@@ -40,7 +40,7 @@ from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.policy.flows.elsewhere import ask_elsewhere
+from ostiaryd.policy.flows.external_pdp import ask_remote_policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 
@@ -173,7 +173,7 @@ async def ask(call: Call) -> Reply:
     with suppress(Refused):  # which is for the act to say, so that it is recorded
         reader = world.db.read()
         ready = flows.check_ask(reader, asked, question, resource_id=resource_id, now=world.now())
-        verdict = await ask_elsewhere(world, ready, bytes(asked.question))
+        verdict = await ask_remote_policies(world, ready, bytes(asked.question))
     await registry.act_as(
         call, "policy.ask", lambda act: flows.note_asked(act, asked, question, verdict, resource_id=resource_id)
     )

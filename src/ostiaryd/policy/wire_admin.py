@@ -16,7 +16,7 @@ from ostiaryd.ground.http.pages import reply_page
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
-from ostiaryd.policy.flows.elsewhere import note_latest, why_no_token
+from ostiaryd.policy.flows.external_pdp import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model import Loaded, PolicySet, layer, notes, own_files
 from ostiaryd.policy.wire_authzen import evaluation

@@ -31,7 +31,7 @@ from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
-from ostiaryd.policy.flows.elsewhere import ask_ahead, check_numbers, note_latest
+from ostiaryd.policy.flows.external_pdp import ask_ahead, check_numbers, note_latest
 from ostiaryd.policy.model import Question, Thing, Verb, denial, rfc3339, seal_denial
 from ostiaryd.registry.model import DECIDE
 
@@ -103,10 +103,10 @@ async def evaluations(call: Call) -> Reply:
     semantic: Semantic = batch.options.evaluations_semantic if batch.options else "execute_all"
     digest = b64u(sha256(call.body).digest())
 
-    def rehearse(answers: flows.Answers) -> None:
+    def evaluate(evaluator: flows.Evaluator) -> None:
         for question in questions:
             if question is not None:
-                answers.answer(question)
+                evaluator.evaluate(question)
 
     refused: dict[int, Malformed] = {}
 
@@ -115,11 +115,11 @@ async def evaluations(call: Call) -> Reply:
         for number in refused:
             questions[number] = None
 
-    asked = await ask_ahead(call, rehearse, check=check)
+    remote = await ask_ahead(call, evaluate, check=check)
 
     def run(act: Act) -> list[Decision | None]:
         by = call.prove(act)
-        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=by, asked=asked)
+        return flows.decide_all(act, questions, semantic=semantic, digest=digest, by=by, remote=remote)
 
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
     note_latest(call.world, *{decision.policy_hash for decision in decisions if decision is not None})
@@ -261,11 +261,11 @@ def _question(item: Item, batch: Batch) -> Question | None:
 
 async def _decide(call: Call, question: Question) -> Decision:
     digest = b64u(sha256(call.body).digest())
-    asked = await ask_ahead(call, lambda answers: answers.answer(question))
+    remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
     decision = await act(
         call.world,
         "decide",
-        lambda act: flows.decide_one(act, question, digest=digest, by=call.prove(act), asked=asked),
+        lambda act: flows.decide_one(act, question, digest=digest, by=call.prove(act), remote=remote),
         request=call.request_id,
     )
     note_latest(call.world, decision.policy_hash)

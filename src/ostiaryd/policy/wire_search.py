@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ostiary.decision.access import RemoteAnswers
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader
@@ -26,8 +27,7 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows import Asked
-from ostiaryd.policy.flows.elsewhere import ask_ahead_scanning
+from ostiaryd.policy.flows.external_pdp import ask_ahead_scanning
 from ostiaryd.policy.flows.search import MAX_RESULTS, Found, Kind
 from ostiaryd.policy.model import (
     Place,
@@ -120,21 +120,21 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
     digest = b64u(sha256(call.body).digest())
     names_agents = by is not None and not by.scopes.isdisjoint((ADMIN, READ))
 
-    def look(reader: Reader, asked: Asked | None = None) -> Found:
+    def look(reader: Reader, remote: RemoteAnswers | None = None) -> Found:
         ready = flows.active_set(reader)
         at = Place("", same, ready.policies.hash, limit, 0)
         if page.token is not None:
             at = open_place(page.token, key=key, caller=caller, now=world.now())
             check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
         return flows.search(
-            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), asked=asked, keys=world.keys,
+            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), remote=remote, keys=world.keys,
             certain=options.uncertain == "exclude", names_agents=names_agents,
         )  # fmt: skip
 
     found: Found | Refused
     try:
-        asked = await ask_ahead_scanning(call, look)
-        found = await world.db.scan(lambda reader: look(reader, asked))
+        remote = await ask_ahead_scanning(call, look)
+        found = await world.db.scan(lambda reader: look(reader, remote))
     except Refused as refusal:
         found = refusal
     noted = await act(

@@ -15,7 +15,7 @@ from ostiaryd.ground.http.edge import Call, Reply, TooLarge, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.elsewhere import act_asking
+from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks
@@ -74,7 +74,7 @@ async def start_task(call: Call) -> Reply:
             )  # fmt: skip
         return task
 
-    task = await act_asking(call.world, lambda again: registry.act_as(call, "task.start", start, again=again))
+    task = await act_with_answers(call.world, lambda retry: registry.act_as(call, "task.start", start, again=retry))
     return reply(tasks.show(call.world.db.read(), task, now=call.world.now()), status=201)
 
 

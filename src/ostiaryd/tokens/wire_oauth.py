@@ -26,7 +26,7 @@ from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
 from ostiaryd.ground.http.routes import Protocol, Route
 from ostiaryd.ledger.flows import Act, act
-from ostiaryd.policy.flows.elsewhere import act_asking
+from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Issued
 from ostiaryd.tokens.model import (
@@ -142,9 +142,9 @@ async def token(call: Call) -> Reply:
         given = grant.credentials
         action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
     await trust.verify_ahead(call.world, given, unverified_proof)
-    issued = await act_asking(
+    issued = await act_with_answers(
         call.world,
-        lambda again: act(call.world, action, issuing, request=call.request_id, again=again, network=call.network),
+        lambda retry: act(call.world, action, issuing, request=call.request_id, again=retry, network=call.network),
     )
     return _answer(issued, asked=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
 
@@ -181,10 +181,10 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
         return flows.redeem(act, given, unverified_proof, auth_req_id=id, config=world.config)
 
     try:
-        issued = await act_asking(
+        issued = await act_with_answers(
             world,
-            lambda again: act(
-                world, "token.backchannel", redeem, request=call.request_id, again=again, network=call.network
+            lambda retry: act(
+                world, "token.backchannel", redeem, request=call.request_id, again=retry, network=call.network
             ),
         )
     except Pending as waits:

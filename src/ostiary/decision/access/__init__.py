@@ -1,30 +1,38 @@
-"""The decision on a tool call, made by guards and by the server with this same code.
+"""The decision on a tool call. Guards and the server make it with this same code.
 
-What it rests on is made ready ahead of the call:
+What it rests on is prepared ahead of the call:
 
-    Principal(claims)                  who asks              once per token
-    Protected(name=.., uri=.., ..)     what is asked for     once per resource and catalogue
+    Principal(claims)                  who calls             once per token
+    Protected(name=.., uri=.., ..)     what is called        once per resource and catalogue
     Policies(hash, policy set)         the rules             once per set
-    Facts                              what is true now      kept current by the feed's deltas
+    Facts                              what is true now      kept current by the deltas of the feed
 
-and `decide(principal, tool=.., arguments=.., facts=.., now=..) -> Decision` takes five steps, each of which can deny:
+A call is then resolved, decided and settled:
 
-    liveness    token and key are alive, the task and those above it, the agent and those it acts for
-    audience    the token is for this resource, and the call within what its agents are held to
-    task        the tool is known, its scope is in the token, and the token's bounds permit the call
-    arguments   they are what the tool's schema says
-    policies    one permits, none forbids, none fails; or a person must be asked
+    call = resolve(principal, tool, arguments, facts, now)
+    decision = decide(call, DecisionInputs(memory=..))
 
-In mode `watch` a denial is recorded and the call passes, except for the first two steps: a dead token, or one for
-another audience, is no matter of policy.
+`decide` has the list of rules. It takes what is known of this call alone from `DecisionInputs`; `decide_steps` asks for
+what is missing there.
 """
 
-from ostiary.decision.access.decide import Decision, dead, decide, deny, refuse, unproved
+from ostiary.decision.access.decide import Decision, dead, decide, decide_steps, deny, refuse, unproved
 from ostiary.decision.access.doubt import doubted
 from ostiary.decision.access.elsewhere import Elsewhere, Said, failed
 from ostiary.decision.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
 from ostiary.decision.access.holds import Hold
+from ostiary.decision.access.inputs import (
+    DecisionInputs,
+    History,
+    Need,
+    RemoteAnswers,
+    RemotePolicies,
+    ResolvedCall,
+    Steps,
+    TaskMemory,
+    resolve,
+)
 from ostiary.decision.access.past import Past, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
@@ -39,12 +47,15 @@ __all__ = [
     "RISK",
     "AgentFact",
     "Decision",
+    "DecisionInputs",
     "Elsewhere",
     "Facts",
     "Foresight",
+    "History",
     "Hold",
     "Judgement",
     "Kept",
+    "Need",
     "Needs",
     "Past",
     "Policies",
@@ -52,9 +63,15 @@ __all__ = [
     "Protected",
     "ReadyTool",
     "Reason",
+    "RemoteAnswers",
+    "RemotePolicies",
+    "ResolvedCall",
     "Said",
+    "Steps",
+    "TaskMemory",
     "dead",
     "decide",
+    "decide_steps",
     "deny",
     "doubted",
     "failed",
@@ -62,6 +79,7 @@ __all__ = [
     "keep",
     "past_of",
     "refuse",
+    "resolve",
     "unknown_arguments",
     "unproved",
 ]

@@ -1,8 +1,8 @@
-"""The five steps of a decision, each of which can only deny. See the package for their order."""
+"""The decision on a tool call: a list of rules, each of which can only deny."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -17,15 +17,24 @@ from ostiary.authorization.claims import AccessClaims
 from ostiary.decision.access.doubt import doubted
 from ostiary.decision.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.holds import Hold
+from ostiary.decision.access.inputs import (
+    NO_INPUTS,
+    DecisionInputs,
+    History,
+    RemotePolicies,
+    ResolvedCall,
+    Steps,
+    TaskMemory,
+)
 from ostiary.decision.access.noticing import noticed_of
-from ostiary.decision.access.past import Looking, Past
+from ostiary.decision.access.past import Looking, past_of
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Needs, Policies
 from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
 from ostiary.decision.access.stops import spelled
 from ostiary.protocol.errors import Refused
-from ostiary.provenance.noticing import Noticed, Session, doubt
-from ostiary.provenance.origins import Memory, judged_plan, lent_to, needs_origins, outgoing
+from ostiary.provenance.noticing import Noticed, doubt
 from ostiary.provenance.origins import judged as judged_origins
+from ostiary.provenance.origins import judged_plan, lent_to, outgoing
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -53,84 +62,98 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """what is odd about the call"""
 
 
-def decide(
-    principal: Principal,
-    *,
-    tool: str,
-    arguments: Mapping[str, object],
-    facts: Facts,
-    now: int,
-    memory: Memory | None = None,
-    approved: Container[str] = (),
-    past: Past | None = None,
-    session: Session | None = None,
-) -> Decision:
-    """Return whether the agent may call `tool` with these JSON `arguments` at `now` (microseconds since the epoch).
+def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Steps[Decision]:
+    """Decide a call whose facts do not change meanwhile. Yields each `Need` of which `inputs` has no answer."""
+    if inputs.memory is None and call.reads_memory:
+        inputs = replace(inputs, memory=(yield TaskMemory()))
+    if inputs.past is None and call.reads_history and (before := (yield History())) is not None:
+        assert call.ready is not None
+        inputs = replace(inputs, past=past_of(before, call.ready, call.arguments))
+    decision = decide(call, inputs)
+    while (remote := inputs.remote) is not None and remote.missing:
+        question = next(iter(remote.missing))
+        if (verdict := (yield RemotePolicies(remote.policies, question, remote.at))) is None:
+            break  # the decision stands: the remote policies have failed
+        remote.add(question, verdict)
+        decision = decide(call, inputs)
+    return decision
 
-    `memory` is that of the token's task, `past` what happened before; `session` what the task was told so far, where it
-    is to be noticed what is odd about the call. `approved`: policies that ask, and were told yes to just this call,
-    which spends it. The caller has verified the token and its proof. Raises nothing: whatever cannot be judged is
-    denied, and so is a call that is to be judged by a memory or a past which is not at hand.
+
+def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
+    """Return whether the agent may make the call. The caller has verified the token and its proof. Raises nothing.
+
+    Whatever cannot be judged is denied. The rules are checked in this order, and the first one that is not met denies:
+
+     1. Liveness. The token has not expired; it, its key, its tasks and the agents of its chain are alive; the kill
+        switch stops none of them.
+     2. Audience. The token is for this resource.
+     3. Restrictions. The call is within the restrictions of the agent, and of each agent behind it.
+     4. Tool. The catalogue of the resource has the tool.
+     5. Task. The scope of the tool is in the token, and the bounds of the token permit the call.
+     6. Arguments. They match the schema of the tool.
+     7. Origins. If the policies judge by the memory of the task, the memory is at hand.
+     8. Noticing. What is odd about the call denies nothing, but raises `context.risk`.
+     9. History. If a policy that is enforced reads what happened before, that is at hand.
+    10. Policies. For the agent and for each agent behind it, one permits, none forbids and none fails; a policy that
+        asks a person counts until it is approved.
+    11. Complete history. If a policy has read the history, nothing is missing from it.
+
+    In mode `watch` the resource records a denial and the call passes. Rules 1 to 3 are enforced in this mode too: they
+    are not a matter of the owner's policies.
     """
+    principal, facts, now, ready = call.principal, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
-    reason = dead(principal, facts, now)
-    if reason is None and principal.claims.aud != resource.uri:
+    reason = dead(principal, facts, now)  # 1
+    if reason is None and principal.claims.aud != resource.uri:  # 2
         reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
+    if reason is None and facts.holds:  # 3
+        reason = held_back(principal, facts, ready, now)
     if reason is not None:
         return Decision(False, False, policies.hash, (reason,))
-
-    ready = resource.tools.get(tool)
-    if facts.holds and (reason := held_back(principal, facts, ready, now)) is not None:
-        return Decision(False, False, policies.hash, (reason,))
-    if ready is None:
-        return deny(resource, policies, _unknown(resource, tool))
-    reason = _outside(principal, resource, ready, arguments)
+    if ready is None:  # 4
+        return deny(resource, policies, _unknown(resource, call.tool))
+    session = inputs.session
+    reason = _outside(principal, resource, ready, call.arguments)  # 5
     if reason is not None:
         denied = deny(resource, policies, reason)
         if session is not None:
             why_not = "" if denied.allowed else reason.code  # while it is watched, nobody has said what it is for
-            odd = noticed_of(
-                principal, facts, ready, arguments, session=session, memory=memory, beside=None, now=now,
-                why_not=why_not,
-            )  # fmt: skip
-            denied = replace(denied, noticed=odd)
+            denied = replace(denied, noticed=noticed_of(call, ready, session, inputs.memory, why_not=why_not))
         return denied
-
     try:
-        typed = ready.type_(arguments)
+        typed = ready.type_(call.arguments)  # 6
     except BadArguments as error:
         return deny(resource, policies, Reason(error.code, error.message))
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     beside: Record | None = None
-    if principal.claims.memory and needs_origins(ready.tool, arguments):
-        if memory is None:
-            return deny(resource, policies, Reason("memory_unavailable", "what the task remembers is not at hand"))
-        beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, arguments)
-        beside |= outgoing(memory, ready.tool, arguments)
-        beside |= judged_plan(memory, ready.uid.id, ready.tool, arguments)
+    if call.reads_memory:  # 7
+        if (memory := inputs.memory) is None:
+            return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
+        beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
+        beside |= outgoing(memory, ready.tool, call.arguments)
+        beside |= judged_plan(memory, ready.uid.id, ready.tool, call.arguments)
         context |= beside
     noticed: tuple[Noticed, ...] = ()
-    if session is not None:
-        noticed = noticed_of(
-            principal, facts, ready, arguments, session=session, memory=memory, beside=beside, now=now
-        )  # fmt: skip
+    if session is not None:  # 8
+        noticed = noticed_of(call, ready, session, inputs.memory, beside)
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
         risk = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
         context[RISK] = risk
         beside = {**(beside or {}), RISK: risk}
-    if policies.reads_history:
-        if past is not None:
-            context = Looking(context, past, arguments)
+    if policies.reads_history:  # 9
+        if inputs.past is not None:
+            context = Looking(context, inputs.past, call.arguments)
         elif policies.relies_on_history:
-            return deny(resource, policies, Reason("history_unavailable", "what happened before is not at hand"))
+            return deny(resource, policies, Reason("history_unavailable", "the history of the task is not available"))
     entities, found = principal.beside(facts.entities)
-    judged = policies.judge(
-        principal.entity.uid, CALL, ready.uid, context, entities, facts.elsewhere, approved, behind=principal.links,
+    remote = None if inputs.remote is None else inputs.remote.lookup(policies)
+    judged = policies.judge(  # 10
+        principal.entity.uid, CALL, ready.uid, context, entities, remote, inputs.approved, behind=principal.links,
         found=found,
     )  # fmt: skip
-    if isinstance(context, Looking) and (history := context.looked_at) is not None:
+    if isinstance(context, Looking) and (history := context.looked_at) is not None:  # 11
         if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
         beside = {**(beside or {}), HISTORY: history}
@@ -139,11 +162,9 @@ def decide(
             True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside,
             noticed=noticed,
         )  # fmt: skip
-    reasons = reasons_of(judged, policies)
-    allowed = resource.mode == "watch"
     return Decision(
-        allowed, False, policies.hash, reasons, judged.policies, judged.watched, judged.errors, typed,
-        asks_of(judged, policies), beside=beside, noticed=noticed,
+        resource.mode == "watch", False, policies.hash, reasons_of(judged, policies), judged.policies, judged.watched,
+        judged.errors, typed, asks_of(judged, policies), beside=beside, noticed=noticed,
     )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from ostiary.authorization.cedar.render import render_record
 from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.authorization.claims import AccessClaims, actors, scopes
 from ostiary.decision.access.chain import agent_entity, chain_of
-from ostiary.decision.access.elsewhere import Elsewhere
 from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.least import Found
 from ostiary.decision.access.policies import CALL, Policies
@@ -216,8 +215,6 @@ class Facts:
     """what the kill switch has stopped"""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
     """by agent, what it usually does at this resource; of who is not here nothing is known"""
-    elsewhere: Elsewhere | None = None
-    """who runs the policies that are not ours to run"""
     entities: Entities = field(init=False)
     """the resource's and those that the set states"""
 

@@ -16,7 +16,8 @@ from ostiary.authorization.cedar.extensions import Datetime, Decimal
 from ostiary.authorization.cedar.partial import PartialRecord, Unknown
 from ostiary.decision.access.decide import dead, held_back
 from ostiary.decision.access.doubt import doubted
-from ostiary.decision.access.facts import Facts, Principal, ReadyTool
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.decision.access.inputs import ResolvedCall
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Foresight
 from ostiary.provenance.origins import CARRIES, REVEALS, UNREQUESTED_READ, needs_origins
 
@@ -45,21 +46,13 @@ def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) 
     return frozenset(missing)
 
 
-def foresee(
-    principal: Principal,
-    *,
-    tool: str,
-    arguments: Mapping[str, object],
-    unknown: frozenset[str],
-    facts: Facts,
-    now: int,
-    remembers: bool,
-) -> Foresight:
-    """Return what `decide` can say of the call, whatever the `unknown` inputs are. `remembers`: the memory of the task
-    is at hand. Raises nothing.
+def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) -> Foresight:
+    """Return what `decide` can say of the call, whatever the `unknown` inputs are. Raises nothing.
+
+    `has_memory`: whether the memory of the task is at hand.
     """
+    principal, arguments, facts, now, ready = call.principal, call.arguments, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
-    ready = resource.tools.get(tool)
     if dead(principal, facts, now) is not None or principal.claims.aud != resource.uri:
         return NEVER
     if facts.holds and held_back(principal, facts, ready, now) is not None:
@@ -68,7 +61,8 @@ def foresee(
         return ALWAYS
     if ready is None or ready.scope not in principal.scopes:
         return NEVER
-    bounds = _within_bounds(principal.bounds(tool, ready.classes), ready, arguments) if principal.details else ALWAYS
+    details = principal.bounds(call.tool, ready.classes)
+    bounds = _within_bounds(details, ready, arguments) if principal.details else ALWAYS
     if not bounds.may:
         return NEVER
     try:
@@ -77,7 +71,7 @@ def foresee(
         return NEVER
     context: dict[str, object] = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     if principal.claims.memory and (needs_origins(ready.tool, arguments) or ready.tool.open_world):
-        if not remembers:
+        if not has_memory:
             return NEVER
         context |= {name: Unknown(*unknown, kind=str, optional=True) for name in _ORIGINS}
         context |= {name: Unknown(*unknown, kind=bool, optional=True) for name in (*_FLAGS, UNREQUESTED_READ)}

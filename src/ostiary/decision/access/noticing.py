@@ -7,39 +7,38 @@ the task, too: that an agent wants what it is not for tells most of all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ostiary.authorization.catalogue import Effect
 from ostiary.authorization.cedar.values import Record
-from ostiary.decision.access.facts import Facts, Principal, ReadyTool
+from ostiary.decision.access.facts import ReadyTool
+from ostiary.decision.access.inputs import ResolvedCall
 from ostiary.provenance.noticing import NEW, Event, Noticed, Session, notice, traced
 from ostiary.provenance.noticing.threats import find
 from ostiary.provenance.origins import Memory
 
 
 def noticed_of(
-    principal: Principal,
-    facts: Facts,
+    call: ResolvedCall,
     ready: ReadyTool,
-    arguments: Mapping[str, Any],
-    *,
     session: Session,
     memory: Memory | None,
-    beside: Record | None,
-    now: int,
+    origins: Record | None = None,
+    *,
     why_not: str = "",
 ) -> tuple[Noticed, ...]:
-    """`beside`: what is said of where its arguments came from, if it was judged; `why_not`: the code of what has denied
-    it already.
+    """Return what is odd about a call of a tool that the catalogue has.
+
+    `origins` is what the context says of where the arguments came from, if it was judged; `why_not` is the code of the
+    reason for which the call is denied already.
     """
+    arguments, facts = call.arguments, call.facts
     found = find(arguments, facts.threats) if facts.threats else []
-    tool, claims = ready.tool, principal.claims
+    tool, claims = ready.tool, call.principal.claims
     if tool.effect is Effect.READ and tool.canary is not True:
         return tuple(found)
     event = Event(
-        at=now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id, task=claims.task,
-        resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value, canary=tool.canary is True,
-        reasons=(why_not,) if why_not else (), **traced(session, memory, tool, arguments, beside)._asdict(),
+        at=call.now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id,
+        task=claims.task, resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value,
+        canary=tool.canary is True, reasons=(why_not,) if why_not else (),
+        **traced(session, memory, tool, arguments, origins)._asdict(),
     )  # fmt: skip
     return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *found)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ostiary.decision import approval
-from ostiary.decision.access import CALL
-from ostiary.protocol.errors import Conflict, Invalid
+from ostiary.decision.access import CALL, RemoteAnswers
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.provenance.origins import shown as shown_origins
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
@@ -14,6 +14,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question as Asked
+from ostiaryd.policy.model import Unanswerable
 from ostiaryd.registry import flows as registry
 
 
@@ -42,19 +43,24 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
     return store.get(act.tx, id)
 
 
-def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | None, config: Config) -> Question:
-    """The question to people about what was denied, if it is denied still, and a yes is all that is missing.
+def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:
+    """Return the question to people about a request that was denied, if an approval is still all that is missing.
 
-    Raises NotRequestable, Malformed for what nobody would read to its end, and as `ask` does.
+    Raises NotRequestable, Malformed for what is too long for a person to read, and as `ask` does.
     """
-    answers = policies.Answers(
-        act.tx, ours := policies.active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys
+    evaluator = policies.Evaluator(
+        act.tx, ours := policies.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys
     )
-    decision = answers.answer(question)
-    if not decision.asks or decision.allowed:
-        raise NotRequestable("no yes of a person would turn it", hint="evaluate again")
-    call = answers.called(question)
-    entry, task, ready = act.entry, call.task, call.resource.tools[call.tool]
+    try:
+        resolved = evaluator.resolve(question)
+    except (Unanswerable, Forbidden, NotFound):
+        raise NotRequestable("no approval would change the decision", hint="evaluate again") from None
+    decision, _ = evaluator.decide(resolved)
+    if not decision.asks or decision.allowed or not isinstance(resolved, policies.ToolCall):
+        raise NotRequestable("no approval would change the decision", hint="evaluate again")
+    call, task = resolved
+    assert call.ready is not None
+    entry, ready, resource = act.entry, call.ready, call.facts.resource.name
     entry.agent, entry.task, entry.tool = task.agent, task.task_id, ready.uid.id
     entry.owner = registry.find_agent(act.tx, task.agent).owner
     shown, secrets = approval.part(call.arguments, ready.secrets, task=task.task_id)
@@ -63,7 +69,7 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
     digest = entry.digest = approval.binding(
         agent=task.agent,
         task=task.task_id,
-        resource=call.resource.name,
+        resource=resource,
         tool=call.tool,
         arguments=shown,
         secrets=secrets,
@@ -73,7 +79,7 @@ def ask_about_question(act: Act, question: Asked, *, asked: policies.Asked | Non
     )
     about = describe(
         task,
-        resource=call.resource.name,
+        resource=resource,
         ready=ready,
         arguments=shown,
         secrets=secrets,

@@ -12,7 +12,7 @@ from ostiary.protocol.signed import digest
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.flows.answer import FRESH
+from ostiaryd.policy.flows.external_retry import FRESH
 from ostiaryd.policy.model import Ready
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource

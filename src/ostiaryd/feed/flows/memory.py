@@ -18,7 +18,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows import active_policies
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
 from ostiaryd.tasks import flows as tasks

@@ -15,7 +15,7 @@ from ostiaryd.feed import store
 from ostiaryd.feed.store import ArgumentSource
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.registry.flows import tell
 from ostiaryd.registry.model import Resource, ResourceDelta
 

@@ -1,14 +1,15 @@
 """What happens to policy sets, and what they decide."""
 
-from ostiaryd.policy.flows.answer import Answers, Asked
-from ostiaryd.policy.flows.approved import hold_approval, ready_tool, spend_approval
+from ostiaryd.policy.flows.approvals import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (
     decide_all,
     decide_one,
     keep_facts,
 )
-from ostiaryd.policy.flows.found import entity_of_agent
-from ostiaryd.policy.flows.given import (
+from ostiaryd.policy.flows.entity_lookup import entity_of_agent
+from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
+from ostiaryd.policy.flows.external_retry import FRESH, RemotePoliciesNeeded, Retry
+from ostiaryd.policy.flows.issuance import (
     check_delegation,
     decide_issue,
     judge_elevation,
@@ -33,19 +34,19 @@ from ostiaryd.policy.flows.sets import (
     stop_watching,
     watch,
 )
-from ostiaryd.policy.flows.unasked import Answered, Unasked
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
 from ostiaryd.policy.store import (
     active_ir as get_active_ir,
 )
 
 __all__ = [
-    "Answered",
-    "Answers",
-    "Asked",
+    "FRESH",
+    "Evaluator",
     "Gate",
+    "RemotePoliciesNeeded",
+    "Retry",
     "Span",
-    "Unasked",
+    "ToolCall",
     "activate",
     "activate_starter",
     "active_hash",

@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostiary.decision.access import Decision, Judgement
+from ostiary.decision.access import Decision, Judgement, RemoteAnswers
+from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.jose import b64u
 from ostiary.protocol.tiles import MAX_ENTRY_BYTES
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
-from ostiaryd.policy.flows.answer import Answers, Asked
-from ostiaryd.policy.flows.approved import reconsider
-from ostiaryd.policy.flows.prepared import handled
+from ostiaryd.policy.flows.approvals import decide_approved
+from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
+from ostiaryd.policy.flows.resource_cache import handled
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (
@@ -22,6 +23,7 @@ from ostiaryd.policy.model import (
     Facts,
     Posed,
     Question,
+    Unanswerable,
     actors_of,
     add_asked,
     encode_facts,
@@ -38,10 +40,12 @@ ROOM = MAX_ENTRY_BYTES - 4096
 _encode = msgspec.json.Encoder().encode
 
 
-def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, asked: Asked | None = None) -> Decision:
+def decide_one(
+    act: Act, question: Question, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
+) -> Decision:
     """Answer and note it. `digest` is that of the request, whose properties and context the entry leaves out."""
-    answers = Answers(act.tx, active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys)
-    decision, posed = _decide(act, answers, question)
+    evaluator = Evaluator(act.tx, active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
+    decision, posed = _decide(act, evaluator, question)
     entry = act.entry
     note_asker(entry, by)
     entry.outcome = "allow" if decision.allowed else "deny"
@@ -54,7 +58,7 @@ def decide_one(act: Act, question: Question, *, digest: str, by: Caller | None, 
     entry.detail = {"asked": [shorten(word) for word in words]} | beside_of(decision)
     if actors := actors_of(posed):
         entry.actors = actors
-    keep_facts(act, entry, [posed], at=answers.at)
+    keep_facts(act, entry, [posed], at=evaluator.at)
     _note_registered(act, question)
     return decision
 
@@ -66,20 +70,20 @@ def decide_all(
     semantic: Semantic,
     digest: str,
     by: Caller | None,
-    asked: Asked | None = None,
+    remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
     """Answer in order up to the one that settles it, and note all on one entry (or on several, when one is too small).
     Each allowed call is paid for, whatever comes of those after it.
 
     None stands for an item that is no question; it counts as a denial.
     """
-    answers = Answers(act.tx, policies := active_policies(act.tx), now=act.now, asked=asked, keys=act.tx.keys)
+    evaluator = Evaluator(act.tx, policies := active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
     lines: list[tuple[bytes, Posed | None]] = []
     is_allowed = True
     for question in questions:
-        decision, posed = (None, None) if question is None else _decide(act, answers, question)
+        decision, posed = (None, None) if question is None else _decide(act, evaluator, question)
         decisions.append(decision)
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed
@@ -90,17 +94,29 @@ def decide_all(
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
-    _spread(act, lines, semantic, at=answers.at)
+    _spread(act, lines, semantic, at=evaluator.at)
     return decisions
 
 
-def _decide(act: Act, answers: Answers, question: Question) -> tuple[Decision, Posed | None]:
-    """The answer, paid for and remembered, and what the policies were asked; an empty budget denies in any case."""
-    answer, posed = answers.answer_and_tell(question)
-    if answer.asks and not answer.allowed and (id := question.approval):
-        answer, posed = reconsider(act, answers, question, answer, id)
-    decision = answers.settle(act, question, answer)
-    return decision, posed if decision is answer else None
+def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decision, Posed | None]:
+    """Resolve, decide and settle a request: return the decision, and what the policies were asked.
+
+    1. The request is resolved, or denied.
+    2. The rules of `access.decide` for a call of a tool; the policies alone for any other request.
+    3. Approval. If only a person's yes is missing, the call spends the approval that is shown.
+    4. Rate. The call is within the rates of throttled agents.
+    5. Budget. The budgets of the task pay for the call.
+    6. History. The call is remembered.
+    """
+    try:
+        resolved = evaluator.resolve(question)  # 1
+    except (Unanswerable, Forbidden, NotFound) as error:
+        return evaluator.refuse(error), None
+    decision, posed = evaluator.decide(resolved)  # 2
+    if decision.asks and not decision.allowed and isinstance(resolved, ToolCall) and (id := question.approval):  # 3
+        decision, posed = decide_approved(act, evaluator, resolved, decision, id)
+    settled = evaluator.settle(act, resolved, decision)  # 4 to 6
+    return settled, posed if settled is decision else None
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:

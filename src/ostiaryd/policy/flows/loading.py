@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.policy.engines.sets import Parsed, Upload, decode_answer, encode_upload
-from ostiaryd.policy.flows.elsewhere import Engines
+from ostiaryd.policy.flows.external_pdp import Engines
 from ostiaryd.policy.model import Loaded, check_files
 
 TARGET = "ostiaryd.policy.engines.sets:answer"

@@ -14,15 +14,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ostiary.decision.access import RemoteAnswers
 from ostiary.protocol.errors import NotFound, Refused
 from ostiary.protocol.nearest import MAX_COMPARED, nearest_hint
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.answer import Answers, Asked
 from ostiaryd.policy.flows.decide import note_asker, shorten
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.evaluator import Evaluator
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
@@ -65,7 +66,7 @@ def search(
     after: str,
     limit: int,
     now: int,
-    asked: Asked | None = None,
+    remote: RemoteAnswers | None = None,
     keys: Keyring | None = None,
     certain: bool = False,
     names_agents: bool = False,
@@ -83,7 +84,7 @@ def search(
     if limit == 0:
         found.after = after
         return found
-    answers = Answers(reader, ready.policies, now=now, asked=asked, keys=keys)
+    evaluator = Evaluator(reader, ready.policies, now=now, remote=remote, keys=keys)
     most = MAX_EXAMINED if ready.program is None else MAX_ASKED
     for place, id in _candidates(reader, ready, sought, after):
         if len(found.results) == limit or found.examined == most:
@@ -91,7 +92,7 @@ def search(
             break
         after = place
         found.examined += 1
-        foreseen = answers.foresee(sought.asked(id))
+        foreseen = evaluator.foresee(sought.asked(id))
         if foreseen.must or (foreseen.may and not certain):
             found.results.append(id)
             if not foreseen.must:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ostiary.authorization.cedar.render import render_record
-from ostiary.decision.access import Decision, Kept, Principal, Protected, keep
+from ostiary.decision.access import Decision, Kept, ResolvedCall, keep
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.policy.model.questions import Question
 
@@ -132,16 +132,16 @@ def actors_of(posed: Posed | None) -> list[str]:
     return [one.agent.name.id for one in sorted(_decode_line(posed.context).chain, key=lambda one: one.step)]
 
 
-def posed_call(
-    principal: Principal, resource: Protected, tool: str, decision: Decision, *, approved: Sequence[str] = ()
-) -> Posed | None:
-    """What the policies were asked about that call; None where the decision did not come to them."""
+def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
+    """Return what the policies were asked about that call; None if the decision did not come to them."""
     if decision.arguments is None:
         return None
+    assert call.ready is not None
+    principal, resource = call.principal, call.facts.resource
     claims = principal.claims
     seen = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
-    where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, tool)
-    kept = keep(decision.arguments, resource.tools[tool].secrets)
+    where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, call.tool)
+    kept = keep(decision.arguments, call.ready.secrets)
     context = principal.recorded
     if decision.beside is not None:
         context = encode_context(render_record({**principal.context, **decision.beside}))

@@ -9,7 +9,7 @@ from ostiary.decision.access import unproved
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks.model import Task

@@ -1,8 +1,9 @@
-"""Around acts: asking what is not Cedar. Rego in a confined process, a remote OPA by its API (`POST /v1/data/PATH`).
+"""Remote policies, asked around acts: Rego in a confined process, a remote OPA by its API (`POST /v1/data/PATH`).
 
-A flow never waits, so its questions are found by a rehearsal of the decision, asked here, and the answers handed to the
-act, which finds the same questions again. One that it finds anew, since something has changed meanwhile, has no answer
-there and is denied.
+A flow never waits for the network. An evaluation is made once ahead of its act, which finds the questions; they are
+asked here, and the act has the verdicts (`ask_ahead`). A question that the act finds anew, since something has changed
+meanwhile, has no verdict there, and its policies fail. An act that does more than evaluate cannot be made ahead: it is
+undone when it comes to a question, and run again with the verdict (`act_with_answers`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.decision.access import Said, failed
+from ostiary.decision.access import RemoteAnswers, Said, failed
 from ostiary.decision.access.elsewhere import MAX_SAID, Verdict
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
@@ -32,7 +33,8 @@ from ostiaryd.ground.outbound.fetch import Fetcher
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows
-from ostiaryd.policy.flows.answer import Answers, Asked
+from ostiaryd.policy.flows.evaluator import Evaluator
+from ostiaryd.policy.flows.external_retry import RemotePoliciesNeeded, Retry
 from ostiaryd.policy.model import Program, Ready
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
 """Few threads, whose stacks count as memory, on machines of many processors; collect garbage before the limit."""
 ALL_S = 2.0
 """for all questions of one request"""
-MAX_ASKED_IN_ACT = 3
+MAX_RETRIES = 3
 """An exchange asks twice, and the set may be swapped in between."""
 _encode = msgspec.json.Encoder().encode
 _decode_said = json_decoder(tuple[Said, ...])
@@ -253,11 +255,11 @@ def check_numbers(body: bytes) -> None:
 
 
 async def ask_ahead(
-    call: Call, rehearse: Callable[[Answers], object], *, check: Callable[[bytes], None] = check_numbers
-) -> Asked | None:
-    """The answers to what deciding will ask elsewhere; None where nobody is asked. The caller is proved before.
+    call: Call, evaluate: Callable[[Evaluator], object], *, check: Callable[[bytes], None] = check_numbers
+) -> RemoteAnswers | None:
+    """Return the verdicts that evaluating will need of remote policies; None if no policy is remote.
 
-    `check` looks at the numbers of the body first.
+    The caller is proved before. `check` looks at the numbers of the body first.
     """
     world = call.world
     ready = world.keep(Latest).get(world.db.read)
@@ -265,76 +267,60 @@ async def ask_ahead(
         return None
     check(call.body)
     await call.prove_first()
-    rehearsal = _Rehearsal(ready, world.now())
-    rehearse(Answers(world.db.read(), ready.policies, now=rehearsal.now, asked=rehearsal.asked, keys=world.keys))
-    return await rehearsal.ask(world, ready.program)
+    remote = RemoteAnswers(ready.policies, now := world.now())
+    evaluate(Evaluator(world.db.read(), ready.policies, now=now, remote=remote, keys=world.keys))
+    return await _answer(world, ready, remote)
 
 
-async def ask_elsewhere(world: World, ready: Ready, question: bytes) -> Verdict:
-    """What the policies of that set that are not Cedar say to one question, which somebody else has thought up."""
+async def ask_ahead_scanning(call: Call, evaluate: Callable[[Reader, RemoteAnswers], object]) -> RemoteAnswers | None:
+    """As `ask_ahead`, for what may scan the database; the caller was proved before."""
+    world = call.world
+    ready = await world.db.scan(flows.active_set)
+    if ready.program is None:
+        return None
+    check_numbers(call.body)
+    remote = RemoteAnswers(ready.policies, world.now())
+    await world.db.scan(lambda reader: evaluate(reader, remote))
+    return await _answer(world, ready, remote)
+
+
+async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable[T]]) -> T:
+    """Run an act that may need remote policies: again with their verdicts, up to MAX_RETRIES times."""
+    retry: Retry | None = None
+    for left in reversed(range(MAX_RETRIES)):
+        try:
+            return await run(retry)
+        except RemotePoliciesNeeded as needed:
+            ready = await world.db.scan(partial(flows.ready, hash=needed.remote.policies.hash))
+            retry = Retry(await _answer(world, ready, needed.remote), is_last=left == 0)
+    return await run(retry)
+
+
+async def why_no_token(call: Call, ready: Ready) -> str:
+    """Return why that set would issue no other token for this API to the caller; empty if it would."""
+    world, remote = call.world, RemoteAnswers(ready.policies, call.world.now())
+
+    def why(remote: RemoteAnswers) -> str:
+        return flows.why_no_token(world.db.read(), ready.policies, call.caller, uri=world.config.api, remote=remote)
+
+    found = why(remote)
+    return found if ready.program is None else why(await _answer(world, ready, remote))
+
+
+async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> Verdict:
+    """Return what the remote policies of that set say to a question that a guard made."""
     assert ready.program is not None
     return (await world.keep(Engines).ask(ready.program, [question]))[question]
 
 
-async def why_no_token(call: Call, ready: Ready) -> str:
-    """Why that set would give whoever calls no other token for this API; empty where it would."""
-    world, at = call.world, call.world.now()
-    rehearsal = _Rehearsal(ready, at)
-
-    def why(asked: Asked) -> str:
-        return flows.why_no_token(
-            world.db.read(), ready.policies, call.caller, uri=world.config.api, at=at, elsewhere=asked.verdict
-        )
-
-    found = why(rehearsal.asked)
-    return found if ready.program is None else why(await rehearsal.ask(world, ready.program))
-
-
-async def act_asking(world: World, run: Callable[[flows.Answered | None], Awaitable[T]]) -> T:
-    """Run an act that may need what is said elsewhere: again with the answer, for as often as it may ask."""
-    answered: flows.Answered | None = None
-    for left in reversed(range(MAX_ASKED_IN_ACT)):
-        try:
-            return await run(answered)
-        except flows.Unasked as unasked:
-            before = {} if answered is None or answered.policies != unasked.policies else answered.verdicts
-            ready = await world.db.scan(partial(flows.ready, hash=unasked.policies))
-            verdict = await ask_elsewhere(world, ready, unasked.question)
-            verdicts = {**before, unasked.question: verdict}
-            answered = flows.Answered(unasked.policies, unasked.now, verdicts, is_all=left == 0)
-    return await run(answered)
+async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAnswers:
+    """Ask the remote policies of that set all that is missing."""
+    assert ready.program is not None
+    verdicts = await world.keep(Engines).ask(ready.program, remote.missing)
+    return RemoteAnswers(ready.policies, remote.at, remote.verdicts | verdicts)
 
 
 def note_latest(world: World, *hashes: str) -> None:
     """Which sets have just decided, or been told to."""
     for hash in hashes:
         world.keep(Latest).note(hash)
-
-
-async def ask_ahead_scanning(call: Call, rehearse: Callable[[Reader, Asked], object]) -> Asked | None:
-    """The same for what may scan; the caller was proved before."""
-    world = call.world
-    ready = await world.db.scan(flows.active_set)
-    if ready.program is None:
-        return None
-    check_numbers(call.body)
-    rehearsal = _Rehearsal(ready, world.now())
-    await world.db.scan(lambda reader: rehearse(reader, rehearsal.asked))
-    return await rehearsal.ask(world, ready.program)
-
-
-class _Rehearsal:
-    """Notes what is asked, and answers nothing."""
-
-    def __init__(self, ready: Ready, now: int) -> None:
-        self._hash, self.now = ready.policies.hash, now
-        self._questions: dict[bytes, None] = {}
-        self.asked = Asked(self._hash, now, self._note)
-
-    def _note(self, question: bytes) -> Verdict:
-        self._questions[question] = None
-        return ()
-
-    async def ask(self, world: World, program: Program) -> Asked:
-        verdicts = await world.keep(Engines).ask(program, self._questions)
-        return Asked(self._hash, self.now, lambda question: verdicts.get(question, ()))

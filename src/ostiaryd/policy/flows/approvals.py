@@ -1,6 +1,6 @@
-"""A person's yes, as decisions need it: held with what must die with its agent and its task, spent by one call.
+"""Approvals at the decision point: holdings that end with their agent and task, each spent by one call.
 
-The room of the questions fills this table; here it is read where it is decided, in the same act.
+The room `approvals` fills this table; the act that decides a call reads it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy import store
-from ostiaryd.policy.flows.answer import Answers
-from ostiaryd.policy.flows.prepared import protected
-from ostiaryd.policy.model import Posed, Question
+from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
+from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.model import Posed
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
 
@@ -60,17 +60,18 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
     return found.policies
 
 
-def reconsider(
-    act: Act, answers: Answers, question: Question, denied: Decision, id: str
+def decide_approved(
+    act: Act, evaluator: Evaluator, resolved: ToolCall, denied: Decision, id: str
 ) -> tuple[Decision, Posed | None]:
-    """The decision on a call that only needs a yes, with the one that somebody shows for it, which is spent on it; or
-    why not. It has an entry of its own.
+    """Return the decision on a call that lacks a yes alone, with the approval `id`, which the call spends; or a denial
+    that says why not. The spending has an entry of its own.
     """
-    call = answers.called(question)
-    agent, task, ready = call.principal.claims.client_id, call.task.task_id, call.resource.tools[call.tool]
+    call = resolved.call
+    assert call.ready is not None
+    agent, task, ready = call.principal.claims.client_id, resolved.task.task_id, call.ready
     shown, secrets = approval.part(call.arguments, ready.secrets, task=task)
     digest = approval.binding(
-        agent=agent, task=task, resource=call.resource.name, tool=call.tool, arguments=shown, secrets=secrets,
+        agent=agent, task=task, resource=call.facts.resource.name, tool=call.tool, arguments=shown, secrets=secrets,
         presentation=ready.presentation, policies=denied.policies, needs=denied.asks or "",
     )  # fmt: skip
     entry = Entry(
@@ -84,12 +85,12 @@ def reconsider(
         why = (Reason(refusal.code, refusal.message, refusal.hint),)
         asks = denied.asks if refusal.code in RENEWABLE else None
         return structs.replace(denied, reasons=why, asks=asks, arguments=None), None
-    decision, posed = answers.answer_and_tell(question, approved=approved)
+    decision, posed = evaluator.decide(resolved, approved=approved)
     return structs.replace(decision, approval=id), posed
 
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:
-    """Raises NotFound."""
+    """Return the tool of that resource. Raises NotFound."""
     if (ready := protected(reader, resource).tools.get(tool)) is None:
         raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
     return ready

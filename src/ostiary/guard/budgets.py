@@ -1,21 +1,44 @@
-"""What a guard has drawn of budgets, and what of that it has spent. Thread-safe.
+"""Budgets at a guard: slices that it has drawn from the server, and what of them it has spent.
 
 Numbers are totals since the guard began, as the server counts them too, so an account is forgotten only when both do. A
 call is paid in the same instant in which its record is kept: what is spent is on record, even if the guard is killed
-right then, and from what is not on record nothing is missing.
+right then, and from what is not on record nothing is missing. A call that cannot draw in time is refused
+(`Unavailable`), and nothing was spent.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import httpx2
+import msgspec
+
+from ostiary import client
 from ostiary.authorization.budget import Budget, exhausted
-from ostiary.protocol.errors import Unavailable
+from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Refused, Unavailable
 
 IDLE_US = 5_000_000
 """What nobody has touched for so long is given back."""
+DRAW_S = 2.0
+"""How long a call waits for its turn, and for each answer."""
+MAX_GIVEN = 1000
+
+T = TypeVar("T")
+Connect = Callable[[], Any]
+"""Opens a context: the HTTP client of the connection, its authentication, and the issuer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetDraw:
+    """Asks to draw so that a call can be paid. The answer: what is left, in units, in the accounts with too little."""
+
+    costs: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -33,7 +56,9 @@ class _Part:
 _NOTHING = _Part()
 
 
-class Purse:
+class BudgetCache:
+    """Slices of budgets that this guard has drawn, and what of them it has spent. Thread-safe."""
+
     def __init__(self, *, tick: Callable[[], int]) -> None:
         self._tick = tick
         self._parts: dict[str, _Part] = {}
@@ -140,3 +165,100 @@ class Purse:
     @property
     def is_empty(self) -> bool:
         return not self._parts
+
+
+class BudgetClient:
+    """Requests for slices of budgets, one at a time. Thread-safe.
+
+    `spool` is the id under which the server counts what this guard has drawn.
+    """
+
+    def __init__(self, cache: BudgetCache, *, spool: str, url: str, connect: Connect) -> None:
+        self._cache, self._spool, self._url, self._connect = cache, spool, url, connect
+        self._mutex = threading.Lock()
+        self._open = ExitStack()
+        self._connection: tuple[httpx2.Client, client.Auth] | None = None
+        self._asked = 0
+        """how many requests there were: each has its turn"""
+        self._unheard: dict[str, int] = {}
+        """what we said that we keep, where no answer came"""
+        self.has_drawn = False
+        """whether the server may count anything as drawn by this guard"""
+
+    def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
+        """See that these costs can be paid for a call under that token (its `jti`): what is left where they cannot.
+
+        Raises Unavailable.
+        """
+        with self._alone():
+            need = self._cache.need(costs)  # somebody else may have drawn meanwhile
+            if not need:
+                return {}
+            if self._unheard:
+                self._keep(self._unheard)  # else we would not know from where the server counts
+                need = self._cache.need(costs)
+            self.has_drawn = True
+            self._cache.expect(need)
+            drawn = self._post("draw", Draw(spool=self._spool, turn=self._turn(), token=token, need=need), Drawn)
+            self._cache.grant({account: drawn.total[account] for account in need})
+            short = [account for account in need if drawn.total[account] < need[account]]
+            return {account: drawn.left[account] + self._cache.here(account) for account in short}
+
+    def give_back(self) -> None:
+        """Return what nobody has touched for a while. Raises Unavailable."""
+        with self._alone():
+            while keep := self._unheard or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
+                if self._keep(keep) < len(keep):
+                    return  # reports of the others are still on their way
+
+    def _keep(self, keep: dict[str, int]) -> int:
+        """Return all but that: how many accounts are closed. Raises Unavailable."""
+        self._unheard = keep
+        given = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
+        self._unheard = {}
+        self._cache.forget(given.closed)
+        return len(given.closed)
+
+    def settle(self) -> None:
+        """Return everything; all records are reported. Raises Unavailable."""
+        with self._alone():
+            self._post("settle", Settled(spool=self._spool, told=self._cache.last), dict)
+            self.has_drawn = False
+
+    def close(self) -> None:
+        with self._mutex:
+            self._disconnect()
+
+    def _turn(self) -> int:
+        self._asked += 1
+        return self._asked
+
+    @contextmanager
+    def _alone(self) -> Any:
+        if not self._mutex.acquire(timeout=DRAW_S):
+            raise Unavailable("the server is too slow in answering for budgets", code="budget_unavailable")
+        try:
+            yield
+        finally:
+            self._mutex.release()
+
+    def _post(self, verb: str, body: msgspec.Struct, kind: type[T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._open.enter_context(self._connect())[:2]
+            http, auth = self._connection
+            headers = {"content-type": "application/json"}
+            response = http.post(
+                f"{self._url}/feed/v1/{verb}", content=msgspec.json.encode(body), headers=headers, auth=auth
+            )
+            if response.status_code != 200:
+                raise Unavailable(f"/feed/v1/{verb} answers {response.status_code}: {response.text[:200]}")
+            return json_decoder(kind)(response.content)
+        except (Refused, httpx2.HTTPError, OSError, msgspec.DecodeError) as error:
+            self._disconnect()
+            why = str(error) or type(error).__name__
+            raise Unavailable(f"the budget cannot be asked for: {why}", code="budget_unavailable") from None
+
+    def _disconnect(self) -> None:
+        self._connection = None
+        self._open.close()

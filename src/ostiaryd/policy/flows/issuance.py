@@ -1,4 +1,4 @@
-"""What policies say of what agents are given: tokens, parts of tasks, and more than they have for a while."""
+"""Policies on what agents are given: tokens, parts of tasks, and elevations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.render import encode_record
 from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid
 from ostiary.authorization.claims import Link
-from ostiary.decision.access import Elsewhere, Judgement, Policies
+from ostiary.decision.access import Judgement, Policies, RemoteAnswers
 from ostiary.decision.access.chain import ALONE, Chain, chain_of
 from ostiary.decision.access.facts import resource_entity
 from ostiary.decision.access.least import Found
@@ -24,9 +24,9 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.decide import beside_of, keep_facts
-from ostiaryd.policy.flows.found import doubt_of, found_agent, found_resource
+from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_facts, risk_context
+from ostiaryd.policy.flows.external_retry import answers_of, check_answered
 from ostiaryd.policy.flows.sets import active_policies
-from ostiaryd.policy.flows.unasked import Answering
 from ostiaryd.policy.model import (
     AgentSeen,
     Posed,
@@ -82,7 +82,7 @@ def check_delegation(
     """
     behind = chain_of(chain, holder=giver.agent_id)
     handed = _handed(giver.agent_id, task, scopes, _classes(details), behind, person, (("depth", depth),))
-    _check(act, giver, DELEGATE, found_agent(receiver), handed, chain)
+    _check(act, giver, DELEGATE, agent_with_facts(receiver), handed, chain)
 
 
 class Handed(NamedTuple):
@@ -125,15 +125,15 @@ def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
     """What the policies say of scopes beyond the agent's own, for a while: one that asks is heard though nothing
-    permits. Raises Unasked.
+    permits. Raises RemotePoliciesNeeded.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
-    judged, policies = _judge(act, agent, ELEVATE, found_agent(agent), handed, ())
+    judged, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed, ())
     if judged.because == "no_permit":
-        found = found_agent(agent)[0]
+        found = agent_with_facts(agent)[0]
         entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
-        context = handed.context | {"now": now} | doubt_of(act.tx, policies, agent, task, at=act.now)
+        context = handed.context | {"now": now} | risk_context(act.tx, policies, agent, task, at=act.now)
         if asking := policies.asking(found.uid, ELEVATE, found.uid, context, entities):
             judged = replace(judged, because="approval_needed", policies=asking)
     return judged, policies
@@ -142,7 +142,7 @@ def judge_elevation(
 def _check(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> str:
-    """The hash of the policies that permit it. Raises Forbidden, Unasked."""
+    """The hash of the policies that permit it. Raises Forbidden, RemotePoliciesNeeded."""
     judged, policies = _judge(act, agent, action, resource, handed, links)
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]
@@ -153,26 +153,26 @@ def _check(
 def _judge(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> tuple[Judgement, Policies]:
-    """Ask the policies and note what they were asked, and what decided. Raises Unasked."""
-    policies, principal = active_policies(act.tx), found_agent(agent)
-    answering = Answering(act, policies)
+    """Ask the policies and note what they were asked, and what decided. Raises RemotePoliciesNeeded."""
+    policies, principal = active_policies(act.tx), agent_with_facts(agent)
+    remote = answers_of(act, policies)
     chain = handed.chain
-    doubt = doubt_of(act.tx, policies, agent, str(handed.context["task"]), links, at=answering.at)
+    risk = risk_context(act.tx, policies, agent, str(handed.context["task"]), links, at=remote.at)
     posed = Posed(
         principal=principal[1],
         action=action.id,
         resource=resource[1],
-        context=encode_context({**handed.encoded, **encode_record(doubt)}),
+        context=encode_context({**handed.encoded, **encode_record(risk)}),
     )
-    keep_facts(act, act.entry, [posed], at=answering.at)
+    keep_facts(act, act.entry, [posed], at=remote.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
-    context = {**handed.context, **doubt, "now": Datetime(answering.at // 1000)}
+    context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     judged = policies.judge(
-        principal[0].uid, action, resource[0].uid, context, entities, answering.look_up,
+        principal[0].uid, action, resource[0].uid, context, entities, remote.look_up,
         behind=[one.uid for one in chain.behind],
         found=_found_before(policies, principal[1], resource[1], chain) if chain.behind else None,
     )  # fmt: skip
-    answering.check()
+    check_answered(act, remote)
     act.entry.policy = policies.hash
     act.entry.policies = [*act.entry.policies, *judged.policies]
     if beside := beside_of(judged):
@@ -186,23 +186,23 @@ def _found_before(policies: Policies, principal: AgentSeen, resource: Seen, chai
     return {}
 
 
-def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, at: int, elsewhere: Elsewhere) -> str:
-    """Why these policies would give a caller no token like the one that it shows; empty where they would, and where it
-    is no agent.
+def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, remote: RemoteAnswers) -> str:
+    """Return why these policies would issue no token like the one that the caller shows; empty if they would, or if the
+    caller is no agent.
     """
     if caller.kind != "agent" or (agent := registry.get_agent(reader, caller.id)) is None:
         return ""
     acr = assurance.BEARER if caller.jkt is None else assurance.KEY
-    principal, (target, _) = found_agent(agent)[0], _target(reader, registry.get_resource_by_uri(reader, uri), uri)
+    principal, (target, _) = agent_with_facts(agent)[0], _target(reader, registry.get_resource_by_uri(reader, uri), uri)
     handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None, _proved(acr))
-    doubt = doubt_of(reader, policies, agent, caller.task or "", at=at)
-    context = {**handed.context, **doubt, "now": Datetime(at // 1000)}
+    risk = risk_context(reader, policies, agent, caller.task or "", at=remote.at)
+    context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     entities = Overlay(policies.known, principal, target)
-    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, elsewhere)
+    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, remote.look_up)
     return "" if judged.allowed else reasons_of(judged, policies)[0].message
 
 
 def _target(reader: Reader, resource: Resource | None, uri: str) -> tuple[Entity, ResourceSeen]:
     if resource is None:
         return resource_entity("", uri=uri, segment=""), ResourceSeen("", uri)
-    return found_resource(reader, resource)
+    return resource_with_facts(reader, resource)

@@ -1,4 +1,4 @@
-"""What policies see of agents and resources that are registered: what they are, would have, and are doubted."""
+"""Registered agents and resources as policies see them: entities, the widest token, and the risk context."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiary.decision import access
 from ostiary.decision.access import RISK, Policies
 from ostiary.decision.access.chain import agent_entity
 from ostiaryd.ground.database import Reader
-from ostiaryd.policy.flows.prepared import protected
+from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.policy.model import AgentSeen, ResourceSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
@@ -20,37 +20,38 @@ from ostiaryd.tasks.model import Task
 _FOREVER = 1 << 40
 
 
-def doubt_of(
+def risk_context(
     reader: Reader, policies: Policies, agent: Agent, task: str, links: Sequence[Link] = (), *, at: int
 ) -> Record:
-    """What a context says of how far those are doubted through whom something comes; nothing where no policy looks."""
+    """Return `context.risk` of a request that comes through the agent and `links`; empty if no policy reads it."""
     if not policies.reads_risk:
         return {}
-    who = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
+    through = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
     under = tuple(dict.fromkeys((task, *(link.task for link in links))))
-    return {RISK: access.doubted(registry.get_risks(reader, (*who, *under)), agents=who, tasks=under, now=at)}
+    return {RISK: access.doubted(registry.get_risks(reader, (*through, *under)), agents=through, tasks=under, now=at)}
 
 
 def entity_of_agent(agent: Agent) -> Entity:
+    """Return the Cedar entity of an agent."""
     return agent_entity(
         agent.agent_id, owner=agent.owner, segment=agent.segment, model=agent.model, risk_tier=agent.risk_tier.value
     )
 
 
-def found_agent(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """The entity of an agent, and what of it is kept."""
+def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
+    """Return the entity of an agent, and what of it the ledger keeps."""
     seen = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
     return entity_of_agent(agent), seen
 
 
-def found_resource(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """The entity of a registered resource, and what of it is kept."""
+def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
+    """Return the entity of a registered resource, and what of it the ledger keeps."""
     ready = protected(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 
 def widest_claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """What a token for this resource under this task would say, as wide as one may be."""
+    """Return the claims of the widest token for this resource under this task."""
     line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)
     return AccessClaims(

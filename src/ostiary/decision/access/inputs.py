@@ -1,0 +1,127 @@
+"""What one decision is about, what it may need besides the facts, and how it asks for what is missing.
+
+    ResolvedCall      the call: who calls which tool with what, on which facts, at which instant
+    DecisionInputs    what is known of this call alone: memory of its task, history, approvals, remote answers
+    Steps             a decision that asks: a generator which yields a need and is sent the answer
+
+A generator does no I/O. A driver answers its needs: the guard has a blocking and an asynchronous driver
+(`ostiary.guard.drivers`), the server answers from its transaction (`ostiaryd.policy.flows.answer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Generator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from ostiary.decision.access.elsewhere import Elsewhere, Verdict, failed
+from ostiary.decision.access.facts import Facts, Principal, ReadyTool
+from ostiary.decision.access.past import Past
+from ostiary.decision.access.policies import Policies
+from ostiary.provenance.noticing import Session
+from ostiary.provenance.origins import Memory, needs_origins
+
+T = TypeVar("T")
+
+
+class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
+    """A call of `tool` with JSON `arguments`, on the `facts` at `now` (microseconds since the epoch)."""
+
+    principal: Principal
+    tool: str
+    arguments: Mapping[str, Any]
+    facts: Facts
+    now: int
+    ready: ReadyTool | None
+    """the tool in the catalogue of the resource; None: the catalogue does not have it"""
+
+    @property
+    def reads_memory(self) -> bool:
+        """Return whether the decision depends on what the task remembers."""
+        ready = self.ready
+        return bool(self.principal.claims.memory) and ready is not None and needs_origins(ready.tool, self.arguments)
+
+    @property
+    def reads_history(self) -> bool:
+        """Return whether a policy reads what happened before the call."""
+        return self.facts.policies.reads_history and self.ready is not None
+
+
+def resolve(principal: Principal, tool: str, arguments: Mapping[str, Any], facts: Facts, now: int) -> ResolvedCall:
+    """Return the call with the tool that the catalogue has under that name."""
+    return ResolvedCall(principal, tool, arguments, facts, now, facts.resource.tools.get(tool))
+
+
+class RemoteAnswers:
+    """Verdicts of the remote policies of one set on the questions of a decision, which say the instant `at`.
+
+    A question without an answer is `missing`, and gets the empty verdict, which fails every remote policy.
+    """
+
+    __slots__ = ("at", "missing", "policies", "verdicts")
+
+    def __init__(self, policies: Policies, at: int, verdicts: Mapping[bytes, Verdict] | None = None) -> None:
+        self.policies, self.at = policies, at
+        self.verdicts: dict[bytes, Verdict] = dict(verdicts or {})
+        self.missing: dict[bytes, None] = {}
+        """the questions that have no answer, in order"""
+
+    def look_up(self, question: bytes) -> Verdict:
+        """Return the verdict on that question."""
+        if (verdict := self.verdicts.get(question)) is None:
+            self.missing[question] = None
+            return ()
+        return verdict
+
+    def add(self, question: bytes, verdict: Verdict) -> None:
+        """Keep the verdict on a question that was missing."""
+        self.verdicts[question] = verdict
+        self.missing.pop(question, None)
+
+    def lookup(self, policies: Policies) -> Elsewhere:
+        """Return what answers the questions of that set: under another set than its own, every policy fails."""
+        return self.look_up if policies is self.policies else self._outdated
+
+    def _outdated(self, _: bytes) -> Verdict:
+        return failed(self.policies.elsewhere, "the policy set changed while remote policies were asked; try again")
+
+
+class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
+    """What is known of one call, besides the facts. A call that depends on an input that is None is denied."""
+
+    memory: Memory | None = None
+    """what the task remembers"""
+    past: Past | None = None
+    """what happened before the call"""
+    session: Session | None = None
+    """what the task was told so far; None: odd calls are not noticed"""
+    approved: Container[str] = ()
+    """the policies that ask a person and were told yes to exactly this call, which spends the approval"""
+    remote: RemoteAnswers | None = None
+    """None: remote policies cannot be asked, and fail"""
+
+
+NO_INPUTS = DecisionInputs()
+
+
+class TaskMemory(msgspec.Struct, frozen=True, gc=False):
+    """Asks for what the task of the call remembers now. The answer is a `Memory`; None: there is none at hand."""
+
+
+class History(msgspec.Struct, frozen=True, gc=False):
+    """Asks for what happened before the call. The answer is a `Before`; None: there is none at hand."""
+
+
+class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
+    """Asks the remote policies of a set one question. The answer is a `Verdict`; None: they cannot be asked."""
+
+    policies: Policies
+    question: bytes
+    at: int
+    """the instant of the question, in microseconds"""
+
+
+Need = TaskMemory | History | RemotePolicies
+Steps = Generator[Any, Any, T]
+"""A decision that yields what it needs, is sent the answer, and returns its outcome."""

@@ -1,0 +1,285 @@
+"""The decision on one call at a guard: a generator that yields what the server must be asked, and is sent the answer.
+
+What the guard knows is in memory, so most calls need nothing. The drivers (`ostiary.guard.drivers`) block a thread, or
+suspend a task, while the server answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from ostiary.authorization import budget
+from ostiary.decision import access
+from ostiary.decision.access import Decision, DecisionInputs, History, RemoteAnswers, RemotePolicies, Steps, TaskMemory
+from ostiary.guard.approvals import Approval, ApprovalOutcome, approval_of
+from ostiary.guard.budgets import BudgetCache, BudgetDraw
+from ostiary.guard.call import Call, Verified, call_record, shorten
+from ostiary.guard.drivers import Waits, Work
+from ostiary.guard.feed import Feed
+from ostiary.guard.link import Link
+from ostiary.guard.listing import Listing, Says
+from ostiary.guard.memories import HistoryClaim, Watched
+from ostiary.guard.networks import BearerNetworks
+from ostiary.guard.rate import RateCheck
+from ostiary.guard.seen import seen
+from ostiary.guard.sessions import Sessions
+from ostiary.guard.sources import Sources
+from ostiary.guard.spool import Spool
+from ostiary.protocol.errors import Malformed, Unavailable
+from ostiary.provenance.history import Before
+from ostiary.provenance.noticing import Noticed
+from ostiary.provenance.origins import Memory, is_settled
+
+MAX_STEPS = 8
+"""Requests to the server for one call, mostly one for each thing that must be known, else to draw a budget."""
+
+Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approval | BudgetDraw
+
+
+@dataclass(slots=True)
+class _Inputs:
+    """What the server has said of one call so far."""
+
+    says: Says = None
+    """what the tool says of itself"""
+    memory: Memory | None = None
+    is_memory_fresh: bool = False
+    """whether the server has sent what the task remembers"""
+    before: Before | None = None
+    is_before_current: bool = False
+    """whether the server has said that nothing has happened since `before`"""
+    has_claimed: bool = False
+    """whether the server has accepted the call as the next one: the decision stands, whatever happens meanwhile"""
+    relies_on_history: bool = True
+    """whether policies that are enforced read what happened before"""
+    has_no_history: bool = False
+    """whether it is not available, and only policies in mode `watch` would read it"""
+    remote: RemoteAnswers | None = None
+    is_counted: bool = False
+    """whether the call is within the rates of throttled agents"""
+    approval: ApprovalOutcome | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
+    """what is left in budgets that have too little"""
+
+    def ask(self, need: Need) -> Steps[None]:
+        """Yield the need, and keep the answer. Raises Unavailable."""
+        match need:
+            case TaskMemory():
+                self.memory = yield need
+                self.is_memory_fresh = True
+            case History() | HistoryClaim():
+                try:
+                    self._note_history(need, (yield need))
+                except Unavailable:
+                    if self.relies_on_history:
+                        raise
+                    self.has_no_history = True
+            case RemotePolicies():
+                self.remote = RemoteAnswers(need.policies, need.at, {need.question: (yield need)})
+            case RateCheck():
+                self.is_counted = yield need
+            case Approval():
+                self.approval = yield need
+            case BudgetDraw():
+                self.left = yield need
+
+    def _note_history(self, need: History | HistoryClaim, answer: Any) -> None:
+        if isinstance(need, History):
+            self.before, self.is_before_current = answer, False
+        elif answer:
+            self.before, self.is_before_current, self.has_claimed = need.before, True, need.done is not None
+        else:  # something else happened: the call is decided again on that
+            self.before, self.is_before_current, self.remote = None, False, None
+
+    def claim(self, decision: Decision, past: access.Past, *, now: int) -> HistoryClaim | None:
+        """Return what the server must confirm before the decision stands: that the call is the next one, or that
+        nothing else has happened.
+        """
+        if self.has_claimed:
+            return None
+        done = past.done if decision.allowed and past.before.is_news(past.done, now=now) else None
+        has_looked = decision.beside is not None and access.HISTORY in decision.beside
+        if done is not None or (has_looked and not self.is_before_current):
+            return HistoryClaim(past.before, done, past.met)
+        return None
+
+
+class _Decided(NamedTuple):
+    """A decision, and what it rests on."""
+
+    decision: Decision
+    noticed: tuple[Noticed, ...]
+    memory: Memory | None
+    past: access.Past | None
+    remote: RemoteAnswers | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallDecider:
+    """Decides, pays for and records the calls of one guard."""
+
+    feed: Feed
+    link: Link
+    spool: Spool
+    budgets: BudgetCache
+    listing: Listing
+    sources: Sources
+    sessions: Sessions | None
+    """None: odd calls are not noticed"""
+    networks: BearerNetworks | None
+    records_arguments: bool
+    learns: bool
+
+    def steps(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Steps[Call]:
+        """Decide, pay for and record a call. Yields each `Need`; returns the call, which may be denied.
+
+        After each answer the call is decided again, on what is true by then: a token that was revoked meanwhile denies.
+        The rules are those of `access.decide` (1 to 11), then in this order:
+
+        12. Definition. The tool is what its owner approved.
+        13. Fresh memory. If more knowledge could change where the arguments come from, the server was asked.
+        14. Rate. The call is within the rates of throttled agents; the server counts it.
+        15. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing
+            else has happened.
+        16. Approval. If only a person's yes is missing, the server spends one, or has a person asked.
+        17. Budget. The budgets of the task pay for the call.
+        18. Record. The record is in the spool before the tool runs.
+
+        Raises Unavailable.
+        """
+        inputs = _Inputs(says)
+        try:
+            for _ in range(MAX_STEPS):
+                call = access.resolve(who.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
+                decided = self._decide(who, call, inputs)
+                settled = self._settle(who, call, decided, inputs) if isinstance(decided, _Decided) else decided
+                if isinstance(settled, Call):
+                    return settled
+                yield from inputs.ask(settled)
+        finally:
+            if inputs.approval is not None and inputs.approval.number:  # a yes was spent, and did not let the call pass
+                self.link.rpc.pending.release(inputs.approval.number)
+        raise Unavailable("other calls took what was drawn", hint="try again", code="budget_unavailable")
+
+    def answer(self, need: Need, who: Verified, tool: str) -> Waits[Any]:
+        """Ask the server for what a decision needs. Raises Unavailable."""
+        link, principal, token = self.link, who.principal, who.principal.claims.jti
+        match need:
+            case TaskMemory():
+                return link.memories.recall(principal)
+            case History():
+                return link.memories.history(principal, tool)
+            case HistoryClaim():
+                return link.memories.claim(principal, tool, need)
+            case RemotePolicies():
+                return link.rpc.ask_policies(need, token)
+            case RateCheck():
+                return link.rate.count(need, token)
+            case Approval():
+                return link.rpc.ask_person(need)
+            case BudgetDraw():
+                return _work(partial(link.budget_client.draw, token, need.costs))
+
+    def _decide(self, who: Verified, call: access.ResolvedCall, inputs: _Inputs) -> _Decided | Need:
+        """Apply rules 1 to 16."""
+        principal, facts, now = call.principal, call.facts, call.now
+        memories, approval = self.link.memories, inputs.approval
+        memory, past = memories.of(principal) if principal.claims.memory else None, None
+        if memory is None:
+            memory = inputs.memory
+        may_recall = not inputs.is_memory_fresh and call.reads_memory
+        if may_recall and memory is None:  # 7
+            return TaskMemory()
+        if call.reads_history and not inputs.has_no_history:  # 9
+            assert call.ready is not None
+            inputs.relies_on_history = facts.policies.relies_on_history
+            before = inputs.before or memories.before(principal)
+            if before is None:
+                return History()
+            past = access.past_of(before, call.ready, call.arguments)
+        session = None if self.sessions is None else self.sessions.of(principal.claims.memory)
+        approved = () if approval is None else approval.approved
+        remote = inputs.remote
+        if remote is None and facts.policies.elsewhere:
+            remote = RemoteAnswers(facts.policies, now)
+        decision = self._apply_rules(call, DecisionInputs(memory, past, session, approved, remote))
+        if remote is not None and remote.missing and not remote.verdicts:  # 10
+            return TaskMemory() if may_recall else RemotePolicies(remote.policies, next(iter(remote.missing)), now)
+        noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(who))
+        decision = self.listing.check(decision, call.ready, facts, inputs.says)  # 12
+        if may_recall and decision.beside is not None and not is_settled(decision.beside):  # 13
+            return TaskMemory()
+        if facts.holds and not inputs.is_counted:  # 14
+            checked = self.link.rate.check(call, decision)
+            if isinstance(checked, RateCheck):
+                return checked
+            decision = checked
+        if past is not None and (claim := inputs.claim(decision, past, now=now)) is not None:  # 15
+            return claim
+        if approval is not None:  # 16
+            decision = approval.explain(decision)
+        elif decision.asks and not decision.allowed:
+            return approval_of(call, decision, memory)
+        return _Decided(decision, noticed, memory, past, remote)
+
+    @staticmethod
+    def _apply_rules(call: access.ResolvedCall, inputs: DecisionInputs) -> Decision:
+        """Apply rules 1 to 11. The answer of remote policies holds for the instant of the question; liveness is that of
+        now.
+        """
+        if (remote := inputs.remote) is None or not remote.verdicts:
+            return access.decide(call, inputs)
+        if (reason := access.dead(call.principal, call.facts, call.now)) is not None:
+            return Decision(False, False, call.facts.policies.hash, (reason,))
+        return access.decide(replace(call, now=remote.at), inputs)
+
+    def _settle(self, who: Verified, call: access.ResolvedCall, decided: _Decided, inputs: _Inputs) -> Call | Need:
+        """Apply rules 17 and 18."""
+        principal, facts, ready, now = call.principal, call.facts, call.ready, call.now
+        decision, approval = decided.decision, inputs.approval
+        costs, ahead = dict[str, int](), dict[str, budget.Volume]()
+        if ready is not None and decision.verdict and (prices := principal.prices(ready.uid.id, ready.classes)):  # 17
+            try:
+                costs, ahead = budget.costs(prices, call.arguments, now=now), budget.volumes(prices, now=now)
+                if inputs.left:
+                    self.budgets.check(costs, principal.claims.budgets, inputs.left, now=now)
+            except (budget.BadAmount, budget.Exhausted) as refusal:
+                decision, costs, ahead = access.refuse(facts, refusal), {}, {}
+        make_record = partial(
+            call_record, call, remote=decided.remote, approved=() if approval is None else approval.approved,
+            noticed=decided.noticed, network=who.network, proof=who.proof,
+        )  # fmt: skip
+        try:
+            record = make_record(decision, spent=costs)
+        except Malformed as refusal:  # the ledger cannot name the arguments
+            decision, costs, ahead = access.refuse(facts, refusal), {}, {}
+            record = make_record(decision, spent=costs)
+        watched = None if ready is None else Watched(principal, ready, call.arguments)
+        if decision.allowed and watched is not None and decided.memory is not None:
+            record = self.sources.added(record, watched, decided.memory)
+        if self.records_arguments:
+            record = replace(record, arguments=shorten(call.arguments))
+        elif self.learns and facts.resource.mode == "watch":
+            record = replace(record, arguments=seen(call.arguments, ready.tool.kinds if ready else {}))
+        then = None
+        if decision.allowed and approval is not None and approval.number:
+            then = partial(self.link.rpc.pending.drop, approval.number)
+        append = partial(self.spool.append, record, then=then)
+        if (number := append() if not costs else self.budgets.pay(costs, append, ahead=ahead)) is None:  # 18
+            return BudgetDraw(costs)
+        self.link.note()
+        made = Call(decision, number, ahead=ahead, enforces=facts.resource.mode == "enforce")
+        if ready is not None:
+            made.missing_scope = "" if ready.scope in principal.scopes else ready.scope
+            has_memory = bool(principal.claims.memory) or (decided.past is not None and bool(ready.tool.creates))
+            made.classes, made.watched = ready.classes, watched if has_memory else None
+        return made
+
+
+def _work(function: Any) -> Waits[Any]:
+    return (yield Work(function))

@@ -1,0 +1,103 @@
+"""Two ways to drive a decision, which yields what it needs: blocking its thread, and suspending its task.
+
+What answers a need is a generator too: it yields what must be waited for. So the conversations with the server are
+written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from ostiary.decision.access import Steps
+from ostiary.protocol.errors import Refused
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for the result of work that another thread does. Raises TimeoutError after `within_s` seconds."""
+
+    future: Future[Any]
+    within_s: float
+
+    def block(self) -> Any:
+        try:
+            return self.future.result(self.within_s)
+        except TimeoutError:
+            self.future.cancel()  # then no thread begins with it any more
+            raise
+
+    async def suspend(self) -> Any:
+        return await asyncio.wait_for(asyncio.wrap_future(self.future), self.within_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Do work that blocks its thread."""
+
+    function: Callable[[], Any]
+
+    def block(self) -> Any:
+        return self.function()
+
+    async def suspend(self) -> Any:
+        return await asyncio.to_thread(self.function)
+
+
+Waits = Generator[Wait | Work, Any, T]
+"""A conversation: it yields what must be waited for, is sent the result, and returns the answer."""
+
+
+def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Waits[T]:
+    """Return what the decision returns, after answering what it yields. A refusal to answer is raised inside it."""
+    with closing(decision):
+        step = partial(next, decision)
+        while True:
+            try:
+                need = step()
+            except StopIteration as done:
+                outcome: T = done.value
+                return outcome
+            try:
+                step = partial(decision.send, (yield from answer(need)))
+            except Refused as refusal:
+                step = partial(decision.throw, refusal)
+
+
+def run(waits: Waits[T]) -> T:
+    """Drive a conversation to its end; blocks the thread. Raises what it raises."""
+    with closing(waits):
+        step = partial(next, waits)
+        while True:
+            try:
+                wait = step()
+            except StopIteration as done:
+                outcome: T = done.value
+                return outcome
+            try:
+                step = partial(waits.send, wait.block())
+            except Exception as error:  # noqa: BLE001 because the conversation handles it
+                step = partial(waits.throw, error)
+
+
+async def run_async(waits: Waits[T]) -> T:
+    """Drive a conversation to its end; the event loop goes on. Raises what it raises."""
+    with closing(waits):
+        step = partial(next, waits)
+        while True:
+            try:
+                wait = step()
+            except StopIteration as done:
+                outcome: T = done.value
+                return outcome
+            try:
+                step = partial(waits.send, await wait.suspend())
+            except Exception as error:  # noqa: BLE001 because the conversation handles it
+                step = partial(waits.throw, error)

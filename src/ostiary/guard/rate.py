@@ -1,0 +1,79 @@
+"""Calls of throttled agents: the server counts them, for all guards and for itself together.
+
+    POST /feed/v1/pace    {"token": jti}    200; or 403 `throttled`: it was one too many, and nothing was counted
+
+Each such call waits for the server, and is refused if the server cannot be asked. After one call too many, the guard
+denies without asking for a moment, so that an agent that goes on all the same reaches nobody but this guard.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import httpx2
+import msgspec
+
+from ostiary.decision import access
+from ostiary.decision.access.holds import throttled
+from ostiary.guard.drivers import Wait, Waits
+from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
+from ostiary.protocol.errors import Refused, Unavailable
+
+QUIET_US = 5_000_000
+"""That moment. Minutes begin by the server's clock, not by the guard's."""
+
+Limits = tuple[tuple[str, int], ...]
+"""Agents with their calls a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateCheck:
+    """Asks to count a call that comes through throttled agents. The answer is whether it is within all limits."""
+
+    limits: Limits
+
+
+class RateLimiter:
+    """The calls of throttled agents at this guard, and which agents were denied a moment ago. Thread-safe."""
+
+    def __init__(self, rpc: ServerRpc, *, now: Callable[[], int]) -> None:
+        self._rpc, self._now = rpc, now
+        self._mutex = threading.Lock()
+        self._denied: dict[Limits, tuple[int, access.Reason]] = {}
+
+    def check(self, call: access.ResolvedCall, decision: access.Decision) -> access.Decision | RateCheck:
+        """Return the decision on a call; a denial where an agent has just had one call too many; or the need to count.
+
+        A call that is denied anyway is not counted, unless a person is to be asked about it.
+        """
+        if not (decision.allowed or decision.asks):
+            return decision
+        limits = tuple(throttled(call.principal.agents, call.facts.holds, call.now).items())
+        until, reason = self._denied.get(limits, (0, None))
+        if reason is not None and call.now < until:
+            return access.Decision(False, False, decision.policy_hash, (reason,))
+        return RateCheck(limits) if limits else decision
+
+    def count(self, need: RateCheck, token: str) -> Waits[bool]:
+        """Count a call under that token (its `jti`): return whether it is within the limits. Raises Unavailable."""
+        body = msgspec.json.encode({"token": token})
+        try:
+            yield Wait(self._rpc.submit(partial(self._rpc.post, "pace", body)), ASK_S)
+        except ServerRefused as refused:
+            if (own := refused.own) is None or own.code != "throttled":
+                raise _uncounted(refused.message) from None
+            with self._mutex:
+                now = self._now()
+                self._denied = {limits: denied for limits, denied in self._denied.items() if now < denied[0]}
+                self._denied[need.limits] = (now + QUIET_US, access.Reason(own.code, own.message, own.hint))
+            return False
+        except (Refused, httpx2.HTTPError, OSError, TimeoutError) as error:
+            raise _uncounted(error.message if isinstance(error, Refused) else type(error).__name__) from None
+        return True
+
+
+def _uncounted(why: str) -> Unavailable:
+    return Unavailable(f"a throttled call cannot be counted: {why}", hint="try again", code="pace_unavailable")

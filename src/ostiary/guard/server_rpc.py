@@ -1,0 +1,263 @@
+"""Requests of the guard to the server while a call is decided: verdicts of remote policies (`ostiary.decision.asking`), a
+person's approval (`ostiary.decision.approval`), the memory of tasks and the rate of throttled agents.
+
+Several calls ask at once. Each waits for at most ASK_S in all, one that needs an approval for PERSON_S (the answer is
+written down first). Where too many wait already, a call does not wait at all. A call that gets no answer to exactly its
+question is denied and told why: by each remote policy as an error, which denies where the policy is enforced; by a
+refusal where a person should have been asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from ostiary import client
+from ostiary.decision import approval, asking
+from ostiary.decision.access import RemotePolicies, failed
+from ostiary.decision.access.elsewhere import Verdict
+from ostiary.guard.approvals import Approval, ApprovalOutcome, PendingApprovals
+from ostiary.guard.drivers import Wait, Waits
+from ostiary.guard.feed import Feed
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.jose import b64u
+from ostiary.protocol.signed import Answer, parse_answer
+
+ASK_S = 1.0
+"""Seconds that a call waits for an answer."""
+PERSON_S = 5.0
+"""Seconds that a call waits for an approval: the server has the answer of the person or not, but writes it down."""
+TOO_LONG = "the server took too long"
+T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
+SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
+"""Refusals after which the number of a call has spent no yes, and will spend none."""
+MAX_ASKING = 64
+"""Calls that wait at once."""
+MAX_ANSWER = asking.Answer.MAX_BYTES
+"""Bytes of the longest kind of answer."""
+CONNECTIONS = 8
+
+Connect = Callable[[], Any]
+"""Opens a context: the HTTP client of the connection, its authentication, and the issuer."""
+
+
+class ServerRpc:
+    """Requests over one pool of connections. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        resource_id: str,
+        feed: Feed,
+        connect: Connect,
+        tick: Callable[[], int],
+        random: Callable[[int], bytes],
+        pending: PendingApprovals,
+    ) -> None:
+        self._url, self._resource_id, self._feed = url, resource_id, feed
+        self._connect, self._tick, self._random = connect, tick, random
+        self._mutex, self._open = threading.Lock(), ExitStack()
+        self._connection: tuple[httpx2.Client, client.Auth] | None = None
+        self._room = threading.BoundedSemaphore(MAX_ASKING)
+        self.pending = pending
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
+
+    def ask_policies(self, need: RemotePolicies, token: str) -> Waits[Verdict]:
+        """Return the verdict of the remote policies on a call under that token (its `jti`); whatever goes wrong, each
+        policy fails with that message.
+        """
+        names = need.policies.elsewhere
+        try:
+            verdict: Verdict = yield Wait(self.submit(partial(self._ask_policies, need, token)), ASK_S)
+            return verdict
+        except TimeoutError:
+            return failed(names, TOO_LONG)
+        except Refused as refusal:
+            return failed(names, refusal.message)
+
+    def ask_person(self, need: Approval) -> Waits[ApprovalOutcome]:
+        """Spend a yes to the call, or have a person asked about it."""
+        try:
+            with self._question(need) as question:
+                answer = yield Wait(self.submit(partial(self._ask_person, question.body), PERSON_S), PERSON_S)
+                return question.outcome(answer)
+        except TimeoutError:
+            return ApprovalOutcome(need.policies, refusal=_unasked(TOO_LONG))
+        except Refused as refusal:
+            return ApprovalOutcome(need.policies, refusal=refusal)
+
+    @contextmanager
+    def _question(self, need: Approval) -> Iterator[_Question]:
+        """The question about that call, with the number of the same call that is not on record yet. Raises Refused.
+
+        Whatever goes wrong, the number is kept for the same call made again: only the server's word that the yes was
+        spent by another ends it. A server that restarts refuses for many other reasons.
+        """
+        question = _Question(need, self.pending.begin(need.digest, b64u(self._random(16))), self.pending)
+        try:
+            yield question
+        except Forbidden as refusal:
+            if refusal.code in SETTLED:
+                self.pending.drop(question.number)
+            raise
+        finally:
+            if not question.is_spent:
+                self.pending.release(question.number)
+
+    def submit(self, work: Callable[[int], T], within_s: float | None = None) -> Future[T]:
+        """Let a thread do that, given the instant when ASK_S (or `within_s`) are over and the call has given up.
+
+        Raises Unavailable.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code="approval_unavailable")
+        try:
+            waiting = self._threads.submit(work, self._tick() + round((within_s or ASK_S) * 1e6))
+        except RuntimeError:
+            self._room.release()
+            raise Unavailable("the guard is closed", code="approval_unavailable") from None
+        waiting.add_done_callback(lambda _: self._room.release())
+        return waiting
+
+    def _ask_person(self, body: bytes, until: int) -> approval.Answer:
+        """Raises Forbidden in the server's words, Unavailable if no person can be asked."""
+        try:
+            return self.answer("approval", body, approval.Answer, until)
+        except ServerRefused as refused:
+            raise refused.own or _unasked(refused.message) from None
+        except (Refused, httpx2.HTTPError, OSError) as error:
+            raise _unasked(error.message if isinstance(error, Refused) else type(error).__name__) from None
+
+    def _ask_policies(self, need: RemotePolicies, token: str, until: int) -> Verdict:
+        names = need.policies.elsewhere
+        try:
+            body = asking.render_ask(
+                asking.Ask(
+                    call=b64u(self._random(16)),
+                    token=token,
+                    policy=need.policies.hash,
+                    question=msgspec.Raw(need.question),
+                )
+            )
+            return self.answer("ask", body, asking.Answer, until).said
+        except httpx2.TimeoutException:
+            return failed(names, TOO_LONG)
+        except (Refused, httpx2.HTTPError, OSError) as error:
+            why = error.message if isinstance(error, Refused) else type(error).__name__
+            return failed(names, f"the server cannot be asked: {why}")
+
+    def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
+        """Return what the server signed about exactly that body. Raises Refused, httpx2.HTTPError, OSError."""
+        return parse_answer(
+            self.post(verb, body, until), kind, body=body, keys=self._feed.feed_keys, issuer=self._feed.issuer,
+            resource_id=self._resource_id,
+        )  # fmt: skip
+
+    def post(self, verb: str, body: bytes, until: int) -> bytes:
+        """Return the answer; a connection that ended while it was idle is replaced once. Raises as `_post`."""
+        try:
+            return self._post(verb, body, until)
+        except httpx2.TimeoutException:
+            raise
+        except httpx2.TransportError:
+            return self._post(verb, body, until)
+
+    def _post(self, verb: str, body: bytes, until: int) -> bytes:
+        """Raises Refused, httpx2.HTTPError, OSError."""
+        http, auth = self._connected(until)
+        headers, left_s = {"content-type": "application/json"}, max((until - self._tick()) / 1e6, 0.001)
+        with http.stream(
+            "POST", f"{self._url}/feed/v1/{verb}", content=body, headers=headers, auth=auth, timeout=left_s
+        ) as response:
+            answer = b""
+            for chunk in response.iter_bytes():
+                answer += chunk
+                if len(answer) > MAX_ANSWER:
+                    raise Unavailable(f"the answer has more than {MAX_ANSWER} bytes")
+                self._check_time(until)
+        if response.status_code != 200:
+            raise ServerRefused(response.status_code, _problem(answer))
+        return answer
+
+    def _connected(self, until: int) -> tuple[httpx2.Client, client.Auth]:
+        """The client that all calls share, from the first one on."""
+        self._check_time(until)
+        with self._mutex:
+            self._check_time(until)
+            if self._connection is None:
+                self._connection = self._open.enter_context(self._connect())[:2]
+            return self._connection
+
+    def _check_time(self, until: int) -> None:
+        """Raises Unavailable if the call has given up."""
+        if self._tick() >= until:
+            raise Unavailable(TOO_LONG)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+        with self._mutex:
+            self._connection = None
+            self._open.close()
+
+
+@dataclass(slots=True)
+class _Question:
+    """A question about a call that waits for its answer."""
+
+    need: Approval
+    number: str
+    pending: PendingApprovals
+    is_spent: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """Raises Malformed."""
+        return approval.render_ask(self.need.ask(self.number))
+
+    def outcome(self, answer: approval.Answer) -> ApprovalOutcome:
+        """Return what the answer means for the call. Raises SpoolFailed if a spent yes cannot be noted."""
+        if answer.state != "spent":
+            self.pending.drop(self.number)
+            return ApprovalOutcome(self.need.policies, answer)
+        self.pending.spend(self.number, answer.approval)
+        self.is_spent = True
+        return ApprovalOutcome(self.need.policies, answer, number=self.number)
+
+
+def _unasked(why: str) -> Unavailable:
+    return Unavailable(f"no person can be asked: {why}", hint="try again", code="approval_unavailable")
+
+
+class _Problem(msgspec.Struct):
+    message: str
+    error: str = "refused"
+    hint: str = ""
+
+
+class ServerRefused(Unavailable):
+    """The server answered with an error; `own` is its own refusal, if it sent one."""
+
+    def __init__(self, status: int, problem: _Problem | None) -> None:
+        super().__init__(f"the server answers {status}" + (f": {problem.message[:200]}" if problem else ""))
+        self.own: Forbidden | None = None
+        if problem is not None and 400 <= status < 500:
+            self.own = Forbidden(problem.message[:200], hint=problem.hint[:200], code=problem.error[:64])
+
+
+def _problem(answer: bytes) -> _Problem | None:
+    """The error that the server sent, if its body is one."""
+    try:
+        return json_decoder(_Problem)(answer)
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -1,0 +1,301 @@
+"""Evaluations within one transaction: a request is resolved, decided, and settled.
+
+The registry's word on agents and tools goes before the caller's:
+
+    agent calls tool       the whole decision of `ostiary.decision.access`, on the bounds of the task that the context names
+    agent does otherwise   the agent is active, then the policies
+    any other subject      the policies alone: types and properties as they were sent
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from ostiary.authorization.budget import BadAmount, Exhausted
+from ostiary.authorization.cedar.render import render_record
+from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
+from ostiary.decision import access
+from ostiary.decision.access import (
+    Decision,
+    DecisionInputs,
+    Facts,
+    Foresight,
+    Policies,
+    Principal,
+    Reason,
+    RemoteAnswers,
+    ResolvedCall,
+    Steps,
+)
+from ostiary.decision.access.chain import chain_of
+from ostiary.decision.access.decide import too_many
+from ostiary.decision.access.holds import throttled
+from ostiary.decision.access.reasons import reasons_of
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.provenance.history import Before
+from ostiary.provenance.noticing import Risk
+from ostiary.provenance.origins import Memory
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_facts, risk_context, widest_claims
+from ostiaryd.policy.flows.external_retry import fresh_answers
+from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.model import (
+    NOTHING,
+    REGISTERED,
+    Posed,
+    Question,
+    Seen,
+    Thing,
+    ToolSeen,
+    Unanswerable,
+    context_of,
+    encode_context,
+    entity_of,
+    moment,
+    posed_call,
+    proved,
+)
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.flows import active_agent, check_none_stopped, find_resource
+from ostiaryd.registry.model import Agent, Resource
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task, standing_id, standing_task
+
+_EntityWithFacts = tuple[Entity, Seen | None]
+"""An entity, and what the ledger keeps of it if it is registered."""
+
+
+class ToolCall(NamedTuple):
+    """A call of a tool by a registered agent, under a task."""
+
+    call: ResolvedCall
+    task: Task
+
+
+class OtherRequest(NamedTuple):
+    """Any other request: the policies alone decide."""
+
+    question: Question
+    principal: _EntityWithFacts
+    resource: _EntityWithFacts
+    behind: tuple[Entity, ...]
+    """the agents through which an agent got its task"""
+    context: Record
+    """what the server says in the context, and no caller"""
+
+
+Resolved = ToolCall | OtherRequest
+
+
+class Evaluator:
+    """Evaluates any number of requests with the policies `policies`, at `now` (microseconds).
+
+    With `remote`, contexts say the instant at which remote policies were asked, so that the questions are the same
+    again; liveness is as of `now`. `keys` open what tasks remember: without them, no call is allowed that is judged by
+    it.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        policies: Policies,
+        *,
+        now: int,
+        remote: RemoteAnswers | None = None,
+        keys: Keyring | None = None,
+    ) -> None:
+        self._reader, self._policies, self._now, self._keys = reader, policies, now, keys
+        self._remote = fresh_answers(remote, policies, now=now)
+        self.at = now if self._remote is None else self._remote.at
+        """the instant that contexts say"""
+        self._moment = moment(self.at)
+        self._last: tuple[Thing | None, _EntityWithFacts] = None, (entity(Uid("", "")), None)
+
+    def evaluate(self, question: Question) -> Decision:
+        """Return the decision. Raises nothing: a request that cannot be resolved is denied."""
+        try:
+            return self.decide(self.resolve(question))[0]
+        except (Unanswerable, Forbidden, NotFound) as error:
+            return self.refuse(error)
+
+    def refuse(self, error: Unanswerable | Forbidden | NotFound) -> Decision:
+        """Return the denial of a request that cannot be resolved."""
+        return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
+
+    def resolve(self, question: Question) -> Resolved:
+        """Return what the request is about. Raises Unanswerable, Forbidden, NotFound."""
+        subject = question.subject
+        if REGISTERED.get(subject.type) == "Agent":
+            agent = active_agent(self._reader, subject.id, now=self._now)
+            if REGISTERED.get(question.resource.type) == "Tool" and question.action.name == access.CALL.id:
+                return self._tool_call(question, agent)
+            return self._agent_request(question, agent)
+        if subject is not self._last[0]:  # which the items of a batch often share
+            self._last = subject, self._find(subject)
+        return OtherRequest(question, self._last[1], self._find(question.resource), (), {})
+
+    def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
+        """Return the decision, and what the policies were asked, if they were. `approved`: those that were told yes."""
+        if isinstance(resolved, OtherRequest):
+            return self._judge(resolved)
+        inputs = DecisionInputs(approved=approved, remote=self._remote)
+        decision = self._answer_needs(resolved, access.decide_steps(resolved.call, inputs))
+        return decision, posed_call(resolved.call, decision, approved=sorted(approved))
+
+    def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
+        """Take what an allowed call costs from the budgets of its task, and let the task remember the call.
+
+        A call that a budget does not pay for, or that is one too many for a throttled agent, is denied.
+        """
+        if not decision.allowed or isinstance(resolved, OtherRequest):
+            return decision
+        call, task = resolved
+        for agent, limit in throttled(call.principal.agents, call.facts.holds, self._now).items():
+            if not registry.take_call(act.tx, agent):
+                return Decision(False, False, self._policies.hash, (too_many(agent, limit),))
+        if decision.verdict:
+            assert call.ready is not None
+            budgets = tasks.in_force(self._reader, task)
+            try:
+                tasks.spend(act, budgets, call.ready.uid.id, call.arguments, classes=call.ready.classes)
+            except (Exhausted, BadAmount) as error:
+                decision = access.refuse(call.facts, error)
+        if decision.allowed and call.reads_history and (before := self._before(resolved)) is not None:
+            assert call.ready is not None
+            past = access.past_of(before, call.ready, call.arguments)
+            tasks.happened(act.tx, task, past.done, agent=task.agent)
+            tasks.meet(act.tx, call.principal.claims.owner, past.met)
+        return decision
+
+    def foresee(self, question: Question) -> Foresight:
+        """Return what can be decided while arguments that the question does not give are unknown. Raises nothing."""
+        try:
+            resolved = self.resolve(question)
+        except (Unanswerable, Forbidden, NotFound):
+            return access.NEVER
+        if isinstance(resolved, ToolCall) and (ready := resolved.call.ready) is not None:
+            given = (question.context or {}).get("arguments")
+            if unknown := access.unknown_arguments(ready, given):
+                has_memory = self._keys is not None and resolved.task.memory is not None
+                return access.foresee(resolved.call, unknown, has_memory=has_memory)
+        return access.ALWAYS if self.decide(resolved)[0].allowed else access.NEVER
+
+    def _judge(self, request: OtherRequest) -> tuple[Decision, Posed]:
+        question, (principal, seen), (resource, target), behind, context = request
+        policies = self._policies
+        judged = policies.judge(
+            principal.uid, Uid("Action", question.action.name), resource.uid,
+            context_of(question, now=self._moment) | context, Overlay(policies.known, *behind, principal, resource),
+            None if self._remote is None else self._remote.look_up, behind=[one.uid for one in behind],
+        )  # fmt: skip
+        decision = Decision(
+            judged.allowed, judged.allowed, policies.hash, () if judged.allowed else reasons_of(judged, policies),
+            judged.policies, judged.watched, judged.errors,
+        )  # fmt: skip
+        kept = encode_context(render_record(context)) if context else NOTHING
+        return decision, Posed(question=question, principal=seen, resource=target, context=kept)
+
+    def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
+        """Drive a decision: this transaction has all that it needs. Remote policies are asked around the act."""
+        answer: Memory | Before | None = None
+        with closing(steps):
+            while True:
+                try:
+                    need = steps.send(answer)
+                except StopIteration as done:
+                    decision: Decision = done.value
+                    return decision
+                match need:
+                    case access.TaskMemory():
+                        answer = self._memory(resolved.task)
+                    case access.History():
+                        answer = self._before(resolved)
+                    case access.RemotePolicies():
+                        answer = None
+
+    def _memory(self, task: Task) -> Memory | None:
+        if self._keys is None or task.memory is None:
+            return None
+        return tasks.recall(self._reader, task, self._keys).memory
+
+    def _before(self, resolved: ToolCall) -> Before | None:
+        if self._keys is None:
+            return None
+        call, task = resolved
+        met = None
+        if self._policies.reads_counterparts:
+            met = tasks.counterparts(self._reader, call.principal.claims.owner, self._keys)
+        return tasks.before(self._reader, task, self._keys, agent=task.agent, now=self._now, met=met)
+
+    def _agent_request(self, question: Question, agent: Agent) -> OtherRequest:
+        named = (question.context or {}).get("task")
+        resource = self._find(question.resource)
+        task = self._task(agent, named if isinstance(named, str) and named.startswith("tk_") else None)
+        chain = chain_of(task.chain, holder=agent.agent_id)
+        context = chain.context | risk_context(
+            self._reader, self._policies, agent, task.task_id, task.chain, at=self.at
+        )
+        return OtherRequest(question, agent_with_facts(agent), resource, chain.behind, context)
+
+    def _tool_call(self, question: Question, agent: Agent) -> ToolCall:
+        resource, tool = self._tool(question.resource.id)
+        context = question.context or {}
+        arguments = context.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise Unanswerable("`context.arguments` is not an object")
+        task = self._task(agent, context.get("task"))
+        principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
+        own = (agent.agent_id,) if agent.held_until > self._now else ()
+        restrictions = {one: registry.list_restrictions_of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)}
+        facts = Facts(
+            protected(self._reader, resource), self._policies, risks=self._risks(principal), holds=restrictions
+        )
+        return ToolCall(access.resolve(principal, tool, arguments, facts, self.at), task)
+
+    def _risks(self, principal: Principal) -> dict[str, Risk]:
+        """The risk of the agents and tasks through which a call comes, if a policy reads it."""
+        if not self._policies.reads_risk:
+            return {}
+        return registry.get_risks(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))
+
+    def _task(self, agent: Agent, id: object) -> Task:
+        if id is None or id == "" or id == standing_id(agent.agent_id):
+            check_none_stopped(self._reader, "task", [standing_id(agent.agent_id)])
+            return standing_task(agent)
+        if not isinstance(id, str):
+            raise Unanswerable("`context.task` is not a string")
+        task = tasks.live(self._reader, id, now=self._now)
+        if task.agent != agent.agent_id:
+            raise NotFound("there is no such task, or it is another agent's")
+        return task
+
+    def _tool(self, id: str) -> tuple[Resource, str]:
+        name, slash, tool = id.partition("/")
+        if not slash:
+            raise Unanswerable("a tool is named `<resource>/<tool>`")
+        resource = find_resource(self._reader, name)
+        check_none_stopped(self._reader, "resource", [resource.uri])
+        return resource, tool
+
+    def _find(self, thing: Thing) -> _EntityWithFacts:
+        if thing.type in REGISTERED:
+            return self._registered(thing)
+        return entity_of(thing, self._policies.entities), None
+
+    def _registered(self, thing: Thing) -> _EntityWithFacts:
+        kind = REGISTERED[thing.type]
+        if kind == "Agent":
+            return agent_with_facts(active_agent(self._reader, thing.id, now=self._now))
+        if kind == "Resource":
+            return resource_with_facts(self._reader, find_resource(self._reader, thing.id))
+        resource, tool = self._tool(thing.id)
+        ready = protected(self._reader, resource)
+        if tool not in ready.tools:
+            raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
+        seen = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
+        return ready.entities[ready.tools[tool].uid], seen

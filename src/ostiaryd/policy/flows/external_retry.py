@@ -1,0 +1,57 @@
+"""Verdicts of remote policies that an act needs, and that nobody could ask for ahead of the act.
+
+A flow never waits for the network. An act that comes to a question of which it has no verdict is undone like a
+challenge (`RemotePoliciesNeeded`). Its caller asks (`ostiaryd.policy.flows.external_pdp`) and runs the act again with
+the verdicts, which hold for the instant of the first run (`Retry`). The proof of the caller is used up by then; a
+caller that has no proof never comes to a question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.decision.access import Policies, RemoteAnswers
+from ostiary.protocol.errors import Refused
+from ostiaryd.ledger.flows import Act
+
+FRESH = 10_000_000
+"""How old a verdict of remote policies may be, in microseconds."""
+
+
+class RemotePoliciesNeeded(Refused):
+    """The remote policies must be asked what is `missing` in `remote` before the act can go on."""
+
+    code = "unasked"
+    is_challenge = True
+
+    def __init__(self, message: str, *, remote: RemoteAnswers) -> None:
+        super().__init__(message)
+        self.remote = remote
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What an act that runs again has learned. `is_last`: a verdict that is missing stays so, and its policies fail."""
+
+    remote: RemoteAnswers
+    is_last: bool = False
+
+
+def fresh_answers(remote: RemoteAnswers | None, policies: Policies, *, now: int) -> RemoteAnswers | None:
+    """Return the answers for use under `policies` at `now`; None if they are of another set, too old, or of later."""
+    if remote is None or remote.policies.hash != policies.hash or not 0 <= now - remote.at <= FRESH:
+        return None
+    return remote if remote.policies is policies else RemoteAnswers(policies, remote.at, remote.verdicts)
+
+
+def answers_of(act: Act, policies: Policies) -> RemoteAnswers:
+    """Return the verdicts that the act has at hand under `policies`."""
+    remote = act.again.remote if isinstance(act.again, Retry) else None
+    fresh = fresh_answers(remote, policies, now=act.now)
+    return RemoteAnswers(policies, act.now) if fresh is None else RemoteAnswers(policies, fresh.at, fresh.verdicts)
+
+
+def check_answered(act: Act, remote: RemoteAnswers) -> None:
+    """Raise RemotePoliciesNeeded if a verdict was missing that can still be asked for."""
+    if remote.missing and not (isinstance(act.again, Retry) and act.again.is_last):
+        raise RemotePoliciesNeeded("remote policies must be asked first", remote=remote)
