@@ -1,5 +1,7 @@
-"""Requests of the guard to the server while a call is decided: verdicts of remote policies (`ostiary.decision.asking`), a
-person's approval (`ostiary.decision.approval`), the memory of tasks and the rate of throttled agents.
+"""Requests of the guard to the server while a call is decided.
+
+They ask for verdicts of remote policies (`ostiary.decision.asking`), for a person's approval
+(`ostiary.decision.approval`), for the memory of tasks, and for the rate of throttled agents.
 
 Several calls ask at once. Each waits for at most ASK_S in all, one that needs an approval for PERSON_S (the answer is
 written down first). Where too many wait already, a call does not wait at all. A call that gets no answer to exactly its

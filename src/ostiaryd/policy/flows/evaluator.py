@@ -2,7 +2,7 @@
 
 The registry's word on agents and tools goes before the caller's:
 
-    agent calls tool       the whole decision of `ostiary.decision.access`, on the bounds of the task that the context names
+    agent calls tool       the whole decision of `ostiary.decision.access`, within the task that the context names
     agent does otherwise   the agent is active, then the policies
     any other subject      the policies alone: types and properties as they were sent
 """
