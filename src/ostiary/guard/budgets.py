@@ -24,9 +24,9 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
 
 IDLE_US = 5_000_000
-"""What nobody has touched for so long is given back."""
+"""Microseconds after which an account that no call used is given back."""
 DRAW_S = 2.0
-"""How long a call waits for its turn, and for each answer."""
+"""Seconds that a call waits for its turn, and for each answer."""
 MAX_GIVEN = 1000
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _Part:
     is_touched: bool = True
     """since it was last looked at"""
     since: int = 0
-    """when it was last found touched"""
+    """Instant at which a use was last seen."""
 
 
 _NOTHING = _Part()
@@ -104,7 +104,7 @@ class BudgetCache:
                 self._parts[account].spent -= units
 
     def need(self, costs: Mapping[str, int]) -> dict[str, int]:
-        """How much must have been drawn in all from each account that has too little for these costs."""
+        """Return the totals to draw from the accounts that have too little for these costs."""
         need = {}
         with self._mutex:
             for account, units in costs.items():
@@ -121,20 +121,20 @@ class BudgetCache:
                 raise exhausted(budget, left[account])
 
     def expect(self, accounts: Iterable[str]) -> None:
-        """We are about to draw from these: whatever comes of it, what is left there must be given back one day."""
+        """Note that a draw from these accounts begins: whatever comes of it, the rest must be given back one day."""
         with self._mutex:
             for account in accounts:
                 self._parts.setdefault(account, _Part()).is_touched = True
 
     def grant(self, totals: Mapping[str, int]) -> None:
-        """So much was drawn in all, as expected."""
+        """Add what was drawn; `totals` are since the guard began."""
         with self._mutex:
             for account, total in totals.items():
                 part = self._parts[account]
                 part.left, part.is_touched = total - part.spent, True
 
     def here(self, account: str) -> int:
-        """What is left of what was drawn."""
+        """Return the units left in an account."""
         with self._mutex:
             return self._parts.get(account, _NOTHING).left
 
@@ -158,7 +158,7 @@ class BudgetCache:
                 self._parts.pop(account, None)
 
     def close(self) -> None:
-        """Nothing is paid any more; what was paid has its record."""
+        """Stop paying; what was paid has its record."""
         with self._mutex:
             self._is_closed = True
 
@@ -179,11 +179,11 @@ class BudgetClient:
         self._open = ExitStack()
         self._connection: tuple[httpx2.Client, client.Auth] | None = None
         self._asked = 0
-        """how many requests there were: each has its turn"""
-        self._unheard: dict[str, int] = {}
-        """what we said that we keep, where no answer came"""
+        """Number of the last request: each has its turn."""
+        self._unconfirmed: dict[str, int] = {}
+        """Accounts of a return that got no answer."""
         self.has_drawn = False
-        """whether the server may count anything as drawn by this guard"""
+        """The server may count units as drawn by this guard."""
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
         """See that these costs can be paid for a call under that token (its `jti`): what is left where they cannot.
@@ -194,8 +194,8 @@ class BudgetClient:
             need = self._cache.need(costs)  # somebody else may have drawn meanwhile
             if not need:
                 return {}
-            if self._unheard:
-                self._keep(self._unheard)  # else we would not know from where the server counts
+            if self._unconfirmed:
+                self._keep(self._unconfirmed)  # else we would not know from where the server counts
                 need = self._cache.need(costs)
             self.has_drawn = True
             self._cache.expect(need)
@@ -207,15 +207,15 @@ class BudgetClient:
     def give_back(self) -> None:
         """Return what nobody has touched for a while. Raises Unavailable."""
         with self._alone():
-            while keep := self._unheard or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
+            while keep := self._unconfirmed or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
                 if self._keep(keep) < len(keep):
                     return  # reports of the others are still on their way
 
     def _keep(self, keep: dict[str, int]) -> int:
         """Return all but that: how many accounts are closed. Raises Unavailable."""
-        self._unheard = keep
+        self._unconfirmed = keep
         given = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
-        self._unheard = {}
+        self._unconfirmed = {}
         self._cache.forget(given.closed)
         return len(given.closed)
 

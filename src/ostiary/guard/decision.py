@@ -43,28 +43,28 @@ Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approv
 
 @dataclass(slots=True)
 class _Inputs:
-    """What the server has said of one call so far."""
+    """Answers of the server to the needs of one call."""
 
     says: Says = None
-    """what the tool says of itself"""
+    """Returns the definition that the tool gives of itself."""
     memory: Memory | None = None
     is_memory_fresh: bool = False
-    """whether the server has sent what the task remembers"""
+    """The server has sent the memory of the task."""
     before: Before | None = None
     is_before_current: bool = False
-    """whether the server has said that nothing has happened since `before`"""
+    """The server has confirmed that nothing has happened since `before`."""
     has_claimed: bool = False
-    """whether the server has accepted the call as the next one: the decision stands, whatever happens meanwhile"""
+    """The server has accepted the call as the next one: the decision stands, whatever happens meanwhile."""
     relies_on_history: bool = True
-    """whether policies that are enforced read what happened before"""
+    """Enforced policies read the history."""
     has_no_history: bool = False
-    """whether it is not available, and only policies in mode `watch` would read it"""
+    """The history is not available, and only policies in mode `watch` would read it."""
     remote: RemoteAnswers | None = None
     is_counted: bool = False
-    """whether the call is within the rates of throttled agents"""
+    """The server has counted the call for throttled agents."""
     approval: ApprovalOutcome | None = None
     left: Mapping[str, int] = field(default_factory=dict)
-    """what is left in budgets that have too little"""
+    """Units left in the accounts that have too little."""
 
     def ask(self, need: Need) -> Steps[None]:
         """Yield the need, and keep the answer. Raises Unavailable."""
@@ -110,7 +110,7 @@ class _Inputs:
 
 
 class _Decided(NamedTuple):
-    """A decision, and what it rests on."""
+    """A decision with the inputs that it rests on."""
 
     decision: Decision
     noticed: tuple[Noticed, ...]
@@ -130,7 +130,7 @@ class CallDecider:
     listing: Listing
     sources: Sources
     sessions: Sessions | None
-    """None: odd calls are not noticed"""
+    """None: the guard does not look for odd calls."""
     networks: BearerNetworks | None
     records_arguments: bool
     learns: bool

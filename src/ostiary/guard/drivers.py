@@ -28,6 +28,7 @@ class Wait:
     within_s: float
 
     def block(self) -> Any:
+        """Wait in this thread."""
         try:
             return self.future.result(self.within_s)
         except TimeoutError:
@@ -35,6 +36,7 @@ class Wait:
             raise
 
     async def suspend(self) -> Any:
+        """Wait in this task."""
         return await asyncio.wait_for(asyncio.wrap_future(self.future), self.within_s)
 
 
@@ -45,9 +47,11 @@ class Work:
     function: Callable[[], Any]
 
     def block(self) -> Any:
+        """Do the work in this thread."""
         return self.function()
 
     async def suspend(self) -> Any:
+        """Do the work in another thread."""
         return await asyncio.to_thread(self.function)
 
 

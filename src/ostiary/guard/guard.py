@@ -155,7 +155,7 @@ class Guard:
             return who
 
     def check_alive(self, who: Verified) -> None:
-        """For what takes long: whether the token is alive still. Raises InvalidToken, Unavailable."""
+        """Check, during long work, that the token is still alive. Raises InvalidToken, Unavailable."""
         with closed():
             if (reason := access.dead(who.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
@@ -173,7 +173,7 @@ class Guard:
             return run(self._decision(who, tool, arguments, says))
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """As `decide`; the event loop goes on while the server is asked."""
+        """Decide as `decide` does; the event loop goes on while the server is asked."""
         with closed():
             return await run_async(self._decision(who, tool, arguments, says))
 
@@ -206,7 +206,7 @@ class Guard:
         observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 
     async def observe_async(self, call: Call, output: object) -> None:
-        """As `observe`; where something is to be remembered, a thread waits for it."""
+        """Observe as `observe` does; a thread waits where something is to be remembered."""
         if call.watched is not None:
             await asyncio.to_thread(self.observe, call, output)
 

@@ -59,7 +59,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """what their context had for this call alone: where its arguments came from, what happened before, and how far
     those through whom it comes are doubted"""
     noticed: tuple[Noticed, ...] = ()
-    """what is odd about the call"""
+    """Oddities of the call."""
 
 
 def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Steps[Decision]:
@@ -174,7 +174,7 @@ _FULL = Reason(
 
 
 def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
-    """Why what the token rests on is not alive any more; None while it is."""
+    """Return why the token is not alive; None while it is."""
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
@@ -200,7 +200,7 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
 
 
 def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
-    """What an agent is held to, be it the holder of the token or one behind it, that this call is not within."""
+    """Return the restriction of an agent, the holder of the token or one behind it, that the call breaks; else None."""
     for agent, _ in principal.agents:
         for hold in facts.holds.get(agent, ()):
             if now >= hold.until:
@@ -218,7 +218,7 @@ def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: 
 
 
 def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason | None:
-    """What a step-up demands, where a token does not say it (`auth_time` in seconds); None where it does."""
+    """Return the step-up that a token lacks (`auth_time` in seconds); None if the token has it."""
     if acr in ACRS[hold.limit :] and auth_time is not None and auth_time * 1_000_000 >= hold.since:
         return None
     age = max(0, now - hold.since) // 1_000_000
@@ -227,7 +227,7 @@ def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason
 
 
 def too_many(agent: str, limit: int) -> Reason:
-    """Why a call is not let through that would be one more than an agent is held to."""
+    """Return the reason for denying a call beyond the rate of a throttled agent."""
     return Reason("throttled", f"agent {agent} is held to {limit} calls a minute", "wait for the next minute")
 
 
@@ -260,7 +260,7 @@ def _outside(
 
 
 def _allowing(claims: AccessClaims, scope: str) -> str:
-    """What would let a task reach `scope`: the standing task has the agent's own scopes."""
+    """Return the command that lets a task reach `scope`: the standing task has the agent's own scopes."""
     if _is_standing(claims):
         return f"ostiary agent allow {claims.client_id} {scope}"
     return f"start a task that has the scope `{scope}`"

@@ -1,4 +1,4 @@
-"""What a decision on a tool call can be while some of its arguments are unknown: the steps of `decide`, three-valued.
+"""Foresight of a decision on a tool call while some of its arguments are unknown: the steps of `decide`, three-valued.
 
 Unknown are the arguments that the tool's schema has and the caller did not give. Everything that depends on them is
 unknown as well: where they came from, and what happened before, which counts the call itself.

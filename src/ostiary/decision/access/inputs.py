@@ -1,4 +1,4 @@
-"""What one decision is about, what it may need besides the facts, and how it asks for what is missing.
+"""Inputs of one decision: the call, what is known of it besides the facts, and how the decision asks for the rest.
 
     ResolvedCall      the call: who calls which tool with what, on which facts, at which instant
     DecisionInputs    what is known of this call alone: memory of its task, history, approvals, remote answers
@@ -34,7 +34,7 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     now: int
     ready: ReadyTool | None
-    """the tool in the catalogue of the resource; None: the catalogue does not have it"""
+    """Tool of the catalogue; None: the catalogue does not have it."""
 
     @property
     def reads_memory(self) -> bool:
@@ -65,7 +65,7 @@ class RemoteAnswers:
         self.policies, self.at = policies, at
         self.verdicts: dict[bytes, Verdict] = dict(verdicts or {})
         self.missing: dict[bytes, None] = {}
-        """the questions that have no answer, in order"""
+        """Questions without an answer, in order."""
 
     def look_up(self, question: bytes) -> Verdict:
         """Return the verdict on that question."""
@@ -88,18 +88,18 @@ class RemoteAnswers:
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one call, besides the facts. A call that depends on an input that is None is denied."""
+    """Knowledge of one call besides the facts. A call that depends on an input that is None is denied."""
 
     memory: Memory | None = None
-    """what the task remembers"""
+    """Memory of the task."""
     past: Past | None = None
-    """what happened before the call"""
+    """History before the call."""
     session: Session | None = None
-    """what the task was told so far; None: odd calls are not noticed"""
+    """Text that the task has read so far; None: the decision does not look for odd calls."""
     approved: Container[str] = ()
-    """the policies that ask a person and were told yes to exactly this call, which spends the approval"""
+    """Policies that ask a person and were told yes to exactly this call, which spends the approval."""
     remote: RemoteAnswers | None = None
-    """None: remote policies cannot be asked, and fail"""
+    """None: remote policies cannot be asked, and fail."""
 
 
 NO_INPUTS = DecisionInputs()
@@ -119,7 +119,7 @@ class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
     policies: Policies
     question: bytes
     at: int
-    """the instant of the question, in microseconds"""
+    """Instant of the question, in microseconds."""
 
 
 Need = TaskMemory | History | RemotePolicies

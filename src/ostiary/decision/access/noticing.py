@@ -1,4 +1,4 @@
-"""What is noticed of a call before it runs, by what its agent usually does here, what its task was told so far, and
+"""Oddities of a call before it runs, by what its agent usually does here, what its task was told so far, and
 whom its arguments name (`ostiary.provenance.noticing.threats`). Of what only reads that is the last alone, and decoys.
 
 It is asked before the policies are, so that it can count in their answer (`context.risk.call`), and of what is outside

@@ -49,7 +49,8 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
     1. Who asks is an agent, for itself. 2. It is eligible for what it asks. 3. The policies permit, refuse or ask.
     4. The yes that is needed is there and is spent by this, or it is asked for. 5. The task begins, and ends by itself.
 
-    Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict, Unasked.
+    Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict,
+    RemotePoliciesNeeded.
     """
     if by.kind != "agent":
         raise Forbidden("only an agent is elevated", hint="with its own credential", code="no_agent")
