@@ -251,7 +251,9 @@ class Evaluator:
         task = self._task(agent, context.get("task"))
         principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
         own = (agent.agent_id,) if agent.held_until > self._now else ()
-        restrictions = {one: registry.list_restrictions_of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)}
+        restrictions = {
+            one: registry.list_restrictions_of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)
+        }
         facts = Facts(
             protected(self._reader, resource), self._policies, risks=self._risks(principal), holds=restrictions
         )
