@@ -90,6 +90,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference/reasons.md": listings.reasons,
     DOCS / "reference/events.md": listings.events,
     DOCS / "reference/glossary.md": listings.glossary,
+    DOCS / "adr/README.md": listings.records,
 }
 
 if __name__ == "__main__":

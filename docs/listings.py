@@ -34,6 +34,7 @@ from ostiaryd.registry.model.resource import Mode
 from ostiaryd.tasks.model.task import State as TaskState
 
 ROOT = Path(__file__).parents[1]
+RECORDS = Path(__file__).with_name("adr")
 TERMS = Path(__file__).with_name("terms.toml")
 
 
@@ -227,6 +228,19 @@ def _actions() -> Iterator[str]:
                     value = argument.value if isinstance(argument, ast.Constant) else None
                     if isinstance(value, str) and pattern.fullmatch(value):
                         yield value
+
+
+def records() -> str:
+    """Render the list of decision records below the introduction that the page has."""
+    page = RECORDS / "README.md"
+    introduction = page.read_text("utf-8").partition("| record |")[0]
+    summaries = tomllib.loads((RECORDS / "summaries.toml").read_text("utf-8"))
+    rows = []
+    for path in sorted(RECORDS.glob("[0-9]*.md")):
+        number, title = path.name[:4], path.read_text("utf-8").partition("\n")[0].partition(". ")[2]
+        if number != "0000":
+            rows.append(f"| [{number}]({path.name}) | {summaries.get(number, title.rstrip('.') + '.')} |\n")
+    return f"{introduction}| record | decision |\n| --- | --- |\n{''.join(rows)}"
 
 
 def glossary() -> str:

@@ -46,16 +46,6 @@ def test_each_page_begins_with_its_readers_and_what_they_can_do_afterwards(page:
     assert "After reading this page, you " in opening
 
 
-def test_every_decision_record_is_in_the_list() -> None:
-    listed = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| .+\. \|$", _records(), re.MULTILINE)
-    present = [path.name for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")) if path.name[:4] != "0000"]
-    assert [name for _, name in listed] == present
-
-
-def _records() -> str:
-    return (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
