@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -109,7 +111,26 @@ def show(index: int, /, *, session: Here) -> None:
         index: Number of the entry.
     """
     entry = session.api("GET", f"/audit/{index}")
-    session.show(entry, lambda value: facts({**value, "at": f"{moment(value['at'] / 1e6)}Z"}))
+    hints = hints_of(entry)
+    shown = {"hint": "; ".join(hints)} if hints else {}
+    session.show(entry | shown, lambda value: facts({**value, "at": f"{moment(value['at'] / 1e6)}Z"}))
+
+
+def hints_of(entry: Mapping[str, Any]) -> list[str]:
+    """Return the commands that would let a denied call pass, for the operator."""
+    resource = str(entry.get("tool") or "").rpartition("/")[0] or "NAME"
+    hints = []
+    for reason in entry.get("reasons") or []:
+        message = str(reason.get("message") or "")
+        if (lacking := re.search(r"^agent `([^`]*)` lacks the scope `([^`]*)`", message)) is not None:
+            hints.append(f"ostiary agent allow {lacking[1]} {lacking[2]}")
+        elif reason.get("code") == "outside_task":
+            hints.append("ostiary task start --bounds FILE")
+        elif reason.get("code") == "tool_changed":
+            hints.append(f"ostiary resource diff {resource} FILE, then ostiary resource accept {resource} FILE")
+        elif reason.get("code") == "unknown_tool":
+            hints.append(f"ostiary resource catalogue {resource} FILE")
+    return list(dict.fromkeys(hints))
 
 
 @audit.command(name="prove")

@@ -1,7 +1,12 @@
-"""What a refusal looks like to who asked: in words, and as data. Neither quotes an argument."""
+"""The two forms of a refusal: the text that a model reads, and the data that the agent's developer reads.
+
+Neither quotes an argument. A command line is for an operator: it stands in the data (`hint`) and with the record
+(`ostiary audit show`), never in the text, where a model could take it for an instruction.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,17 +14,20 @@ import msgspec
 from ostiary.guard.call import Denied
 from ostiary.protocol.errors import Refused
 
+_COMMAND = re.compile(r"\bostiary +[a-z]")
+
 
 def words(refusal: Refused) -> str:
-    """The reason, and what would help: a model reads this."""
-    return f"denied: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else "")
+    """Return the reason and the hint, without a hint that names a command."""
+    hint = "" if _COMMAND.search(refusal.hint) else refusal.hint
+    return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
 
 
 def data(refusal: Refused) -> dict[str, Any]:
-    """The code, the hint, the approval by which a person is asked, and all reasons of a decision."""
-    found: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
+    """Return the code, the hint, the approval by which a person is asked, and all reasons of a decision."""
+    described: dict[str, Any] = {"error": refusal.code, "hint": refusal.hint}
     if isinstance(refusal, Denied):
         if refusal.approval:
-            found["approval"] = refusal.approval
-        found["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
-    return found
+            described["approval"] = refusal.approval
+        described["reasons"] = [msgspec.to_builtins(reason) for reason in refusal.decision.reasons]
+    return described

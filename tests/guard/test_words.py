@@ -1,0 +1,48 @@
+"""What a model reads of a refusal, and what only the developer and the operator read."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.cli.audit import hints_of
+from ostiary.guard import data, words
+from ostiary.protocol.errors import Forbidden
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        ("", "denied: no"),
+        ("ask ada", "denied: no (ask ada)"),
+        ("round to cents", "denied: no (round to cents)"),
+        ("ostiary agent allow ag_1 files:read", "denied: no"),
+        ("it begins anew at midnight UTC: `ostiary agent budget` sets it", "denied: no"),
+    ],
+)
+def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: str) -> None:
+    refusal = Forbidden("no", hint=hint)
+    assert words(refusal) == expected
+    assert data(refusal)["hint"] == hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "hints"),
+    [
+        (
+            {"code": "outside_task", "message": "agent `ag_1` lacks the scope `files:read`, which `read` needs"},
+            ["ostiary agent allow ag_1 files:read"],
+        ),
+        (
+            {"code": "outside_task", "message": "the argument `path` must begin with '/srv/'"},
+            ["ostiary task start --bounds FILE"],
+        ),
+        (
+            {"code": "tool_changed", "message": "the server says something else of `read`"},
+            ["ostiary resource diff files FILE, then ostiary resource accept files FILE"],
+        ),
+        ({"code": "unknown_tool"}, ["ostiary resource catalogue files FILE"]),
+        ({"code": "forbidden", "message": "a policy forbids it"}, []),
+    ],
+)
+def test_audit_show_says_which_command_would_let_a_denied_call_pass(reason: dict[str, str], hints: list[str]) -> None:
+    assert hints_of({"tool": "files/read", "reasons": [reason, reason]}) == hints
