@@ -297,7 +297,7 @@ def test_details_lie_within_others_as_the_table_says(
     if within:
         assert bounds.narrow(had, asked) == (asked or had)
     else:
-        with pytest.raises(InvalidDetails, match="wider bounds than may be had") as refusal:
+        with pytest.raises(InvalidDetails, match="the requested bounds are wider") as refusal:
             bounds.narrow(had, asked)
         assert refusal.value.code == "invalid_authorization_details"
 

@@ -237,7 +237,7 @@ def test_what_is_granted_is_what_was_asked_for_or_all_that_may_be_had() -> None:
     assert claims.narrow_scope(outer, frozenset()) == claims.narrow_scope(outer, outer) == outer
     assert claims.narrow_scope(frozenset(), frozenset()) == frozenset()
     for asked in (frozenset({"c"}), frozenset({"a", "c"}), frozenset({"A"})):
-        with pytest.raises(InvalidScope, match="more than may be had"):
+        with pytest.raises(InvalidScope, match="not available to this request"):
             claims.narrow_scope(outer, asked)
 
 

@@ -1,22 +1,23 @@
-"""How strongly the holder of a token has proved itself, as `acr` and `amr`; and what a policy demands of it (RFC 9470).
+"""Assurance: how strongly the holder of a token has authenticated, as `acr` and `amr`, and what a policy demands (RFC
+9470).
 
-    urn:ostiary:acr:secret      it knows a client secret, and the token is bound to no key
-    urn:ostiary:acr:bearer      it holds a key that was registered for it, and the token is bound to no key
-    urn:ostiary:acr:key         it holds a key that was registered for it
-    urn:ostiary:acr:two-keys    it holds two: one signed the client assertion, the other the DPoP proof
+    urn:ostiary:acr:secret      a client secret; the token is bound to no key
+    urn:ostiary:acr:bearer      a registered key; the token is bound to no key
+    urn:ostiary:acr:key         a registered key
+    urn:ostiary:acr:two-keys    two registered keys: one signed the client assertion, the other the DPoP proof
 
-    urn:ostiary:acr:person      a person has said yes to this, with a key of their own (CIBA)
+    urn:ostiary:acr:person      a person approved this, with a key of their own (CIBA)
 
-Two proofs under one key are one factor. An agent cannot register a key for itself: whoever raises its assurance is an
-administrator.
+Two proofs under one key are one factor. An agent cannot register a key for itself; only an administrator can raise its
+assurance.
 
-A policy that forbids unless more was proved says so in its annotations, so that who is denied hears what would help:
+A policy that requires more assurance says so in its annotations, so that a denial names what would help:
 
     @step_up("urn:ostiary:acr:two-keys")
     @max_age("300")
     forbid (principal, action == Action::"call", resource) when { .. } unless { context.acr == .. };
 
-The annotations change no decision: what counts is the condition.
+The annotations change no decision: the condition decides.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ KEY = "urn:ostiary:acr:key"
 TWO_KEYS = "urn:ostiary:acr:two-keys"
 PERSON = "urn:ostiary:acr:person"
 ACRS = (KEY, TWO_KEYS, PERSON)
-"""What a policy or a restriction can demand, the weakest first."""
+"""Levels that a policy or a restriction can demand, the weakest first."""
 UNBOUND = (SECRET, BEARER)
-"""Of tokens that are bound to no key: they meet no demand."""
+"""Levels of tokens that are bound to no key: they meet no demand."""
 LEVELS = (*UNBOUND, *ACRS)
-"""All that tokens say, the weakest first."""
+"""Levels of tokens, the weakest first."""
 AMRS = {
     SECRET: ["pwd"],
     BEARER: ["swk"],
@@ -54,8 +55,8 @@ _ACR = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 
 
 class StepUp(NamedTuple):
-    """What a token must say: one of these `acr_values`, whichever where there are none, and an `auth_time` that is at
-    most `max_age` seconds ago, whenever where it is None.
+    """A demand on a token: one of `acr_values` (any level if empty), and an `auth_time` at most `max_age` seconds ago
+    (any time if None).
     """
 
     acr_values: tuple[str, ...]
@@ -66,7 +67,7 @@ NO_DEMAND = StepUp((), None)
 
 
 def weaker(one: str, other: str) -> str:
-    """The one of two that proves less. What is no level of ours proves nothing."""
+    """Return the weaker of two levels. An unknown level counts as the weakest, and is returned as ""."""
     if one not in LEVELS or other not in LEVELS:
         return ""
     return min(one, other, key=LEVELS.index)
@@ -88,7 +89,7 @@ def parse_max_age(text: str) -> int:
 
 
 def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
-    """What a policy demands; None where it demands nothing. Raises Invalid."""
+    """Return the demand of a policy; None if its annotations have none. Raises Invalid."""
     if "step_up" not in annotations and "max_age" not in annotations:
         return None
     max_age = parse_max_age(annotations["max_age"]) if "max_age" in annotations else None
@@ -96,9 +97,9 @@ def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
 
 
 def joined(demands: list[StepUp]) -> StepUp | None:
-    """What meets all of them: the values that each takes, and the shortest age; None where no value would."""
-    taken = [demand.acr_values for demand in demands if demand.acr_values]
-    values = tuple(value for value in taken[0] if all(value in others for others in taken)) if taken else ()
-    if taken and not values:
+    """Return the demand that meets all of them: the common values and the shortest age; None if no value meets all."""
+    accepted = [demand.acr_values for demand in demands if demand.acr_values]
+    values = tuple(value for value in accepted[0] if all(value in others for others in accepted)) if accepted else ()
+    if accepted and not values:
         return None
     return StepUp(values, min((demand.max_age for demand in demands if demand.max_age is not None), default=None))

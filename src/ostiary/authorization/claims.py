@@ -1,10 +1,11 @@
-"""What an access token says: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section 4.1.
+"""The claims of an access token: RFC 9068 (`at+jwt`), with `cnf` of RFC 7800 and RFC 9449, `act` of RFC 8693 section
+4.1.
 
 Times in the claims are seconds, as on the wire; arguments of functions are microseconds. Unknown claims are ignored.
 Our own claims: `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`, `risk_tier` and
-`epoch` (of the agent), `budgets` (what calls are counted against), `memory` (of where values came from), and `chain`:
-through whom the authority came, so that a token dies with every task and every agent that it came through, and policies
-are asked about each of them.
+`epoch` (of the agent), `budgets` (counting its calls), `memory` (of the origins of values), and `chain`: the agents
+through which the authority came, so that a token ends with every task and every agent of its chain, and policies are
+asked about each of them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ostiary.protocol.jose import MAX_SECONDS, InvalidToken
 ACCESS_TYP = "at+jwt"
 MAX_ACTORS = 8
 MAX_LINKS = MAX_ACTORS - 1
-"""of a chain; the holder of the token is not in it"""
+"""in a chain; the holder of the token is not in it"""
 MAX_SCOPES = 256
 MAX_BEARER_S = 300
 """Longest life of a token that is bound to no key, in seconds."""
@@ -36,7 +37,7 @@ SCOPE_ALIASES = {"ssf.read": "ostiary:ssf.read", "ssf.manage": "ostiary:ssf.mana
 
 
 class InvalidScope(Invalid):
-    """A scope that is malformed or wider than what may be had: RFC 6749 section 5.2."""
+    """A scope that is malformed or wider than the available ones: RFC 6749 section 5.2."""
 
     code = "invalid_scope"
 
@@ -51,14 +52,14 @@ class Confirmation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who acts for the subject; `act` is who acted before."""
+    """The party that acts for the subject; `act` is the party that acted before."""
 
     sub: str
     act: Actor | None = None
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """An agent that handed authority on: its epoch at that time, the task under which it did, and what it is."""
+    """An agent that delegated authority: its epoch at that time, its task, and its attributes."""
 
     agent: str
     epoch: int
@@ -83,7 +84,7 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     acr: str = ""
     amr: list[str] = []
     auth_time: int | None = None
-    """when its holder proved itself as `acr` says; of a token that came through others, the longest ago of all"""
+    """when the holder authenticated at the level `acr`; for a token with a chain, the earliest time of all"""
     cnf: Confirmation | None = None
     authorization_details: list[dict[str, object]] = []
     """RFC 9396; `bounds.parse_details` reads them"""
@@ -99,9 +100,9 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     chain: list[Link] = []
     """the newest first; who holds the token is not in it"""
     budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []
-    """what calls are counted against"""
+    """the budgets that count its calls"""
     memory: str = ""
-    """the task whose memory guards ask and fill (`ostiary.decision.recall`); empty: nobody said what this is for"""
+    """the task whose memory guards read and write (`ostiary.decision.recall`); empty: no intent was declared"""
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:
@@ -147,7 +148,7 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
 
 
 def actors(claims: AccessClaims) -> tuple[str, ...]:
-    """Who acts and who acted, the newest first."""
+    """Return the actors, the newest first."""
     chain, actor = [], claims.act
     while actor is not None:
         chain.append(actor.sub)
@@ -185,11 +186,14 @@ def parse_scope(text: str) -> frozenset[str]:
 
 
 def render_scope(scopes: frozenset[str]) -> str:
+    """Return scopes as one string, sorted."""
     return " ".join(sorted(scopes))
 
 
 def narrow_scope(outer: frozenset[str], asked: frozenset[str]) -> frozenset[str]:
-    """What is granted of `outer` to who asks for that: all of it if nothing is asked. Raises InvalidScope."""
+    """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidScope for
+    a wider request.
+    """
     if extra := asked - outer:
-        raise InvalidScope(f"more than may be had: {render_scope(extra)}")
+        raise InvalidScope(f"not available to this request: {render_scope(extra)}")
     return asked or outer

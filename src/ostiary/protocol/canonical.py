@@ -87,7 +87,9 @@ def _check_members(data: bytes, kept: int) -> None:
 
 
 def _count_members(value: object, depth: int) -> int:
-    """How many members all objects have together. Raises Malformed if `value` nests deeper than `depth` levels."""
+    """Return the number of members of all objects together. Raises Malformed if `value` nests deeper than `depth`
+    levels.
+    """
     if not isinstance(value, (dict, list)):
         return 0
     inner = value.values() if isinstance(value, dict) else value
@@ -101,7 +103,9 @@ def _count_members(value: object, depth: int) -> int:
 
 
 def _is_plain(value: object, depth: int, floats: bool) -> bool:
-    """Whether the fast encoder writes it canonically: no floats, ASCII names. Raises Malformed for what is no JSON."""
+    """Return whether the fast encoder writes `value` canonically: no floats, ASCII names. Raises Malformed for other
+    values than JSON.
+    """
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return True
@@ -130,7 +134,7 @@ def _is_plain(value: object, depth: int, floats: bool) -> bool:
 
 
 def _spell(value: object, floats: bool) -> object:
-    """The same value with its members in order and its floats spelled out."""
+    """Return the value with its members in order and its floats spelled out."""
     if isinstance(value, float):
         if not floats and not (value.is_integer() and -MAX_INT <= value <= MAX_INT):
             raise Malformed("a number is not an integer", hint="send it as a decimal string")

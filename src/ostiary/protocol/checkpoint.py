@@ -32,6 +32,7 @@ class Checkpoint:
 
     @property
     def text(self) -> str:
+        """The signed text of the checkpoint."""
         return "".join(f"{line}\n" for line in (self.origin, self.size, encode_base64(self.root), *self.extensions))
 
 

@@ -1,9 +1,8 @@
-"""DPoP proofs: RFC 9449. Making one (section 4.2), checking one (section 4.3), nonces (sections 8 and 9).
+"""DPoP proofs: RFC 9449. Making a proof (section 4.2), checking it (section 4.3), nonces (sections 8 and 9).
 
-A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and only then the signature. What
-a proof cannot show by itself, that it is used once, is the caller's: he remembers `Proof.digest` until the proof
-leaves its window. Differs from the RFC: `iat` must be in the window even if a nonce shows freshness. Times are
-microseconds.
+A proof is checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce and then the signature. A proof
+cannot show that it is used once: the caller remembers `Proof.digest` until the proof leaves its window. Differs from
+the RFC: `iat` must be in the window even if a nonce shows freshness. Times are microseconds.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ MAX_JTI = 256
 MAX_NONCE = 256
 WINDOW = 60_000_000
 SKEW = 10_000_000
-"""How far the client's clock may be ahead of the server's, in microseconds."""
+"""Tolerance for a client clock that is ahead of the server's, in microseconds."""
 
 Purpose = Literal[b"as", b"rs"]
 
@@ -72,7 +71,8 @@ class Proof(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> bytes:
-        """By what it is remembered: its `jti` among those of its key, so that nobody uses up the ids of another.
+        """Return the digest for the replay memory: the `jti` among those of its key, so that no client uses up the ids
+        of another.
 
         Stricter than section 11.1, which adds the URI: a URI has many spellings, and each would be another memory.
         """
@@ -111,12 +111,12 @@ def check_proof(
     skew_us: int = SKEW,
     verify: Callable[[PublicKey, bytes, bytes], None] = PublicKey.verify,
 ) -> Proof:
-    """The proof that whoever sends this request holds the key. Raises InvalidProof, UseNonce.
+    """Check the proof that the sender of this request holds the key. Raises InvalidProof, UseNonce.
 
-    `unverified_proof` is the value of the only `DPoP` header. `uri` is what the request asks for as the server knows
-    it, never as a `Host` header tells it; query and fragment are ignored. `nonces` says whether a nonce is ours and
-    fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or what else binds the key.
-    `verify` verifies a signature, for callers that may have verified it before.
+    `unverified_proof` is the value of the only `DPoP` header. `uri` is the requested URI as the server knows it, never
+    from a `Host` header; query and fragment are ignored. `nonces` returns whether a nonce is ours and fresh (None: the
+    proof has none). `jkt` is the `cnf.jkt` of the access token, or another binding of the key. `verify` verifies a
+    signature, for callers that may have verified it before.
     """
     key, unverified_jws = parse_proof(unverified_proof)
     try:
@@ -138,7 +138,7 @@ def check_proof(
     if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:
-        raise InvalidProof("the DPoP proof is by another key than the one that was bound")
+        raise InvalidProof("the DPoP proof is signed by another key than the bound one")
     if nonces is not None and not nonces(_nonce(claims)):
         raise UseNonce("the DPoP proof needs a nonce of ours")
     try:
@@ -174,9 +174,7 @@ def check_shown(
         raise InvalidProof("the DPoP proof is for another resource (`htu`)")
     if not hmac.compare_digest(str(claims.get("ath")).encode(errors="surrogatepass"), ath.encode()):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
-    return check_proof(
-        unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us
-    )  # fmt: skip
+    return check_proof(unverified_proof, method=method, uri=uri, now=now, jkt=jkt, window_us=window_us, skew_us=skew_us)
 
 
 def hash_token(access_token: str) -> str:
@@ -249,10 +247,10 @@ def _nonce(claims: dict[str, object]) -> str | None:
 def _is_below(uri: str, resource: str) -> bool:
     """Return whether a URI is that of the resource, or of a path below it."""
     try:
-        found, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
+        target, top = normalise_uri(uri), normalise_uri(resource).rstrip("/")
     except Malformed:
         return False
-    return found == top or found.startswith(f"{top}/")
+    return target == top or target.startswith(f"{top}/")
 
 
 def _same_target(htu: object, uri: str) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """Somebody asked for something and does not get it.
+    """A refused request.
 
-    `code` is stable and machine-readable, `message` says what is wrong with the request, `hint` what to do next.
-    None of the three may hold a secret: they reach logs, the ledger and the caller.
+    `code` is stable and machine-readable, `message` says what is wrong with the request, `hint` what to do next. None
+    of the three may contain a secret: they reach logs, the ledger and the caller.
     """
 
     code = "refused"
     is_challenge = False
-    """Whether this is only a step of a protocol: the same again, with what the answer gives. It leaves no entry."""
+    """True if the refusal is a step of a protocol, such as a nonce, that the caller answers. It leaves no entry."""
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Forbidden(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing, or the caller may not know that there is."""
+    """The object does not exist, or the caller may not learn that it exists."""
 
     code = "not_found"
 
@@ -59,6 +59,6 @@ class Invalid(Refused):
 
 
 class Unavailable(Refused):
-    """We cannot answer now; an enforcement point treats this as a denial."""
+    """The service cannot answer now; an enforcement point treats this as a denial."""
 
     code = "unavailable"

@@ -1,8 +1,8 @@
 """The Merkle tree of the ledger: RFC 6962 hashing, RFC 9162 sections 2.1.1 to 2.1.4 (proofs and their verifiers).
 
 A node is addressed by (level, index): the hash of the complete subtree of 2**level leaves from leaf index << level on.
-Such a hash never changes, so whoever stores some of them can answer for all (`tiles.hashes_from`).
-Differs from RFC 9162: a consistency proof from size 0 is defined, and empty.
+Such a hash never changes, so some stored hashes suffice to compute all others (`tiles.hashes_from`). Differs from RFC
+9162: a consistency proof from size 0 is defined, and empty.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TileHash(NamedTuple):
 class Frontier:
     """The right edge of a growing tree: its size, and the roots of its complete subtrees ("peaks"), largest first.
 
-    All that is needed to append and to know the root; at most 63 hashes, whatever the size.
+    Sufficient to append leaves and to compute the root; at most 63 hashes, whatever the size.
     """
 
     __slots__ = ("peaks", "size")
@@ -68,7 +68,7 @@ class Frontier:
         return cls(size, _peaks(0, size, hash_at))
 
     def append(self, leaf: bytes) -> list[TileHash]:
-        """As `extend`, with one leaf hash."""
+        """Append one leaf hash, as `extend` does."""
         return self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> list[TileHash]:
@@ -88,6 +88,7 @@ class Frontier:
         return completed
 
     def root(self) -> bytes:
+        """Return the root hash."""
         return _join(self.peaks)
 
 
@@ -114,7 +115,9 @@ def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, hash_at: HashAt) -> list[bytes]:
-    """That the first `old` leaves of the tree of `new` leaves are the old tree; RFC 9162 section 2.1.4.1."""
+    """Return the proof that the first `old` leaves of the tree of `new` leaves are the old tree; RFC 9162 section
+    2.1.4.1.
+    """
     if not 0 <= old <= new <= MAX_SIZE:
         raise Invalid(f"a tree of {new} entries cannot extend one of {old}")
     if old == 0:

@@ -1,6 +1,6 @@
-"""The nearest known name to one that is unknown, for hints of errors.
+"""The known name that is nearest to an unknown one, for hints of errors.
 
-Show it only to callers who may list the names.
+Show a hint only to callers that may list the names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Return "did you mean .." or, without a similar name, the first known names."""
     names = sorted(known)
-    if (found := nearest(name, names)) is not None:
-        return f"did you mean `{found}`?"
+    if (name_found := nearest(name, names)) is not None:
+        return f"did you mean `{name_found}`?"
     if not names:
         return ""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""

@@ -1,4 +1,4 @@
-"""The network of an address: places can be told apart, and nobody's address is kept."""
+"""The network of an address: tells places apart without storing addresses."""
 
 from __future__ import annotations
 

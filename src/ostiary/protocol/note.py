@@ -25,7 +25,7 @@ _CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")
 
 
 class Unsigned(Refused):
-    """No key that we trust signed the note, or one that we trust did not sign this text."""
+    """No trusted key signed the note, or a trusted key's signature does not match the text."""
 
     code = "unsigned"
 
@@ -84,24 +84,26 @@ class Signature:
 
     @property
     def line(self) -> str:
+        """The line of the signature in the note."""
         return f"{_DASH}{self.name} {encode_base64(self.key_id + self.signature)}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """`text` ends with a newline. That it is a Note says that it is well-formed, not that anybody signed it."""
+    """A well-formed note; its signatures are not verified yet. `text` ends with a newline."""
 
     text: str
     signatures: tuple[Signature, ...]
 
     def render(self) -> bytes:
+        """Return the bytes of the note."""
         return f"{self.text}\n{''.join(s.line for s in self.signatures)}".encode()
 
 
 def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others: Iterable[Signature] = ()) -> bytes:
     """Return the note with our signature first and then those of `others`. Raises Malformed.
 
-    `sign` is the private half of `key`: whoever loaded the key has proved that. The signature is not verified again.
+    `sign` is the private half of `key`, which was checked when the key was loaded. The signature is not verified again.
     """
     if not text.endswith("\n") or _CONTROL.search(text):
         raise Malformed("the text of a note ends with a newline and has no other control character in it")
@@ -136,10 +138,10 @@ def parse_note(unverified_note: bytes) -> Note:
 def open_note(unverified_note: bytes, keys: Iterable[NoteKey]) -> Note:
     """The note, if at least one of `keys` signed it and none that it names failed. Raises Malformed, Unsigned."""
     note = parse_note(unverified_note)
-    known = {(key.name, key.key_id): key for key in keys}
+    trusted = {(key.name, key.key_id): key for key in keys}
     verified = 0
     for signature in note.signatures:
-        key = known.get((signature.name, signature.key_id))
+        key = trusted.get((signature.name, signature.key_id))
         if key is None:
             continue
         if not key.signed(note.text.encode(), signature.signature):
@@ -151,6 +153,7 @@ def open_note(unverified_note: bytes, keys: Iterable[NoteKey]) -> Note:
 
 
 def encode_base64(data: bytes) -> str:
+    """Encode bytes as base64."""
     return base64.b64encode(data).decode()
 
 

@@ -26,6 +26,7 @@ class Receipt:
     """for applications; covered by no signature"""
 
     def render(self) -> bytes:
+        """Return the bytes of the receipt."""
         head = [_HEADER]
         if self.extra is not None:
             head.append(f"extra {encode_base64(self.extra)}")

@@ -1,6 +1,8 @@
-"""The server's answer to what a guard has asked: a compact JWS under the server's feed key, of a type of its own for
-each kind of question. It names the SHA-256 of what was asked, every byte of it, a number that the guard threw included:
-it counts for that question and for no other, whoever stands between.
+"""Signed answers of the server to guards: a compact JWS under the server's feed key, with a type for each kind of
+question.
+
+An answer names the SHA-256 of the whole question, which includes a random number of the guard. The answer therefore
+counts for that question only, whichever party relays it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ostiary.protocol.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every answer says, whatever else it does."""
+    """The members of every answer."""
 
     TYP: ClassVar[str]
     MAX_BYTES: ClassVar[int]
@@ -32,11 +34,12 @@ T = TypeVar("T", bound=Answer)
 
 
 def digest(body: bytes) -> str:
-    """By which an answer names what was asked."""
+    """Return the digest by which an answer names its question."""
     return b64u(sha256(body).digest())
 
 
 def render_answer(key: PrivateKey, answer: Answer) -> bytes:
+    """Sign an answer."""
     return sign_jwt(key, typ=answer.TYP, claims=answer).encode()
 
 

@@ -37,6 +37,7 @@ class Tile:
 
     @property
     def path(self) -> str:
+        """The path of the tile."""
         return f"tile/{self.level}/{_index_path(self.index, self.width)}"
 
 
@@ -49,6 +50,7 @@ class Bundle:
 
     @property
     def path(self) -> str:
+        """The path of the bundle."""
         return f"tile/entries/{_index_path(self.index, self.width)}"
 
 
@@ -59,10 +61,15 @@ def parse_path(path: str) -> Tile | Bundle:
         raise Malformed("not the path of a tile or of an entry bundle")
     index = int(match["index"].replace("/", "").replace("x", ""))
     width = int(match["width"] or WIDTH)
-    found = Bundle(index, width) if match["level"] is None else Tile(int(match["level"]), index, width)
-    if index > MAX_SIZE or width > WIDTH or (isinstance(found, Tile) and found.level > MAX_LEVEL) or found.path != path:
+    address = Bundle(index, width) if match["level"] is None else Tile(int(match["level"]), index, width)
+    if (
+        index > MAX_SIZE
+        or width > WIDTH
+        or (isinstance(address, Tile) and address.level > MAX_LEVEL)
+        or address.path != path
+    ):
         raise Malformed("not the path of a tile or of an entry bundle")
-    return found
+    return address
 
 
 def _index_path(index: int, width: int) -> str:
@@ -72,7 +79,7 @@ def _index_path(index: int, width: int) -> str:
 
 
 def tile_width(level: int, index: int, size: int) -> int:
-    """How many hashes the tile has in a tree of `size` leaves: 0 (there is no such tile) to 256."""
+    """Return the number of hashes in the tile for a tree of `size` leaves: 0 (no such tile) to 256."""
     return max(0, min(WIDTH, (size >> TILE_HEIGHT * level) - WIDTH * index))
 
 

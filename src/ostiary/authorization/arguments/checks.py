@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Invalid
 
 
 def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """Return whether a value is one of those that `enum` and `const` leave; None where they are not there."""
+    """Return a test for membership in `enum` and `const`; None if the schema has neither."""
     listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
     if listed is None:
         return None
@@ -35,6 +35,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def number_checks(schema: Mapping[str, Any]) -> list[Check]:
+    """Return the checks of the numeric keywords of a schema. Raises Invalid for a malformed schema."""
     tests: dict[str, Callable[[Any, Any], bool]] = {
         "minimum": lambda value, bound: value >= bound,
         "maximum": lambda value, bound: value <= bound,
@@ -64,6 +65,7 @@ def _bound(word: str, bound: object, test: Callable[[Any, Any], bool]) -> Check:
 
 
 def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -> list[Check]:
+    """Return the checks of a minimum and a maximum length. Raises Invalid for a malformed schema."""
     low, high = schema.get(least), schema.get(most)
     if any(bound is not None and (type(bound) is not int or bound < 0) for bound in (low, high)):
         raise Invalid(f"`{least}` and `{most}` of a schema are natural numbers")
@@ -79,6 +81,7 @@ def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -
 
 
 def as_list(value: object, word: str) -> list[Any]:
+    """Return `value` if it is a list. Raises Invalid, naming the keyword `word`."""
     if not isinstance(value, list):
         raise Invalid(f"`{word}` of a schema is a list")
     return value

@@ -4,20 +4,71 @@ from __future__ import annotations
 
 import unicodedata
 
-_LOOKALIKES = str.maketrans({
-    "а": "a", "в": "b", "с": "c", "ԁ": "d", "е": "e", "һ": "h", "і": "i", "ј": "j", "к": "k", "м": "m", "н": "h",
-    "о": "o", "р": "p", "ԛ": "q", "ѕ": "s", "т": "t", "у": "y", "ѵ": "v", "ԝ": "w", "х": "x", "ӏ": "l",
-    "α": "a", "β": "b", "ε": "e", "η": "n", "ι": "i", "κ": "k", "μ": "u", "ν": "v", "ο": "o", "ρ": "p", "τ": "t",
-    "υ": "u", "χ": "x", "ω": "w", "γ": "y", "օ": "o", "ս": "u", "ո": "n", "հ": "h", "ց": "g", "զ": "q",
-    "ɑ": "a", "ɡ": "g", "ɩ": "i", "ı": "i", "ᴀ": "a", "ʙ": "b", "ᴄ": "c", "ᴇ": "e", "ɪ": "i", "ᴏ": "o", "ꜱ": "s",
-    "0": "o", "1": "l",
-})  # fmt: skip
+_LOOKALIKES = str.maketrans(
+    {
+        "а": "a",
+        "в": "b",
+        "с": "c",
+        "ԁ": "d",
+        "е": "e",
+        "һ": "h",
+        "і": "i",
+        "ј": "j",
+        "к": "k",
+        "м": "m",
+        "н": "h",
+        "о": "o",
+        "р": "p",
+        "ԛ": "q",
+        "ѕ": "s",
+        "т": "t",
+        "у": "y",
+        "ѵ": "v",
+        "ԝ": "w",
+        "х": "x",
+        "ӏ": "l",
+        "α": "a",
+        "β": "b",
+        "ε": "e",
+        "η": "n",
+        "ι": "i",
+        "κ": "k",
+        "μ": "u",
+        "ν": "v",
+        "ο": "o",
+        "ρ": "p",
+        "τ": "t",
+        "υ": "u",
+        "χ": "x",
+        "ω": "w",
+        "γ": "y",
+        "օ": "o",
+        "ս": "u",
+        "ո": "n",
+        "հ": "h",
+        "ց": "g",
+        "զ": "q",
+        "ɑ": "a",
+        "ɡ": "g",
+        "ɩ": "i",
+        "ı": "i",
+        "ᴀ": "a",
+        "ʙ": "b",
+        "ᴄ": "c",
+        "ᴇ": "e",
+        "ɪ": "i",
+        "ᴏ": "o",
+        "ꜱ": "s",
+        "0": "o",
+        "1": "l",
+    }
+)
 """lower-case letters of other alphabets, and the Latin letters that they look like (the idea of UTS 39, section 4)"""
 
 
 def skeleton(name: str) -> str:
-    """One form for all names that look alike: without case, width, accents, separators and invisible characters, and
-    with Latin letters for those of other alphabets that look like them.
+    """Return one form for all names that look alike: without case, width, accents, separators and invisible characters,
+    and with Latin letters in place of similar letters of other alphabets.
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold()).translate(_LOOKALIKES)
     return "".join(one for one in folded if one.isalnum())

@@ -25,7 +25,7 @@ class BadArguments(Invalid):
         self.what, self.where = what, where
 
     def inside(self, name: str) -> BadArguments:
-        """The same, seen from the object that holds it as `name`."""
+        """Return the same error, located in the object that has the value as member `name`."""
         return BadArguments(self.what, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 
 
@@ -81,12 +81,14 @@ def to_set(elements: Iterable[Value]) -> Value:
 
 
 def to_long(value: int) -> int:
+    """Return the Cedar Long of an integer. Raises Unrepresentable beyond 64 bits."""
     if LONG_MIN <= value <= LONG_MAX:
         return value
     raise Unrepresentable("is an integer beyond 64 bits")
 
 
 def to_decimal(value: int | float) -> CedarDecimal:
+    """Return the Cedar decimal of a number. Raises BadArguments, Unrepresentable."""
     if type(value) is int:
         return CedarDecimal(to_long(value * 10_000))
     if not math.isfinite(value):

@@ -20,14 +20,37 @@ MAX_STEPS = 20_000
 """Values looked at in one call; bounds what `anyOf` inside `anyOf` can cost."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,), "boolean": (bool,), "integer": (int, float), "number": (int, float),
-    "array": (list, tuple), "object": (dict,), "null": (),
-}  # fmt: skip
-_OWN = frozenset({
-    "type", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems", "minimum",
-    "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems",
-    "minProperties", "maxProperties",
-})  # fmt: skip
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int, float),
+    "number": (int, float),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (),
+}
+_OWN = frozenset(
+    {
+        "type",
+        "enum",
+        "const",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "prefixItems",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+    }
+)
 
 
 class Arguments:
@@ -98,7 +121,7 @@ class _Compiler:
         return follow
 
     def _own(self, schema: Mapping[str, Any], depth: int) -> Typer:
-        """By the type of the value: the checks of that type, then the conversion."""
+        """Return the typer of a schema's own keywords: the checks for the type of the value, then the conversion."""
         named = schema.get("type", list(_TYPES))
         types = [named] if isinstance(named, str) else as_list(named, "type")
         if not all(isinstance(name, str) and name in _TYPES for name in types):
@@ -160,8 +183,8 @@ class _Compiler:
         listed = {skeleton(name): name for name in named}
 
         def unlisted(name: str) -> Typer:
-            """What types a member that the schema does not list. A name that looks like a listed one is refused: a
-            tool that ignores case or width would read it as that one.
+            """Return the typer of a member that the schema does not list. A name that looks like a listed one is
+            refused: a tool that ignores case or width would read it as the listed one.
             """
             if (like := listed.get(skeleton(name))) is not None:
                 raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in how it is written")

@@ -27,8 +27,8 @@ class Shape:
         """The shape of the member `name` of an object; None if no branch lists that name."""
         if name in self._members:
             return self._members[name]
-        found = [inner for one in self._schemas if (inner := properties_of(one).get(name)) is not None]
-        shape = None if not found else shape_of(found, self._root)
+        inner_schemas = [inner for one in self._schemas if (inner := properties_of(one).get(name)) is not None]
+        shape = None if not inner_schemas else shape_of(inner_schemas, self._root)
         if shape is not None:
             self._members[name] = shape
         return shape
@@ -45,12 +45,12 @@ class Shape:
     def elements(self) -> Shape:
         """The shape of the elements of a list."""
         if self._elements is None:
-            found: list[Any] = []
+            values: list[Any] = []
             for one in self._schemas:
-                found += [one["items"]] if "items" in one else []
+                values += [one["items"]] if "items" in one else []
                 prefix = one.get("prefixItems")
-                found += prefix if isinstance(prefix, list) else []
-            self._elements = shape_of(found, self._root)
+                values += prefix if isinstance(prefix, list) else []
+            self._elements = shape_of(values, self._root)
         return self._elements
 
 
@@ -60,13 +60,13 @@ def shape_of(schemas: list[Any], root: Mapping[str, Any]) -> Shape:
 
 
 def branches(schemas: list[Any], root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the schemas at a place and all that they refer to or choose among, each once."""
-    todo, seen = [*reversed(schemas)], set[int]()
-    while todo and len(seen) < MAX_BRANCHES:
+    """Yield the schemas at a place, and all schemas that they refer to or choose among, each one time."""
+    todo, visited = [*reversed(schemas)], set[int]()
+    while todo and len(visited) < MAX_BRANCHES:
         one = todo.pop()
-        if not isinstance(one, Mapping) or id(one) in seen:
+        if not isinstance(one, Mapping) or id(one) in visited:
             continue
-        seen.add(id(one))
+        visited.add(id(one))
         yield one
         for word in ("anyOf", "oneOf", "allOf"):
             inner = one.get(word)
@@ -85,5 +85,5 @@ def _resolve(ref: str, root: Mapping[str, Any]) -> object:
 
 def properties_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the members that one schema lists; none where it is malformed."""
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}

@@ -27,19 +27,23 @@ def spend(fuel: Fuel, steps: int, depth: int) -> None:
 
 
 def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
-    spend(fuel, 1, 1)  # `plain` itself bounds the levels
+    """Convert a value without a schema."""
+    spend(fuel, 1, 1)  # `plain` bounds the levels
     return plain(value, depth)
 
 
 def never(value: Any, depth: int, fuel: Fuel) -> Value:
+    """Refuse every value."""
     raise BadArguments("is not in the schema")
 
 
 def as_it_is(value: Any, depth: int, fuel: Fuel) -> Value:
+    """Return the value unchanged."""
     return value  # type: ignore[no-any-return]
 
 
 def integer(value: Any, depth: int, fuel: Fuel) -> int:
+    """Convert an integer; a float without a fraction counts as one."""
     if type(value) is float:
         if not value.is_integer():
             raise BadArguments("is not an integer")
@@ -48,11 +52,12 @@ def integer(value: Any, depth: int, fuel: Fuel) -> int:
 
 
 def number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
+    """Convert a number to a Cedar decimal."""
     return to_decimal(value)
 
 
 def exactly(only: type, typer: Typer, wrong: str) -> Typer:
-    """For values of the type `only`; `wrong` says what the others are."""
+    """Return a typer for values of the type `only`; `wrong` describes all others."""
 
     def same(value: Any, depth: int, fuel: Fuel) -> Any:
         if type(value) is not only:
@@ -68,7 +73,7 @@ def exactly(only: type, typer: Typer, wrong: str) -> Typer:
 
 
 def either(by_type: dict[type, Typer], wrong: str) -> Typer:
-    """By the type of the value."""
+    """Return a typer that chooses by the type of the value."""
     find = by_type.get
 
     def by_its_type(value: Any, depth: int, fuel: Fuel) -> Value:
@@ -81,7 +86,7 @@ def either(by_type: dict[type, Typer], wrong: str) -> Typer:
 
 
 def listed(by_type: dict[type, Typer], wrong: str, is_listed: Callable[[Any], bool]) -> Typer:
-    """By the type of the value, once it is one of those that the schema lists."""
+    """Return a typer that chooses by the type of the value, if the schema lists the value."""
     by_its_type = either(by_type, wrong)
 
     def if_listed(value: Any, depth: int, fuel: Fuel) -> Value:
@@ -101,7 +106,7 @@ def checked(convert: Typer, checks: list[Check]) -> Typer:
         converted = usable(convert, value, depth, fuel)
         for check in checks:
             check(value)
-        return _held(converted)
+        return _member_value(converted)
 
     return if_it_passes
 
@@ -110,20 +115,20 @@ def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
     """The value as the first branch types it; for `oneOf`, none of the others may take it."""
 
     def choose(value: Any, depth: int, fuel: Fuel) -> Value:
-        taken: list[Value] = []
+        members: list[Value] = []
         for branch in branches:
             spend(fuel, 1, depth)
             try:
-                taken.append(usable(branch, value, depth - 1, fuel))
+                members.append(usable(branch, value, depth - 1, fuel))
             except BadArguments:
                 continue
             if not exactly_one:
                 break
-        if not taken:
+        if not members:
             raise BadArguments("fits none of the forms that the schema lists")
-        if len(taken) > 1:
+        if len(members) > 1:
             raise BadArguments("fits more than one of the forms that the schema lists")
-        return _held(taken[0])
+        return _member_value(members[0])
 
     return choose
 
@@ -136,7 +141,7 @@ def every(parts: list[Typer]) -> Typer:
         typed = usable(parts[0], value, depth - 1, fuel)
         for part in parts[1:]:
             typed = merge(typed, usable(part, value, depth - 1, fuel))
-        return _held(typed)
+        return _member_value(typed)
 
     return together
 
@@ -148,8 +153,10 @@ def merge(left: Value, right: Value) -> Value:
     return left if type(left) is CedarDecimal or type(left) is Unusable else right
 
 
-def _held(value: Value) -> Value:
-    """The value, or Unrepresentable raised for an Unusable: whoever holds it as a member decides what becomes of it."""
+def _member_value(value: Value) -> Value:
+    """Return the value. Raises Unrepresentable for an Unusable: the object that has it as a member
+    decides what follows.
+    """
     if type(value) is Unusable:
         raise Unrepresentable(value.what)
     return value

@@ -64,10 +64,13 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     max_length: int | None = None
 
     def holds(self, value: object) -> bool:
+        """Return whether the condition holds for `value`."""
         return self.failure(value) is None
 
     def failure(self, value: object) -> str | None:
-        """What `value` would have to be, in words, for the first member that it fails; the value is not quoted."""
+        """Return the requirement, in words, of the first member that fails for `value`; None if all hold. The value is
+        not quoted.
+        """
         if self.eq is not None and not is_same(value, self.eq):
             return f"must be {self.eq!r}"
         if self.one_of is not None and not any(is_same(value, choice) for choice in self.one_of):
@@ -134,6 +137,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return self.one_of
 
     def patterns(self) -> tuple[Pattern, ...]:
+        """Return the patterns that a matching string must fit."""
         prefix = () if self.prefix is None else (prefix_pattern(self.prefix),)
         return prefix if self.glob is None else (*prefix, glob_pattern(self.glob))
 
@@ -152,7 +156,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     def _text_is_within(self, outer: Condition) -> bool:
         inner = self.patterns()
-        return all(any(includes(wanted, pattern) for pattern in inner) for wanted in outer.patterns())
+        return all(any(includes(outer_pattern, pattern) for pattern in inner) for outer_pattern in outer.patterns())
 
     def _number_is_within(self, outer: Condition) -> bool:
         if outer.min is not None and (self.min is None or Decimal(self.min) < Decimal(outer.min)):
@@ -191,7 +195,9 @@ def decimal(value: object) -> Decimal | None:
 
 
 def climbs(text: str) -> bool:
-    """Whether a reader of paths or URLs could be led out of a prefix by this text, however often he decodes it."""
+    """Return whether a reader of paths or URLs could leave a prefix through this text, after any
+    number of decodings.
+    """
     if text.count(".") < 2 and "%" not in text and "\0" not in text:
         return False  # nearly all texts, at a tenth of the cost
     for _ in range(_MAX_DECODINGS):

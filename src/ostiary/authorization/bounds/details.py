@@ -65,6 +65,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 raise InvalidDetails("a name in `arguments` is empty, too long, or too deep a path")
 
     def covers(self, resource_uri: str, tool: str) -> bool:
+        """Return whether the detail applies to this tool of the resource."""
         return resource_uri in self.locations and (self.actions is None or tool in self.actions)
 
     def admits(self, classes: frozenset[str]) -> bool:
@@ -72,12 +73,12 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
     def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
-        """The same for these data classes alone; None where nothing is left of it."""
+        """Return the detail for these data classes only; None if none of its classes is among them."""
         left = classes if self.datatypes is None else [name for name in self.datatypes if name in classes]
         return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
     def failure(self, arguments: Mapping[str, object]) -> str | None:
-        """Which condition the arguments fail, in words; argument values are not quoted."""
+        """Return the condition that the arguments fail, in words; argument values are not quoted."""
         for path, condition in self.arguments.items():
             value = argument_at(arguments, path)
             if value is ABSENT:
@@ -88,7 +89,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 def parse_details(value: object, *, classes: Collection[str] | None = None) -> tuple[ToolDetail, ...]:
-    """From the JSON array `authorization_details`; `classes` are all that it may name. Raises InvalidDetails."""
+    """Parse the JSON array `authorization_details`; `classes` are all known data classes. Raises InvalidDetails."""
     if not isinstance(value, list):
         raise InvalidDetails("`authorization_details` is not a JSON array")
     if len(value) > MAX_DETAILS:
@@ -117,12 +118,12 @@ def render_details(details: Iterable[ToolDetail]) -> list[dict[str, object]]:
 
 def datatypes(details: Iterable[ToolDetail]) -> frozenset[str] | None:
     """The data classes that details are limited to, all together; None where one of them is not."""
-    found: set[str] = set()
+    names: set[str] = set()
     for detail in details:
         if detail.datatypes is None:
             return None
-        found.update(detail.datatypes)
-    return frozenset(found)
+        names.update(detail.datatypes)
+    return frozenset(names)
 
 
 def permits(
@@ -148,11 +149,13 @@ def explain(
     arguments: Mapping[str, object],
     classes: frozenset[str] = frozenset(),
 ) -> str:
-    """Why the details do not permit the call, for people; the empty string if they do. Quotes no argument values."""
-    here = [detail for detail in details if resource_uri in detail.locations]
-    if not here:
+    """Return why the details do not permit the call, for people; the empty string if they do. Quotes
+    no argument values.
+    """
+    local = [detail for detail in details if resource_uri in detail.locations]
+    if not local:
         return f"the task does not reach the resource {resource_uri}"
-    covering = [detail for detail in here if detail.covers(resource_uri, tool)]
+    covering = [detail for detail in local if detail.covers(resource_uri, tool)]
     if not covering:
         return f"the task does not allow the tool `{tool}`"
     failures = [detail.failure(arguments) for detail in covering if detail.admits(classes)]
@@ -169,10 +172,10 @@ def _explain_classes(tool: str, classes: frozenset[str], details: Iterable[ToolD
 
 
 def argument_at(arguments: Mapping[str, object], path: str) -> object:
-    """The value at a dotted path, or ABSENT. An element of an array cannot be reached.
+    """Return the value at a dotted path, or ABSENT.
 
-    Nor is there a value where a name with a dot of its own could be meant as well: which of them the tool reads, nobody
-    here knows.
+    Elements of arrays cannot be addressed. A path is also absent if a name with a dot of its own could be meant, since
+    it is unknown which one the tool reads.
     """
     value: object = arguments
     rest = path

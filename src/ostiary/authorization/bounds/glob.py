@@ -27,6 +27,7 @@ Pattern = tuple[Step, ...]
 
 @lru_cache(maxsize=1024)
 def glob_pattern(glob: str) -> Pattern:
+    """Return the pattern of a glob."""
     steps: list[Step] = []
     gap, elastic = 0, False
     for character in glob:
@@ -41,42 +42,43 @@ def glob_pattern(glob: str) -> Pattern:
 
 
 def prefix_pattern(prefix: str) -> Pattern:
+    """Return the pattern of a prefix."""
     return (*(Step(0, False, character) for character in prefix), Step(0, True, _END))
 
 
 def longest(pattern: Pattern) -> int | None:
-    """How many characters a matching text has at most; None if there is no end to it."""
+    """Return the length of the longest matching text; None if there is no limit."""
     if any(step.elastic for step in pattern):
         return None
     return sum(step.gap + 1 for step in pattern) - 1
 
 
 def matches(glob: str, text: str) -> bool:
+    """Return whether the glob matches the whole text."""
     return _matcher(glob)(text) is not None
 
 
 def includes(outer: Pattern, inner: Pattern) -> bool:
     """Return whether `outer` matches every text that `inner` matches; never true otherwise.
 
-    Looks for a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and as long in
-    `inner` and elastic ones are never shorter. Such places prove inclusion. An inclusion that would need other places
-    for other texts is not found (and denied); there is none among patterns of up to six signs.
-
-    Sets of places are numbers, so that the places of one letter are compared at once: whoever asks for bounds chooses
-    both texts, and must not be able to make it slow. Bit n is the n-th character of the shortest text, from 1.
+    Searches a place in `inner` for each letter of `outer`, so that rigid gaps of `outer` are rigid and as long in
+    `inner`, and elastic ones are never shorter. Such places prove inclusion. An inclusion that needs different places
+    for different texts is missed (and denied); none exists among patterns of up to six signs. Sets of places are
+    numbers, so that the places of one letter are compared at once: the caller chooses both texts, and must not be able
+    to make the comparison slow. Bit n is the n-th character of the shortest text, from 1.
     """
     places, stretched = _places(inner)
     reached = 1
     for gap, elastic, letter in outer:
-        there = places.get(letter, 0)
+        matching = places.get(letter, 0)
         if elastic:
             nearest = (reached & -reached).bit_length()
-            reached = there >> (nearest + gap) << (nearest + gap)
+            reached = matching >> (nearest + gap) << (nearest + gap)
         else:
             torn = 0  # where an elastic gap of `inner` is between
             for step in range(gap + 1):
                 torn |= stretched << step
-            reached = reached << (gap + 1) & there & ~torn
+            reached = reached << (gap + 1) & matching & ~torn
         if not reached:
             return False
     return True
@@ -84,7 +86,7 @@ def includes(outer: Pattern, inner: Pattern) -> bool:
 
 @lru_cache(maxsize=256)
 def _places(pattern: Pattern) -> tuple[dict[str, int], int]:
-    """Where each letter is in the shortest text; and which places have an elastic gap before them."""
+    """Return the places of each letter in the shortest text, and the places behind an elastic gap."""
     places: dict[str, int] = {}
     at = stretched = 0
     for gap, elastic, letter in pattern:

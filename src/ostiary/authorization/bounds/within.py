@@ -18,10 +18,12 @@ def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
 
 
 def narrow(outer: Sequence[ToolDetail], asked: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
-    """What is granted of `outer` to who asks for that: all of it if nothing is asked. Raises InvalidDetails."""
+    """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidDetails for a wider
+    request.
+    """
     for detail in asked:
         if (outside := _outside(detail, outer)) is not None:
-            raise InvalidDetails(f"wider bounds than may be had: {outside}")
+            raise InvalidDetails(f"the requested bounds are wider than the available ones: {outside}")
     return tuple(asked) or tuple(outer)
 
 
@@ -41,8 +43,8 @@ def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
 
 
 def _binds(inner: ToolDetail, outer: ToolDetail) -> bool:
-    """Whether `inner` has no data class that `outer` does not have, and each condition of `outer` follows from the one
-    of `inner` on the same argument.
+    """Return whether `inner` is inside `outer`: no further data classes, and each condition of `outer` follows from the
+    condition of `inner` on the same argument.
     """
     if outer.datatypes is not None and not (inner.datatypes and set(inner.datatypes).issubset(outer.datatypes)):
         return False

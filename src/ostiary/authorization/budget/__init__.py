@@ -1,16 +1,16 @@
-"""Budgets: how much may be done at all. A limit says what is counted, and how much of it there is.
+"""Budgets: limits on the total amount of work. A limit states what is counted, and how much of it is available.
 
-    {"kind": "calls", "limit": 100}                                             calls, of whatever tool
+    {"kind": "calls", "limit": 100}                                             calls of all tools
     {"kind": "calls", "limit": 5, "tools": ["bank/pay"]}                        calls of these tools
-    {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}    what that argument says
-    {"kind": "volume", "limit": 1000, "data_class": "health", "per_call": 50}   records of that class that come back
+    {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}    the sum of that argument
+    {"kind": "volume", "limit": 1000, "data_class": "health", "per_call": 50}   returned records of that class
 
-A kind is a class with these members in the union `Limit`: a new one is one more class there. Everything is counted in
-whole units: the decimal places of an amount's limit say which (`"250.00"` is 25,000), and no amount may have more.
-An amount is an integer or a string of plain digits, so that there is one reading: no sign, no exponent, no other
-script's digits, no NaN, and no JSON number with a fraction, whose digits each reader rounds for himself.
-How much a call returns nobody knows ahead of it. So each takes the most that one call may return, and gives back what
-it did not; what is more is not handed out.
+Each kind is a class with these members in the union `Limit`; a new kind is one more class there. Everything is counted
+in whole units: the decimal places of an amount's limit define the unit (`"250.00"` is 25,000), and an amount may not
+have more places. An amount is an integer or a string of plain digits, so that there is one reading: no sign, no
+exponent, no digits of other scripts, no NaN, and no JSON number with a fraction, which readers may round differently.
+The size of a result is unknown before the call. Each call therefore reserves the most that one call may return, and
+gives back the rest; a larger result is withheld.
 """
 
 from ostiary.authorization.budget.limits import (

@@ -1,4 +1,4 @@
-"""What a limit counts, one class for each kind; and a limit that is in force."""
+"""Limits: one class per kind, and budgets, which are limits in force."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ Path = Annotated[str, Meta(pattern=r"^[^.\x00]{1,64}(\.[^.\x00]{1,64}){0,7}\Z")]
 
 
 class InvalidBudget(Invalid):
-    """What is given as a budget is none, or is more than there is."""
+    """A budget that is malformed, or larger than the budget above it."""
 
     code = "invalid_budget"
 
 
 class BadAmount(Invalid):
-    """A call of which nobody can say what it costs."""
+    """A call whose cost cannot be determined."""
 
     code = "bad_amount"
 
 
 class Meter(NamedTuple):
-    """What a limit counts; two limits that count the same differ in nothing but how much."""
+    """The counted quantity of a limit; two limits with the same meter differ in the amount only."""
 
     kind: str
     tools: frozenset[str]
     what: str = ""
-    """which argument, or what comes back"""
+    """the counted argument, or the counted result"""
 
 
 class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="calls"):
@@ -60,13 +60,16 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     @property
     def meter(self) -> Meter:
+        """The meter: calls of these tools."""
         return Meter("calls", frozenset(self.tools))
 
     @property
     def units(self) -> int:
+        """The limit in units."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
+        """Return the cost of a call: one."""
         return 1
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
@@ -74,10 +77,11 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return not self.tools or tool in self.tools
 
     def render(self, units: int) -> str:
+        """Return units as text."""
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """The same, counted in the units of `outer`, which has the same meter."""
+        """Return the limit in the units of `outer`, which has the same meter."""
         return self
 
 
@@ -101,6 +105,7 @@ class Amount(
 
     @property
     def meter(self) -> Meter:
+        """The meter: this argument of these tools."""
         return Meter("amount", frozenset(self.tools), self.argument)
 
     @property
@@ -110,14 +115,12 @@ class Amount(
 
     @property
     def units(self) -> int:
+        """The limit in units."""
         return int(self.limit.replace(".", ""))
 
     @property
     def cost(self) -> Callable[[Mapping[str, object]], int]:
-        """What a call with these arguments takes, as a function that is made ready once.
-
-        It raises BadAmount, and quotes no value.
-        """
+        """A function that returns the cost of a call from its arguments. It raises BadAmount, and quotes no value."""
         path, places = self.argument, self.places
         is_dotted = "." in path
 
@@ -138,25 +141,27 @@ class Amount(
                 return units
             if units > MAX_INT:
                 raise BadAmount(f"`{path}` is beyond what can be counted")
-            what = "is missing" if value is ABSENT else "is no plain decimal number"
-            raise BadAmount(f"`{path}` {what}", hint='an integer, or a string such as "12.50"')
+            problem = "is missing" if value is ABSENT else "is no plain decimal number"
+            raise BadAmount(f"`{path}` {problem}", hint='an integer, or a string such as "12.50"')
 
         return cost
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        """Return whether the limit counts calls of this tool."""
         return tool in self.tools
 
     def render(self, units: int) -> str:
+        """Return units as a decimal number."""
         if not self.places:
             return str(units)
         text = str(units).rjust(self.places + 1, "0")
         return f"{text[: -self.places]}.{text[-self.places :]}"
 
     def within(self, outer: Limit) -> Limit:
-        """The same, counted in the units of `outer`, which has the same meter. Raises InvalidBudget."""
+        """Return the limit in the units of `outer`, which has the same meter. Raises InvalidBudget."""
         assert isinstance(outer, Amount)
         if self.places > outer.places:
-            raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of what it is taken from")
+            raise InvalidBudget(f"a limit has more than the {outer.places} decimal places of the limit above it")
         whole, _, fraction = self.limit.partition(".")
         padded = whole if not outer.places else f"{whole}.{fraction.ljust(outer.places, '0')}"
         return msgspec.structs.replace(self, limit=padded)
@@ -165,12 +170,12 @@ class Amount(
 class Volume(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="volume"
 ):
-    """What calls of tools that handle a data class return, as the guard reports it."""
+    """A limit on the results of tools that handle a data class, as the guard reports them."""
 
     limit: Units
     data_class: Annotated[str, Meta(max_length=63)]
     per_call: Units
-    """what each call takes ahead, and the most that one may return"""
+    """the units that each call reserves, and the most that one call may return"""
     unit: Literal["records", "bytes"] = "records"
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
@@ -181,29 +186,34 @@ class Volume(
 
     @property
     def meter(self) -> Meter:
+        """The meter: records or bytes of this data class."""
         return Meter("volume", frozenset(self.tools), f"{self.unit} of {self.data_class}")
 
     @property
     def units(self) -> int:
+        """The limit in units."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
+        """Return the units that a call reserves."""
         return self.per_call
 
     def counts(self, tool: str, classes: frozenset[str]) -> bool:
+        """Return whether the limit counts calls of this tool, which handles these data classes."""
         return self.data_class in classes and (not self.tools or tool in self.tools)
 
     def returned(self, *, records: int | None, bytes: int | None, data_class: str) -> int | None:
-        """What came back of it, where that is said; nothing where all of it was of another class."""
+        """Return the reported result in units; 0 if all of it was of another class, None if not reported."""
         if data_class not in ("", self.data_class):
             return 0
         return records if self.unit == "records" else bytes
 
     def render(self, units: int) -> str:
+        """Return units as text."""
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """The same, counted in the units of `outer`, which has the same meter."""
+        """Return the limit in the units of `outer`, which has the same meter."""
         return self
 
 
@@ -211,7 +221,7 @@ Limit = Calls | Amount | Volume
 
 
 def account_of(id: str, now: int) -> str:
-    """Where it is counted what is spent of a daily budget at that instant (microseconds)."""
+    """Return the account of a daily budget at that instant (microseconds)."""
     return f"{id}.{now // DAY_US}"
 
 
@@ -223,12 +233,12 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     daily: bool = False
 
     def account(self, now: int) -> str:
-        """Where it is counted what is spent at that instant (microseconds)."""
+        """Return the account that is charged at that instant (microseconds)."""
         return account_of(self.id, now) if self.daily else self.id
 
 
 def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tuple[Limit, ...]:
-    """From its JSON array; `classes` are all data classes that it may name. Raises InvalidBudget."""
+    """Parse the JSON array of limits; `classes` are all known data classes. Raises InvalidBudget."""
     try:
         limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
     except msgspec.ValidationError as error:

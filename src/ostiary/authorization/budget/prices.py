@@ -1,4 +1,4 @@
-"""What a call takes from which budget, and how much of what is left a guard draws."""
+"""Prices: the cost of a call for each budget, and the slice of the rest that a guard draws."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SLICES = 16
 
 
 class Exhausted(Forbidden):
-    """There is not so much left."""
+    """The rest of the budget is not enough."""
 
     code = "budget_exhausted"
 
 
 class Price(NamedTuple):
-    """How a budget counts a call of one tool, made ready once so that each call is cheap."""
+    """The price of a tool for one budget, prepared once so that each call is cheap."""
 
     id: str
     daily: bool
@@ -28,7 +28,7 @@ class Price(NamedTuple):
 
 
 def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = frozenset()) -> tuple[Price, ...]:
-    """Of those against which a call of `tool` (`bank/pay`), which handles these data classes, is counted."""
+    """Return the prices of `tool` (`bank/pay`), which handles these data classes, for the budgets that count it."""
     return tuple(
         Price(budget.id, budget.daily, limit.cost, limit if isinstance(limit, Volume) else None)
         for budget in budgets
@@ -42,24 +42,24 @@ def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
 
 
 def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int) -> dict[str, int]:
-    """What a call with these arguments takes from each account. Raises BadAmount."""
-    taken = {}
+    """Return the cost of a call with these arguments for each account. Raises BadAmount."""
+    costs_by_account = {}
     for id, daily, cost, _ in prices:
-        taken[account_of(id, now) if daily else id] = cost(arguments)
-    return taken
+        costs_by_account[account_of(id, now) if daily else id] = cost(arguments)
+    return costs_by_account
 
 
 def slice_of(left: int, need: int) -> int:
-    """How much of what is left a guard gets that needs so much; nothing where that is not there."""
+    """Return the slice for a guard that needs `need` of the rest `left`; 0 if the rest is not enough."""
     return 0 if need > left else max(need, left // SLICES)
 
 
 def exhausted(budget: Budget, left: int) -> Exhausted:
-    """What is said where `left` units are not enough."""
+    """Return the refusal for a budget of which `left` units remain."""
     limit = budget.limit
-    what = limit.meter.what if isinstance(limit, Volume) else limit.meter.kind
-    whose = f"{what} of {' '.join(limit.tools) or 'all tools'}"[:200]
-    message = f"the budget for {whose} has {limit.render(left)} of {limit.render(limit.units)} left"
+    counted = limit.meter.what if isinstance(limit, Volume) else limit.meter.kind
+    subject = f"{counted} of {' '.join(limit.tools) or 'all tools'}"[:200]
+    message = f"the budget for {subject} has {limit.render(left)} of {limit.render(limit.units)} left"
     if isinstance(limit, Volume):
         message = f"{message}, and a call may return {limit.per_call}"
     if budget.daily:

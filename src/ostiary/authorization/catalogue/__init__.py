@@ -1,10 +1,10 @@
-"""The catalogue of a resource: which tools it offers, what they do, which scope and which arguments they take.
+"""The catalogue of a resource: its tools, their effects, scopes and arguments.
 
-The owner of the resource states it, or confirms what the MCP server says of itself (MCP 2026-07-28, `tools/list`).
-MCP's annotations are hints of the server about itself; where they are silent, MCP's own defaults hold, which are the
-careful ones: a tool destroys, in an open world.
+The owner of the resource writes the catalogue, or confirms the self-description of the MCP server (MCP 2026-07-28,
+`tools/list`). MCP's annotations are hints of the server about itself; where a hint is missing, MCP's own defaults
+apply, which are the careful ones: a tool destroys, in an open world.
 
-Data classes of the resource count for each of its tools: a tool may say more, and never less.
+Data classes of the resource apply to each of its tools: a tool may add classes, and never remove any.
 """
 
 from ostiary.authorization.catalogue.catalogue import MAX_BYTES, Catalogue, classes_at, scopes_of

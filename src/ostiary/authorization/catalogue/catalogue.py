@@ -39,7 +39,9 @@ class Catalogue:
 
     @classmethod
     def parse(cls, unverified: bytes | str) -> Catalogue:
-        """From its JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed, Invalid."""
+        """Parse a catalogue from JSON, `{"resource": .., "tools": [{"name": .., "effect": .., ..}]}`. Raises Malformed,
+        Invalid.
+        """
         value = canonical.parse(unverified, max_bytes=MAX_BYTES, max_depth=2 * canonical.MAX_DEPTH)
         try:
             wire = convert(value, _Wire)
@@ -49,7 +51,9 @@ class Catalogue:
 
     @classmethod
     def from_mcp(cls, resource: str, unverified_result: object) -> Catalogue:
-        """From the results of MCP's list methods (all pages together), see `listing_of`. Raises Malformed, Invalid."""
+        """Make a catalogue from the results of MCP's list methods (all pages together), see `listing_of`. Raises
+        Malformed, Invalid.
+        """
         listing = listing_of(unverified_result)
         return cls.listed(resource, listing, [one.tool(digest) for one, digest in parse_listed(listing)])
 
@@ -94,10 +98,10 @@ class Catalogue:
     def after(self, before: Catalogue) -> Catalogue:
         """Return this catalogue as the successor of `before`.
 
-        Where it says nothing of data classes, kinds, content from outside, created things, decoys and definitions, the
-        statements of `before` stay in force: MCP says nothing of most of them, and a tool must not become harmless by
-        being listed anew. `[]` takes data classes away, `{"argument": "none"}` kinds. A tool that its owner confirmed
-        stays as confirmed while its definition is the same; a changed definition ends the confirmation.
+        For members that this catalogue leaves out (data classes, kinds, untrusted content, created things, decoys,
+        definitions), the statements of `before` stay in force: MCP states most of them nowhere, and a tool must not
+        become harmless by being listed again. `[]` removes data classes, `{"argument": "none"}` removes kinds. A
+        confirmed tool stays confirmed while its definition is the same; a changed definition ends the confirmation.
         """
         tools = {
             name: _after(tool, before.tools[name]) if name in before.tools else tool
@@ -130,14 +134,20 @@ def _after(tool: Tool, before: Tool) -> Tool:
     outside = before.outside if tool.outside is msgspec.UNSET else tool.outside
     canary = before.canary if tool.canary is msgspec.UNSET else tool.canary
     return replace(
-        tool, data_classes=classes, outside=outside, canary=canary, kinds=tool.kinds or before.kinds,
-        creates=tool.creates or before.creates, offers=tool.offers or before.offers,
-        description=tool.description or before.description, definition=tool.definition or before.definition,
-    )  # fmt: skip
+        tool,
+        data_classes=classes,
+        outside=outside,
+        canary=canary,
+        kinds=tool.kinds or before.kinds,
+        creates=tool.creates or before.creates,
+        offers=tool.offers or before.offers,
+        description=tool.description or before.description,
+        definition=tool.definition or before.definition,
+    )
 
 
 class _Outline(msgspec.Struct):
-    """What is read of a catalogue that was parsed before, without making its schemas ready."""
+    """The parts of an already parsed catalogue that are read without preparing its schemas."""
 
     resource: str
     tools: list[Tool]

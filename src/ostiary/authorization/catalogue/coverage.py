@@ -67,7 +67,7 @@ _OBJECT = Kind.OBJECT
 
 
 class _Place(NamedTuple):
-    """What the catalogue states at one path, and at the paths below it."""
+    """The statement of the catalogue at one path, and at the paths below it."""
 
     word: str | None
     below: dict[str, _Place]
@@ -86,7 +86,9 @@ class Coverage:
         presentation: Iterable[str],
         offers: Iterable[str] = (),
     ) -> None:
-        """`words`: what the catalogue states by path; `kinds`: those of them that are kinds."""
+        """Prepare the rules. `words`: the statements of the catalogue by path; `kinds`: those of them
+        that are kinds.
+        """
         self._kinds = kinds
         self._offers = Offers(offers)
         self._direct = {} if self._offers else {path: kind for path, kind in kinds.items() if "." not in path}
@@ -145,9 +147,9 @@ class Coverage:
             inside = at._replace(shape=None if at.shape is None else at.shape.elements, depth=at.depth - 1)
             for one in value:
                 yield from self._value(one, inside)
-        elif isinstance(value, str) and self._offers and (said := self._offers.variables(value)) is not None:
+        elif isinstance(value, str) and self._offers and (variables := self._offers.variables(value)) is not None:
             yield self._claim(value, at)._replace(rule=_OFFERED, kind=None)
-            for variable in said:
+            for variable in variables:
                 if variable.value:
                     leaf = self._claim(variable.value, at)
                     yield leaf._replace(kind=_OBJECT) if variable.is_simple else leaf
@@ -190,7 +192,7 @@ def _is_same(value: object, other: object) -> bool:
 
 
 class _Walk(NamedTuple):
-    """Where the flattening stands: `claimed` is the nearest path above that the catalogue states."""
+    """The state of the flattening: `claimed` is the nearest path above that the catalogue states."""
 
     path: str
     argument: str

@@ -8,21 +8,21 @@ from types import MappingProxyType
 
 
 class Kind(StrEnum):
-    """What an argument stands for, where it matters where its value came from: a closed list."""
+    """The kind of an argument, where the origin of its value matters: a closed list."""
 
     PRINCIPAL = "principal"
-    """somebody: a user, a member, a customer"""
+    """a user, a member or a customer"""
     ACCOUNT = "account"
-    """where money goes or comes from"""
+    """the source or destination of money"""
     ADDRESS = "address"
-    """where something is sent to or fetched from: mail, telephone, URL, channel"""
+    """a destination or source of data: mail address, telephone number, URL, channel"""
     OBJECT = "object"
     """the thing that the call is about: a file, a record, a booking"""
     SECRET = "secret"
     AMOUNT = "amount"
     TIME = "time"
     TEXT = "text"
-    """what goes out in words: the addresses and links in it count"""
+    """outgoing text: the addresses and links in it count"""
 
 
 FIXED_TIME = "fixed-time"

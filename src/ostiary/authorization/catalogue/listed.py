@@ -1,4 +1,4 @@
-"""What an MCP server lists (MCP 2026-07-28), and a digest of all that a model sees of one of its tools."""
+"""The listing of an MCP server (MCP 2026-07-28), and a digest of everything that a model sees of one tool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = ("name", "title", "description", "inputSchema", "outputSchema", "annota
 
 
 class Hints(msgspec.Struct, rename="camel"):
-    """Where the server is silent MCP's own defaults hold, which are the careful ones: see `Listed.tool`."""
+    """Hints of the server. Missing hints have MCP's own defaults, which are the careful ones: see `Listed.tool`."""
 
     read_only_hint: bool | UnsetType = UNSET
     destructive_hint: bool | UnsetType = UNSET
@@ -36,16 +36,21 @@ class Listed(msgspec.Struct, rename="camel"):
 
     @property
     def hints(self) -> Hints:
+        """The hints, or MCP's defaults."""
         return self.annotations or Hints()
 
     def tool(self, definition: str) -> Tool:
-        """As its hints say. `definition`: its digest."""
+        """Return the tool that the hints describe. `definition`: the digest of its listing."""
         destroys = self.hints.destructive_hint is not False
         effect = Effect.READ if self.hints.read_only_hint is True else Effect.DESTROY if destroys else Effect.WRITE
         return Tool(
-            name=self.name, effect=effect, open_world=self.hints.open_world_hint is not False,
-            arguments=self.input_schema, description=seen(self.description or ""), definition=definition,
-        )  # fmt: skip
+            name=self.name,
+            effect=effect,
+            open_world=self.hints.open_world_hint is not False,
+            arguments=self.input_schema,
+            description=seen(self.description or ""),
+            definition=definition,
+        )
 
 
 class _Typed(msgspec.Struct):
@@ -92,17 +97,17 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
 
 
 def definition_of(unverified: Mapping[str, Any]) -> str:
-    """base64url(SHA-256) of what one member of `tools` says. What is null is not there. Raises Malformed."""
-    said = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
-    return canonical.digest(said, floats=True)
+    """Return base64url(SHA-256) of one member of `tools`. Null members count as absent. Raises Malformed."""
+    shown = {name: _without_nulls(unverified[name]) for name in _SHOWN if unverified.get(name) is not None}
+    return canonical.digest(shown, floats=True)
 
 
 def seen(text: str) -> str:
-    """The text with a mark for whatever nobody can see, cut to what is kept."""
+    """Return the text with a mark for each invisible character, cut to the stored length."""
     cut = text[:MAX_DESCRIPTION]
     return "".join(one if one in "\n\t" or unicodedata.category(one)[0] != "C" else "\ufffd" for one in cut)
 
 
 def _without_nulls(value: Any) -> Any:
-    """Of annotations, which some servers spell out and others leave out."""
+    """Return annotations without null members, which some servers spell out and others leave out."""
     return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value

@@ -1,7 +1,7 @@
-"""The methods of MCP that are decided like tools, and which of them a server offers (MCP 2025-11-25, 2026-07-28).
+"""The methods of MCP that are decided like tools, and the methods that a server offers (MCP 2025-11-25, 2026-07-28).
 
-Each is a tool of its own name in a catalogue. What a server lists that they may name (URIs of resources, URI templates,
-names of prompts) is in their `offers`. All of them reach an open world: others may have written what comes back.
+Each method is a tool of its own name in a catalogue. Listed URIs of resources, URI templates and names of prompts are
+in their `offers`. All of them reach an open world: their results may come from untrusted sources.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _FILTER: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "toolsListChanged": {"type": "boolean"}, "promptsListChanged": {"type": "boolean"},
-        "resourcesListChanged": {"type": "boolean"}, "resourceSubscriptions": {"type": "array", "items": _TEXT},
+        "toolsListChanged": {"type": "boolean"},
+        "promptsListChanged": {"type": "boolean"},
+        "resourcesListChanged": {"type": "boolean"},
+        "resourceSubscriptions": {"type": "array", "items": _TEXT},
     },
-}  # fmt: skip
+}
 _COMPLETED: dict[str, Any] = {
     "ref": {"type": "object", "properties": {"type": _TEXT, "name": _TEXT, "uri": _TEXT}},
     "argument": {"type": "object", "properties": {"name": _TEXT, "value": _TEXT}},
@@ -55,14 +57,17 @@ METHODS: Mapping[str, Tool] = {
         _method("tasks/cancel", {"taskId": _TEXT}, "taskId", effect=Effect.WRITE),
     )
 }
-"""By name. Listing what there is needs no decision (`ostiary.guard.mcp`)."""
+"""Methods by name. Listing tools needs no decision (`ostiary.guard.mcp`)."""
 _RESOURCES = ("resources/read", "resources/subscribe", "subscriptions/listen")
 _PROMPTS = ("prompts/get",)
 _TASKS = ("tasks/get", "tasks/result", "tasks/list", "tasks/update", "tasks/cancel")
 _BY_CAPABILITY = {
-    "resources": _RESOURCES, "prompts": _PROMPTS, "completions": ("completion/complete",), "tasks": _TASKS,
+    "resources": _RESOURCES,
+    "prompts": _PROMPTS,
+    "completions": ("completion/complete",),
+    "tasks": _TASKS,
     "io.modelcontextprotocol/tasks": _TASKS,
-}  # fmt: skip
+}
 _LISTED = Annotated[str, Meta(min_length=1, max_length=MAX_OFFER)]
 
 
@@ -88,13 +93,13 @@ class _Offered(msgspec.Struct, rename="camel"):
 def offered(listing: Mapping[str, Any]) -> Iterator[Tool]:
     """The methods that a server offers, by its `listing_of`. Raises Malformed."""
     try:
-        said = convert(listing, _Offered)
+        offered = convert(listing, _Offered)
     except msgspec.ValidationError as error:
         raise Malformed(f"not the result of a list method of MCP: {error}") from None
-    extensions = said.capabilities.get("extensions")
-    capable = {*said.capabilities, *(extensions if isinstance(extensions, dict) else ())}
-    uris = [one.uri for one in said.resources] + [one.uri_template for one in said.resource_templates]
-    names = [one.name for one in said.prompts]
+    extensions = offered.capabilities.get("extensions")
+    capable = {*offered.capabilities, *(extensions if isinstance(extensions, dict) else ())}
+    uris = [one.uri for one in offered.resources] + [one.uri_template for one in offered.resource_templates]
+    names = [one.name for one in offered.prompts]
     offers = dict.fromkeys(_RESOURCES, uris) | dict.fromkeys(_PROMPTS, names)
     offers |= {"completion/complete": [*uris, *names]}
     for name, tool in METHODS.items():

@@ -21,7 +21,9 @@ _SEPARATORS = frozenset("/?#&")
 
 
 class Variable(NamedTuple):
-    """What stands in place of one expression. `is_simple`: a plain `{name}`, in which no separator of a URI stands."""
+    """The value of one expression of a template. `is_simple`: a plain `{name}`, whose value has no
+    separator of a URI.
+    """
 
     value: str
     is_simple: bool
@@ -66,7 +68,9 @@ class Offers:
         return bool(self._values)
 
     def variables(self, value: str) -> list[Variable] | None:
-        """What `value` says beyond the offers: nothing if it is one of them; None if they do not cover it."""
+        """Return the variables of `value` against the offers: none if it is an offer itself; None if
+        no offer covers it.
+        """
         if value in self._values:
             return []
         if len(value) > MAX_OFFER:
@@ -75,7 +79,7 @@ class Offers:
 
 
 def _template(text: str) -> _Template | None:
-    """None for a template in which nobody can tell where one variable ends and the next begins."""
+    """Parse a template; return None if the end of a variable would be ambiguous."""
     literals, expressions = _EXPRESSION.split(text)[::2], _EXPRESSION.findall(text)
     if not 0 < len(expressions) <= MAX_VARIABLES or "" in literals[1:-1]:
         return None

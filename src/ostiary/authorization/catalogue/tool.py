@@ -1,4 +1,4 @@
-"""One tool of a catalogue: what it does, what its arguments stand for, whether others may have written its answers."""
+"""One tool of a catalogue: its effect, the kinds of its arguments, and whether its results are untrusted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it ha
 
 
 class Effect(StrEnum):
-    """What a call does to the world."""
+    """The effect of a call on the world."""
 
     READ = "read"
     WRITE = "write"
@@ -54,38 +54,39 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     scope: Word | msgspec.UnsetType = msgspec.UNSET
     """the class: `write` in the scope `files:write`"""
     data_classes: Words | msgspec.UnsetType = msgspec.UNSET
-    """what it handles (`ostiary.authorization.classes`) beyond what the resource does; left out: nothing is said of
-    it
+    """the data classes that it handles (`ostiary.authorization.classes`) beyond those of the resource; absent: not
+    stated
     """
     open_world: bool = True
-    """whether it reaches beyond the resource: anybody may read what it sends, or have written what it reads"""
+    """true if it reaches beyond the resource: third parties may read its output, or have written its results"""
     outside: bool | msgspec.UnsetType = msgspec.UNSET
-    """whether it returns content that somebody outside may have written; see `is_outside` for one that does not say"""
+    """true if it returns content that third parties may have written; `is_outside` gives the default"""
     canary: bool | msgspec.UnsetType = msgspec.UNSET
-    """whether it is a decoy: there for nobody, so that whoever calls it is noticed"""
+    """true for a decoy, intended for no agent: a call of it is a finding"""
     confirmed: bool | msgspec.UnsetType = msgspec.UNSET
-    """whether the owner has confirmed what the catalogue says of this tool; it holds for this `definition` only"""
+    """true if the owner has confirmed these statements about the tool; valid for this `definition` only"""
     arguments: dict[str, Any] = {}
     """JSON Schema of its input; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
-    """what arguments stand for, by name or dotted path, `argument_kinds` in short; other words (`none`) say nothing"""
+    """kinds of arguments, by name or dotted path, in short `argument_kinds`; other words (`none`) mean no kind"""
     creates: Annotated[dict[ArgumentName, Place], Meta(max_length=8)] = {}
-    """what names a thing that a call creates: by the argument that takes such a name, where it is found. `output.id` is
-    a member of what the tool returns, `arguments.path` what it was called with (for a tool that replaces nothing)
+    """the names of things that a call creates: by the argument that takes such a name, the place where it is found.
+    `output.id` is a member of the result, `arguments.path` an argument of the call (for a tool that replaces nothing)
     """
     presentation: Annotated[tuple[ArgumentName, ...], Meta(max_length=32)] = ()
     """arguments that only say how something is shown: an approval holds whatever they are"""
     offers: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=MAX_OFFER)], ...], Meta(max_length=MAX_OFFERS)
     ] = ()
-    """what the server lists that a call may name: URIs, URI templates (RFC 6570), names (see `offers`)"""
+    """values listed by the server that a call may name: URIs, URI templates (RFC 6570), names (see `offers`)"""
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
     """the server's own words, or the beginning of them"""
     definition: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?\Z")] = ""
-    """digest of all that the server said of it when its owner approved it; empty: it may say anything"""
+    """digest of the server's listing of the tool when its owner approved it; empty: any listing is accepted"""
 
     @property
     def scope_class(self) -> str:
+        """The class of the scope that the tool requires."""
         return _CLASSES.get(self.effect, "write") if self.scope is msgspec.UNSET else self.scope
 
     @property
@@ -95,16 +96,16 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @property
     def is_outside(self) -> bool:
-        """Return whether somebody outside may have written what it returns.
+        """Return whether third parties may have written its results.
 
-        Only `outside: false` says that nobody has, or, of a tool that its owner wrote by hand, a closed world: a
-        server's own hint makes no content trusted.
+        Only `outside: false` denies that, or a closed world for a tool that its owner wrote by hand: a hint of the
+        server makes no content trusted.
         """
         return (self.open_world or self.definition != "") if self.outside is msgspec.UNSET else self.outside
 
     @cached_property
     def argument_kinds(self) -> Mapping[str, Kind]:
-        """What arguments stand for, by name or dotted path. It counts for each value inside of what is there."""
+        """Return the kinds of arguments by name or dotted path. A kind applies to each value inside the argument."""
         return MappingProxyType({path: KINDS[word] for path, word in self.kinds.items() if word in KINDS})
 
     @cached_property
@@ -114,7 +115,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @cached_property
     def typed(self) -> Arguments:
-        """Its arguments' schema, made ready. Raises Invalid."""
+        """Return the prepared schema of its arguments. Raises Invalid."""
         return Arguments(self.arguments | {"type": "object"})
 
 
@@ -137,7 +138,7 @@ def _check_schema(tool: Tool) -> None:
 
 
 def _check_presentation(tool: Tool) -> None:
-    """What stands for something is never left out of what is approved."""
+    """Refuse a presentation argument that contains an argument with a kind: approvals must show it. Raises Invalid."""
     for name in tool.presentation:
         inside = [path for path in tool.argument_kinds if f"{path}.".startswith(f"{name}.")]
         if inside:

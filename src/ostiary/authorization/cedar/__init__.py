@@ -1,5 +1,5 @@
-"""The Cedar policy language, evaluated in-process: IR, values, compiler and decision. Pure; knows no Cedar text.
+"""The Cedar policy language, evaluated in-process: IR, values, compiler and decision. Pure; reads no Cedar text.
 
-`ir` is what servers send to guards, `values` what requests are made of, `compile` turns the first into something that
-answers for the second. Semantics are those of the Cedar evaluator (docs.cedarpolicy.com, "Policies" and "Operators").
+`ir` is sent by servers to guards, `values` are the parts of requests, `compile` makes a decision function of an IR.
+Semantics are those of the Cedar evaluator (docs.cedarpolicy.com, "Policies" and "Operators").
 """

@@ -1,7 +1,7 @@
-"""A policy set made ready to decide: one function per policy, behind an index on action, principal and resource.
+"""A compiled policy set: one function per policy, behind an index on action, principal and resource.
 
 Semantics are Cedar's ("Authorization": deny by default, forbid overrides permit, a policy that errors is skipped and
-reported). To deny because a forbid errored is for the caller, who is told so by `Verdict.forbid_errors`.
+reported). `Verdict.forbid_errors` reports failed forbids, so that the caller can deny.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Question(NamedTuple):
 
 
 class _Side:
-    """Policies by what they say of a principal (or a resource): exactly it or its type, or a group that it is in."""
+    """Policies by their scope on the principal (or the resource): an entity, its type, or a group."""
 
     __slots__ = ("exact", "groups", "within")
 
@@ -85,16 +85,16 @@ class _Bucket:
         sides = ((False, self._principal), (True, self._resource))
         self._used = tuple((is_resource, side) for is_resource, side in sides if side.exact or side.within)
 
-    def find(self, principal: Entity, resource: Entity, found: list[_Policy]) -> None:
-        found += self._always
+    def find(self, principal: Entity, resource: Entity, matching: list[_Policy]) -> None:
+        matching += self._always
         for is_resource, side in self._used:
             entity = resource if is_resource else principal
             if side.exact:
-                found += side.exact.get(entity.uid, ())
-                found += side.exact.get(entity.uid.type, ())
+                matching += side.exact.get(entity.uid, ())
+                matching += side.exact.get(entity.uid.type, ())
             if side.within:
                 for group in side.groups & entity.lineage:
-                    found += side.within[group]
+                    matching += side.within[group]
 
 
 class Compiled:
@@ -105,8 +105,8 @@ class Compiled:
     def __init__(self, policies: ir.PolicySetIR) -> None:
         self.size = len(policies.policies)
         self._any_action: _Bucket | None = None  # policies that name no action
-        self._at_action: dict[Uid, _Bucket] = {}  # those that hold for this action itself
-        self._below_action: dict[Uid, _Bucket] = {}  # those that hold for what is in this action group
+        self._at_action: dict[Uid, _Bucket] = {}  # policies for exactly this action
+        self._below_action: dict[Uid, _Bucket] = {}  # policies for the members of this action group
         for policy in policies.policies:
             self._add(policy)
         for bucket in (self._any_action, *self._at_action.values(), *self._below_action.values()):
@@ -127,18 +127,18 @@ class Compiled:
             self._any_action.file(policy, place)
 
     def decide(self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> Verdict:
-        """What the policies say of one request. An entity that the store does not have has no attributes."""
+        """Return the verdict on one request. An entity that the store does not have has no attributes."""
         return self.answer(self.question(principal, action, resource, entities), context)
 
     def question(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> Question:
-        """What of a request is the same whatever its context is, to be kept by who asks often."""
+        """Return the part of a request that does not depend on its context, for callers that ask repeatedly."""
         p = entities.get(principal) or absent(principal)
         a = entities.get(action) or absent(action)
         r = entities.get(resource) or absent(resource)
         return Question(p, a, r, entities, self._candidates(p, a, r))
 
     def answer(self, question: Question, context: Record) -> Verdict:
-        """What the policies say of it with that context."""
+        """Return the verdict on the question with this context."""
         p, a, r, entities, candidates = question
         if not candidates:
             return _NOTHING_SAID
@@ -160,22 +160,22 @@ class Compiled:
         return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
 
     def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
-        """Whether there is any policy whose scope may hold: without one, nothing is said whatever the context is."""
+        """Return whether the scope of any policy may hold; if none does, the verdict is the same for every context."""
         return bool(self.question(principal, action, resource, entities).candidates)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:
         """Every policy whose scope may hold, each once."""
-        found: list[_Policy] = []
+        candidates: list[_Policy] = []
         if self._any_action is not None:
-            self._any_action.find(principal, resource, found)
+            self._any_action.find(principal, resource, candidates)
         bucket = self._at_action.get(action.uid)
         if bucket is not None:
-            bucket.find(principal, resource, found)
+            bucket.find(principal, resource, candidates)
         if len(action.lineage) == 1:
-            return found
+            return candidates
         for group in (self._below_action.keys() & action.lineage) - {action.uid}:
-            self._below_action[group].find(principal, resource, found)
-        return list({policy.id: policy for policy in found}.values())
+            self._below_action[group].find(principal, resource, candidates)
+        return list({policy.id: policy for policy in candidates}.values())
 
 
 def compile_set(policies: ir.PolicySetIR) -> Compiled:
@@ -185,7 +185,7 @@ def compile_set(policies: ir.PolicySetIR) -> Compiled:
 
 
 def _place(policy: ir.PolicyIR) -> tuple[_Place, list[tuple[str, ir.Scope]]]:
-    """Where in a bucket to file a policy, and the rest of its scope, which its function must test."""
+    """Return the place of a policy in a bucket, and the rest of its scope, which its function must test."""
     scope = {"principal": policy.principal, "action": policy.action, "resource": policy.resource}
     scope["action"] = _without(policy.action, "within" if policy.action.equals is None else "equals")
     for part in ("equals", "within", "type"):

@@ -136,6 +136,7 @@ def ip(text: object) -> Ip:
 
 
 def is_in_range(inner: Ip, outer: Ip) -> bool:
+    """Return whether `inner` is inside the range `outer`."""
     shift = outer.bits - outer.prefix
     return (
         inner.bits == outer.bits and inner.prefix >= outer.prefix and inner.address >> shift == outer.address >> shift
@@ -147,10 +148,12 @@ _MULTICAST = {32: Ip(32, 224 << 24, 4), 128: Ip(128, 0xFF << 120, 8)}
 
 
 def is_loopback(address: Ip) -> bool:
+    """Return whether the address is a loopback address."""
     return is_in_range(address, _LOOPBACK[address.bits])
 
 
 def is_multicast(address: Ip) -> bool:
+    """Return whether the address is a multicast address."""
     return is_in_range(address, _MULTICAST[address.bits])
 
 
@@ -204,6 +207,7 @@ def duration(text: object) -> Duration:
 
 
 def offset(start: object, length: object) -> Datetime:
+    """Return the datetime `start` plus a duration. Raises EvaluationError."""
     if type(start) is not Datetime or type(length) is not Duration:
         check_usable(start, length)
         raise EvaluationError("offset takes a datetime and a duration")
@@ -211,6 +215,7 @@ def offset(start: object, length: object) -> Datetime:
 
 
 def duration_since(end: object, start: object) -> Duration:
+    """Return the duration from `start` to `end`. Raises EvaluationError."""
     if type(end) is not Datetime or type(start) is not Datetime:
         check_usable(end, start)
         raise EvaluationError("durationSince takes two datetimes")
@@ -218,33 +223,40 @@ def duration_since(end: object, start: object) -> Duration:
 
 
 def to_date(moment: Datetime) -> Datetime:
+    """Return the datetime at midnight of the same day."""
     return Datetime(_i64(moment.ms - moment.ms % _DAY, "toDate"))
 
 
 def to_time(moment: Datetime) -> Duration:
+    """Return the duration since midnight."""
     return Duration(moment.ms % _DAY)
 
 
 def whole(length: Duration, unit: int) -> int:
-    """How many whole units, towards zero. `unit` in milliseconds."""
+    """Return the number of whole units, rounded towards zero. `unit` in milliseconds."""
     return length.ms // unit if length.ms >= 0 else -(-length.ms // unit)
 
 
 def to_milliseconds(length: Duration) -> int:
+    """Return the duration in milliseconds."""
     return length.ms
 
 
 def to_seconds(length: Duration) -> int:
+    """Return the whole seconds of a duration."""
     return whole(length, _SECOND)
 
 
 def to_minutes(length: Duration) -> int:
+    """Return the whole minutes of a duration."""
     return whole(length, _MINUTE)
 
 
 def to_hours(length: Duration) -> int:
+    """Return the whole hours of a duration."""
     return whole(length, _HOUR)
 
 
 def to_days(length: Duration) -> int:
+    """Return the whole days of a duration."""
     return whole(length, _DAY)

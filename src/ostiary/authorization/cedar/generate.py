@@ -48,12 +48,25 @@ _OPERATORS: dict[str, tuple[Callable[..., object], Kind | None]] = {
     "duration_since": (extensions.duration_since, "duration"),
     "to_date": (operators.METHODS["to_date"], "datetime"),
     "to_time": (operators.METHODS["to_time"], "duration"),
-    **{f"to_{unit}": (operators.METHODS[f"to_{unit}"], "long") for unit in
-       ("milliseconds", "seconds", "minutes", "hours", "days")},
-    **{name: (operators.METHODS[name], "bool") for name in
-       ("decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq",
-        "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "is_in_range")},
-}  # fmt: skip
+    **{
+        f"to_{unit}": (operators.METHODS[f"to_{unit}"], "long")
+        for unit in ("milliseconds", "seconds", "minutes", "hours", "days")
+    },
+    **{
+        name: (operators.METHODS[name], "bool")
+        for name in (
+            "decimal_less_than",
+            "decimal_less_eq",
+            "decimal_greater",
+            "decimal_greater_eq",
+            "is_ipv4",
+            "is_ipv6",
+            "is_loopback",
+            "is_multicast",
+            "is_in_range",
+        )
+    },
+}
 _NAMESPACE: dict[str, object] = {
     "__builtins__": {},
     "boolean": operators.boolean,
@@ -71,9 +84,17 @@ _NAMESPACE: dict[str, object] = {
     **{name: function for name, (function, _) in _OPERATORS.items()},
 }
 _KINDS: dict[type, Kind] = {
-    bool: "bool", int: "long", str: "string", Uid: "entity", frozenset: "set", dict: "record",
-    Decimal: "decimal", Ip: "ip", Datetime: "datetime", Duration: "duration",
-}  # fmt: skip
+    bool: "bool",
+    int: "long",
+    str: "string",
+    Uid: "entity",
+    frozenset: "set",
+    dict: "record",
+    Decimal: "decimal",
+    Ip: "ip",
+    Datetime: "datetime",
+    Duration: "duration",
+}
 _ENTITIES = {"principal": "p", "action": "a", "resource": "r"}
 
 

@@ -22,16 +22,51 @@ MAX_DEPTH = 101  # of an `unless` around the 100 levels that cedarpy takes
 
 VarName: TypeAlias = Literal["principal", "action", "resource", "context"]
 UnaryOp: TypeAlias = Literal[
-    "not", "neg", "is_empty", "decimal", "ip", "datetime", "duration",
-    "is_ipv4", "is_ipv6", "is_loopback", "is_multicast", "to_date", "to_time",
-    "to_milliseconds", "to_seconds", "to_minutes", "to_hours", "to_days",
-]  # fmt: skip
+    "not",
+    "neg",
+    "is_empty",
+    "decimal",
+    "ip",
+    "datetime",
+    "duration",
+    "is_ipv4",
+    "is_ipv6",
+    "is_loopback",
+    "is_multicast",
+    "to_date",
+    "to_time",
+    "to_milliseconds",
+    "to_seconds",
+    "to_minutes",
+    "to_hours",
+    "to_days",
+]
 BinaryOp: TypeAlias = Literal[
-    "and", "or", "eq", "not_eq", "less", "less_eq", "greater", "greater_eq", "add", "sub", "mul",
-    "in", "contains", "contains_all", "contains_any", "get_tag", "has_tag",
-    "is_in_range", "offset", "duration_since",
-    "decimal_less_than", "decimal_less_eq", "decimal_greater", "decimal_greater_eq",
-]  # fmt: skip
+    "and",
+    "or",
+    "eq",
+    "not_eq",
+    "less",
+    "less_eq",
+    "greater",
+    "greater_eq",
+    "add",
+    "sub",
+    "mul",
+    "in",
+    "contains",
+    "contains_all",
+    "contains_any",
+    "get_tag",
+    "has_tag",
+    "is_in_range",
+    "offset",
+    "duration_since",
+    "decimal_less_than",
+    "decimal_less_eq",
+    "decimal_greater",
+    "decimal_greater_eq",
+]
 Long: TypeAlias = Annotated[int, msgspec.Meta(ge=LONG_MIN, le=LONG_MAX)]
 
 
@@ -118,9 +153,8 @@ Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a policy says about its principal, action or resource: all that is not None must hold.
-
-    `within` is `in`: itself or a descendant of one of them; of none, when it is empty.
+    """The scope of a policy on its principal, action or resource: all members that are not None must hold. `within` is
+    `in`: one of the entities or a descendant; an empty `within` never holds.
     """
 
     equals: Uid | None = None
@@ -216,7 +250,7 @@ def reads_context(policies: PolicySetIR, name: str) -> bool:
 
 
 def reads_within(policies: PolicySetIR, name: str, inner: str) -> bool:
-    """Whether some policy looks at that attribute of that attribute of the context, or at all of either together."""
+    """Return whether a policy reads `context.name.inner`, or all of `context` or of `context.name` at once."""
     open_ = [condition for policy in policies.policies for condition in policy.conditions]
     while open_:
         match open_.pop():
@@ -247,6 +281,7 @@ def reads(policy: PolicyIR, name: VarName) -> bool:
 
 
 def children(node: Expr) -> Iterator[Expr]:
+    """Yield the children of an expression."""
     match node:
         case Unary():
             yield node.arg

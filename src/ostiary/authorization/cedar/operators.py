@@ -1,7 +1,7 @@
-"""What Cedar's operators do at run time. Generated code calls these; each checks the types of its operands itself.
+"""The operators of Cedar at run time. Generated code calls them; each checks the types of its operands.
 
 They raise EvaluationError, or KeyError for an attribute that a record or entity does not have: a plain dict look-up is
-the fastest check there is.
+the fastest check.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from ostiary.authorization.cedar.extensions import Datetime, Decimal, Duration, 
 from ostiary.authorization.cedar.values import LONG_MAX, LONG_MIN, Entities, Uid, key
 
 _NAMES = {
-    bool: "bool", int: "long", str: "string", Uid: "entity", frozenset: "set", dict: "record",
-    Decimal: "decimal", Ip: "ipaddr", Datetime: "datetime", Duration: "duration",
-}  # fmt: skip
+    bool: "bool",
+    int: "long",
+    str: "string",
+    Uid: "entity",
+    frozenset: "set",
+    dict: "record",
+    Decimal: "decimal",
+    Ip: "ipaddr",
+    Datetime: "datetime",
+    Duration: "duration",
+}
 
 
 def _wrong(operator: str, *operands: object) -> NoReturn:
@@ -25,16 +33,19 @@ def _wrong(operator: str, *operands: object) -> NoReturn:
 
 
 def boolean(value: object) -> bool:
+    """Return the operand of a condition. Raises EvaluationError for another type than bool."""
     if value is True or value is False:
         return value
     _wrong("a condition", value)
 
 
 def negate(value: object) -> int:
+    """Return `-value`."""
     return _long(-_as_long("-", value))
 
 
 def equal(left: object, right: object) -> bool:
+    """Return `left == right`."""
     if type(left) is not type(right):
         extensions.check_usable(left, right)
         return False
@@ -44,6 +55,7 @@ def equal(left: object, right: object) -> bool:
 
 
 def less(left: object, right: object) -> bool:
+    """Return `left < right`."""
     if type(left) is int and type(right) is int:
         return left < right
     if (type(left) is Datetime and type(right) is Datetime) or (type(left) is Duration and type(right) is Duration):
@@ -52,6 +64,7 @@ def less(left: object, right: object) -> bool:
 
 
 def less_eq(left: object, right: object) -> bool:
+    """Return `left <= right`."""
     if type(left) is int and type(right) is int:
         return left <= right
     if (type(left) is Datetime and type(right) is Datetime) or (type(left) is Duration and type(right) is Duration):
@@ -60,22 +73,27 @@ def less_eq(left: object, right: object) -> bool:
 
 
 def greater(left: object, right: object) -> bool:
+    """Return `left > right`."""
     return less(right, left)
 
 
 def greater_eq(left: object, right: object) -> bool:
+    """Return `left >= right`."""
     return less_eq(right, left)
 
 
 def add(left: object, right: object) -> int:
+    """Return `left + right`."""
     return _long(_as_long("+", left) + _as_long("+", right))
 
 
 def sub(left: object, right: object) -> int:
+    """Return `left - right`."""
     return _long(_as_long("-", left) - _as_long("-", right))
 
 
 def mul(left: object, right: object) -> int:
+    """Return `left * right`."""
     return _long(_as_long("*", left) * _as_long("*", right))
 
 
@@ -95,20 +113,24 @@ def _long(value: int) -> int:
 
 
 def is_empty(value: object) -> bool:
+    """Return `value.isEmpty()`."""
     return not _as_set("isEmpty", value)
 
 
 def contains(container: object, element_key: object) -> bool:
+    """Return `container.contains(element)`, by the key of the element."""
     if type(container) is frozenset:
         return element_key in container
     _wrong("contains", container)
 
 
 def contains_all(left: object, right: object) -> bool:
+    """Return `left.containsAll(right)`."""
     return _as_set("containsAll", left) >= _as_set("containsAll", right)
 
 
 def contains_any(left: object, right: object) -> bool:
+    """Return `left.containsAny(right)`."""
     return not _as_set("containsAny", left).isdisjoint(_as_set("containsAny", right))
 
 
@@ -122,6 +144,7 @@ def _as_set(operator: str, value: object) -> frozenset[object]:
 
 
 def attribute(base: object, name: str, entities: Entities) -> object:
+    """Return `base.name`. Raises EvaluationError or KeyError."""
     if type(base) is dict:
         return base[name]
     if type(base) is Uid:
@@ -133,6 +156,7 @@ def attribute(base: object, name: str, entities: Entities) -> object:
 
 
 def has(base: object, name: str, entities: Entities) -> bool:
+    """Return `base has name`."""
     if type(base) is dict:
         return name in base
     if type(base) is Uid:
@@ -142,6 +166,7 @@ def has(base: object, name: str, entities: Entities) -> bool:
 
 
 def get_tag(base: object, name: object, entities: Entities) -> object:
+    """Return `base.getTag(name)`."""
     if type(base) is not Uid or type(name) is not str:
         _wrong("getTag", base, name)
     entity = entities.get(base)
@@ -151,6 +176,7 @@ def get_tag(base: object, name: object, entities: Entities) -> object:
 
 
 def has_tag(base: object, name: object, entities: Entities) -> bool:
+    """Return `base.hasTag(name)`."""
     if type(base) is not Uid or type(name) is not str:
         _wrong("hasTag", base, name)
     entity = entities.get(base)
@@ -158,12 +184,14 @@ def has_tag(base: object, name: object, entities: Entities) -> bool:
 
 
 def is_type(base: object, name: str) -> bool:
+    """Return `base is name`."""
     if type(base) is Uid:
         return base.type == name
     _wrong("is", base)
 
 
 def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
+    """Return `descendant in ancestor`."""
     if type(descendant) is not Uid:
         _wrong("in", descendant)
     if type(ancestor) is frozenset:
@@ -179,7 +207,9 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
 
 
 def like(text: object, pieces: tuple[str, ...]) -> bool:
-    """Whether `text` is the pieces in this order with anything between them. Linear: the leftmost place always does."""
+    """Return whether `text` is the pieces in this order with anything between them. Linear: the
+    leftmost match suffices.
+    """
     if type(text) is not str:
         _wrong("like", text)
     first, *middle, last = pieces if len(pieces) > 1 else (pieces[0], None)
@@ -189,10 +219,10 @@ def like(text: object, pieces: tuple[str, ...]) -> bool:
     if position > end or not text.startswith(first) or not text.endswith(last):
         return False
     for piece in middle:
-        found = text.find(piece, position, end)
-        if found < 0:
+        at = text.find(piece, position, end)
+        if at < 0:
             return False
-        position = found + len(piece)
+        position = at + len(piece)
     return True
 
 

@@ -1,7 +1,7 @@
-"""Evaluate policies for a request of which a part is unknown: which outcomes can the completions of the request have?
+"""Partial evaluation: the possible outcomes of policies for a request with unknown parts.
 
-Three-valued evaluation over the IR. The outcomes that it finds are all those that some completion has, and perhaps
-more: two unknown values are never compared with each other. So a policy that must hold, or cannot, is certain.
+Three-valued evaluation over the IR. It returns all outcomes that any completion has, and perhaps more: two unknown
+values are never compared with each other. An outcome that it excludes is certainly excluded.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ class PartialRecord(dict[str, object]):
 
     @property
     def inputs(self) -> frozenset[str]:
-        """What all its unknown members depend on."""
+        """Return the inputs on which the unknown members depend."""
         parts = [one for one in (*self.values(), self.rest) if isinstance(one, Unknown | PartialRecord)]
         return NONE.union(*(one.inputs for one in parts))
 
     @property
     def may_be_unusable(self) -> bool:
-        """Whether a member may be a value that Cedar cannot hold, so that comparing the record as a whole fails."""
+        """Return whether a member may be a value that Cedar cannot represent, so that comparing the
+        whole record fails.
+        """
         parts = [one for one in (*self.values(), self.rest) if isinstance(one, Unknown | PartialRecord)]
         return any(one.may_be_unusable if isinstance(one, PartialRecord) else one.kind not in _HELD for one in parts)
 
@@ -79,10 +81,12 @@ class Result(NamedTuple):
 
     @property
     def may_hold(self) -> bool:
+        """Return whether a completion may make the value true."""
         return not self.fails and (self.unknown or self.value is True)
 
     @property
     def must_hold(self) -> bool:
+        """Return whether every completion makes the value true."""
         return not (self.unknown or self.may_fail or self.fails) and self.value is True
 
 
@@ -118,7 +122,7 @@ def _in_scope(scope: ir.Scope, entity: Entity) -> bool:
     )
 
 
-def _known(value: object) -> Result:
+def _certain(value: object) -> Result:
     return Result(value, kind=type(value))
 
 
@@ -184,13 +188,13 @@ def _may_be_unusable(*values: object) -> bool:
 def _evaluate(node: ir.Expr, request: Request) -> Result:
     match node:
         case ir.Lit(value):
-            return _known(value)
+            return _certain(value)
         case ir.EntityLit(uid):
-            return _known(uid)
+            return _certain(uid)
         case ir.Var("context"):
-            return _known(request.context)
+            return _certain(request.context)
         case ir.Var(name):
-            return _known(getattr(request, name).uid)
+            return _certain(getattr(request, name).uid)
         case ir.Unary("not", arg):
             result = _boolean(arg, request)
             return result if result.unknown or result.fails else result._replace(value=not result.value)
@@ -215,10 +219,10 @@ def _attribute(base: Result, attr: str, request: Request) -> Result:
         if isinstance(member, Unknown):
             may_fail = member.optional or member.kind not in _HELD
             return _unknown(base, kind=member.kind, may_fail=may_fail, inputs=member.inputs)
-        found = _FAILS if member is None else _known(member)
+        outcome = _FAILS if member is None else _certain(member)
     else:
-        found = _try(lambda: operators.attribute(base.value, attr, request.entities))
-    return found._replace(may_fail=found.may_fail or base.may_fail, inputs=found.inputs | base.inputs)
+        outcome = _try(lambda: operators.attribute(base.value, attr, request.entities))
+    return outcome._replace(may_fail=outcome.may_fail or base.may_fail, inputs=outcome.inputs | base.inputs)
 
 
 def _has(base: Result, attr: str, request: Request) -> Result:
@@ -230,20 +234,34 @@ def _has(base: Result, attr: str, request: Request) -> Result:
         member = base.value.get(attr, base.value.rest)
         if isinstance(member, Unknown) and member.optional:
             return _unknown(base, kind=bool, may_fail=False, inputs=member.inputs)
-        found = _known(member is not None)
+        outcome = _certain(member is not None)
     else:
-        found = _try(lambda: operators.has(base.value, attr, request.entities))
-    return found._replace(may_fail=found.may_fail or base.may_fail, inputs=found.inputs | base.inputs)
+        outcome = _try(lambda: operators.has(base.value, attr, request.entities))
+    return outcome._replace(may_fail=outcome.may_fail or base.may_fail, inputs=outcome.inputs | base.inputs)
 
 
 _SURE: dict[str, tuple[type, ...]] = {
-    "contains": (frozenset,), "contains_all": (frozenset, frozenset), "contains_any": (frozenset, frozenset),
-    "is_empty": (frozenset,), "less": (int, int), "less_eq": (int, int), "greater": (int, int),
-    "greater_eq": (int, int), "in": (Uid, Uid), "is_ipv4": (Ip,), "is_ipv6": (Ip,), "is_loopback": (Ip,),
-    "is_multicast": (Ip,), "is_in_range": (Ip, Ip), "decimal_less_than": (Decimal, Decimal),
-    "decimal_less_eq": (Decimal, Decimal), "decimal_greater": (Decimal, Decimal),
-    "decimal_greater_eq": (Decimal, Decimal), "eq": (), "not_eq": (),
-}  # fmt: skip
+    "contains": (frozenset,),
+    "contains_all": (frozenset, frozenset),
+    "contains_any": (frozenset, frozenset),
+    "is_empty": (frozenset,),
+    "less": (int, int),
+    "less_eq": (int, int),
+    "greater": (int, int),
+    "greater_eq": (int, int),
+    "in": (Uid, Uid),
+    "is_ipv4": (Ip,),
+    "is_ipv6": (Ip,),
+    "is_loopback": (Ip,),
+    "is_multicast": (Ip,),
+    "is_in_range": (Ip, Ip),
+    "decimal_less_than": (Decimal, Decimal),
+    "decimal_less_eq": (Decimal, Decimal),
+    "decimal_greater": (Decimal, Decimal),
+    "decimal_greater_eq": (Decimal, Decimal),
+    "eq": (),
+    "not_eq": (),
+}
 """Operators that give true or false, and do not fail on operands of these types. All others may fail."""
 _BOOLEAN = frozenset({*_SURE, "has_tag"})
 
@@ -255,14 +273,14 @@ def _apply(node: ir.Expr, operands: list[Result], request: Request) -> Result:
     values = [one.value for one in operands]
     if not any(one.unknown for one in operands):
         try:
-            found = _try(lambda: _operate(node, values, request.entities))
+            outcome = _try(lambda: _operate(node, values, request.entities))
         except Undetermined:
             parts = NONE.union(*(value.inputs for value in values if isinstance(value, PartialRecord)))
             may_fail = _may_fail(node, operands) or _may_be_unusable(*values)
             return _unknown(*operands, kind=_kind(node), may_fail=may_fail, inputs=parts)
-        return found._replace(
-            may_fail=found.may_fail or any(one.may_fail for one in operands),
-            inputs=found.inputs.union(*(one.inputs for one in operands)),
+        return outcome._replace(
+            may_fail=outcome.may_fail or any(one.may_fail for one in operands),
+            inputs=outcome.inputs.union(*(one.inputs for one in operands)),
         )
     may_fail = _may_fail(node, operands) or _may_be_unusable(*values)
     return _unknown(*operands, kind=_kind(node), may_fail=may_fail)
@@ -330,17 +348,30 @@ def _unreachable(node: ir.Expr) -> NoReturn:
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
-    "neg": operators.negate, "is_empty": operators.is_empty, "decimal": extensions.decimal, "ip": extensions.ip,
-    "datetime": extensions.datetime, "duration": extensions.duration, "eq": operators.equal, "less": operators.less,
-    "less_eq": operators.less_eq, "greater": operators.greater, "greater_eq": operators.greater_eq,
-    "add": operators.add, "sub": operators.sub, "mul": operators.mul, "contains_all": operators.contains_all,
-    "contains_any": operators.contains_any, "offset": extensions.offset, "duration_since": extensions.duration_since,
+    "neg": operators.negate,
+    "is_empty": operators.is_empty,
+    "decimal": extensions.decimal,
+    "ip": extensions.ip,
+    "datetime": extensions.datetime,
+    "duration": extensions.duration,
+    "eq": operators.equal,
+    "less": operators.less,
+    "less_eq": operators.less_eq,
+    "greater": operators.greater,
+    "greater_eq": operators.greater_eq,
+    "add": operators.add,
+    "sub": operators.sub,
+    "mul": operators.mul,
+    "contains_all": operators.contains_all,
+    "contains_any": operators.contains_any,
+    "offset": extensions.offset,
+    "duration_since": extensions.duration_since,
     **operators.METHODS,
-}  # fmt: skip
+}
 
 
 def _try(operate: Callable[[], object]) -> Result:
     try:
-        return _known(operate())
+        return _certain(operate())
     except (EvaluationError, KeyError):
         return _FAILS

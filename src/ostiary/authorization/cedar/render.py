@@ -46,7 +46,7 @@ def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[
 
 
 def encode_record(record: Mapping[str, object]) -> dict[str, msgspec.Raw]:
-    """The same, each value in JSON already. Raises as `render_value` does."""
+    """Render a record with each value as JSON text. Raises as `render_value` does."""
     return {name: msgspec.Raw(_encode(value)) for name, value in render_record(record).items()}
 
 

@@ -45,10 +45,10 @@ _TRUE, _FALSE = object(), object()
 
 
 def key(value: object) -> object:
-    """What stands for `value` inside a set and in an equality of records: hashable, and `1` is not `true`.
+    """Return the key of `value` inside a set and in an equality of records: hashable, and `1` is not `true`.
 
-    Sets need only answer about membership, so they hold the keys and never give an element back. A record is a
-    1-tuple, which equals nothing else that a set can hold.
+    Sets answer about membership only, so they store the keys and never return an element. A record is a 1-tuple, which
+    equals no other member of a set.
     """
     if value is True:
         return _TRUE
@@ -108,12 +108,12 @@ def entity(
 
 @functools.lru_cache(maxsize=1024)
 def absent(uid: Uid) -> Entity:
-    """What an entity looks like that the store does not have: it is in itself alone, and `has` is false."""
+    """Return an entity that the store does not have: without attributes, and a member of itself only."""
     return Entity(uid, _ABSENT, frozenset((uid,)), _ABSENT)
 
 
 class Entities(Protocol):
-    """Where entities are looked up: a dict, or an `Overlay` of a dict."""
+    """The store of entities: a dict, or an `Overlay` of a dict."""
 
     def get(self, uid: Uid, /) -> Entity | None: ...
 
@@ -135,6 +135,7 @@ class Overlay:
         return made
 
     def get(self, uid: Uid, /) -> Entity | None:
+        """Return the entity of the upper store, or of the base."""
         return self._near.get(uid) or self._base.get(uid)
 
 
@@ -236,10 +237,9 @@ def _extension(call: object, depth: int) -> Value:
 
 
 def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) -> dict[Uid, Entity]:
-    """A store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
+    """Parse a store from Cedar's entity JSON: a list of `{uid, attrs, parents, tags?}`. Raises Malformed or Invalid.
 
-    Ancestors are closed over; an entity that is its own ancestor is refused, one with too many, and one that comes
-    twice.
+    Ancestors are closed over. Cycles, duplicates and too many ancestors are refused.
     """
     if type(unverified) is not list:
         raise Malformed("entities are a JSON list")

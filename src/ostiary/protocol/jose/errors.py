@@ -1,4 +1,4 @@
-"""What is refused here."""
+"""Refusals of keys and tokens."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def parse_claims(payload: bytes) -> dict[str, object]:
 
 
 def check_times(claims: Mapping[str, object], *, now: int, leeway: int = 0) -> None:
-    """RFC 7519 sections 4.1.4 to 4.1.6 for those of `exp`, `nbf`, `iat` that are there. Raises InvalidToken."""
+    """Check `exp`, `nbf` and `iat` where present: RFC 7519 sections 4.1.4 to 4.1.6. Raises InvalidToken."""
     if "exp" in claims and now - leeway >= numeric_date(claims, "exp"):
         raise InvalidToken("the token has expired")
     if "nbf" in claims and now + leeway < numeric_date(claims, "nbf"):

@@ -41,7 +41,9 @@ class PublicKey:
             raise InvalidToken("the signature is not of this key and text") from None
 
     def accepts(self, alg: object) -> bool:
-        """Whether a header's `alg` is that of the key. `Ed25519` (RFC 9864) is what `EdDSA` means for such a key."""
+        """Return whether a header's `alg` is that of the key. For an Ed25519 key, `Ed25519` (RFC 9864)
+        equals `EdDSA`.
+        """
         return alg == self.alg or (self.alg == "EdDSA" and alg == "Ed25519")
 
     @property
@@ -60,7 +62,7 @@ class PrivateKey:
     _secret: dict[str, str] = field(repr=False)
 
     def jwk(self) -> dict[str, str]:
-        """With the private members: for a file of mode 0600 or a sealed row, and for nothing else."""
+        """Return the JWK with its private members: for a file of mode 0600 or a sealed row only."""
         return {**self.public.jwk, **self._secret}
 
 
@@ -73,17 +75,17 @@ def parse_public_jwk(jwk: object) -> PublicKey:
 
 
 def parse_private_jwk(jwk: object, *, is_sound: bool = False) -> PrivateKey:
-    """Raises InvalidKey, also when the private and the public members are not of one key.
+    """Parse a private JWK. Raises InvalidKey, also if the private and the public members belong to different keys.
 
-    `is_sound`: we made it, and nobody could change it since. Then the primes of an RSA key are not tried, for 30 ms.
+    `is_sound`: the key is our own and unchanged, so the primes of an RSA key are not tested, which takes 30 ms.
     """
     members = _members(jwk)
     public = _public(members)
     kind = KINDS[public.jwk["kty"]]
     try:
         sign = kind.signer(members, public.alg, is_sound)
-    except ValueError:  # of the library; what it says may quote the numbers
-        raise InvalidKey("the private members are not those of the public key") from None
+    except ValueError:  # from the library; its message may quote the numbers
+        raise InvalidKey("the private and public members belong to different keys") from None
     return PrivateKey(public, sign, {name: str(members[name]) for name in kind.secret})
 
 

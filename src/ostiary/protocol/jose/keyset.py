@@ -1,4 +1,4 @@
-"""JWK Sets: RFC 7517 section 5. What we cannot use is skipped, as the RFC says; a set with a private key is refused."""
+"""JWK Sets: RFC 7517 section 5. Unusable keys are skipped, as the RFC says; a set with a private key is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class JwkSet:
 
     @classmethod
     def parse(cls, value: object) -> JwkSet:
-        """From `{"keys": [...]}`. Raises InvalidKey."""
+        """Parse a JWK Set from `{"keys": [...]}`. Raises InvalidKey."""
         jwks = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(jwks, list):
             raise InvalidKey("a JWK Set is a JSON object with an array `keys`")
@@ -35,19 +35,20 @@ class JwkSet:
         return cls(tuple(keys))
 
     def render(self) -> dict[str, list[dict[str, str]]]:
+        """Return the JWK Set as JSON."""
         return {"keys": [key.jwk for key in self.keys]}
 
     def find(self, kid: str) -> PublicKey:
         """Raises InvalidToken (code `unknown_kid`) unless exactly one key has that id."""
-        found = [key for key in self.keys if key.kid == kid]
-        if len(found) != 1:
+        candidates = [key for key in self.keys if key.kid == kid]
+        if len(candidates) != 1:
             raise InvalidToken("no key has the token's `kid`", code="unknown_kid")
-        return found[0]
+        return candidates[0]
 
     def key_for(self, header: Mapping[str, object]) -> PublicKey:
         """The key that a header names, for `verify_jwt`: by `kid`, or without one the only key that takes its `alg`."""
         alg, kid = header.get("alg"), header.get("kid")
-        found = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]
-        if len(found) != 1:
+        candidates = [key for key in self.keys if key.accepts(alg) and (kid is None or key.kid == kid)]
+        if len(candidates) != 1:
             raise InvalidToken("not exactly one key has the token's `kid` and `alg`", code="unknown_kid")
-        return found[0]
+        return candidates[0]

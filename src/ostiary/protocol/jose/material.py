@@ -1,6 +1,7 @@
-"""From the members of a JWK to what signs and verifies: RFC 7518 section 6, RFC 8037; one entry of KINDS per key type.
+"""Key material: signers and verifiers from the members of a JWK (RFC 7518 section 6, RFC 8037); one entry of KINDS per
+key type.
 
-Values are never quoted in a refusal: they may be private.
+A refusal never quotes a value: it may be private.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SHA256 = hashes.SHA256()
 _PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=_SHA256.digest_size)  # RFC 7518 section 3.5
 _PKCS1 = padding.PKCS1v15()
 _CRT = ("p", "q", "dp", "dq", "qi")
-_MISMATCH = "the private members are not those of the public key"
+_MISMATCH = "the private and public members belong to different keys"
 
 _P25519 = (1 << 255) - 19
 _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # of two of the points of order 8
@@ -52,8 +53,9 @@ class Kind(NamedTuple):
     read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
     """the algorithms that the key is good for, the default first, and what verifies with one of them"""
     signer: Callable[[Members, str, bool], Sign]
-    """what signs with an algorithm; the public members have been read, the private ones may be known to be sound.
-    Raises also ValueError of the library"""
+    """returns the signer of an algorithm; the public members have been read, the private ones may be known to be sound.
+    Raises also ValueError of the library
+    """
     generate: Callable[[str], dict[str, str]]
     """the members of a fresh key for an algorithm"""
 
@@ -126,7 +128,7 @@ def _read_okp(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     x = _bytes(jwk, "x", 32)
     y = int.from_bytes(x, "little") & ~(1 << 255)
     if y >= _P25519 or y in _SMALL_ORDER:
-        raise InvalidKey("`x` is not canonical or a point of small order, under which anybody can sign")
+        raise InvalidKey("`x` is not canonical or a point of small order, under which anyone can sign")
     key = ed25519.Ed25519PublicKey.from_public_bytes(x)
     return ("EdDSA", "Ed25519"), lambda _alg: key.verify
 
