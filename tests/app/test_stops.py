@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.database.line import Lane
+from ostiaryd.ground.http.edge import PROVED
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
@@ -116,6 +118,24 @@ async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
     proof = proof_of(chief, token, route[1], method="POST")
     assert (await ask(chief, route, token=token, body=BODIES[route], proof=proof)).status == 401
     assert registry.all_stops(world.db.read()) == []
+
+
+async def test_only_the_connections_of_administrators_and_persons_wait_for_no_turn(
+    chief: Client, client: Client
+) -> None:
+    noted, app = list[bool](), build_app(chief.world)
+
+    async def noting(scope: Scope, receive: Receive, give: Send) -> None:
+        await app({**scope, "extensions": {PROVED: noted.append}}, receive, give)
+
+    for caller, is_privileged in ((chief, True), (client, False)):
+        token = (await caller.token(resource=API))["access_token"]
+        for proof in (proof_of(caller, token, "/api/v1/tasks", method="GET"), "forged"):
+            headers = [("authorization", f"DPoP {token}"), ("dpop", proof)]
+            noted.clear()
+            answer = await send(noting, "GET", "/api/v1/tasks", headers=headers)
+            assert noted == ([is_privileged] if answer.status < 400 else [])
+            assert (answer.status < 400) is (proof != "forged"), answer.body
 
 
 def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:

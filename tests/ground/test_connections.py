@@ -28,8 +28,10 @@ PROXIES = (ip_network("127.0.0.0/8"),)
 class Counted:
     """A connection as the bounds see it."""
 
-    def __init__(self, *, is_idle: bool = True, is_answering: bool = False, answered: int = 0) -> None:
-        self.answered = answered
+    def __init__(
+        self, *, is_idle: bool = True, is_answering: bool = False, answered: int = 0, is_fresh: bool = False
+    ) -> None:
+        self.answered, self.is_fresh = answered, is_fresh
         self.is_idle, self.is_answering, self.is_away = is_idle, is_answering, False
 
     def turn_away(self) -> None:
@@ -68,6 +70,37 @@ def test_a_client_between_a_challenge_and_its_proof_makes_no_room_for_a_flood() 
     busy = partial(Counted, is_idle=False, is_answering=True)
     away = added(Connections(of_address=LIMIT), "a", busy(answered=2), Counted(answered=1), busy(), busy())
     assert away == [True, False, False, False]
+
+
+def test_connections_make_room_in_the_order_of_their_ranks() -> None:
+    order = [
+        Counted(answered=2),  # idle again
+        Counted(),  # silent
+        Counted(is_idle=False),  # its first request is arriving
+        Counted(is_idle=False, is_answering=True, answered=2),  # answered often
+        Counted(is_fresh=True),  # has not had the time to send
+        Counted(answered=1),  # may be about to answer a challenge
+    ]
+    waits = partial(Counted, is_idle=False, is_answering=True)
+    connections = Connections(of_address=len(order))
+    again, silent, arriving, often, fresh, once = order
+    added(connections, "a", once, often, arriving, silent, fresh, again)
+    for number in range(len(order)):
+        assert added(connections, "a", waits()) == [False]
+        assert [one.is_away for one in order] == [True] * (number + 1) + [False] * (len(order) - number - 1)
+    assert added(connections, "a", waits()) == [True], "the newest, since all others wait for their first answer"
+
+
+def test_a_connection_that_changed_since_it_was_added_makes_room_as_what_it_is_now() -> None:
+    connections = Connections(of_address=LIMIT)
+    asked, silent, other = Counted(), Counted(), Counted()
+    added(connections, "a", asked, silent, other)
+    asked.is_idle, asked.is_answering = False, True
+    connections.update(asked)
+    assert added(connections, "a", Counted()) == [False]
+    assert [asked.is_away, silent.is_away, other.is_away] == [False, True, False]
+    connections.update(silent)  # counts no longer
+    assert len(connections) == LIMIT
 
 
 def test_one_address_takes_no_room_of_another_until_there_is_none_at_all() -> None:

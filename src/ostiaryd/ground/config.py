@@ -115,7 +115,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=16,
             le=65_536,
-            description="Connections of callers that have proved nothing, for each address; in all eight times as many",
+            description="Connections of callers that have proved nothing, for each address; in all 16 times as many",
         ),
     ] = 256
     feed_heartbeat_ms: Annotated[

@@ -22,8 +22,8 @@ log = logging.getLogger("ostiary")
 
 QUEUE = 4096
 """Connections that the kernel keeps until they are taken; Linux itself allows so many (`net.core.somaxconn`)."""
-AT_ONCE = 256
-"""Connections taken in one round, so that those which are open are answered meanwhile."""
+AT_ONCE = 32
+"""Connections accepted in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
 HANDSHAKE_S = 10.0
 """How long a client may take for the handshake of TLS."""
 HANDSHAKES, OF_ADDRESS = 1024, 64

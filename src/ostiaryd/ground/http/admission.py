@@ -66,6 +66,7 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
     """Queue what this task still writes as that caller's; `is_privileged`: an administrator or a person. Their reading,
     and the feed of a guard, may use the reserve of a full disk.
     """
+    call.is_privileged = is_privileged
     mine = priority.get()
     if not mine.expires:  # the server's own task
         return

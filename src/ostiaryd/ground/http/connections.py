@@ -2,11 +2,9 @@
 
 A connection counts until a request on it succeeds that needs a proof.
 
-If an address has too many, one of those that had no answer yet is closed: the oldest idle one, else the oldest whose
-request is still arriving. If there is none, the one that had the most answers is closed; if all wait for their first
-answer, the new connection. A client that proves itself after one challenge therefore keeps its connection in a flood.
-Behind a proxy that the configuration names, each request counts under the address that the proxy forwards, while the
-request is under way.
+If an address has too many connections, one of them is closed, in the order of `Rank`. A client that proves itself
+after one challenge therefore keeps its connection in a flood. Behind a proxy that the configuration names, each request
+counts under the address that the proxy forwards, while the request is under way.
 
 Lives on the event loop.
 """
@@ -14,24 +12,31 @@ Lives on the event loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Protocol
 
+from ostiaryd.ground.http.turns import ParsingTurns
 from ostiaryd.ground.proxies import Network, is_within, origin
 
 OF_ADDRESS = 256
-TIMES_IN_ALL = 8
+TIMES_IN_ALL = 16
 """Anonymous connections in all, as a multiple of those of one address."""
 MAX_HELD = 64 << 20
 """Bytes of heads and bodies of anonymous requests that are kept at once, over all connections."""
+FRESH_S = 0.25
+"""A connection that is younger has not had the time to send, so it is no sign of a silent client."""
 _FORWARDED = b"x-forwarded-for"
 
 
 class Connection(Protocol):
-    """What a connection offers. `is_answering`: a whole request is there and its answer is not sent yet;
-    `answered`: the requests that it had answers to."""
+    """What a connection offers. `is_answering`: bytes of it wait for the server, to be parsed or to be answered;
+    `answered`: the number of requests that were answered; `is_fresh`: opened less than `FRESH_S` ago."""
 
     @property
     def is_idle(self) -> bool: ...
+
+    @property
+    def is_fresh(self) -> bool: ...
 
     @property
     def is_answering(self) -> bool: ...
@@ -43,18 +48,79 @@ class Connection(Protocol):
         """Close the connection; if part of a request is there, answer 503 first."""
 
 
+class Rank(IntEnum):
+    """The order in which connections are closed; within a rank, the one that entered the rank first is closed first."""
+
+    IDLE_AGAIN = 0
+    """idle after two answers or more: HTTP lets a server close such a connection, and clients expect it"""
+    SILENT = 1
+    """idle, and without an answer so far; those that are fresh come after `ANSWERED_OFTEN`"""
+    ARRIVING = 2
+    """without an answer so far, and its first request is still arriving"""
+    ANSWERED_OFTEN = 3
+    """has a request under way, after two answers or more"""
+    ANSWERED_ONCE = 4
+    """may be about to answer a challenge"""
+    FIRST_ANSWER = 5
+    """waits for its first answer: such a connection is closed only if it is the newest and all others wait as well"""
+
+
+def rank_of(connection: Connection) -> Rank:
+    """Return the rank of a connection as it is now."""
+    answered = connection.answered
+    if answered >= 2:
+        return Rank.IDLE_AGAIN if connection.is_idle else Rank.ANSWERED_OFTEN
+    if answered:
+        return Rank.ANSWERED_ONCE
+    if connection.is_answering:
+        return Rank.FIRST_ANSWER
+    return Rank.SILENT if connection.is_idle else Rank.ARRIVING
+
+
+class _AddressConnections:
+    """The connections of one address, by rank."""
+
+    __slots__ = ("by_rank", "count")
+
+    def __init__(self) -> None:
+        self.by_rank: list[dict[Connection, None]] = [{} for _ in Rank]
+        self.count = 0
+
+    def add(self, connection: Connection, rank: Rank) -> None:
+        self.by_rank[rank][connection] = None
+        self.count += 1
+
+    def remove(self, connection: Connection, rank: Rank) -> None:
+        del self.by_rank[rank][connection]
+        self.count -= 1
+
+    def first_to_close(self, newest: Connection) -> Connection:
+        """Return the connection that makes room for the newest one."""
+        fresh = newest
+        for rank in (Rank.IDLE_AGAIN, Rank.SILENT, Rank.ARRIVING, Rank.ANSWERED_OFTEN):
+            if (connection := self._first(rank, newest)) is not None:
+                if rank is not Rank.SILENT or not connection.is_fresh:
+                    return connection
+                fresh = connection
+        return fresh if fresh is not newest else self._first(Rank.ANSWERED_ONCE, newest) or newest
+
+    def _first(self, rank: Rank, newest: Connection) -> Connection | None:
+        return next((one for one in self.by_rank[rank] if one is not newest), None)
+
+
 class Connections:
-    """The connections of one server that count."""
+    """The connections of one server that count, and the turns in which all its connections parse."""
 
     def __init__(self, *, of_address: int = OF_ADDRESS, proxies: Sequence[Network] = ()) -> None:
         self._of_address, self._in_all, self._proxies = of_address, TIMES_IN_ALL * of_address, proxies
-        self._by_address: dict[str, dict[Connection, None]] = {}
-        self._address: dict[Connection, str] = {}
+        self._by_address: dict[str, _AddressConnections] = {}
+        self._places: dict[Connection, tuple[str, Rank]] = {}
+        self.turns = ParsingTurns()
         self.held = 0
         """Bytes that anonymous requests hold."""
 
     def __len__(self) -> int:
-        return len(self._address)
+        return len(self._places)
 
     def is_proxy(self, address: str) -> bool:
         return bool(self._proxies) and is_within(address, self._proxies)
@@ -65,19 +131,33 @@ class Connections:
         The empty address is that of proxies between two requests: only the bound in all applies to it.
         """
         self.remove(connection)
-        self._address[connection] = address
-        of_address = self._by_address.setdefault(address, {})
-        of_address[connection] = None
-        if address and len(of_address) > self._of_address:
+        place = self._places[connection] = address, rank_of(connection)
+        if (of_address := self._by_address.get(address)) is None:
+            of_address = self._by_address[address] = _AddressConnections()
+        of_address.add(connection, place[1])
+        if address and of_address.count > self._of_address:
             self._turn_away(of_address, connection)
-        elif len(self._address) > self._in_all:
-            self._turn_away(max(self._by_address.values(), key=len), connection)
+        elif len(self._places) > self._in_all:
+            self._turn_away(max(self._by_address.values(), key=lambda one: one.count), connection)
+
+    def update(self, connection: Connection) -> None:
+        """Note that a request on a connection has begun, has come, or was answered."""
+        if (place := self._places.get(connection)) is None:
+            return
+        address, before = place
+        if (rank := rank_of(connection)) is not before:
+            of_address = self._by_address[address]
+            of_address.remove(connection, before)
+            of_address.add(connection, rank)
+            self._places[connection] = address, rank
 
     def remove(self, connection: Connection) -> None:
-        """Count a connection no longer: it has proved something, or is closed."""
-        if (address := self._address.pop(connection, None)) is not None:
-            del self._by_address[address][connection]
-            if not self._by_address[address]:
+        """Count a connection no longer: its caller has proved itself, or the connection is closed."""
+        if (place := self._places.pop(connection, None)) is not None:
+            address, rank = place
+            of_address = self._by_address[address]
+            of_address.remove(connection, rank)
+            if not of_address.count:
                 del self._by_address[address]
 
     def forwarded_address(self, address: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -85,20 +165,7 @@ class Connections:
         forwarded = [value.decode("latin-1") for name, value in headers if name == _FORWARDED]
         return origin(address, forwarded, self._proxies)
 
-    def _turn_away(self, among: dict[Connection, None], newest: Connection) -> None:
-        arriving: Connection | None = None
-        busiest, most = newest, 0
-        for one in among:
-            if one is newest:
-                continue
-            if (answered := one.answered) > most:
-                busiest, most = one, answered
-            elif not answered and not one.is_answering:
-                if one.is_idle:
-                    chosen = one
-                    break
-                arriving = arriving or one
-        else:
-            chosen = arriving or busiest
-        self.remove(chosen)
-        chosen.turn_away()
+    def _turn_away(self, among: _AddressConnections, newest: Connection) -> None:
+        connection = among.first_to_close(newest)
+        self.remove(connection)
+        connection.turn_away()

@@ -44,7 +44,7 @@ MAX_DEPTH = 32
 SMALL_BODY = 64 << 10
 """Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
 PROVED = "ostiary.proved"
-"""Extension of the ASGI scope: a function to call once the caller of a request has proved itself."""
+"""Extension of the ASGI scope: the function `note_proven` of `Endpoint.answer`."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -97,6 +97,8 @@ class Call:
     """The value of a JSON body that was too large to be parsed on the event loop."""
     known_network: str | None = None
     """`network`, once it is known"""
+    is_privileged: bool = False
+    """whether the caller is proved to be an administrator or a person"""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
@@ -248,7 +250,7 @@ class Endpoint:
         `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
         caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none.
         """
-        self._is_refused = is_refused
+        self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self._check, self.proves = check, proves
         most = world.config.max_request_bytes
@@ -276,9 +278,8 @@ class Endpoint:
             body=body,
             address=(scope.get("client") or ("",))[0],
             read=read,
+            note_proven=scope.get("extensions", {}).get(PROVED),
         )
-        if self.proves and answer.status < 400 and (note := scope.get("extensions", {}).get(PROVED)) is not None:
-            note()
         await _send(receive, send, answer, headers)
 
     def refuse(self, path: str, headers: Headers, body: bytes, *, address: str) -> tuple[Reply, Headers] | None:
@@ -289,7 +290,7 @@ class Endpoint:
             return None
         request_id = request_id_of(headers, self._world)
         call = Call(self._world, "POST", path, {}, "", headers, body, request_id, address=address)
-        return self._finish(call, self._render(Busy())) if self._is_refused(call) else None
+        return self._finish(call, self._busy) if self._is_refused(call) else None
 
     async def answer(
         self,
@@ -302,9 +303,12 @@ class Endpoint:
         body: bytes,
         address: str = "",
         read: Callable[[], Awaitable[bytes]] | None = None,
+        note_proven: Callable[[bool], None] | None = None,
     ) -> tuple[Reply, Headers]:
-        """The reply, and all headers but its length. `body` may be cut off beyond `max_body`; `read` gets the body of a
-        request that proves its caller first.
+        """Return the reply, and all headers but its length.
+
+        `body` may be cut off beyond `max_body`. `read` gets the body of a request that proves its caller first.
+        `note_proven` is called if the caller has proved itself: with whether it is an administrator or a person.
         """
         world = self._world
         request_id = request_id_of(headers, world)
@@ -330,6 +334,8 @@ class Endpoint:
             failure = storage_failure(error)
             world.db.is_doubted |= isinstance(failure, DamagedDatabase)
             answer = self._render(failure or Failed())
+        if self.proves and answer.status < 400 and note_proven is not None:
+            note_proven(call.is_privileged)
         return self._finish(call, answer)
 
     def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:

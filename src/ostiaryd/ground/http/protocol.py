@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ostiaryd.ground.http.connections import MAX_HELD, Connections
+from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
 from ostiaryd.ground.http.edge import NO_STORE, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
 
 MAX_HEAD_BYTES = 64 << 10
@@ -89,14 +89,15 @@ class Protocol(HttpToolsProtocol):
         self._endpoints = endpoints
         self._connections = Connections() if connections is None else connections
         self._address = ""
-        self._is_proxied = self._is_proven = False
+        self._is_proxied = self._is_proven = self._is_privileged = False
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
         self._running: Any = None
         """The request that is being answered; `cycle` is the newest, which may still wait."""
-        self._waits_since: float | None = self.loop.time()
+        self._opened_at = self.loop.time()
+        self._waits_since: float | None = self._opened_at
         self._stalls_since: float | None = None
 
     # --- the connection
@@ -125,7 +126,13 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_answering(self) -> bool:
+        if self.flow.has_unparsed:
+            return True
         return self.cycle is not None and not self.cycle.response_complete and not self._is_in_message
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.loop.time() - self._opened_at < FRESH_S
 
     def turn_away(self) -> None:
         if self._stalls_since is not None:  # what is written would never be read
@@ -156,8 +163,9 @@ class Protocol(HttpToolsProtocol):
         self._stalls_since = None
         super().resume_writing()
 
-    def _note_proven(self) -> None:
+    def _note_proven(self, is_privileged: bool) -> None:
         """Count this connection no longer: its caller has proved itself. A proxy's connection carries many callers."""
+        self._is_privileged |= is_privileged and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
         elif not self._is_proven:
@@ -180,7 +188,35 @@ class Protocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._unparsed += data
-        self._parse()
+        if self._is_privileged:  # an administrator or a person overtakes the turns of all others
+            self._parse()
+        elif (turns := self._connections.turns).is_free:
+            turns.run(self._parse, self.loop)
+        else:
+            self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Parse in a later round of the event loop, and read nothing more until then."""
+        self.flow.has_unparsed = True
+        if not self._is_proven:
+            self._connections.update(self)
+            self._check_held()
+            if self._is_refused:  # what still comes is read and dropped
+                self.flow.has_unparsed = False
+                return
+        was_paused = self.flow.read_paused
+        self.flow.pause_reading()
+
+        def parse() -> None:
+            self.flow.has_unparsed = False
+            if self.transport.is_closing():
+                return
+            if not was_paused:
+                self.flow.resume_reading()
+            if not self._is_refused:
+                self._parse()
+
+        self._connections.turns.wait(parse, self.loop)
 
     def _parse(self) -> None:
         """Parse what has come. While too many requests wait, leave the rest, and read nothing more."""
@@ -196,10 +232,14 @@ class Protocol(HttpToolsProtocol):
         if self._unparsed:
             self.flow.pause_reading()
         if not self._is_proven:
-            said = self._seen + self._unseen + self._body_bytes
-            self._hold(self._waiting_bytes + len(self._unparsed) + said)
-            if self._connections.held > MAX_HELD:
-                self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
+            self._check_held()
+
+    def _check_held(self) -> None:
+        """Say how many bytes this connection holds, and refuse the request if all connections hold too many."""
+        arrived = self._seen + self._unseen + self._body_bytes
+        self._hold(self._waiting_bytes + len(self._unparsed) + arrived)
+        if self._connections.held > MAX_HELD:
+            self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
 
     def _feed(self, data: bytes) -> None:
         self._unseen += len(data)  # the parser's callbacks set it to 0
@@ -222,6 +262,8 @@ class Protocol(HttpToolsProtocol):
         self._fields = self._seen = self._unseen = self._body_bytes = 0
         self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
+        if not self._is_proven:
+            self._connections.update(self)
 
     def on_url(self, url: bytes) -> None:
         self._unseen = 0
@@ -233,7 +275,8 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         self._fields += 1
         self._seen += len(name) + len(value) + 4
-        self._check_size()
+        if self._fields > MAX_FIELDS or self._seen > MAX_HEAD_BYTES:
+            self._check_size()
         if self._is_in_head:
             super().on_header(name, value)
 
@@ -315,6 +358,8 @@ class Protocol(HttpToolsProtocol):
         if self.pipeline:
             self._waiting_bytes += WAITING_COST + self._seen + self._body_bytes
         self._seen = self._unseen = self._fields = 0
+        if not self._is_proven:
+            self._connections.update(self)
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
             super().on_message_complete()
@@ -336,10 +381,8 @@ class Protocol(HttpToolsProtocol):
         try:
             answer, headers = await exchange.endpoint.answer(
                 "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body,
-                address=self._address,
+                address=self._address, note_proven=self._note_proven,
             )  # fmt: skip
-            if exchange.endpoint.proves and answer.status < 400:
-                self._note_proven()
             sent = self._render(exchange, answer, headers)
         except Exception:  # noqa: BLE001 because `failure` logs it
             exchange.keep_alive = False
@@ -365,6 +408,8 @@ class Protocol(HttpToolsProtocol):
             self._hold(0)
             if self._is_proxied and not self.transport.is_closing():
                 self._connections.add(self, "")
+        if not self._is_proven:
+            self._connections.update(self)
         super().on_response_complete()
         if self._unparsed and not self.transport.is_closing():
             self._parse()

@@ -1,0 +1,226 @@
+"""Turns of parsing: each round of the event loop spends a bounded time on the bytes of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from harness.patience import PATIENCE_S, eventually_async
+from ostiaryd.ground.http import protocol, turns
+from ostiaryd.ground.http.connections import Connections
+from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.turns import EACH_S, LONGEST_ROUND_S, ROUND_S, ParsingTurns
+from ostiaryd.ground.world import World
+from tests.ground.http_server import post, serving
+
+READ = 256 << 10
+"""bytes that the event loop reads from a socket at once"""
+
+
+async def test_what_comes_after_the_time_of_a_round_waits_in_order_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "ROUND_S", 1e-9)
+    monkeypatch.setattr(turns, "EACH_S", 0)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    assert parsing.is_free
+    parsing.run(partial(parsed.append, 0), loop)
+    assert not parsing.is_free, "the time of this round is used up"
+    for number in (1, 2, 3):
+        parsing.wait(partial(parsed.append, number), loop)
+    for rounds in range(1, 5):
+        assert parsed == list(range(rounds))
+        await asyncio.sleep(0)
+
+
+async def test_a_round_that_has_time_left_parses_all_that_waits_and_is_free_again() -> None:
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    parsing.wait(partial(parsed.append, 0), loop)
+    assert not parsing.is_free, "a connection waits, and comes first"
+    await eventually_async(lambda: parsing.is_free)
+    assert parsed == [0]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "expected"),
+    [
+        (1, ROUND_S),
+        (int(ROUND_S / EACH_S) * 2, 2 * ROUND_S),
+        (10_000, LONGEST_ROUND_S),
+    ],
+)
+async def test_a_round_is_longer_the_more_connections_wait_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, expected: float
+) -> None:
+    """The clock is read twice for each connection, and a connection takes 0.1 ms."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.00005
+        return now
+
+    monkeypatch.setattr("time.perf_counter", clock)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    for number in range(waiting):
+        parsing.wait(partial(parsed.append, number), loop)
+    await asyncio.sleep(0)
+    most = round(expected / 0.00005)
+    assert len(parsed) == min(waiting, most) or len(parsed) == most + 1
+
+
+class HeldTurns(ParsingTurns):
+    """Turns that come when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = list[Callable[[], None]]()
+
+    @property
+    def is_free(self) -> bool:
+        return False
+
+    def wait(self, parse: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self.held.append(parse)
+
+    def release(self) -> None:
+        held, self.held = self.held, []
+        for parse in held:
+            parse()
+
+
+class Served:
+    """A server whose turns a test holds up, and its connections."""
+
+    def __init__(self, connections: Connections, port: int, made: list[Protocol]) -> None:
+        self.connections, self.port, self.made = connections, port, made
+        self.turns = HeldTurns()
+
+    def hold(self) -> None:
+        self.connections.turns = self.turns
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def waits(self, count: int) -> None:
+        await eventually_async(lambda: len(self.turns.held) == count)
+
+
+async def greet(call: Call) -> Reply:
+    call.is_privileged = call.header(b"authorization") == "administrator"
+    return reply({"path": call.path, "body": len(call.body)})
+
+
+@asynccontextmanager
+async def served(world: World) -> AsyncIterator[Served]:
+    endpoint = Endpoint(world, greet, render=render_admin, proves=True)
+    public = Endpoint(world, greet, render=render_admin)
+    app = Starlette(
+        routes=[
+            Route("/greet", endpoint, methods=["POST"]),
+            Route("/greet/{name}", endpoint, methods=["POST"]),
+            Route("/public", public, methods=["POST"]),
+        ]
+    )
+    connections, made = Connections(), list[Protocol]()
+
+    def make(**given: object) -> Protocol:
+        made.append(Protocol(endpoints_of(app.routes), connections, **given))
+        return made[-1]
+
+    async with serving(app, make) as port:
+        yield Served(connections, port, made)
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Return the status line of the next answer, and read all of it."""
+    async with asyncio.timeout(PATIENCE_S):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    return head.partition(b"\r\n")[0]
+
+
+OK = b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("path", ["/greet", "/greet/x"])
+async def test_the_connection_of_an_administrator_waits_for_no_turn(world: World, path: str) -> None:
+    async with served(world) as server:
+        (chief, to_chief), (agent, to_agent) = await server.open(), await server.open()
+        to_chief.write(post(path, b"", "authorization: administrator"))
+        to_agent.write(post(path, b"", "authorization: agent"))
+        assert [await answer(chief), await answer(agent)] == [OK, OK]
+        server.hold()
+        to_agent.write(post(path, b"", "authorization: agent"))
+        await server.waits(1)
+        to_chief.write(post(path, b"", "authorization: administrator"))
+        assert await answer(chief) == OK
+        assert len(server.turns.held) == 1
+        server.turns.release()
+        assert await answer(agent) == OK
+        to_chief.close()
+        to_agent.close()
+
+
+async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_holds(world: World) -> None:
+    async with served(world) as server:
+        reader, writer = await server.open()
+        writer.write(post("/public", b"", "authorization: administrator"))  # a route that proves nothing
+        assert await answer(reader) == OK
+        server.hold()
+        writer.write(post("/public", b"x" * 1000))
+        await server.waits(1)
+        [made] = server.made
+        before = server.connections.held
+        assert before > 1000
+        assert not made.is_idle
+        assert made.is_answering, "the server is late, and not the client"
+        writer.write(post("/public", b"x" * 1000) * 1000)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (server.connections.held, len(server.turns.held)) == (before, 1)
+        while made.answered != 1002:
+            server.turns.release()
+            await asyncio.sleep(0)
+            assert len(made._unparsed) < 2 * READ
+        for _ in range(1001):
+            assert await answer(reader) == OK
+        assert server.connections.held == 0
+        writer.close()
+
+
+async def test_what_waits_for_a_turn_is_bounded_in_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_HELD", 3000)
+    async with served(world) as server:
+        server.hold()
+        (_, first), (second, to_second) = await server.open(), await server.open()
+        first.write(post("/public", b"x" * 2000))
+        await server.waits(1)
+        to_second.write(post("/public", b"x" * 2000))
+        async with asyncio.timeout(PATIENCE_S):
+            assert b'"too_much_waits"' in await second.read()
+        server.turns.release()
+        first.close()
+        to_second.close()
+        await eventually_async(lambda: server.connections.held == 0)
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_nothing(world: World) -> None:
+    async with served(world) as server:
+        server.hold()
+        _, writer = await server.open()
+        writer.write(post("/public"))
+        await server.waits(1)
+        writer.transport.abort()
+
+        def has_left() -> bool:
+            server.turns.release()
+            return len(server.connections) == 0
+
+        await eventually_async(has_left)
+        assert server.connections.held == 0
