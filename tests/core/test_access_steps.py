@@ -102,7 +102,7 @@ def test_verdicts_under_another_set_fail_every_policy() -> None:
     assert "the policy set changed" in other.reasons[0].message
 
 
-@pytest.mark.parametrize(("rules_of", "others"), [(decide, ()), (CallDecider.steps, (CallDecider,))])
+@pytest.mark.parametrize(("rules_of", "others"), [(decide, ()), (CallDecider.decide, (CallDecider,))])
 def test_each_rule_of_the_list_is_cited_at_its_check(rules_of: Any, others: tuple[Any, ...]) -> None:
     listed = {int(number) for number in re.findall(r"(?m)^ *(\d+)\. [A-Z]", inspect.getdoc(rules_of) or "")}
     code = "".join(map(inspect.getsource, (rules_of, *others)))

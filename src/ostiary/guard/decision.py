@@ -7,7 +7,7 @@ suspend a task, while the server answers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from ostiary.provenance.history import Before
 from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.origins import Memory, is_settled
 
-MAX_STEPS = 8
+MAX_STEPS = 7
 """Requests to the server for one call, mostly one for each thing that must be known, else to draw a budget."""
 
 Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approval | BudgetDraw
@@ -63,7 +63,7 @@ class _Inputs:
     is_counted: bool = False
     """The server has counted the call for throttled agents."""
     approval: ApprovalOutcome | None = None
-    left: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] | None = None
     """Units left in the accounts that have too little."""
 
     def ask(self, need: Need) -> Steps[None]:
@@ -135,8 +135,9 @@ class CallDecider:
     records_arguments: bool
     learns: bool
 
-    def steps(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Steps[Call]:
-        """Decide, pay for and record a call. Yields each `Need`; returns the call, which may be denied.
+    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call | Steps[Call]:
+        """Decide, pay for and record a call, which may be denied; or, if it needs something, return the generator that
+        yields each `Need` and returns the call. Most calls need nothing.
 
         After each answer the call is decided again, on what is true by then: a token that was revoked meanwhile denies.
         The rules are those of `access.decide` (1 to 11), then in this order:
@@ -150,21 +151,32 @@ class CallDecider:
         17. Budget. The budgets of the task pay for the call.
         18. Record. The record is in the spool before the tool runs.
 
-        Raises Unavailable.
+        Raises Unavailable, and so does the generator.
         """
         inputs = _Inputs(says)
+        outcome = self._attempt(who, tool, arguments, inputs)
+        return outcome if isinstance(outcome, Call) else self._steps(who, tool, arguments, inputs, outcome)
+
+    def _steps(
+        self, who: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs, need: Need
+    ) -> Steps[Call]:
         try:
             for _ in range(MAX_STEPS):
-                call = access.resolve(who.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
-                decided = self._decide(who, call, inputs)
-                settled = self._settle(who, call, decided, inputs) if isinstance(decided, _Decided) else decided
-                if isinstance(settled, Call):
-                    return settled
-                yield from inputs.ask(settled)
+                yield from inputs.ask(need)
+                outcome = self._attempt(who, tool, arguments, inputs)
+                if isinstance(outcome, Call):
+                    return outcome
+                need = outcome
         finally:
             if inputs.approval is not None and inputs.approval.number:  # a yes was spent, and did not let the call pass
                 self.link.rpc.pending.release(inputs.approval.number)
         raise Unavailable("other calls took what was drawn", hint="try again", code="budget_unavailable")
+
+    def _attempt(self, who: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs) -> Call | Need:
+        """Apply the rules to what is true and known now."""
+        call = access.resolve(who.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
+        decided = self._decide(who, call, inputs)
+        return self._settle(who, call, decided, inputs) if isinstance(decided, _Decided) else decided
 
     def answer(self, need: Need, who: Verified, tool: str) -> Waits[Any]:
         """Ask the server for what a decision needs. Raises Unavailable."""

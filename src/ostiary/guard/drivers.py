@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from ostiary.decision.access import Steps
@@ -61,47 +59,53 @@ Waits = Generator[Wait | Work, Any, T]
 
 def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Waits[T]:
     """Return what the decision returns, after answering what it yields. A refusal to answer is raised inside it."""
-    with closing(decision):
-        step = partial(next, decision)
+    try:
+        need = next(decision)
         while True:
             try:
-                need = step()
-            except StopIteration as done:
-                outcome: T = done.value
-                return outcome
-            try:
-                step = partial(decision.send, (yield from answer(need)))
+                answered = yield from answer(need)
             except Refused as refusal:
-                step = partial(decision.throw, refusal)
+                need = decision.throw(refusal)
+            else:
+                need = decision.send(answered)
+    except StopIteration as done:
+        outcome: T = done.value
+        return outcome
+    finally:
+        decision.close()
 
 
 def run(waits: Waits[T]) -> T:
     """Drive a conversation to its end; blocks the thread. Raises what it raises."""
-    with closing(waits):
-        step = partial(next, waits)
+    try:
+        wait = next(waits)
         while True:
             try:
-                wait = step()
-            except StopIteration as done:
-                outcome: T = done.value
-                return outcome
-            try:
-                step = partial(waits.send, wait.block())
+                result = wait.block()
             except Exception as error:  # noqa: BLE001 because the conversation handles it
-                step = partial(waits.throw, error)
+                wait = waits.throw(error)
+            else:
+                wait = waits.send(result)
+    except StopIteration as done:
+        outcome: T = done.value
+        return outcome
+    finally:
+        waits.close()
 
 
 async def run_async(waits: Waits[T]) -> T:
     """Drive a conversation to its end; the event loop goes on. Raises what it raises."""
-    with closing(waits):
-        step = partial(next, waits)
+    try:
+        wait = next(waits)
         while True:
             try:
-                wait = step()
-            except StopIteration as done:
-                outcome: T = done.value
-                return outcome
-            try:
-                step = partial(waits.send, await wait.suspend())
+                result = await wait.suspend()
             except Exception as error:  # noqa: BLE001 because the conversation handles it
-                step = partial(waits.throw, error)
+                wait = waits.throw(error)
+            else:
+                wait = waits.send(result)
+    except StopIteration as done:
+        outcome: T = done.value
+        return outcome
+    finally:
+        waits.close()

@@ -170,16 +170,17 @@ class Guard:
         `says` returns what the very tool that is to run says of itself. Raises Unavailable.
         """
         with closed():
-            return run(self._decision(who, tool, arguments, says))
+            made = self._decider.decide(who, tool, arguments, says)
+            return made if isinstance(made, Call) else run(self._conversation(made, who, tool))
 
     async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """Decide as `decide` does; the event loop goes on while the server is asked."""
         with closed():
-            return await run_async(self._decision(who, tool, arguments, says))
+            made = self._decider.decide(who, tool, arguments, says)
+            return made if isinstance(made, Call) else await run_async(self._conversation(made, who, tool))
 
-    def _decision(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says) -> Waits[Call]:
-        decider = self._decider
-        return answer_needs(decider.steps(who, tool, arguments, says), lambda need: decider.answer(need, who, tool))
+    def _conversation(self, decision: access.Steps[Call], who: Verified, tool: str) -> Waits[Call]:
+        return answer_needs(decision, lambda need: self._decider.answer(need, who, tool))
 
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool

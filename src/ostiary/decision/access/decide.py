@@ -127,7 +127,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     beside: Record | None = None
-    if call.reads_memory:  # 7
+    if principal.claims.memory and call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
             return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
         beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
@@ -159,8 +159,8 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         beside = {**(beside or {}), HISTORY: history}
     if judged.allowed:
         return Decision(
-            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, beside=beside,
-            noticed=noticed,
+            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, None, "", beside,
+            noticed,
         )  # fmt: skip
     return Decision(
         resource.mode == "watch", False, policies.hash, reasons_of(judged, policies), judged.policies, judged.watched,
