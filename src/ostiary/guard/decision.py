@@ -219,7 +219,11 @@ class CallDecider:
         remote = inputs.remote
         if remote is None and facts.policies.elsewhere:
             remote = RemoteAnswers(facts.policies, now)
-        decision = self._apply_rules(call, DecisionInputs(memory, past, session, approved, remote))
+        known = DecisionInputs(memory, past, session, approved, remote)
+        if inputs.remote is None:
+            decision = access.decide(call, known)  # 1 to 11
+        else:
+            decision = self._decide_again(call, inputs.remote, known)
         if remote is not None and remote.missing and not remote.verdicts:  # 10
             return TaskMemory() if may_recall else RemotePolicies(remote.policies, next(iter(remote.missing)), now)
         noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(who))
@@ -240,12 +244,10 @@ class CallDecider:
         return _Decided(decision, noticed, memory, past, remote)
 
     @staticmethod
-    def _apply_rules(call: access.ResolvedCall, inputs: DecisionInputs) -> Decision:
-        """Apply rules 1 to 11. The answer of remote policies holds for the instant of the question; liveness is that of
-        now.
+    def _decide_again(call: access.ResolvedCall, remote: RemoteAnswers, inputs: DecisionInputs) -> Decision:
+        """Apply rules 1 to 11 with the verdicts of remote policies, which hold for the instant of the question. Liveness
+        is that of now.
         """
-        if (remote := inputs.remote) is None or not remote.verdicts:
-            return access.decide(call, inputs)
         if (reason := access.dead(call.principal, call.facts, call.now)) is not None:
             return Decision(False, False, call.facts.policies.hash, (reason,))
         return access.decide(replace(call, now=remote.at), inputs)
