@@ -245,8 +245,9 @@ class CallDecider:
 
     @staticmethod
     def _decide_again(call: access.ResolvedCall, remote: RemoteAnswers, inputs: DecisionInputs) -> Decision:
-        """Apply rules 1 to 11 with the verdicts of remote policies, which hold for the instant of the question. Liveness
-        is that of now.
+        """Apply rules 1 to 11 with the verdicts of remote policies, which hold for the instant of the question.
+
+        Liveness is that of now.
         """
         if (reason := access.dead(call.principal, call.facts, call.now)) is not None:
             return Decision(False, False, call.facts.policies.hash, (reason,))
