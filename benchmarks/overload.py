@@ -9,6 +9,9 @@ counts from before its request is sent to the last call that the guard let throu
 Two cores: the server (and its detectors) has one; the flood, the guard and the administrator share the other, so that a
 guard may wait for the processor, and the machine has no core left for what each of them would have in the field.
 
+Printed beside it: the latency of one second of the same flood at a bare endpoint, which is what the generator, the
+kernel and the wait for a processor take by themselves.
+
 Enforced: every answer is 200 or 503, and each revoked agent is denied.
 """
 
@@ -29,7 +32,7 @@ from typing import Any
 
 from benchmarks.load.agents import ISSUER, Party, settle
 from benchmarks.load.client import Ran, drive, offer
-from benchmarks.load.machine import CLIENT_CORE, cpu_seconds, on_core, print_ceilings
+from benchmarks.load.machine import BARE_REQUEST, CLIENT_CORE, bare_server, cpu_seconds, on_core, print_ceilings
 from benchmarks.load.server_under_load import Wrong, server_under_load
 from harness.live_server import ServerFixture, authenticate
 from harness.server import Server
@@ -60,6 +63,7 @@ def main(times: float, seconds: float, connections: float = 0) -> int:
             owner = live_server.owner()
             agents = [live_server.agent(f"{name}:read", owner=owner) for _ in range(int(seconds / EVERY_S))]
             rate = times * capacity
+            print_bare(rate, int(connections) or None)
             requests = [party.turn(i).ask_token(nonce=nonce) for i in range(int(rate * (seconds + 2 * WARM_S)))]
             began_s = cpu_seconds(station.pid)
             flood, deciding = os.pipe(), start_guard(folder, guard, [key for _, key in agents])
@@ -104,6 +108,14 @@ def find_capacity(port: int, party: Party, nonce: str) -> float:
             raise Wrong(f"{collections.Counter(ran.statuses)} in {ran.seconds:.1f} s: {wrong[0][:200]!r}")
         found.append(len(requests) / ran.seconds)
     return max(found[1:])
+
+
+def print_bare(rate: float, connections: int | None) -> None:
+    """Print the latency of the same flood at a bare endpoint: of the generator, the kernel and the processor."""
+    requests = [BARE_REQUEST] * int(rate * WARM_S)
+    with bare_server("straight") as (port, _):
+        ran = offer(port, requests, rate=rate, addresses=ADDRESSES, connections=connections)
+    print(f"the same flood at a bare endpoint     {quantiles(ran.latencies, 1000)}", flush=True)
 
 
 def kinds_of(ran: Ran) -> dict[str, int]:

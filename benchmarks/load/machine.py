@@ -90,29 +90,38 @@ def _rate(work: Callable[[], object], *, seconds: float = 0.3) -> float:
     return count / spent
 
 
-def _bare(kind: str) -> tuple[float, float]:
-    """Requests like those for tokens to the same HTTP stack with nothing behind it: per second, and per CPU second."""
-    request = render(
-        "POST", "/token", headers={"dpop": "x" * 500}, body=b"a=" + b"x" * 700,
-        media_type="application/x-www-form-urlencoded",
-    )  # fmt: skip
+BARE_REQUEST = render(
+    "POST", "/token", headers={"dpop": "x" * 500}, body=b"a=" + b"x" * 700,
+    media_type="application/x-www-form-urlencoded",
+)  # fmt: skip
+"""A request like those for tokens."""
+
+
+@contextmanager
+def bare_server(kind: str) -> Iterator[tuple[int, int]]:
+    """Run the same HTTP stack with nothing behind it, on the server's core; its port and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with on_core(SERVER_CORE):
         server = subprocess.Popen([sys.executable, "-m", "benchmarks.load.bare", kind, str(port)])
     try:
         _wait_for(port)
-        wall, cpu = [], []
-        with on_core(CLIENT_CORE):
-            for _ in range(BARE_RUNS):
-                began = cpu_seconds(server.pid)
-                ran = drive(port, [request] * BARE_REQUESTS, connections=64)
-                cpu.append(BARE_REQUESTS / (cpu_seconds(server.pid) - began))
-                wall.append(BARE_REQUESTS / ran.seconds)
-        return statistics.median(wall), statistics.median(cpu)
+        yield port, server.pid
     finally:
         server.terminate()
         server.wait()
+
+
+def _bare(kind: str) -> tuple[float, float]:
+    """Answers of a bare server per second, and per CPU second."""
+    with bare_server(kind) as (port, pid), on_core(CLIENT_CORE):
+        wall, cpu = [], []
+        for _ in range(BARE_RUNS):
+            began = cpu_seconds(pid)
+            ran = drive(port, [BARE_REQUEST] * BARE_REQUESTS, connections=64)
+            cpu.append(BARE_REQUESTS / (cpu_seconds(pid) - began))
+            wall.append(BARE_REQUESTS / ran.seconds)
+        return statistics.median(wall), statistics.median(cpu)
 
 
 def _wait_for(port: int) -> None:
