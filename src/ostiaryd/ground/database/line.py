@@ -1,11 +1,11 @@
 """The line before the writer: two lanes, and in each lane a fair share for every client.
 
 Jobs of the lane `STOP` overtake all others. Within a lane, proven callers and networks of unproven callers take turns;
-within a network, the clients that its requests name take turns; the jobs of one client keep their order. A
-client that sends more than its share makes its own line longer, and no other.
+within a network, the clients that its requests name take turns; the jobs of one client keep their order. A client
+that sends more than its share makes only its own line longer.
 
-A request's jobs queue by its `Priority`, which its gate sets for the task that serves it. Without one, a job is the
-server's own.
+The jobs of a request queue by its `Priority`, which the gate of its route sets for the task that serves the request. A
+job without a priority belongs to the server itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 Client = tuple[str, str]
-"""A share of the lane (the id of a proven caller, or a network), and the client within it, as far as it is named."""
+"""A share of the lane (the id of a proven caller, or a network), and the named client within the share, if any."""
 
 
 class Lane(IntEnum):
@@ -32,8 +32,10 @@ class Lane(IntEnum):
 
 @dataclass(slots=True)
 class Priority:
-    """How the jobs of one request queue. `expires`: a job is refused if it waits longer than `LONGEST_WAIT`; `wants`:
-    the lane of the request once its caller is proved; `is_essential`: without it nothing could be stopped or looked at.
+    """How the jobs of one request queue.
+
+    `expires`: a job that waits longer than `LONGEST_WAIT` is refused. `wants`: the lane of the request once its caller
+    is proved. `is_essential`: the job may use the reserve of a full disk, because stopping or reading depends on it.
     """
 
     client: Client = ("", "")
@@ -44,18 +46,18 @@ class Priority:
 
     @property
     def uses_reserve(self) -> bool:
-        """Return whether its jobs run though the disk is full."""
+        """Return whether the jobs run while the disk is full."""
         return self.is_essential or self.lane is Lane.STOP
 
 
 SERVER = Priority(("server", ""))
-"""The server's own jobs: they share one turn, and never expire."""
+"""The jobs of the server itself: they share one turn, and never expire."""
 priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
 
 
 @contextmanager
 def overtaking() -> Iterator[None]:
-    """Let the jobs that this task submits meanwhile queue in the lane `STOP`, as the server's own."""
+    """Queue the jobs that this task submits within the block in the lane `STOP`, as jobs of the server."""
     before = priority.set(Priority(SERVER.client, lane=Lane.STOP))
     try:
         yield
@@ -107,12 +109,12 @@ class FairQueue(Generic[T]):
         return items[0] if items else None
 
     def remove(self, matches: Callable[[T], bool]) -> list[T]:
-        """Take out every item that matches."""
+        """Remove and return every item that matches."""
         removed: list[T] = []
         for share, names in list(self._shares.items()):
             for name, items in list(names.items()):
                 kept: deque[T] = deque()
-                for item in items:  # asked once each: the answer may change with time
+                for item in items:  # called once for each item, since the result may change with time
                     (removed if matches(item) else kept).append(item)
                 self.count -= len(items) - len(kept)
                 if kept:
@@ -125,7 +127,7 @@ class FairQueue(Generic[T]):
 
 
 class Line(Generic[T]):
-    """Both lanes. Thread-safe: on PostgreSQL the writer's thread takes what the event loop puts in."""
+    """Both lanes. Thread-safe: on PostgreSQL the writer's thread takes the jobs that the event loop puts in."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -156,6 +158,6 @@ class Line(Generic[T]):
             return self._lanes[lane].first(client)
 
     def remove(self, matches: Callable[[T], bool]) -> list[T]:
-        """Take out every item that matches, of either lane."""
+        """Remove and return every item of either lane that matches."""
         with self._mutex:
             return [item for queue in self._lanes for item in queue.remove(matches)]

@@ -1,7 +1,7 @@
-"""Takes new connections from the listening socket, many in each round of the event loop.
+"""Accepts new connections from the listening socket, many in each round of the event loop.
 
-uvloop takes one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the queue
-of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
+uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
+queue of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ostiaryd.ground.http.tls import Certificate
 log = logging.getLogger("ostiary")
 
 QUEUE = 4096
-"""Connections that the kernel keeps until they are taken; Linux itself allows so many (`net.core.somaxconn`)."""
+"""Connections that the kernel keeps until they are accepted: the default limit of Linux (`net.core.somaxconn`)."""
 AT_ONCE = 32
 """Connections accepted in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
 HANDSHAKE_S = 10.0
-"""How long a client may take for the handshake of TLS."""
+"""Time that a client has for the TLS handshake, in seconds."""
 HANDSHAKES, OF_ADDRESS = 1024, 64
-"""Handshakes that may be under way at once, in all and with one address. For one beyond that, the oldest ends: a client
-that stalls loses its place, and one that goes on needs it for a moment.
+"""Handshakes that may be under way at once, in all and with one address. A further handshake ends the oldest one: a
+client that stalls loses its place, and a client that goes on needs the place for a moment.
 """
 PAUSE_S = 0.1
-"""How long no connection is taken after the system had no descriptor or memory for one."""
+"""Time without accepting after the system had no descriptor or memory for a connection, in seconds."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -41,7 +41,7 @@ class Acceptor:
     def __init__(
         self, sock: socket.socket, make: Callable[[], asyncio.Protocol], certificate: Certificate | None = None
     ) -> None:
-        """Starts to listen, with TLS where there is a certificate. Runs on the event loop."""
+        """Start to listen, with TLS if there is a certificate. Call on the event loop."""
         self._sock, self._make, self._certificate = sock, make, certificate
         self._loop = asyncio.get_running_loop()
         self._opening = dict[asyncio.Task[Any], str]()
@@ -52,7 +52,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Take no more connections; those that were taken stay."""
+        """Accept no more connections; connections that were accepted stay open."""
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)
@@ -81,8 +81,8 @@ class Acceptor:
             self._open(connection, address)
 
     def _end_oldest(self, address: str) -> None:
-        """Make room for one more handshake: only after it is a connection counted (`connections`). In all, the oldest
-        of the address that has most under way ends.
+        """Make room for one more handshake: a connection counts among `connections` only after its handshake. If there
+        are too many in all, end the oldest handshake of the address that has the most.
         """
         if len(self._of_address.get(address, ())) >= OF_ADDRESS:
             self._end_oldest_of(address)
@@ -114,9 +114,9 @@ class Acceptor:
     def _note_opened(self, connection: socket.socket, task: asyncio.Task[Any]) -> None:
         self._forget(task)
         if task.cancelled():
-            connection.close()  # of a task that had not begun, nobody else has it
+            connection.close()  # the task had not begun, so nothing else closes the socket
             return
         if (error := task.exception()) is None:
             return
-        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # what clients do is no news
+        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # errors of clients are not logged
             log.warning("a connection could not be opened: %s", error)

@@ -1,11 +1,10 @@
-"""Admission: as whom a request queues for the writer, and which requests are refused before they are looked at.
+"""Admission: under which client a request queues for the writer, and which requests are refused unread.
 
-A request queues first as the client that it names, within the network that it came from. Nothing of that is proved: the
-name only divides the share of its network. Once its caller is proved it queues as that caller, with a share of its own.
+A request first queues as the client that it names, within the network that it came from. The name is not proved, so it
+only divides the share of its network. Once the caller is proved, the request queues as that caller, with its own share.
 
-A request that stops something queues in the lane `STOP`. Administrators and persons always do; of every other caller,
-and of each network of unproven callers, so many a second as `Stops` says, so that the lane cannot be used to starve all
-others.
+A request that stops something queues in the lane `STOP`: always if an administrator or a person sends it, and within
+the rate of `Stops` for every other caller, so that the lane cannot be used to starve all others.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import Call
 
 MAX_CLAIMS = 8192
-"""Characters of a token's payload that are looked at for the name of its client."""
+"""Characters of a token's payload that are searched for the name of its client."""
 MAX_HEADER = 2048
-"""Characters of the header before it."""
+"""Characters of the header that precedes the payload."""
 STRANGERS = ""
-"""All unproven callers together, among the buckets of `Stops`."""
+"""The bucket of `Stops` for all unproven callers together."""
 
 
 class Stops(Buckets):
-    """Requests of one caller that overtake: beyond these they queue with all others."""
+    """The rate of requests of one caller in the lane `STOP`; requests beyond it queue with all others."""
 
     burst, per_second = 50, 20
 
@@ -50,12 +49,12 @@ _decode = json_decoder(_Claims)
 
 
 def queue_unproven(call: Call, *, wants: Lane) -> None:
-    """Queue what this task writes as an unproven caller's; `wants`: the lane for it once its caller is proved."""
+    """Queue the writes of this task as an unproven caller's; `wants` is their lane once the caller is proved."""
     priority.set(Priority(client_of(call), wants=wants, expires=True))
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Queue a request that stops something, and whose caller only the act itself proves, in the lane `STOP`."""
+    """Queue a request that stops something in the lane `STOP`, if only the act itself proves its caller."""
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
     if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):
@@ -63,8 +62,10 @@ def queue_stop_unproven(call: Call) -> None:
 
 
 def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) -> None:
-    """Queue what this task still writes as that caller's; `is_privileged`: an administrator or a person. Their reading,
-    and the feed of a guard, may use the reserve of a full disk.
+    """Queue the further writes of this task as the writes of the proven caller `id`.
+
+    `is_privileged` means an administrator or a person. Their reads, and the feed of a guard, may use the reserve of a
+    full disk.
     """
     call.is_privileged = is_privileged
     mine = priority.get()
@@ -77,8 +78,9 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
 
 
 def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
-    """Let a token request of an administrator, a person or a guard use the reserve of a full disk: without a token they
-    could stop nothing. The name is only claimed, so it is `Essentials` that bound what a stranger can use up.
+    """Let a token request of an administrator, a person or a guard use the reserve of a full disk.
+
+    Without a token they could stop nothing. The name is only claimed, so `Essentials` bounds what a stranger can use.
     """
     share, name = priority.get().client
     bucket = call.world.keep(Essentials).of(share)
@@ -88,7 +90,7 @@ def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
 
 
 async def check_admission(call: Call) -> None:
-    """Refuse a client that has something waiting while the line is crowded. Raises Busy."""
+    """Refuse a client that has a job in the line while the line is crowded. Raises Busy."""
     writer = call.world.writer
     if not writer.is_crowded:
         return
@@ -99,8 +101,10 @@ async def check_admission(call: Call) -> None:
 
 
 def is_refused(call: Call) -> bool:
-    """Return whether a request is refused before anything else of it is looked at: its client has something waiting
-    while the line is crowded, and refusals may be answered at once. The others meet `check_admission`.
+    """Return whether a request is refused before anything but its client is read.
+
+    True if the client has a job in the line while the line is crowded, and a refusal may be answered at once. All other
+    requests go through `check_admission`.
     """
     writer = call.world.writer
     share, name = client_of(call)
@@ -108,7 +112,7 @@ def is_refused(call: Call) -> bool:
 
 
 def client_of(call: Call) -> Client:
-    """The client that a request names: with a token that was verified before it counts as proved."""
+    """Return the client that a request names; a client whose token was verified before counts as proved."""
     for name, value in call.headers:
         if name == b"authorization":
             token = value.partition(b" ")[2].strip(b" ")
@@ -119,7 +123,7 @@ def client_of(call: Call) -> Client:
 
 
 def _name(token: bytes) -> str:
-    """The client that the payload of a token names; empty where it cannot be read."""
+    """Return the client that the payload of a token names; empty if the payload cannot be read."""
     _, _, rest = token[: MAX_HEADER + MAX_CLAIMS + 2].partition(b".")
     payload, dot, _ = rest.partition(b".")
     if not dot:
@@ -132,7 +136,7 @@ def _name(token: bytes) -> str:
 
 
 def _takes_stop(call: Call, who: str) -> bool:
-    """Return whether that caller has an overtaking request left, which it uses up."""
+    """Take one request of the caller `who` in the lane `STOP`; return False if none is left."""
     bucket = call.world.keep(Stops).of(who)
     if has := bucket.has(1):
         bucket.take(1)

@@ -1,7 +1,7 @@
-"""A straight way from the socket to an endpoint, past ASGI, and the bounds of what a connection may send.
+"""HTTP/1.1 from the socket to an endpoint without ASGI, and the bounds on what a connection may send.
 
-`Protocol` is uvicorn's for HTTP/1.1. A POST for one of its endpoints is answered by `Endpoint.answer` itself, which the
-ASGI application calls too; every other request takes uvicorn's way. This relies on the internals of uvicorn:
+`Protocol` extends uvicorn's protocol. A POST to one of its endpoints is answered by `Endpoint.answer`, which the ASGI
+application calls too; every other request goes through ASGI. This relies on the internals of uvicorn:
 tests/ground/test_protocol.py sends the same bytes both ways and compares the answers.
 
 A head ends where its fields end: the fields of a trailer are counted, and dropped. A head must name its host once (RFC
@@ -22,23 +22,23 @@ from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
 from ostiaryd.ground.http.edge import NO_STORE, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
 
 MAX_HEAD_BYTES = 64 << 10
-"""Target, fields and trailer fields of one request. What the parser holds of a field that goes on counts as well."""
+"""Bytes of the target, fields and trailer fields of one request, with a field that the parser has only begun."""
 MAX_FIELDS = 200
 SLOWEST_S = 30.0
-"""Within this time a request must have come, counted from its first byte, or from the connection on for the first. A
-client that has proved nothing must also read an answer within it."""
+"""Seconds within which a request must arrive, from its first byte on; the first request from the connection on. An
+unproven client must also read an answer within this time."""
 MAX_WAITING = 32
-"""While so many requests of a connection wait for the answer to an earlier one, nothing more of it is parsed."""
+"""Requests of a connection that may wait for the answer to an earlier one; then the connection is parsed no further."""
 SLICE_BYTES = 4 << 10
-"""What is parsed at once, so that few requests begin to wait before `MAX_WAITING` is looked at."""
+"""Bytes that are parsed at once, so that few requests begin to wait before `MAX_WAITING` is checked."""
 WAITING_COST = 4 << 10
-"""Bytes that a request which waits takes beside what was sent."""
+"""Bytes of memory that a waiting request takes beside the bytes that were sent."""
 LINGER_S = 2.0
-"""After a refusal, what still comes is read and dropped for this time, so that the client can read the answer."""
+"""Seconds after a refusal during which input is read and dropped, so that the client can read the answer."""
 
 
 def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
-    """Those that `Protocol` takes, by their URL: endpoints that a POST reaches at one path alone, answered at once."""
+    """Return the endpoints that `Protocol` answers itself, by URL: POST alone, one fixed path, no streaming."""
     return {
         route.path.encode(): route.endpoint
         for route in routes
@@ -51,14 +51,14 @@ def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
 
 
 class _Event:
-    """What uvicorn sets to wake an ASGI application; here nobody waits for it."""
+    """The event that uvicorn sets to wake an ASGI application; an exchange has no application to wake."""
 
     def set(self) -> None:
         pass
 
 
 class _Flow(FlowControl):
-    """Flow control of a connection that stays paused while there is something that was read and not parsed."""
+    """Flow control of a connection that stays paused while bytes were read and not parsed."""
 
     has_unparsed = False
 
@@ -68,7 +68,7 @@ class _Flow(FlowControl):
 
 
 class Exchange:
-    """One request and its answer, with the attributes that uvicorn's protocol reads and sets on a cycle of its own."""
+    """One request and its answer, with the attributes that uvicorn's protocol reads and sets on its own cycles."""
 
     __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
     message_event = _Event()
@@ -95,7 +95,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
         self._running: Any = None
-        """The request that is being answered; `cycle` is the newest, which may still wait."""
+        """The request that is being answered; `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
         self._waits_since: float | None = self._opened_at
         self._stalls_since: float | None = None
@@ -121,7 +121,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no part of a request is here, and no answer is owed."""
+        """Return whether no part of a request has arrived, and no answer is due."""
         return not self._is_in_message and not self.is_answering
 
     @property
@@ -135,7 +135,7 @@ class Protocol(HttpToolsProtocol):
         return self.loop.time() - self._opened_at < FRESH_S
 
     def turn_away(self) -> None:
-        if self._stalls_since is not None:  # what is written would never be read
+        if self._stalls_since is not None:  # the client does not read
             self._is_refused = True
             self.transport.abort()
         elif self.is_idle:
@@ -145,7 +145,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(503, "too_many_connections", "too many connections of callers that have proved nothing")
 
     def close_if_slow(self, now: float) -> None:
-        """End the connection if its request should have come, or its answer been read, by `now` (clock of the loop)."""
+        """Close the connection if its request, or the reading of its answer, is overdue at `now` (loop clock)."""
         if self._stalls_since is not None and not self._is_proven and now - self._stalls_since > SLOWEST_S:
             self.transport.abort()
         if self._waits_since is None or now - self._waits_since <= (LINGER_S if self._is_refused else SLOWEST_S):
@@ -164,7 +164,7 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _note_proven(self, is_privileged: bool) -> None:
-        """Count this connection no longer: its caller has proved itself. A proxy's connection carries many callers."""
+        """Remove this connection from the bounds: its caller is proved. A proxy's connection carries many callers."""
         self._is_privileged |= is_privileged and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
@@ -174,16 +174,16 @@ class Protocol(HttpToolsProtocol):
             self._hold(0)
 
     def _hold(self, count: int) -> None:
-        """Say how many bytes the request on this connection holds."""
+        """Set the number of bytes that this connection holds."""
         if not self._is_proven or self._held:
             count = 0 if self._is_proven else count
             self._connections.held += count - self._held
             self._held = count
 
-    # --- what comes
+    # --- requests
 
     def data_received(self, data: bytes) -> None:
-        """Parse; unlike uvicorn, log nothing of what a stranger sends, and offer no upgrade."""
+        """Parse the bytes; unlike uvicorn, log no input of strangers, and offer no upgrade."""
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
@@ -219,7 +219,7 @@ class Protocol(HttpToolsProtocol):
         self._connections.turns.wait(parse, self.loop)
 
     def _parse(self) -> None:
-        """Parse what has come. While too many requests wait, leave the rest, and read nothing more."""
+        """Parse the bytes that have arrived. While too many requests wait, keep the rest and stop reading."""
         data, self._unparsed = self._unparsed, b""
         at = 0
         while at < len(data) and len(self.pipeline) < MAX_WAITING and not self._is_refused:
@@ -235,14 +235,14 @@ class Protocol(HttpToolsProtocol):
             self._check_held()
 
     def _check_held(self) -> None:
-        """Say how many bytes this connection holds, and refuse the request if all connections hold too many."""
+        """Count the bytes that this connection holds; refuse the request if all connections together hold too many."""
         arrived = self._seen + self._unseen + self._body_bytes
         self._hold(self._waiting_bytes + len(self._unparsed) + arrived)
         if self._connections.held > MAX_HELD:
             self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
 
     def _feed(self, data: bytes) -> None:
-        self._unseen += len(data)  # the parser's callbacks set it to 0
+        self._unseen += len(data)  # the parser's callbacks reset this to 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -346,9 +346,9 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
-            self._body_bytes = len(self.cycle.body) + len(body)  # an application takes what it has read
+            self._body_bytes = len(self.cycle.body) + len(body)  # an application removes the part that it has read
             super().on_body(body)
-        elif len(exchange.body) <= exchange.endpoint.max_body:  # one part beyond is kept, to show that it is too much
+        elif len(exchange.body) <= exchange.endpoint.max_body:  # a part over the limit is kept: the endpoint refuses it
             exchange.body += body
             self._body_bytes = len(exchange.body)
 
@@ -375,7 +375,7 @@ class Protocol(HttpToolsProtocol):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    # --- what is answered
+    # --- answers
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
@@ -420,9 +420,9 @@ class Protocol(HttpToolsProtocol):
         return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer what this connection sends with a refusal, in the form of the admin API, and end it.
+        """Answer this connection with a refusal in the form of the admin API, and close the connection.
 
-        An answer that is owed to an earlier request comes first, and is then the last.
+        If an answer to an earlier request is due, that answer is the last one instead.
         """
         if self._is_refused or self.transport.is_closing():
             return
@@ -437,7 +437,7 @@ class Protocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        elif self._is_in_message and self._has_cycle:  # it was answered before all of it had come
+        elif self._is_in_message and self._has_cycle:  # the request was answered before it had arrived completely
             self.transport.close()
             return
         answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
@@ -452,7 +452,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
-    """The bytes of an answer. Raises ValueError for a header that would be two."""
+    """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
     body = answer.body
     assert isinstance(body, bytes), "what is sent as a stream is no endpoint of this protocol"
     headers = [*headers, (b"content-length", b"%d" % len(body))]
