@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,14 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp_types import ToolAnnotations
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S
+from harness.server import COMMAND
 from tests.run.stdio_agent import HERE, StdioAgent
 
 CALLS = [["write_file", {"path": "a.txt", "text": "one"}], ["read_file", {"path": "a.txt"}]]
@@ -87,3 +93,102 @@ def test_a_remote_server_that_does_not_answer_is_named(stdio_agent: StdioAgent) 
     assert ran.code == 0, ran.err
     assert "no catalogue of `files`" in ran.err
     assert f"http://127.0.0.1:{port}/mcp does not answer" in ran.err.replace("\n", " ")
+
+
+API_AGENT = """
+import json, os, urllib.error, urllib.request
+url = os.environ["SHOP_URL"]
+for method, path, body in (("GET", "/items/7?q=a", None), ("POST", "/orders", {"item": 7}), ("GET", "/secret", None)):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request) as response:
+            print(json.dumps({"status": response.status, "body": json.load(response)}))
+    except urllib.error.HTTPError as error:
+        print(json.dumps({"status": error.code, "body": json.load(error)}))
+"""
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/items/{item}": {
+            "get": {
+                "operationId": "read_item",
+                "parameters": [
+                    {"name": "item", "in": "path", "required": True, "schema": {"type": "integer"}},
+                    {"name": "q", "in": "query", "schema": {"type": "string"}},
+                ],
+            }
+        },
+        "/orders": {
+            "post": {
+                "operationId": "order",
+                "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True},
+            }
+        },
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("described", [True, False], ids=["openapi", "methods"])
+def test_api_is_watched_then_enforced(stdio_agent: StdioAgent, described: bool) -> None:
+    ran: list[str] = []
+
+    async def shop(request: Request) -> JSONResponse:
+        ran.append(f"{request.method} {request.url.path} {(await request.body()).decode()}".strip())
+        return JSONResponse({"path": request.url.path})
+
+    methods = ["GET", "POST"]
+    app = Starlette(routes=[Route("/api/{path:path}", shop, methods=methods)])
+    sock, port = free_socket()
+    document = stdio_agent.folder / "shop.json"
+    document.write_text(json.dumps(DOCUMENT), "utf-8")
+    options = ["--http", f"shop=http://127.0.0.1:{port}/api", *(["--openapi", f"shop={document}"] if described else [])]
+    command = [
+        str(COMMAND),
+        "--data-dir",
+        str(stdio_agent.server.folder),
+        "run",
+        "--agent",
+        stdio_agent.name,
+        *options,
+        "--",
+    ]
+
+    def run() -> tuple[list[Any], str]:
+        done = subprocess.run(
+            [*command, sys.executable, "-c", API_AGENT], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    with serving(app, sock):
+        watched, errors = run()
+        assert [one["status"] for one in watched] == [200, 200, 200], errors
+        assert errors.count("would be denied") + errors.count("passed undecided") >= 3
+        assert ran == ["GET /api/items/7", 'POST /api/orders {"item": 7}', "GET /api/secret"]
+        uri = f"http://localhost/stdio/{stdio_agent.name}/shop"
+        entries = stdio_agent.ostiary("audit", "search", "--resource", uri, "--action", "tool.call")[::-1]
+        tools = ["read_item", "order"] if described else ["get", "post", "get"]
+        assert [one["tool"].rpartition("/")[2] for one in entries] == tools
+        stdio_agent.ostiary("agent", "allow", stdio_agent.name, f"{stdio_agent.name}.shop:read")
+        stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
+        ran.clear()
+        enforced, errors = run()
+    assert [one["status"] for one in enforced] == ([200, 403, 403] if described else [200, 403, 200]), errors
+    assert enforced[1]["body"]["error"] == "outside_task"
+    assert ran == ["GET /api/items/7", *([] if described else ["GET /api/secret"])]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--http", "shop"), "is not of the form"),
+        (("--http", "shop=http://a", "--http", "shop=http://b"), "names the API twice"),
+        (("--openapi", "shop=x.json"), "which no --http names"),
+    ],
+)
+def test_options_that_name_no_api_are_refused(stdio_agent: StdioAgent, options: tuple[str, ...], message: str) -> None:
+    ran = stdio_agent.run([], *options, command=("true",))
+    assert ran.code == 2
+    assert message in ran.err.replace("\n", " ")

@@ -15,13 +15,16 @@ from urllib.parse import urlsplit
 
 from ostiary.agent import Agent
 from ostiary.cli.agents import words as split
+from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err, out
 from ostiary.cli.run import declared_task
 from ostiary.cli.session import Here, Session
 from ostiary.keys import load_key
+from ostiary.openapi import OpenApiTable
 from ostiary.proxy import Entrance, Listen, Upstream, capability_of, serve
 from ostiary.proxy.guarded import GuardedUpstream
+from ostiary.proxy.guarded_http import GuardedHttpUpstream, MethodTable, table_of
 from ostiary.run.events import Listener
 from ostiary.run.gate import Gate
 from ostiary.run.paper import Paper
@@ -38,6 +41,8 @@ def proxy(
     purpose: str | None = None,
     bounds: Path | None = None,
     guard: Path | None = None,
+    http: bool = False,
+    openapi: Path | None = None,
     open: bool = False,
     session: Here,
 ) -> None:
@@ -60,6 +65,8 @@ def proxy(
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
         guard: Credential of the resource that the server is, for an MCP server that has no guard of its own. Calls are
             decided here as in `ostiary run`: in mode watch all pass, and a line says what would have become of each.
+        http: With --guard: the server is an HTTP API, not an MCP server; each method is a tool.
+        openapi: With --guard: the OpenAPI document of the HTTP API, in JSON; each operation is a tool.
         open: Let every program of this machine use the agent: no random path in the URL.
     """
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
@@ -84,14 +91,26 @@ def proxy(
     with declared_task(credential, url, purpose=purpose, bounds=bounds) as task:
         entrance = Entrance(place, capability)
         if guard is not None:
-            _guarded(to, as_, guard, resource or to, task=task, session=session, run=lambda at: _run(entrance, at, say))
+            table = table_of(None if openapi is None else read_json(openapi)) if http or openapi else None
+            _guarded(
+                to, as_, guard, resource or to, table, task=task, session=session,
+                run=lambda at: _run(entrance, at, say),
+            )  # fmt: skip
             return
         with Agent(credential, url=url) as agent:
             _run(entrance, Upstream(to, agent.auth(resource or to, " ".join(split(scope)) or None, task=task)), say)
 
 
 def _guarded(
-    to: str, as_: Path, guard: Path, uri: str, *, task: str | None, session: Session, run: Callable[[Upstream], None]
+    to: str,
+    as_: Path,
+    guard: Path,
+    uri: str,
+    table: OpenApiTable | MethodTable | None,
+    *,
+    task: str | None,
+    session: Session,
+    run: Callable[[Upstream], None],
 ) -> None:
     """Run a proxy with a gate, and print what the gate decides."""
     with tempfile.TemporaryDirectory(prefix="ostiary-proxy-") as folder:
@@ -107,7 +126,7 @@ def _guarded(
         gate.start()
         try:
             with Paper(as_.stem, quiet=False).following(listener, Names(session), task=task):
-                run(GuardedUpstream(to, gate))
+                run(GuardedUpstream(to, gate) if table is None else GuardedHttpUpstream(to, gate, table))
         finally:
             gate.close()
 

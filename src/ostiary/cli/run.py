@@ -27,8 +27,9 @@ from ostiary.cli.paper import err
 from ostiary.cli.session import Here, Session, Usage
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.run.apis import api_servers, as_it_is, name_apis
 from ostiary.run.configs import Config, Server
-from ostiary.run.delivery import delivery, source_of
+from ostiary.run.delivery import delivery, has_config, source_of
 from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of
 from ostiary.run.enlist import refresh as ask_again
 from ostiary.run.events import Listener
@@ -48,6 +49,8 @@ def run(
     owner: str | None = None,
     purpose: str | None = None,
     bounds: Path | None = None,
+    http: tuple[str, ...] = (),
+    openapi: tuple[str, ...] = (),
     refresh: bool = False,
     quiet: bool = False,
     session: Here,
@@ -57,11 +60,13 @@ def run(
     It is registered when it is missing, with a key and a resource per server, and only watched: every call passes, and
     its line says what would have become of it. Your files stay as they are; COMMAND gets a copy of its configuration
     of MCP servers: in place of `{mcp_config}` in its words, or of the file after its `--mcp-config`, or by
-    --config-env, or by the option that a known program has for it. Exits with COMMAND's code.
+    --config-env, or by the option that a known program has for it. An HTTP API is guarded as well: COMMAND finds its
+    local address in the variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with COMMAND's code.
 
         ostiary run -- claude
         ostiary run -- python my_agent.py --mcp-config mcp.json
         ostiary run --config mcp.json --config-env MCP_CONFIG -- ./agent
+        ostiary run --http shop=https://shop.example --openapi shop=shop.json -- ./agent
 
     Args:
         command: The program and its words, after `--`.
@@ -71,20 +76,27 @@ def run(
         owner: Name of the person or team that answers for it, when it is registered.
         purpose: Declare a task with this purpose for the run, instead of its standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
+        http: NAME=URL of an HTTP API that it calls; may be given several times.
+        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Without, each method is.
         refresh: Ask its servers again for their tools; they must be in mode watch.
         quiet: No line per call, no summary.
     """
     if not command:
         raise Usage("which command?", hint="ostiary run -- COMMAND ...")
     environment = ambient.environment()
-    source = source_of(command, config=config, config_env=config_env, environment=environment)
-    deliver = delivery(command, config_env=config_env)
+    apis = api_servers(http, openapi)
+    if apis and config is None and not has_config(command, config_env=config_env, environment=environment):
+        source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
+    else:
+        source = source_of(command, config=config, config_env=config_env, environment=environment)
+        deliver = delivery(command, config_env=config_env)
     place = place_of(session, agent or agent_name(command, Path.cwd()))
     paper = Paper(place.agent, quiet=quiet)
-    url = _prepare(session, place, source.servers, owner=owner, command=command, paper=paper)
+    servers = (*source.servers, *apis)
+    url = _prepare(session, place, servers, owner=owner, command=command, paper=paper)
     if refresh:
-        ask_again(session, place, source.servers, say=lambda line: paper.say(escape(line)))
-    _check_unchanged(place, source.servers, paper)
+        ask_again(session, place, servers, say=lambda line: paper.say(escape(line)))
+    _check_unchanged(place, servers, paper)
     with (
         tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,
         declared_task(load_key(place.credential), url, purpose=purpose, bounds=bounds) as task,
@@ -94,11 +106,12 @@ def run(
         def plan(server: Server) -> Plan:
             return place.plan(server, url=url, task=task, events=Path(folder) / "events")
 
-        with paper.following(listener, Names(session), task=task), LocalServers() as servers:
-            local = {server.name: servers.open(server, plan(server), alarm=paper.alarm) for server in source.remote}
+        with paper.following(listener, Names(session), task=task), LocalServers() as proxies:
+            local = {one.name: proxies.open(one, plan(one), alarm=paper.alarm) for one in (*source.remote, *apis)}
             words, more = deliver(_write(Path(folder), source, plan, local))
-            code = _start(words, _without_ours(environment) | more)
-    paper.summary(place, source.servers)
+            words, named = name_apis(words, {one.name: local[one.name] for one in apis})
+            code = _start(words, _without_ours(environment) | more | named)
+    paper.summary(place, servers)
     sys.exit(code)
 
 

@@ -25,6 +25,8 @@ from ostiary.cli.files import read_json
 from ostiary.cli.session import Usage
 
 MAX_SERVERS = 64
+API = "openapi"
+"""What `type` says of an HTTP API."""
 MEMBERS = ("mcpServers", "servers")
 KINDS = {None, "stdio", "local"}
 """What `type` says of a server that has a command."""
@@ -52,6 +54,17 @@ class Server:
         """Return whether a remote server has the transport HTTP with Server-Sent Events (MCP 2024-11-05)."""
         kind = str(self.entry.get("type", self.entry.get("transport", "")))
         return kind == "sse" or (not kind and urlsplit(self.url or "").path.rstrip("/").endswith("/sse"))
+
+    @property
+    def document(self) -> Mapping[str, Any] | None:
+        """The OpenAPI document of an HTTP API; None where there is none, and for an MCP server."""
+        found = self.entry.get("openapi")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def is_api(self) -> bool:
+        """Return whether it is an HTTP API, not an MCP server."""
+        return self.entry.get("type") == API
 
     @property
     def headers(self) -> dict[str, str]:

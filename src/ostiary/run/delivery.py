@@ -38,6 +38,12 @@ def source_of(
     return parse_config(found, of=where)
 
 
+def has_config(command: Sequence[str], *, config_env: str | None, environment: Mapping[str, str]) -> bool:
+    """Return whether the command is to get a configuration of MCP servers."""
+    named = _after_option(command) is not None or any(PLACE in word for word in command)
+    return named or config_env is not None or Path(command[0]).name in KNOWN
+
+
 def _after_option(command: Sequence[str]) -> int | None:
     """Where the value of `--mcp-config` is. Raises Usage where there are several, or it is glued to the option."""
     if any(word.startswith(f"{OPTION}=") for word in command):

@@ -27,6 +27,7 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.cli.files import NewKey, read_json
 from ostiary.cli.session import PAGE, Session, Usage
 from ostiary.protocol.errors import Refused
+from ostiary.proxy.guarded_http import table_of
 from ostiary.run.configs import Server, expand, to_word
 from ostiary.run.http_probe import probe_http
 from ostiary.run.plan import Plan
@@ -201,6 +202,8 @@ def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalog
 def _said(server: Server) -> dict[str, Any]:
     """Asked as an agent would start it: variables filled in, its own environment on top of ours."""
     ours = ambient.environment()
+    if server.is_api:
+        return table_of(server.document).listing
     if server.url is not None:
         headers = {name: expand(value, ours) for name, value in server.headers.items()}
         return probe_http(expand(server.url, ours), headers=headers, is_sse=server.is_sse)

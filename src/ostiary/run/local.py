@@ -15,8 +15,9 @@ from pathlib import Path
 from ostiary import ambient
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import b64u
-from ostiary.proxy import Entrance, Listen, serve
+from ostiary.proxy import Entrance, Listen, Upstream, serve
 from ostiary.proxy.guarded import GuardedUpstream, SseUpstream
+from ostiary.proxy.guarded_http import GuardedHttpUpstream, table_of
 from ostiary.run.configs import Server, expand
 from ostiary.run.gate import Gate, remembered
 from ostiary.run.plan import Plan
@@ -32,7 +33,7 @@ class LocalServers:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ostiary-http", daemon=True)
         self._proxies = list[Future[None]]()
-        self._upstreams = list[GuardedUpstream]()
+        self._upstreams = list[Upstream]()
         self._gates = list[Gate]()
 
     def __enter__(self) -> LocalServers:
@@ -63,7 +64,7 @@ class LocalServers:
             alarm(f"no guard for `{server.name}`: {refusal.message}; it is only watched, so nothing is recorded")
             return url
         capability = b64u(ambient.random(18))
-        upstream = SseUpstream(url, gate, prefix=f"/{capability}") if server.is_sse else GuardedUpstream(url, gate)
+        upstream = _upstream(server, url, gate, capability)
         gate.start()
         self._gates.append(gate)
         self._upstreams.append(upstream)
@@ -75,3 +76,12 @@ class LocalServers:
             )
         )
         return ready.result(START_S)
+
+
+def _upstream(server: Server, url: str, gate: Gate, capability: str) -> Upstream:
+    """Return the server behind the proxy. Raises Invalid."""
+    if server.is_api:
+        return GuardedHttpUpstream(url, gate, table_of(server.document))
+    if server.is_sse:
+        return SseUpstream(url, gate, prefix=f"/{capability}")
+    return GuardedUpstream(url, gate)

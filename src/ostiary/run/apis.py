@@ -1,0 +1,46 @@
+"""HTTP APIs that `ostiary run` guards: options name them, and the agent finds them in its environment and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ostiary.cli.files import read_json
+from ostiary.cli.session import Usage
+from ostiary.run.configs import API, Server, to_word
+from ostiary.run.delivery import Delivery
+
+
+def api_servers(http: Sequence[str], openapi: Sequence[str]) -> tuple[Server, ...]:
+    """Return the APIs that `--http NAME=URL` and `--openapi NAME=FILE` name. Raises Usage."""
+    urls, files = _pairs(http, "--http NAME=URL"), _pairs(openapi, "--openapi NAME=FILE")
+    if unknown := files.keys() - urls.keys():
+        raise Usage(f"--openapi names {min(unknown)!a}, which no --http names")
+    servers = []
+    for name, url in urls.items():
+        document = {"openapi": read_json(Path(files[name]))} if name in files else {}
+        servers.append(Server(name, to_word(name, of="the API"), {"type": API, "url": url, **document}))
+    return tuple(servers)
+
+
+def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the words of the command with local addresses in place of `{http:NAME}`, and its variables NAME_URL."""
+    named = list(words)
+    for name, url in local.items():
+        named = [word.replace(f"{{http:{name}}}", url) for word in named]
+    return named, {f"{to_word(name, of='the API').upper().replace('-', '_')}_URL": url for name, url in local.items()}
+
+
+def as_it_is(command: Sequence[str]) -> Delivery:
+    """Deliver no configuration: the command has no MCP servers."""
+    return lambda _: ([*command], {})
+
+
+def _pairs(options: Sequence[str], form: str) -> dict[str, str]:
+    pairs = dict[str, str]()
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not (name and equals and value) or name in pairs:
+            raise Usage(f"`{option}` is not of the form {form}, or names the API twice")
+        pairs[name] = value
+    return pairs
