@@ -32,9 +32,9 @@ def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
         f"for up to {WAIT_S:.0f} seconds",
         f"at most {sets.MAX_SET_BYTES >> 10} KB",
         f"at most {sets.AHEAD // minute} minutes ahead and less than {sets.OLDEST // day} days ago",
-        f"{SETS:,} things at once and {Said.per_second // COST} a second",
+        f"{SETS:,} events at once and {Said.per_second // COST} a second",
         f"at most {len(webhooks.DELAYS_S) + 1} times in {sum(webhooks.DELAYS_S) * 21 // 20 // 3600} hours",
-        f"({webhooks.REJECTED_TRIES} times where it answers `invalid_request`)",
+        f"({webhooks.REJECTED_TRIES} times after `invalid_request`)",
         f"longer than {delivery.PUSH_S + 5} seconds",
     ]
     assert [text for text in sentences if text not in PAGE] == []
