@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -95,6 +96,12 @@ class AsyncAgent(Identity):
         return await self._http.request(
             method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest
         )
+
+    def stream(
+        self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
+    ) -> AbstractAsyncContextManager[httpx2.Response]:
+        """As `Agent.stream`."""
+        return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
         return await self.request("GET", url, **rest)

@@ -13,9 +13,9 @@ import msgspec
 
 from ostiary import ambient
 from ostiary.client import Auth, Client, Flow, Target
+from ostiary.client.refusals import parse_refusal
 from ostiary.keys import Credential, load_key
-from ostiary.protocol import canonical
-from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Invalid
 from ostiary.protocol.jose import PrivateKey
 
 log = logging.getLogger("ostiary.agent")
@@ -127,7 +127,7 @@ class Identity:
         request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body) if body is not None else None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
         if response.status_code >= 400:
-            raise _refusal(response)
+            raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
         return msgspec.json.decode(response.content)
 
     def _approval(self, id: str) -> Flow[Approval]:
@@ -239,14 +239,3 @@ def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | 
     if second.key.public.thumbprint == of.key.public.thumbprint:
         raise Invalid(f"{path} has the same key: it proves nothing more")
     return second.key
-
-
-def _refusal(response: httpx2.Response) -> Refused:
-    try:
-        said = canonical.parse(response.content)
-    except Malformed:
-        said = None
-    body = said if isinstance(said, dict) else {}
-    kind = Unavailable if response.status_code >= 500 else ServerRefused
-    message = str(body.get("message") or body.get("error_description") or f"HTTP {response.status_code}")
-    return kind(message, hint=str(body.get("hint", "")), code=str(body.get("error", "refused")))

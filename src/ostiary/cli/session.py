@@ -28,6 +28,7 @@ from cyclopts import Parameter
 from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
 from ostiary.cli.paper import err
+from ostiary.client.refusals import parse_refusal
 from ostiary.keys import load_key
 from ostiary.protocol.errors import Invalid, Unavailable
 
@@ -235,7 +236,4 @@ def decoded(response: httpx2.Response) -> Any:
         raise Unavailable(said, hint="is this the URL of the server?") from None
     if response.status_code < 400:
         return said
-    body = said if isinstance(said, dict) else {"message": said}
-    kind = Unavailable if response.status_code >= 500 else ServerRefused
-    message = str(body.get("message") or body.get("error_description") or f"HTTP {response.status_code}")
-    raise kind(message, hint=str(body.get("hint", "")), code=str(body.get("error", "refused")))
+    raise parse_refusal(response.status_code, response.content, kind=ServerRefused)

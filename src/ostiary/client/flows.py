@@ -19,13 +19,14 @@ import msgspec
 
 from ostiary.client.clock import IssuerClock
 from ostiary.client.issuer import FORMS, AssertionForm, Metadata, authenticate, is_local, is_private, well_known_urls
-from ostiary.client.sending import MAX_CACHED, Sender, error_of, said_in
+from ostiary.client.refusals import parse_refusal
+from ostiary.client.sending import MAX_CACHED, Sender, error_of
 from ostiary.client.steps import Flow, SharedFlows
 from ostiary.client.target import STEP_UP, StepUpNeeded, Target, Token, TokenRefused
 from ostiary.keys import Credential
 from ostiary.protocol import canonical, dpop, jose
 from ostiary.protocol.decoding import convert
-from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated, Unavailable
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unauthenticated, Unavailable
 
 T = TypeVar("T")
 
@@ -201,7 +202,7 @@ class Client:
 
     def _read_token(self, response: httpx2.Response, key: jose.PrivateKey | None) -> Token:
         if response.status_code != 200:
-            raise _token_refused(response)
+            raise parse_refusal(response.status_code, response.content, kind=TokenRefused, code="token_refused")
         answer = _decode(response, _TokenAnswer, of="the token response")
         if key is not None and answer.token_type.lower() != "dpop":
             raise Unauthenticated(
@@ -323,13 +324,6 @@ def _check_bearer(url: httpx2.URL, target: Target) -> None:
     resource = httpx2.URL(str(target.resource))
     if resource.scheme in ("http", "https") and _origin(resource) != _origin(url):
         raise Forbidden(f"a bearer token for {target.resource} is not sent to {_origin(url)}")
-
-
-def _token_refused(response: httpx2.Response) -> Refused:
-    said = said_in(response)
-    message = str(said.get("error_description") or said.get("message") or f"HTTP {response.status_code}")
-    kind = Unavailable if response.status_code >= 500 else TokenRefused
-    return kind(message, hint=str(said.get("hint", "")), code=str(said.get("error", "token_refused")))
 
 
 def _decode(response: httpx2.Response, kind: type[T], *, of: str) -> T:

@@ -7,16 +7,14 @@ same time change what is stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import httpx2
 
+from ostiary.client.refusals import read_object
 from ostiary.client.steps import Flow, Pause, Turns
-from ostiary.protocol import canonical, dpop
-from ostiary.protocol.errors import Malformed
+from ostiary.protocol import dpop
 
 MAX_CACHED = 1000
 MAX_NONCES = 6
@@ -112,17 +110,9 @@ class Sender:
         return nonce
 
 
-def said_in(response: httpx2.Response) -> Mapping[str, Any]:
-    """Return the JSON object in a response; an empty one where there is none."""
-    body: object = None
-    with suppress(Malformed):
-        body = canonical.parse(response.content)
-    return body if isinstance(body, dict) else {}
-
-
 def error_of(response: httpx2.Response) -> str | None:
     """Return the error code of a token response (RFC 6749 section 5.2); None of one that is no refusal."""
-    return str(said_in(response).get("error", "")) if response.status_code in (400, 401) else None
+    return str(read_object(response.content).get("error", "")) if response.status_code in (400, 401) else None
 
 
 def _wants_nonce(response: httpx2.Response) -> bool:

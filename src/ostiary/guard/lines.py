@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import httpx2
-import msgspec
 
+from ostiary.client.refusals import read_object
 from ostiary.decision.feed import MAX_LINE_BYTES
 from ostiary.protocol.errors import Malformed
 
@@ -32,11 +32,7 @@ def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def is_recovering(response: httpx2.Response) -> bool:
     """Return whether the server answers that it is in recovery."""
-    try:
-        said = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return response.status_code == 503 and isinstance(said, dict) and said.get("error") == RECOVERY
+    return response.status_code == 503 and read_object(response.content).get("error") == RECOVERY
 
 
 def hang_up(response: httpx2.Response) -> None:

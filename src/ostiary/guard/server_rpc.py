@@ -23,13 +23,13 @@ import httpx2
 import msgspec
 
 from ostiary import client
+from ostiary.client.refusals import parse_refusal, read_object
 from ostiary.decision import approval, asking
 from ostiary.decision.access import RemotePolicies, failed
 from ostiary.decision.access.elsewhere import Verdict
 from ostiary.guard.approvals import Approval, ApprovalOutcome, PendingApprovals
 from ostiary.guard.drivers import Wait, Waits
 from ostiary.guard.feed import Feed
-from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiary.protocol.jose import b64u
 from ostiary.protocol.signed import Answer, parse_answer
@@ -189,7 +189,7 @@ class ServerRpc:
                     raise Unavailable(f"the answer has more than {MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
-            raise ServerRefused(response.status_code, _problem(answer))
+            raise ServerRefused(response.status_code, answer)
         return answer
 
     def _connected(self, until: int) -> tuple[httpx2.Client, client.Auth]:
@@ -241,25 +241,11 @@ def _unasked(why: str) -> Unavailable:
     return Unavailable(f"no person can be asked: {why}", hint="try again", code="approval_unavailable")
 
 
-class _Problem(msgspec.Struct):
-    message: str
-    error: str = "refused"
-    hint: str = ""
-
-
 class ServerRefused(Unavailable):
     """The server answered with an error; `own` is its own refusal, if it sent one."""
 
-    def __init__(self, status: int, problem: _Problem | None) -> None:
-        super().__init__(f"the server answers {status}" + (f": {problem.message[:200]}" if problem else ""))
-        self.own: Forbidden | None = None
-        if problem is not None and 400 <= status < 500:
-            self.own = Forbidden(problem.message[:200], hint=problem.hint[:200], code=problem.error[:64])
-
-
-def _problem(answer: bytes) -> _Problem | None:
-    """The error that the server sent, if its body is one."""
-    try:
-        return json_decoder(_Problem)(answer)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    def __init__(self, status: int, content: bytes) -> None:
+        refusal = parse_refusal(status, content, kind=Forbidden)
+        is_stated = bool(read_object(content).get("message"))
+        super().__init__(f"the server answers {status}" + (f": {refusal.message}" if is_stated else ""))
+        self.own = refusal if is_stated and isinstance(refusal, Forbidden) else None

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ostiary import ambient
-from ostiary.agent import Agent
+from ostiary.agent import Agent, Task
+from ostiary.agent.identity import TaskInfo
+from ostiary.caller import Caller
 from ostiary.client import TokenRefused
-from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
+from ostiary.guard import Call, Denied, Guard, Verified, Withheld
 from ostiary.keys import Credential, load_key
-from ostiary.protocol import dpop
 from ostiary.protocol.errors import Refused, Unavailable
-from ostiary.protocol.jose import InvalidToken, b64u
+from ostiary.protocol.jose import InvalidToken
 from ostiary.run.events import Teller, Trouble, called
 from ostiary.run.plan import Plan
 
@@ -37,8 +38,6 @@ PATIENCE_S = 10.0
 RENEWAL_S = 2.0
 """How long a call waits for another token in place of one that was just revoked."""
 RETRY_S = 1.0
-MARGIN_S = 30.0
-"""A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
 MAX_TOLD = 1000
 """Tools that one is told of."""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
@@ -61,7 +60,11 @@ class Gate:
         """Raises Invalid, SpoolFailed."""
         self._plan, self._teller = plan, Teller(plan.events)
         self._credential: Credential = load_key(plan.agent)
+        self._agent = Agent(self._credential, url=plan.url)
         self._guard = Guard(plan.guard, spool_dir=plan.spool, url=plan.url, learn=True)
+        self._caller = Caller(
+            self._guard, self._agent if plan.task is None else Task(self._agent, TaskInfo(plan.task, {}))
+        )
         self._memory = Path(plan.mode)
         self._remembered = remembered(self._memory)
         self._who: Verified | None = None
@@ -70,7 +73,6 @@ class Gate:
         self._changed = threading.Condition()
         self._attempts = 0
         self._told = set[str]()
-        self._renew_at = 0
         self._until = ambient.tick() + round(PATIENCE_S * 1e6)
         self._keeper = threading.Thread(target=self._keep, name="ostiary-token", daemon=True)
 
@@ -84,6 +86,7 @@ class Gate:
         self._wake.set()
         self._remember()
         self._guard.close()
+        self._agent.close()
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
         """Decided and on record when this returns. Raises nothing."""
@@ -131,7 +134,6 @@ class Gate:
         try:
             self._guard.check_alive(who)
         except InvalidToken:
-            self._renew_at = 0
             self._wake.set()
             return False
         except Refused:
@@ -188,7 +190,7 @@ class Gate:
     def _another(self, dead: Verified) -> Verified:
         """Another token than this one, which the guard knows to be dead; or this one, which it will deny."""
         with self._changed:
-            before, self._renew_at = self._attempts, 0
+            before = self._attempts
             self._wake.set()
             self._changed.wait_for(lambda: self._attempts > before, RENEWAL_S)
         if self._who is dead and isinstance(self._trouble, Unavailable):
@@ -200,7 +202,7 @@ class Gate:
         self._guard.start(wait=PATIENCE_S / 2)
         while not self._closing.is_set():
             self._wake.clear()
-            if ambient.tick() >= self._renew_at:
+            if self._needs_token():
                 try:
                     self._enter()
                 except Exception as error:  # noqa: BLE001 because the next one may succeed; until then calls know why
@@ -209,34 +211,22 @@ class Gate:
             self._remember()
             self._wake.wait(RETRY_S)
 
+    def _needs_token(self) -> bool:
+        """Return whether there is no token, its end is near, or it was revoked."""
+        try:
+            return self._caller.held() is None
+        except Unavailable:  # the guard has no fresh feed; the token is as good as before
+            return False
+
     def _enter(self) -> None:
-        """Get a token and show it to the guard. Raises whatever goes wrong."""
-        with Agent(self._credential, url=self._plan.url) as agent:
-            answer = agent.token(resource=self._plan.uri, task=self._plan.task)
-        who = self._show(str(answer["access_token"]))
+        """Get a token and show it to the guard. Raises Refused, httpx2.HTTPError."""
+        who = self._caller.enter()
         if self._trouble is not None and self._ready.is_set():
             self._teller.tell(Trouble(server=self._plan.server, text="the control plane answers again"))
-        lifetime = float(answer["expires_in"])
         with self._changed:
             self._who, self._trouble = who, None
-            self._renew_at = ambient.tick() + round((lifetime - min(MARGIN_S, lifetime / 5)) * 1e6)
             self._attempts += 1
             self._changed.notify_all()
-
-    def _show(self, token: str) -> Verified:
-        """As one would to any server. Raises Refused."""
-        nonce: str | None = None
-        while True:
-            proof = dpop.make_proof(
-                self._credential.key, method="POST", uri=self._plan.uri, now=ambient.now(),
-                jti=b64u(ambient.random(16)), nonce=nonce, access_token=token,
-            )  # fmt: skip
-            try:
-                return self._guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=self._plan.uri)
-            except NonceNeeded as needed:
-                if nonce is not None:
-                    raise
-                nonce = needed.nonce
 
     def _lose(self, error: Exception) -> None:
         refusal = error if isinstance(error, Refused) else Unavailable(f"the control plane does not answer: {error}")

@@ -1,0 +1,74 @@
+"""The blocking and the asynchronous client are thin drivers of the same flows, and offer the same methods."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from ostiary.agent import Agent, AsyncAgent, AsyncTask, Task
+from ostiary.agent.identity import ServerRefused
+from ostiary.client import TokenRefused
+from ostiary.client.refusals import MAX_CODE, MAX_TEXT, parse_refusal, read_object
+from ostiary.protocol.errors import Refused, Unavailable
+
+PAIRS = [(Agent, AsyncAgent), (Task, AsyncTask)]
+
+
+def methods(kind: type[Any]) -> dict[str, str]:
+    """Public methods and properties with their parameters and result, in the words of the blocking client."""
+    signatures = {}
+    for name, member in inspect.getmembers_static(kind):
+        if name.startswith("_"):
+            continue
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if inspect.isfunction(function):
+            text = str(inspect.signature(function)).replace("AbstractAsyncContextManager", "AbstractContextManager")
+            signatures[name] = re.sub(r"\bAsync(Agent|Task)\b", r"\1", text)
+    return signatures
+
+
+@pytest.mark.parametrize(("blocking", "asynchronous"), PAIRS)
+def test_the_blocking_client_has_the_methods_of_the_asynchronous_one(
+    blocking: type[Any], asynchronous: type[Any]
+) -> None:
+    assert methods(blocking) == methods(asynchronous)
+    assert len(methods(blocking)) >= 8
+
+
+REFUSALS: list[tuple[int, bytes, type[Refused], str, str, str]] = [
+    (403, b'{"error":"no","message":"m","hint":"h"}', ServerRefused, "no", "m", "h"),
+    (400, b'{"error":"invalid_grant","error_description":"d"}', ServerRefused, "invalid_grant", "d", ""),
+    (404, b"", ServerRefused, "refused", "HTTP 404", ""),
+    (404, b"<html>", ServerRefused, "refused", "HTTP 404", ""),
+    (404, b"\xff", ServerRefused, "refused", "HTTP 404", ""),
+    (404, b"[]", ServerRefused, "refused", "HTTP 404", ""),
+    (404, b'{"error":7,"message":["m"],"hint":null}', ServerRefused, "refused", "HTTP 404", ""),
+    (404, b'{"error":"","message":""}', ServerRefused, "refused", "HTTP 404", ""),
+    (499, b"{}", ServerRefused, "refused", "HTTP 499", ""),
+    (500, b'{"error":"server_error","error_description":"d"}', Unavailable, "server_error", "d", ""),
+    (503, b'{"error":"recovery","message":"m"}', Unavailable, "recovery", "m", ""),
+]
+
+
+@pytest.mark.parametrize(("status", "content", "kind", "code", "message", "hint"), REFUSALS)
+def test_a_refusal_is_parsed_in_one_way(
+    status: int, content: bytes, kind: type[Refused], code: str, message: str, hint: str
+) -> None:
+    refusal = parse_refusal(status, content, kind=ServerRefused)
+    assert type(refusal) is kind
+    assert (refusal.code, refusal.message, refusal.hint) == (code, message, hint)
+
+
+@pytest.mark.parametrize(("length", "is_cut"), [(MAX_TEXT - 1, False), (MAX_TEXT, False), (MAX_TEXT + 1, True)])
+def test_a_text_of_a_refusal_is_bounded(length: int, is_cut: bool) -> None:
+    body = b'{"error":"%s","message":"%s"}' % (b"c" * length, b"m" * length)
+    refusal = parse_refusal(400, body, kind=TokenRefused)
+    assert (len(refusal.message) < length) is is_cut
+    assert len(refusal.code) == MAX_CODE
+
+
+def test_an_answer_that_is_nested_too_deep_is_no_object() -> None:
+    assert read_object(b'{"a":' * 100_000) == {}
