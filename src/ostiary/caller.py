@@ -22,13 +22,19 @@ Who = Identity | Task | AsyncTask | Verified
 class Caller:
     """An agent at one guard: its token, shown to the guard with a proof of its key whenever it is a new one."""
 
-    def __init__(self, guard: Guard, who: Identity | Task | AsyncTask) -> None:
-        self._guard = guard
+    def __init__(self, guard: Guard, who: Identity | Task | AsyncTask, *, uri: str | None = None) -> None:
+        """Keep the token of `who` for the resource `uri`; if left out, the resource of the guard's feed."""
+        self._guard, self._own_uri = guard, uri
         self._task = None if isinstance(who, Identity) else who
         self._identity: Identity = who if isinstance(who, Identity) else who._agent
         self._client = self._identity._client
         self._mutex = threading.Lock()
         self._held: tuple[Verified, Token] | None = None
+
+    @property
+    def _uri(self) -> str:
+        """Raises Unavailable while the guard has no feed that names its resource."""
+        return self._own_uri or self._guard.resource.uri
 
     def held(self) -> Verified | None:
         """Who calls, if that can be said without the network. Raises Unavailable."""
@@ -47,7 +53,7 @@ class Caller:
                 return held
             if self._task is not None and not self._task.id:
                 raise Conflict("the task is not declared yet", hint="async with agent.task(..) as task: ..")
-            target = Target(self._guard.resource.uri, task=self._task.id if self._task is not None else None)
+            target = Target(self._uri, task=self._task.id if self._task is not None else None)
             with httpx2.Client(timeout=TIMEOUT_S) as http:
                 token = run(http, self._client.token(target))
                 try:
@@ -79,7 +85,7 @@ class Caller:
 
     def _show(self, token: Token) -> Verified:
         """Show the token to the guard, once it has said its nonce. Raises Refused."""
-        request: dict[str, str] = {"method": "POST", "uri": self._guard.resource.uri}
+        request: dict[str, str] = {"method": "POST", "uri": self._uri}
         nonce = None
         for _ in range(2):
             proof = self._client.proof(**request, token=token, nonce=nonce)

@@ -157,7 +157,7 @@ async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: 
         await move(world, "bot", Verb.RESUME)
     await run_act(world, lambda a: flows.set_end(a, "bot", None))
     await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
-    with pytest.raises(Conflict, match="nobody is there"):
+    with pytest.raises(Conflict, match="has no active owner or deputy"):
         await move(world, "bot", Verb.RESUME)
     await run_act(world, lambda a: flows.return_person(a, "alice"))
     assert await move(world, "bot", Verb.RESUME) is State.ACTIVE
@@ -203,7 +203,7 @@ async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World)
     assert (given.owner, given.deputy, given.epoch, given.state) == (bob, agent.owner, 1, State.ACTIVE)
     assert not is_live(world, "tok_a")
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
-    with pytest.raises(Conflict, match="nobody is there"):
+    with pytest.raises(Conflict, match="has no active owner or deputy"):
         await run_act(world, lambda a: flows.transfer_agent(a, "bot", "empty"))
 
 

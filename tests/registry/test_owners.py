@@ -69,7 +69,7 @@ async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: Wor
 
 async def test_nobody_enters_an_agent_for_whom_nobody_answers(world: World) -> None:
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
-    with pytest.raises(Conflict, match="nobody is there"):
+    with pytest.raises(Conflict, match="has no active owner or deputy"):
         await run_act(world, lambda a: flows.create_agent(a, name="bot", owner="empty", purpose="p"))
 
 
@@ -116,7 +116,7 @@ async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
     ]  # fmt: skip
     with pytest.raises(Conflict, match="has left"):
         await run_act(world, lambda a: flows.set_deputy(a, "alice", "dora"))
-    with pytest.raises(Conflict, match="nobody is there"):
+    with pytest.raises(Conflict, match="has no active owner or deputy"):
         await run_act(world, lambda a: flows.create_agent(a, name="new", owner="alice", purpose="p"))
 
 

@@ -62,9 +62,8 @@ class Gate:
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
         self._guard = Guard(plan.guard, spool_dir=plan.spool, url=plan.url, learn=True)
-        self._caller = Caller(
-            self._guard, self._agent if plan.task is None else Task(self._agent, TaskInfo(plan.task, {}))
-        )
+        task = None if plan.task is None else Task(self._agent, TaskInfo(plan.task, {}))
+        self._caller = Caller(self._guard, task or self._agent, uri=plan.uri)
         self._memory = Path(plan.mode)
         self._remembered = remembered(self._memory)
         self._who: Verified | None = None

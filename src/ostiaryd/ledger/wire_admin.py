@@ -39,14 +39,17 @@ async def search(call: Call) -> Reply:
     direction = "after" if "after" in filters else "before"
 
     def read(reader: Reader, page: Page) -> list[tuple[int, bytes]]:
-        here = filters | ({direction: int(page.after)} if page.after else {})
-        return store.search(reader, here, limit=page.limit)
+        page_filters = filters | ({direction: int(page.after)} if page.after else {})
+        return store.search(reader, page_filters, limit=page.limit)
 
     def fill(reader: Reader) -> bytes:
         return fill_page(
-            "entries", Page(limit, ""), partial(read, reader), lambda found: _render(*found),
-            cursor=lambda found: str(found[0]),
-        )  # fmt: skip
+            "entries",
+            Page(limit, ""),
+            partial(read, reader),
+            lambda entries: _render(*entries),
+            cursor=lambda entries: str(entries[0]),
+        )
 
     return Reply(200, await call.world.db.scan(fill))
 

@@ -1,6 +1,6 @@
-"""The log for everybody: C2SP tlog-tiles v0.1.0 under `/ledger/v1`.
+"""The log for anyone to verify: C2SP tlog-tiles v0.1.0 under `/ledger/v1`.
 
-The checkpoint, the key and the hashes are public; the entries are for who may read the ledger.
+The checkpoint, the key and the hashes are public. Only readers of the ledger get entries.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ async def key(call: Call) -> Reply:
 
 
 async def tile(call: Call) -> Reply:
-    """A tile of hashes or a bundle of entries, by its path; those that no tree of this size has are not found."""
+    """Serve a tile of hashes or a bundle of entries by its path. A tile beyond the size of the tree is not found."""
     try:
-        wanted = parse_path(call.path.removeprefix("/ledger/v1/"))
+        tile = parse_path(call.path.removeprefix("/ledger/v1/"))
     except Refused as refusal:
         raise NotFound(refusal.message) from None
-    data = await call.world.db.scan(lambda reader: _read(reader, wanted))
-    headers = [_IMMUTABLE] if wanted.width == WIDTH else [NO_STORE]
+    data = await call.world.db.scan(lambda reader: _read(reader, tile))
+    headers = [_IMMUTABLE] if tile.width == WIDTH else [NO_STORE]
     return Reply(200, data, "application/octet-stream", headers)
 
 
-def _read(reader: Reader, wanted: Tile | Bundle) -> bytes:
-    level = wanted.level if isinstance(wanted, Tile) else 0
+def _read(reader: Reader, tile: Tile | Bundle) -> bytes:
+    level = tile.level if isinstance(tile, Tile) else 0
     frontier, _ = store.head(reader)
-    if wanted.width > tile_width(level, wanted.index, frontier.size):
+    if tile.width > tile_width(level, tile.index, frontier.size):
         raise NotFound("the ledger has no such tile yet")
-    start = wanted.index * WIDTH
-    if isinstance(wanted, Bundle):
-        return render_bundle(store.bodies(reader, start, wanted.width))
-    return b"".join(store.rows(reader)(level, start, wanted.width))
+    start = tile.index * WIDTH
+    if isinstance(tile, Bundle):
+        return render_bundle(store.bodies(reader, start, tile.width))
+    return b"".join(store.rows(reader)(level, start, tile.width))
 
 
 ROUTES = (

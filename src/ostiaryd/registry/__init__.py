@@ -1,1 +1,1 @@
-"""Who exists: persons and teams, agents and their keys, resources and catalogues, and all that an agent holds."""
+"""The registry: persons and teams, agents and their keys, resources and catalogues, and the holdings of agents."""

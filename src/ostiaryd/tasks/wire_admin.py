@@ -1,7 +1,7 @@
-"""Tasks as JSON under /api/v1, and the one revoke. Times are seconds since the epoch.
+"""Tasks as JSON under /api/v1, and the one revocation. Times are seconds since the epoch.
 
-An agent renews, ends and sees its own tasks and those under them; who answers for it and administrators do so too.
-`policy.wire_tasks` starts them.
+An agent renews, ends and sees its own tasks and those under them; so do its owner and administrators.
+`policy.wire_tasks` starts tasks.
 """
 
 from __future__ import annotations
@@ -38,20 +38,25 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def list_tasks(call: Call) -> Reply:
-    """Declared tasks, the newest first: of `?agent=`, or all that exist for those who may read everything."""
+    """List declared tasks, the newest first: of `?agent=`, or all for readers of everything."""
     agent, now = call.query_one("agent"), call.world.now()
 
     def read(reader: Reader, page: Page) -> list[Task]:
         return store.page(reader, agent=flows.may_list(reader, agent, by=call.caller), page=page)
 
     return await reply_page(
-        call, "tasks", read, lambda reader, task: flows.show_briefly(reader, task, now=now),
+        call,
+        "tasks",
+        read,
+        lambda reader, task: flows.show_briefly(reader, task, now=now),
         cursor=lambda task: task.task_id,
-    )  # fmt: skip
+    )
 
 
 async def show_task(call: Call) -> Reply:
-    """A task; of one that was deleted after its end (`task_history_days`), what the ledger has: `state` is `pruned`."""
+    """Show a task. Of a task that was deleted after its end (`task_history_days`), show its record in the ledger:
+    `state` is `pruned`.
+    """
     id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
     try:
@@ -73,6 +78,7 @@ async def show_tree(call: Call) -> Reply:
 
 
 async def renew_task(call: Call) -> Reply:
+    """Renew a task."""
     ttl = call.json(Renewal).ttl
     task = await registry.act_as(
         call, "task.renew", lambda act: flows.renew(act, call.params["id"], ttl_s=ttl, by=call.caller)
@@ -81,7 +87,7 @@ async def renew_task(call: Call) -> Reply:
 
 
 async def end_task(call: Call) -> Reply:
-    """End a task; when this is answered, everything given under it is dead."""
+    """End a task. When the response is sent, everything issued under the task has ended."""
     outcome = State(call.json(End).outcome)
     task = await registry.act_as(
         call, "task.end", lambda act: flows.end(act, call.params["id"], outcome, by=call.caller)

@@ -1,4 +1,4 @@
-"""What an agent may do on each day of UTC, as JSON under /api/v1. Limits are as in `ostiary.authorization.budget`."""
+"""Daily limits of agents (UTC), as JSON under /api/v1. Limits are as in `ostiary.authorization.budget`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostiaryd.tasks import flows
 
 class Allowance(msgspec.Struct, forbid_unknown_fields=True):
     limits: list[Any]
-    """All that hold from now on; an empty list takes them away."""
+    """All limits from now on; an empty list removes them."""
 
 
 async def set_allowance(call: Call) -> Reply:
@@ -27,7 +27,7 @@ async def set_allowance(call: Call) -> Reply:
 
 
 async def show_allowance(call: Call) -> Reply:
-    """What an agent may do on each day, and what is left of it today."""
+    """Show the daily limits of an agent, and what is left of them today."""
     return _show(call)
 
 

@@ -22,7 +22,7 @@ class Hold(msgspec.Struct, forbid_unknown_fields=True):
 class Leave(msgspec.Struct, forbid_unknown_fields=True):
     holder: str
     outcome: Literal["done", "failed", "cancelled"] = "done"
-    """How the task ends, if this is the last one out and it was declared so."""
+    """outcome of the task, if this is its last holder"""
 
 
 async def hold_task(call: Call) -> Reply:

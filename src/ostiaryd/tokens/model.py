@@ -1,6 +1,6 @@
-"""What is true of a token: for which resource it is, what it may, how long it lives (RFC 6749, 8707, 9396, 9068).
+"""The rules of a token: its resource, its access, its lifetime (RFC 6749, 8707, 9396, 9068).
 
-Everything narrows: what is granted lies within what was asked, and that within what the task and the agent have.
+Everything narrows: granted access lies within the requested access, and that within the access of task and agent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_VALUE = 16 << 10
 MAX_DETAILS_DEPTH = 8
 Form = dict[str, str]
 KIND = "token"
-"""Of which kind of holding a token is."""
+"""kind of the holding of a token"""
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 CIBA = "urn:openid:params:grant-type:ciba"
@@ -41,7 +41,7 @@ class InvalidRequest(Malformed):
 
 
 class InvalidGrant(Refused):
-    """RFC 6749 section 5.2: what the token would rest on has ended, or is somebody else's."""
+    """RFC 6749 section 5.2: the token's basis has ended, or belongs to another client."""
 
     code = "invalid_grant"
 
@@ -113,17 +113,18 @@ class UnsupportedResponseType(Refused):
 
 
 class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
-    """What guards hear when our signing keys change: that they do."""
+    """The fact that our signing keys have changed, for guards."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """For whom a token is: a resource (None where nobody has registered it), or an agent that may act on it."""
+    """The target of a token: a resource (None for an unregistered one), or an agent that may act on the token."""
 
     uri: str
     resource: Resource | None = None
     agent: Agent | None = None
 
     def owns(self, scope: str) -> bool:
+        """Return whether the scope belongs to this target."""
         if self.agent is not None:
             return True
         return self.resource is not None and resource_name(scope) == self.resource.name
@@ -143,7 +144,9 @@ def sole_resource(scopes: Iterable[str]) -> str:
 
 
 def check_target(uri: str) -> None:
-    """What may be named without being registered: an https URI in its one spelling. Raises InvalidTarget."""
+    """Check a resource that is named without being registered: an https URI in its canonical spelling. Raises
+    InvalidTarget.
+    """
     try:
         check_uri(uri)
     except Invalid as error:
@@ -162,10 +165,10 @@ def check_scopes(asked: frozenset[str], *, agent: frozenset[str], task: frozense
 
 
 def scopes_of_bearer(asked: frozenset[str], *, held: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """The scopes that a bearer client asks for as far as it has them, and those that a bearer token can carry at all.
+    """Return the requested scopes of a bearer client that it has and that a bearer token can carry.
 
-    Clients that know no DPoP ask for every scope in a resource's metadata; the answer says what was granted (RFC 6749
-    section 3.3). No bearer token administers this server. Raises InvalidScope where nothing is left.
+    A client without DPoP asks for every scope in a resource's metadata; the response states the granted ones (RFC 6749
+    section 3.3). No bearer token administers this server. Raises InvalidScope if nothing is left.
     """
     held -= {ADMIN}
     if asked and not asked & held:
@@ -175,7 +178,9 @@ def scopes_of_bearer(asked: frozenset[str], *, held: frozenset[str]) -> tuple[fr
 
 
 def scopes_at(target: Target, asked: frozenset[str], *, held: frozenset[str]) -> frozenset[str]:
-    """Those asked for, or all that are held there if none are. Raises InvalidTarget for one of another resource."""
+    """Return the requested scopes, or all scopes of the agent there if none is requested. Raises InvalidTarget for a
+    scope of another resource.
+    """
     if not asked:
         return frozenset(filter(target.owns, held))
     foreign = frozenset(scope for scope in asked if not target.owns(scope))
@@ -188,11 +193,11 @@ def scopes_at(target: Target, asked: frozenset[str], *, held: frozenset[str]) ->
 def narrow_details(
     asked: Iterable[bounds.ToolDetail], *, task: Iterable[bounds.ToolDetail], target: Target
 ) -> tuple[bounds.ToolDetail, ...]:
-    """The bounds in the token: what was asked within those of the task, cut down to the target.
+    """Return the bounds of the token: the requested bounds within those of the task, cut down to the target.
 
-    A task without bounds is bounded by its scopes alone. Raises InvalidDetails when wider ones are asked or nothing of
-    what is asked is at the target, InvalidTarget when the task's bounds do not reach the target: an empty result would
-    stand for no bounds at all. What is for an agent is not cut down: it is not used until it is exchanged.
+    A task without bounds is bounded by its scopes alone. Raises InvalidDetails if wider bounds are requested or none of
+    them is at the target, and InvalidTarget if the task's bounds do not reach the target: an empty result would mean no
+    bounds. Bounds for an agent are not cut down, because the token is not used before its exchange.
     """
     wanted, outer = tuple(asked), tuple(task)
     granted = bounds.narrow(outer, wanted) if outer else wanted
@@ -254,6 +259,7 @@ def spell_scope(scope: str, *, asked: str) -> str:
 
 
 def required(form: Form, name: str) -> str:
+    """Return the value of a required parameter. Raises InvalidRequest."""
     if name not in form:
         raise InvalidRequest(f"`{name}` is missing")
     return form[name]
@@ -273,9 +279,11 @@ def credentials(form: Form, authorization: str | None) -> Credentials:
     if authorization is not None:
         return _basic(form, authorization)
     return Credentials(
-        form.get("client_assertion"), form.get("client_assertion_type"), form.get("client_id"),
+        form.get("client_assertion"),
+        form.get("client_assertion_type"),
+        form.get("client_id"),
         form.get("client_secret"),
-    )  # fmt: skip
+    )
 
 
 def _basic(form: Form, authorization: str) -> Credentials:
@@ -303,6 +311,7 @@ def parse_demand(form: Form) -> StepUp:
 
 
 def parse_details_of(text: str | None, *, known: Collection[str]) -> tuple[bounds.ToolDetail, ...]:
+    """Return the parsed `authorization_details`; none if the parameter is missing. Raises InvalidDetails."""
     if text is None:
         return ()
     try:
@@ -332,7 +341,7 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a client wants of a person."""
+    """The request of a client to a person (CIBA)."""
 
     scope: str
     resource: str | None = None

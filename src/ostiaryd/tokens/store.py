@@ -34,31 +34,48 @@ _decode = json_decoder(Wish)
 
 
 def backchannel(reader: Reader, request: str) -> Backchannel | None:
+    """Return a backchannel request by its digest; None if there is none."""
     row = reader.one(_GET, request=request)
     if row is None:
         return None
     request, approval, client, person, asked, digest, interval_s, polled_at, expires_at, answered_at, approved = row
     return Backchannel(
-        request=request, approval=approval, client=client, person=person, asked=_decode(asked), digest=digest,
-        interval_s=interval_s, polled_at=polled_at, expires_at=expires_at, answered_at=answered_at,
+        request=request,
+        approval=approval,
+        client=client,
+        person=person,
+        asked=_decode(asked),
+        digest=digest,
+        interval_s=interval_s,
+        polled_at=polled_at,
+        expires_at=expires_at,
+        answered_at=answered_at,
         is_approved=bool(approved),
-    )  # fmt: skip
+    )
 
 
 def put_backchannel(tx: Tx, one: Backchannel) -> None:
     """A request, in place of an older one about the same question."""
     tx.run(
-        _PUT, request=one.request, approval=one.approval, client=one.client, person=one.person,
-        asked=msgspec.json.encode(one.asked).decode(), digest=one.digest, interval_s=one.interval_s,
+        _PUT,
+        request=one.request,
+        approval=one.approval,
+        client=one.client,
+        person=one.person,
+        asked=msgspec.json.encode(one.asked).decode(),
+        digest=one.digest,
+        interval_s=one.interval_s,
         expires_at=one.expires_at,
-    )  # fmt: skip
+    )
 
 
 def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
+    """Record the person's decision on all requests of an approval; return how many are settled."""
     return tx.run(_SETTLE, approval=approval, is_approved=int(is_approved), now=tx.now)
 
 
 def note_poll(tx: Tx, request: str, *, more: int) -> None:
+    """Record a poll at this instant, and `more` microseconds until the next one."""
     tx.run(_POLLED, request=request, more=more, now=tx.now)
 
 

@@ -1,4 +1,4 @@
-"""What the server says of itself: RFC 8414, OpenID Connect Discovery 1.0, RFC 9728, and its keys (RFC 7517)."""
+"""Metadata of the server: RFC 8414, OpenID Connect Discovery 1.0, RFC 9728, and its keys (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SCOPES = [*API_SCOPES, *sorted(SCOPE_ALIASES)]
 
 
 def server_metadata(config: Config) -> dict[str, Any]:
-    """RFC 8414 section 2.
+    """Return the metadata of RFC 8414 section 2.
 
     No member is an empty list: section 3.2 forbids them. `response_types_supported` is required, and readers refuse a
-    document without it, so it names `none`: the response type under which no code and no token comes back.
-    `authorization_endpoint` is there though no grant uses it, and refuses: the readers of some clients (the MCP SDK's
-    among them) demand it, and `code_challenge_methods_supported`. `scopes_supported` is not: resources publish their
-    scopes, and the same clients ask for all that they find.
+    document without it, so it names `none`: the response type without code and token. `authorization_endpoint` is
+    present though no grant uses it, and refuses: the readers of some clients (among them the MCP SDK's) demand it and
+    `code_challenge_methods_supported`. `scopes_supported` is absent, because resources publish their scopes and the
+    same clients request every published scope.
     """
     issuer = config.issuer
     return {
@@ -80,16 +80,19 @@ def resource_metadata(config: Config) -> dict[str, Any]:
 
 
 async def authorization_server(call: Call) -> Reply:
+    """Serve the authorization server metadata (RFC 8414)."""
     _check_suffix(call, urlsplit(call.world.config.issuer).path)
     return reply(server_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def openid_configuration(call: Call) -> Reply:
+    """Serve the OpenID Connect discovery document."""
     _check_suffix(call, urlsplit(call.world.config.issuer).path)
     return reply(openid_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def protected_resource(call: Call) -> Reply:
+    """Serve the metadata of our own API as a protected resource (RFC 9728)."""
     _check_suffix(call, urlsplit(call.world.config.api).path)
     return reply(resource_metadata(call.world.config), headers=_BRIEFLY)
 

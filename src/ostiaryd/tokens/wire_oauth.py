@@ -103,7 +103,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     InRecovery: ("", 503),
     Refused: ("invalid_request", 400),
 }
-"""How OAuth says a refusal: the nearest class in its ancestry counts, and "" is the refusal's own code.
+"""OAuth error code of each refusal: the nearest class in its ancestry counts, and "" means the refusal's own code.
 
 RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5, CIBA 11 and 13.
 """
@@ -195,7 +195,9 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 
 async def introspect(call: Call) -> Reply:
-    """RFC 7662 section 2, for clients, guards and administrators; whoever may not know hears that it is not active."""
+    """Serve RFC 7662 section 2 for clients, guards and administrators. A token that the caller may not see is reported
+    as inactive.
+    """
     form = read_form(call.form())
     unverified_token = required(form, "token")
     find = _asker(call, form)
@@ -227,7 +229,9 @@ async def revoke(call: Call) -> Reply:
 
 
 def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
-    """How the flow learns who asks: by an access token in the Authorization header, or by a client assertion."""
+    """Return the authentication of the caller for the flow: an access token in the Authorization header, or an
+    assertion.
+    """
     config = call.world.config
     authorization = call.header(b"authorization")
     if authorization is not None and "client_assertion" not in form and authorization[:6].lower() != "basic ":
@@ -243,7 +247,7 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
-    """Where an access token was the credential, its refusal is that of a resource (RFC 9449 section 7.1)."""
+    """Render a refusal; if the credential was an access token, as the refusal of a resource (RFC 9449 section 7.1)."""
     try:
         return await acting
     except (AccessRefused, dpop.InvalidProof, dpop.UseNonce) as refusal:
@@ -268,14 +272,14 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
 
 
 def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Exchange:
-    """RFC 8693 section 2.1, of the token types only the one that we issue."""
+    """Parse the parameters of RFC 8693 section 2.1; of the token types, only access tokens are supported."""
     for name in ("subject_token", "subject_token_type"):
         required(form, name)
     if ("actor_token" in form) is not ("actor_token_type" in form):
         raise InvalidRequest("`actor_token` and `actor_token_type` come together")
     for name in ("subject_token_type", "actor_token_type", "requested_token_type"):
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
-            raise InvalidRequest(f"`{name}` is not one that we take", hint=ACCESS_TOKEN)
+            raise InvalidRequest(f"`{name}` is not supported", hint=ACCESS_TOKEN)
     if "task" in form:
         raise InvalidRequest("the task is that of the subject token", hint=f"`task` goes with {CLIENT_CREDENTIALS}")
     return Exchange(

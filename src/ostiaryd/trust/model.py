@@ -1,9 +1,9 @@
-"""What makes a proof of identity good: client assertions (RFC 7523 as rfc7523bis updates it), and what they are worth.
+"""The rules of a valid proof of identity: client assertions (RFC 7523 as rfc7523bis updates it), and their assurance.
 
 Stricter than the drafts: `iat` and `jti` are required, an assertion lives at most five minutes, and each is used once.
 A *compatible* client may write its assertions as RFC 7523 and OpenID Connect Core section 9 allow: an endpoint of this
 server as audience, the type `JWT`, no `iat`, a longer life, which is cut to five minutes. The setting
-`client_assertions` makes every client compatible, an exemption by name makes one (ADR 54).
+`client_assertions` makes every client compatible, an exemption by name makes a single client compatible (ADR 54).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize")
 SPAN = 16 * SECOND
 DIGEST_BYTES = 16
 AHEAD = 10 * SECOND
-"""How far the clock of a client may be ahead of server time, in microseconds."""
+"""largest difference by which the clock of a client may be ahead of server time, in microseconds"""
 
 
 class InvalidClient(Unauthenticated):
@@ -57,7 +57,7 @@ class NonceNeeded(dpop.UseNonce):
 
 
 class AccessRefused(Unauthenticated):
-    """RFC 6750 section 3.1: a token that is none, or no more, or not for this."""
+    """RFC 6750 section 3.1: a token that is invalid, expired, revoked, or for another resource."""
 
     code = "invalid_token"
 
@@ -69,7 +69,7 @@ class InsufficientScope(Forbidden):
 
 
 class Credentials(NamedTuple):
-    """What a form brought to authenticate its client with; nothing of it has been checked.
+    """The client credentials of a form, all unchecked.
 
     `scheme` is the challenge for the scheme of the Authorization header, if the client used it.
     """
@@ -92,8 +92,8 @@ class Secret(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """A proof that may be used once: by what it is remembered (128 bits of a hash: a second one with the same cannot be
-    found), and the first instant at which it is refused anyway.
+    """A proof that may be used once: its digest (128 bits, so that no collision can be found), and the first instant at
+    which the proof is refused anyway.
     """
 
     digest: bytes
@@ -101,9 +101,9 @@ class Spend(NamedTuple):
 
 
 class Spent:
-    """The proofs that were used and would still be taken, in memory; `seq` is the last one that was read from the disk.
+    """The used proofs that would still be accepted, in memory. `seq` is the last proof that was read from the disk.
 
-    Digests are listed by the span of time in which they end, so that those of a whole span are forgotten at once.
+    Digests are listed by the span of time in which they end, so a whole span is dropped at once.
     """
 
     __slots__ = ("_digests", "_spans", "seq")
@@ -117,11 +117,12 @@ class Spent:
         return digest in self._digests
 
     def add(self, digest: bytes, until: int) -> None:
+        """Remember a digest until `until` (microseconds)."""
         self._digests.add(digest)
         self._spans[until // SPAN].append(digest)
 
     def forget(self, *, now: int) -> None:
-        """Drop what nobody would take any more."""
+        """Drop the spans that have ended."""
         for span in [span for span in self._spans if (span + 1) * SPAN <= now]:
             self._digests.difference_update(self._spans.pop(span))
 
@@ -141,7 +142,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
     if credentials.unverified_assertion is None:
         raise InvalidClient("the client did not authenticate", hint="send `client_assertion` (private_key_jwt)")
     if credentials.assertion_type != ASSERTION_TYPE:
-        raise InvalidClient("`client_assertion_type` is not one that we take", hint=ASSERTION_TYPE)
+        raise InvalidClient("`client_assertion_type` is not supported", hint=ASSERTION_TYPE)
     try:
         unverified_jws = jose.parse_jws(credentials.unverified_assertion, max_bytes=MAX_ASSERTION_BYTES)
     except jose.InvalidToken as error:
@@ -230,7 +231,7 @@ def _seconds(microseconds: int) -> str:
 
 
 def spend_of(proof: dpop.Proof) -> Spend:
-    """How a DPoP proof is remembered: RFC 9449 section 11.1."""
+    """Return the digest by which a DPoP proof is remembered: RFC 9449 section 11.1."""
     return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1)
 
 
@@ -247,16 +248,16 @@ def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
     if isinstance(refusal, (Unauthenticated, InsufficientScope, Malformed)):
         code = "invalid_request" if isinstance(refusal, Malformed) else refusal.code
-        said = {} if type(refusal) is Unauthenticated else {"error": code}  # no error where no token was sent
-        said |= {"scope": scope} if scope else {}
-        said |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
-        text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in said.items())
+        claims = {} if type(refusal) is Unauthenticated else {"error": code}  # no error where no token was sent
+        claims |= {"scope": scope} if scope else {}
+        claims |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
+        text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in claims.items())
         headers.append((b"www-authenticate", text.encode()))
     return headers
 
 
 def metadata_url(resource: str) -> str:
-    """Where a resource describes itself: the well-known path goes between host and path (RFC 9728 section 3.1)."""
+    """Return the URL of a resource's metadata: the well-known path is between host and path (RFC 9728 section 3.1)."""
     parts = urlsplit(resource)
     return f"{parts.scheme}://{parts.netloc}/.well-known/oauth-protected-resource{parts.path}"
 
@@ -271,7 +272,7 @@ MAX_PEP_NETWORKS = 32
 MAX_PEP_DAYS = 366
 MAX_PEP_OVERLAP_H = 168
 PEP_USE_INTERVAL = 3600 * SECOND
-"""How exactly the last use of a key is known, in microseconds: more often it is not written."""
+"""resolution of the last use of a key, in microseconds; a use within it is not written again"""
 
 
 class Pep(NamedTuple):

@@ -1,4 +1,4 @@
-"""What trust stores: proofs that were used, join tokens, and where agents are exempt from bound tokens."""
+"""Stored data of trust: used proofs, join tokens, client secrets, PEPs, and exemptions from bound tokens."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def prune_spent(tx: Tx, *, before: int, limit: int) -> int:
 
 
 def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> None:
+    """Store the digest of a join token."""
     tx.run(_ADD_JOIN, digest=digest, agent=agent, created_at=tx.now, expires_at=expires_at)
 
 
@@ -125,6 +126,7 @@ def drop_join_tokens(tx: Tx, agent: str) -> int:
 
 
 def prune_join_tokens(tx: Tx, *, before: int) -> int:
+    """Delete the join tokens that ended before `before`; return their number."""
     return tx.run(_PRUNE_JOIN, before=before)
 
 
@@ -163,7 +165,7 @@ def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
 
 
 def secrets(reader: Reader, agent: str) -> list[Secret]:
-    """The client secrets of an agent, those that have expired included."""
+    """Return the client secrets of an agent, including expired ones."""
     return [Secret(*row) for row in reader.all(_SECRETS, agent=agent)]
 
 
@@ -173,11 +175,13 @@ def secret_holders(reader: Reader) -> list[str]:
 
 
 def add_secret(tx: Tx, one: Secret) -> None:
+    """Store a client secret."""
     tx.touch("secret", one.id)
     tx.run(_ADD_SECRET, **one._asdict())
 
 
 def delete_secret(tx: Tx, id: str) -> None:
+    """Delete a client secret."""
     tx.touch("secret", id)
     tx.run(_DELETE_SECRET, id=id)
 
@@ -200,6 +204,7 @@ def count_peps(reader: Reader) -> int:
 
 
 def add_pep(tx: Tx, one: Pep) -> None:
+    """Store a PEP."""
     tx.touch("pep", one.pep_id)
     tx.run(_ADD_PEP, id=one.pep_id, name=one.name, networks=one.networks, now=tx.now)
 
@@ -234,6 +239,7 @@ def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int
 
 
 def use_pep_key(tx: Tx, digest: bytes) -> None:
+    """Record the use of a key at this instant."""
     tx.run(_USE_PEP_KEY, digest=digest, now=tx.now)
 
 

@@ -32,9 +32,13 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
                 await world.writer.submit(lambda tx: flows.note_pep_use(tx, unnoted))
             return pep
         access = flows.verify_access(
-            request_of(call), audience=resource, reader=world.db.read(), now=world.now(), keys=world.keys,
+            request_of(call),
+            audience=resource,
+            reader=world.db.read(),
+            now=world.now(),
+            keys=world.keys,
             config=world.config,
-        )  # fmt: skip
+        )
         caller = access.caller
         _queue_as(call, caller)
         if access.proof is not None:
@@ -52,15 +56,19 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
         if allows_pep and (key := _pep_key(call)) is not None:
             return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
         access = flows.verify_access(
-            request_of(call), audience=world.config.api, reader=world.db.read(), now=world.now(), keys=world.keys,
+            request_of(call),
+            audience=world.config.api,
+            reader=world.db.read(),
+            now=world.now(),
+            keys=world.keys,
             config=world.config,
-        )  # fmt: skip
+        )
     _queue_as(call, access.caller)
     return access.caller
 
 
 def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
-    """The same within an act: one transaction, one fsync, for what is asked often."""
+    """Authenticate within an act: one transaction and one fsync, for frequent requests."""
     config = call.world.config
     with _challenging(call, config.api):
         if allows_pep and (key := _pep_key(call)) is not None:

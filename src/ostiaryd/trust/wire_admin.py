@@ -20,7 +20,7 @@ class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
     ttl: int = flows.DEFAULT_LIFETIME_S
 
 
-class NewSecret(msgspec.Struct, forbid_unknown_fields=True):
+class SecretRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl: int = DEFAULT_LIFETIME_S
     """seconds"""
 
@@ -47,12 +47,12 @@ async def create_join_token(call: Call) -> Reply:
 
 async def enrol(call: Call) -> Reply:
     """Trade a join token and the proof of a key for an identity."""
-    asked = call.json(Enrolment)
+    request = call.json(Enrolment)
     issuer = call.world.config.issuer
     key = await act(
         call.world,
         "agent.enrol",
-        lambda act: flows.enrol(act, asked.join_token, asked.jwk, unverified_proof=asked.proof, issuer=issuer),
+        lambda act: flows.enrol(act, request.join_token, request.jwk, unverified_proof=request.proof, issuer=issuer),
         request=call.request_id,
         network=call.network,
     )
@@ -61,8 +61,8 @@ async def enrol(call: Call) -> Reply:
 
 async def show_bearer(call: Call) -> Reply:
     """The resources for which this agent may have bearer tokens."""
-    found = flows.exemptions(call.world.db.read(), call.params["name"])
-    shown = [{"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in found]
+    secrets = flows.exemptions(call.world.db.read(), call.params["name"])
+    shown = [{"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in secrets]
     return reply({"bearer": shown})
 
 
@@ -82,23 +82,25 @@ async def forbid_bearer(call: Call) -> Reply:
 
 async def create_secret(call: Call) -> Reply:
     """Make a client secret for this agent, for bearer tokens where it is exempt; it is shown once."""
-    ttl = call.json(NewSecret).ttl
+    ttl = call.json(SecretRequest).ttl
     made = await act_as(
         call, "secret.create", lambda act: flows.create_secret(act, call.params["name"], lifetime_s=ttl)
     )
     body = {
-        "secret_id": made.id, "client_id": made.agent, "client_secret": made.secret,
+        "secret_id": made.id,
+        "client_id": made.agent,
+        "client_secret": made.secret,
         "expires_at": made.expires_at // SECOND,
-    }  # fmt: skip
+    }
     return reply(body, status=201, headers=[NO_STORE])
 
 
 async def list_secrets(call: Call) -> Reply:
     """The client secrets of this agent, by their ids and ends."""
-    found = flows.secrets_of(call.world.db.read(), call.params["name"])
+    exemptions = flows.secrets_of(call.world.db.read(), call.params["name"])
     shown = [
         {"secret_id": one.id, "created_at": one.created_at // SECOND, "expires_at": one.expires_at // SECOND}
-        for one in found
+        for one in exemptions
     ]
     return reply({"secrets": shown})
 
@@ -113,7 +115,7 @@ async def revoke_secret(call: Call) -> Reply:
 ROUTES = (
     Route("POST", "/enrol", enrol, "", body=Enrolment, grants=True),
     Route("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN, body=NewJoinToken),
-    Route("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN, body=NewSecret),
+    Route("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN, body=SecretRequest),
     Route("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ),
     Route("DELETE", "/api/v1/agents/{name}/secrets/{id}", revoke_secret, ADMIN, stops=True),
     Route("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),

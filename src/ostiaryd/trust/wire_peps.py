@@ -40,11 +40,12 @@ async def create_pep(call: Call) -> Reply:
 
 async def rotate_pep(call: Call) -> Reply:
     """Issue another API key of a PEP; the older one ends after the overlap."""
-    asked = call.json(Rotation)
+    request = call.json(Rotation)
     made = await act_as(
-        call, "pep.rotate",
-        lambda act: flows.rotate_pep(act, call.params["name"], days=asked.days, overlap_h=asked.overlap_h),
-    )  # fmt: skip
+        call,
+        "pep.rotate",
+        lambda act: flows.rotate_pep(act, call.params["name"], days=request.days, overlap_h=request.overlap_h),
+    )
     return _issued(made)
 
 
@@ -57,8 +58,8 @@ async def revoke_pep(call: Call) -> Reply:
 async def show_pep(call: Call) -> Reply:
     """A static PEP and its API keys, without their secrets."""
     reader = call.world.db.read()
-    found = flows.find_pep(reader, call.params["name"])
-    return reply(_show(found, store.pep_keys(reader, found.pep_id)))
+    peps = flows.find_pep(reader, call.params["name"])
+    return reply(_show(peps, store.pep_keys(reader, peps.pep_id)))
 
 
 async def list_peps(call: Call) -> Reply:

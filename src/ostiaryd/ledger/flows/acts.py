@@ -1,6 +1,6 @@
-"""`act`: the one way to change anything. One act is one transaction, one instant and one entry.
+"""The act: the one way to change anything. One act is one transaction, one instant and one entry.
 
-A refused act leaves its entry, a challenge leaves none; nobody is answered before the entry is durable.
+A refused act leaves its entry, a challenge leaves none. No caller is answered before the entry is durable.
 """
 
 from __future__ import annotations
@@ -28,14 +28,48 @@ from ostiaryd.ledger.model.sampling import RefusalSampler
 T = TypeVar("T")
 DAY = 86_400_000_000
 PIN = "the pin of this server"
-IN_RECOVERY = frozenset({
-    "agent.decommission", "agent.expire", "agent.quarantine", "agent.revoke", "agent.suspend", "api.call",
-    "approval.cancel", "approval.deny", "approval.expire", "clock.accept", "clock.jump", "clock.return", "clock.step",
-    "database.damaged", "feed.report", "history.lost", "history.recover", "history.replay", "key.expire", "key.revoke",
-    "kill.start", "owner.revoke", "person.leave", "person.revoke_key", "server.doctor", "signal.receive",
-    "state.differs", "stream.give_up", "stream.refused", "task.end", "task.expire", "task.revoke", "token.introspect",
-    "token.issue", "token.revoke", "watch.find", "watch.restart", "webhook.give_up",
-})  # fmt: skip
+IN_RECOVERY = frozenset(
+    {
+        "agent.decommission",
+        "agent.expire",
+        "agent.quarantine",
+        "agent.revoke",
+        "agent.suspend",
+        "api.call",
+        "approval.cancel",
+        "approval.deny",
+        "approval.expire",
+        "clock.accept",
+        "clock.jump",
+        "clock.return",
+        "clock.step",
+        "database.damaged",
+        "feed.report",
+        "history.lost",
+        "history.recover",
+        "history.replay",
+        "key.expire",
+        "key.revoke",
+        "kill.start",
+        "owner.revoke",
+        "person.leave",
+        "person.revoke_key",
+        "server.doctor",
+        "signal.receive",
+        "state.differs",
+        "stream.give_up",
+        "stream.refused",
+        "task.end",
+        "task.expire",
+        "task.revoke",
+        "token.introspect",
+        "token.issue",
+        "token.revoke",
+        "watch.find",
+        "watch.restart",
+        "webhook.give_up",
+    }
+)
 """Acts that a server in recovery carries out: they stop something, report or read. `token.issue` then issues tokens for
 the server's own API alone, by which administrators stop agents and guards deliver what they know."""
 
@@ -44,7 +78,7 @@ FORGOTTEN_AT_ONCE = 5000
 
 
 class Act:
-    """What a flow gets: the transaction, its instant, and the entry to fill."""
+    """The argument of a flow: the transaction, its instant, and the entry to fill."""
 
     __slots__ = ("again", "entry", "now", "told", "tx")
 
@@ -53,9 +87,9 @@ class Act:
         self.now = tx.now
         self.entry = entry
         self.told: list[Entry] = []
-        """entries about what happened elsewhere, as somebody reports it; they stand if the act does"""
+        """entries about events elsewhere that a reporter states; they stand if the act does"""
         self.again = again
-        """what was found out since this same request was challenged for it; None where it comes for the first time"""
+        """facts gathered since this request was challenged for them; None at the first attempt"""
 
     def check_granting(self) -> None:
         """Raises ClockJumped while the server must not grant anything."""
@@ -63,6 +97,7 @@ class Act:
             raise ClockJumped
 
     def new_id(self, prefix: str) -> str:
+        """Return a new id with `prefix` (`ag_`, `tk_`)."""
         return new_id(prefix, now=self.now, random=self.tx.random)
 
 
@@ -91,29 +126,30 @@ async def act(
 
 
 async def check_history(world: World) -> None:
-    """Compare the database with the pin: at the start, and where the end of a recovery was noticed. A server that finds
-    a loss enters recovery; one whose database has recovered leaves it.
+    """Compare the database with the pin, at the start and after the end of a recovery.
+
+    A server that finds a loss enters recovery. A server whose database has recovered leaves recovery.
     """
     follow_recovery(world)
     reader = world.db.read()
     if store.losses(reader):
         return
-    seen = world.pin.head
-    if seen is None or await world.db.scan(lambda reader: store.has_head(reader, seen)):
+    pinned = world.pin.head
+    if pinned is None or await world.db.scan(lambda reader: store.has_head(reader, pinned)):
         if world.pin.is_lost:
             load_keys(world.keys, reader)
         world.pin.is_lost = False
         world.pin.doubt()
     else:
-        await lose_history(world, seen, source=PIN)
+        await lose_history(world, pinned, source=PIN)
 
 
 def check_after_loss(world: World, reader: Reader) -> None:
     """Compare the database with the pin on the first connection after a loss, in the thread that has opened it: it may
     be a replica that lags. Nothing is granted or accepted from then on; the next round of the loop records it.
     """
-    seen = world.pin.head
-    if seen is not None and not world.pin.is_lost and not store.has_head(reader, seen):
+    head = world.pin.head
+    if head is not None and not world.pin.is_lost and not store.has_head(reader, head):
         world.pin.is_lost = True
         world.keys.refuse_tokens()
 
@@ -146,19 +182,19 @@ def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
     return Head(key.public, checkpoint.history, checkpoint.size, checkpoint.root)
 
 
-async def examine_head(world: World, seen: Head, *, source: str) -> None:
+async def examine_head(world: World, head: Head, *, source: str) -> None:
     """Compare a signed head that a guard, a client or a witness has seen with the database.
 
     Raises InRecovery, after the server has entered recovery, if the database does not have it.
     """
-    if not await world.db.scan(lambda reader: store.has_head(reader, seen)):
-        await lose_history(world, seen, source=source)
+    if not await world.db.scan(lambda reader: store.has_head(reader, head)):
+        await lose_history(world, head, source=source)
     if world.pin.is_lost:
         raise InRecovery
 
 
-async def lose_history(world: World, seen: Head, *, source: str) -> None:
-    """Enter recovery, durably, since the database does not have the head `seen`.
+async def lose_history(world: World, head: Head, *, source: str) -> None:
+    """Enter recovery, durably, since the database does not have the head `head`.
 
     Refuses every token from this moment, replaces the keys that sign tokens so that no earlier one is accepted later,
     and keeps the missing head in the pin, so that a restore of the restored database is noticed as well.
@@ -166,20 +202,20 @@ async def lose_history(world: World, seen: Head, *, source: str) -> None:
     was_lost, world.pin.is_lost = world.pin.is_lost, True
     if not was_lost:
         world.keys.refuse_tokens()
-    known = store.losses(world.db.read())
-    if was_lost and any(loss.source == source and loss.seen.size >= seen.size for loss in known):
+    losses = store.losses(world.db.read())
+    if was_lost and any(loss.source == source and loss.seen.size >= head.size for loss in losses):
         return  # a guard shows its head each time that it connects
 
     def lose(act: Act) -> store.Loss:
         is_first = not store.losses(act.tx)
-        loss = store.Loss(source, seen, store.head(act.tx)[0].size, act.now)
+        loss = store.Loss(source, head, store.head(act.tx)[0].size, act.now)
         store.put_loss(act.tx, loss)
         if is_first:
             replace_keys(act.tx, act.tx.keys.root, use="token")
         pinned = act.tx.pin.head
         if pinned is None or store.has_head(act.tx, pinned):
-            act.tx.pin.replace(seen)
-        act.entry.object = seen.history
+            act.tx.pin.replace(head)
+        act.entry.object = head.history
         act.entry.detail = describe_loss(loss)
         return loss
 
@@ -204,13 +240,13 @@ def examine_history(world: World, reader: Reader) -> str:
 
 
 def loss_in_words(loss: store.Loss) -> str:
-    """Return what is known to be missing as a text for people."""
-    told = describe_loss(loss)
-    return f"entries from at most {told['from']} to {told['to'] - 1}, as {loss.source} has seen"
+    """Return the missing entries in words."""
+    range_of_loss = describe_loss(loss)
+    return f"entries from at most {range_of_loss['from']} to {range_of_loss['to'] - 1}, as {loss.source} has seen"
 
 
 def describe_loss(loss: store.Loss) -> dict[str, Any]:
-    """Return what is known to be missing: entries from some index (at most `from`) up to below `to`."""
+    """Return the missing entries: from some index (at most `from`) up to below `to`."""
     return {"source": loss.source, "from": min(loss.ours, loss.seen.size), "to": loss.seen.size, "had": loss.ours}
 
 
@@ -221,7 +257,7 @@ class Refusals:
         self._world, self.sampler = world, RefusalSampler()
 
     async def summarise(self, *, at_end: bool = False) -> None:
-        """Append the summaries of a minute that is over; `at_end`: those of the present minute too."""
+        """Append the summaries of the last minute; with `at_end`, also those of the present minute."""
 
         def run(tx: Tx) -> None:
             for summary in self.sampler.take_summaries(tx.now, at_end=at_end):
@@ -230,6 +266,7 @@ class Refusals:
         await self._world.writer.submit(run)
 
     async def close(self) -> None:
+        """Append the summaries of the present minute, before the server ends."""
         await self.summarise(at_end=True)
 
 

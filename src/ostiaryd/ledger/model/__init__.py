@@ -1,4 +1,4 @@
-"""What an entry of the ledger says, and the budget that refusals have in it."""
+"""Entries of the ledger, and the budget of entries for refusals."""
 
 from ostiaryd.ledger.model.entry import (
     MAX_ROWS,

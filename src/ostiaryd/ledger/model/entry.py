@@ -1,4 +1,4 @@
-"""What an entry says: who did what, when, why, and how it ended."""
+"""The content of an entry: agent, action, time, reason and outcome."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the enforcement point saw of the outcome."""
+    """The outcome of a call, as the enforcement point reports it."""
 
     status: str = ""
     bytes: int | None = None
@@ -50,12 +50,12 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     resource: str | None = None
     tool: str | None = None
     data_classes: list[str] = []
-    """that the tool handles; which of them a call touched is said in `result`"""
+    """data classes that the tool handles; `result` names the classes that the call touched"""
     object: str | None = None
     token: str | None = None
     key: str | None = None
     network: str | None = None
-    """where it came from: never the address"""
+    """network of origin, never the address"""
     digest: str | None = None
     arguments: dict[str, Any] | None = None
     reasons: list[Reason] = []
@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     facts: str | None = None
     """digest of what was decided upon"""
     beside: bytes | None = None
-    """that itself, on its way to a table of its own: it is not encoded, and will be forgotten"""
+    """evidence, on its way to a table of its own; it is not encoded here, and is deleted after its retention"""
 
     evidence: str | None = None
     """the DPoP proof of the call that it reports, on its way to a table of its own; not encoded, kept for minutes"""
@@ -93,9 +93,10 @@ _decode = json_decoder(Entry)
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """The bytes that are hashed. What is over 65,535 is cut to who, what and how, with the digest of the whole.
+    """Return the bytes that are hashed. An entry over 65,535 bytes keeps agent, action and outcome, and the digest of
+    the whole.
 
-    Total on purpose: an entry that could not be written would take the acts of its whole batch with it.
+    The function is total on purpose: an entry that cannot be encoded would fail all acts of its batch.
     """
     entry.beside = entry.evidence = None
     body = _ENCODER.encode(entry)
@@ -108,7 +109,7 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
-    """The same entries, none with more than `MAX_ROWS` rows: the others follow in entries of their own."""
+    """Return the entries with at most `MAX_ROWS` rows each; further rows follow in entries of their own."""
     spread = []
     for entry in entries:
         names = list(entry.rows)
@@ -123,18 +124,20 @@ def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
 
 def classes_of(entry: Entry) -> set[str]:
     """The data classes that it is found by: what a guard says that is spelled like none finds nothing."""
-    said = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
-    return set(filter(is_class, said))
+    reported = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
+    return set(filter(is_class, reported))
 
 
 def is_standing(entry: Entry) -> bool:
-    """Whether its task is the standing task of its agent, which needs no place in an index beside the agent's."""
+    """Return whether the task is the standing task of its agent, which needs no index of its own."""
     return entry.task is not None and entry.agent == standing_agent(entry.task)
 
 
 def decode_entry(body: bytes) -> Entry:
+    """Return the entry that `body` encodes."""
     return _decode(body)
 
 
 def reason(code: str, message: str = "") -> Reason:
+    """Return a reason; the message is cut at `MESSAGE_LIMIT` characters."""
     return Reason(code, message[:MESSAGE_LIMIT])

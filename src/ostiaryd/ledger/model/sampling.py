@@ -33,7 +33,7 @@ OTHERS = "other"
 
 @dataclass(slots=True)
 class _Tally:
-    """Refusals of one network or caller in the present minute. `kinds` counts those that have no entry of their own."""
+    """Refusals of one network or caller in the present minute. `kinds` counts refusals without an entry."""
 
     full: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -73,10 +73,10 @@ class RefusalSampler:
         return False
 
     def take_summaries(self, now: int, *, at_end: bool = False) -> list[Entry]:
-        """Return the summaries of a minute that is over (`at_end`: of the present one too), and begin the next.
+        """Return the summaries of the last minute (with `at_end`, also of the present one), and begin the next.
 
-        `now` in microseconds since the epoch. If the clock goes back, the present minute goes on until it is over, so
-        that nobody gets the budget of a minute twice.
+        `now`: microseconds since the epoch. If the clock goes back, the present minute continues until its end, so a
+        caller never gets the budget of one minute twice.
         """
         minute = now // MINUTE
         if minute <= self._minute and not at_end:

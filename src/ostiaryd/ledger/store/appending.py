@@ -46,7 +46,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     at: int = row[3] or 0
     if row[4] and not tx.pin.is_lost:  # another server of this database has found that it lost a part
         raise InRecovery
-    tx.pin.check(history, frontier.size, frontier.root(), lambda seen: has_head(tx, seen))
+    tx.pin.check(history, frontier.size, frontier.root(), lambda pinned: has_head(tx, pinned))
     start = frontier.size
     for entry in entries:
         at = entry.at = max(at, entry.at)
@@ -84,9 +84,11 @@ def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _indexed(entry: Entry) -> list[str | None]:
-    """What is searched by, as every database can hold it: PostgreSQL's text has no NUL: one would fail the batch.
+    """Return the indexed values of an entry, without NUL, which PostgreSQL text cannot hold and which would fail the
+    batch.
 
-    Who starts or ends a task does so under none but the standing one: it is found by the task that it is about.
+    An act that starts or ends a task runs under the standing task. Such an entry is indexed by the task that it is
+    about.
     """
     task = "" if is_standing(entry) else entry.task
     if not task and entry.object is not None and entry.object.startswith("tk_"):

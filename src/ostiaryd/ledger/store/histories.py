@@ -1,4 +1,4 @@
-"""Histories of the log, what is known to be missing of one, and the lost stops that were replayed."""
+"""Histories of the database, and losses."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def histories(reader: Reader) -> dict[str, bool]:
     return {id: ended_at is not None for id, ended_at in reader.all(_HISTORIES)}
 
 
-def has_head(reader: Reader, seen: Head) -> bool:
+def has_head(reader: Reader, head: Head) -> bool:
     """Return whether the log has been at that head, or a recovery has accounted for it since.
 
     A head of another log counts as accounted for: the key decides which log it is, and must be checked before. A head
     without a history id is from before there were ids.
     """
-    known = histories(reader)
-    history = seen.history or next((id for id in known), "")
-    if history not in known:
+    has_ended = histories(reader)
+    history = head.history or next((id for id in has_ended), "")
+    if history not in has_ended:
         return False
-    if known[history] or (not seen.history and len(known) > 1):
+    if has_ended[history] or (not head.history and len(has_ended) > 1):
         return True
-    return has_tree(reader, seen)
+    return has_tree(reader, head)
 
 
 def renew_history(tx: Tx) -> str:
-    """End the present history, and those that losses name, and begin another one, without losses; its id.
+    """End the present history and those that losses name, begin another one without losses, and return its id.
 
-    A database that was restored from before a recovery does not know the histories since: they have ended too.
+    A database that was restored from before a recovery does not have the later histories; they have ended too.
     """
     id = tx.random(16).hex()
     tx.run(_END_HISTORY, now=tx.now)
@@ -87,15 +87,24 @@ def renew_history(tx: Tx) -> str:
 def losses(reader: Reader) -> list[Loss]:
     """Return what is known to be missing, the largest head first; the server is in recovery if there is any."""
     rows = reader.all(_LOSSES)
-    return [Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)
-            for source, history, size, root, ours, at in rows]  # fmt: skip
+    return [
+        Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)
+        for source, history, size, root, ours, at in rows
+    ]
 
 
 def put_loss(tx: Tx, loss: Loss) -> None:
     """Record a head that the database does not have; of one source the largest is kept."""
-    seen = loss.seen
-    tx.run(_PUT_LOSS, source=loss.source, history=seen.history, size=seen.size, root=seen.root.hex(), ours=loss.ours,
-           at=loss.at)  # fmt: skip
+    head = loss.seen
+    tx.run(
+        _PUT_LOSS,
+        source=loss.source,
+        history=head.history,
+        size=head.size,
+        root=head.root.hex(),
+        ours=loss.ours,
+        at=loss.at,
+    )
 
 
 def replayed(reader: Reader) -> list[Replayed]:

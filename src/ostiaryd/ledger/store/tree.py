@@ -15,14 +15,14 @@ from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.process.ids import standing_agent
 
 TOPIC = "ledger"
-"""what listeners of the writer hear when entries were added"""
+"""topic that listeners of the writer hear after entries were added"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=True)
 
 
-def has_tree(reader: Reader, seen: Head) -> bool:
-    """Return whether the first entries of the tree are those under that head."""
-    return seen.size <= head(reader)[0].size and root_at(reader, seen.size) == seen.root
+def has_tree(reader: Reader, stated: Head) -> bool:
+    """Return whether the first entries of the tree are those under the stated head."""
+    return stated.size <= head(reader)[0].size and root_at(reader, stated.size) == stated.root
 
 
 def log_key(reader: Reader, keys: Keyring) -> NoteKey:
@@ -132,10 +132,10 @@ def first_since(reader: Reader, since: int) -> int | None:
 
 
 def _place(reader: Reader, at: int) -> tuple[int, int]:
-    """Return how many entries are before the time `at`, by bisection, and how many there are.
+    """Return the number of entries before the time `at`, by bisection, and the number of all entries.
 
-    Times never decrease, so that no index of them is needed: `append` sees to that. Servers of earlier versions did
-    not, so migration 171 gives each of their entries the latest time up to it. What was hashed keeps its own time.
+    Times never decrease (`append` ensures it), so no index is needed. Migration 171 gave each entry of earlier versions
+    the latest time up to it; the hashed bytes keep their own time.
     """
     return reader.one(_PLACE, at=at) or (0, 0)
 
@@ -156,10 +156,10 @@ def rows(reader: Reader) -> Rows:
 
     def read(level: int, start: int, count: int) -> list[bytes]:
         if level == 0:
-            found = reader.all(_LEAVES, start=start, stop=start + count)
+            rows = reader.all(_LEAVES, start=start, stop=start + count)
         else:
-            found = reader.all(_SUBTREES, level=level, start=start, stop=start + count)
-        return [bytes(row[0]) for row in found]
+            rows = reader.all(_SUBTREES, level=level, start=start, stop=start + count)
+        return [bytes(row[0]) for row in rows]
 
     return read
 
@@ -167,13 +167,13 @@ def rows(reader: Reader) -> Rows:
 def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
     """(index, body) of the newest entries that match every filter; after `after` the oldest first."""
     filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
-    found = _find(reader, filters, limit)
+    matches = _find(reader, filters, limit)
     if "task" in filters:
         agent = standing_agent(str(filters["task"]))
         if filters.get("agent", agent) == agent:
-            found += _find(reader, {**filters, "task": "", "agent": agent}, limit)
-            found.sort(reverse="after" not in filters)
-    return found[:limit]
+            matches += _find(reader, {**filters, "task": "", "agent": agent}, limit)
+            matches.sort(reverse="after" not in filters)
+    return matches[:limit]
 
 
 def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[tuple[int, bytes]]:
@@ -183,7 +183,7 @@ def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[
 
 @lru_cache(maxsize=1 << len(_FILTERS))
 def _search(names: tuple[str, ...]) -> Sql:
-    """What has data classes is found by walking along the one that is looked for."""
+    """Return the newest matches. A filter by data class scans the entries that the other filters select."""
     source, idx = "entry", "entry.idx"
     if "data_class" in names:
         source, idx = "entry_class join entry on entry.idx = entry_class.idx", "entry_class.idx"

@@ -1,4 +1,4 @@
-"""What happens to those who exist: one function per verb, each within the caller's act."""
+"""Operations on registered objects: one function per verb, each within the caller's act."""
 
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,

@@ -85,9 +85,10 @@ def create_agent(
 
 
 def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by: Caller | None = None) -> Agent:
-    """Move an agent through its life cycle; stopping it ends everything that it holds.
+    """Move an agent through its life cycle. Leaving `active` ends all holdings of the agent.
 
-    Raises NotFound, Forbidden (who may do that), Conflict (the verb leads nowhere, or nobody answers for the agent).
+    Raises NotFound, Forbidden, and Conflict if the verb does not apply in this state or the agent has no accountable
+    owner.
     """
     agent, _ = _move(act, find_agent(act.tx, id_or_name), verb, why=why, by=by)
     return agent
@@ -110,7 +111,9 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
 
 
 def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) -> tuple[Agent, Counter[str]]:
-    """1. Who may; 2. where it leads; 3. who is let go must be fit for it; 4. who is stopped loses everything."""
+    """Change the state: 1. check the caller; 2. compute the next state; 3. check that a released agent is fit; 4. end
+    the holdings of a stopped agent.
+    """
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
@@ -191,7 +194,7 @@ def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None 
 
 
 def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
-    """Everything that it holds is dead; the agent goes on, and gets new tokens."""
+    """End all holdings of the agent and raise its epoch. The agent stays active and can get new tokens."""
     end_holdings(act, Root.AGENT, agent.agent_id, why=why)
     renewed = replace(agent, epoch=agent.epoch + 1)
     agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)
@@ -200,7 +203,7 @@ def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
 
 
 def activate(act: Act, agent: Agent) -> Agent:
-    """What the first key does."""
+    """Activate a pending agent at its first key."""
     return _move(act, agent, Verb.ACTIVATE, why="first key", by=None)[0]
 
 
@@ -224,12 +227,12 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
         return None
     deputy = active_person(act, id_or_name)
     if deputy.person_id == owner.id:
-        raise Invalid(f"`{deputy.name}` cannot be owner and deputy at once", hint="name somebody else")
+        raise Invalid(f"`{deputy.name}` cannot be owner and deputy at once", hint="name another person as deputy")
     return deputy.person_id
 
 
 def _check_fit(act: Act, agent: Agent) -> None:
-    """Before an agent acts (again): somebody answers for it, it can prove itself, its end has not come."""
+    """Check that an agent may become active: it has an accountable owner and a live key, and its end has not come."""
     _check_answerable(act, agent)
     if not keys.active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint="add one first", code="no_key")
@@ -240,4 +243,4 @@ def _check_fit(act: Act, agent: Agent) -> None:
 def _check_answerable(act: Act, agent: Agent) -> None:
     owner = owners.owner(act.tx, agent.owner)
     if owner is None or not is_answerable(act, owner):
-        raise Conflict(f"nobody is there who answers for `{agent.name}`", hint="give it another owner", code="no_owner")
+        raise Conflict(f"`{agent.name}` has no active owner or deputy", hint="give it another owner", code="no_owner")

@@ -1,4 +1,4 @@
-"""The first start: somebody must be there who can let others in."""
+"""The first start: the administrator who registers everything else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ostiaryd.registry.store import resources
 
 
 def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None) -> Agent:
-    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`; once only.
+    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`, at the first start
+    only.
 
-    `agent_id`: an id made before, so that the credential could be written before anybody knows its key.
+    `agent_id`: an id made in advance, so that the credential can be written before the key is registered.
     """
     create_person(act, name="admin")
     create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")

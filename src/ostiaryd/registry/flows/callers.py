@@ -1,4 +1,4 @@
-"""Who asks, what the entry says about it, and what an owner may do without being an administrator."""
+"""The caller of an operation: its record in the entry, and what an owner may do without being an administrator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ostiaryd.registry.store import owners
 
 T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
-"""Stopping is always allowed to whoever answers; letting go again is for an administrator."""
+"""Verbs of the owner: an owner may always stop an agent. Only an administrator releases it."""
 
 
 def note_caller(act: Act, caller: Caller) -> None:
@@ -49,9 +49,9 @@ def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> N
 
 
 def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:
-    """Raises Forbidden unless the caller is an administrator, or answers for the agent and only stops it.
+    """Check that the caller is an administrator, or is accountable for the agent and only stops it. Raises Forbidden.
 
-    `None` is the server itself: a date that came, a detector.
+    `None` is the server itself: an expiry, or a detector.
     """
     if caller is None or caller.is_admin:
         return

@@ -13,7 +13,7 @@ from ostiaryd.registry.model import API_SCOPES, Resource
 from ostiaryd.registry.store import resources
 
 MAX_COMPARED = 200
-"""Resources whose scopes are compared with one that is not declared."""
+"""number of resources whose scopes are compared with an undeclared one"""
 
 
 def check_declared(reader: Reader, scopes: Iterable[str]) -> None:

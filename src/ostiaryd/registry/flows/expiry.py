@@ -1,4 +1,4 @@
-"""Dates act by themselves: whoever reads sees that an end has come; here it gets its entry and ends what is held."""
+"""Expiry: a reader sees the end of a date by itself; the functions here write its entry and end the holdings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ostiaryd.registry.store import agents, holdings, keys
 
 T = TypeVar("T")
 KEPT = 86_400 * 1_000_000
-"""How long a holding is remembered after it expired, in microseconds."""
+"""retention of a holding after its expiry, in microseconds"""
 
 
 def expire_agent(act: Act, id: str) -> Agent:
@@ -37,7 +37,7 @@ def expire_key(act: Act, jkt: str) -> None:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Expire agents and keys, each in its own act; how many. What ended a day ago is forgotten on the way."""
+    """Expire agents and keys, each in its own act; return how many. Holdings that ended a day ago are deleted."""
     now = world.now()
     due_agents = await world.db.scan(lambda reader: agents.due(reader, now=now, limit=limit))
     due_keys = await world.db.scan(lambda reader: keys.due(reader, now=now, limit=limit))
@@ -48,7 +48,9 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def act_on_each(world: World, action: str, flow: Callable[[Act, T], object], things: Sequence[T]) -> int:
-    """One act for each; how many were done. A refusal (somebody was faster) is in the ledger and stops nothing."""
+    """Run one act for each item; return how many succeeded. A refusal (another server was faster) is recorded and stops
+    nothing.
+    """
     acts = [act(world, action, lambda act, thing=thing: flow(act, thing)) for thing in things]  # type: ignore[misc]
     results = await asyncio.gather(*acts, return_exceptions=True)
     for result in results:

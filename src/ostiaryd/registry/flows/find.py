@@ -1,4 +1,4 @@
-"""Finding somebody or refusing: each takes an id or a name that nobody has checked yet."""
+"""Lookup by an unchecked id or name: each function returns the object or raises NotFound."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 70
 
 
 def has_agents(reader: Reader) -> bool:
-    """Return whether anybody was ever registered here."""
+    """Return whether an agent was ever registered here."""
     return bool(agents.page(reader, Page(1, "")))
 
 
@@ -41,9 +41,9 @@ def is_privileged(reader: Reader, id: str) -> bool:
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:
     """Raises NotFound."""
-    if (found := agents.get(reader, id_or_name)) is None:
+    if (agent := agents.get(reader, id_or_name)) is None:
         raise NotFound(f"there is no agent {id_or_name[:_SHOWN]!a}", hint="`ostiary agent list` shows all")
-    return found
+    return agent
 
 
 def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
@@ -59,30 +59,30 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
 
 def find_person(reader: Reader, id_or_name: str) -> Person:
     """Raises NotFound."""
-    if (found := owners.person(reader, id_or_name)) is None:
+    if (person := owners.person(reader, id_or_name)) is None:
         raise NotFound(f"there is no person {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
-    return found
+    return person
 
 
 def find_team(reader: Reader, id_or_name: str) -> Team:
     """Raises NotFound."""
-    if (found := owners.team(reader, id_or_name)) is None:
+    if (team := owners.team(reader, id_or_name)) is None:
         raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}")
-    return found
+    return team
 
 
 def find_owner(reader: Reader, id_or_name: str) -> Owner:
     """A person or a team; raises NotFound."""
-    if (found := owners.owner(reader, id_or_name)) is None:
+    if (owner := owners.owner(reader, id_or_name)) is None:
         raise NotFound(f"there is no person or team {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
-    return found
+    return owner
 
 
 def find_resource(reader: Reader, id_or_name: str) -> Resource:
     """Raises NotFound."""
-    if (found := resources.get(reader, id_or_name)) is None:
+    if (resource := resources.get(reader, id_or_name)) is None:
         raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
-    return found
+    return resource
 
 
 def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:

@@ -43,9 +43,9 @@ def end_holdings(
     why: str,
     stopped: frozenset[AgentId] = frozenset(),
 ) -> Counter[str]:
-    """End everything live under the root down to the last descendant, whoever holds it; how many, by kind.
+    """End all live holdings under the root, down to the last descendant; return how many, by kind.
 
-    Guards are told of each, except where its token names a root, an agent or a task of which the caller tells them.
+    Guards get a delta for each, except where its token names a root, an agent or a task that has a delta of its own.
     """
     counts, ended = holdings.end(act.tx, root, value, why=why)
     for held in ended:

@@ -1,4 +1,4 @@
-"""Holding a doubted agent to less, and letting go of it."""
+"""Restrictions: temporary limits on an agent, and their end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ MAX_LIMIT: dict[HoldKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": le
 
 
 def put_hold(act: Act, id_or_name: str, kind: HoldKind, *, until: int, limit: int = 0) -> Hold:
-    """Hold an agent to that from now on, `until` (microseconds); of a hold of that kind that is in force the stricter
-    part of each counts, so that nobody is let go by being held. Raises NotFound, Invalid.
+    """Put an agent under a restriction until `until` (microseconds). Raises NotFound, Invalid.
+
+    Restrictions of the same kind combine; the stricter limit of each applies.
     """
     agent = find_agent(act.tx, id_or_name)
     note(act, object=agent.agent_id, owner=agent.owner, hold=kind, limit=limit, until=until)

@@ -21,9 +21,9 @@ MAX_OVERLAP_S = 30 * 86_400
 
 
 def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = None) -> AgentKey:
-    """Register a public key; the first one makes a pending agent active.
+    """Register a public key; the first key activates a pending agent.
 
-    Raises NotFound, InvalidKey, Conflict (a key that is known, too many keys, an agent that is no more).
+    Raises NotFound, InvalidKey, and Conflict for a registered key, too many keys, or a decommissioned agent.
     """
     agent = find_agent(act.tx, id_or_name)
     note(act, object=agent.agent_id, owner=agent.owner)
@@ -84,7 +84,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
 
 
 def is_known_key(reader: Reader, jkt: str) -> bool:
-    """Return whether somebody has it, or had it."""
+    """Return whether the key is or was registered."""
     return any(
         found is not None
         for found in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))

@@ -1,4 +1,4 @@
-"""When an owner leaves: everything derived dies, the agents pass to a deputy, and those without one stop."""
+"""Departure of an owner: everything derived ends, the agents pass to a deputy, and agents without a deputy stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
 
 
 def return_person(act: Act, id_or_name: str) -> Person:
-    """Let a person who left answer for agents again; nothing that was passed on comes back. Raises NotFound."""
+    """Make a person who left accountable again. Agents that passed to a deputy stay there. Raises NotFound."""
     person = find_person(act.tx, id_or_name)
     note(act, object=person.person_id, name=person.name, was=person.state.value)
     owners.set_person_state(act.tx, person.person_id, PersonState.ACTIVE)
@@ -51,16 +51,16 @@ def return_person(act: Act, id_or_name: str) -> Person:
 
 
 def leaving(reader: Reader, owner: Owner) -> list[Owner]:
-    """Who goes when that owner goes: also the teams in which nobody else is active."""
+    """Return the owners that leave with this owner: also the teams without another active member."""
     if not isinstance(owner, Person):
         return [owner]
     return [owner, *owners.teams_resting_on(reader, owner.person_id)]
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
-    """Who answers for the agent now, or `nobody`."""
-    found = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
-    heir = next((person for person in found if person is not None and person.is_active), None)
+    """Give the agent to its deputy, or stop it without one. Return the id of the new owner, or `nobody`."""
+    deputies = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
+    heir = next((person for person in deputies if person is not None and person.is_active), None)
     state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)
     if heir is not None:
         deputy = agent.deputy if agent.deputy != heir.person_id else None

@@ -50,13 +50,13 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
     to = _deputy(act, deputy)
     note(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
     if to == owner.id:
-        raise Invalid("nobody is their own deputy")
+        raise Invalid("a person cannot be their own deputy")
     owners.set_deputy(act.tx, owner, to)
     return replace(owner, deputy=to)
 
 
 def add_member(act: Act, team: str, person: str) -> Team:
-    """Take a person into a team; one who is in it already stays in it."""
+    """Add a person to a team; a member stays a member."""
     into, who = find_team(act.tx, team), active_person(act, person)
     note(act, object=into.team_id, member=who.person_id)
     if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
@@ -66,18 +66,18 @@ def add_member(act: Act, team: str, person: str) -> Team:
 
 
 def remove_member(act: Act, team: str, person: str) -> Team:
-    """Let a person out of a team. Raises Conflict for one who is not in it, and for the last who answers."""
+    """Remove a person from a team. Raises Conflict for a person who is not a member, and for the last active member."""
     out_of, who = find_team(act.tx, team), find_person(act.tx, person)
     note(act, object=out_of.team_id, member=who.person_id)
     if not owners.remove_member(act.tx, out_of.team_id, who.person_id):
         raise Conflict(f"`{who.name}` is not in the team `{out_of.name}`")
     if not owners.has_active_member(act.tx, out_of.team_id) and agents.owned(act.tx, out_of.team_id):
-        raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add somebody else first")
+        raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add another member first")
     return out_of
 
 
 def active_person(act: Act, id_or_name: str) -> Person:
-    """Raises NotFound, and Conflict for one who has left."""
+    """Return the person. Raises NotFound, and Conflict for a person who has left."""
     person = find_person(act.tx, id_or_name)
     if not person.is_active:
         raise Conflict(f"`{person.name}` has left", code="person_left")
@@ -85,7 +85,7 @@ def active_person(act: Act, id_or_name: str) -> Person:
 
 
 def is_answerable(act: Act, owner: Owner) -> bool:
-    """Return whether somebody is there who answers."""
+    """Return whether the owner is an active person, or a team with an active member."""
     if isinstance(owner, Person):
         return owner.is_active
     return owners.has_active_member(act.tx, owner.team_id)

@@ -26,18 +26,21 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
         raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke one first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = PersonKey(
-        jkt=public.thumbprint, person=person.person_id, alg=public.alg, jwk=dict(public.jwk), added_at=act.now,
+        jkt=public.thumbprint,
+        person=person.person_id,
+        alg=public.alg,
+        jwk=dict(public.jwk),
+        added_at=act.now,
         revoked_at=None,
-    )  # fmt: skip
+    )
     person_keys.insert(act.tx, key)
     return key
 
 
 def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
-    """End a key of that person, each yes that was said with it, and every token that the person has: with which key it
-    was got is not asked.
+    """End a key of a person, every unspent approval that was signed with it, and all tokens of the person.
 
-    Raises NotFound.
+    Tokens of the person end whichever key they were issued to. Raises NotFound.
     """
     person = find_person(act.tx, id_or_name)
     key = person_keys.get(act.tx, jkt)
@@ -49,7 +52,7 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
 
 
 def end_person(act: Act, person: PersonId) -> None:
-    """Who leaves answers nothing any more; who returns needs a new key."""
+    """End the keys and approvals of a person who leaves. A person who returns registers a new key."""
     for key in person_keys.active(act.tx, person):
         person_keys.revoke(act.tx, key.jkt)
         _end(act, person, key.jkt, why="person left")
@@ -62,5 +65,5 @@ def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
 
 
 def _end(act: Act, person: PersonId, jkt: str, *, why: str) -> Counter[str]:
-    """What the person has, and what rests on that key: every yes that was said with it, and not spent."""
+    """End the holdings of a person that rest on this key: unspent approvals, and tokens."""
     return end_holdings(act, Root.AGENT, person, why=why) + end_holdings(act, Root.KEY, jkt, why=why)

@@ -100,19 +100,24 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
 def set_catalogue(
     act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False, was: str | None = None
 ) -> Resource:
-    """Replace the catalogue; the same tools again change nothing but whether somebody stands behind them.
+    """Replace the catalogue. The same tools again change only the confirmation.
 
-    What it does not say of data classes stays as it was. `is_proposed`: it is what the server says of itself. `was`:
-    the hash of the one that it was made from. Raises NotFound, Invalid, Conflict.
+    Members that the catalogue leaves out, such as data classes, keep their value. `is_proposed`: the catalogue is the
+    server's own proposal. `was`: the hash of the catalogue that this one was made from. Raises NotFound, Invalid,
+    Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
     if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
         catalogue = catalogue.after(Catalogue.parse(before))
     digest = catalogue.digest
     note(
-        act, object=resource.resource_id, name=resource.name, catalogue=digest, tools=len(catalogue.tools),
+        act,
+        object=resource.resource_id,
+        name=resource.name,
+        catalogue=digest,
+        tools=len(catalogue.tools),
         proposed=is_proposed,
-    )  # fmt: skip
+    )
     if was is not None and was != resource.catalogue_hash:
         raise Conflict("another catalogue came into force meanwhile", hint="look at it first", code="changed_meanwhile")
     if catalogue.resource != resource.name:

@@ -1,4 +1,4 @@
-"""The kill switch: what is stopped until somebody lets go of it, and who is stopped by that."""
+"""The kill switch: stops that last until a person lifts them, and the agents that a stop is about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ostiaryd.registry.store import stops as store
 
 
 def stop(act: Act, what: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
-    """From the commit of this act on nothing that names it is allowed. Raises Conflict (`stopped_already`)."""
+    """Stop everything that names the value, from the commit of this act. Raises Conflict (`stopped_already`)."""
     note(act, object=value or what, stop=what, value=value, why=why, incident=incident)
     check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(what=what, value=value, since=act.now, said_by=by, why=why, incident=incident)
@@ -40,5 +40,5 @@ def check_none_stopped(reader: Reader, what: What, values: Iterable[str | None])
 
 
 def all_stops(reader: Reader) -> list[Stop]:
-    """All that are in force."""
+    """Return all stops in force."""
     return store.stops(reader)

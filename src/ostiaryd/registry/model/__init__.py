@@ -1,4 +1,4 @@
-"""What is true of those who exist. Pure: values in, values out."""
+"""Facts and rules of registered objects. Pure: values in, values out."""
 
 from ostiaryd.registry.model.agent import (
     DEFAULT_DEPTH,

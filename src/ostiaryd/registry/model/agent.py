@@ -48,7 +48,7 @@ class State(StrEnum):
 
 
 class Verb(StrEnum):
-    """What changes a state. `revoke` is the emergency button: it stops whatever runs and fails on nothing."""
+    """A verb that changes a state. `revoke` is the emergency verb: it applies in every state."""
 
     ACTIVATE = "activate"
     SUSPEND = "suspend"
@@ -71,12 +71,12 @@ _NEXT: dict[Verb, dict[State, State]] = {
 
 
 def next_state(state: State, verb: Verb) -> State:
-    """Where `verb` leads from `state`; raises Conflict where it leads nowhere."""
+    """Return the state that `verb` leads to from `state`. Raises Conflict if the verb does not apply."""
     try:
         return _NEXT[verb][state]
     except KeyError:
         hint = "a decommissioned agent never comes back" if state is State.DECOMMISSIONED else ""
-        raise Conflict(f"an agent that is {state} cannot be told to {verb}", hint=hint, code="wrong_state") from None
+        raise Conflict(f"an agent that is {state} cannot {verb}", hint=hint, code="wrong_state") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +99,14 @@ class Agent:
     created_at: int
     expires_at: int | None
     max_depth: int = DEFAULT_DEPTH
-    """How many agents may come after it, one behind the other, in what it hands on."""
+    """largest number of agents in a delegation chain behind this agent"""
     speaks: bool = False
-    """Whether it may say what its person asked of a task."""
+    """permission to state the words of its person in a task"""
     held_until: int = 0
     """Until when it is held to something (`registry.store.holds`)."""
 
     def is_active(self, now: int) -> bool:
-        """Return whether it may act at that instant: dates act by themselves."""
+        """Return whether the agent may act at this instant; the end of its registration counts."""
         return self.state is State.ACTIVE and (self.expires_at is None or now < self.expires_at)
 
 
@@ -123,6 +123,7 @@ class AgentKey:
     revoked_at: int | None
 
     def is_active(self, now: int) -> bool:
+        """Return whether the key is neither revoked nor expired at `now` (microseconds)."""
         return self.revoked_at is None and (self.not_after is None or now < self.not_after)
 
 
@@ -140,7 +141,7 @@ def parse_scopes(unverified_scopes: list[str]) -> frozenset[str]:
 
 
 def check_depth(depth: int) -> int:
-    """How deep an agent may let others hand on what it hands on; raises Invalid."""
+    """Check the depth to which an agent may let others delegate, and return it. Raises Invalid."""
     if not 0 <= depth <= MAX_DEPTH:
         raise Invalid(f"the depth must be 0 to {MAX_DEPTH}")
     return depth
@@ -152,5 +153,5 @@ def spiffe_id(trust_domain: str, name: str) -> str:
 
 
 def agent_uri(issuer: str, name: str) -> str:
-    """How a token names the agent of that name as the one that it is for: a resource identifier (RFC 8707)."""
+    """Return the resource identifier (RFC 8707) by which a token names the agent as its target."""
     return f"{issuer}/agents/{name}"

@@ -1,4 +1,4 @@
-"""Who is asking, once the gate has checked it."""
+"""The authenticated caller of a route."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import msgspec
 
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 APPROVE = "ostiary:approve"
-"""What a person with a key has, and nothing else; of whoever else has it, no answer is taken."""
+"""Scope of a person with a key, and of no other caller: only such callers approve requests."""
 SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
-"""What receivers of signals have: to look at their streams and poll them, to make and change them."""
+"""Scopes of receivers of signals: read and poll their streams, create and change their streams."""
 API_SCOPES = (ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ)
 """The scopes of this server's own API."""
 SELF = "self"
-"""What a route asks for that anybody may call who has proved who they are; the flow says what is theirs."""
+"""Scope of a route that every authenticated caller may use; the flow decides what the caller sees."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """The holder of a checked credential: a person, an agent, a resource's guard, or a static PEP (API key). `owner`
-    answers for an agent.
+    """The holder of a checked credential: a person, an agent, the guard of a resource, or a static PEP (API key).
+
+    `owner` is accountable for an agent.
     """
 
     kind: Literal["person", "agent", "guard", "pep"]
@@ -33,6 +34,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_admin(self) -> bool:
+        """Return whether the caller has the administrator scope."""
         return ADMIN in self.scopes
 
     @property

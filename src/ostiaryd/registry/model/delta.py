@@ -1,4 +1,4 @@
-"""What guards hear when those who exist change: small facts, each complete in itself. Times in microseconds."""
+"""Deltas for guards about registered objects: small facts, each complete in itself. Times in microseconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
 
 
 class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
-    """The threat list with this id is another than it was, or is no more."""
+    """The threat list with this id has changed or was deleted."""
 
     list: str
 
@@ -54,7 +54,7 @@ class HoldDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
 
 
 class ProfileDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="profile"):
-    """What an agent usually does at a resource has changed."""
+    """The usual behaviour of an agent at a resource has changed."""
 
     agent: str
     resource_id: str

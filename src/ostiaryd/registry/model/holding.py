@@ -1,4 +1,4 @@
-"""What an agent holds and what must die with it: tokens, leases, certificates, credentials, delegations; one table."""
+"""Holdings: objects that end with their agent, such as tokens, leases, certificates, credentials and delegations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_TOKEN = 3600 * 1_000_000
 
 
 class Root(StrEnum):
-    """By what holdings are ended: everything under it goes, whoever holds it."""
+    """A root by which holdings end: everything under the root ends, whichever agent holds it."""
 
     HOLDING = "holding"
     AGENT = "agent"
@@ -44,11 +44,12 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     ended_why: str | None = None
 
     def is_live(self, now: int) -> bool:
+        """Return whether the holding has neither ended nor expired at `now` (microseconds)."""
         return self.ended_at is None and now < self.expires_at
 
 
 class Ended(NamedTuple):
-    """What guards may have to hear of a holding that was ended: one of ten thousand, so no more than that."""
+    """An ended holding, reduced to the members that guards need; an act may end thousands."""
 
     id: HoldingId
     kind: str
@@ -58,7 +59,7 @@ class Ended(NamedTuple):
 
 
 def names_root(held: Ended, root: Root, value: str) -> bool:
-    """Whether the token itself names the root, so that a guard that hears of the root needs no word of the token."""
+    """Return whether the token names the root itself, so that a guard needs no delta about the token."""
     match root:
         case Root.AGENT:
             return held.agent == value

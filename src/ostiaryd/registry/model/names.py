@@ -1,6 +1,7 @@
-"""What a name, an e-mail address and a purpose may look like.
+"""The form of a name, an e-mail address and a purpose.
 
-Names are ASCII, so that no two look alike to a person and differ to a machine. What is refused is said precisely.
+Names are ASCII, so that no two names look alike to a person and differ for a machine. Each error states the exact
+character.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
         raise Invalid(f"the {of} must have 1 to {limit} characters")
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":
-            raise Invalid(f"the {of} has {_describe(character)} in it", hint="leave out what nobody can see")
+            raise Invalid(f"the {of} has {_describe(character)} in it", hint="remove the invisible character")
     return text
 
 
 def check_email(address: str) -> str:
-    """An address that could be one (RFC 5321 section 4.1.2, ASCII, unquoted); nobody wrote to it. Raises Invalid."""
+    """Check that an address has the form of RFC 5321 section 4.1.2 (ASCII, unquoted). Raises Invalid."""
     if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address):
         raise Invalid("this is not an e-mail address", hint="write it as name@example.org")
     return address

@@ -1,4 +1,4 @@
-"""Who answers: persons, and teams of persons. A person and a team never share a name, so a name tells who it is."""
+"""Owners: persons, and teams of persons. A person and a team never share a name, so a name identifies one owner."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ class Person:
 
     @property
     def id(self) -> OwnerId:
+        """Return the id as an owner."""
         return self.person_id
 
     @property
     def is_active(self) -> bool:
+        """Return whether the person has not left."""
         return self.state is PersonState.ACTIVE
 
 
@@ -55,6 +57,7 @@ class Team:
 
     @property
     def id(self) -> OwnerId:
+        """Return the id as an owner."""
         return self.team_id
 
 

@@ -40,7 +40,7 @@ class Resource:
     catalogue_version: int
     created_at: int
     is_proposed: bool = False
-    """the catalogue is what the server says of itself, and nobody has confirmed it"""
+    """state of the catalogue: the server's own proposal, not confirmed by a person"""
 
 
 def check_uri(unverified_uri: str) -> str:
@@ -64,11 +64,11 @@ def check_uri(unverified_uri: str) -> str:
 
 
 def parse_catalogue(resource: str, unverified: object, *, classes: Collection[str] = STANDARD) -> Catalogue:
-    """Our own form, or the results of MCP's list methods of the resource of that name, with or without an envelope.
+    """Parse a catalogue: our own form, or the results of MCP's list methods of the resource, with or without an
+    envelope.
 
-    `classes` are all data classes that it may name. Takes milliseconds for hundreds of tools.
-
-    Raises Malformed, Invalid.
+    `classes`: all data classes that the catalogue may name. Takes milliseconds for hundreds of tools. Raises Malformed,
+    Invalid.
     """
     if isinstance(unverified, dict) and "jsonrpc" in unverified:
         unverified = unverified.get("result")

@@ -1,4 +1,4 @@
-"""What the kill switch stops: one fact, however many agents it is about, and those that come later."""
+"""A stop of the kill switch: one fact, for any number of agents, and for agents that are registered later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""that we put ourselves: nobody who provokes them takes the room that people need"""
+"""stops by the server itself; they have a limit of their own, so that they never use up the room of persons"""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -49,7 +49,9 @@ def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> No
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
-    """By what that agent could be stopped. An administrator's is not: somebody must be there who lets go again."""
+    """Return the stops that may name the agent. A stop of an administrator is not offered, because a person must lift
+    it.
+    """
     if ADMIN in agent.scopes:
         return []
     return [("owner", agent.owner), ("segment", agent.segment), ("model", agent.model), ("everything", "")]

@@ -1,1 +1,1 @@
-"""What is remembered of those who exist: one module per noun, SQL and nothing but SQL."""
+"""Stored data of the registry: one module per noun, SQL only."""

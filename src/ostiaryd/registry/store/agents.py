@@ -44,13 +44,27 @@ _EXCEPTIONS = sql(
 
 
 def insert(tx: Tx, agent: Agent) -> None:
+    """Insert an agent."""
     tx.touch("agent", agent.agent_id)
     tx.run(
-        _INSERT, id=agent.agent_id, name=agent.name, owner=agent.owner, deputy=agent.deputy, purpose=agent.purpose,
-        kind=agent.kind.value, provider=agent.provider, model=agent.model, risk_tier=agent.risk_tier.value,
-        segment=agent.segment, scopes=_join(agent.scopes), state=agent.state.value, epoch=agent.epoch,
-        created_at=agent.created_at, expires_at=agent.expires_at, max_depth=agent.max_depth,
-    )  # fmt: skip
+        _INSERT,
+        id=agent.agent_id,
+        name=agent.name,
+        owner=agent.owner,
+        deputy=agent.deputy,
+        purpose=agent.purpose,
+        kind=agent.kind.value,
+        provider=agent.provider,
+        model=agent.model,
+        risk_tier=agent.risk_tier.value,
+        segment=agent.segment,
+        scopes=_join(agent.scopes),
+        state=agent.state.value,
+        epoch=agent.epoch,
+        created_at=agent.created_at,
+        expires_at=agent.expires_at,
+        max_depth=agent.max_depth,
+    )
 
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:
@@ -59,6 +73,7 @@ def get(reader: Reader, id_or_name: str) -> Agent | None:
 
 
 def page(reader: Reader, page: Page, *, owner: str | None = None) -> list[Agent]:
+    """Return a page of agents, in the order of their ids; those of `owner` if given."""
     rows = (
         reader.all(_LIST, after=page.after, limit=page.limit)
         if owner is None
@@ -78,6 +93,7 @@ def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
 
 
 def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
+    """Set the state and the epoch of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
 
@@ -94,50 +110,56 @@ def active(reader: Reader) -> list[tuple[AgentId, str]]:
 
 
 def set_owner(tx: Tx, id: AgentId, owner: OwnerId, deputy: PersonId | None) -> None:
+    """Set the owner and the deputy of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_OWNER, id=id, owner=owner, deputy=deputy)
 
 
 def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
+    """Set the scopes of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_SCOPES, id=id, scopes=_join(scopes))
 
 
 def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
+    """Set the greatest delegation depth of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
 
 
 def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
+    """Set whether an agent may state the words of its person."""
     tx.touch("agent", id)
     tx.run(_SET_SPEAKS, id=id, speaks=int(speaks))
 
 
 def speakers(reader: Reader) -> list[str]:
-    """The names of those that may say what their persons asked."""
+    """Return the names of the agents that may state the words of their persons."""
     return [row[0] for row in reader.all(_SPEAKERS)]
 
 
 def set_segment(tx: Tx, id: AgentId, segment: str) -> None:
+    """Set the segment of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_SEGMENT, id=id, segment=segment)
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
+    """Set the end of an agent in microseconds; None: no end."""
     tx.touch("agent", id)
     tx.run(_SET_END, id=id, expires_at=expires_at)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
-    """Agents whose end has come and that nobody has stopped yet, the longest overdue first."""
+    """Return the agents whose end has come and that are not stopped yet, the longest overdue first."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
-    """Whom a guard must know: agents stopped after `since`.
+    """Return the agents that were stopped after `since`, for a snapshot of a guard.
 
-    If that is the longest life of a token ago, of those stopped before no token is alive: whoever leaves `active` gets
-    a new epoch, and only active agents get tokens.
+    If `since` is the longest life of a token ago, no token of the agents stopped before is live: an agent that leaves
+    `active` gets a new epoch, and only active agents get tokens.
     """
     return [(id, State(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]
 
@@ -149,12 +171,42 @@ def _join(scopes: frozenset[str]) -> str:
 @lru_cache(maxsize=4096)
 def _agent(row: Row) -> Agent:
     (
-        id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-        created_at, expires_at, max_depth, speaks, held_until,
-    ) = row  # fmt: skip
+        id,
+        name,
+        owner,
+        deputy,
+        purpose,
+        kind,
+        provider,
+        model,
+        risk_tier,
+        segment,
+        scopes,
+        state,
+        epoch,
+        created_at,
+        expires_at,
+        max_depth,
+        speaks,
+        held_until,
+    ) = row
     return Agent(
-        agent_id=id, name=name, owner=owner, deputy=deputy, purpose=purpose, kind=Kind(kind), provider=provider,
-        model=model, risk_tier=RiskTier(risk_tier), segment=segment, scopes=frozenset(scopes.split()),
-        state=State(state), epoch=epoch, created_at=created_at, expires_at=expires_at, max_depth=max_depth,
-        speaks=bool(speaks), held_until=held_until,
-    )  # fmt: skip
+        agent_id=id,
+        name=name,
+        owner=owner,
+        deputy=deputy,
+        purpose=purpose,
+        kind=Kind(kind),
+        provider=provider,
+        model=model,
+        risk_tier=RiskTier(risk_tier),
+        segment=segment,
+        scopes=frozenset(scopes.split()),
+        state=State(state),
+        epoch=epoch,
+        created_at=created_at,
+        expires_at=expires_at,
+        max_depth=max_depth,
+        speaks=bool(speaks),
+        held_until=held_until,
+    )

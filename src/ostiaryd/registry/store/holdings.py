@@ -1,4 +1,4 @@
-"""Holdings: upper rooms fill the table, everything is ended here."""
+"""The holdings table: upper packages fill it; the functions here end holdings."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ _FOR_GUARDS = ", ".join(Ended._fields)
 
 
 def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
-    """Everything live under the seeds, whoever holds it. `tasks` selects from `task`, beside which everything ends that
-    was given under them.
+    """Return the statement that ends everything live under the seeds, whichever agent holds it.
+
+    `tasks` selects the tasks whose holdings end too.
     """
     live = "ended_at is null and expires_at > :now"
     under = [f"select id from holding where {seed} and {live}" for seed in seeds]
@@ -46,7 +47,7 @@ def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
 
 
 def _tree(tops: str) -> str:
-    """Those tasks and all below them that are live, or have just ended: nothing outlives its parent."""
+    """Return the query of the tasks and all tasks below them that are live, or have just ended with their parent."""
     return f"""with recursive tree (task_id) as (
             {tops}
             union all select task.task_id from tree cross join task where task.parent = tree.task_id
@@ -102,7 +103,7 @@ _END_BELOW = sql(
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_FOR_GUARDS}"""
 )
-"""Everything live below what has just ended; below what has expired nothing is live, since it outlives no parent."""
+"""Holdings below what has just ended. Below an expired holding none is live, since none outlives its parent."""
 
 
 def insert(tx: Tx, held: Holding) -> None:
@@ -110,10 +111,18 @@ def insert(tx: Tx, held: Holding) -> None:
     tx.late(
         _INSERT,
         (
-            held.id, held.kind, held.agent, held.task, held.parent, held.jkt, held.client_jkt, held.audience,
-            held.expires_at, held.ath,
+            held.id,
+            held.kind,
+            held.agent,
+            held.task,
+            held.parent,
+            held.jkt,
+            held.client_jkt,
+            held.audience,
+            held.expires_at,
+            held.ath,
         ),
-    )  # fmt: skip
+    )
 
 
 def end_all(tx: Tx, *, why: str) -> int:
@@ -122,12 +131,13 @@ def end_all(tx: Tx, *, why: str) -> int:
 
 
 def get(reader: Reader, id: str) -> Holding | None:
+    """Return a holding by its id; None if there is none."""
     return reader.made(_GET, _holding, id=id)
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:
-    """End what is live under the root, down to the last descendant: how many, by kind; and those of which guards may
-    have to hear beside the root.
+    """End the live holdings under the root, down to the last descendant. Return how many, by kind, and those about
+    which guards may need a delta beside the root.
     """
     first = tx.all(_END[root], root=value, why=why, now=tx.now)
     below = [Ended._make(row) for row in tx.all(_END_BELOW, why=why, now=tx.now)]
@@ -149,6 +159,16 @@ def prune(tx: Tx, *, before: int, limit: int) -> int:
 def _holding(row: Row) -> Holding:
     id, kind, agent, task, parent, jkt, client_jkt, audience, expires_at, ended_at, ended_why, ath = row
     return Holding(
-        id=id, kind=kind, agent=agent, task=task, parent=parent, jkt=jkt, client_jkt=client_jkt,
-        audience=audience, expires_at=expires_at, ended_at=ended_at, ended_why=ended_why, ath=ath,
-    )  # fmt: skip
+        id=id,
+        kind=kind,
+        agent=agent,
+        task=task,
+        parent=parent,
+        jkt=jkt,
+        client_jkt=client_jkt,
+        audience=audience,
+        expires_at=expires_at,
+        ended_at=ended_at,
+        ended_why=ended_why,
+        ath=ath,
+    )

@@ -1,6 +1,7 @@
-"""What agents are held to. Room `respond` fills it, by `registry.flows.put_hold`; guards and the token endpoint obey.
+"""Restrictions of agents. `incidents` fills the table through `registry.flows`; guards and the token endpoint obey
+them.
 
-The row of the agent says until when there is any, so that nobody reads this table for the others.
+The row of the agent has the end of its last restriction, so this table is not read for other agents.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _FORGET = sql("delete from hold where until <= :before")
 
 
 def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Hold, ...]:
-    """Those in force at that instant."""
+    """Return the restrictions of an agent that are in force at `now` (microseconds)."""
     return tuple(Hold(*row) for row in reader.all(_OF_AGENT, agent=agent, now=now))
 
 
@@ -41,6 +42,7 @@ def in_force(reader: Reader, *, now: int) -> list[tuple[str, Hold]]:
 
 
 def put(tx: Tx, agent: str, hold: Hold) -> None:
+    """Insert or replace a restriction."""
     tx.run(_PUT, agent=agent, kind=hold.kind, most=hold.limit, since=hold.since, until=hold.until)
     tx.run(_NOTE, agent=agent)
 
@@ -51,9 +53,11 @@ def take(tx: Tx, agent: str) -> bool:
 
 
 def end(tx: Tx, agent: str, kind: HoldKind) -> None:
+    """End a restriction at this instant."""
     tx.run(_END, agent=agent, kind=kind, now=tx.now)
     tx.run(_NOTE, agent=agent)
 
 
 def forget(tx: Tx, *, before: int) -> int:
+    """Delete the restrictions that ended before `before`; return their number."""
     return tx.run(_FORGET, before=before)

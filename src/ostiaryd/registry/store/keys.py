@@ -1,4 +1,4 @@
-"""Public keys of agents, by thumbprint. A key that was ever registered stays known, so nobody else can register it."""
+"""Public keys of agents, by thumbprint. A registered key is kept, so it can never be registered for another agent."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ _REVOKED = sql("select jkt, revoked_at from agent_key where revoked_at > :since 
 
 
 def insert(tx: Tx, key: AgentKey) -> None:
+    """Insert a key."""
     tx.touch("key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
     tx.run(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
 
 
 def get(reader: Reader, jkt: str) -> AgentKey | None:
+    """Return a key by its thumbprint; None if it was never registered."""
     row = reader.one(_BY_JKT, jkt=jkt)
     return None if row is None else _key(row)
 
 
 def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:
+    """Return all keys of an agent, also revoked ones."""
     return [_key(row) for row in reader.all(_OF_AGENT, agent=agent)]
 
 
@@ -48,6 +51,7 @@ def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
 
 
 def revoke(tx: Tx, jkt: str) -> int:
+    """Revoke a key; return 1, or 0 if it was revoked before."""
     tx.touch("key", jkt)
     return tx.run(_REVOKE, jkt=jkt, now=tx.now)
 

@@ -41,25 +41,34 @@ _HAS_ACTIVE_MEMBER = sql(
 
 
 def insert_person(tx: Tx, person: Person) -> None:
+    """Insert a person."""
     tx.touch("person", person.person_id)
     tx.run(
-        _INSERT_PERSON, id=person.person_id, name=person.name, email=person.email, deputy=person.deputy,
-        state=person.state.value, created_at=person.created_at,
-    )  # fmt: skip
+        _INSERT_PERSON,
+        id=person.person_id,
+        name=person.name,
+        email=person.email,
+        deputy=person.deputy,
+        state=person.state.value,
+        created_at=person.created_at,
+    )
 
 
 def insert_team(tx: Tx, team: Team) -> None:
+    """Insert a team."""
     tx.touch("team", team.team_id)
     tx.run(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
 
 
 def person(reader: Reader, id_or_name: str) -> Person | None:
+    """Return a person by id or name; None if there is none."""
     by_id = id_or_name.startswith("pe_")
     row = reader.one(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, key=id_or_name)
     return None if row is None else _person(row)
 
 
 def team(reader: Reader, id_or_name: str) -> Team | None:
+    """Return a team by id or name; None if there is none."""
     by_id = id_or_name.startswith("te_")
     row = reader.one(_TEAM_BY_ID if by_id else _TEAM_BY_NAME, key=id_or_name)
     return None if row is None else _team(row)
@@ -71,38 +80,46 @@ def owner(reader: Reader, id_or_name: str) -> Owner | None:
 
 
 def persons(reader: Reader, page: Page) -> list[Person]:
+    """Return a page of persons, in the order of their ids."""
     return [_person(row) for row in reader.all(_PERSONS, after=page.after, limit=page.limit)]
 
 
 def teams(reader: Reader, page: Page) -> list[Team]:
+    """Return a page of teams, in the order of their ids."""
     return [_team(row) for row in reader.all(_TEAMS, after=page.after, limit=page.limit)]
 
 
 def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
+    """Set the state of a person."""
     tx.touch("person", id)
     tx.run(_SET_STATE, id=id, state=state.value)
 
 
 def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:
+    """Set the deputy of an owner."""
     tx.touch("person" if isinstance(owner, Person) else "team", owner.id)
     tx.run(_SET_PERSON_DEPUTY if isinstance(owner, Person) else _SET_TEAM_DEPUTY, id=owner.id, deputy=deputy)
 
 
 def add_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    """Add a member; return 0 if the person is a member already."""
     tx.touch("member", f"{team} {person}")
     return tx.run(_ADD_MEMBER, team=team, person=person)
 
 
 def remove_member(tx: Tx, team: TeamId, person: PersonId) -> int:
+    """Remove a member; return 0 if the person is no member."""
     tx.touch("member", f"{team} {person}")
     return tx.run(_REMOVE_MEMBER, team=team, person=person)
 
 
 def members(reader: Reader, team: TeamId) -> list[PersonId]:
+    """Return the ids of the members of a team."""
     return [row[0] for row in reader.all(_MEMBERS, team=team)]
 
 
 def leave_teams(tx: Tx, person: PersonId) -> int:
+    """Remove a person from all teams; return from how many."""
     left = tx.all(_LEAVE_TEAMS, person=person)
     for (team,) in left:
         tx.touch("member", f"{team} {person}")
@@ -115,10 +132,12 @@ def teams_resting_on(reader: Reader, person: PersonId) -> list[Team]:
 
 
 def is_member(reader: Reader, team: OwnerId, person: str) -> bool:
+    """Return whether a person is a member of a team."""
     return reader.one(_IS_MEMBER, team=team, person=person) is not None
 
 
 def has_active_member(reader: Reader, team: TeamId) -> bool:
+    """Return whether a team has a member who has not left."""
     return reader.one(_HAS_ACTIVE_MEMBER, team=team) is not None
 
 

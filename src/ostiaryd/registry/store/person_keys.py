@@ -18,12 +18,14 @@ _REVOKE = sql("update person_key set revoked_at = :now where jkt = :jkt and revo
 
 
 def insert(tx: Tx, key: PersonKey) -> None:
+    """Insert a key."""
     tx.touch("person_key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
     tx.run(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)
 
 
 def get(reader: Reader, jkt: str) -> PersonKey | None:
+    """Return a key by its thumbprint; None if it was never registered."""
     row = reader.one(_BY_JKT, jkt=jkt)
     return None if row is None else _key(row)
 
@@ -34,15 +36,17 @@ def of_person(reader: Reader, person: PersonId) -> list[PersonKey]:
 
 
 def active(reader: Reader, person: PersonId) -> list[PersonKey]:
+    """Return the keys of a person that are not revoked."""
     return [key for key in of_person(reader, person) if key.revoked_at is None]
 
 
 def any_active(reader: Reader) -> bool:
-    """Return whether there is anybody who could answer a question."""
+    """Return whether a person with a live key could approve a request."""
     return reader.one(_ANY) is not None
 
 
 def revoke(tx: Tx, jkt: str) -> int:
+    """Revoke a key; return 1, or 0 if it was revoked before."""
     tx.touch("person_key", jkt)
     return tx.run(_REVOKE, jkt=jkt, now=tx.now)
 

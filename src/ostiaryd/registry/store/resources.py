@@ -35,14 +35,23 @@ _API = sql("select value from setting where name = 'public_url'")
 
 
 def insert(tx: Tx, resource: Resource) -> None:
+    """Insert a resource."""
     tx.touch("resource", resource.resource_id)
     tx.run(
-        _INSERT, id=resource.resource_id, name=resource.name, uri=resource.uri, mode=resource.mode.value,
-        segment=resource.segment, jkt=resource.jkt, jwk=_encode(resource.jwk), created_at=resource.created_at,
-    )  # fmt: skip
+        _INSERT,
+        id=resource.resource_id,
+        name=resource.name,
+        uri=resource.uri,
+        mode=resource.mode.value,
+        segment=resource.segment,
+        jkt=resource.jkt,
+        jwk=_encode(resource.jwk),
+        created_at=resource.created_at,
+    )
 
 
 def get(reader: Reader, id_or_name: str) -> Resource | None:
+    """Return a resource by id or name; None if there is none."""
     return reader.made(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, _resource, key=id_or_name)
 
 
@@ -57,6 +66,7 @@ def by_jkt(reader: Reader, jkt: str) -> Resource | None:
 
 
 def page(reader: Reader, page: Page) -> list[Resource]:
+    """Return a page of resources, in the order of their ids."""
     return [_resource(row) for row in reader.all(_LIST, after=page.after, limit=page.limit)]
 
 
@@ -67,16 +77,19 @@ def catalogue(reader: Reader, id: ResourceId) -> str | None:
 
 
 def set_mode(tx: Tx, id: ResourceId, mode: Mode) -> None:
+    """Set the mode (`watch`, `enforce`) of a resource."""
     tx.touch("resource", id)
     tx.run(_SET_MODE, id=id, mode=mode.value)
 
 
 def set_key(tx: Tx, id: ResourceId, *, jkt: str, jwk: dict[str, Any]) -> None:
+    """Set the key of the resource's guard."""
     tx.touch("resource", id)
     tx.run(_SET_KEY, id=id, jkt=jkt, jwk=_encode(jwk))
 
 
 def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
+    """Set the catalogue and its hash."""
     tx.touch("resource", id)
     tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
     tx.run(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
@@ -89,12 +102,13 @@ def kept_catalogue(reader: Reader, hash: str) -> str | None:
 
 
 def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
+    """Set whether the catalogue is a proposal."""
     tx.touch("resource", id)
     tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
 
 
 def public_url(reader: Reader) -> str:
-    """What the first start fixed."""
+    """Return the public URL of this server, which the first start fixed."""
     row = reader.one(_API)
     assert row is not None
     return str(row[0])
@@ -110,7 +124,15 @@ def _resource(row: Row) -> Resource:
     parsed = None if jwk is None else canonical.parse(jwk)
     assert parsed is None or isinstance(parsed, dict)
     return Resource(
-        resource_id=id, name=name, uri=uri, mode=Mode(mode), segment=segment, jkt=jkt, jwk=parsed,
-        catalogue_hash=catalogue_hash, catalogue_version=catalogue_version, created_at=created_at,
+        resource_id=id,
+        name=name,
+        uri=uri,
+        mode=Mode(mode),
+        segment=segment,
+        jkt=jkt,
+        jwk=parsed,
+        catalogue_hash=catalogue_hash,
+        catalogue_version=catalogue_version,
+        created_at=created_at,
         is_proposed=bool(proposed),
-    )  # fmt: skip
+    )

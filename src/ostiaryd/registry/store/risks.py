@@ -1,4 +1,4 @@
-"""How far agents and tasks are to be doubted: those of whom something was noticed lately. Room `watch` fills it."""
+"""Risk scores of agents and tasks with recent findings. `watch` fills the table."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ _FORGET = sql("delete from risk where at <= :before")
 
 
 def get(reader: Reader, subject: str) -> Risk:
-    """That of an agent or a task, by its id."""
+    """Return the risk score of an agent or a task."""
     row = reader.one(_GET, subject=subject)
     return CALM if row is None else Risk(*row)
 
 
 def of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
-    """Those of agents and tasks, by their ids."""
+    """Return the risk scores of agents and tasks, by their ids."""
     return {subject: get(reader, subject) for subject in subjects}
 
 
 def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
-    """The points of whoever is doubted most."""
+    """Return the highest points among the subjects."""
     return max((get(reader, subject).points(now) for subject in subjects), default=0)
 
 
 def put(tx: Tx, subject: str, risk: Risk) -> None:
+    """Store a risk score."""
     tx.run(_PUT, subject=subject, millis=risk.millis, at=risk.at)
 
 
 def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
+    """Return the risk scores that changed after `since` (microseconds)."""
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
 
 
 def worst_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
-    """Those that were doubted most when something was last noticed of them, after that instant."""
+    """Return the agents with the highest scores among those that changed after `since` (microseconds)."""
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_WORST, since=since, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int) -> int:
+    """Delete the scores that changed before `before`; return their number."""
     return tx.run(_FORGET, before=before)

@@ -1,4 +1,4 @@
-"""What the kill switch has stopped, and which agents wait for a person's word. Room `respond` fills both tables."""
+"""Stops of the kill switch, and agents that wait for a person's decision. `incidents` fills both tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DONE = sql("delete from awaiting where agent = :agent")
 
 
 def stops(reader: Reader) -> list[Stop]:
-    """All that are in force; there are few."""
+    """Return all stops in force; they are few."""
     return [_stop(row) for row in reader.all(_ALL)]
 
 
@@ -28,13 +28,19 @@ def put(tx: Tx, stop: Stop) -> bool:
     """Return whether it was not stopped already."""
     tx.touch("stop", f"{stop.what} {stop.value}")
     count = tx.run(
-        _PUT, what=stop.what, value=stop.value, since=stop.since, said_by=stop.said_by, why=stop.why,
+        _PUT,
+        what=stop.what,
+        value=stop.value,
+        since=stop.since,
+        said_by=stop.said_by,
+        why=stop.why,
         incident=stop.incident,
-    )  # fmt: skip
+    )
     return count == 1
 
 
 def delete(tx: Tx, what: str, value: str) -> bool:
+    """Delete a stop; return whether it was in force."""
     tx.touch("stop", f"{what} {value}")
     return tx.run(_DELETE, what=what, value=value) == 1
 
@@ -46,11 +52,13 @@ def awaits(reader: Reader, agent: str) -> str | None:
 
 
 def await_person(tx: Tx, agent: str, incident: str) -> None:
+    """Make an agent wait for a person's decision on an incident."""
     tx.touch("awaiting", agent)
     tx.run(_AWAIT, agent=agent, incident=incident)
 
 
 def has_answered(tx: Tx, agent: str) -> None:
+    """Release an agent from waiting."""
     tx.touch("awaiting", agent)
     tx.run(_DONE, agent=agent)
 

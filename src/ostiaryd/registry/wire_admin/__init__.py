@@ -1,4 +1,4 @@
-"""Who exists, for administrators: JSON under /api/v1. Times are seconds since the epoch."""
+"""The registry for administrators: JSON under /api/v1. Times are seconds since the epoch."""
 
 from ostiaryd.registry.wire_admin import agents, owners, resources
 

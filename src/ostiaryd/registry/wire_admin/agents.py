@@ -33,17 +33,17 @@ class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
     expires_in: int | None = None
     jwk: dict[str, Any] | None = None
     undeclared: bool = False
-    """whether scopes may be among `scopes` that no resource declares"""
+    """permission for `scopes` that no resource declares"""
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
-    """What shall be otherwise; `expires_in: null` takes the end away, `deputy` goes with `owner`."""
+    """Members to change. `expires_in: null` removes the end; `deputy` goes with `owner`."""
 
     scopes: list[str] | UnsetType = UNSET
     undeclared: bool = False
     max_depth: int | UnsetType = UNSET
     speaks: bool | UnsetType = UNSET
-    """Whether it may say what its person asked of a task."""
+    """permission to state the words of its person in a task"""
     expires_in: int | UnsetType | None = UNSET
     owner: str | UnsetType = UNSET
     segment: str | UnsetType = UNSET
@@ -70,10 +70,20 @@ async def create_agent(call: Call) -> Reply:
 
     def create(act: Act) -> Agent:
         agent = flows.create_agent(
-            act, name=new.name, owner=new.owner, purpose=new.purpose, kind=new.kind, deputy=new.deputy,
-            provider=new.provider, model=new.model, risk_tier=new.risk_tier, segment=new.segment, scopes=new.scopes,
-            expires_at=_end(act, new.expires_in), max_depth=new.max_depth,
-        )  # fmt: skip
+            act,
+            name=new.name,
+            owner=new.owner,
+            purpose=new.purpose,
+            kind=new.kind,
+            deputy=new.deputy,
+            provider=new.provider,
+            model=new.model,
+            risk_tier=new.risk_tier,
+            segment=new.segment,
+            scopes=new.scopes,
+            expires_at=_end(act, new.expires_in),
+            max_depth=new.max_depth,
+        )
         if not new.undeclared:
             flows.check_declared(act.tx, agent.scopes)
         if new.jwk is not None:
@@ -85,7 +95,7 @@ async def create_agent(call: Call) -> Reply:
 
 
 async def list_agents(call: Call) -> Reply:
-    """All, or those of `?owner=`."""
+    """List agents, or those of `?owner=`."""
     domain, owner = call.world.config.trust_domain, call.query_one("owner")
     return await reply_page(
         call,
@@ -104,6 +114,7 @@ async def show_agent(call: Call) -> Reply:
 
 
 async def change_agent(call: Call) -> Reply:
+    """Change scopes, depth, segment or end of an agent."""
     change = call.json(Change)
     name = call.params["name"]
 

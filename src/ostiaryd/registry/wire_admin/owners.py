@@ -40,6 +40,7 @@ class Deputy(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def create_person(call: Call) -> Reply:
+    """Create a person."""
     new = call.json(NewPerson)
 
     def create(act: Act) -> Person:
@@ -53,10 +54,12 @@ async def create_person(call: Call) -> Reply:
 
 
 async def list_persons(call: Call) -> Reply:
+    """List persons."""
     return await reply_page(call, "persons", owners.persons, render.person, cursor=lambda person: person.person_id)
 
 
 async def show_person(call: Call) -> Reply:
+    """Show a person by id or name."""
     reader = call.world.db.read()
     return reply(render.person(reader, flows.find_person(reader, call.params["name"])))
 
@@ -73,7 +76,7 @@ async def set_person_deputy(call: Call) -> Reply:
 
 
 async def return_person(call: Call) -> Reply:
-    """Let a person who left answer for agents again."""
+    """Make a person who left accountable again."""
     await flows.act_as(
         call,
         "person.return",
@@ -118,6 +121,7 @@ async def revoke_person_key(call: Call) -> Reply:
 
 
 async def create_team(call: Call) -> Reply:
+    """Create a team."""
     new = call.json(NewTeam)
     made = await flows.act_as(
         call,
@@ -128,16 +132,18 @@ async def create_team(call: Call) -> Reply:
 
 
 async def list_teams(call: Call) -> Reply:
+    """List teams."""
     return await reply_page(call, "teams", owners.teams, render.team, cursor=lambda team: team.team_id)
 
 
 async def show_team(call: Call) -> Reply:
+    """Show a team by id or name."""
     reader = call.world.db.read()
     return reply(render.team(reader, flows.find_team(reader, call.params["name"])))
 
 
 async def set_team_deputy(call: Call) -> Reply:
-    """Say who takes over when nobody is left in the team."""
+    """Set the person who takes over when the team has no active member."""
     wanted = call.json(Deputy)
     await flows.act_as(
         call,
@@ -148,6 +154,7 @@ async def set_team_deputy(call: Call) -> Reply:
 
 
 async def add_member(call: Call) -> Reply:
+    """Add a member to a team."""
     await flows.act_as(
         call,
         "team.add_member",
@@ -157,6 +164,7 @@ async def add_member(call: Call) -> Reply:
 
 
 async def remove_member(call: Call) -> Reply:
+    """Remove a member from a team."""
     await flows.act_as(
         call,
         "team.remove_member",

@@ -1,4 +1,4 @@
-"""Those who exist, as JSON."""
+"""Registered objects as JSON."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ MAX_KEYS_SHOWN = 100
 
 
 def seconds(time: int | None) -> int | None:
+    """Return a time in seconds since the epoch; None stays None."""
     return None if time is None else time // SECOND
 
 
@@ -25,6 +26,7 @@ def name_of(reader: Reader, owner: str | None) -> str | None:
 
 
 def person(reader: Reader, person: Person) -> dict[str, Any]:
+    """Return a person as JSON."""
     return {
         "person_id": person.person_id,
         "name": person.name,
@@ -36,6 +38,7 @@ def person(reader: Reader, person: Person) -> dict[str, Any]:
 
 
 def person_key(key: PersonKey) -> dict[str, Any]:
+    """Return the key of a person as JSON."""
     return {
         "kid": key.jkt,
         "person_id": key.person,
@@ -47,6 +50,7 @@ def person_key(key: PersonKey) -> dict[str, Any]:
 
 
 def team(reader: Reader, team: Team) -> dict[str, Any]:
+    """Return a team as JSON."""
     return {
         "team_id": team.team_id,
         "name": team.name,
@@ -57,6 +61,7 @@ def team(reader: Reader, team: Team) -> dict[str, Any]:
 
 
 def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
+    """Return an agent as JSON."""
     return {
         "agent_id": agent.agent_id,
         "client_id": agent.agent_id,
@@ -87,6 +92,7 @@ def recent_keys(found: Sequence[AgentKey]) -> dict[str, Any]:
 
 
 def key(key: AgentKey) -> dict[str, Any]:
+    """Return the key of an agent as JSON."""
     return {
         "kid": key.jkt,
         "agent_id": key.agent,
@@ -99,6 +105,7 @@ def key(key: AgentKey) -> dict[str, Any]:
 
 
 def resource(resource: Resource) -> dict[str, Any]:
+    """Return a resource as JSON."""
     return {
         "resource_id": resource.resource_id,
         "name": resource.name,

@@ -45,7 +45,7 @@ class NewResource(msgspec.Struct, forbid_unknown_fields=True):
     catalogue: dict[str, Any] | None = None
     proposed: bool = False
     data_classes: Classes | None = None
-    """of every tool, whatever its own are"""
+    """data classes of every tool, beside the tool's own"""
 
 
 class NewMode(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +53,7 @@ class NewMode(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
-    """`proposed`: it is what the server says of itself, and nobody has confirmed it."""
+    """State of the catalogue. `proposed`: the server's own proposal, not confirmed by a person."""
 
     catalogue: dict[str, Any]
     proposed: bool = False
@@ -70,6 +70,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def create_resource(call: Call) -> Reply:
+    """Create a resource."""
     new, known = call.json(NewResource), call.world.config.classes
     check_known(new.data_classes or (), known)
     catalogue = None
@@ -88,6 +89,7 @@ async def create_resource(call: Call) -> Reply:
 
 
 async def list_resources(call: Call) -> Reply:
+    """List resources."""
     return await reply_page(
         call,
         "resources",
@@ -129,6 +131,7 @@ async def set_classes(call: Call) -> Reply:
 
 
 async def set_mode(call: Call) -> Reply:
+    """Set the mode of a resource."""
     new = call.json(NewMode)
     changed = await flows.act_as(
         call, "resource.set_mode", lambda act: flows.set_mode(act, call.params["name"], new.mode)

@@ -1,4 +1,4 @@
-"""What happens to tasks, and the one revoke that ends everything derived."""
+"""Operations on tasks, and the one revocation that ends everything derived."""
 
 from ostiaryd.tasks.flows.above import above, held_of, link_of, place_of, tree
 from ostiaryd.tasks.flows.budgets import (

@@ -1,4 +1,4 @@
-"""What is above a task, through whom it came, and that all of it is alive; and what is under one."""
+"""The tasks above a task, its delegation chain, and their liveness; and the tasks under a task."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
     depth, after = _place(page.after)
     is_standing = task.expires_at is None
     first = [task] if is_standing and not page.after else []
-    found = store.tree(
+    tasks = store.tree(
         reader, task.task_id, of_standing=is_standing, depth=depth, after=after, limit=page.limit - len(first)
     )
-    return first + found
+    return first + tasks
 
 
 def place_of(task: Task) -> str:
@@ -56,23 +56,28 @@ def above(reader: Reader, task: Task) -> list[Task]:
 
 
 def link_of(agent: Agent, task: str) -> Link:
-    """The agent as one that hands a part of that task on."""
+    """Return the agent as a link of the delegation chain of that task."""
     return Link(
-        agent.agent_id, agent.epoch, task, owner=agent.owner, segment=agent.segment, model=agent.model,
+        agent.agent_id,
+        agent.epoch,
+        task,
+        owner=agent.owner,
+        segment=agent.segment,
+        model=agent.model,
         risk_tier=agent.risk_tier.value,
-    )  # fmt: skip
+    )
 
 
 def held_of(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
-    """Those of these agents that are held to something."""
+    """Return the agents of these that are under a restriction."""
     return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.held_until > now))
 
 
 def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
-    """The task as it may be used at that instant by `doer`, with its chain: no wider and no longer than all agents
-    behind it are.
+    """Return the task with its chain, as `doer` may use it at `now`: no wider and no longer than any agent in the chain
+    allows.
 
-    Raises Forbidden where it stands still, what is above is not alive, or the line is not one that may be any more.
+    Raises Forbidden if the task is suspended, a task or agent above is not live, or the chain is no longer permitted.
     """
     tasks = above(reader, task)
     registry.check_none_stopped(reader, "task", [task.task_id, *(one.task_id for one in tasks)])

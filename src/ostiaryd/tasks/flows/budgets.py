@@ -1,11 +1,12 @@
-"""Budgets: what is in force, and every way in which units go out of an account and come back.
+"""Budgets: the limits in force, and every way in which units leave an account and come back.
 
-A child task's limit that counts what one of its parent's counts is taken out of the parent's account when the child
-begins, and what it has not used comes back when it ends. Every other limit of the parent's holds for the child too, on
-the parent's own account. Limits per day are of agents: of the one that calls, and of each for whom it acts.
+If a limit of a child task counts what a limit of its parent counts, its units are taken out of the parent's account at
+the start of the child, and unused units come back at its end. Every other limit of the parent applies to the child too,
+on the parent's own account. Limits per day belong to agents: to the agent that calls, and to each agent on whose behalf
+it acts.
 
-A guard draws slices. What it has drawn counts as gone until the guard gives it back or its spool is told to the end;
-never does it come back by time alone, for nobody could know what a guard that is silent has let pass.
+A guard draws slices. A drawn slice counts as spent until the guard returns it or its spool is reported to the end. It
+never comes back by time alone, because the calls of a silent guard are unknown.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def _per_call(limit: Limit) -> int:
 
 
 def give_up(act: Act, task: Task) -> None:
-    """The task is about to end with all under it: what nobody has taken goes back to where it came from."""
+    """Return the unspent units of the task, and of all tasks under it, to the accounts that they came from, before its
+    end.
+    """
     accounts = store.left_under(act.tx, task.task_id)
     back: Counter[str] = Counter()
     for id, (parent, left) in accounts.items():
@@ -104,10 +107,10 @@ def give_up(act: Act, task: Task) -> None:
 
 
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
-    """What an agent may do on each day of UTC; what it has used today still counts.
+    """Set the limits of an agent for each day of UTC; units used today still count.
 
-    Tokens name the limits that hold, so where one is new, or one call may return less or more than it might, everything
-    that the agent holds ends. Raises NotFound, InvalidBudget for what is counted more finely than it was.
+    Tokens name the limits in force. If a limit is new, or one call may now return less or more, all holdings of the
+    agent end. Raises NotFound, and InvalidBudget for a limit with a smaller unit than before.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
@@ -128,23 +131,23 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
 
 
 def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
-    """What the agent may do on each day; nothing where nobody said."""
+    """Return the daily limits of an agent; empty without any."""
     return tuple(one.budget for one in store.held(reader, agent.agent_id))
 
 
 def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
-    """How much of it has gone (of a daily one: today)."""
+    """Return the used share of a budget (of a daily one: of today)."""
     found = store.account(reader, budget.account(now))
     return Account(budget.limit.units, 0, 0) if found is None else replace(found, ceiling=budget.limit.units)
 
 
 def balances(reader: Reader, budgets: Iterable[Budget], *, now: int) -> list[Balance]:
-    """The same for people."""
+    """Return the used share for people."""
     return [_balance(budget, balance(reader, budget, now=now)) for budget in budgets]
 
 
 def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
-    """All that holds for a task; of one that is over, what its own budgets came to."""
+    """Return all limits that apply to a task; of an ended task, the final state of its own budgets."""
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
     return [_over(reader, one, now=now) for one in store.held(reader, task.task_id)]
@@ -153,10 +156,10 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
 def spend(
     act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[str, object], *, classes: frozenset[str]
 ) -> None:
-    """What the server lets pass itself is spent at once: from each account, or from none. Of a volume it is the most
-    that a call may return, for the server never hears what it did. `classes`: data classes that the tool handles.
+    """Spend the units of a call that the server itself allows: from each account, or from none.
 
-    Raises Exhausted, BadAmount.
+    A volume is charged with the largest amount that the call may return, because the server does not see the result.
+    `classes`: data classes that the tool handles. Raises Exhausted, BadAmount.
     """
     taken = costs(prices(budgets, tool, classes), arguments, now=act.now)
     touched = [budget for budget in budgets if taken.get(budget.account(act.now))]
@@ -172,9 +175,9 @@ def spend(
 
 
 def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
-    """Let the guard of that spool have `need` units in all that it ever drew from this budget, or more.
+    """Let the guard of a spool have at least `need` units in all that it ever drew from this budget.
 
-    What it then has in all, which is less if there is not so much, and what is left.
+    Return the total that it then has, which is less if the account has less, and the rest of the account.
     """
     account = budget.account(act.now)
     store.open_account(act.tx, account, budget)
@@ -187,9 +190,9 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
 
 
 def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
-    """The guard keeps so much of all that it ever drew from that account, and never spends the rest.
+    """Settle a slice: the guard keeps that many units of all that it ever drew, and never spends the rest.
 
-    Whether nothing is left of it, and all is reported: then it is forgotten.
+    Return whether the slice is used up and fully reported; then it is deleted.
     """
     part = store.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
@@ -204,10 +207,11 @@ def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
 
 
 def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[str, int] = _NONE) -> None:
-    """What a guard reports as spent, of what it has drawn, and what of it calls took ahead and did not use.
+    """Record the reported spending of a guard: units spent of a slice, and units that calls took in advance and did not
+    use.
 
-    Nothing comes back but of volumes: no call that was made is unmade. Where calls returned more than they took, that
-    is taken now, as far as it is there.
+    Only units of volumes come back, because a call that was made cannot be undone. If calls returned more than they
+    took, the difference is taken now, as far as the account has it.
     """
     for account in dict.fromkeys((*spent, *unused)):
         part = store.slice_of(tx, spool, account)
@@ -234,7 +238,9 @@ def report_lost(tx: Tx, spool: str) -> None:
 
 
 def settle(tx: Tx, spool: str) -> dict[str, int]:
-    """Nothing will ever be spent by that guard again, and all that was is reported: what came back, by account."""
+    """Close the slices of a guard that will never spend again and has reported everything; return the units, by
+    account.
+    """
     rest = {part.account: part.amount - part.spent for part in store.slices(tx, spool)}
     for account, units in rest.items():
         _put_back(tx, _allotment_of(tx, account), account, units)
@@ -253,7 +259,7 @@ def _balance(budget: Budget, account: Account) -> Balance:
 
 
 def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
-    """Of a task that has ended: what was left has gone back to where it came from."""
+    """Return the final state of a budget of an ended task, whose rest went back to the account that it came from."""
     account = balance(reader, allotment.budget, now=now)
     return _balance(allotment.budget, account if allotment.parent is None else replace(account, taken=account.ceiling))
 
@@ -263,7 +269,7 @@ def _allotment_of(reader: Reader, account: str) -> Allotment:
 
 
 def _put_back(tx: Tx, allotment: Allotment, account: str, units: int) -> None:
-    """To the account, or where its task has ended, to the nearest above that has not."""
+    """Return units to the account, or, if its task has ended, to the nearest live account above."""
     while allotment.ended_at is not None and allotment.parent is not None:
         allotment = store.get(tx, account := allotment.parent)
     store.put_back(tx, account, units)

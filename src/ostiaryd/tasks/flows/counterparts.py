@@ -1,4 +1,4 @@
-"""Whom the agents of one owner have dealt with, whatever the task was."""
+"""The counterparts of an owner: recipients with whom the owner's agents have dealt, in any task."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ostiaryd.tasks.store import counterparts as store
 
 
 def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
+    """Return the counterparts of the owner's agents."""
     key = hmac.digest(keys.secret("nonce"), b"ostiary counterparts\0" + owner.encode(), "sha256")
     return Met(key, store.get(reader, owner))
 

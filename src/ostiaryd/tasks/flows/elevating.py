@@ -49,16 +49,24 @@ def elevate(
     if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
-            hint=f"ostiary elevation allow {agent.name} SCOPE", code="not_eligible",
-        )  # fmt: skip
+            hint=f"ostiary elevation allow {agent.name} SCOPE",
+            code="not_eligible",
+        )
     if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
         raise Conflict(f"the agent has {MAX_ELEVATIONS} elevations", hint="end some first", code="too_many_elevations")
     ends = [act.now + minutes * 60 * SECOND] + ([] if agent.expires_at is None else [agent.expires_at])
     task = Task(
-        task_id=TaskId(act.new_id("tk")), agent=agent.agent_id, person=None, purpose=check_text(reason, of="reason"),
-        scopes=agent.scopes | scopes, bounds=(), state=State.LIVE, created_at=act.now, expires_at=min(ends),
+        task_id=TaskId(act.new_id("tk")),
+        agent=agent.agent_id,
+        person=None,
+        purpose=check_text(reason, of="reason"),
+        scopes=agent.scopes | scopes,
+        bounds=(),
+        state=State.LIVE,
+        created_at=act.now,
+        expires_at=min(ends),
         elevated=scopes,
-    )  # fmt: skip
+    )
     check_size(purpose=task.purpose)
     store.insert(act.tx, task)
     elevations.insert(act.tx, Elevation(task.task_id, break_glass, approval, act.now))

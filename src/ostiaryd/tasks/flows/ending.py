@@ -1,4 +1,4 @@
-"""The end of a task: everything under it, and all that was given under any of that, ends in the same act."""
+"""The end of a task: everything under it, and everything issued under any of that, ends in the same act."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ PRUNED_AT_ONCE = 100
 
 
 def end_task(act: Act, task: Task, state: State) -> Counter[str]:
-    """Mark it and all tasks under it, end what is held under them, tell the guards of it alone: whatever came through
-    it names it. What was ended, by kind.
+    """Mark the task and all tasks under it, end their holdings, and return how many ended, by kind.
+
+    Guards get one delta, about the task itself: every token under the task names it.
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
     give_up(act, task)
@@ -42,7 +43,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """What a task's date does, and the silence of all who hold it."""
+    """The end of a task by its date, or by the silence of all its holders."""
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
@@ -54,7 +55,7 @@ def expire(act: Act, id: str) -> Task:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark tasks whose date has come, or of which nobody was heard, each in its own act; how many."""
+    """Mark the tasks that have expired or are lost, each in its own act; return how many."""
     now = world.now()
     due = await world.db.scan(
         lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]

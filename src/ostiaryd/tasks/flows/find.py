@@ -15,4 +15,4 @@ def find_task(reader: Reader, id: str) -> Task:
         return task
     if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:
         return standing_task(agent)
-    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")
+    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` lists the declared tasks")

@@ -1,7 +1,7 @@
-"""What happened in a tree of tasks, and with an agent today and yesterday: told call by call, in one order for all.
+"""History of a tree of tasks, and of an agent today and yesterday: recorded call by call, in one order for all guards.
 
-A history is the tree's: of its topmost task, and gone with it. What happens under a standing task, which never ends, is
-kept for as long as the recent past is.
+A history belongs to the topmost task of its tree, and ends with it. The history under a standing task, which never
+ends, is kept for as long as the recent past.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from ostiaryd.tasks.model import Task, standing_id
 from ostiaryd.tasks.store import histories as store
 
 DAYS = 2
-"""of the recent past, today included"""
+"""days of the recent past, today included"""
 
 
 class _Place(NamedTuple):
-    """Whose history it is, and on which day it is written; 0: it has no days."""
+    """Return the holder of a task's history, and the day on which it is written; 0: it has no days."""
 
     holder: str
     day: int
 
 
 def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
-    """What happened until then in the tree of that task, which has its chain, and with an agent that calls under it;
-    `met`: whom the agents of its owner have dealt with, where somebody looks at that.
+    """Return the history of the task's tree (the task has its chain) and of an agent that calls under it.
 
-    Within an act nobody else adds to it until that ends.
+    `met`: also the counterparts of the agents' owner, if a policy reads them. Within an act the history cannot change.
     """
     of_task, of_agent = _places(task, agent, now=now)
     here, recent = _read(reader, of_task), _read(reader, of_agent)
@@ -42,7 +41,7 @@ def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, m
 
 
 def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
-    """That call of the agent is let through."""
+    """Add a call of the agent that was allowed."""
     of_task, of_agent = _places(task, agent, now=tx.now)
     _add(tx, of_task, done)
     _add(tx, of_agent, in_passing(done))
@@ -61,7 +60,7 @@ async def forget_histories(world: World) -> int:
 
 
 def _places(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
-    """Of the task, and of the agent."""
+    """Return the histories of the task and of the agent."""
     top, whose = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
     today = now // DAY_US
     return _Place(top, today if top == standing_id(AgentId(whose)) else 0), _Place(agent, today)

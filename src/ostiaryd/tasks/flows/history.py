@@ -18,10 +18,9 @@ STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.back
 
 
 def show_pruned(reader: Reader, id: str, *, by: Caller) -> dict[str, Any]:
-    """What the ledger has of a task that was deleted: `state` is `pruned`. For its agent, for who answers for the
-    agent, and for who may read everything. Times are seconds since the epoch.
+    """Return what the ledger has of a deleted task: `state` is `pruned`. Times are seconds since the epoch.
 
-    Raises NotFound, Forbidden.
+    Its agent, the agent's owner, and readers of everything may see it. Raises NotFound, Forbidden.
     """
     begun = _begun(reader, id)
     detail = begun.detail or {}
@@ -50,7 +49,7 @@ def _begun(reader: Reader, id: str) -> Entry:
         for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
             if (entry := decode_entry(body)).object == id or entry.task == id:
                 return entry
-    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` shows those that were declared")
+    raise NotFound(f"there is no task {id[:70]!a}", hint="`ostiary task list` lists the declared tasks")
 
 
 def _answers(reader: Reader, by: Caller, agent: str) -> bool:

@@ -20,9 +20,9 @@ _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
 
 
 def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
-    """Take hold of a live task of one's own, beside whoever holds it already.
+    """Hold a live task of the caller, beside other holders.
 
-    Raises NotFound, Forbidden (over, or another agent's), Conflict (no heartbeat, too many), Invalid.
+    Raises NotFound, Forbidden (ended, or the task of another agent), Conflict (no heartbeat, too many), Invalid.
     """
     task, heartbeat = _own(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
@@ -55,7 +55,7 @@ def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task
 
 
 def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
-    """Who holds it: those heard of within its heartbeat."""
+    """Return the holders of a task: those heard within its heartbeat."""
     return [] if task.heartbeat is None else store.living(reader, task.task_id, after=now - task.heartbeat)
 
 

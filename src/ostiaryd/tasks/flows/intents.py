@@ -1,4 +1,4 @@
-"""What a person asked of a task: who may say it, and that a part of a task says nothing that the whole did not."""
+"""The intent of a task: who may state it, and that a part of a task states nothing beyond the whole."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ SALT_BYTES = 16
 
 
 def intent_of(reader: Reader, task: Task) -> Recorded | None:
-    """What the person asked of the task, and who said so; None where nobody did."""
+    """Return the recorded intent of a task, with the caller who stated it; None without one."""
     return None if task.intent is None else intents.get(reader, task.intent)
 
 
 def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Caller | None) -> Task:
-    """Return the task with that intent, for good. An intent without a plan gets the plan that its words suggest.
+    """Return the task with that intent, permanently. An intent without a plan gets the plan that its words suggest.
 
-    Under another task the intent narrows what was said of that one, by whoever said it.
-
-    Raises Forbidden (who may not say it, or more than was said above), InvalidIntent.
+    Under another task the intent narrows the intent of that task. Raises Forbidden (the caller may not state it, or it
+    goes beyond the task above), InvalidIntent.
     """
     outer = intent_of(act.tx, task)
     if asked.plan is None:
@@ -56,7 +55,7 @@ def _plan(reader: Reader, task: Task, asked: Intent, above: tuple[Planned, ...] 
 
 
 def note_intent(act: Act, task: Task) -> None:
-    """Write on the entry which one the task has; what it says is not for a ledger that nobody can shorten."""
+    """Write the digest of the intent on the entry. Its text is not written, because the ledger cannot be shortened."""
     if (recorded := intent_of(act.tx, task)) is not None:
         registry.note(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)
 
@@ -70,17 +69,18 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
     if by.is_admin:
         return SaidBy.ADMINISTRATOR
     if by.kind == "person":
-        raise Forbidden("these would be the words of somebody else", hint="an administrator may say them")
+        raise Forbidden("the caller may not state the words of another person", hint="an administrator may say them")
     if by.id == doer.agent_id and doer.speaks:
         return SaidBy.AGENT
     raise Forbidden(
-        f"`{doer.name}` may not say what its person asked for", hint=f"`ostiary agent allow-words {doer.name}` lets it",
+        f"`{doer.name}` may not say what its person asked for",
+        hint=f"`ostiary agent allow-words {doer.name}` lets it",
         code="may_not_speak",
-    )  # fmt: skip
+    )
 
 
 def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
-    """What the task cannot read was named by mistake. Raises InvalidIntent."""
+    """Check that the task can read every endorsed document. Raises InvalidIntent."""
     name, _, tool = document.tool.partition("/")
     resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)

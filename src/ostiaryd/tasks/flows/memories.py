@@ -1,9 +1,9 @@
-"""The memory of a task: begun with what the person said, told by guards what tools returned, gone when the task ends.
+"""The memory of a task: the person's words at first, then tool outputs as guards report them. It ends with the task.
 
-Tasks under one that has a memory share it, so that nothing which one of them reads is unknown to another. Only a task
-that was given less of what the person said has one of its own: it begins with that, and with the records that tools had
-returned above until then. What makes a task ask more (content from outside, and labels) is kept with the topmost memory
-of the tree and counts for every task in it, so no task can read for another that then asks less.
+Tasks under a task with a memory share it, so content that one of them reads is known to all. Only a task with fewer of
+the person's words has a memory of its own. It begins with those words, and with the records that tools had returned
+above until then. Untrusted content and labels are kept with the topmost memory of the tree and count for every task in
+it, so no task can read for another one that would ask less.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Remembered:
 
     @property
     def body(self) -> bytes:
+        """Return the memory as stored bytes."""
         return origins.pack(self.memory)
 
 
 def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) -> None:
-    """The memory of a task that has just started; `above`: that which tasks above it share."""
+    """Create the memory of a task that has just started. `above`: the memory that the tasks above share."""
     outer = None if above is None else store.get(act.tx, above)
     tree = task.task_id if outer is None else outer.tree
     key = _key(act.tx.keys, tree)
@@ -51,7 +52,7 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
 
 
 def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
-    """What a task remembers. Raises Forbidden where it has no memory."""
+    """Return the memory of a task. Raises Forbidden if it has none."""
     own = _check_there(None if task.memory is None else store.get(reader, task.memory))
     key = _key(keys, own.tree)
     memory = origins.unpack(own.body, key=key)
@@ -61,7 +62,7 @@ def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
 
 
 def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
-    """Add what a tool returned, after all that was told before. Raises Forbidden where there is no memory."""
+    """Add the output of a tool, after all outputs that were reported before. Raises Forbidden if there is no memory."""
     own = _check_there(None if task.memory is None else store.advance(act.tx, task.memory))
     key = _key(act.tx.keys, own.tree)
     is_top = own.tree == task.memory
@@ -86,7 +87,7 @@ def _with_tree(own: Memory, seq: int, tree: store.Row, key: bytes) -> Remembered
 
 
 def _parts(row: store.Row, key: bytes) -> list[Part]:
-    """What it holds, as parts that another memory may learn."""
+    """Return the content of the memory as parts that another memory may learn."""
     return [replace(part, words=part.words.removesuffix(END)) for part in origins.unpack(row.body, key=key).parts]
 
 
@@ -96,10 +97,10 @@ def _is_of_tree(part: Part) -> bool:
 
 def _check_there(row: store.Row | None) -> store.Row:
     if row is None:
-        raise Forbidden("that task remembers nothing", hint="nobody said what it is for", code="no_memory")
+        raise Forbidden("the task has no memory", hint="declare the task with the person's words", code="no_memory")
     return row
 
 
 def _key(keys: Keyring, tree: TaskId) -> bytes:
-    """Of all tasks in one tree, since they hand on what they remember."""
+    """Return the key of all memories in one tree, since tasks pass their memories on."""
     return hmac.digest(keys.secret("nonce"), b"ostiary memory\0" + tree.encode(), "sha256")

@@ -1,4 +1,4 @@
-"""Whether the bounds of a task lie within what its agent can reach at all."""
+"""The reach of a task: whether its bounds lie within the access of its agent."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
 
 
 def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[ToolDetail, ...]:
-    """The bounds of a task, limited to those data classes; of one that has none, those of all that its scopes reach.
+    """Return the bounds of a task, limited to those data classes; without bounds, the bounds that its scopes reach.
 
-    Raises InvalidDetails where nothing is left, which would stand for no bounds at all.
+    Raises InvalidDetails if nothing is left, because empty bounds would mean no bounds.
     """
     found = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
     if not (left := tuple(one for one in found if one is not None)):

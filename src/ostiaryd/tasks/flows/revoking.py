@@ -1,4 +1,4 @@
-"""The one revoke: an agent, a task, a token, a key, or all that an owner answers for, with everything derived."""
+"""The one revocation: an agent, a task, a token, a key, or everything of an owner, with everything derived."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Kind(StrEnum):
 
 
 def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counter[str]:
-    """End it and everything derived; what was ended, by kind. Raises NotFound, Forbidden.
+    """Revoke an object with everything derived; return what ended, by kind. Raises NotFound, Forbidden.
 
-    Administrators may, and whoever answers for the agent that holds it; owners are revoked by administrators alone.
+    Administrators and the owner of the holding agent may revoke; only administrators revoke owners.
     """
     ended = _BY_KIND[kind](act, id, by)
     registry.note(act, object=act.entry.object or id, ended=dict(ended))
@@ -99,17 +99,17 @@ def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
 
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
-    """End the tasks of an agent, and what it gave away; it goes on. What was ended, by kind."""
+    """End the tasks of an agent and the tasks that it delegated; the agent stays active. Return what ended, by kind."""
     return _cancel(act, _given(act, agent))
 
 
 def cancel_for(act: Act, person: PersonId) -> Counter[str]:
-    """End the tasks on behalf of a person, whoever does them; what was ended, by kind."""
+    """End the tasks on behalf of a person, whichever agent works on them; return what ended, by kind."""
     return _cancel(act, store.live_for_person(act.tx, person))
 
 
 def _given(act: Act, agent: Agent) -> list[Task]:
-    """Its own tasks, and what it gave away under its standing task."""
+    """Return the agent's own tasks, and the tasks that it delegated under its standing task."""
     return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))
 
 

@@ -16,9 +16,9 @@ from ostiaryd.tasks.model import SECOND, Task
 
 
 def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """All of a task: its summary, bounds, what is left of its budgets, its intent and its holders.
+    """Return all of a task: summary, bounds, the rest of its budgets, its intent and its holders.
 
-    `data_classes`: those that its bounds are limited to, all together.
+    `data_classes`: the classes that its bounds are limited to, all together.
     """
     classes = datatypes(task.bounds) if task.bounds else None
     shown = show_briefly(reader, task, now=now) | {

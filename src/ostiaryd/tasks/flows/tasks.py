@@ -61,12 +61,12 @@ def start(
 ) -> Task:
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
-    With `data_classes` it allows only tools that handle nothing else. With a `heartbeat_s` it is lost when nobody who
-    holds it was heard of for so long. `intent` is what the person asked, for good. Under a `parent` it is a part of
-    that task: who holds the parent may give it to itself or to another agent. Whether policies permit that is the
-    caller's to ask. `unregistered` says whether bounds may name https resources that are not registered. Raises
-    Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not your agent or parent, an agent that
-    is not active, more than there is to have, not yours to say), Conflict (too many live tasks).
+    With `data_classes` it allows only tools that handle no other class. With `heartbeat_s` it is lost if no holder is
+    heard for so long. `intent`: the person's words, permanently. Under a `parent` it is a part of that task: a holder
+    of the parent may give it to itself or to another agent. The caller checks the policies. `unregistered`: bounds may
+    name https resources that are not registered. Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent,
+    Forbidden (not the caller's agent or parent, an agent that is not active, more than the parent has), Conflict (too
+    many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
@@ -131,7 +131,7 @@ def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Whoever gives tasks away fills up what is under its own task, not what the other agent may have."""
+    """Return the task whose limit of live tasks counts: a delegated task counts for the delegating agent's task."""
     if task.parent is None:
         count, whose = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
     else:
@@ -147,11 +147,11 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
     if task.elevated:
-        raise Conflict("an elevation ends when it was said to", hint="ask for another", code="elevation")
+        raise Conflict("an elevation cannot be renewed", hint="ask for another", code="elevation")
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
     if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
-        raise Conflict("nobody holds this task", hint="resume it first", code="not_held")
+        raise Conflict("the task has no holder", hint="resume it first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("renewing never shortens", hint="end the task instead")
     store.renew(act.tx, task.task_id, expires_at=until)
@@ -159,7 +159,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
 
 
 def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = None) -> Task:
-    """End a task; everything under it, and all that was given under any of that, dies with this act.
+    """End a task. Everything under it, and everything issued under any of that, ends with this act.
 
     Raises NotFound, Forbidden, Conflict.
     """
@@ -173,7 +173,7 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
-    """A task, for its agent and those above, for who answers for them, and for who may read everything.
+    """Return a task, for its agent, the agents above, their owners, and readers of everything.
 
     Raises NotFound, Forbidden.
     """
@@ -184,7 +184,9 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
 
 
 def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
-    """Whose tasks to list for that caller, who asked for those of `agent`; None: all. Raises NotFound, Forbidden."""
+    """Return the agent whose tasks the caller may list, of the requested `agent`; None: all. Raises NotFound,
+    Forbidden.
+    """
     if agent is None and by.may_read:
         return None
     doer = registry.find_agent(reader, agent or by.id)
@@ -227,7 +229,7 @@ def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
 
 
 def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
-    """Raises Forbidden unless it is the agent itself, who answers for it, an administrator, or the server (None)."""
+    """Check that the caller is the agent, its owner, an administrator, or the server (None). Raises Forbidden."""
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
     if not registry.answers_for(reader, caller.id, agent):
@@ -235,7 +237,9 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
 
 
 def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
-    """The person for whom; without an administrator, somebody who answers for the agent. Raises NotFound, Forbidden."""
+    """Return the person whom the task is for; without an administrator, an owner of the agent. Raises NotFound,
+    Forbidden.
+    """
     person = registry.find_person(act.tx, id_or_name)
     if not person.is_active:
         raise Forbidden(f"`{person.name}` has left", code="person_left")

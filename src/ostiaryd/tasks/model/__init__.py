@@ -1,4 +1,4 @@
-"""What is true of tasks. Pure: values in, values out."""
+"""Facts and rules of tasks. Pure: values in, values out."""
 
 from ostiaryd.tasks.model.budget import Account, Allotment, Balance, Slice
 from ostiaryd.tasks.model.nesting import check_line, put_under

@@ -17,8 +17,8 @@ class Allotment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What has gone out of a budget, in its units: `taken` by calls, guards and child tasks, of which `spent` is known
-    to be used up.
+    """The state of an account, in units of its budget: `taken` by calls, guards and child tasks, and `spent`, the part
+    of it that is known to be used.
     """
 
     ceiling: int
@@ -32,7 +32,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """What the guard of a spool has drawn from an account, and how much of it it has reported as spent."""
+    """The slice that the guard of a spool drew from an account, and the part that it reported as spent."""
 
     account: str
     amount: int

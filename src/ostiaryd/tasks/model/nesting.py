@@ -1,4 +1,4 @@
-"""What may be under a task: narrower than it, by agents that may come one after the other."""
+"""The rules for a task under another one: narrower, and by agents that may follow each other."""
 
 from __future__ import annotations
 

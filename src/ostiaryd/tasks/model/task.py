@@ -1,11 +1,11 @@
-"""A task and its states: `live` until it is ended by word (`done`, `failed`, `cancelled`), by its date (`expired`), or
-by the silence of all who hold it (`lost`).
+"""A task and its states: `live`, ended by a caller (`done`, `failed`, `cancelled`), by its date (`expired`), or by the
+silence of all holders (`lost`).
 
-Every agent has a *standing task* for work that nobody declared: its id is the agent's own with another prefix, its
-bounds are the agent's scopes, it has no row and ends with the agent.
+Every agent has a *standing task* for undeclared work. Its id is the agent's own with another prefix, its bounds are the
+agent's scopes. It has no row and ends with the agent.
 
-A task may be *under* another one, of the same agent or of one that the agent hands a part of its work to. Whatever is
-under a task only narrows it and never outlives it.
+A task may be *under* another one, of the same agent or of a delegating agent. A task under another one only narrows it
+and never outlives it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class State(StrEnum):
 
 
 def end_state(state: State, outcome: State) -> State:
-    """Where ending by word leads; raises Conflict when the task has ended already, Invalid for what is no such end."""
+    """Return the state after an end by a caller. Raises Conflict if the task has ended already, Invalid for another
+    state.
+    """
     if outcome in (State.LIVE, State.EXPIRED, State.LOST):
         raise Invalid("a task ends as done, failed or cancelled")
     if state is not State.LIVE:
@@ -75,28 +77,28 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: int | None = None
     parent: TaskId | None = None
     depth: int = 0
-    """How many tasks are above it."""
+    """number of tasks above it"""
     chain: tuple[Link, ...] = ()
     """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
     held: tuple[str, ...] = ()
-    """Those of the agents behind it that are held to something (`registry.store.holds`); filled in with the chain."""
+    """agents of its chain that are under a restriction (`registry.store.holds`); filled in with the chain"""
 
     intent: str | None = None
-    """The digest of what the person asked of it, or of the one above it; None: nobody said."""
+    """digest of its intent, or of the intent above; None: no intent"""
     memory: TaskId | None = None
-    """The task whose memory of where values came from it has: itself, or one above; None: nobody said anything."""
+    """task whose memory of origins it has: itself, or a task above; None: no memory"""
 
     elevated: frozenset[str] = frozenset()
-    """Those of its scopes that its agent has by this task alone: an elevation."""
+    """scopes that its agent has by this task alone: an elevation"""
 
     heartbeat: int | None = None
-    """How long nobody who holds it may be silent before it is lost; None: nobody need say anything."""
+    """longest silence of all holders in seconds, after which it is lost; None: no heartbeat"""
     beat_until: int | None = None
     ends_with_last: bool = False
 
     def is_live(self, now: int) -> bool:
-        """Dates act by themselves, and so does silence."""
+        """Return whether the task is live at this instant; its date and the silence of its holders count."""
         return (
             self.state is State.LIVE
             and (self.expires_at is None or now < self.expires_at)
@@ -104,6 +106,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def state_at(self, now: int) -> State:
+        """Return the state at `now` (microseconds)."""
         if self.state is not State.LIVE or self.is_live(now):
             return self.state
         return State.LOST if self.expires_at is None or now < self.expires_at else State.EXPIRED
@@ -118,13 +121,14 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
-    """What guards hear when a task ends; `until` (microseconds) no token of it can be alive."""
+    """The end of a task, for guards. From `until` (microseconds) on, no token of the task is live."""
 
     task: TaskId
     until: int
 
 
 def standing_id(agent: AgentId) -> TaskId:
+    """Return the id of the standing task of an agent."""
     return TaskId(ids.standing_task(agent))
 
 
@@ -134,6 +138,7 @@ def standing_agent(task: str) -> AgentId:
 
 
 def standing_task(agent: Agent) -> Task:
+    """Return the standing task of an agent."""
     return Task(
         task_id=standing_id(agent.agent_id),
         agent=agent.agent_id,
@@ -181,7 +186,7 @@ def check_ttl(seconds: int) -> int:
 
 
 class Elevation(msgspec.Struct, frozen=True):
-    """That a task was granted scopes which its agent does not have: how, by which approval, and when."""
+    """The record of an elevation: the scopes, the approval, and the time."""
 
     task: TaskId
     is_break_glass: bool

@@ -1,1 +1,1 @@
-"""What is remembered of tasks: one module per noun, SQL and nothing but SQL."""
+"""Stored data of tasks: one module per noun, SQL only."""

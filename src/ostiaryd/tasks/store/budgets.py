@@ -59,19 +59,25 @@ _PRUNE = sql(
 
 
 def insert(tx: Tx, allotment: Allotment) -> None:
+    """Insert an allotment."""
     budget = allotment.budget
     tx.run(
-        _INSERT, id=budget.id, holder=allotment.holder, terms=_render(budget.limit), daily=int(budget.daily),
+        _INSERT,
+        id=budget.id,
+        holder=allotment.holder,
+        terms=_render(budget.limit),
+        daily=int(budget.daily),
         parent=allotment.parent,
-    )  # fmt: skip
+    )
 
 
 def is_there_any(reader: Reader) -> bool:
-    """Return whether anybody was ever given a budget."""
+    """Return whether any budget was ever granted."""
     return reader.one(_ANY) is not None
 
 
 def get(reader: Reader, id: str) -> Allotment:
+    """Return an allotment by its id."""
     row = reader.one(_GET, id=id)
     assert row is not None  # a row is never deleted
     return _allotment(row)
@@ -83,15 +89,17 @@ def held(reader: Reader, holder: str) -> list[Allotment]:
 
 
 def set_limit(tx: Tx, id: str, limit: Limit) -> None:
+    """Set the limit of an allotment."""
     tx.run(_TERMS, id=id, terms=_render(limit))
 
 
 def end(tx: Tx, id: str) -> None:
+    """End an allotment at this instant."""
     tx.run(_END, id=id, now=tx.now)
 
 
 def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
-    """Of the accounts of that task and of all under it that live: what each was taken out of, and what is left."""
+    """Return the accounts of the task and of the live tasks under it: the account of origin, and the rest of each."""
     return {id: (parent, left) for id, parent, left in reader.all(_LEFT_UNDER, task=task)}
 
 
@@ -101,11 +109,13 @@ def open_account(tx: Tx, id: str, budget: Budget) -> None:
 
 
 def account(reader: Reader, id: str) -> Account | None:
+    """Return an account; None if there is none."""
     row = reader.one(_ACCOUNT, id=id)
     return None if row is None else Account(*row)
 
 
 def budget_of(reader: Reader, account: str) -> str:
+    """Return the id of the allotment of an account."""
     row = reader.one(_OF_ACCOUNT, id=account)
     assert row is not None
     return str(row[0])
@@ -117,31 +127,38 @@ def take(tx: Tx, account: str, units: int) -> bool:
 
 
 def put_back(tx: Tx, account: str, units: int) -> None:
+    """Return units to an account."""
     tx.run(_RETURN, id=account, units=units)
 
 
 def note_spent(tx: Tx, account: str, units: int) -> None:
+    """Record units as spent."""
     tx.run(_SPEND, id=account, units=units)
 
 
 def slice_of(reader: Reader, spool: str, account: str) -> Slice:
+    """Return the slice of a spool from an account; an empty slice if there is none."""
     row = reader.one(_SLICE, spool=spool, account=account)
     return Slice(account, 0, 0) if row is None else Slice(*row)
 
 
 def slices(reader: Reader, spool: str) -> list[Slice]:
+    """Return all slices of a spool."""
     return [Slice(*row) for row in reader.all(_SLICES, spool=spool)]
 
 
 def put_slice(tx: Tx, spool: str, part: Slice) -> None:
+    """Insert or replace a slice."""
     tx.run(_PUT_SLICE, spool=spool, account=part.account, amount=part.amount, spent=part.spent)
 
 
 def drop_slice(tx: Tx, spool: str, account: str) -> None:
+    """Delete a slice."""
     tx.run(_DROP_SLICE, spool=spool, account=account)
 
 
 def drop_slices(tx: Tx, spool: str) -> None:
+    """Delete all slices of a spool."""
     tx.run(_DROP_SLICES, spool=spool)
 
 

@@ -1,4 +1,4 @@
-"""Counterparts: one row for each owner whose agents have dealt with somebody."""
+"""Counterparts: one row for each owner whose agents have dealt with recipients."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _PUT = sql(
 
 
 def get(reader: Reader, owner: str) -> Counterparts:
+    """Return the counterparts of an owner."""
     row = reader.one(_GET, owner=owner)
     return NOBODY if row is None else unpack(bytes(row[0]))
 
 
 def lock(tx: Tx, owner: str) -> Counterparts:
-    """The same; until this act ends nobody else changes them."""
+    """Return the counterparts of an owner, locked until the end of this act."""
     tx.run(_LOCK, owner=owner)
     return get(tx, owner)
 
 
 def put(tx: Tx, owner: str, counterparts: Counterparts) -> None:
+    """Store the counterparts of an owner."""
     tx.run(_PUT, owner=owner, body=pack(counterparts))

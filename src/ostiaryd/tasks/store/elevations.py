@@ -1,4 +1,4 @@
-"""What agents may be elevated to, and the elevations that were granted; each is a task with scopes of its own."""
+"""Eligible scopes of agents, and the granted elevations; each is a task with scopes of its own."""
 
 from __future__ import annotations
 
@@ -33,24 +33,30 @@ _LAST = "tk_z"  # sorts after every id in every collation
 
 
 def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
-    """What its operator says that the agent may be elevated to."""
+    """Return the scopes that the operator lists as eligible for the agent."""
     row = reader.one(_ELIGIBLE, agent=agent)
     return frozenset() if row is None else frozenset(row[0].split())
 
 
 def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
+    """Set the eligible scopes of an agent."""
     tx.touch("eligible", agent)
     tx.run(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
 
 
 def insert(tx: Tx, elevation: Elevation) -> None:
+    """Insert an elevation."""
     tx.run(
-        _INSERT, task=elevation.task, is_break_glass=int(elevation.is_break_glass), approval=elevation.approval,
+        _INSERT,
+        task=elevation.task,
+        is_break_glass=int(elevation.is_break_glass),
+        approval=elevation.approval,
         granted_at=elevation.granted_at,
-    )  # fmt: skip
+    )
 
 
 def get(reader: Reader, task: str) -> Elevation | None:
+    """Return the elevation of a task; None if it is none."""
     row = reader.one(_GET, task=task)
     return None if row is None else _elevation(*row)
 
@@ -66,11 +72,12 @@ def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation
 
 
 def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
+    """Return the live elevations of an agent."""
     return [row[0] for row in reader.all(_LIVE, agent=agent, now=now)]
 
 
 def broken_glass(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
-    """Those that broke the glass and are not over."""
+    """Return the live elevations by emergency access."""
     return [_elevation(*row) for row in reader.all(_GLASS, now=now, limit=limit)]
 
 

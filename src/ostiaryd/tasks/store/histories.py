@@ -1,4 +1,4 @@
-"""What happened: one row for the topmost task of a tree, and one for each day of an agent, or of its standing task."""
+"""Histories: one row for the topmost task of a tree, and one for each day of an agent or of its standing task."""
 
 from __future__ import annotations
 
@@ -33,22 +33,25 @@ _NONE = Row(0, NOTHING)
 
 
 def get(reader: Reader, holder: str, day: int) -> Row:
+    """Return a history; an empty one if there is none."""
     row = reader.one(_GET, holder=holder, day=day)
     return _NONE if row is None else Row(row[0], history.unpack(bytes(row[1])))
 
 
 def lock(tx: Tx, holder: str, day: int) -> Row:
-    """The same; until this act ends nobody else changes it."""
+    """Return a history, locked until the end of this act."""
     tx.run(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
     tx.run(_LOCK, holder=holder, day=day)
     return get(tx, holder, day)
 
 
 def write(tx: Tx, holder: str, day: int, row: Row) -> None:
+    """Store a history."""
     tx.run(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
 
 
 def drop(tx: Tx, holder: str) -> None:
+    """Delete the histories of a holder."""
     tx.run(_DROP, holder=holder)
 
 

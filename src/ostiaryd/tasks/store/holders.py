@@ -1,4 +1,4 @@
-"""Who holds a task: the running copies of its agent that work on it."""
+"""Holders of a task: the running copies of its agent that work on it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ _BEAT = sql("update task set beat_until = :until where task_id = :task")
 
 
 def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
-    """Those heard of after that instant."""
+    """Return the holders heard after that instant."""
     return [Holder(*row) for row in reader.all(_LIVING, task=task, after=after)]
 
 
 def put(tx: Tx, task: TaskId, holder: str, *, until: int) -> None:
-    """It is heard of now; the task lives until then, unless somebody is heard of again."""
+    """Record a heartbeat. The task lives until `until`, or longer with the next heartbeat."""
     tx.run(_PUT, task=task, holder=holder, now=tx.now)
     tx.run(_BEAT, task=task, until=until)
 
 
 def drop(tx: Tx, task: TaskId, holder: str) -> None:
+    """Delete a holder."""
     tx.run(_DROP, task=task, holder=holder)
 
 
 def drop_silent(tx: Tx, task: TaskId, *, before: int) -> None:
+    """Delete the holders that were silent since `before`."""
     tx.run(_DROP_SILENT, task=task, before=before)

@@ -1,4 +1,4 @@
-"""What persons asked of tasks: written once, by its digest, and shared by a task and those under it."""
+"""Intents of tasks: written once, by digest, and shared by a task and the tasks under it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ _GET = sql("select body from intent where digest = :digest", steady=True)
 
 
 def insert(tx: Tx, recorded: Recorded) -> str:
-    """Its digest, by which it is found again."""
+    """Store an intent; return its digest."""
     digest = recorded.digest
     tx.run(_INSERT, digest=digest, body=recorded.encode().decode())
     return digest
 
 
 def get(reader: Reader, digest: str) -> Recorded:
+    """Return an intent by its digest."""
     row = reader.one(_GET, digest=digest)
     assert row is not None  # nothing takes one away
     return Recorded.decode(row[0])

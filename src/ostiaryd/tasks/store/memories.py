@@ -1,4 +1,4 @@
-"""What tasks remember of where values came from: one row for a task that has a memory of its own, while it lives."""
+"""Memories of the origins of values: one row for a live task with a memory of its own."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ class Row(NamedTuple):
 
 
 def get(reader: Reader, task: TaskId) -> Row | None:
+    """Return the memory of a task; None if it has none."""
     row = reader.one(_GET, task=task)
     return None if row is None else Row(row[0], row[1], bytes(row[2]))
 
 
 def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
+    """Insert the memory of a task."""
     tx.run(_INSERT, task=task, tree=tree, body=body)
 
 
 def advance(tx: Tx, task: TaskId) -> Row | None:
-    """Take the next number; until this act ends nobody else does. None where there is no memory any more."""
+    """Take the next number, locked until the end of this act; None if there is no memory."""
     tx.run(_ADVANCE, task=task)
     return get(tx, task)
 
 
 def write(tx: Tx, task: TaskId, body: bytes) -> None:
+    """Store the memory of a task."""
     tx.run(_WRITE, task=task, body=body)
 
 
 def drop(tx: Tx, task: TaskId) -> None:
+    """Delete the memory of a task."""
     tx.run(_DROP, task=task)

@@ -13,7 +13,7 @@ _PRUNABLE = sql(
                where finding.task = task.task_id and (incident.closed_at is null or incident.closed_at >= :before))
        order by ended_at limit :limit"""
 )
-"""What an incident rests on stays while somebody may still decide it: who acted through a task may not let it go."""
+"""Condition that keeps a task while an incident about it is open, so that its agent cannot delete evidence."""
 _WITHOUT_SLICES = """budget.holder = :task and not exists (
         select 1 from slice join account on slice.account_id = account.account_id
         where account.budget_id = budget.budget_id)

@@ -16,7 +16,7 @@ _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id", lasting=True)
 _BRIEF = _COLUMNS.replace(" bounds,", " '[]' as bounds,")
-"""Without the bounds, which may be as long as a token."""
+"""columns without the bounds, which may be as long as a token"""
 _LIST = sql(f"select {_BRIEF} from task where task_id < :before order by task_id desc limit :limit")
 _OF_AGENT = sql(
     f"select {_BRIEF} from task where agent = :agent and task_id < :before order by task_id desc limit :limit"
@@ -79,18 +79,32 @@ _LAST = "tk_z"  # sorts after every id in every collation
 
 
 def insert(tx: Tx, task: Task) -> None:
+    """Insert a task."""
     tx.touch("task", task.task_id)
     tx.run(
-        _INSERT, id=task.task_id, agent=task.agent, person=task.person, purpose=task.purpose,
-        scopes=" ".join(sorted(task.scopes)), bounds=canonical.encode(render_details(task.bounds)).decode(),
+        _INSERT,
+        id=task.task_id,
+        agent=task.agent,
+        person=task.person,
+        purpose=task.purpose,
+        scopes=" ".join(sorted(task.scopes)),
+        bounds=canonical.encode(render_details(task.bounds)).decode(),
         state=task.state.value,
-        created_at=task.created_at, expires_at=task.expires_at, parent=task.parent, depth=task.depth,
-        heartbeat=task.heartbeat, beat_until=task.beat_until, ends_with_last=int(task.ends_with_last),
-        intent=task.intent, memory=task.memory, elevated=" ".join(sorted(task.elevated)),
-    )  # fmt: skip
+        created_at=task.created_at,
+        expires_at=task.expires_at,
+        parent=task.parent,
+        depth=task.depth,
+        heartbeat=task.heartbeat,
+        beat_until=task.beat_until,
+        ends_with_last=int(task.ends_with_last),
+        intent=task.intent,
+        memory=task.memory,
+        elevated=" ".join(sorted(task.elevated)),
+    )
 
 
 def get(reader: Reader, id: str) -> Task | None:
+    """Return a task; None if there is none."""
     return reader.made(_GET, _task, id=id)
 
 
@@ -103,40 +117,43 @@ def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
 
 
 def live_of_agent(reader: Reader, agent: AgentId) -> list[Task]:
+    """Return the live tasks of an agent."""
     return [_task(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent)]
 
 
 def live_for_person(reader: Reader, person: PersonId) -> list[Task]:
+    """Return the live tasks on behalf of a person."""
     return [_task(row) for row in reader.all(_LIVE_FOR_PERSON, person=person)]
 
 
 def live_under(reader: Reader, parent: TaskId) -> list[Task]:
-    """Those right under it."""
+    """Return the live tasks directly under a task."""
     return [_task(row) for row in reader.all(_LIVE_UNDER, parent=parent)]
 
 
 def above(reader: Reader, id: TaskId) -> list[Task]:
-    """That task and those above it, the nearest first, as far as they have a row."""
+    """Return the task and the tasks above it, the nearest first, as far as they have a row."""
     return [_task(row) for row in reader.all(_ABOVE, id=id)]
 
 
 def tree(reader: Reader, id: TaskId, *, of_standing: bool, depth: int, after: str, limit: int) -> list[Task]:
-    """That task and those under it, by depth and id, behind that place, without their bounds.
+    """Return the task and the tasks under it after the place `after`, by depth and id, without their bounds.
 
-    Of a standing task, which has no row: the live tasks right under it, and all under those.
+    Of a standing task, which has no row: the live tasks directly under it, and all under those.
     """
     statement = _TREES_UNDER if of_standing else _TREE
     return [_task(row) for row in reader.all(statement, id=id, depth=depth, after=after, limit=limit)]
 
 
 def count_live(reader: Reader, agent: AgentId, *, now: int) -> int:
-    """How many tasks of the agent are under no other."""
+    """Return the number of live tasks of the agent that are under no other task."""
     row = reader.one(_COUNT_LIVE, agent=agent, now=now)
     assert row is not None
     return int(row[0])
 
 
 def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
+    """Return the number of live tasks directly under a task."""
     row = reader.one(_COUNT_UNDER, parent=parent, now=now)
     assert row is not None
     return int(row[0])
@@ -159,6 +176,7 @@ def end_all(tx: Tx, state: State) -> int:
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
+    """Move the end of a task."""
     tx.touch("task", id)
     tx.run(_RENEW, id=id, expires_at=expires_at)
 
@@ -171,12 +189,12 @@ def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
 
 
 def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Tasks of which nobody was heard for too long and that are not marked as ended, the longest first."""
+    """Return the tasks whose holders were silent for too long and that are not marked as ended, the longest first."""
     return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
 
 
 def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
-    """Tasks ended after `since`: (id, when); of those that ended together with the one above them, that one."""
+    """Return the tasks ended after `since`: (id, time). Of tasks that ended together, only the topmost is listed."""
     return [(id, at) for id, at in reader.all(_ENDED, since=since)]
 
 
@@ -184,9 +202,22 @@ def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
 def _task(row: Row) -> Task:
     id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth, *held = row
     return Task(
-        task_id=id, agent=agent, person=person, purpose=purpose, scopes=frozenset(scopes.split()),
+        task_id=id,
+        agent=agent,
+        person=person,
+        purpose=purpose,
+        scopes=frozenset(scopes.split()),
         bounds=parse_details(canonical.parse(bounds)),
-        state=State(state), created_at=created_at, expires_at=expires_at, ended_at=ended_at,
-        parent=parent, depth=depth, heartbeat=held[0], beat_until=held[1], ends_with_last=bool(held[2]),
-        intent=held[3], memory=held[4], elevated=frozenset(held[5].split()),
-    )  # fmt: skip
+        state=State(state),
+        created_at=created_at,
+        expires_at=expires_at,
+        ended_at=ended_at,
+        parent=parent,
+        depth=depth,
+        heartbeat=held[0],
+        beat_until=held[1],
+        ends_with_last=bool(held[2]),
+        intent=held[3],
+        memory=held[4],
+        elevated=frozenset(held[5].split()),
+    )

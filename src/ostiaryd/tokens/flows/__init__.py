@@ -1,4 +1,4 @@
-"""What happens to tokens and to the keys that sign them: one function per verb."""
+"""Operations on tokens and on the keys that sign them: one function per verb."""
 
 from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem, settle_backchannel
 from ostiaryd.tokens.flows.exchange import Exchange, exchange

@@ -53,10 +53,16 @@ def await_person(
     store.put_backchannel(
         act.tx,
         Backchannel(
-            request=_request(id), approval=approval, client=client, person=person, asked=asked, digest=digest,
-            interval_s=INTERVAL_S, expires_at=expires_at,
+            request=_request(id),
+            approval=approval,
+            client=client,
+            person=person,
+            asked=asked,
+            digest=digest,
+            interval_s=INTERVAL_S,
+            expires_at=expires_at,
         ),
-    )  # fmt: skip
+    )
     return id
 
 
@@ -66,7 +72,7 @@ def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
 
 
 def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
-    """It was asked for now; from now on more seldom where that was too early."""
+    """Record a poll. If it came too early, the interval for the next polls grows."""
     store.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
 
 
@@ -100,27 +106,48 @@ def redeem(
 
     asked = found.asked
     task = tasks.start(
-        act, agent=client.id, purpose=asked.message or "what a person was asked for", scopes=asked.scope.split(),
-        bounds=parse_details(asked.details, classes=config.classes), on_behalf_of=found.person,
+        act,
+        agent=client.id,
+        purpose=asked.message or "what a person was asked for",
+        scopes=asked.scope.split(),
+        bounds=parse_details(asked.details, classes=config.classes),
+        on_behalf_of=found.person,
         unregistered=config.resources == "any",
-    )  # fmt: skip
+    )
     scopes = parse_scope(asked.scope)
     target = choose_target(act, asked.resource, asked=scopes, held=task.scopes, config=config)
     scope = scopes_at(target, scopes, held=task.scopes)
     details = narrow_details((), task=task.bounds, target=target)
     policy = policies.decide_issue(
-        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=(), person=task.person, acr=assurance.PERSON,
-    )  # fmt: skip
+        act,
+        client.agent,
+        task=task.task_id,
+        resource=target.resource,
+        uri=target.uri,
+        scopes=scope,
+        details=details,
+        chain=(),
+        person=task.person,
+        acr=assurance.PERSON,
+    )
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     return mint(
-        act, client, possession, Proved(assurance.PERSON, answered_at // SECOND), task=task, target=target,
-        scope=scope, details=details, policy=policy, seconds=seconds, config=config,
-    )  # fmt: skip
+        act,
+        client,
+        possession,
+        Proved(assurance.PERSON, answered_at // SECOND),
+        task=task,
+        target=target,
+        scope=scope,
+        details=details,
+        policy=policy,
+        seconds=seconds,
+        config=config,
+    )
 
 
 def _check_answered(found: Backchannel, *, now: int) -> int:
-    """When the person said yes. Raises Pending, SlowDown, ExpiredToken, Forbidden."""
+    """Return the time at which the person approved. Raises Pending, SlowDown, ExpiredToken, Forbidden."""
     if found.answered_at is not None and not found.is_approved:
         raise Forbidden("the person has said no", code="access_denied")
     if now >= found.expires_at:
@@ -133,7 +160,7 @@ def _check_answered(found: Backchannel, *, now: int) -> int:
 
 
 def _spend(act: Act, found: Backchannel) -> None:
-    """Raises InvalidGrant for a yes that was spent, ExpiredToken for one that has ended."""
+    """Check that the approval is unspent and has not expired. Raises InvalidGrant, ExpiredToken."""
     try:
         policies.spend_approval(act, found.approval, digest=found.digest, call=found.request)
     except Forbidden as error:
@@ -142,5 +169,5 @@ def _spend(act: Act, found: Backchannel) -> None:
 
 
 def _request(auth_req_id: str) -> str:
-    """How a request is remembered: who reads the database does not learn what the client holds."""
+    """Return the digest under which a request is stored, which does not reveal its id."""
     return b64u(sha256(auth_req_id.encode()).digest())

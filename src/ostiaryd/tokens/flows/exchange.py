@@ -97,14 +97,32 @@ def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
     if subject.client_id != agent.agent_id:
         _consult(act, line[0], agent, task, scope=scope, details=details)
     policy = policies.decide_issue(
-        act, agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=task.chain, person=task.person, acr=proved.acr,
-    )  # fmt: skip
+        act,
+        agent,
+        task=task.task_id,
+        resource=target.resource,
+        uri=target.uri,
+        scopes=scope,
+        details=details,
+        chain=task.chain,
+        person=task.person,
+        acr=proved.acr,
+    )
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(
-        act, client, possession, proved, task=task, target=target, scope=scope, details=details, parent=subject.jti,
-        policy=policy, seconds=_seconds(act, ends, config=config), config=config,
-    )  # fmt: skip
+        act,
+        client,
+        possession,
+        proved,
+        task=task,
+        target=target,
+        scope=scope,
+        details=details,
+        parent=subject.jti,
+        policy=policy,
+        seconds=_seconds(act, ends, config=config),
+        config=config,
+    )
 
 
 def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
@@ -134,13 +152,15 @@ def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> 
 
 
 def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, config: Config) -> None:
-    """It is the client's own token for us, got by itself from nobody, and bound to the key that was shown."""
+    """Check that the actor token is the client's own, for this server, without a chain, and bound to the key of the
+    proof.
+    """
     if actor.client_id != agent.agent_id:
         raise InvalidRequest("`actor_token`: it is another client's", hint="who exchanges is who acts")
     if actor.aud != config.api:
         raise InvalidRequest("`actor_token`: it is not for this server (`aud`)", hint=config.api)
     if actor.sub != agent.agent_id or actor.chain:
-        raise InvalidRequest("`actor_token`: it came from somebody else", hint="two chains are not mixed")
+        raise InvalidRequest("`actor_token`: it was issued through another agent", hint="two chains are not mixed")
     if actor.cnf is None or actor.cnf.jkt != possession.jkt:
         raise InvalidRequest("`actor_token`: it is bound to another key than the DPoP proof shows")
 
@@ -207,9 +227,16 @@ def _consult(
     """Raises InvalidRequest: to the policies the subject token is not acceptable."""
     try:
         policies.check_delegation(
-            act, giver, receiver, task=task.task_id, scopes=scope, details=details, depth=len(task.chain),
-            chain=task.chain[1:], person=task.person,
-        )  # fmt: skip
+            act,
+            giver,
+            receiver,
+            task=task.task_id,
+            scopes=scope,
+            details=details,
+            depth=len(task.chain),
+            chain=task.chain[1:],
+            person=task.person,
+        )
     except Forbidden as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
 

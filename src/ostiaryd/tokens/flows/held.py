@@ -1,4 +1,4 @@
-"""What agents are held to, where tokens are issued: none that guards would not take
+"""Restrictions of agents at the issue of tokens: no token is issued that guards would refuse
 (`ostiary.decision.access.holds`).
 """
 
@@ -39,7 +39,7 @@ def within_holds(
 
 
 def _reading(act: Act, target: Target) -> frozenset[str]:
-    """The scopes of tools that read there, as far as anybody has said."""
+    """Return the scopes of read-only tools of a resource, as far as its catalogue declares effects."""
     if target.resource is None:
         return frozenset()
     tools = protected(act.tx, target.resource).tools.values()

@@ -1,4 +1,4 @@
-"""Whether a token is alive, and its end before its time: RFC 7662 and RFC 7009."""
+"""Introspection and revocation of tokens: RFC 7662 and RFC 7009."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ostiaryd.trust.model import AccessRefused, Credentials
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks about a token, proved by a client assertion or by an access token for our own API."""
+    """The client that asks about a token, proved by a client assertion or by an access token for our own API."""
 
     id: str
     is_admin: bool
@@ -41,10 +41,10 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 
 
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
-    """The claims of a token that is alive and that this asker may know of; None for every other.
+    """Return the claims of a live token that this client may see; None for every other token.
 
-    Clients know their own and those that they may act on, the guard of a resource those for its resource,
-    administrators all (RFC 7662 section 4).
+    A client sees its own tokens and those that it may act on. The guard of a resource sees the tokens for its resource,
+    an administrator all (RFC 7662 section 4).
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)

@@ -82,9 +82,18 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     policy = _consult(act, client, task, target, scope, details, acr=proved.acr)
     seconds = lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at))
     return mint(
-        act, client, possession, proved, task=task, target=target, scope=scope, details=details, policy=policy,
-        seconds=seconds, config=config,
-    )  # fmt: skip
+        act,
+        client,
+        possession,
+        proved,
+        task=task,
+        target=target,
+        scope=scope,
+        details=details,
+        policy=policy,
+        seconds=seconds,
+        config=config,
+    )
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
@@ -108,9 +117,16 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         if id is not None:
             raise InvalidGrant("only agents have tasks")
         return Task(
-            task_id=TaskId(""), agent=AgentId(client.id), person=None, purpose="", scopes=client.scopes, bounds=(),
-            state=State.LIVE, created_at=act.now, expires_at=None,
-        )  # fmt: skip
+            task_id=TaskId(""),
+            agent=AgentId(client.id),
+            person=None,
+            purpose="",
+            scopes=client.scopes,
+            bounds=(),
+            state=State.LIVE,
+            created_at=act.now,
+            expires_at=None,
+        )
     standing = standing_id(client.agent.agent_id)
     try:
         if id is None or id == standing:
@@ -148,6 +164,14 @@ def _consult(
             raise InvalidTarget("there is no such token for the guard of a resource, or for a person")
         return ""
     return policies.decide_issue(
-        act, client.agent, task=task.task_id, resource=target.resource, uri=target.uri, scopes=scope,
-        details=details, chain=task.chain, person=task.person, acr=acr,
-    )  # fmt: skip
+        act,
+        client.agent,
+        task=task.task_id,
+        resource=target.resource,
+        uri=target.uri,
+        scopes=scope,
+        details=details,
+        chain=task.chain,
+        person=task.person,
+        acr=acr,
+    )

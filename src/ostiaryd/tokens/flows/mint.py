@@ -1,4 +1,4 @@
-"""What all grants share: who asks and with which key, and the token that is signed and held."""
+"""The common part of all grants: authentication of the client with its key, and the token that is signed and stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ostiaryd.trust.model import Credentials
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A token, and what its holder is told about it."""
+    """A token, and the facts that its holder gets with it."""
 
     access_token: str = field(repr=False)
     is_bound: bool
@@ -40,7 +40,7 @@ class Issued:
 
 
 class Proved(NamedTuple):
-    """How strongly who gets a token has proved itself, and when (seconds since the epoch)."""
+    """The strength of the client's authentication (`acr`, `amr`), and its time (seconds since the epoch)."""
 
     acr: str
     at: int
@@ -49,10 +49,10 @@ class Proved(NamedTuple):
 def authenticate(
     act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config, accepts_secret: bool = False
 ) -> tuple[Client, Possession, Proved]:
-    """The client, its key for this token, and what both together prove.
+    """Return the client, its key for this token, and the assurance of both together.
 
-    What proved both is used up, whatever comes of the request: who saw a refused one cannot bring it to an end with a
-    key of his own. A client secret proves no key, so a token that is bound to one is not issued for it.
+    Assertion and proof are spent, whatever the outcome of the request, so a copy of a refused request cannot be
+    completed with another key. A client secret proves no key, so a key-bound token is not issued for it.
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
@@ -75,16 +75,23 @@ def _check_possession(
     if unverified_proof is None:
         return Possession(), assurance.BEARER
     possession = trust.check_possession(
-        unverified_proof, method="POST", uri=f"{config.issuer}/token", now=act.now, keys=act.tx.keys,
-        config=config, purpose=b"as",
-    )  # fmt: skip
+        unverified_proof,
+        method="POST",
+        uri=f"{config.issuer}/token",
+        now=act.now,
+        keys=act.tx.keys,
+        config=config,
+        purpose=b"as",
+    )
     is_second = possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt))
     return possession, assurance.TWO_KEYS if is_second else assurance.KEY
 
 
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
-    """Whether it is another key of the client. Any key may be the one that a token is bound to, but not a known one
-    that is another's or no longer good; a person's is bound to the very key that proved the person.
+    """Return whether the key is another key of the client.
+
+    A token may be bound to any key, except a registered key of another client or a revoked one. The token of a person
+    is bound to the key that authenticated the person.
     """
     if client.id.startswith("pe_"):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that one")
@@ -99,7 +106,7 @@ _WAYS = {
     assurance.TWO_KEYS: "bind it by a DPoP proof to a second registered key",
     assurance.PERSON: "ask the person at `/bc-authorize`",
 }
-"""What would have proved more."""
+"""Hint of a request that needs a stronger authentication."""
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
@@ -126,19 +133,18 @@ def mint(
     seconds: int,
     config: Config,
 ) -> Issued:
-    """Sign and hold a token.
+    """Sign a token and store its holding.
 
-    The chain of `task` is through whom the token came; `parent` is the token that it came from, with which it dies.
-    Raises Invalid, InvalidBudget for a token that would say more than anybody reads; Unmet, Forbidden for one that is
-    not within what the agent, and those behind it, are held to. Raises ClockJumped while the server does not grant;
-    tokens for its own API are issued then too, so that agents can be stopped and the clock can be confirmed.
+    The chain of `task` lists the agents that the token came through. `parent` is the token that it came from; it ends
+    with its parent. Raises Invalid and InvalidBudget for a token that would exceed the limits of a reader, Unmet and
+    Forbidden for a token outside the restrictions of the agent or of an agent in its chain. Raises ClockJumped while
+    the server does not grant; tokens for its own API are issued then too, so that agents can be stopped and the clock
+    can be confirmed.
     """
     if target.uri != config.api:
         act.check_granting()
     if client.agent is not None:
-        scope = within_holds(
-            act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config
-        )  # fmt: skip
+        scope = within_holds(act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config)
     agents = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
     subject, actor = acting(agents, person=task.person)
     budgets = tasks.in_force(act.tx, task)
@@ -197,11 +203,18 @@ def _hold(
     registry.insert_holding(
         act.tx,
         Holding(
-            id=HoldingId(claims.jti), kind=KIND, agent=AgentId(claims.client_id), task=claims.task or None,
-            parent=None if parent is None else HoldingId(parent), jkt=jkt,
-            client_jkt=client_jkt, audience=claims.aud, ath=ath, expires_at=claims.exp * SECOND,
+            id=HoldingId(claims.jti),
+            kind=KIND,
+            agent=AgentId(claims.client_id),
+            task=claims.task or None,
+            parent=None if parent is None else HoldingId(parent),
+            jkt=jkt,
+            client_jkt=client_jkt,
+            audience=claims.aud,
+            ath=ath,
+            expires_at=claims.exp * SECOND,
         ),
-    )  # fmt: skip
+    )
     entry = act.entry
     entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
     beside = {name: value for name, value in (entry.detail or {}).items() if name in ("watched", "errors")}

@@ -1,4 +1,4 @@
-"""For whom a token shall be: a resource, or an agent (RFC 8707, and `audience` of RFC 8693)."""
+"""The target of a token: a resource, or an agent (RFC 8707, and `audience` of RFC 8693)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_
 
 
 def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: frozenset[str], config: Config) -> Target:
-    """The resource or agent that is named, or the only resource that the scopes belong to. Raises InvalidTarget.
+    """Return the named resource or agent, or the only resource that the scopes belong to. Raises InvalidTarget.
 
-    One that nobody registered has none of the scopes of one that somebody did.
+    An unregistered resource has none of the scopes of a registered one.
     """
     if uri is None:
         name = sole_resource(asked or held)

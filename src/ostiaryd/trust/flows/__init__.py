@@ -1,4 +1,4 @@
-"""Who is calling: one function for each way to prove it, and what is remembered so that no proof serves twice."""
+"""Authentication of callers: one function for each kind of proof, and the memory that prevents replay."""
 
 from ostiaryd.trust.flows.access import (
     Access,

@@ -28,7 +28,7 @@ from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, AccessRef
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a request shows of itself: nothing of it has been checked. `uri` is our own public one."""
+    """The credentials of a request, all unchecked. `uri` is our own public URI."""
 
     method: str
     uri: str
@@ -37,7 +37,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Who calls; `proof` is still to be spent, `next_nonce` to be sent where there is one."""
+    """An authenticated caller. `proof` is still to be spent; `next_nonce`, if any, is to be sent."""
 
     caller: Caller
     proof: Spend | None
@@ -47,10 +47,11 @@ class Access(msgspec.Struct, frozen=True):
 def verify_access(
     request: Request, *, audience: str, reader: Reader, now: int, keys: Keyring, config: Config
 ) -> Access:
-    """Who sent that request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded, Malformed.
+    """Return the caller of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
+    Malformed.
 
-    1. Scheme and token. 2. The token is ours, for this audience, in time. 3. It is bound to the proof's key, or its
-    client may do without. 4. Token and holder are alive.
+    1. Parse scheme and token. 2. Check that the token is ours, for this audience, and in time. 3. Check that it is
+    bound to the key of the proof, or that its client is exempt. 4. Check that token and holder are live.
     """
     scheme, unverified_token = _credentials(request.authorization)
     claims = verify_token(unverified_token, keys=keys)
@@ -87,9 +88,16 @@ def _check_binding(
     if request.unverified_proof is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
     return check_possession(
-        request.unverified_proof, method=request.method, uri=request.uri, now=now, keys=keys, config=config,
-        purpose=b"rs", access_token=unverified_token, jkt=claims.cnf.jkt,
-    )  # fmt: skip
+        request.unverified_proof,
+        method=request.method,
+        uri=request.uri,
+        now=now,
+        keys=keys,
+        config=config,
+        purpose=b"rs",
+        access_token=unverified_token,
+        jkt=claims.cnf.jkt,
+    )
 
 
 def spend_proof(tx: Tx, proof: Spend) -> None:
@@ -98,12 +106,14 @@ def spend_proof(tx: Tx, proof: Spend) -> None:
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
-    """The same as a job of the writer without an entry, which may not raise there: it shares its batch with others."""
+    """Spend a proof in a job of the writer, without an entry. The job may not raise, because it shares its batch."""
     _check_new(await world.writer.submit(lambda tx: _is_new(tx, proof)))
 
 
 async def survives(world: World) -> bool:
-    """Use up a proof that nobody has made; whether the disk has it then, so that a restart would not take it again."""
+    """Spend the proof of a past instant that no client holds; return whether the disk has it, so that a restart
+    remembers it.
+    """
     proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND)
     await spend_at_once(world, proof)
     return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
@@ -122,8 +132,8 @@ def _check_new(is_new: bool) -> None:
 def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     """The claims of a token that we signed; whether it is in time or alive is not said. Raises AccessRefused."""
     good = keys.public("token")
-    if (known := keys.verified.get(unverified_token)) is not None and known[0] in good:
-        return known[1]
+    if (verified := keys.verified.get(unverified_token)) is not None and verified[0] in good:
+        return verified[1]
     try:
         kid = str(jose.parse_header(unverified_token.partition(".")[0]).get("kid"))
         if (key := good.get(kid)) is None:
@@ -138,13 +148,13 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     """The holder of a token, both alive at that instant. Raises AccessRefused."""
-    held = registry.get_holding(reader, claims.jti)
-    if held is None or not held.is_live(now):
+    holding = registry.get_holding(reader, claims.jti)
+    if holding is None or not holding.is_live(now):
         raise AccessRefused("the token has ended", hint="ask for another")
     if claims.client_id.startswith("rs_"):
         guard = registry.get_resource(reader, claims.client_id)
         if guard is None:
-            raise AccessRefused("the resource is no more")
+            raise AccessRefused("the resource no longer exists")
         return _caller(claims, kind="guard", name=guard.name, owner=None)
     if claims.client_id.startswith("pe_"):
         person = registry.get_person(reader, claims.client_id)
@@ -157,11 +167,13 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
     _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
-    return caller if agent.held_until <= now else _held(reader, caller, claims, now=now)
+    return caller if agent.held_until <= now else _within_restrictions(reader, caller, claims, now=now)
 
 
-def _held(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
-    """The holder as far as the agent is not held to less. Raises AccessRefused for one that must prove itself anew."""
+def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
+    """Return the caller within the restrictions of its agent. Raises AccessRefused if the agent must authenticate
+    again.
+    """
     for hold in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         if hold.kind == "step_up" and (why := unproved(claims.acr, claims.auth_time, hold, now=now)) is not None:
             raise AccessRefused(why.message, hint=f"ask for it with `acr_values` {why.acr_values}")
@@ -194,6 +206,12 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
 
 def _caller(claims: AccessClaims, *, kind: Literal["person", "agent", "guard"], name: str, owner: str | None) -> Caller:
     return Caller(
-        kind=kind, id=claims.client_id, name=name, owner=owner, scopes=scopes(claims),
-        jkt=None if claims.cnf is None else claims.cnf.jkt, task=claims.task or None, token=claims.jti,
-    )  # fmt: skip
+        kind=kind,
+        id=claims.client_id,
+        name=name,
+        owner=owner,
+        scopes=scopes(claims),
+        jkt=None if claims.cnf is None else claims.cnf.jkt,
+        task=claims.task or None,
+        token=claims.jti,
+    )

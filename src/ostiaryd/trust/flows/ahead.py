@@ -1,8 +1,8 @@
 """Verification of a request's signatures before its act: in threads, many at a time.
 
-OpenSSL gives up the interpreter's lock, so the event loop goes on meanwhile, and the write transaction is shorter. The
-act checks everything as if nothing had been verified, and finds the results in `Keyring.signatures`. What cannot be
-verified here, for whatever reason, is verified in the act.
+OpenSSL releases the interpreter lock, so the event loop continues and the write transaction is shorter. The act checks
+everything again and finds the results in `Keyring.signatures`. A signature that cannot be verified here is verified in
+the act.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Verifier:
 
     @property
     def has_room(self) -> bool:
+        """Return whether another verification may wait."""
         return self._has_threads and len(self._waiting) < MAX_WAITING
 
     async def verify(self, assertion: Signed, unverified_proof: str | None) -> None:
@@ -66,6 +67,7 @@ class Verifier:
         await future
 
     async def close(self) -> None:
+        """Stop the threads."""
         self._pool.shutdown()
 
     def _start(self) -> None:
@@ -111,5 +113,5 @@ def _signed(unverified_proof: str) -> Signed | None:
 
 
 def _processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

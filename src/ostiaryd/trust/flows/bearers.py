@@ -51,8 +51,8 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
 def exemptions(reader: Reader, agent: str) -> list[Exemption]:
     """Return the exemptions of an agent (id or name). Raises NotFound."""
     client = registry.find_agent(reader, agent)
-    found = ((registry.find_resource(reader, id), since) for id, since in store.exemptions_of(reader, client.agent_id))
-    return [Exemption(resource.name, resource.uri, since) for resource, since in found]
+    pairs = ((registry.find_resource(reader, id), since) for id, since in store.exemptions_of(reader, client.agent_id))
+    return [Exemption(resource.name, resource.uri, since) for resource, since in pairs]
 
 
 def exempt(reader: Reader) -> list[str]:

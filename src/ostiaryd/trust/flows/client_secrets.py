@@ -21,7 +21,7 @@ from ostiaryd.trust.flows.clients import Client, check_active, earliest
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret
 
 PREFIX = "ostcs_"
-"""With which scanners for leaked secrets find one."""
+"""prefix by which scanners for leaked secrets recognize one"""
 DEFAULT_LIFETIME_S = 90 * 86_400
 LONGEST_LIFETIME_S = 365 * 86_400
 MOST = 2
@@ -87,18 +87,25 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
     client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
     act.entry.object = client_id[:64] or None  # claimed, not proved
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
-    known = [] if agent is None else store.secrets(act.tx, agent.agent_id)
-    found = [one for one in known if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
-    if agent is None or not found:
+    digests = [] if agent is None else store.secrets(act.tx, agent.agent_id)
+    secrets = [one for one in digests if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
+    if agent is None or not secrets:
         hint = "is the secret complete, and has it not expired?"
         raise InvalidClient("unknown client or wrong secret", hint=hint, scheme=credentials.scheme)
     act.entry.object = None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
     return Client(
-        id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
-        epoch=agent.epoch, jkt=None, ends=earliest(found[0].expires_at, agent.expires_at), assertion=None,
-    )  # fmt: skip
+        id=agent.agent_id,
+        agent=agent,
+        owner=agent.owner,
+        segment=agent.segment,
+        scopes=agent.scopes,
+        epoch=agent.epoch,
+        jkt=None,
+        ends=earliest(secrets[0].expires_at, agent.expires_at),
+        assertion=None,
+    )
 
 
 def _digest(secret: str) -> str:

@@ -61,9 +61,12 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         return config.client_assertions == "compatible" or bool(store.exemptions_of(act.tx, client_id))
 
     assertion = check_assertion(
-        unverified_jws, client_id=credentials.client_id, issuer=config.issuer, now=act.now,
+        unverified_jws,
+        client_id=credentials.client_id,
+        issuer=config.issuer,
+        now=act.now,
         is_compatible=is_compatible,
-    )  # fmt: skip
+    )
     act.entry.object = assertion.client_id  # claimed, not proved: `agent` is set where it is
     person = registry.get_person(act.tx, assertion.client_id) if assertion.client_id.startswith("pe_") else None
     agent = registry.get_agent(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
@@ -79,23 +82,44 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     if guard is not None:
         act.entry.reporter = guard.resource_id
         return Client(
-            id=guard.resource_id, agent=None, owner="", segment=guard.segment, scopes=frozenset({feed.SCOPE}), epoch=0,
-            jkt=key.thumbprint, ends=None, assertion=assertion.spend,
-        )  # fmt: skip
+            id=guard.resource_id,
+            agent=None,
+            owner="",
+            segment=guard.segment,
+            scopes=frozenset({feed.SCOPE}),
+            epoch=0,
+            jkt=key.thumbprint,
+            ends=None,
+            assertion=assertion.spend,
+        )
     if person is not None:
         act.entry.person = person.person_id
         _check_not_stopped(act, [("owner", person.person_id)])
         return Client(
-            id=person.person_id, agent=None, owner="", segment="", scopes=frozenset({APPROVE}), epoch=0,
-            jkt=key.thumbprint, ends=None, assertion=assertion.spend,
-        )  # fmt: skip
+            id=person.person_id,
+            agent=None,
+            owner="",
+            segment="",
+            scopes=frozenset({APPROVE}),
+            epoch=0,
+            jkt=key.thumbprint,
+            ends=None,
+            assertion=assertion.spend,
+        )
     assert agent is not None  # it has a key
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
     return Client(
-        id=agent.agent_id, agent=agent, owner=agent.owner, segment=agent.segment, scopes=agent.scopes,
-        epoch=agent.epoch, jkt=key.thumbprint, ends=earliest(key_ends, agent.expires_at), assertion=assertion.spend,
-    )  # fmt: skip
+        id=agent.agent_id,
+        agent=agent,
+        owner=agent.owner,
+        segment=agent.segment,
+        scopes=agent.scopes,
+        epoch=agent.epoch,
+        jkt=key.thumbprint,
+        ends=earliest(key_ends, agent.expires_at),
+        assertion=assertion.spend,
+    )
 
 
 _Keys = list[tuple[jose.PublicKey, int | None]]
@@ -115,7 +139,7 @@ def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person 
 def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int | None]:
     """The key that the header names, or the only one where it names none; the algorithm is the key's own."""
     kid = header.get("kid")
-    named = [found for found in keys if kid in (None, found[0].kid, found[0].thumbprint)]
+    named = [client for client in keys if kid in (None, client[0].kid, client[0].thumbprint)]
     if len(named) != 1:
         hint = "name the key in `kid`" if named else "is the key registered, and has it not ended?"
         raise InvalidClient("there is no such client, or not with that key", hint=hint)

@@ -14,11 +14,11 @@ from ostiaryd.ledger.model import reason
 from ostiaryd.registry import flows as registry
 
 SAVE_EVERY = 60 * SECOND
-"""How old the time on the disk may become while nothing happens, in microseconds of boot time."""
+"""largest age of the stored time while the server is idle, in microseconds of boot time"""
 
 
 class ClockWatch:
-    """What was last recorded of the wall clock, in memory."""
+    """The last recorded state of the wall clock, in memory."""
 
     def __init__(self, world: World) -> None:
         self.saved_at = 0

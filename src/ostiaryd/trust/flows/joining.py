@@ -22,7 +22,7 @@ LONGEST_LIFETIME_S = 86_400
 
 
 class InvalidJoin(Unauthenticated):
-    """One refusal for a token that is unknown, used, replaced or too old: nobody may probe which."""
+    """The refusal of a join token that is unknown, used, replaced or expired; the caller cannot tell which."""
 
     code = "invalid_join_token"
 
@@ -74,9 +74,14 @@ def _check_pending(agent: Agent) -> None:
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
     """A JWT of type `enrol+jwt` by that key for us, at most five minutes long, whose `jth` is the token's SHA-256."""
     claims = jose.verify_jwt(
-        unverified_proof, key_for=lambda _: key, typ=(ENROL_TYP,), now=now, audience=issuer,
-        required=("aud", "iat", "exp", "jth"), leeway=AHEAD,
-    )  # fmt: skip
+        unverified_proof,
+        key_for=lambda _: key,
+        typ=(ENROL_TYP,),
+        now=now,
+        audience=issuer,
+        required=("aud", "iat", "exp", "jth"),
+        leeway=AHEAD,
+    )
     begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
     if ends > begins + LONGEST_ASSERTION:
         raise jose.InvalidToken("the proof lives longer than five minutes")

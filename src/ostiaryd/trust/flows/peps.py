@@ -66,56 +66,57 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
 
 def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h: int = DEFAULT_OVERLAP_H) -> NewPepKey:
     """Issue another key; the older ones end after the overlap at the latest. Raises NotFound, Invalid, Conflict."""
-    found = find_pep(act.tx, id_or_name)
-    registry.note(act, object=found.pep_id, name=found.name, days=days, overlap_h=overlap_h)
-    _check_not_revoked(found)
+    pep = find_pep(act.tx, id_or_name)
+    registry.note(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
+    _check_not_revoked(pep)
     check_pep_days(days)
     check_pep_overlap(overlap_h)
     ends = act.now + overlap_h * HOUR
-    older = [key for key in store.pep_keys(act.tx, found.pep_id) if min(key.expires_at, ends) > act.now]
+    older = [key for key in store.pep_keys(act.tx, pep.pep_id) if min(key.expires_at, ends) > act.now]
     if len(older) >= MAX_PEP_KEYS:
         raise Conflict(
-            f"`{found.name}` has {MAX_PEP_KEYS} live keys", code="too_many_keys",
+            f"`{pep.name}` has {MAX_PEP_KEYS} live keys",
+            code="too_many_keys",
             hint="wait for the older key to end, or end both now: --overlap 0",
-        )  # fmt: skip
-    store.end_pep_keys(act.tx, found.pep_id, at=ends)
-    return _issue(act, found, days=days)
+        )
+    store.end_pep_keys(act.tx, pep.pep_id, at=ends)
+    return _issue(act, pep, days=days)
 
 
 def revoke_pep(act: Act, id_or_name: str) -> None:
     """End a PEP and all its keys now. Raises NotFound, Conflict."""
-    found = find_pep(act.tx, id_or_name)
-    registry.note(act, object=found.pep_id, name=found.name)
-    _check_not_revoked(found)
-    store.revoke_pep(act.tx, found.pep_id)
+    pep = find_pep(act.tx, id_or_name)
+    registry.note(act, object=pep.pep_id, name=pep.name)
+    _check_not_revoked(pep)
+    store.revoke_pep(act.tx, pep.pep_id)
 
 
 def find_pep(reader: Reader, id_or_name: str) -> Pep:
     """Raises NotFound."""
-    if (found := store.pep(reader, id_or_name)) is None:
+    if (pep := store.pep(reader, id_or_name)) is None:
         raise NotFound(f"there is no PEP {id_or_name[:64]!a}", hint="`ostiary pep list` shows all")
-    return found
+    return pep
 
 
 def verify_pep(
     reader: Reader, unverified_key: str, *, address: str, now: int, keys: Keyring
 ) -> tuple[Caller, bytes | None]:
-    """Return the PEP that a key belongs to, and the digest of the key if its use is still to be noted.
+    """Return the PEP that a key belongs to, and the digest of the key if its use is still to be recorded.
 
-    The key is looked up by its HMAC, so neither the time nor the answer tells an unknown key from a revoked one. What
-    is wrong with a genuine key is said, since only its holder hears it. Raises AccessRefused.
+    The key is looked up by its HMAC, so neither the time nor the answer distinguishes an unknown key from a revoked
+    one. A genuine key gets an exact error, which only its holder sees. Raises AccessRefused.
     """
     digest = _digest(keys, unverified_key)
     row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
     if row is None:
         raise AccessRefused("the API key is unknown or revoked", hint="ostiary pep rotate NAME")
-    found, key = row
+    match, key = row
     if now >= key.expires_at:
-        raise AccessRefused(f"the API key of `{found.name}` has expired", hint="ostiary pep rotate NAME")
-    if not is_within(address, parse_networks(found.networks)):
-        raise AccessRefused(f"the API key of `{found.name}` is not accepted from this address")
+        raise AccessRefused(f"the API key of `{match.name}` has expired", hint="ostiary pep rotate NAME")
+    if not is_within(address, parse_networks(match.networks)):
+        raise AccessRefused(f"the API key of `{match.name}` is not accepted from this address")
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
-    caller = Caller(kind="pep", id=found.pep_id, name=found.name, owner=None, scopes=frozenset({DECIDE}))
+    caller = Caller(kind="pep", id=match.pep_id, name=match.name, owner=None, scopes=frozenset({DECIDE}))
     return caller, None if is_noted else digest
 
 
@@ -130,8 +131,8 @@ def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
 
 
 def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
-    """Return the names of PEPs whose newest key ends within 14 days or has ended, of PEPs with a key that was not used
-    in its first 7 days, and the number of all that are not revoked.
+    """Return the names of PEPs whose newest key ends within 14 days or has ended, the names of PEPs with a key unused
+    for its first 7 days, and the number of PEPs that are not revoked.
     """
     living = [(one, keys) for one, keys in show_peps(reader) if one.revoked_at is None]
     ending = [one.name for one, keys in living if max((key.expires_at for key in keys), default=0) <= now + ENDS_SOON]
@@ -148,9 +149,9 @@ def _issue(act: Act, one: Pep, *, days: int) -> NewPepKey:
     return NewPepKey(one, secret, expires_at)
 
 
-def _check_not_revoked(found: Pep) -> None:
-    if found.revoked_at is not None:
-        raise Conflict(f"the PEP `{found.name}` is revoked", hint="create another, with another name")
+def _check_not_revoked(peps: Pep) -> None:
+    if peps.revoked_at is not None:
+        raise Conflict(f"the PEP `{peps.name}` is revoked", hint="create another, with another name")
 
 
 def _digest(keys: Keyring, key: str) -> bytes:

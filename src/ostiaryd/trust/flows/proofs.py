@@ -47,9 +47,15 @@ def check_possession(
 
     try:
         proof = dpop.check_proof(
-            unverified_proof, method=method, uri=uri, now=now, nonces=is_fresh, access_token=access_token, jkt=jkt,
+            unverified_proof,
+            method=method,
+            uri=uri,
+            now=now,
+            nonces=is_fresh,
+            access_token=access_token,
+            jkt=jkt,
             verify=keys.signatures.check,
-        )  # fmt: skip
+        )
     except dpop.UseNonce:
         raise NonceNeeded(dpop.make_nonce(secret, purpose, now)) from None
     next_nonce = dpop.make_nonce(secret, purpose, now) if is_aging else None

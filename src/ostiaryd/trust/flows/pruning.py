@@ -1,4 +1,4 @@
-"""What is remembered is forgotten when it can no longer matter."""
+"""Deletion of replay memory that can no longer matter."""
 
 from __future__ import annotations
 
