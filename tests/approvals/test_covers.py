@@ -246,7 +246,7 @@ def _start(act: Any) -> Task:
 # What is asked, in words
 
 WORDS = """Agent 'bot' of 'alice' wants to send something with bank/send.
-to = "ann@else.example" (from content that anybody may have written)
+to = "ann@else.example" (from untrusted content)
 body = "hello\\n\\u202ethere" (goes out as text)
 Why: nobody named this recipient.
 Careful: the text carries content that the person did not name (personal).

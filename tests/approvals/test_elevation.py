@@ -53,7 +53,7 @@ class Stage:
 
     async def request(self, *, by: Caller | None = None, **wanted: Any) -> tuple[Task | None, Question | None]:
         right: dict[str, Any] = {"scopes": [WRITE], "reason": "to repair the report"}
-        asked = flows.Wanted(**right | wanted)
+        asked = flows.ElevationRequest(**right | wanted)
         who = by or agent_caller(self.agent)
 
         def flow(act: Act) -> tuple[Task | None, Question | None]:
@@ -366,7 +366,7 @@ async def test_an_emergency_takes_two_people_whatever_permits_it_and_is_loud(sta
     assert entry.action == "elevation.break_glass"
     assert entry.detail is not None
     assert len(entry.detail["people"]) == 2
-    assert "unprotected: `reader` has broken the glass for files:write (by carol and dave), for 600 s more" in (
+    assert "unprotected: `reader` has emergency access for files:write (by carol and dave), for 600 s more" in (
         await examined(stage.world)
     )
     (listed,) = [

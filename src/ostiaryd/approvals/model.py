@@ -1,13 +1,13 @@
-"""A question to a person and its states: `open` until it is `approved`, `denied`, or `expired` by its date; a yes is
-`spent` by the one call that it is for, or `lapsed` by its own date, or with the agent or the task that asked.
+"""A question to a person, and its states.
 
-    open --yes, as many as it needs--> approved --the call--> spent
-      |--no--> denied                     |--date, revoke--> lapsed
+    open --enough approvals--> approved --the call--> spent
+      |--denial--> denied                |--date, revoke--> lapsed
       |--date--> expired
-      |--who asked--> cancelled
+      |--requester--> cancelled
 
-Who answers is a person, proved by a key, who answers for the agent or is named by the policy that asks, and nobody
-through whom the question came.
+An approval is spent by its one call, or lapses at its date, or with the agent or the task of the request. Only a person
+may answer, authenticated by a key, who is accountable for the agent or named by the asking policy, and who is not in
+the chain of the request.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_REASON = 500
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
 MAX_DENIED_OF_TOOL = 2
-"""of one task: who is asked about a tool again and again, each time a little differently, gets tired"""
+"""in one task: repeated questions about a tool with small variations wear a person down"""
 MAX_ASKED = 60
-"""of one agent in an hour, however they were answered"""
+"""of one agent in an hour, whatever the answers"""
 MAX_USES = 20
-"""calls that a yes covers beyond the one that it is to"""
+"""calls that an approval covers beyond its own"""
 HOUR = 3_600_000_000
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters of which nothing is seen."""
@@ -56,12 +56,12 @@ class Says(StrEnum):
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a policy that asks says: its own words."""
+    """The reason of an asking policy, in its own words."""
 
     policy: str
     message: str = ""
     approvers: tuple[str, ...] = ()
-    """names of who may answer; none: whoever answers for the agent"""
+    """names of the approvers; empty: the persons accountable for the agent"""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -80,15 +80,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: dict[str, Any]
     extent: Extent
     times: int
-    """how many calls of the agent like it people agreed to in earlier tasks"""
+    """the number of similar calls of the agent that were approved in earlier tasks"""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is asked, fixed when it is: exactly what a yes is bound to, and what helps to judge it.
+    """The content of a question, fixed when it is asked: exactly what an approval is bound to, and information for the
+    decision.
 
-    `hidden` are arguments that nobody is shown, `outgoing` those that leave as text, `foreign` the links and addresses
-    in that text which are neither the person's nor of their records, `origins` say where arguments came from, `chain`
-    through whom the agent acts, the nearest first.
+    `hidden`: arguments that are shown to no person; `outgoing`: arguments that leave as text; `foreign`: links and
+    addresses in that text that come neither from the person nor from their records; `origins`: the origins of
+    arguments; `chain`: the agents through which the authority came, the nearest first.
     """
 
     resource: str = ""
@@ -99,17 +100,17 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origins: dict[str, str] = {}
     foreign: dict[str, list[str]] = {}
     warnings: list[str] = []
-    """what the context says of the call that a person must see (`ostiary.provenance.extent`)"""
+    """warnings from the context that a person must see (`ostiary.provenance.extent`)"""
     effect: str = ""
     extent: Extent | None = None
-    """what a yes may cover beyond the call; None: nothing"""
+    """the calls that an approval may cover beyond its own; None: no others"""
     lines: list[Line] = []
-    """of a plan"""
+    """the lines of a plan"""
     policy: str = ""
     reasons: list[Why] = []
     chain: list[Link] = []
     person: str | None = None
-    """on whose behalf"""
+    """the person on whose behalf the agent acts"""
     sole: str | None = None
     """the one person whose yes it takes"""
 
@@ -122,6 +123,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def policies(self) -> list[str]:
+        """The names of the asking policies."""
         return [why.policy for why in self.reasons]
 
 
@@ -137,19 +139,19 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     about: About
     times: int
-    """how often it was asked: who asks again waits for the same answer"""
+    """the number of times it was asked: a repeated request waits for the same answer"""
     asked_at: int
     last_at: int
     ends_at: int
     answered_at: int | None = None
     until: int | None = None
     is_held: bool = False
-    """whether the yes has not been ended before its date"""
+    """whether the approval has not been ended before its date"""
     spent_at: int | None = None
     spent_for: str | None = None
 
     def state_at(self, now: int) -> State:
-        """Dates act by themselves."""
+        """Return the state at `now`: a date takes effect without an act."""
         if self.state is State.OPEN and now >= self.ends_at:
             return State.EXPIRED
         if self.state is not State.APPROVED:
@@ -170,7 +172,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one person says."""
+    """The answer of one person."""
 
     person: PersonId
     says: Says
@@ -178,11 +180,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None
     at: int
     covers: bool = False
-    """whether the yes is to calls like it, too"""
+    """whether the approval extends to similar calls"""
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):
-    """A yes that covers calls like the one that was asked about; `line`: of which line of a plan it is."""
+    """An approval that covers similar calls; `line`: its line in a plan."""
 
     approval_id: str
     line: int
@@ -191,9 +193,11 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:
-    """Raises Forbidden for whoever the question came through, and for who is no person."""
+    """Return the person. Raises Forbidden for the parties of the request, and for agents."""
     if caller.id in question.requesters:
-        raise Forbidden("nobody answers what they ask themselves", hint="a person must", code="own_chain")
+        raise Forbidden(
+            "an agent in the delegation chain cannot approve its own request", hint="a person must", code="own_chain"
+        )
     if caller.kind != "person":
         raise Forbidden(
             "only a person answers", hint="ostiary person create NAME --generate-key FILE", code="no_person"
@@ -215,7 +219,9 @@ def check_reason(text: str) -> str:
 
 
 def settled(question: Question, before: list[Answer], answer: Answer) -> State:
-    """Where an answer leads: one no is enough, two people say yes where two are needed."""
+    """Return the state after an answer: one denial is enough; where two approvals are needed, two persons must give
+    them.
+    """
     if answer.says is Says.DENY:
         return State.DENIED
     people = {one.person for one in before if one.says is Says.APPROVE} | {answer.person}

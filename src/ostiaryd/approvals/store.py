@@ -1,4 +1,6 @@
-"""Questions and answers. What became of a yes is read where it lies: in the holdings, and in what policies spend."""
+"""Stored questions and answers. The use of an approval is read from its source: the holdings, and what
+policies spend.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +89,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def insert(tx: Tx, question: Question) -> None:
+    """Insert a question."""
     tx.run(
         _INSERT,
         id=question.approval_id,
@@ -103,6 +106,7 @@ def insert(tx: Tx, question: Question) -> None:
 
 
 def get(reader: Reader, id: str) -> Question | None:
+    """Return the question with this id."""
     row = reader.one(_GET, id=id)
     return None if row is None else _question(row)
 
@@ -120,6 +124,7 @@ def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> 
 
 
 def note_again(tx: Tx, id: str) -> None:
+    """Count a repeated request."""
     tx.run(_AGAIN, id=id, now=tx.now)
 
 
@@ -134,14 +139,14 @@ def cancel_all(tx: Tx) -> int:
 
 
 def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int, int]:
-    """How many questions wait of that agent, and of that task."""
+    """Return the numbers of open questions of the agent, and of the task."""
     return _count(reader.one(_OPEN_OF_AGENT, agent=agent, now=now)), _count(
         reader.one(_OPEN_OF_TASK, task=task, now=now)
     )
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:
-    """How many that agent has asked since then, however they were answered."""
+    """Return how many questions the agent has asked since then, whatever the answers."""
     return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
 
 
@@ -156,11 +161,12 @@ def due(reader: Reader, *, now: int, limit: int) -> list[str]:
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Drop settled questions that had ended before that instant, with all that became of them; how many."""
+    """Delete settled questions that ended before that instant, with their answers and covers; return their number."""
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
 
 def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
+    """Insert an answer."""
     tx.run(
         _INSERT_ANSWER,
         id=id,
@@ -174,6 +180,7 @@ def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
 
 
 def answers(reader: Reader, id: str) -> list[Answer]:
+    """Return the answers to a question."""
     return [
         Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at, covers=bool(covers))
         for person, says, reason, jkt, at, covers in reader.all(_ANSWERS, id=id)
@@ -191,13 +198,14 @@ def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Q
 
 
 def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int) -> int:
-    """How many questions of that agent about that tool, in that task and those under it, were denied and end after that
+    """Return how many questions of the agent about the tool, in that task and its parts, were denied and end after that
     instant.
     """
     return _count(reader.one(_DENIED_OF_TOOL, agent=agent, top=top, tool=tool, after=after))
 
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
+    """Insert a cover."""
     tx.run(
         _INSERT_COVER,
         id=id,
@@ -210,7 +218,7 @@ def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses:
 
 
 def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
-    """Those of that task and counterpart that can be used."""
+    """Return the usable covers of the task for the counterpart."""
     return [
         Cover(approval_id=id, line=line, extent=_decode_extent(extent), is_planned=kind == PLAN)
         for id, line, extent, kind in reader.all(_COVERS, task=task, counterpart=counterpart)
@@ -218,20 +226,23 @@ def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
 
 
 def use_cover(tx: Tx, cover: Cover) -> None:
+    """Count a use of a cover."""
     tx.run(_USE_COVER, id=cover.approval_id, line=cover.line)
 
 
 def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
+    """End the covers of the task for the counterpart."""
     tx.run(_END_COVERS, task=task, counterpart=counterpart)
 
 
 def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
-    """Which question came with that key, and the digest of what asked it."""
+    """Return the question submitted with that key, and the digest of its request."""
     row = reader.one(_SUBMITTED, key=key)
     return None if row is None else (row[0], row[1])
 
 
 def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
+    """Store the key of a submitted request."""
     tx.run(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 

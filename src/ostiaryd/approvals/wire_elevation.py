@@ -30,7 +30,7 @@ async def request_elevation(call: Call) -> Reply:
 
     Who asks the same again, without more words, gets what has become of it.
     """
-    wanted = call.json(flows.Wanted)
+    wanted = call.json(flows.ElevationRequest)
 
     def request(act: Act) -> tuple[Task | None, Question | None]:
         return flows.request(act, wanted, by=call.caller, config=call.world.config)
@@ -87,7 +87,7 @@ async def set_eligible(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/elevations", request_elevation, SELF, body=flows.Wanted, grants=True),
+    Route("POST", "/api/v1/elevations", request_elevation, SELF, body=flows.ElevationRequest, grants=True),
     Route("GET", "/api/v1/elevations", list_elevations, SELF),
     Route("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ),
     Route("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN, body=Eligible),

@@ -1,4 +1,4 @@
-"""What is true of the feed: which fact a change becomes, and which entry a reported record."""
+"""Rules of the feed: the fact of each delta, and the entry of each reported record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
 PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | StopDelta
-"""those that are all of what guards hear"""
+"""deltas that are complete facts"""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = json_decoder(Delta)
 
@@ -43,11 +43,12 @@ def parse_delta(body: bytes) -> Delta:
 
 
 def agent_fact(agent: str, state: str, epoch: int, *, at: int) -> AgentFact:
-    """What a guard must know of an agent that changed at `at`; after an hour none of its older tokens can be alive."""
+    """Return the fact about an agent that changed at `at`; after an hour none of its older tokens can be alive."""
     return AgentFact(agent, state, epoch, at + LONGEST_TOKEN)
 
 
 def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
+    """Return the fact of a plain delta."""
     match delta:
         case AgentDelta():
             return agent_fact(delta.agent, delta.state.value, delta.epoch, at=at)
@@ -67,7 +68,7 @@ def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporter:
-    """Whose report it is: a resource, and the spool of one of its guards."""
+    """The reporter: a resource, and the spool of one of its guards."""
 
     resource_id: str
     name: str
@@ -76,7 +77,7 @@ class Reporter:
 
 
 @dataclass(slots=True)
-class Told:
+class ReportEntries:
     """The entries that a report becomes."""
 
     by: Reporter
@@ -110,10 +111,11 @@ class Told:
         )
 
 
-def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
-    """The entry of a reported decision. It counts only for a token that is known and was for the reporter's resource.
+def tell_call(told: ReportEntries, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
+    """Add the entry of a reported decision, for a known token of the reporter's resource only.
 
-    Whose token it is, and for which task, is what we know, not what the guard says; whom else it names is detail.
+    The holder of the token and the task come from our own records, not from the guard; other names from the guard are
+    detail.
     """
     if held is None or held.audience != told.by.uri or held.agent != record.agent:
         what = "there is no such token" if held is None else "the token is not for the resource of the reporter"
@@ -159,7 +161,7 @@ def tell_call(told: Told, number: int, record: CallRecord, held: Holding | None,
     )
 
 
-def event_of(told: Told, number: int, record: CallRecord) -> Event:
+def event_of(told: ReportEntries, number: int, record: CallRecord) -> Event:
     """A call that has an entry, as profiles are learned from it."""
     entry, beside = told.calls[number], {} if record.facts is None else record.facts.beside
     return Event(
@@ -175,7 +177,7 @@ def event_of(told: Told, number: int, record: CallRecord) -> Event:
 
 
 def tell_undecided(
-    told: Told, number: int, record: UndecidedRecord, held: Holding | None, *, owner: str | None
+    told: ReportEntries, number: int, record: UndecidedRecord, held: Holding | None, *, owner: str | None
 ) -> None:
     """The entry of a call that could not be decided. It is the agent's only where a token of it was at the guard."""
     detail: dict[str, Any] = {}
@@ -198,8 +200,10 @@ def tell_undecided(
     )
 
 
-def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
-    """What the policies were asked about a reported call: who and where it was is what we know."""
+def asked_of(told: ReportEntries, record: CallRecord, held: Holding) -> Posed | None:
+    """Return the question to the policies about a reported call; the agent and the resource come from
+    our own records.
+    """
     facts = record.facts
     if facts is None:
         return None
@@ -210,8 +214,10 @@ def asked_of(told: Told, record: CallRecord, held: Holding) -> Posed | None:
     return call_seen(agent, tool, context, kept, approved=facts.approved)
 
 
-def tell_result(told: Told, number: int, record: ResultRecord) -> None:
-    """How a call went: into the entry of the call if that is in the same report, otherwise an entry of its own."""
+def tell_result(told: ReportEntries, number: int, record: ResultRecord) -> None:
+    """Add the result of a call: to the entry of the call if it is in the same report, otherwise as an
+    entry of its own.
+    """
     result = Result(record.status, record.bytes, record.records, record.data_class)
     if (call := told.calls.get(record.call)) is not None:
         call.result = result

@@ -1,4 +1,4 @@
-"""What the feed remembers: how far each spool was reported, and for whom a token was."""
+"""Stored state of the feed: the position of each spool, servers, profiles, and the sources of arguments."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _DROP_SERVER = sql("delete from feed_server where server = :server")
 
 
 class ArgumentSource(NamedTuple):
-    """A field that the values of an argument came from; `tasks` and `agents`: digests of those that have shown it."""
+    """A field that the values of an argument came from; `tasks` and `agents`: digests of those that showed it."""
 
     tool: str
     argument: str
@@ -77,6 +77,7 @@ class ArgumentSource(NamedTuple):
 
 
 def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
+    """Return the sources of arguments at a resource."""
     return [_argument_source(row) for row in reader.all(_SOURCES, resource_id=resource_id)]
 
 
@@ -94,6 +95,7 @@ def source(reader: Reader, resource_id: str, of: ArgumentSource) -> ArgumentSour
 
 
 def count_sources(reader: Reader, resource_id: str) -> int:
+    """Return the number of sources at a resource."""
     row = reader.one(_COUNT_SOURCES, resource_id=resource_id)
     assert row is not None
     count: int = row[0]
@@ -101,6 +103,7 @@ def count_sources(reader: Reader, resource_id: str) -> int:
 
 
 def put_source(tx: Tx, resource_id: str, row: ArgumentSource) -> None:
+    """Store a source."""
     tx.run(_PUT_SOURCE, resource_id=resource_id, **row._asdict())
 
 
@@ -115,12 +118,13 @@ def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
 
 
 def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, dead: list[str]) -> None:
-    """Write the row of a server; delete the rows of those that are `dead`."""
+    """Write the row of a server; delete the rows of `dead` servers."""
     tx.run(_PUT_SERVER, server=server, beat=beat, guards=guards)
     drop_servers(tx, dead)
 
 
 def drop_servers(tx: Tx, servers: list[str]) -> None:
+    """Delete the rows of servers."""
     for server in servers:
         tx.run(_DROP_SERVER, server=server)
 
@@ -139,15 +143,17 @@ def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
 
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
+    """Store the position of a spool."""
     tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
 
 
 def take_turn(tx: Tx, id: str, turn: int) -> bool:
-    """Return whether no later one has been heard in that spool, nor this one."""
+    """Return whether this turn is later than all earlier turns of the spool."""
     return tx.run(_TURN, id=id, turn=turn) == 1
 
 
 def close_spool(tx: Tx, id: str) -> None:
+    """Close a spool."""
     tx.run(_CLOSE, id=id, now=tx.now)
 
 
@@ -168,7 +174,7 @@ def ended_tokens(reader: Reader, audience: str, *, since: int, now: int) -> list
 
 
 def profile(reader: Reader, agent: str, resource_id: str) -> tuple[bytes, int] | None:
-    """What an agent usually does there, packed, and when its guards were told."""
+    """Return the packed profile of an agent at a resource, and when guards got it."""
     row = reader.one(_PROFILE, agent=agent, resource_id=resource_id)
     return None if row is None else (bytes(row[0]), row[1])
 
@@ -179,8 +185,10 @@ def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str,
 
 
 def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at: int) -> None:
+    """Store the profile of an agent at a resource."""
     tx.run(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
 
 
 def forget_profiles(tx: Tx, *, before: int) -> int:
+    """Delete profiles of agents that were inactive since `before`; return their number."""
     return tx.run(_FORGET_PROFILES, before=before)

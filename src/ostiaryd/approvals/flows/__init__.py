@@ -1,10 +1,10 @@
-"""What happens to questions: one function per verb, each within the caller's act."""
+"""Operations on questions: one function per verb, each within the caller's act."""
 
 from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due, forget
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.backchannel import Backchannel, begin_backchannel
 from ostiaryd.approvals.flows.calls import ask_about_call, find_question, task_of_token
-from ostiaryd.approvals.flows.elevate import Wanted, broken_glass, request, show_elevation
+from ostiaryd.approvals.flows.elevate import ElevationRequest, broken_glass, request, show_elevation
 from ostiaryd.approvals.flows.plan import ask_plan
 from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
@@ -16,8 +16,8 @@ from ostiaryd.approvals.store import (
 __all__ = [
     "Backchannel",
     "Duplicate",
+    "ElevationRequest",
     "NotRequestable",
-    "Wanted",
     "answer",
     "ask",
     "ask_about_call",

@@ -47,18 +47,18 @@ def answer(
     covers: str | None = None,
     strike: Collection[int] = (),
 ) -> Question:
-    """Say yes or no to a question. `covers`: whether a yes is to the `call` alone, or to calls like it for the rest of
-    the `task`; left out: to the call alone if it pays, destroys or administers. `strike`: lines of a plan, from 1, to
-    which the yes is not.
+    """Approve or deny a question.
 
-    1. Who answers is a person, nobody through whom it came, and one whom each policy that asks lets: whom it names, or
-    else who answers for the agent, for whom it acts, or who may answer everything. 2. It waits still, and who asks may
-    still act. 3. Each person answers once. 4. One no settles it; as many yes as it needs are good for one call until
-    their date, and while the keys are good with which they were said. A no ends what an earlier yes covers of calls
-    like it.
+    `covers`: whether an approval is for the `call` alone, or for similar calls during the `task`; by default for the
+    call alone if it pays, destroys or administers. `strike`: lines of a plan, from 1, that are not approved.
 
-    Raises NotFound, Forbidden (`own_chain`, `no_person`, `not_your_agent`, and for a task or an agent that has ended),
-    Conflict (`question_settled`, `answered_already`), Invalid.
+    1. The caller is a person, outside the chain of the request, whom each asking policy accepts: a named approver, or
+    else a person accountable for the agent, on whose behalf it acts, or who may answer all questions. 2. The question
+    is open, and the requester may still act. 3. Each person answers one time. 4. One denial settles the question; a
+    sufficient number of approvals is valid for one call until their date, and while the keys that signed them are
+    valid. A denial ends an earlier cover of similar calls. Raises NotFound, Forbidden (`own_chain`, `no_person`,
+    `not_your_agent`, and for a task or an agent that has ended), Conflict (`question_settled`, `answered_already`),
+    Invalid.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)
@@ -69,13 +69,13 @@ def answer(
     task = tasks.live(act.tx, question.task, now=act.now)
     check_strike(question.about, says, strike)
     covering = says is Says.APPROVE and read_covers(question.about, covers)
-    given = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
+    new_answer = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
     before = store.answers(act.tx, id)
     if any(one.person == person for one in before):
         raise Conflict("you have answered it already", hint="another person must", code="answered_already")
-    store.insert_answer(act.tx, id, given)
+    store.insert_answer(act.tx, id, new_answer)
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
-    state = settled(question, before, given)
+    state = settled(question, before, new_answer)
     registry.note(act, object=id, reason=text, state=state.value, digest=question.digest)
     if state is State.OPEN:
         return question
@@ -92,17 +92,17 @@ def answer(
             digest=question.digest,
             policies=question.about.policies,
             until=until,
-            keys=[one.jkt for one in (*before, given) if one.jkt],
+            keys=[one.jkt for one in (*before, new_answer) if one.jkt],
         )
-        begun = begin_covers(act, question, [*before, given], strike)
+        begun = begin_covers(act, question, [*before, new_answer], strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
-    elif question.about.extent is not None:  # the person knows more now than when somebody said yes to calls like it
+    elif question.about.extent is not None:  # this denial is newer than the approval of similar calls
         store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
     return find_question(act, id)
 
 
 def expire(act: Act, id: str) -> None:
-    """What the date of a question does. Raises NotFound, Conflict before that."""
+    """Expire a question at its date. Raises NotFound, and Conflict before the date."""
     question = find_question(act, id)
     _note(act, question)
     if question.state is not State.OPEN or act.now < question.ends_at:
@@ -111,7 +111,7 @@ def expire(act: Act, id: str) -> None:
 
 
 def cancel(act: Act, id: str) -> Question:
-    """Nobody need answer any more. Raises NotFound, Conflict for what is settled."""
+    """Cancel an open question. Raises NotFound, and Conflict for a settled one."""
     question = find_question(act, id)
     _note(act, question)
     check_open(question, now=act.now)

@@ -1,4 +1,4 @@
-"""Asking, for whatever needs a person's yes. Who asks the same again waits for the same answer."""
+"""Questions for a person's approval. A repeated request gets the same question."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ SECOND = 1_000_000
 
 
 def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: About, config: Config) -> Question:
-    """The question about just this: the one that waits, the yes that is good still, or a new one.
+    """Return the question about exactly this request: an open one, a valid approval, or a new question.
 
-    `digest` is what a yes is bound to. Raises Forbidden where it was answered with no (`approval_denied`), where the
-    yes was spent (`approval_spent`), both until their date, where people have denied this tool to the task
-    (`approval_denied`), and where too much is asked (`too_many_questions`).
+    `digest` is the digest of the request, to which an approval is bound. Raises Forbidden if the request was denied
+    (`approval_denied`) or its approval spent (`approval_spent`), both until their date; if persons denied this tool to
+    the task (`approval_denied`); and if there are too many questions (`too_many_questions`).
     """
-    found = store.latest(act.tx, digest)
-    if found is not None:
-        registry.note(act, object=found.approval_id)
-        check_not_again(found, now=act.now)
-        if found.state_at(act.now) is State.APPROVED:
-            return found
-        if found.state_at(act.now) is State.OPEN:
-            store.note_again(act.tx, found.approval_id)
-            act.entry.action = "approval.again"  # another than that of a new question, so that nobody is told twice
-            registry.note(act, object=found.approval_id, times=found.times + 1)
-            return found
+    latest = store.latest(act.tx, digest)
+    if latest is not None:
+        registry.note(act, object=latest.approval_id)
+        check_not_again(latest, now=act.now)
+        if latest.state_at(act.now) is State.APPROVED:
+            return latest
+        if latest.state_at(act.now) is State.OPEN:
+            store.note_again(act.tx, latest.approval_id)
+            act.entry.action = "approval.again"  # not the action of a new question, so that no second alert is sent
+            registry.note(act, object=latest.approval_id, times=latest.times + 1)
+            return latest
     ends = act.now + config.question_lifetime_s * SECOND
     made = Question(
         approval_id=ApprovalId(act.new_id("ap")),
@@ -65,14 +65,16 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     return made
 
 
-def check_not_again(found: Question, *, now: int) -> None:
-    """A no holds until the question's date, and a yes is good for one call until its own: what comes again meanwhile is
-    a retry, and bothers nobody. Raises Forbidden.
+def check_not_again(question: Question, *, now: int) -> None:
+    """Refuse a repeated request during a denial or after its approval was spent. Raises Forbidden.
+
+    A denial holds until the date of the question, and an approval is valid for one call until its own date; a
+    repetition meanwhile is a retry and asks no person.
     """
-    state, id = found.state_at(now), found.approval_id
-    if state is State.DENIED and now < found.ends_at:
+    state, id = question.state_at(now), question.approval_id
+    if state is State.DENIED and now < question.ends_at:
         raise Forbidden(f"a person has said no to it ({id})", hint="do something else", code="approval_denied")
-    if state is State.SPENT and found.until is not None and now < found.until:
+    if state is State.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
             f"the yes to it was spent already ({id})", hint="it was good for one call", code="approval_spent"
         )
@@ -91,9 +93,10 @@ def _check_room(act: Act, task: Task) -> None:
 
 
 def _check_denied(act: Act, made: Question, task: Task) -> None:
-    """Two denied questions about a tool are the answer to all that follow in the task: to vary a value until somebody
-    is tired helps nobody, nor does it to ask in one part of the task after the other. In a standing task, which has no
-    end, it holds until the dates of these questions. Raises Forbidden.
+    """Refuse a question about a tool that persons have denied twice in the task. Raises Forbidden.
+
+    Varying a value, or asking in one part of the task after another, must not wear a person down. In a standing task,
+    which has no end, the rule holds until the dates of these questions.
     """
     if made.kind != CALL.id:
         return
@@ -103,7 +106,7 @@ def _check_denied(act: Act, made: Question, task: Task) -> None:
     after = act.now if top in standing else 0
     if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
-            f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task, so no more are asked",
+            f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task; no further one is asked",
             hint="do without the tool, or start a task that a person has said more about",
             code="approval_denied",
         )

@@ -105,8 +105,8 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
 
 
 def _person(act: Act, hint: str) -> Person:
-    """The person of that name or id, who can answer. Raises UnknownUser, in the same words for all that cannot."""
+    """Return the person with this name or id. Raises UnknownUser, with one text for all persons that cannot answer."""
     person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
-        raise UnknownUser("nobody of that name can be asked", hint="`login_hint` is the name or id of a person")
+        raise UnknownUser("no person of that name can be asked", hint="`login_hint` is the name or id of a person")
     return person

@@ -29,13 +29,12 @@ from ostiaryd.tasks.model import Task
 
 
 def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: Config) -> tuple[str, bool]:
-    """The approval of that call, and whether it is spent by it: then the call may pass, once.
+    """Return the approval of a call, and whether this request spends it: then the call may pass, once.
 
-    1. The token is alive and for this resource, its task lives, the tool is known, and the policies that ask are ours.
-    2. What may not be shown is not. 3. A yes to just this is spent, or one that covers it is used; else it is asked
-    for. Asked once more with the same number, it is the same call, until the date of the yes.
-
-    Raises Forbidden (also: `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
+    1. The token is alive and for this resource, its task is alive, the tool is known, and the asking policies are ours.
+    2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or a covering approval
+    is used; otherwise a question is asked. A repetition with the same number is the same call, until the date of the
+    approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does), NotFound, Conflict, Malformed.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -62,17 +61,17 @@ def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: C
     )
     if asked.approval:
         _check_meant(act, asked.approval, digest)
-    found = store.latest(act.tx, digest)
-    if found is not None and found.spent_for == asked.call and found.until is not None and act.now < found.until:
+    latest = store.latest(act.tx, digest)
+    if latest is not None and latest.spent_for == asked.call and latest.until is not None and act.now < latest.until:
         entry.action = "approval.spend"
-        registry.note(act, object=found.approval_id, again=True)
-        return found.approval_id, True
+        registry.note(act, object=latest.approval_id, again=True)
+        return latest.approval_id, True
     extent, is_mentioned = measure(
         act, asked, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
     )
     if (
         extent is not None
-        and (cover := _covered(act, task, extent, found, policy=ours.hash, is_mentioned=is_mentioned, config=config))
+        and (cover := _covered(act, task, extent, latest, policy=ours.hash, is_mentioned=is_mentioned, config=config))
         is not None
     ):
         entry.action = "approval.spend"
@@ -126,26 +125,26 @@ def _covered(
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
-    """The live task of a live token that is for this resource, as the task of who holds the token: it may have come by
-    exchange, through all who held what it was exchanged for. Raises Forbidden.
+    """Return the live task of a live token for this resource, as the task of the token's holder. Raises Forbidden.
+
+    The token may have come by exchange, through all holders of the exchanged tokens.
     """
-    held = registry.get_holding(reader, token)
-    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
+    holding = registry.get_holding(reader, token)
+    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    task, parent = tasks.live(reader, held.task, now=now), held.parent
+    task, parent = tasks.live(reader, holding.task, now=now), holding.parent
     givers = []
     while parent is not None and (behind := registry.get_holding(reader, parent)) is not None:
         givers.append(behind.agent)
         parent = behind.parent
-    line = [one for one in dict.fromkeys((*givers, task.agent)) if one != held.agent]
+    line = [one for one in dict.fromkeys((*givers, task.agent)) if one != holding.agent]
     links = (tasks.link_of(registry.find_agent(reader, one), task.task_id) for one in line)
-    return replace(task, agent=held.agent, chain=(*links, *task.chain))
+    return replace(task, agent=holding.agent, chain=(*links, *task.chain))
 
 
 def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
-    """How many must say yes, and what the policies say that ask: by our own set, whatever a guard thinks of it.
-
-    Raises Forbidden.
+    """Return how many approvals are needed, and the reasons of the asking policies, from our own policy set. Raises
+    Forbidden.
     """
     names = sorted(set(asked))
     if unknown := [name for name in names if name not in ours.asks]:
@@ -168,7 +167,7 @@ def describe(
     warnings: Iterable[str] = (),
     extent: Extent | None = None,
 ) -> About:
-    """What a person is shown of a call: what goes out as text is told apart."""
+    """Return the description of a call for a person; outgoing text is separate."""
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
         resource=resource,
@@ -189,7 +188,7 @@ def describe(
 
 
 def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
-    """What may be shown, and the digests of the rest, by our own catalogue."""
+    """Return the arguments that may be shown, and the digests of the rest, by our own catalogue."""
     if both := asked.arguments.keys() & asked.secrets.keys():
         raise Forbidden(f"argument {min(both)[:64]!a} is there twice", code="foreign_question")
     shown, more = approval.part(asked.arguments, ready.secrets, task=task.task_id)
@@ -197,15 +196,15 @@ def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:
-    """Raises NotFound, Forbidden where the agent means the yes to something else, or one that is spent."""
-    found = find_question(act, id)
-    if found.digest != digest:
+    """Check that the approval named by the agent is for this call and unspent. Raises NotFound, Forbidden."""
+    question = find_question(act, id)
+    if question.digest != digest:
         raise Forbidden("that approval is not for this call", hint="ask about this one", code="approval_mismatch")
-    check_not_again(found, now=act.now)
+    check_not_again(question, now=act.now)
 
 
 def find_question(act: Act, id: str) -> Question:
     """Raises NotFound."""
-    if (found := store.get(act.tx, id)) is None:
+    if (question := store.get(act.tx, id)) is None:
         raise NotFound("approval not found", code="unknown_approval")
-    return found
+    return question

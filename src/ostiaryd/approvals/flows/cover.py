@@ -1,8 +1,8 @@
-"""What a yes covers beyond its call: the same effect with the same counterpart, for the rest of the task.
+"""Covers: an approval may extend to calls with the same effect and the same counterpart during the task.
 
-A cover ends with its task, with the key of a person who said yes, when that person may answer no more, when a person
-denies a call like it, when the active policies change, and when it has been used as often as it may be. Only a declared
-task with a memory has covers: without a memory nobody knows what content from outside mentions.
+A cover ends with its task, with the key of an approver, when an approver may no longer answer, when a person denies a
+similar call, when the active policies change, and when its uses are exhausted. Only a declared task with a memory has
+covers: without a memory, untrusted content that mentions a value is unknown.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def measure(
     arguments: dict[str, object],
     secrets: dict[str, str],
 ) -> tuple[Extent | None, bool]:
-    """Return the extent of a call, None where a yes can be to that call alone, and whether content from outside
-    mentions what it names. Raises Malformed.
+    """Return the extent of a call, None if an approval can only be for that call, and whether untrusted content
+    mentions a value that identifies its object. Raises Malformed.
     """
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(asked.policies):
         return None, False
@@ -71,18 +71,18 @@ def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned
 
 
 def _stands(reader: Reader, id: str, policy: str, config: Config) -> bool:
-    """Whether the yes was said under these policies, and each person who said it may still answer, and has the key with
-    which they said it.
+    """Return whether the approval was given under these policies, and each approver may still answer and still has the
+    signing key.
     """
     question = store.get(reader, id)
-    said = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
+    approvals = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
     return (
         question is not None
         and question.about.policy == policy
         and all(
             is_responsible(reader, question, one.person, everything=config.all_approvers)
             and not registry.is_revoked_key(reader, one.jkt)
-            for one in said
+            for one in approvals
         )
     )
 
@@ -95,19 +95,19 @@ def read_covers(about: About, covers: str | None) -> bool:
 
 
 def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Collection[int]) -> bool:
-    """From now on the yes covers calls like the one asked about, if all who said it said so; or those of each line of a
-    plan but those in `strike`. Return whether it covers any.
+    """Begin the covers of an approval, if all approvers extended it; for a plan, of each line not in `strike`. Return
+    whether any cover began.
     """
     about = question.about
-    given = []
+    extents = []
     if about.extent is not None and all(one.covers for one in answers):
-        given.append((0, about.extent, MAX_USES))
+        extents.append((0, about.extent, MAX_USES))
     for at, line in enumerate(about.lines, 1):
         if at not in strike:
-            given.append((at, line.extent, 1 if line.effect in GRAVE else MAX_USES))
-    for number, extent, uses in given:
+            extents.append((at, line.extent, 1 if line.effect in GRAVE else MAX_USES))
+    for number, extent, uses in extents:
         store.insert_cover(act.tx, question.approval_id, number, task=question.task, extent=extent, uses=uses)
-    return bool(given)
+    return bool(extents)
 
 
 def check_strike(about: About, says: Says, strike: Collection[int]) -> None:

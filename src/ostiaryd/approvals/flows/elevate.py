@@ -1,9 +1,8 @@
-"""Elevation: an agent asks for scopes that it does not have, of those that it is eligible for, for a while.
+"""Elevation: an agent requests scopes, out of those that it is eligible for, for a limited time.
 
-a policy permits it            granted at once
-a policy forbids it            refused
-a policy asks, or none speaks  a person is asked, in the same queue as about calls; asked again, the yes is spent
-break-glass                    two people are asked whatever permits or asks, and it lasts an hour at most
+a policy permits granted at once a policy forbids refused a policy asks, or none decides a person is asked, in the queue
+of all questions; a repeated request spends the approval break-glass two persons are asked whatever a policy permits,
+and it lasts an hour at most
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ MAX_MINUTES = 480
 MAX_MINUTES_OF_GLASS = 60
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an agent asks for."""
+class ElevationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The request of an agent for an elevation."""
 
     scopes: list[str]
     reason: str
@@ -43,12 +42,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     break_glass: bool = False
 
 
-def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Task | None, Question | None]:
-    """The task of the elevation; or the question about it, which waits.
+def request(act: Act, wanted: ElevationRequest, *, by: Caller, config: Config) -> tuple[Task | None, Question | None]:
+    """Return the task of the elevation, or the open question about it.
 
-    1. Who asks is an agent, for itself. 2. It is eligible for what it asks. 3. The policies permit, refuse or ask.
-    4. The yes that is needed is there and is spent by this, or it is asked for. 5. The task begins, and ends by itself.
-
+    1. The caller is an agent, for itself. 2. It is eligible for the scopes. 3. The policies permit, refuse or ask. 4. A
+    needed approval exists and is spent by this request, or is asked for. 5. The task begins, and ends at its date.
     Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict,
     RemotePoliciesNeeded.
     """
@@ -57,18 +55,18 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
     agent = registry.active_agent(act.tx, by.id, now=act.now)
     scopes = _check(act, wanted, agent)
     standing = standing_task(agent)
-    judged, ours = policies.judge_elevation(
+    verdict, ours = policies.judge_elevation(
         act, agent, task=standing.task_id, scopes=scopes, minutes=wanted.minutes, break_glass=wanted.break_glass
     )
-    if judged.allowed and not wanted.break_glass:
+    if verdict.allowed and not wanted.break_glass:
         return _grant(act, agent, wanted, scopes, None), None
-    if judged.because not in ("", "approval_needed", "no_permit"):
-        first = reasons_of(judged, ours)[0]
+    if verdict.because not in ("", "approval_needed", "no_permit"):
+        first = reasons_of(verdict, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
-    if not judged.allowed:
+    if not verdict.allowed:
         act.entry.leave()  # what people say is no verdict of policies that what-if could compare
-    asking = judged.policies if judged.because == "approval_needed" else ()
-    needs: Needs = "two" if wanted.break_glass else asks_of(judged, ours) or "person"
+    asking = verdict.policies if verdict.because == "approval_needed" else ()
+    needs: Needs = "two" if wanted.break_glass else asks_of(verdict, ours) or "person"
     digest = act.entry.digest = canonical.digest(
         {
             ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)},
@@ -77,7 +75,7 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
             "needs": needs,
         }
     )
-    if (found := store.latest(act.tx, digest)) is not None and (task := _granted(act, found)) is not None:
+    if (latest := store.latest(act.tx, digest)) is not None and (task := _granted(act, latest)) is not None:
         return task, None
     about = About(
         resource=ELEVATE,
@@ -97,7 +95,7 @@ def request(act: Act, wanted: Wanted, *, by: Caller, config: Config) -> tuple[Ta
     return _grant(act, agent, wanted, scopes, question), None
 
 
-def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
+def _check(act: Act, wanted: ElevationRequest, agent: Agent) -> frozenset[str]:
     """Raises Invalid, Forbidden."""
     scopes, most = parse_scopes(wanted.scopes), MAX_MINUTES_OF_GLASS if wanted.break_glass else MAX_MINUTES
     registry.note(
@@ -124,14 +122,14 @@ def _check(act: Act, wanted: Wanted, agent: Agent) -> frozenset[str]:
 
 
 def _granted(act: Act, question: Question) -> Task | None:
-    """The elevation that the yes was spent on, while it lives: who did not hear of it asks once more."""
+    """Return the live elevation that the approval was spent on, for an agent that missed the first response."""
     if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
     registry.note(act, object=task.task_id, again=True)
     return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
 
 
-def _grant(act: Act, agent: Agent, wanted: Wanted, scopes: frozenset[str], question: Question | None) -> Task:
+def _grant(act: Act, agent: Agent, wanted: ElevationRequest, scopes: frozenset[str], question: Question | None) -> Task:
     """Begin it, by the yes where there is one."""
     approval = None if question is None else question.approval_id
     task = tasks.elevate(
@@ -176,9 +174,11 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> dict[st
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
     """Break-glass that is not over, in words."""
-    found = [show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)]
+    emergencies = [
+        show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)
+    ]
     return [
-        f"`{one['agent']}` has broken the glass for {' '.join(one['scopes'])} (by {' and '.join(one['people'])}), "
+        f"`{one['agent']}` has emergency access for {' '.join(one['scopes'])} (by {' and '.join(one['people'])}), "
         f"for {max(0, one['expires_at'] - now // SECOND)} s more: {one['reason'][:100]!a}"
-        for one in found
+        for one in emergencies
     ]

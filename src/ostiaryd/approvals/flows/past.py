@@ -1,8 +1,8 @@
-"""What people agreed to before: calls of one tool with one counterpart, of which each that was asked about got a yes.
+"""Past approvals: calls of one tool with one counterpart for which every question was approved.
 
-A plan offers these again at the start of a task, and a policy is proposed for what is always agreed to. Neither is
-wider than the tool and the counterpart, whatever an agent asks and however tired people are: a single no leaves the
-counterpart out.
+A plan offers them again at the start of a task, and a policy is proposed for calls that are always approved. Neither
+extends beyond the tool and the counterpart, whatever an agent asks and however tired the persons are: a single denial
+excludes the counterpart.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Agreed:
 
 
 def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
-    """What people agreed to of that agent's calls, what was agreed to most often first."""
-    found, refused = dict[str, Agreed](), set[str]()
+    """Return the approved calls of the agent, the most frequently approved first."""
+    agreed_calls, refused = dict[str, Agreed](), set[str]()
     tools = dict[tuple[str, str], ReadyTool | None]()
     for question in store.calls_since(reader, agent, since=since, limit=MAX_LOOKED_AT):
         about = question.about
@@ -53,19 +53,19 @@ def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
         if place not in tools:
             tools[place] = _tool(reader, *place)
         ready = tools[place]
-        said = None if ready is None or about.hidden else part(ready.tool, about.arguments)
-        if ready is None or said is None:
+        parts = None if ready is None or about.hidden else part(ready.tool, about.arguments)
+        if ready is None or parts is None:
             continue
-        key = canonical.digest([*place, said.named, sorted(said.amounts)], floats=True)
+        key = canonical.digest([*place, parts.named, sorted(parts.amounts)], floats=True)
         if question.state is State.DENIED:
             refused.add(key)
         elif question.state is State.APPROVED:
-            one = found.setdefault(key, Agreed(about.resource, ready, said.named, dict(said.amounts)))
-            one.amounts = {name: max(one.amounts[name], said.amounts[name], key=Decimal) for name in one.amounts}
+            one = agreed_calls.setdefault(key, Agreed(about.resource, ready, parts.named, dict(parts.amounts)))
+            one.amounts = {name: max(one.amounts[name], parts.amounts[name], key=Decimal) for name in one.amounts}
             one.policies.update(about.policies)
             one.approvals.append(question.approval_id)
             one.occasions.add(_occasion(question))
-    kept = [one for key, one in found.items() if key not in refused]
+    kept = [one for key, one in agreed_calls.items() if key not in refused]
     return sorted(kept, key=lambda one: (-len(one.approvals), one.resource, one.ready.tool.name, str(one.named)))
 
 

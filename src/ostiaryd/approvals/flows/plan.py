@@ -29,9 +29,8 @@ MIN_OCCASIONS = 2
 
 
 def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:
-    """The question about the plan of a task, for its agent or an administrator; None where it would save none.
-
-    Raises NotFound, Forbidden (another's task, one that has ended, and as `ask` does).
+    """Return the question about the plan of a task, for its agent or an administrator; None if it would save no
+    question. Raises NotFound, Forbidden (another agent's task, an ended task, and as `ask` does).
     """
     task = tasks.live(act.tx, task_id, now=act.now)
     registry.note(act, object=task.task_id)
@@ -41,7 +40,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
     ours = policies.active_policies(act.tx)
     lines = [] if task.memory is None else _lines(act, task, ours, config)
     if len(lines) < MIN_LINES:
-        act.entry.action = "approval.plan"  # another than that of a question, so that nobody is told
+        act.entry.action = "approval.plan"  # not the action of a new question, so that no alert is sent
         registry.note(act, object=task.task_id, lines=len(lines))
         return None
     about = About(
@@ -57,8 +56,8 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
 
 def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
     memory = tasks.recall(act.tx, task, act.tx.keys).memory
-    said = tasks.intent_of(act.tx, task)
-    planned = {one.tool for one in (said.intent.plan or () if said is not None else ())}
+    intent = tasks.intent_of(act.tx, task)
+    planned = {one.tool for one in (intent.intent.plan or () if intent is not None else ())}
     answers = sorted(name for name in ours.covers if ours.asks[name] == "person" and not ours.approvers[name])
     lines = list[Line]()
     for one in agreed(act.tx, task.agent, since=act.now - config.replay_days * DAY):
@@ -79,7 +78,7 @@ def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
 
 
 def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
-    """What a yes to the line covers: every policy that one person may answer for the counterpart."""
+    """Return the extent of an approved line: None unless every policy lets one person approve for the counterpart."""
     return extent_of(
         one.ready.tool,
         one.named | one.amounts,
@@ -95,7 +94,9 @@ def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
 
 
 def _is_likely(memory: Memory, one: Agreed, planned: set[str]) -> bool:
-    """Whether the task will probably make such a call and somebody would be asked: the person said a part of it."""
+    """Return whether the task will probably make such a call and cause a question: the person's words contain a part of
+    it.
+    """
     origins = {of_value(memory, kind, value) for _, kind, value in identifying(one.ready.tool, one.named)}
     is_planned = one.ready.uid.id in planned
     is_said = Origin.PERSON in origins

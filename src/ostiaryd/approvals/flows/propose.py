@@ -1,7 +1,7 @@
-"""Policies that are proposed, and by nobody but a person put: for what people always agreed to.
+"""Proposed policies, for calls that persons always approve; only a person activates a policy.
 
-A proposal is exactly the tool and the counterpart, with no larger amount than was ever agreed to, and rests on
-approvals that it names. Repeating a question within a task adds nothing to it.
+A proposal covers exactly the tool and the counterpart, with the largest approved amount as its limit, and names the
+approvals that support it. Repeated questions within a task add no support.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ostiaryd.registry.model import Agent
 
 def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[dict[str, Any]]:
     """Return what could be allowed to an agent (name or id) without a question. Raises NotFound."""
-    found = registry.find_agent(reader, agent)
+    agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
     return [
-        _proposal(found, one)
-        for one in agreed(reader, found.agent_id, since=since)
+        _proposal(agent_row, one)
+        for one in agreed(reader, agent_row.agent_id, since=since)
         if len(one.occasions) >= config.approvals_to_propose
     ]
 
@@ -31,8 +31,8 @@ def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[dic
 def _proposal(agent: Agent, one: Agreed) -> dict[str, Any]:
     tool, count = one.ready.tool, len(one.occasions)
     properties = tool.arguments.get("properties", {})
-    said = [f"{name} = {shown(value)}" for name, value in one.named.items()]
-    said += [f"{name} up to {amount}" for name, amount in one.amounts.items()]
+    conditions = [f"{name} = {shown(value)}" for name, value in one.named.items()]
+    conditions += [f"{name} up to {amount}" for name, amount in one.amounts.items()]
     return {
         "agent": agent.name,
         "agent_id": agent.agent_id,
@@ -48,6 +48,6 @@ def _proposal(agent: Agent, one: Agreed) -> dict[str, Any]:
         "policies": sorted(one.policies),
         "occasions": count,
         "approvals": one.approvals,
-        "words": f"`{agent.name}` calls {one.ready.uid.id} with {', '.join(said)}: "
+        "words": f"`{agent.name}` calls {one.ready.uid.id} with {', '.join(conditions)}: "
         f"people said yes on {count} occasions, and never no",
     }

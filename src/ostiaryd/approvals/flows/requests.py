@@ -19,23 +19,23 @@ from ostiaryd.registry import flows as registry
 
 
 class NotRequestable(Invalid):
-    """It is not denied, or no yes of a person would turn it."""
+    """The request is not denied, or no approval of a person would change the decision."""
 
     code = "not_requestable"
 
 
 class Duplicate(Conflict):
-    """Something else was sent with that `Idempotency-Key`."""
+    """Another request was sent with that `Idempotency-Key`."""
 
     code = "duplicate_request"
 
 
 def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
     """The question that the body with that digest made, when it first came with that key. Raises Duplicate."""
-    found = store.submitted(act.tx, key)
-    if found is None:
+    earlier = store.submitted(act.tx, key)
+    if earlier is None:
         return None
-    id, before = found
+    id, before = earlier
     if before != body:
         raise Duplicate("that `Idempotency-Key` came with another request", hint="throw another key")
     act.entry.action = "approval.again"
@@ -44,9 +44,8 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
 
 
 def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:
-    """Return the question to people about a request that was denied, if an approval is still all that is missing.
-
-    Raises NotRequestable, Malformed for what is too long for a person to read, and as `ask` does.
+    """Return the question about a denied request, if an approval is all that is missing. Raises NotRequestable,
+    Malformed for a request that is too long for a person to read, and as `ask` does.
     """
     evaluator = policies.Evaluator(
         act.tx, ours := policies.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys

@@ -1,4 +1,6 @@
-"""Who may answer a question: whom each policy that asks names, or else whoever answers for the agent."""
+"""The persons who may answer a question: the approvers that each asking policy names, or else those accountable for the
+agent.
+"""
 
 from __future__ import annotations
 
@@ -35,5 +37,7 @@ def check_responsible(reader: Reader, question: Question, person: PersonId, *, e
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
     """Return whether one of these persons and teams is that person, or has them as a member."""
-    found = (registry.get_owner(reader, name) for name in names)
-    return any(one is not None and (one.id == person or registry.is_member(reader, one.id, person)) for one in found)
+    approvers = (registry.get_owner(reader, name) for name in names)
+    return any(
+        one is not None and (one.id == person or registry.is_member(reader, one.id, person)) for one in approvers
+    )

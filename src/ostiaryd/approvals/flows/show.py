@@ -1,4 +1,4 @@
-"""What a question shows: all of it to who may answer, how it stands to who asked."""
+"""The view of a question: everything for those who may answer, the state for the requester."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
 
 
 def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
-    """How it stands."""
+    """Return the state of a question."""
     agent = registry.get_agent(reader, question.agent)
-    said = store.answers(reader, question.approval_id)
+    all_answers = store.answers(reader, question.approval_id)
     return {
         "approval_id": question.approval_id,
         "state": question.state_at(now),
@@ -48,18 +48,20 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, A
         "task": question.task,
         "tool": question.tool,
         "needs": question.needs,
-        "said_yes": sum(one.says == "approve" for one in said),
+        "said_yes": sum(one.says == "approve" for one in all_answers),
         "times": question.times,
         "asked_at": question.asked_at // SECOND,
         "ends_at": question.ends_at // SECOND,
         "answered_at": None if question.answered_at is None else question.answered_at // SECOND,
         "until": None if question.until is None else question.until // SECOND,
-        "reason": next((one.reason for one in reversed(said)), ""),
+        "reason": next((one.reason for one in reversed(all_answers)), ""),
     }
 
 
 def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
-    """All of it: the exact arguments, their origins, what leaves, what policy said, who asks, and what was before."""
+    """Return the whole question: the exact arguments, their origins, outgoing text, the reasons of policies, the
+    requester, and the history.
+    """
     about, agent = question.about, registry.find_agent(reader, question.agent)
     return show_briefly(reader, question, now=now) | {
         "words": word(question, agent=agent.name, owner=_name(reader, agent.owner)),
@@ -74,7 +76,7 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
         "policy": about.policy,
         "reasons": msgspec.to_builtins(about.reasons),
         "digest": question.digest,
-        "asks": _who(reader, question),
+        "asks": _requester(reader, question),
         "answers": [
             {"person": _name(reader, one.person), "says": one.says, "reason": one.reason, "at": one.at // SECOND}
             for one in store.answers(reader, question.approval_id)
@@ -86,8 +88,8 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> dict[str, Any]:
     """Every question of a task that waits, the oldest first, and all of them in plain words as one."""
-    found = store.waiting(reader, task, now=now)
-    shown = [show(reader, question, now=now) for question in found]
+    waiting = store.waiting(reader, task, now=now)
+    shown = [show(reader, question, now=now) for question in waiting]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
     for at, one in enumerate(shown, 1):
         first, *rest = one["words"]
@@ -95,8 +97,8 @@ def show_waiting(reader: Reader, task: str, *, now: int) -> dict[str, Any]:
     return {"task": task, "words": words, "approvals": shown}
 
 
-def _who(reader: Reader, question: Question) -> dict[str, Any]:
-    """Who asks, for whom, and what for."""
+def _requester(reader: Reader, question: Question) -> dict[str, Any]:
+    """Return the requester, the party it acts for, and the purpose."""
     agent = registry.find_agent(reader, question.agent)
     return {
         "agent": agent.name,
@@ -109,7 +111,7 @@ def _who(reader: Reader, question: Question) -> dict[str, Any]:
         "on_behalf_of": _name(reader, question.about.person),
         "chain": [
             {
-                "agent": found.name if (found := registry.get_agent(reader, link.agent)) else link.agent,
+                "agent": row.name if (row := registry.get_agent(reader, link.agent)) else link.agent,
                 "task": link.task,
             }
             for link in question.about.chain
@@ -125,19 +127,19 @@ def _purpose(reader: Reader, task: str) -> str:
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
-    """How much this agent asks: who is asked all the time gets tired, and that may be what somebody wants."""
+    """Return how often this agent asks: frequent questions tire persons, and that may be an attack."""
     of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
-    asked = store.count_since(reader, question.agent, now - HOUR)
-    return {"times": question.times, "open_of_agent": of_agent, "open_of_task": of_task, "within_an_hour": asked}
+    count = store.count_since(reader, question.agent, now - HOUR)
+    return {"times": question.times, "open_of_agent": of_agent, "open_of_task": of_task, "within_an_hour": count}
 
 
 def _before(reader: Reader, question: Question) -> list[dict[str, Any]]:
-    """What the agent did last in the task, the newest first."""
+    """Return the latest acts of the agent in the task, the newest first."""
     where: dict[str, str] = {"agent": question.agent}
     if question.task != standing_id(question.agent):
         where["task"] = question.task
-    found = [decode_entry(body) for _, body in ledger.search_entries(reader, where, limit=BEFORE)]
-    return [_line(entry) for entry in found]
+    entries = [decode_entry(body) for _, body in ledger.search_entries(reader, where, limit=BEFORE)]
+    return [_line(entry) for entry in entries]
 
 
 def _line(entry: Entry) -> dict[str, Any]:
@@ -151,5 +153,5 @@ def _line(entry: Entry) -> dict[str, Any]:
 
 
 def _name(reader: Reader, id: str | None) -> str | None:
-    found = None if id is None else registry.get_owner(reader, id)
-    return id if found is None else found.name
+    owner = None if id is None else registry.get_owner(reader, id)
+    return id if owner is None else owner.name

@@ -19,7 +19,7 @@ EFFECTS = {
     "send": "send something with",
     "destroy": "delete something with",
     "pay": "pay with",
-    "share": "give somebody access with",
+    "share": "give another party access with",
     "change": "change something with",
     "administer": "administer with",
 }
@@ -29,11 +29,11 @@ ORIGINS = {
     "endorsed": "from a document that the person named",
     "record": "from a record of what the person asked about",
     "known": "from another record",
-    "outside": "from content that anybody may have written",
+    "outside": "from untrusted content",
     "nowhere": "the agent chose it",
 }
 WARNINGS = {
-    "mentioned": "content that anybody may have written mentions this value, too",
+    "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
     "substituted": "the person named another value here",
     "unrequested": "the task has read something that the person did not ask for",
@@ -64,10 +64,10 @@ def shown(value: Any) -> str:
 
 
 def _line(line: Line) -> str:
-    said = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
-    said += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
+    arguments = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
+    arguments += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
     times = "once" if line.times == 1 else f"{line.times} times"
-    return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(said)} (agreed to {times})"
+    return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(arguments)} (agreed to {times})"
 
 
 def _wants(question: Question) -> str:
@@ -77,10 +77,10 @@ def _wants(question: Question) -> str:
 
 
 def _from(about: About, name: str) -> str:
-    found = {about.origins[path] for path in about.origins if path == name or path.startswith(f"{name}.")}
+    origins = {about.origins[path] for path in about.origins if path == name or path.startswith(f"{name}.")}
     if name in about.outgoing:
         return " (goes out as text)"
-    return f" ({'; '.join(ORIGINS.get(one, one) for one in sorted(found))})" if found else ""
+    return f" ({'; '.join(ORIGINS.get(one, one) for one in sorted(origins))})" if origins else ""
 
 
 def _warning(text: str) -> str:

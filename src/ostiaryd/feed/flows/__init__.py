@@ -1,4 +1,4 @@
-"""What happens on the feed: guards follow it, report on it, and are waited for."""
+"""Operations on the feed: streams to guards, their reports, and waiting for their acknowledgements."""
 
 from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.guards import Guard, Guards, share_guards

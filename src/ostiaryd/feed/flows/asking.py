@@ -1,4 +1,6 @@
-"""What a guard asks of policies that it cannot run: for a live token of its own resource, about a call under it."""
+"""Questions of guards about policies that they cannot run: for a live token of the guard's own resource, about a call
+under it.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,10 @@ def check_ask(reader: Reader, ask: Ask, question: Question, *, resource_id: str,
     else than a call under it at present; Conflict where other policies decide by now.
     """
     resource = registry.find_resource(reader, resource_id)
-    held = registry.get_holding(reader, ask.token)
-    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
+    holding = registry.get_holding(reader, ask.token)
+    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
         raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    if not _is_about(question, resource, held) or not _is_of(question.context.get("now"), now):
+    if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
         raise Forbidden("the question is not about a call under that token at present", code="foreign_question")
     ready = policies.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:
@@ -52,19 +54,19 @@ def _is_of(instant: object, now: int) -> bool:
 
 
 def note_asked(act: Act, ask: Ask, question: Question, verdict: Verdict, *, resource_id: str) -> None:
-    """The entry of what was said; raises what `check_ask` does, for meanwhile the token may have ended."""
+    """Record the verdict. Raises as `check_ask` does, for the token may have ended meanwhile."""
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy
     act.entry.digest = digest(ask.question)
     act.entry.tool = question.resource.id[:256]
     check_ask(act.tx, ask, question, resource_id=resource_id, now=act.now)
-    if (held := registry.get_holding(act.tx, ask.token)) is not None:
-        act.entry.agent, act.entry.task = held.agent, held.task
-    said: dict[str, Any] = {one.policy: _said(one.permits, one.forbids, one.error) for one in verdict}
-    act.entry.detail = {"call": ask.call, "said": said}
+    if (holding := registry.get_holding(act.tx, ask.token)) is not None:
+        act.entry.agent, act.entry.task = holding.agent, holding.task
+    effects: dict[str, Any] = {one.policy: _effect_of(one.permits, one.forbids, one.error) for one in verdict}
+    act.entry.detail = {"call": ask.call, "said": effects}
 
 
-def _said(permits: bool, forbids: tuple[str, ...], error: str) -> Any:
+def _effect_of(permits: bool, forbids: tuple[str, ...], error: str) -> Any:
     if error:
         return {"error": error[:256]}
     if forbids:

@@ -25,7 +25,7 @@ FLUSH_S = 0.05
 POLL_S = 0.05
 DROP_S = 10.0
 LATEST = 8
-"""How many of the newest acknowledgements of a guard other servers hear of."""
+"""Number of a guard's newest acknowledgements that other servers see."""
 
 
 class Guard(msgspec.Struct, frozen=True, array_like=True):
@@ -63,18 +63,19 @@ class Guards:
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
-        """of each other server: its last beat, when it was seen to change, its guards"""
+        """for each other server: its last beat, the time of the change, its guards"""
         self._flushing: asyncio.Task[None] | None = None
         self._streams.on_change = self._note_change
 
     @property
     def own(self) -> list[Guard]:
+        """The guards of this server."""
         position = self._streams.position
         return [_describe(stream, position) for stream in self._streams.connected]
 
     @property
     def all(self) -> list[Guard]:
-        """The guards of this server, then those of the others, as they were when they were last looked at."""
+        """The guards of this server, then those of the others as of their last beat."""
         return [*self.own, *(guard for _, _, guards in self._seen.values() for guard in guards)]
 
     async def settled(self, seq: int, *, within_s: float) -> list[Guard]:
@@ -90,7 +91,7 @@ class Guards:
 
     async def refresh(self) -> float:
         """Look at what the other servers have written; return when, on the loop's clock."""
-        now, seen = asyncio.get_running_loop().time(), {}
+        now, servers = asyncio.get_running_loop().time(), {}
         if self._world.db.is_sqlite:  # one data folder has one server
             return now
         rows = await self._world.db.scan(store.servers)
@@ -98,8 +99,8 @@ class Guards:
             if server != self._id:
                 before = self._seen.get(server)
                 changed_at = now if before is None or before[0] != beat else before[1]
-                seen[server] = beat, changed_at, _decode(body)
-        self._seen = seen
+                servers[server] = beat, changed_at, _decode(body)
+        self._seen = servers
         return now
 
     async def beat(self) -> None:

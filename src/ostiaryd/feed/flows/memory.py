@@ -1,7 +1,7 @@
-"""The memory of a task at guards: asked for and told under a live token of the guard's own resource.
+"""The memory of a task at guards: read and extended under a live token of the guard's own resource.
 
-A guard enforces at its own resource, and is believed no further: the catalogue says which of its tools return content
-from outside, and the task which of its documents the person named.
+A guard enforces at its own resource, and its reports count no further: the catalogue says which of its tools return
+untrusted content, and the task says which of its documents the person named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ostiaryd.tasks.model import Task
 
 
 def recall(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
-    """What the task of that token remembers. Raises Forbidden."""
+    """Return the memory of the token's task. Raises Forbidden."""
     return tasks.recall(reader, _task(reader, asked, registry.find_resource(reader, resource_id), now=now), keys)
 
 
@@ -42,20 +42,20 @@ def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
     act.entry.tool = f"{resource.name}/{asked.tool}"
     task = _task(act.tx, asked, resource, now=act.now)
     act.entry.agent, act.entry.task = task.agent, task.task_id
-    told = tasks.tell(act, task, asked.parts)
-    _check(act.tx, asked, resource, told.memory)
+    remembered = tasks.tell(act, task, asked.parts)
+    _check(act.tx, asked, resource, remembered.memory)
     count = Counter[str]()
     for part in asked.parts:
         count["label" if part.kinds in LABEL_ROOM else Origin(part.origin).name.lower()] += len(part.words)
-    act.entry.detail = {"memory": task.memory, "seq": told.seq, "bytes": dict(count)}
-    return told
+    act.entry.detail = {"memory": task.memory, "seq": remembered.seq, "bytes": dict(count)}
+    return remembered
 
 
 def past(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
-    """What happened before, for that token. Raises Forbidden."""
-    held = _held(reader, asked, registry.find_resource(reader, resource_id), now=now)
-    met = _met(reader, _looked_up(reader, held), keys)
-    return tasks.before(reader, _task_of(reader, held, now=now), keys, agent=held.agent, now=now, met=met)
+    """Return the history for that token. Raises Forbidden."""
+    holding = _held(reader, asked, registry.find_resource(reader, resource_id), now=now)
+    met = _met(reader, _looked_up(reader, holding), keys)
+    return tasks.before(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
 def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
@@ -65,12 +65,12 @@ def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
     Raises Forbidden as `tell`.
     """
     resource = registry.find_resource(tx, resource_id)
-    held = _held(tx, asked, resource, now=tx.now)
-    task, ready = _task_of(tx, held, now=tx.now), protected(tx, resource).tools.get(asked.tool)
+    holding = _held(tx, asked, resource, now=tx.now)
+    task, ready = _task_of(tx, holding, now=tx.now), protected(tx, resource).tools.get(asked.tool)
     if ready is None:
         raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
-    owner = _looked_up(tx, held)
-    known, is_taken = tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now), True
+    owner = _looked_up(tx, holding)
+    known, is_taken = tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
     if asked.made:
         if not ready.tool.creates:
             raise Forbidden("that tool creates nothing, by its catalogue", code="creates_nothing")
@@ -79,15 +79,15 @@ def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
         is_taken = asked.past is not None and (asked.past.seq, asked.past.day) == (known.seq, known.day)
         if is_taken:
             done = replace(ready.plan.call, recipients=asked.next.recipients, is_more=asked.next.is_more)
-            tasks.happened(tx, task, done, agent=held.agent)
+            tasks.happened(tx, task, done, agent=holding.agent)
             if owner:
                 tasks.meet(tx, owner, asked.next.met)
     met = _met(tx, owner, tx.keys)
-    return tasks.before(tx, task, tx.keys, agent=held.agent, now=tx.now, met=met), is_taken
+    return tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now, met=met), is_taken
 
 
 def _looked_up(reader: Reader, held: Holding) -> str:
-    """The owner of the token's agent, where policies look at whom his agents have dealt with."""
+    """Return the owner of the token's agent, if policies read the counterparts of the owner's agents."""
     return registry.find_agent(reader, held.agent).owner if active_policies(reader).reads_counterparts else ""
 
 
@@ -122,8 +122,8 @@ def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) ->
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
                 raise Forbidden("that is no document that the person named", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
-            raise Forbidden("what that tool returns comes from outside", code="outside")
+            raise Forbidden("the results of that tool are untrusted", code="outside")
         elif part.kinds in LABEL_ROOM:  # which can only make the task ask more
             continue
         elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # what only a read teaches
-            raise Forbidden("what that tool returns nobody named", code="outside")
+            raise Forbidden("no person named the results of that tool", code="outside")

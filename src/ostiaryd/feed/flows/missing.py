@@ -1,4 +1,4 @@
-"""Which guards should be there, going by what they have reported, and are not."""
+"""Missing guards: those that have reported, and are not connected."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WITHIN = 7 * 86_400_000_000
 
 def missing(reader: Reader, connected: Iterable[Guard], *, now: int) -> list[str]:
     """Each resource of which a guard has reported lately, and none is connected, with the last time."""
-    there = {guard.resource_id for guard in connected}
+    present = {guard.resource_id for guard in connected}
     return [
         f"{name} (its last report is of {datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%d %H:%M:%SZ})"
         for id, name, at in store.last_reports(reader, since=now - WITHIN)
-        if id not in there
+        if id not in present
     ]

@@ -10,8 +10,9 @@ from ostiaryd.registry import flows as registry
 
 
 def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
-    """Count a call under a live token of that resource for everybody through whom it comes. Raises Forbidden where that
-    is one too many for somebody (`throttled`), and as a question about the call would.
+    """Count a call under a live token of that resource, for every agent of its chain.
+
+    Raises Forbidden if the call exceeds a limit of one of them (`throttled`), and as a question about the call would.
     """
     task = approvals.task_of_token(tx, token, registry.find_resource(tx, resource_id), now=tx.now)
     for agent in dict.fromkeys((task.agent, *(link.agent for link in task.chain))):

@@ -1,6 +1,7 @@
-"""What agents usually do at a resource: learned from what its guards report, and told to those guards alone.
+"""Profiles: the usual behaviour of agents at a resource, learned from the reports of its guards, and sent to these
+guards only.
 
-Guards hear of it now and then: what is usual only takes away from what is odd, so an old one makes nothing less odd.
+Guards get a new profile at intervals: a profile only reduces what is unusual, so an old one hides nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ostiaryd.registry.model import ProfileDelta
 
 TELL_EVERY = 600_000_000
 KEPT = 90 * 86_400_000_000
-"""How long an agent is remembered that calls nothing there any more; microseconds."""
+"""Time for which the profile of an inactive agent is kept, in microseconds."""
 MAX_TOLD = 10_000
 """profiles in a snapshot, the newest"""
 
@@ -30,9 +31,9 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
     """Learn from calls at that resource, by their agents; what was not let through teaches nothing."""
     for agent, events in calls.items():
         packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
-        known = _unpack(packed)
-        learned = reduce(learn, events, known)
-        if learned is known:
+        profile = _unpack(packed)
+        learned = reduce(learn, events, profile)
+        if learned is profile:
             continue
         is_told = told_at is None or act.now - told_at >= TELL_EVERY
         if is_told or told_at is None:
@@ -42,15 +43,15 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
 
 
 def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
-    """All that guards of a resource are told to begin with."""
-    found = store.profiles(reader, resource_id, limit=MAX_TOLD)
-    return [ProfileFact(agent, b64u(packed)) for agent, packed in found]
+    """Return all profiles that a guard of the resource gets at its start."""
+    rows = store.profiles(reader, resource_id, limit=MAX_TOLD)
+    return [ProfileFact(agent, b64u(packed)) for agent, packed in rows]
 
 
 def profile_fact(reader: Reader, agent: str, resource_id: str) -> list[ProfileFact]:
-    """What they are told of one agent; nothing once that was forgotten."""
-    found = store.profile(reader, agent, resource_id)
-    return [] if found is None else [ProfileFact(agent, b64u(found[0]))]
+    """Return the profile of one agent; nothing once it is forgotten."""
+    row = store.profile(reader, agent, resource_id)
+    return [] if row is None else [ProfileFact(agent, b64u(row[0]))]
 
 
 async def forget_profiles(world: World) -> int:

@@ -48,7 +48,7 @@ VERBS = {
 
 
 class Delivered(NamedTuple):
-    """What came of the messages that a guard has kept: stops that were carried out, lines that no known key signed."""
+    """The result of the messages that a guard kept: stops that were carried out, and lines that no known key signed."""
 
     replayed: int
     unverified: int
@@ -134,7 +134,9 @@ def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
 
 
 def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
-    """Carry out lost stops that were not replayed before; how many. What they name may itself be lost."""
+    """Carry out lost stops that were not replayed before; return their number. The subject of a stop
+    may itself be lost.
+    """
     done, missing = list[str](), list[str]()
     for stop in lost:
         if not ledger.put_replayed(act.tx, ledger.Replayed(stop.kind, stop.subject, stop.at, source, act.now)):

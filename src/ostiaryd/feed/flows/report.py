@@ -1,4 +1,4 @@
-"""Taking a report: each record becomes one entry, none twice, and what is missing is said."""
+"""Reports of guards: each record becomes one entry, none twice, and missing numbers are recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiary.provenance.noticing import Event
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import learn_calls
 from ostiaryd.feed.flows.sources import Seen, learn_sources
-from ostiaryd.feed.model import Reporter, Told, asked_of, event_of, tell_call, tell_result, tell_undecided
+from ostiaryd.feed.model import ReportEntries, Reporter, asked_of, event_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -29,7 +29,9 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
     if known is not None and known[0] != resource_id:
         raise Forbidden("this spool is of another resource")
     expected = 1 if known is None else known[1]
-    told = Told(Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now)
+    told = ReportEntries(
+        Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now
+    )
     if report.first > expected:
         told.gap(expected, report.first - 1)
         tasks.report_lost(act.tx, report.spool)
@@ -69,5 +71,5 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
 
 
 def _owner(act: Act, agent: str) -> str | None:
-    found = registry.get_agent(act.tx, agent)
-    return None if found is None else found.owner
+    agent_row = registry.get_agent(act.tx, agent)
+    return None if agent_row is None else agent_row.owner

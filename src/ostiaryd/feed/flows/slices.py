@@ -47,9 +47,9 @@ def give_back(act: Act, given: GiveBack, *, resource_id: str) -> GivenBack:
 
 
 def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
-    """Close a spool in which nobody writes any more: what its guard has drawn and not spent comes back.
+    """Close a spool that its guard has left: slices that the guard drew and did not spend are returned.
 
-    Raises Forbidden for another's spool, Conflict while records up to `told` are missing.
+    Raises Forbidden for a spool of another resource, Conflict while records up to `told` are missing.
     """
     known = store.spool(act.tx, spool)
     act.entry.detail = {"spool": spool, "told": told}
@@ -64,17 +64,17 @@ def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
 
 
 def _own_spool(act: Act, id: str, resource_id: str) -> None:
-    """Raises Forbidden unless it is that guard's, and open; one that is new is its own from now on."""
+    """Check that the spool belongs to the guard and is open; a new spool becomes the guard's. Raises Forbidden."""
     known = store.spool(act.tx, id)
     if known is None:
         store.save_spool(act.tx, id, resource_id=resource_id, next=1)
     elif known[0] != resource_id:
         raise Forbidden("this spool is of another resource")
     elif known[2]:
-        raise Forbidden("this spool is closed", hint="its guard was taken for dead", code="spool_closed")
+        raise Forbidden("this spool is closed", hint="its guard was absent too long", code="spool_closed")
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:
     """Also what keeps several writers from the slices of one spool at a time. Raises Conflict."""
     if not store.take_turn(act.tx, spool, turn):
-        raise Conflict("a later request of this guard was heard before", hint="ask again", code="out_of_turn")
+        raise Conflict("a later request of this guard arrived before", hint="ask again", code="out_of_turn")

@@ -1,4 +1,4 @@
-"""All that a guard must know to begin with, and the facts that are more than their change says."""
+"""The snapshot for a guard at its start, and the facts that hold more than their delta."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ostiaryd.watch import flows as watch
 
 
 def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) -> list[Fact]:
-    """All that concerns the guard of `resource`; exceptions while a token can be alive that knows nothing of them."""
+    """Return all facts that concern the guard of `resource`; exceptions as long as an older token can be alive."""
     since = now - LONGEST_TOKEN
     facts: list[Fact] = [resource_fact(reader, resource), policy_fact(reader), keys_fact(keyring)]
     facts += [
@@ -43,7 +43,9 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
     facts += [TaskFact(id, at + LONGEST_TOKEN) for id, at in tasks.list_ended_tasks(reader, since=since)]
     facts += [KeyFact(jkt, at + LONGEST_TOKEN) for jkt, at in registry.list_revoked_keys(reader, since=since)]
     facts += [TokenFact(id, until) for id, until in store.ended_tokens(reader, resource.uri, since=since, now=now)]
-    facts += [RiskFact(who, risk.millis, risk.at) for who, risk in registry.list_risks(reader, now - OVER_AFTER)]
+    facts += [
+        RiskFact(subject, risk.millis, risk.at) for subject, risk in registry.list_risks(reader, now - OVER_AFTER)
+    ]
     facts += threat_facts(reader)
     facts += [StopFact(one.what, one.value) for one in registry.list_stops(reader)]
     facts += profile_facts(reader, resource.resource_id)
@@ -52,6 +54,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
 
 
 def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
+    """Return the fact of a resource."""
     return ResourceFact(
         resource_id=resource.resource_id,
         name=resource.name,
@@ -70,17 +73,20 @@ def threat_facts(reader: Reader) -> list[Fact]:
 
 
 def threat_fact(reader: Reader, id: str) -> ThreatFact:
-    found = watch.get_threat_list(reader, id)
-    if found is None:
+    """Return the fact of a threat list; an empty list if it was removed."""
+    threats = watch.get_threat_list(reader, id)
+    if threats is None:
         return ThreatFact(id, id, 1, "")
-    return ThreatFact(id, found.name, found.points, b64u(b"".join(sorted(found.marks))), sorted(found.networks))
+    return ThreatFact(id, threats.name, threats.points, b64u(b"".join(sorted(threats.marks))), sorted(threats.networks))
 
 
 def policy_fact(reader: Reader) -> PolicyFact:
+    """Return the fact of the active policy set."""
     ready = active_set(reader)
     return PolicyFact(*policy.get_active_ir(reader), ready.entities, ready.policies.elsewhere)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:
+    """Return the fact of the public keys."""
     token, feed = ([dict(key.jwk) for key in keyring.public(use).values()] for use in ("token", "feed"))
     return KeysFact(token, feed)

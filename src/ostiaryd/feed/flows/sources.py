@@ -1,7 +1,7 @@
-"""What the arguments of a resource's tools stand for, as data flow shows it: counted from what its guards report.
+"""Learned kinds of arguments: the fields that the values of arguments come from, counted from the reports of guards.
 
-For each argument and each field that its values came from, the distinct tasks and agents are counted, up to 64. Once 5
-tasks have shown it, guards are told (`ResourceFact.learned`), which makes them ask more.
+For each argument and each source field, distinct tasks and agents are counted, up to 64. After 5 tasks, guards get the
+fact (`ResourceFact.learned`), which makes them ask more.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ostiaryd.registry.flows import tell
 from ostiaryd.registry.model import Resource, ResourceDelta
 
 MAX_ROWS = 1024
-"""of a resource; what is new then is not counted"""
+"""of a resource; further sources are not counted"""
 MAX_COUNTED = 64
-"""tasks and agents that are told apart; 64 stands for more, too"""
+"""tasks and agents that are counted apart; 64 also stands for more"""
 WIDTH = 6
 """bytes of the digest of a task or an agent"""
 LEARNED = 5
@@ -71,7 +71,7 @@ def _with(digests: bytes, name: str) -> bytes:
 
 
 def argument_sources(reader: Reader, resource_id: str) -> list[Mapping[str, str | int]]:
-    """What was learned at a resource, for its owner: the most seen first."""
+    """Return the learned sources at a resource, for its owner: the most frequent first."""
     rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
     return [
         {

@@ -1,7 +1,7 @@
-"""The streams of the guards that are connected: woken by commits, cut when nobody reads.
+"""Streams to connected guards: woken by commits, cut if a guard does not read.
 
-What a commit means to all guards is signed once and written to each, so that the time from a revocation to the last
-guard that denies is that of one signature and a hundred writes, not of a hundred signatures.
+The facts of a commit for all guards are signed one time and written to each, so that the time from a revocation to the
+last guard that denies is that of one signature and a hundred writes.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ MAX_STREAMS = 200
 """of one resource"""
 STUCK_S = 10.0
 MAX_UNREPORTED_S = 60
-"""How long records may wait at a guard."""
+"""Seconds that records may wait at a guard."""
 HALF = 50
-"""How full a spool may become before that is said, in per cent."""
+"""Fill level of a spool that is reported, in per cent."""
 SECOND = 1_000_000
 
 
@@ -57,20 +57,22 @@ class Stream:
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
     records: tuple[int, int] = (0, 0)
-    """of what it has not reported: for how long (microseconds), how full its spool is (per cent)"""
+    """of unreported records: for how long (microseconds), and how full the spool is (per cent)"""
 
     def put(self, line: bytes) -> None:
+        """Queue a line; cut the stream if its queue is full."""
         try:
             self.waiting.put_nowait(line)
         except asyncio.QueueFull:
             self.cut()
 
     def cut(self) -> None:
+        """End the stream."""
         if self.task is not None:
             self.task.cancel()
 
     def applied_at(self, seq: int) -> int | None:
-        """When the guard said that all it had to hear of up to `seq` is in force; None while it has not."""
+        """Return when the guard acknowledged all changes up to `seq` that concern it; None if it has not."""
         needed = min(seq, self.told)
         return next((at for number, at in self.applied if number >= needed), None)
 
@@ -82,9 +84,9 @@ class Streams:
         self._world = world
         self._streams: dict[str, Stream] = {}
         self._key = world.keys.signer("feed")
-        """what signs: the key that the guards know, until they have heard of another"""
+        """the signing key that guards know, until they have received another"""
         self._moved = asyncio.Event()
-        self.on_change: Callable[[], None] = lambda: None  # after a guard applied or was told something, or went
+        self.on_change: Callable[[], None] = lambda: None  # called when a guard applied or received a change, or left
         self._beating: asyncio.TimerHandle | None = None
         self.position, self._head = store.position(world.db.read())
         """every change up to this number of the outbox has been handed to every stream"""
@@ -92,11 +94,12 @@ class Streams:
 
     @property
     def key(self) -> PrivateKey:
-        """What signs all that guards believe."""
+        """The key that signs all messages to guards."""
         return self._key
 
     @property
     def connected(self) -> list[Stream]:
+        """The connected streams."""
         return list(self._streams.values())
 
     def follow(self, resource: Resource, id: str, after: int | None) -> AsyncGenerator[bytes, None]:
@@ -110,7 +113,7 @@ class Streams:
         return self._lines(id, resource, after)
 
     async def _lines(self, id: str, resource: Resource, after: int | None) -> AsyncGenerator[bytes, None]:
-        if id in self._streams:  # somebody with the same number was faster, and would hear nothing from now on
+        if id in self._streams:  # another stream has the same number, and must be kept
             return
         self.pump()
         stream = self._streams[id] = Stream(id, resource, self._world.now(), told=self.position)
@@ -131,7 +134,7 @@ class Streams:
             self.on_change()
 
     async def _opening(self, stream: Stream, seq: int, after: int | None) -> bytes:
-        """What the guard has missed since `after`, or all that it must know; steps go on from `seq`."""
+        """Return the changes since `after`, or a whole snapshot; steps continue from `seq`."""
         resource, world = stream.resource, self._world
         missed = None if after is None else self._since(after, resource)
         if missed is not None and after is not None:
@@ -148,8 +151,8 @@ class Streams:
         rows = outbox.after(reader, TOPIC, after, count=MAX_MISSED + 1)
         if len(rows) > MAX_MISSED:
             return None
-        heard = self._meanings([row for row in rows if row[0] <= self.position])
-        return [fact for facts, only in heard if only in (None, resource.uri) for fact in facts]
+        meanings = self._meanings([row for row in rows if row[0] <= self.position])
+        return [fact for facts, only in meanings if only in (None, resource.uri) for fact in facts]
 
     def _on_commit(self, topics: set[str]) -> None:
         if self._world.pin.is_lost:
@@ -219,16 +222,16 @@ class Streams:
         return render_message(self._key, message)
 
     def _meanings(self, rows: list[tuple[int, int, bytes]]) -> list[tuple[list[Fact], str | None]]:
-        """What changes lead to, in order. One that was made again counts where it was made last: of a threat list that
-        changed each minute a guard hears once, however long it was away.
+        """Return the facts of changes, in order. A repeated change counts at its last place only: a guard gets a threat
+        list that changed each minute one time, however long it was away.
         """
         last = {body: seq for seq, _, body in rows}
         return [self._meaning(body, at) for seq, at, body in rows if last[body] == seq]
 
     def _meaning(self, body: bytes, at: int) -> tuple[list[Fact], str | None]:
-        """The facts that a change leads to, and the URI of the only resource whose guards must hear them (None: all).
+        """Return the facts of a change, and the URI of the only resource whose guards need them (None: all).
 
-        A fact about an agent, a task or a key goes to everybody: its tokens may be anywhere.
+        Facts about agents, tasks and keys go to all guards: tokens may be anywhere.
         """
         reader = self._world.db.read()
         match parse_delta(body):
@@ -254,7 +257,7 @@ class Streams:
                 return [plain_fact(delta, at=at)], None
 
     def _check_keys(self, resource: Resource) -> None:
-        """Cut whoever has shown a key that is not the guard's any more."""
+        """Cut the streams of a resource whose key is no longer the guard's."""
         for stream in self._streams.values():
             if stream.resource.resource_id == resource.resource_id and stream.resource.jkt != resource.jkt:
                 stream.cut()
@@ -264,12 +267,14 @@ class Streams:
         self._beating = asyncio.get_running_loop().call_later(pause_s, self._beat)
 
     def _beat(self) -> None:
-        """While anybody listens: hear of other processes' commits, say that we are alive, cut who does not read."""
+        """Read commits of other processes, send a beat, and cut guards that do not read, while any
+        guard is connected.
+        """
         self._beating = None
         if not self._streams:
             return
         now, alive = asyncio.get_running_loop().time(), b""
-        with suppress(DatabaseUnavailable):  # guards hear nothing then, and deny in time
+        with suppress(DatabaseUnavailable):  # guards get no beat then, and deny in time
             self.pump()
             alive = self._render(self.position, self.position, [])
         for stream in self._streams.values():
@@ -291,21 +296,21 @@ class Streams:
         self.on_change()
 
     def note_records(self, id: str, *, late: int, filled: int) -> None:
-        """How the guard of that stream, which is its own, gets rid of its records."""
+        """Store the backlog of the guard on that stream."""
         self._streams[id].records = late, filled
 
     def troubles(self) -> list[str]:
-        """Which guards do not get rid of their records, or do not take what they must hear, in words."""
-        found = []
+        """Return the guards that do not deliver their records, or do not read the feed, in words."""
+        problems = []
         for stream in self.connected:
             (late, filled), name = stream.records, stream.resource.name
             if filled >= HALF:
-                found.append(f"{filled} % of the spool of `{name}` is full")
+                problems.append(f"{filled} % of the spool of `{name}` is full")
             elif late > MAX_UNREPORTED_S * SECOND:
-                found.append(f"records of `{name}` have waited for {late // SECOND} s")
+                problems.append(f"records of `{name}` have waited for {late // SECOND} s")
             if stream.waiting.qsize() >= MAX_WAITING // 2:
-                found.append(f"{stream.waiting.qsize()} messages wait for `{name}`")
-        return found
+                problems.append(f"{stream.waiting.qsize()} messages wait for `{name}`")
+        return problems
 
     async def settled(self, seq: int, *, within_s: float) -> list[Stream]:
         """The streams, as soon as everything up to `seq` is in force at each of them, or the time is over."""
