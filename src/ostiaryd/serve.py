@@ -1,6 +1,7 @@
 """`ostiary serve`: one process, from the socket to the database.
 
-Prints `ready http://HOST:PORT` (or `https`) once it answers. The first start makes the keys and `admin.json` (0600).
+Prints `ready http://HOST:PORT` (or `https`) when the server answers, then the version, the place of the administrator's
+credential, and the next command. The first start creates the keys and `admin.json` (0600).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -36,7 +38,7 @@ from ostiaryd.ground.http.tls import Certificate
 from ostiaryd.ground.process import descriptors
 from ostiaryd.ground.process.clock import wall_clock
 from ostiaryd.ground.process.ids import new_id
-from ostiaryd.ground.process.log import log_to
+from ostiaryd.ground.process.log import Format, log_to
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.incidents.flows import pages, state
 from ostiaryd.ledger import flows as ledger
@@ -58,21 +60,23 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     starter_policies: Annotated[bool, Parameter(negative=())] = False,
+    log_format: Format = "text",
     session: Annotated[Any, Parameter(parse=False)],
 ) -> None:
     """Run the server.
 
     Args:
-        listen: HOST:PORT; port 0 takes a free one, and the same again at the next start.
+        listen: HOST:PORT; port 0 takes a free port, and the same port again at the next start.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
         config: TOML file; docs/reference/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
-        tls_cert: PEM file of the certificate and its chain: listen with TLS 1.2 and 1.3. Read again when it changes.
-        tls_key: PEM file of its key.
-        starter_policies: Activate the starter policies first: the way back if the active set lets no administrator in.
+        tls_cert: PEM file of the certificate and its chain, for TLS 1.2 and 1.3. Read again when it changes.
+        tls_key: PEM file of the private key of the certificate.
+        starter_policies: Activate the starter policies first, if the active policies let no administrator in.
+        log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
-    log_to(sys.stderr)
+    log_to(sys.stderr, log_format)
     loaded = load_config(
         config,
         data_dir=str(session.data_dir) if session.data_dir is not None else None,
@@ -84,7 +88,7 @@ def serve(
         tls_key=str(tls_key) if tls_key is not None else None,
     )
     certificate = Certificate(Path(loaded.tls_cert), Path(loaded.tls_key)) if loaded.tls_cert else None
-    os.umask(0o077)  # whatever the data folder gets is for this user alone
+    os.umask(0o077)  # only this user may read the files of the data folder
     with lock_folder(loaded.folder, now=wall_clock()), _bind(loaded) as sock:
         host, port = sock.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -111,13 +115,11 @@ def _bind(config: Config) -> socket.socket:
 
 
 GARBAGE = 50_000
-"""Objects made and not dropped before the interpreter looks for cycles: hundreds of requests are under way at once, and
-it would look through what they hold again and again.
-"""
+"""Live objects that start a search for cycles: hundreds of requests run at once, and each search reads them all."""
 
 
 def _port_of_last_start(config: Config) -> int:
-    """The issuer names the port, so a server that once took a free port goes on with it."""
+    """Return the port of the last start, which the issuer names; 0 for a first start."""
     try:
         return int(json.loads((config.folder / "server.json").read_text("utf-8"))["url"].rpartition(":")[2])
     except FileNotFoundError:
@@ -137,7 +139,7 @@ async def _run(config: Config, sock: socket.socket, certificate: Certificate | N
         await state.check_at_start(world)
         server = _Server(world, certificate)
         gc.collect()
-        gc.freeze()  # what is there now stays: looking through it again and again would hold up requests
+        gc.freeze()  # the objects of the start stay: searching them again would delay requests
         gc.set_threshold(GARBAGE)
         loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
         try:
@@ -146,15 +148,15 @@ async def _run(config: Config, sock: socket.socket, certificate: Certificate | N
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-        if world.db.loss is not None:  # the process ends by saying why nothing was answered
+        if world.db.loss is not None:  # the last error of the process says why no request was answered
             raise world.db.loss
 
 
 class _ServerState(uvicorn.server.ServerState):
-    """uvicorn's, where `Date` is server time, by which clients are judged, at each request.
+    """The state of uvicorn, with the server's time in the `Date` of each answer.
 
-    uvicorn sets it once per second by the wall clock: a client that is refused just after the time was confirmed would
-    go by a time that holds no more.
+    uvicorn sets `Date` once per second by the wall clock. A client that is refused just after the time was confirmed
+    would then correct itself by a time that is no longer valid.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -173,11 +175,11 @@ class _ServerState(uvicorn.server.ServerState):
 
     @default_headers.setter
     def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """What uvicorn sets is not taken: `Date` is the only header of every answer."""
+        """Ignore the headers that uvicorn sets: `Date` is the only header of every answer."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying `ready` once it answers."""
+    """uvicorn, which prints `ready` when the server answers."""
 
     def __init__(self, world: World, certificate: Certificate | None) -> None:
         self._certificate = certificate
@@ -190,7 +192,7 @@ class _Server(uvicorn.Server):
                 http=partial(Protocol, endpoints_of(app.routes), connections),  # type: ignore[arg-type]  # it is only called
                 ws="none",
                 lifespan="off",
-                log_config=None,  # what it logs goes where ours goes
+                log_config=None,  # uvicorn logs to the same stream
                 log_level="warning",
                 access_log=False,
                 proxy_headers=False,
@@ -204,15 +206,13 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Being asked to end is no failure: uvicorn would end by the signal, we end with 0."""
+        """End with exit code 0 on SIGINT and SIGTERM; uvicorn would end by the signal."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: close idle connections beyond three quarters of the descriptors, and those that send too
-        slowly, since they hold memory.
-        """
+        """Close idle connections beyond three quarters of the descriptors, ten times a second, and slow senders."""
         opened = cast(Iterable[Protocol], self.server_state.connections)
         for one in descriptors.idle(opened, most=self._most_connections):
             one.transport.close()
@@ -231,7 +231,7 @@ class _Server(uvicorn.Server):
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))
         os.replace(partial, path)
-        print(f"ready {url}", flush=True)
+        print("\n".join([f"ready {url}", *_describe(config, url)]), flush=True)
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -244,8 +244,18 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _describe(config: Config, url: str) -> list[str]:
+    """Return what an operator needs next: the version, the data folder, the credential, and a command."""
+    return [
+        f"  version     {version('ostiary')}",
+        f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
+        f"  credential  {config.folder / 'admin.json'} (administrator)",
+        f"  next        ostiary doctor --data-dir {config.folder}",
+    ]
+
+
 async def _bootstrap(world: World) -> None:
-    """The administrator of the first start. Its credential is on disk before anybody knows its key."""
+    """Register the administrator at the first start. The credential is on disk before the key is registered."""
     if registry.has_agents(world.db.read()):
         return
     path = world.config.folder / "admin.json"

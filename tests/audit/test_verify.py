@@ -40,7 +40,7 @@ def places(report: Report) -> list[Place]:
 
 
 def audit(folder: Path, log: Log = LOG, *, seen: bytes | None = None) -> list[Place]:
-    report = verify_folder(folder, key=log.key.vkey, seen=seen)
+    report = verify_folder(folder, key=log.key.vkey, earlier_note=seen)
     assert report.complete
     assert report.ok is not bool(report.findings)
     return places(report)
@@ -52,7 +52,7 @@ def test_an_undamaged_export_is_verified_against_every_earlier_checkpoint(size: 
     log.export(tmp_path)
     for earlier in {0, 1, 255, 256, 257, size // 2, size - 1, size}:
         if 0 <= earlier <= size:
-            report = verify_folder(tmp_path, key=log.key.vkey, seen=log.note(earlier))
+            report = verify_folder(tmp_path, key=log.key.vkey, earlier_note=log.note(earlier))
             assert report.ok, report
             assert report.checkpoint is not None
             assert report.checkpoint.size == size
@@ -66,7 +66,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, len(LARGE.entries)])
 def test_exports_around_the_third_row_are_verified(size: int, tmp_path: Path) -> None:
     log = Log(LARGE.private, LARGE.entries[:size])
-    report = verify_folder(log.export(tmp_path), key=log.key.vkey, seen=log.note(min(size, 65_536)))
+    report = verify_folder(log.export(tmp_path), key=log.key.vkey, earlier_note=log.note(min(size, 65_536)))
     assert report.ok, report
 
 
@@ -291,14 +291,14 @@ def test_an_export_with_a_key_of_its_own_passes_only_where_no_key_is_given(tmp_p
     forger.export(tmp_path)
     report = verify_folder(tmp_path)
     assert report.ok
-    assert report.trust.startswith("trusts the key that came with the export")
+    assert report.trust.startswith("the verdict trusts the key in the export")
     assert audit(tmp_path) == [file(Kind.SIGNATURE, "checkpoint")]
-    assert verify_folder(tmp_path, key=LOG.key.vkey).trust == "trusts the key that was given"
+    assert verify_folder(tmp_path, key=LOG.key.vkey).trust == "the verdict trusts the key of `--key`"
 
 
 def test_a_seen_checkpoint_unmasks_an_export_with_a_key_of_its_own(tmp_path: Path) -> None:
     forger = make_log(700, seed=b"forger", salt=".forged")
-    report = verify_folder(forger.export(tmp_path), seen=LOG.note(300))
+    report = verify_folder(forger.export(tmp_path), earlier_note=LOG.note(300))
     assert [finding.kind for finding in report.findings] == [Kind.SIGNATURE, Kind.FORK]
 
 
@@ -316,7 +316,7 @@ def test_a_genuine_checkpoint_of_another_log_of_the_same_key_does_not_have_the_r
 def test_retired_keys_may_be_given_together(tmp_path: Path) -> None:
     newer = make_log(700, seed=b"newer")
     newer.export(tmp_path)
-    report = verify_folder(tmp_path, key=f"{LOG.key.vkey}\n{newer.key.vkey}\n", seen=LOG.note(300))
+    report = verify_folder(tmp_path, key=f"{LOG.key.vkey}\n{newer.key.vkey}\n", earlier_note=LOG.note(300))
     assert report.ok
 
 

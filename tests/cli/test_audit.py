@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.server import Server
-from ostiary.cli.session import Usage
 from ostiary.cli.spans import parse_time
+from ostiary.cli.usage import Usage
 from ostiary.protocol.jose import generate, unb64u
 from ostiary.protocol.note import NoteKey
 from tests.support.cli import Commands, run
@@ -82,10 +82,11 @@ def test_a_span_bounds_the_search_on_both_sides(ostiary: Commands, busy: str) ->
 
 def test_people_read_a_line_for_each_entry_with_names_in_it(ostiary: Commands, busy: str) -> None:
     out = ostiary("audit", "search", "--agent", busy).out
-    lines = out.splitlines()
-    assert len(lines) == 2
+    heading, *lines = out.splitlines()
+    assert heading.split("\t") == ["ENTRY", "TIME", "OUTCOME", "ACTION", "SUBJECT", "OBJECT", "REASONS"]
     for line, outcome in zip(lines, ("refused", "ok"), strict=True):
-        assert re.match(rf" *\d+ \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d {outcome} +token\.issue +{busy} ", line), line
+        pattern = rf"\d+\t\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\dZ\t{outcome}\ttoken\.issue\t{busy}\t"
+        assert re.match(pattern, line), line
     assert "\x1b" not in out
     assert "ag_" not in out
 
@@ -126,13 +127,14 @@ def exported(ostiary: Commands, busy: str, tmp_path: Path) -> Path:
     return folder
 
 
-def test_verify_says_what_its_verdict_rests_on(ostiary: Commands, exported: Path) -> None:
+def test_verify_says_what_its_verdict_rests_on(ostiary: Commands, exported: Path, busy: str) -> None:
     own = run("audit", "verify", exported, "--json").json
     assert (own["ok"], own["key_given"], own["findings"]) == (True, False, [])
-    assert "came with the export" in run("audit", "verify", exported).out
+    assert "the key in the export" in run("audit", "verify", exported).out
     given = run("audit", "verify", exported, "--key", exported / "key").out
-    assert "trusts the key that was given" in given
+    assert "the verdict trusts the key of `--key`" in given
     assert "verified" in given
+    ostiary.json("agent", "suspend", busy)
     live = ostiary.json("audit", "verify")
     assert live["ok"]
     assert live["size"] > own["size"]
@@ -153,6 +155,7 @@ def test_verify_exits_with_5_and_names_the_entry_that_was_changed(exported: Path
 def test_verify_with_a_checkpoint_seen_earlier_finds_that_the_log_was_cut_back(
     ostiary: Commands, exported: Path, tmp_path: Path, busy: str
 ) -> None:
+    ostiary.json("agent", "suspend", busy)
     ostiary.json("audit", "export", tmp_path / "later")
     seen = tmp_path / "later" / "checkpoint"
     assert run("audit", "verify", tmp_path / "later", "--seen", exported / "checkpoint").code == 0

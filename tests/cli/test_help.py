@@ -99,7 +99,7 @@ def _unknown(words: list[str]) -> bool:
 
 
 def test_every_command_that_a_hint_or_a_document_names_exists() -> None:
-    prose = {"server", "that", "would"}
+    prose = {"server", "that", "would", "complete", "message"}
     named = [
         (where, found[1])
         for where, text in _texts()
@@ -117,7 +117,7 @@ def test_the_options_that_hints_name_exist() -> None:
         for argument in command.assemble_argument_collection()
         for name in argument.names
     }
-    everywhere = {"--data-dir", "--json", "--help", "--version", "--system-certs"}
+    everywhere = {"--data-dir", "--json", "--wide", "--help", "--version", "--system-certs"}
     everywhere |= {"--mcp-config", "--transport"}  # of the programs that `ostiary run` and `ostiary proxy` serve
     named = [
         (source.path, option)
@@ -139,7 +139,7 @@ def test_every_leaf_prints_json_or_is_a_program_of_its_own() -> None:
     silent = [
         words
         for words, command in LEAVES.items()
-        if words not in {("serve",), ("demo",)} and "session" not in json.dumps(_parameters(command))
+        if words not in {("serve",), ("demo",), ("completion",)} and "session" not in json.dumps(_parameters(command))
     ]
     assert not silent
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import re
 
 import pytest
 
-from ostiaryd.ground.process.log import INDENT, MAX_MESSAGE, LineFormatter, escape
+from ostiaryd.ground.process.log import INDENT, MAX_MESSAGE, JsonFormatter, LineFormatter, escape
 
 
-def logged(message: str, *said: object, error: Exception | None = None) -> list[str]:
+def logged(
+    message: str, *said: object, error: Exception | None = None, formatter: logging.Formatter | None = None
+) -> list[str]:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    handler.setFormatter(formatter or LineFormatter("%(levelname)s %(message)s"))
     logger = logging.Logger("test")
     logger.addHandler(handler)
     if error is None:
@@ -67,3 +71,19 @@ def test_a_line_has_a_longest_size(size: int, is_cut: bool) -> None:
 
 def test_ordinary_text_stays_as_it_is() -> None:
     assert escape("GET /é/ü 中文 {}") == "GET /é/ü 中文 {}"
+
+
+def test_a_text_line_begins_with_its_time_in_utc() -> None:
+    (line,) = logged("hello", formatter=LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ERROR hello", line)
+
+
+@pytest.mark.parametrize("text", FORGED)
+def test_a_json_line_is_one_object_whatever_a_caller_writes(text: str) -> None:
+    (line,) = logged("GET %s failed", f"/a{text}b", formatter=JsonFormatter())
+    record = json.loads(line)
+    assert record.keys() == {"time", "level", "logger", "message"}
+    assert text not in record["message"]
+    (line,) = logged("failed", error=ValueError(f"x{text}y"), formatter=JsonFormatter())
+    assert "ValueError" in json.loads(line)["traceback"]
+    assert line.isascii()

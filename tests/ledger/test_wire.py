@@ -57,6 +57,37 @@ async def written(world: World, clock: Clock) -> World:
     return world
 
 
+@pytest.mark.parametrize(
+    ("query", "total"),
+    [("", 3), ("agent=ag_1", 1), ("outcome=refused", 1), ("action=none", 0), ("limit=1", 3), ("task=tk_1", 1)],
+)
+async def test_a_search_counts_all_matches(written: World, query: str, total: int) -> None:
+    answer = await ask(written, f"/api/v1/audit?{query}&total=true".replace("?&", "?"))
+    assert answer.json["total"] == total
+    assert "total" not in (await ask(written, "/api/v1/audit")).json
+
+
+@pytest.mark.parametrize(("most", "total"), [(2, None), (3, 3), (4, 3)])
+async def test_a_search_counts_up_to_a_limit(
+    written: World, monkeypatch: pytest.MonkeyPatch, most: int, total: int | None
+) -> None:
+    monkeypatch.setattr(wire_admin, "MAX_COUNTED", most)
+    assert (await ask(written, "/api/v1/audit?total=true")).json["total"] == total
+
+
+async def test_reads_are_left_out_only_if_asked(written: World) -> None:
+    own = f"{written.config.issuer}/api/v1"
+    await write(written, "token.issue", agent="ag_1", resource=own)
+    await write(written, "token.issue", agent="ag_1", resource="https://files.example")
+    await write(written, "token.issue", agent="ag_1")
+    await write(written, "token.issue", refuse=True, agent="ag_1", resource=own)
+    assert await search(written, "after=2") == [3, 4, 5, 6]
+    assert await search(written, "after=2&reads=yes") == [3, 4, 5, 6]
+    assert await search(written, "after=2&reads=no") == [4, 5, 6], "what was refused, or is for others, is no read"
+    for query in ("reads=maybe", "total=1"):
+        assert (await ask(written, f"/api/v1/audit?{query}")).status == 422
+
+
 MIDDLE = START + 1_000_000
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 from ostiary.run.configs import MAX_SERVERS, Config, expand, find_config, parse_config, to_word
 from ostiary.run.delivery import delivery, source_of
 from ostiary.run.enlist import agent_name

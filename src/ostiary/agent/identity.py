@@ -92,6 +92,11 @@ class Identity:
         return self._url
 
     @property
+    def client(self) -> Client:
+        """The tokens of this agent, and what it has learned of the issuer."""
+        return self._client
+
+    @property
     def client_id(self) -> str:
         return self._client.credential.client_id
 

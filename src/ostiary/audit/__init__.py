@@ -5,7 +5,7 @@
     DIR/tile/<L>/<N>[.p/<W>]         the hashes of the tree
     DIR/tile/entries/<N>[.p/<W>]     the entries
 
-The layout is C2SP tlog-tiles, the same that the server answers under its log prefix, so tools of others read it too.
+The layout is C2SP tlog-tiles, as the server serves it under its log prefix, so other tools for tlog-tiles read it too.
 """
 
 from ostiary.audit.export import paths_of, prove, render_files, write_folder

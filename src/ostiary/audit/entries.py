@@ -1,7 +1,7 @@
-"""Whether each entry says what an entry can say: its form, its time, its action, its outcome, its identifiers.
+"""Checks of the content of each entry: form, time, action, outcome, identifiers.
 
-A log that is sound as a tree may still hold an entry that no server writes: made by a holder of the key, or by a
-defect. Times are compared with those before, so entries are checked in the order of the log.
+A log that is sound as a tree may still hold an entry that no server writes: by a holder of the key, or by a defect.
+Times are compared with earlier times, so entries are checked in the order of the log.
 """
 
 from __future__ import annotations
@@ -20,13 +20,57 @@ MAX_SKEW = 300_000_000
 """Microseconds by which the log's clock may be ahead of the auditor's."""
 FAMILIES = frozenset(
     {
-        "agent", "api", "approval", "bearer", "budget", "clock", "database", "decide", "disk", "elevation", "entry",
-        "feed", "history", "incident", "issuer", "join", "key", "keys", "kill", "ledger", "limits", "memory", "network",
-        "owner", "pep", "person", "policy", "recovery", "refusals", "report", "resource", "respond", "resume",
-        "secret", "server", "signal", "spool", "state", "storage", "stream", "task", "team", "telemetry", "test",
-        "threats", "token", "tool", "watch", "webhook",
-    }
-)  # fmt: skip
+        "agent",
+        "api",
+        "approval",
+        "bearer",
+        "budget",
+        "clock",
+        "database",
+        "decide",
+        "disk",
+        "elevation",
+        "entry",
+        "feed",
+        "history",
+        "incident",
+        "issuer",
+        "join",
+        "key",
+        "keys",
+        "kill",
+        "ledger",
+        "limits",
+        "memory",
+        "network",
+        "owner",
+        "pep",
+        "person",
+        "policy",
+        "recovery",
+        "refusals",
+        "report",
+        "resource",
+        "respond",
+        "resume",
+        "secret",
+        "server",
+        "signal",
+        "spool",
+        "state",
+        "storage",
+        "stream",
+        "task",
+        "team",
+        "telemetry",
+        "test",
+        "threats",
+        "token",
+        "tool",
+        "watch",
+        "webhook",
+    },
+)
 """First words of the actions that a server writes."""
 _ACTION = re.compile(r"[a-z]+(?:[._][a-z0-9]+)*")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -88,7 +132,7 @@ _decode = json_decoder(Schema)
 
 
 class EntryCheck:
-    """Checks entries in the order of the log. `now` is the auditor's clock, in microseconds since the epoch."""
+    """Check of entries in the order of the log. `now` is the auditor's clock, in microseconds since the epoch."""
 
     def __init__(self, now: int) -> None:
         self._now = now
@@ -96,7 +140,7 @@ class EntryCheck:
         self._latest_index = 0
 
     def check(self, index: int, body: bytes) -> str:
-        """What is wrong with the entry, in words; empty if nothing is."""
+        """Return the errors of an entry in words; an empty text if there are none."""
         try:
             entry = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -109,7 +153,7 @@ class EntryCheck:
         elif at > self._now + MAX_SKEW:
             yield f"its time {at} is in the future"
         if at < self._latest:
-            yield f"its time is {self._latest - at} microseconds before that of entry {self._latest_index}"
+            yield f"its time is {self._latest - at} microseconds before the time of entry {self._latest_index}"
         else:
             self._latest, self._latest_index = at, index
 

@@ -1,4 +1,4 @@
-"""What an export says, file by file. A file that cannot be used is a finding and reads as None."""
+"""The files of an export. A file that cannot be used is a finding, and reads as None."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Evidence:
             return []
 
     def checkpoint(self, keys: Sequence[NoteKey]) -> Checkpoint | None:
+        """Return the checkpoint of the export; None for a file that cannot be read."""
         note = self._read("checkpoint", limit=MAX_NOTE_BYTES)
         return None if note is None else self.open(note, keys, path="checkpoint")
 

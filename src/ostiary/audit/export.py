@@ -87,9 +87,9 @@ def _write(folder: Path, path: str, data: bytes) -> None:
 
 
 def prove(folder: Path, index: int) -> Receipt:
-    """The receipt of entry `index`, from the tiles of an export that nobody verified: verify the receipt.
+    """Return the receipt of entry `index`, from the unverified tiles of an export: verify the receipt.
 
-    Raises Invalid when the entry is not in the log, Unreadable or Malformed when a file is not what it should be.
+    Raises Invalid if the entry is not in the log, Unreadable or Malformed for a file that cannot be used.
     """
     note = files.read(folder, "checkpoint", limit=MAX_NOTE_BYTES)
     size = parse_checkpoint(parse_note(note).text).size

@@ -1,4 +1,4 @@
-"""Reading a folder that somebody else made: no links, no special files, nothing larger than it may be."""
+"""Reads of an untrusted folder: no links, no special files, no file above its limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINK = "a link or a special file stands here; it was not followed"
 
 
 class Unreadable(Exception):
-    """A file is not there, or is nothing that should be read."""
+    """The error for a file that is missing, or that must not be read."""
 
     def __init__(self, kind: Kind, message: str, *, path: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -21,7 +21,7 @@ class Unreadable(Exception):
 
 
 def read(folder: Path, path: str, *, limit: int) -> bytes:
-    """The plain file `path` under `folder`, of at most `limit` bytes. Raises Unreadable."""
+    """Return the content of the plain file `path` under `folder`, at most `limit` bytes. Raises Unreadable."""
     place = folder
     for part in path.split("/"):
         place = place / part
@@ -41,12 +41,12 @@ def read(folder: Path, path: str, *, limit: int) -> bytes:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Everything under `folder` that is no directory: its path, and whether it is a plain file. Sorted."""
+    """Yield each file under `folder`, sorted: its path, and whether it is a plain file."""
     waiting = [""]
     while waiting:
         base = waiting.pop()
-        with os.scandir(folder / base) as found:
-            children = sorted(found, key=lambda child: child.name)
+        with os.scandir(folder / base) as listed:
+            children = sorted(listed, key=lambda child: child.name)
         for child in children:
             path = f"{base}/{child.name}" if base else child.name
             if child.is_dir(follow_symlinks=False):

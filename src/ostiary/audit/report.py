@@ -1,4 +1,4 @@
-"""What an audit found: each damage by kind and place."""
+"""The report of an audit: each damage by kind and place."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from ostiary.protocol.checkpoint import Checkpoint
 
 
 class Kind(StrEnum):
-    MISSING = "missing"  # a file that the checkpoint calls for is not there
-    MALFORMED = "malformed"  # a file is not what its format says
+    """The kinds of damage."""
+
+    MISSING = "missing"  # a file that the checkpoint needs is missing
+    MALFORMED = "malformed"  # a file violates its format
     OVERSIZE = "oversize"  # a file is larger than its format allows; it was not read
-    SYMLINK = "symlink"  # a link or a special file stands where a plain file belongs; it was not followed
-    BEYOND = "beyond"  # a file that no tree of this size has: the log was cut back, or the file was slipped in
+    SYMLINK = "symlink"  # a link or a special file in place of a plain file; it was not followed
+    BEYOND = "beyond"  # a file that no tree of this size has: the log was cut, or the file was added
     SIGNATURE = "signature"  # a checkpoint that the log did not sign
-    ROOT = "root"  # the entries and tiles do not lead to the root that was signed
-    TILE = "tile"  # a tile whose hashes are not those of the tree
-    ALTERED = "altered"  # an entry is not the one that was logged
-    DROPPED = "dropped"  # an entry that was logged is gone
+    ROOT = "root"  # the entries and tiles do not lead to the signed root
+    TILE = "tile"  # a tile with other hashes than the tree
+    ALTERED = "altered"  # an entry differs from the logged entry
+    DROPPED = "dropped"  # a logged entry is missing
     INSERTED = "inserted"  # an entry that was never logged
-    ENTRY = "entry"  # an entry that is in the log and says what no server writes: form, time, action, identifiers
-    REORDERED = "reordered"  # an entry that was logged stands in another place
-    ROLLBACK = "rollback"  # the log is shorter than it once was
-    FORK = "fork"  # the log's past is not what it once was
+    ENTRY = "entry"  # a logged entry with content that no server writes: form, time, action, identifiers
+    REORDERED = "reordered"  # a logged entry in another place
+    ROLLBACK = "rollback"  # the log is shorter than an earlier checkpoint
+    FORK = "fork"  # the log has another history than an earlier checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +41,31 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`checkpoint` is what the export claims, None if it could not even be read; it is proven only if `ok`."""
+    """The result of an audit. `checkpoint` is the unproven claim of the export unless `ok`; None if unreadable."""
 
     checkpoint: Checkpoint | None
     findings: tuple[Finding, ...]
     key_given: bool
-    seen: Checkpoint | None
+    earlier: Checkpoint | None
     complete: bool
     """False when the audit stopped at its limit of findings"""
     wrong_count: int = 0
-    """entries that say what no server writes; also those beyond the limit of findings"""
+    """entries with content that no server writes, the limit of findings notwithstanding"""
 
     @property
     def ok(self) -> bool:
+        """True for a complete audit without a finding."""
         return self.complete and not self.findings and self.checkpoint is not None
 
     @property
     def wrong_entries(self) -> tuple[int, int] | None:
-        """(the first, how many) of the entries that say what no server writes; None if there are none."""
-        found = [finding for finding in self.findings if finding.kind is Kind.ENTRY and finding.index is not None]
-        return (found[0].index or 0, self.wrong_count) if found else None
+        """The index of the first entry that no server writes, and the number of such entries; None without one."""
+        wrong = [finding for finding in self.findings if finding.kind is Kind.ENTRY and finding.index is not None]
+        return (wrong[0].index or 0, self.wrong_count) if wrong else None
 
     @property
     def trust(self) -> str:
-        """What a verdict of `ok` rests on."""
+        """The basis of the verdict, in words."""
         if self.key_given:
-            return "trusts the key that was given"
-        return "trusts the key that came with the export: whoever made the export could have made the key"
+            return "the verdict trusts the key of `--key`"
+        return "the verdict trusts the key in the export: the author of a forged export can forge that key too"

@@ -1,8 +1,8 @@
-"""Which of two versions of each tile is the right one, and so what is damaged.
+"""The choice between two versions of each tile, which shows the damaged files.
 
-Every hash of the tree is known twice: from the tile that stores it, and from the row below. Where the two differ, the
-tile one row up says which of them is right, and at the right edge the signed root does. What was settled is hashed into
-the row above. The entries are laid beside the settled row 0.
+Every hash of the tree is known twice: from the tile that stores it, and from the row below. If the two differ, the tile
+one row up decides, and at the right edge the signed root. Settled hashes are hashed into the row above. The entries are
+aligned with the settled row 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Settlement:
         self._remembered_edge: dict[int, Hashes] = {}
 
     def settle(self, root: bytes, progress: Callable[[int, int], None]) -> None:
-        """Go through all files. Raises Enough at the limit of findings."""
+        """Settle all files. Raises Enough at the limit of findings."""
         for number in range(self.size >> TILE_HEIGHT):
             leaves = self.evidence.leaves(number, WIDTH)
             settled = self._settle_tile(0, number, leaves)
@@ -46,11 +46,11 @@ class Settlement:
         progress(self.size, self.size)
 
     def remembered_root(self) -> bytes | None:
-        """The root that the tree had at the remembered size; None if it cannot be known."""
+        """Return the root of the tree at the remembered size; None if it cannot be known."""
         return _edge_root(self._remembered, self._remembered_edge)
 
     def _carry(self, number: int, settled: Hashes) -> None:
-        """The hash of a full tile of row 0 goes to row 1; a tile that this makes full is settled, and goes on up."""
+        """Add the hash of a full tile to the row above; settle each tile that becomes full, and go on up."""
         level = 0
         while True:
             level += 1
@@ -63,7 +63,7 @@ class Settlement:
             self._computed[level] = []
 
     def _settle_tile(self, level: int, number: int, computed: Hashes | None) -> Hashes:
-        """The content of a full tile: the version that its parent tile has the hash of."""
+        """Return the content of a full tile: the version whose hash is in the parent tile."""
         versions = _versions(self.evidence.tile(level, number, WIDTH), computed, WIDTH)
         settled = _fallback(level, versions)
         if len(versions) > 1:
@@ -75,7 +75,7 @@ class Settlement:
         return settled
 
     def _settle_edge(self, root: bytes) -> None:
-        """The content of the partial tiles, all at once: that choice of versions which has the signed root."""
+        """Settle the partial tiles together: choose the versions that have the signed root."""
         leaves: list[bytes] | None = []
         versions = []
         for level, computed in enumerate(self._computed):
@@ -96,7 +96,7 @@ class Settlement:
             self.evidence.report(Finding(Kind.ROOT, message, path="checkpoint"))
 
     def _name(self, level: int, number: int, versions: list[Hashes], settled: Hashes) -> None:
-        """Remember what was settled, and name what was not; in row 0 the alignment names the entries."""
+        """Remember the settled hashes, and report the others; in row 0 the alignment reports the entries."""
         if number == self._remembered >> TILE_HEIGHT * (level + 1):
             self._remembered_edge[level] = settled[: (self._remembered >> TILE_HEIGHT * level) % WIDTH]
         if len(versions) == 1:
@@ -109,12 +109,12 @@ class Settlement:
             index = (number * WIDTH + differing[0]) * leaves
             self.evidence.report(Finding(Kind.TILE, "the tile does not have the hashes of the tree", index, path))
         elif level > 0:
-            message = "some of these entries are not those that were logged, and their tiles agree with them"
+            message = "some of these entries differ from the logged entries, and their tiles agree with them"
             for i in differing:
                 self.evidence.report(Finding(Kind.ALTERED, message, (number * WIDTH + i) * leaves, count=leaves))
 
     def _align(self, leaves: list[bytes] | None, settled: Hashes) -> None:
-        logged = _known(settled)
+        logged = _complete(settled)
         if leaves is None or logged is None:
             self.alignment.skip(len(settled))
             return
@@ -124,33 +124,34 @@ class Settlement:
 
 
 def _versions(stored: Hashes | None, computed: Hashes | None, width: int) -> list[Hashes]:
-    """What a tile may contain: one version if all agree, else first the stored and then the computed one."""
+    """Return the possible contents of a tile: one version if all agree, else the stored and the computed version."""
     if computed is None or len(computed) != width:
         return [[None] * width if stored is None else stored]
     if stored is None:
         return [computed]
-    computed = [below if below is not None else here for below, here in zip(computed, stored, strict=True)]
+    computed = [below if below is not None else own for below, own in zip(computed, stored, strict=True)]
     return [stored] if computed == stored else [stored, computed]
 
 
 def _fallback(level: int, versions: list[Hashes]) -> Hashes:
-    """Where nothing decides: a tile is believed before entries are, and what was settled below before a tile."""
+    """Return the version to use without a decision: tiles before entries, and settled lower rows before tiles."""
     return versions[0] if level == 0 else versions[-1]
 
 
-def _known(hashes: Hashes) -> list[bytes] | None:
-    known = [hash_ for hash_ in hashes if hash_ is not None]
-    return known if len(known) == len(hashes) else None
+def _complete(hashes: Hashes) -> list[bytes] | None:
+    """Return the hashes; None if one is not known."""
+    complete = [hash_ for hash_ in hashes if hash_ is not None]
+    return complete if len(complete) == len(hashes) else None
 
 
 def _join(tile: Hashes) -> bytes | None:
-    known = _known(tile)
-    return None if known is None else join(known)
+    hashes = _complete(tile)
+    return None if hashes is None else join(hashes)
 
 
 def _edge_root(size: int, edge: Mapping[int, Hashes]) -> bytes | None:
-    """The root of the tree whose rows end in `edge`: of each row, what its last tile has if it is partial."""
-    known = {level: row for level, hashes in edge.items() if (row := _known(hashes)) is not None}
-    if len(known) < len(edge):
+    """Return the root of the tree whose rows end in `edge`, the partial last tiles; None if a hash is not known."""
+    rows = {level: row for level, hashes in edge.items() if (row := _complete(hashes)) is not None}
+    if len(rows) < len(edge):
         return None
-    return tree_root(size, hashes_from(lambda level, start, count: known[level][start % WIDTH :][:count]))
+    return tree_root(size, hashes_from(lambda level, start, count: rows[level][start % WIDTH :][:count]))

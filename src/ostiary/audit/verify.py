@@ -1,14 +1,14 @@
-"""The audit of an export: everything is computed anew from the entries, and each damage is named.
+"""The audit of an export: the tree is computed from the entries, and each damage is reported.
 
- 1. The checkpoint is read and its signature verified.
- 2. The tree is computed from the entries, compared with the tiles, and settled by the signed root (`settle`).
- 3. The entries are laid beside the settled hashes: which were altered, dropped, inserted, moved (`align`)?
- 4. The tree at the size of a checkpoint that was seen earlier must have its root.
- 5. Files that no tree of this size has are named. (Partial tiles of smaller sizes may stay; they are not read.)
+ 1. Read the checkpoint, and verify its signature.
+ 2. Compute the tree from the entries, compare it with the tiles, and settle it by the signed root (`settle`).
+ 3. Align the entries with the settled hashes, to report altered, dropped, inserted and moved entries (`align`).
+ 4. Compare the root of the tree at the size of an earlier checkpoint with the root in that checkpoint.
+ 5. Report files that no tree of this size has. (Partial tiles of smaller sizes may stay; they are not read.)
 
-Without a finding, the signed root was computed from the entries alone and all tiles agree with it. A tree that was
-altered throughout, up to the signed root, agrees with itself and not with the root: that is all that can be said then.
-Memory is bounded by two tiles of each row, one bundle, and what `align` keeps.
+Without a finding, the signed root was computed from the entries alone, and all tiles agree with it. For a tree that was
+altered throughout, up to the signed root, the audit can only report that the root differs. Memory is bounded by two
+tiles of each row, one bundle, and the hashes that `align` keeps.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from ostiary.protocol.errors import Malformed
 from ostiary.protocol.tiles import Tile, parse_path, tile_width
 
 Progress = Callable[[int, int], None]
-"""Hears (entries done, entries in all)."""
+"""A callback with the number of audited entries, and of all entries."""
 
 
 def verify_folder(
     folder: Path,
     *,
     key: str | None = None,
-    seen: bytes | None = None,
+    earlier_note: bytes | None = None,
     now: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Audit the export under `folder`.
 
-    `key`: the log's vkey (or several, one a line) that is trusted; without it, the key in the export is, and the report
-    says so. `seen`: the signed note of a checkpoint seen earlier. `now`: the auditor's clock, in microseconds since the
-    epoch; the one of this machine if it is not given. Raises Malformed for a `key` that is none; whatever
-    is wrong with the export, or with `seen`, is a finding.
+    `key` is the trusted vkey of the log, or several, one a line; without it, the audit trusts the key in the export and
+    reports that. `earlier_note` is the signed note of an earlier checkpoint. `now` is the auditor's clock, in
+    microseconds since the epoch; without it, the clock of this machine. Raises Malformed for a malformed `key`; each
+    error in the export, or in `earlier_note`, is a finding.
     """
     evidence = Evidence(folder, now=ambient.now() if now is None else now)
     keys = evidence.keys() if key is None else parse_keys(key)
     checkpoint = evidence.checkpoint(keys)
-    earlier = None if seen is None else evidence.open(seen, keys, path="the checkpoint seen earlier")
+    earlier = None if earlier_note is None else evidence.open(earlier_note, keys, path="the earlier checkpoint")
     complete, damage = True, []
     if checkpoint is not None:
         tree = Settlement(evidence, checkpoint.size, remembered=earlier.size if earlier else 0)
@@ -57,16 +57,16 @@ def verify_folder(
             _check_surplus(evidence, checkpoint.size)
         except Enough:
             complete = False
-        # A bundle of the wrong length is what a dropped or inserted entry looks like from outside: said once is enough.
+        # A dropped or inserted entry changes the length of its bundle: one finding is enough.
         damage = tree.alignment.findings() or evidence.miscounted
-    # What an entry says counts if the entry is the one that was logged: all else is named as damage.
+    # The content of an entry counts only if the entry was logged: anything else is reported as damage.
     wrong = [] if damage or evidence.findings else evidence.wrong_entries
     findings = [*damage, *evidence.findings, *wrong]
     return Report(
         checkpoint=checkpoint,
         findings=tuple(findings[:MAX_FINDINGS]),
         key_given=key is not None,
-        seen=earlier,
+        earlier=earlier,
         complete=complete and len(findings) <= MAX_FINDINGS,
         wrong_count=evidence.wrong_count if wrong else 0,
     )
@@ -76,10 +76,10 @@ def _check_earlier(evidence: Evidence, tree: Settlement, earlier: Checkpoint | N
     if earlier is None:
         return
     if earlier.size > tree.size:
-        message = f"the log has {tree.size} entries, and once had {earlier.size}"
+        message = f"the log has {tree.size} entries, and the earlier checkpoint has {earlier.size}"
         evidence.report(Finding(Kind.ROLLBACK, message, path="checkpoint"))
     elif tree.remembered_root() not in (None, earlier.root):
-        message = f"the first {earlier.size} entries are not those that the log once had"
+        message = f"the first {earlier.size} entries differ from the earlier checkpoint"
         evidence.report(Finding(Kind.FORK, message, path="checkpoint"))
 
 

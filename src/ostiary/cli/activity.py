@@ -1,4 +1,4 @@
-"""`ostiary activity`: what goes on, live: decisions, findings and actions as they come, and who is doubted most."""
+"""`ostiary activity`: decisions, findings and actions as they happen, and the agents with the highest risk scores."""
 
 from __future__ import annotations
 
@@ -13,26 +13,38 @@ from rich.table import Table
 from rich.text import Text
 
 from ostiary.cli.names import Names
-from ostiary.cli.paper import moment, out
+from ostiary.cli.paper import moment, out, spell_out
 from ostiary.cli.session import PAGE, Here, Session
 
 EVERY_S = 0.5
 LINES = 20
 BAR = 20
 ACTIONS = (
-    "agent", "approval", "elevation", "incident", "key", "kill", "owner", "policy", "respond", "signal", "task",
+    "agent",
+    "approval",
+    "elevation",
+    "incident",
+    "key",
+    "kill",
+    "owner",
+    "policy",
+    "respond",
+    "signal",
+    "task",
     "webhook",
-)  # fmt: skip
-"""What is done, by the first word of its entry's action."""
+)
+"""First words of the actions of entries that are shown as actions."""
 
 
 def activity(*, all: bool = False, once: bool = False, limit: int = LINES, session: Here) -> None:
-    """Watch it live: decisions, findings, actions, who is doubted. Ends with Ctrl-C.
+    """Follow decisions, findings, actions and risk scores live.
+
+    Ends with Ctrl-C.
 
     Args:
-        all: Every entry of the ledger, not only decisions, findings and actions.
-        once: Show how things are, and end.
-        limit: How many lines to begin with.
+        all: Show every entry of the ledger, not only decisions, findings and actions.
+        once: Show the present state, and end.
+        limit: Number of lines to begin with.
     """
     names, lines = Names(session), deque[dict[str, Any]](maxlen=limit)
     now = session.api("GET", "/activity")
@@ -56,7 +68,7 @@ def activity(*, all: bool = False, once: bool = False, limit: int = LINES, sessi
 
 
 def kind_of(entry: Mapping[str, Any]) -> str:
-    """`decision`, `finding`, `action`, or nothing of these."""
+    """Return `decision`, `finding` or `action`; an empty text for any other entry."""
     first = entry["action"].partition(".")[0]
     if entry["action"] == "watch.find":
         return "finding"
@@ -66,18 +78,18 @@ def kind_of(entry: Mapping[str, Any]) -> str:
 
 
 def _follow(session: Session, names: Names, after: int, *, all: bool) -> int:
-    """Say what has come since; up to which entry."""
+    """Print the entries behind `after`, and return the index of the last."""
     time.sleep(EVERY_S)
     fresh = _fresh(session, after)
-    told = [entry for entry in fresh if all or kind_of(entry)]
-    if told:
-        session.show({"entries": told}, lambda _: _print(told, names))
+    shown = [entry for entry in fresh if all or kind_of(entry)]
+    if shown:
+        session.show({"entries": shown}, lambda _: _print(shown, names))
     return int(fresh[-1]["index"]) if fresh else after
 
 
 def _fresh(session: Session, after: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = session.api("GET", "/audit", query={"after": after, "limit": PAGE})["entries"]
-    return found
+    entries: list[dict[str, Any]] = session.api("GET", "/audit", query={"after": after, "limit": PAGE})["entries"]
+    return entries
 
 
 def _add(lines: deque[dict[str, Any]], entry: dict[str, Any], *, all: bool) -> None:
@@ -86,16 +98,18 @@ def _add(lines: deque[dict[str, Any]], entry: dict[str, Any], *, all: bool) -> N
 
 
 def _page(now: Mapping[str, Any], lines: deque[dict[str, Any]], names: Names) -> Group:
-    head = Text(f"{now['waiting']} incidents wait for a person, {now['stops']} things are stopped", style="bold")
+    head = Text(f"{now['waiting']} incidents wait for a person, {now['stops']} stops are in force", style="bold")
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("DOUBTED", "RISK", "", "IS", "HELD", "INCIDENT"):
+    for heading in ("AGENT", "RISK", "", "STATE", "RESTRICTED TO", "INCIDENT"):
         grid.add_column(heading)
     for one in now["doubted"]:
         bar = "█" * (one["risk"] * BAR // 100)
-        held = " ".join(one["held"])
-        grid.add_row(*map(_plain, (one["agent"], one["risk"], bar, one["state"], held, one["incident"] or "")))
+        limits = " ".join(one["held"])
+        grid.add_row(*map(_plain, (one["agent"], one["risk"], bar, one["state"], limits, one["incident"] or "")))
     return Group(
-        head, grid if now["doubted"] else Text("nobody is doubted", style="dim"), *(_line(x, names) for x in lines)
+        head,
+        grid if now["doubted"] else Text("no agent has a risk score", style="dim"),
+        *(_line(x, names) for x in lines),
     )
 
 
@@ -109,20 +123,20 @@ _STYLE = {"decision": "", "finding": "yellow", "action": "cyan", "": "dim"}
 
 def _line(entry: Mapping[str, Any], names: Names) -> Text:
     detail, kind = entry.get("detail") or {}, kind_of(entry)
-    who = names(entry.get("agent") or entry.get("person") or entry.get("reporter") or "")
-    what = entry.get("tool") or names(entry.get("object") or "") or entry.get("resource") or ""
-    said = [one["code"] for one in entry.get("reasons", ())]
+    subject = names(entry.get("agent") or entry.get("person") or entry.get("reporter") or "")
+    object = entry.get("tool") or names(entry.get("object") or "") or entry.get("resource") or ""
+    why = [one["code"] for one in entry.get("reasons", ())]
     if kind == "finding":
-        what, said = "", [f"{detail.get('detector', '')}, {detail.get('points', '')} points"]
+        object, why = "", [f"{detail.get('detector', '')}, {detail.get('points', '')} points"]
     elif isinstance(detail.get("did"), list):
-        said = detail["did"]
+        why = detail["did"]
     words = (
         f"{moment(entry['at'] / 1e6)}Z",
         entry["action"],
         entry.get("outcome", "ok"),
-        who,
-        what,
-        "; ".join(map(str, said)),
+        subject,
+        object,
+        "; ".join(map(str, why)),
     )
     red = kind == "decision" and entry.get("outcome") == "deny"
     return Text(
@@ -134,5 +148,5 @@ def _line(entry: Mapping[str, Any], names: Names) -> Text:
 
 
 def _plain(value: object) -> str:
-    """Names are chosen by strangers: what would move the cursor is spelled out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+    """Return a value on one line: third parties choose names, which could move the cursor."""
+    return spell_out(str(value))

@@ -1,4 +1,4 @@
-"""`ostiary agent`: register agents, say what they may, move them through their states."""
+"""`ostiary agent`: register agents, set their scopes and limits, and change their states."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json
 from ostiary.cli.paper import err, facts, out, table
-from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.spans import SECOND, parse_span
+from ostiary.cli.usage import Usage
 from ostiary.protocol.nearest import nearest_hint
 
-agent = App(name="agent", help="Agents: register, list, say what they may, suspend, decommission.")
+agent = App(name="agent", help="Register, list and limit agents; suspend and decommission them.")
 agent.command(enrol)
 
 Kind = Literal["assistant", "autonomous", "workflow", "service"]
 Risk = Literal["low", "medium", "high", "critical"]
+Condition = Literal["pending", "active", "suspended", "quarantined", "decommissioned"]
 
 
 @agent.command(name="create")
@@ -43,31 +46,42 @@ def create(
     undeclared: bool = False,
     session: Here,
 ) -> None:
-    """Register an agent; with a key it is active at once, without one it is pending.
+    """Register an agent: active with a key, pending without one.
 
     Args:
-        name: Lower-case letters, digits, `.`, `_` and `-`; never given to another.
-        owner: Name of the person or team that answers for it.
-        purpose: What it is for, in words.
-        scope: What its standing task allows, as RESOURCE:CLASS; may be given several times.
-        generate_key: Make its key and write the private one here (0600).
+        name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
+        owner: Name of the accountable person or team.
+        purpose: Purpose of the agent, in words.
+        scope: Scope of the standing task, as RESOURCE:CLASS; may be given several times.
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        kind: What sort of agent it is.
-        risk_tier: How much harm it could do.
-        provider: Who runs the model.
-        model: Which model it is.
+        kind: Kind of agent.
+        risk_tier: Damage that the agent could do.
+        provider: Provider of the model.
+        model: Name of the model.
         deputy: Name of the person who takes over when the owner leaves.
-        segment: Segment that it lives in.
-        max_depth: How many agents may come after it, one behind the other, in what it hands on.
-        expires_in: Seconds after which it ends by itself.
+        segment: Segment of the agent.
+        max_depth: Largest number of agents behind this one in a delegation chain.
+        expires_in: Seconds until the agent expires.
         undeclared: Accept scopes that no registered resource declares.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {
-        "name": name, "owner": owner, "purpose": purpose, "scopes": words(scope), "kind": kind, "risk_tier": risk_tier,
-        "provider": provider, "model": model, "deputy": deputy, "segment": segment, "max_depth": max_depth,
-        "expires_in": expires_in, "jwk": key and key.public, "undeclared": undeclared,
-    }  # fmt: skip
+        "name": name,
+        "owner": owner,
+        "purpose": purpose,
+        "scopes": words(scope),
+        "kind": kind,
+        "risk_tier": risk_tier,
+        "provider": provider,
+        "model": model,
+        "deputy": deputy,
+        "segment": segment,
+        "max_depth": max_depth,
+        "expires_in": expires_in,
+        "jwk": key and key.public,
+        "undeclared": undeclared,
+    }
     created = session.api("POST", "/agents", body)
     if key is not None:
         key.save(created["agent_id"], issuer=session.agent.issuer)
@@ -75,37 +89,65 @@ def create(
 
 
 @agent.command(name="list")
-def list_agents(*, owner: str | None = None, limit: int = PAGE, session: Here) -> None:
-    """List agents.
+def list_agents(
+    *,
+    owner: str | None = None,
+    state: Condition | None = None,
+    kind: Kind | None = None,
+    risk_tier: Risk | None = None,
+    segment: str | None = None,
+    text: str | None = None,
+    unused: str | None = None,
+    limit: int = PAGE,
+    session: Here,
+) -> None:
+    """List agents with their last use. Each option narrows the list.
 
     Args:
-        owner: Only those for which this person or team answers.
-        limit: How many at most.
+        owner: Name of the accountable person or team.
+        state: State of the agents.
+        kind: Kind of the agents.
+        risk_tier: Risk tier of the agents.
+        segment: Segment of the agents.
+        text: Part of the name or of the purpose.
+        unused: Span without a token, a task or a call, such as 90d; decommissioned agents are left out.
+        limit: Largest number of rows.
     """
-    columns = {"name": "NAME", "state": "STATE", "owner": "OWNER", "scopes": "SCOPES", "agent_id": "ID"}
-    found = session.pages("/agents", "agents", limit=limit, query={"owner": owner})
-    session.show(found, lambda rows: table(rows, columns, empty="no agents: ostiary agent create --help"))
+    columns = {
+        "name": "NAME",
+        "state": "STATE",
+        "owner": "OWNER",
+        "scopes": "SCOPES",
+        "last_used_at": "LAST USE",
+        "agent_id": "ID",
+    }
+    query = {"owner": owner, "state": state, "kind": kind, "risk_tier": risk_tier, "segment": segment, "text": text}
+    query |= {"unused": unused and str(parse_span(unused) // SECOND), "last_use": "true"}
+    rows = session.pages("/agents", "agents", limit=limit, query=query, counts=True)
+    is_filtered = any(value is not None for name, value in query.items() if name != "last_use")
+    empty = "no agents match" if is_filtered else "no agents: ostiary agent create --help"
+    session.show(rows, lambda rows: table([_row(row) for row in rows], columns, empty=empty))
 
 
 @agent.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show one agent with its keys, and the resources for which it may have bearer tokens (`bearer`).
+    """Show an agent with its keys, its last use, and the resources that accept its bearer tokens (`bearer`).
 
     Args:
         name: Name or id.
     """
-    found = session.api("GET", f"/agents/{name}") | session.api("GET", f"/agents/{name}/bearer")
-    found |= session.api("GET", f"/agents/{name}/secrets")
-    session.show(found, _print)
+    shown = session.api("GET", f"/agents/{name}") | session.api("GET", f"/agents/{name}/bearer")
+    shown |= session.api("GET", f"/agents/{name}/secrets")
+    session.show(shown, _print)
 
 
 @agent.command(name="allow")
 def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) -> None:
-    """Add scopes to what an agent's standing task allows.
+    """Add scopes to the standing task of an agent.
 
     Args:
         name: Name or id.
-        scope: One or more, as RESOURCE:CLASS.
+        scope: One or more scopes, as RESOURCE:CLASS.
         undeclared: Accept scopes that no registered resource declares.
     """
     _set_scopes(session, name, add=words(scope), remove=[], undeclared=undeclared)
@@ -113,29 +155,29 @@ def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) ->
 
 @agent.command(name="disallow")
 def disallow(name: str, /, *scope: str, session: Here) -> None:
-    """Take scopes from what an agent's standing task allows.
+    """Remove scopes from the standing task of an agent.
 
     Args:
         name: Name or id.
-        scope: One or more, as RESOURCE:CLASS.
+        scope: One or more scopes, as RESOURCE:CLASS.
     """
     _set_scopes(session, name, add=[], remove=words(scope))
 
 
 @agent.command(name="depth")
 def depth(name: str, max_depth: int, /, *, session: Here) -> None:
-    """Say how many agents may come after this one in what it hands on; counts from now on, 0 forbids it.
+    """Set the depth of delegation: how many agents may follow this one in a chain. It counts for new tasks.
 
     Args:
         name: Name or id.
-        max_depth: 0 to 7.
+        max_depth: 0 to 7; 0 forbids delegation.
     """
     session.show(session.api("PATCH", f"/agents/{name}", {"max_depth": max_depth}), _print)
 
 
 @agent.command(name="segment")
 def segment(name: str, segment: str, /, *, session: Here) -> None:
-    """Move an agent into another segment; its tokens end, and those that came through it.
+    """Move an agent into another segment. Its tokens are revoked, and the tokens delegated through it.
 
     Args:
         name: Name or id.
@@ -146,7 +188,7 @@ def segment(name: str, segment: str, /, *, session: Here) -> None:
 
 @agent.command(name="transfer")
 def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: Here) -> None:
-    """Let another person or team answer for an agent.
+    """Transfer an agent to another accountable person or team.
 
     Args:
         name: Name or id of the agent.
@@ -158,89 +200,89 @@ def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: He
 
 @agent.command(name="suspend")
 def suspend(name: str, /, *, why: str = "", session: Here) -> None:
-    """Stop an agent for now: what it holds dies; `resume` lets it begin again.
+    """Suspend an agent and revoke its tokens and tasks. Undo: `ostiary agent resume`.
 
     Args:
         name: Name or id.
-        why: For the ledger.
+        why: Reason, for the ledger.
     """
     _move(session, name, "suspend", why)
 
 
 @agent.command(name="resume")
 def resume(name: str, /, *, why: str = "", session: Here) -> None:
-    """Let a suspended agent act again.
+    """Resume a suspended agent.
 
     Args:
         name: Name or id.
-        why: For the ledger.
+        why: Reason, for the ledger.
     """
     _move(session, name, "resume", why)
 
 
 @agent.command(name="quarantine")
 def quarantine(name: str, /, *, why: str = "", session: Here) -> None:
-    """Isolate an agent that is suspected; only `release` ends it.
+    """Quarantine a suspicious agent and revoke its tokens and tasks. Undo: `ostiary agent release`.
 
     Args:
         name: Name or id.
-        why: For the ledger.
+        why: Reason, for the ledger.
     """
     _move(session, name, "quarantine", why)
 
 
 @agent.command(name="release")
 def release(name: str, /, *, why: str = "", session: Here) -> None:
-    """Let an agent out of quarantine.
+    """Release an agent from quarantine.
 
     Args:
         name: Name or id.
-        why: For the ledger.
+        why: Reason, for the ledger.
     """
     _move(session, name, "release", why)
 
 
 @agent.command(name="decommission")
 def decommission(name: str, /, *, why: str = "", session: Here) -> None:
-    """End an agent for good. Its name is never given to another.
+    """Decommission an agent. This cannot be undone, and the name cannot be reused.
 
     Args:
         name: Name or id.
-        why: For the ledger.
+        why: Reason, for the ledger.
     """
     _move(session, name, "decommission", why)
 
 
 @agent.command(name="budget")
 def budget(name: str, /, *, limits: Path | None = None, session: Here) -> None:
-    """Show what is left today of an agent's budget for each day (UTC), or say what it is from now on.
+    """Show the daily budget of an agent (UTC) with the rest for today, or set it.
 
     Args:
         name: Name or id.
-        limits: JSON file of all limits, such as [{"kind": "calls", "limit": 100}]; [] takes them away.
+        limits: JSON file of all limits, such as [{"kind": "calls", "limit": 100}]; [] removes them.
     """
     path = f"/agents/{name}/budget"
-    said = session.api("GET", path) if limits is None else session.api("PUT", path, {"limits": read_json(limits)})
-    columns = {"limit": "LIMIT", "left": "LEFT", "spent": "SPENT", "id": "ID"}
-    session.show(said["budgets"], lambda rows: table(rows, columns, empty="no limit: ostiary agent budget --help"))
+    shown = session.api("GET", path) if limits is None else session.api("PUT", path, {"limits": read_json(limits)})
+    columns = {"id": "ID", "limit": "LIMIT", "left": "LEFT", "spent": "SPENT"}
+    session.show(shown["budgets"], lambda rows: table(rows, columns, empty="no limit: ostiary agent budget --help"))
 
 
 @agent.command(name="join-token")
 def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
-    """Make a one-time token with which a workload enrols a pending agent's key; it is shown once.
+    """Create a one-time join token, with which a workload enrols the key of a pending agent. It is shown once.
 
     Args:
         name: Name or id.
-        ttl: Seconds until it is worthless.
+        ttl: Seconds until the token expires.
     """
     session.show(session.api("POST", f"/agents/{name}/join-token", {"ttl": ttl}), facts)
 
 
 @agent.command(name="allow-bearer")
 def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
-    """Let an agent whose client cannot do DPoP have bearer tokens for one resource; whoever sees one can use it.
+    """Allow bearer tokens for an agent whose client cannot use DPoP, at one resource. A stolen bearer token works.
 
-    They are valid for five minutes at most, and the guards of that resource alone accept them (docs/how-to/clients.md).
+    The tokens are valid for five minutes at most, and only the guards of that resource accept them (docs/clients.md).
 
     Args:
         name: Name or id.
@@ -252,7 +294,7 @@ def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
 
 @agent.command(name="forbid-bearer")
 def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
-    """Withdraw the exemption of an agent at a resource; the bearer tokens that it holds for it end now.
+    """Forbid bearer tokens for an agent at a resource; its bearer tokens for the resource are revoked.
 
     Args:
         name: Name or id.
@@ -264,24 +306,24 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 
 @agent.command(name="create-secret")
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
-    """Make a client secret for an agent whose client knows nothing better; it is shown once.
+    """Create a client secret for an agent whose client cannot use a key. It is shown once.
 
-    It gets bearer tokens for the resources where the agent is exempt, and nothing else (docs/how-to/clients.md).
+    The secret gets bearer tokens, only for resources that accept them from the agent (docs/clients.md).
 
     Args:
         name: Name or id.
-        days: Days until it expires, at most 365.
+        days: Days until the secret expires, at most 365.
     """
     session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
 
 
 @agent.command(name="revoke-secret")
 def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
-    """Revoke a client secret of an agent; the bearer tokens that the agent holds end now.
+    """Revoke a client secret of an agent, and the bearer tokens of the agent.
 
     Args:
         name: Name or id.
-        id: Id of the secret; `ostiary agent show` has it.
+        id: Id of the secret, from `ostiary agent show`.
     """
     session.api("DELETE", f"/agents/{name}/secrets/{id}")
     show(name, session=session)
@@ -289,7 +331,7 @@ def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
 
 @agent.command(name="allow-words")
 def allow_words(name: str, /, *, session: Here) -> None:
-    """Let an agent say what its person asked of a task; whoever hijacks it says whatever they need.
+    """Accept an agent's own account of what its person asked of a task. A hijacked agent can lie about it.
 
     Args:
         name: Name or id.
@@ -299,7 +341,7 @@ def allow_words(name: str, /, *, session: Here) -> None:
 
 @agent.command(name="forbid-words")
 def forbid_words(name: str, /, *, session: Here) -> None:
-    """Ignore what an agent says that its person asked; counts for tasks that start from now on.
+    """Ignore an agent's own account of what its person asked, in tasks that start from now on.
 
     Args:
         name: Name or id.
@@ -307,23 +349,27 @@ def forbid_words(name: str, /, *, session: Here) -> None:
     session.show(session.api("PATCH", f"/agents/{name}", {"speaks": False}), _print)
 
 
-def words(given: Iterable[str]) -> list[str]:
-    """`a b` and `c` are a, b and c."""
-    return [word for text in given for word in text.split()]
+def words(texts: Iterable[str]) -> list[str]:
+    """Split each text at white space: `a b` and `c` are a, b and c."""
+    return [word for text in texts for word in text.split()]
+
+
+def _row(agent: dict[str, Any]) -> dict[str, Any]:
+    return agent | {"last_used_at": agent["last_used_at"] or "never"}
 
 
 def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str], undeclared: bool = False) -> None:
     if not add and not remove:
-        raise Usage("which scopes?", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
+        raise Usage("no scope is named", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
-    taken = {SCOPE_ALIASES.get(scope, scope) for scope in remove}
-    scopes = sorted({*before, *add} - taken)
+    removed = {SCOPE_ALIASES.get(scope, scope) for scope in remove}
+    scopes = sorted({*before, *add} - removed)
     session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
-    for scope in sorted(taken - {*before}):
+    for scope in sorted(removed - {*before}):
         err.print(
             f"`{name}` did not have the scope `{scope}`; {nearest_hint(scope, before)}".rstrip("; "), markup=False
         )
-    changed, undo = ({*add} - {*before}, "disallow") if add else (taken & {*before}, "allow --undeclared")
+    changed, undo = ({*add} - {*before}, "disallow") if add else (removed & {*before}, "allow --undeclared")
     if changed and not session.as_json:
         verb, *option = undo.split()
         out.print("undo: ostiary agent", verb, name, *sorted(changed), *option, markup=False)
@@ -334,5 +380,5 @@ def _move(session: Session, name: str, verb: str, why: str) -> None:
 
 
 def _print(agent: dict[str, Any]) -> None:
-    """The keys by their names alone."""
+    """Print an agent with the thumbprints of its keys."""
     facts({**agent, "keys": [key["kid"] for key in agent["keys"]]})

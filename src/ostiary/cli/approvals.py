@@ -1,7 +1,7 @@
-"""`ostiary approvals`: what agents ask people, and their answers.
+"""`ostiary approvals`: the questions that agents ask people, and the answers.
 
-Whatever an agent has had a hand in is shown as text: a character that would move the cursor, hide, or turn the
-direction of what is written is spelled out, and so is the end of a line, so that nothing looks like a line of ours.
+Text that an agent may have chosen is shown with each character spelled out that would move the cursor, hide, or change
+the direction of writing, and with each line end spelled out. No such text can look like a line of the command.
 """
 
 from __future__ import annotations
@@ -18,48 +18,54 @@ from ostiary.agent import ServerRefused
 from ostiary.catalogue_advisor.suggest import exempt
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.policy import active_files, active_set
-from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.usage import Usage
 from ostiary.provenance.origins.links import links
 
-approvals = App(name="approvals", help="What agents ask people: list, show, approve, deny.")
+approvals = App(name="approvals", help="List, show, approve and deny the requests of agents.")
 EVERY_S = 1.0
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters of which nothing is seen."""
+"""Letters that are printed as blanks."""
 ANSWERED = {"approval_id": "ID", "state": "STATE", "tool": "TOOL", "error": "ERROR", "message": "WHY"}
 COLUMNS = {
-    "approval_id": "ID", "state": "STATE", "agent": "AGENT", "tool": "TOOL", "needs": "NEEDS", "times": "ASKED",
+    "approval_id": "ID",
+    "state": "STATE",
+    "agent": "AGENT",
+    "tool": "TOOL",
+    "needs": "NEEDS",
+    "times": "ASKED",
     "ends_at": "UNTIL",
-}  # fmt: skip
+}
 
 
 @approvals.command(name="list")
 def list_approvals(
     *, all: bool = False, watch: bool = False, limit: int = PAGE, as_: Path | None = None, session: Here
 ) -> None:
-    """List what waits for an answer.
+    """List the approvals that wait for an answer.
 
     Args:
-        all: The settled ones too.
-        watch: Go on, and show each new question whole as it comes; ends with Ctrl-C.
-        limit: How many at most.
-        as_: Credential of the person who asks; the administrator's otherwise.
+        all: List answered and expired approvals too.
+        watch: Show each new approval in full when it arrives, until Ctrl-C.
+        limit: Largest number of rows.
+        as_: Credential of the person who asks; without, the administrator's.
     """
     session.act_as(as_)
     if watch:
         for question in _coming(session):
             session.show(question, _show)
         return
-    found = session.pages("/approvals", "approvals", limit=limit, query={"state": "all" if all else "open"})
-    session.show(found, lambda rows: table(rows, COLUMNS, empty="no approvals waiting"))
+    rows = session.pages("/approvals", "approvals", limit=limit, query={"state": "all" if all else "open"})
+    session.show(rows, lambda rows: table(rows, COLUMNS, empty="no approvals waiting"))
 
 
 @approvals.command(name="show")
 def show(approval: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Show a question: what exactly is asked, by whom, and why; or all of a task that wait, as one.
+    """Show an approval: the exact call, the agent, and the reason; or all open approvals of a task.
 
     Args:
-        approval: Its id, `ap_..`, or that of a task, `tk_..`.
-        as_: Credential of the person who asks; the administrator's otherwise.
+        approval: Id of the approval, `ap_..`, or of a task, `tk_..`.
+        as_: Credential of the person who asks; without, the administrator's.
     """
     session.act_as(as_)
     if approval.startswith("tk_"):
@@ -80,36 +86,38 @@ def approve(
     as_: Path | None = None,
     session: Here,
 ) -> None:
-    """Say yes to a call, to several, or to the plan of a task.
+    """Approve a call, several calls, or the plan of a task.
 
     Args:
-        approval: Its id, `ap_..`.
-        more: Other questions to which the yes is, too.
-        reason: Why; it goes on record.
-        covers: `call`: just this call, once; `task`: calls like it too, until the task ends; else as the question says.
-        strike: A line of a plan, by its number, to which the yes is not; may be given several times.
-        deny: A question that is denied in the same go; may be given several times.
-        as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
+        approval: Id of the approval, `ap_..`.
+        more: Ids of other approvals with the same answer.
+        reason: Reason; it is recorded in the ledger.
+        covers: `call`: this call, once; `task`: also calls like it, until the task ends; without, as the approval says.
+        strike: Number of a plan's line that is not approved; may be given several times.
+        deny: Id of an approval that is denied at the same time; may be given several times.
+        as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
-    said = {"reason": reason} | ({"covers": covers} if covers else {})
+    answer: dict[str, Any] = {"reason": reason} | ({"covers": covers} if covers else {})
     if more or deny:
         if strike:
-            raise Usage("a plan is answered alone", hint="leave the other questions out, or `--strike`")
-        body = said | {"approve": [approval, *more], "deny": list(deny)}
+            raise Usage("a plan cannot be answered with other approvals", hint="leave out the others, or `--strike`")
+        body = answer | {"approve": [approval, *more], "deny": list(deny)}
         session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
         return
-    session.show(_post(session, f"{approval}/approve", said | ({"strike": list(strike)} if strike else {}), as_), facts)
+    session.show(
+        _post(session, f"{approval}/approve", answer | ({"strike": list(strike)} if strike else {}), as_), facts
+    )
 
 
 @approvals.command(name="deny")
 def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Say no.
+    """Deny a call, several calls, or the plan of a task.
 
     Args:
-        approval: Its id, `ap_..`.
-        more: Other questions to which the no is, too.
-        reason: Why; the agent hears it, and it goes on record.
-        as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
+        approval: Id of the approval, `ap_..`.
+        more: Ids of other approvals with the same answer.
+        reason: Reason; the agent receives it, and it is recorded in the ledger.
+        as_: Credential of the person who answers (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
     if more:
         body = {"reason": reason, "deny": [approval, *more]}
@@ -120,14 +128,14 @@ def deny(approval: str, /, *more: str, reason: str, as_: Path | None = None, ses
 
 @approvals.command(name="propose")
 def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
-    """Propose a policy for what people always agree to; nothing is changed.
+    """Propose a policy for calls that people always approve, without any change.
 
-    Each proposal is exactly the agent, the tool and the counterpart, with no larger amount than was agreed to, and
-    names the approvals it rests on. The setting `approvals_to_propose` says how often people must agree.
+    Each proposal is limited to one agent, one tool and one counterpart, up to the largest approved amount, and names
+    its approvals. The setting `approvals_to_propose` is the number of approvals that a proposal needs.
 
     Args:
         agent: Name or id.
-        write: A new folder for the active set with the exceptions; read it, then `ostiary policy put` it.
+        write: New folder for the active policy set with the exceptions; review it, then run `ostiary policy put`.
     """
     proposals = session.api("GET", f"/agents/{agent}/proposals")["proposals"]
     files = active_files(session) if proposals else {}
@@ -143,37 +151,37 @@ def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
     session.show(value | {"folder": None if write is None or not made.files else str(write)}, _show_proposals)
 
 
-def _post(session: Session, path: str, said: dict[str, Any], credential: Path | None) -> Any:
+def _post(session: Session, path: str, body: dict[str, Any], credential: Path | None) -> Any:
     session.act_as(credential)
     try:
-        return session.api("POST", f"/approvals/{path}", said)
+        return session.api("POST", f"/approvals/{path}", body)
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
-        hint = "--as FILE: what `ostiary person create NAME --generate-key FILE` wrote"
-        raise ServerRefused("only a person answers", hint=hint, code=refusal.code) from None
+        hint = "--as FILE, with a file from `ostiary person create NAME --generate-key FILE`"
+        raise ServerRefused("only a person can answer an approval", hint=hint, code=refusal.code) from None
 
 
 def _coming(session: Session) -> Iterator[Any]:
-    """Each question that waits, once, as it comes."""
-    seen: set[str] = set()
+    """Yield each open approval once, when it arrives."""
+    shown: set[str] = set()
     while True:
-        found = session.pages("/approvals", "approvals", limit=PAGE, query={"state": "open"})
-        for id in reversed([one["approval_id"] for one in found]):
-            if id not in seen:
+        rows = session.pages("/approvals", "approvals", limit=PAGE, query={"state": "open"})
+        for id in reversed([row["approval_id"] for row in rows]):
+            if id not in shown:
                 yield session.api("GET", f"/approvals/{id}")
-        seen = {one["approval_id"] for one in found}
+        shown = {row["approval_id"] for row in rows}
         time.sleep(EVERY_S)
 
 
 def _show_answers(rows: list[Any]) -> None:
-    table(rows, ANSWERED, empty="nothing was answered")
+    table(rows, ANSWERED, empty="no approval was answered")
 
 
-def _show_all(found: Mapping[str, Any]) -> None:
-    for line in found["words"]:
+def _show_all(waiting: Mapping[str, Any]) -> None:
+    for line in waiting["words"]:
         out.print(_plain(line), markup=False)
-    if ids := [one["approval_id"] for one in found["approvals"]]:
+    if ids := [one["approval_id"] for one in waiting["approvals"]]:
         out.print(f"next: ostiary approvals approve {' '.join(ids)} --reason .. [--deny ID]", markup=False)
 
 
@@ -182,9 +190,9 @@ def _show_proposals(value: Mapping[str, Any]) -> None:
         out.print(_plain(one["words"]), markup=False)
         _line("since", " ".join(one["approvals"]))
     for one in value["left_out"]:
-        out.print(_plain(f"no policy can say: {one['words']}: {one['why']}"), markup=False)
+        out.print(_plain(f"no policy can express: {one['words']}: {one['why']}"), markup=False)
     if not value["proposals"]:
-        out.print("nothing is agreed to often enough", style="dim")
+        out.print("no call was approved often enough", style="dim")
     for name, text in value["files"].items():
         _heading(name)
         out.print(text, markup=False)
@@ -213,7 +221,7 @@ def _show(question: Mapping[str, Any]) -> None:
     )
     _part("with", question["arguments"], question["origins"])
     for name in question["hidden"]:
-        _line(name, "(hidden: it is part of what you say yes to)")
+        _line(name, "(hidden; your answer covers it)")
     for name, text in question["outgoing"].items():
         _outgoing(name, text, question["foreign"])
     _part("since", {why["policy"]: why.get("message", "") for why in question["reasons"]}, {})
@@ -226,18 +234,19 @@ def _show(question: Mapping[str, Any]) -> None:
             f"{entry['action']} {entry['outcome']} {entry['tool']} {' '.join(entry['reasons'])}",
         )
     for one in question["answers"]:
-        _heading(f"{one['person']} said {one['says']}: {json.dumps(one['reason'], ensure_ascii=False)}")
+        answered = {"approve": "approved", "deny": "denied"}.get(one["says"], one["says"])
+        _heading(f"{one['person']} {answered}: {json.dumps(one['reason'], ensure_ascii=False)}")
     out.print()
 
 
 def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
-    """The whole text, with a mark at each line that has a link or an address which is not the person's."""
-    others = {one for path, found in foreign.items() if path.partition(".")[0] == name for one in found}
-    _heading(f"{name} goes out as this text")
+    """Print the whole text, and mark each line with a link or an address that is neither the person's nor recorded."""
+    others = {one for path, listed in foreign.items() if path.partition(".")[0] == name for one in listed}
+    _heading(f"{name} leaves as this text")
     for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
         _line("|" if others.isdisjoint(links(line)) else "!", line)
     for one in sorted(others):
-        _line("!", f"neither the person's nor of a record: {one}")
+        _line("!", f"neither the person's nor from a record: {one}")
 
 
 def _part(heading: str, lines: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -249,7 +258,7 @@ def _part(heading: str, lines: Mapping[str, Any], origins: Mapping[str, str]) ->
             if path.startswith(f"{name}."):
                 _line(" " * len(name), f"({path} from: {origins[path]})")
         if (spelled := json.dumps(value)) != json.dumps(value, ensure_ascii=False):
-            _line(" " * len(name), f"(spelled {spelled})")  # letters that look like others
+            _line(" " * len(name), f"(spelled {spelled})")  # for letters that look alike
 
 
 def _heading(text: str) -> None:
@@ -261,5 +270,5 @@ def _line(name: str, text: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """On one line, each character that is not plainly seen spelled out."""
+    """Return `text` on one line, with each character that cannot be seen spelled out."""
     return "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
@@ -13,24 +14,26 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from cyclopts import App, Parameter
 from rich.markup import escape
-from rich.progress import Progress
 
 from ostiary import ambient
+from ostiary.agent import ServerRefused
 from ostiary.audit import Report, paths_of, verify_folder, write_folder
 from ostiary.cli.files import read_bytes, read_json, read_text
 from ostiary.cli.names import Names, id_of
-from ostiary.cli.paper import err, facts, moment, out
-from ostiary.cli.session import FAILED, PAGE, Here, Session, Source, Usage
+from ostiary.cli.paper import facts, moment, out, progress, table, value_text
+from ostiary.cli.session import FAILED, PAGE, Here, Session, Source
 from ostiary.cli.spans import parse_time
+from ostiary.cli.usage import Usage
 from ostiary.protocol.checkpoint import parse_checkpoint
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiary.protocol.note import parse_note, parse_vkey
 from ostiary.protocol.receipt import verify_receipt
 
 R = TypeVar("R", bound=list[dict[str, Any]])
-audit = App(name="audit", help="The ledger: every act, the refused ones too.")
-_COLOURS = {"ok": "green", "allow": "green", "deny": "red", "refused": "yellow"}
+audit = App(name="audit", help="Search, export and verify the ledger.")
+
 FOLLOW_S = 0.5
+_APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
 
 
 @audit.command(name="search")
@@ -45,22 +48,24 @@ def search(
     data_class: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    reads: bool = False,
     limit: int = 100,
     session: Here,
 ) -> None:
-    """Find entries, newest first. Times are in UTC.
+    """Search entries, newest first. Times are in UTC.
 
     Args:
         agent: Name or id.
         person: Name or id.
-        resource: Name or URI.
-        task: Id.
-        action: What was done, such as token.issue or tool.call.
+        resource: Name, id or URI.
+        task: Id of a task.
+        action: Action, such as token.issue or tool.call.
         outcome: ok, allow, deny, refused or error.
-        data_class: Class of data that the tool handles, or that the call touched.
-        since: A time (2026-01-31T12:00:00Z) or a span back from now (90s, 15m, 24h, 7d).
-        until: Likewise.
-        limit: How many at most.
+        data_class: Data class that the tool handles, or that the call touched.
+        since: Start of the period: a time (2026-01-31T12:00:00Z) or a span before now (90s, 15m, 24h, 7d).
+        until: End of the period, in the same form.
+        reads: Include reads: tokens for this server's own API. `--action` and `--resource` include them too.
+        limit: Largest number of entries.
     """
     now = ambient.now()
     query = {
@@ -73,9 +78,10 @@ def search(
         "data_class": data_class,
         "since": since and parse_time(since, now=now),
         "until": until and parse_time(until, now=now),
+        "reads": _reads(reads or action is not None or resource is not None),
     }
-    found = _whole(session.pages("/audit", "entries", limit=limit, query=query, cursor="before"))
-    session.show(found, lambda entries: _print_entries(entries, Names(session)))
+    entries = _complete(session.pages("/audit", "entries", limit=limit, query=query, cursor="before", counts=True))
+    session.show(entries, lambda entries: _print_entries(entries, Names(session)))
 
 
 @audit.command(name="tail")
@@ -83,37 +89,39 @@ def tail(
     *,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
     limit: Annotated[int, Parameter(alias="-n")] = 20,
+    reads: bool = False,
     session: Here,
 ) -> None:
-    """Show the newest entries, oldest of them first. Times are in UTC.
+    """Show the newest entries, in the order of the ledger. Times are in UTC.
 
     Args:
-        follow: Go on showing what comes, until Ctrl-C.
-        limit: How many to begin with.
+        follow: Show new entries as they come, until Ctrl-C.
+        limit: Number of entries to begin with.
+        reads: Include reads: tokens for this server's own API.
     """
-    names = Names(session)
-    entries = _whole(session.pages("/audit", "entries", limit=limit, cursor="before"))[::-1]
-    session.show(entries, lambda found: _print_entries(found, names))
+    names, query = Names(session), {"reads": _reads(reads)}
+    entries = _complete(session.pages("/audit", "entries", limit=limit, query=query, cursor="before"))[::-1]
+    session.show(entries, lambda entries: _print_entries(entries, names))
     while follow:
         after = entries[-1]["index"] if entries else -1
         time.sleep(FOLLOW_S)
-        fresh = _whole(session.api("GET", "/audit", query={"after": after, "limit": PAGE})["entries"])
+        fresh = _complete(session.api("GET", "/audit", query={**query, "after": after, "limit": PAGE})["entries"])
         if fresh:
             entries = fresh
-            session.show(entries, lambda found: _print_entries(found, names))
+            session.show(entries, lambda entries: _print_entries(entries, names))
 
 
 @audit.command(name="show")
 def show(index: int, /, *, session: Here) -> None:
-    """Show all that one entry says.
+    """Show an entry with the names behind its ids, and the answers to its approvals.
 
     Args:
         index: Number of the entry.
     """
-    entry = session.api("GET", f"/audit/{index}")
+    [entry] = _complete([session.api("GET", f"/audit/{index}")])
     hints = hints_of(entry)
-    shown = {"hint": "; ".join(hints)} if hints else {}
-    session.show(entry | shown, lambda value: facts({**value, "at": f"{moment(value['at'] / 1e6)}Z"}))
+    shown = entry | ({"hint": "; ".join(hints)} if hints else {})
+    session.show(shown, lambda value: _print_entry(value, Names(session), _answers(session, entry)))
 
 
 def hints_of(entry: Mapping[str, Any]) -> list[str]:
@@ -135,7 +143,7 @@ def hints_of(entry: Mapping[str, Any]) -> list[str]:
 
 @audit.command(name="prove")
 def prove(index: int, /, *, session: Here) -> None:
-    """Make a receipt (C2SP tlog-proof) that an entry is in the ledger; `audit check` checks it offline.
+    """Prove that an entry is in the ledger: print a receipt (C2SP tlog-proof) for `ostiary audit check`.
 
     Args:
         index: Number of the entry.
@@ -146,15 +154,15 @@ def prove(index: int, /, *, session: Here) -> None:
 
 @audit.command(name="check")
 def check(receipt: Source, /, *, key: str, session: Here) -> None:
-    """Check a receipt without any server; exits with 5 when it does not hold.
+    """Check a receipt offline; exits with 5 if it is false.
 
     Args:
-        receipt: What `audit prove INDEX --json` printed; `-` reads standard input.
-        key: The log's public key that you trust (name+id+base64), or a file of it.
+        receipt: Output of `ostiary audit prove INDEX --json`; `-` reads standard input.
+        key: Trusted public key of the log (name+id+base64), or a file of it.
     """
-    given = read_json(receipt)
+    unverified = read_json(receipt)
     try:
-        entry, proof = given["entry"].encode(), given["proof"].encode()
+        entry, proof = unverified["entry"].encode(), unverified["proof"].encode()
     except (TypeError, KeyError, AttributeError):
         raise Usage(f"{receipt} has no `entry` and `proof`", hint="ostiary audit prove INDEX --json") from None
     trusted = parse_vkey(_key(key))
@@ -164,101 +172,158 @@ def check(receipt: Source, /, *, key: str, session: Here) -> None:
         false = {"ok": False, "message": refusal.message}
         session.show(false, lambda value: out.print(f"[red]false[/] {escape(value['message'])}"))
         sys.exit(FAILED)
-    said = {"ok": True, "index": index, "size": checkpoint.size, "origin": checkpoint.origin}
-    session.show(said, lambda v: out.print(f"[green]verified[/] entry {v['index']} of {v['size']} in {v['origin']}"))
+    checked = {"ok": True, "index": index, "size": checkpoint.size, "origin": checkpoint.origin}
+    session.show(checked, lambda v: out.print(f"[green]verified[/] entry {v['index']} of {v['size']} in {v['origin']}"))
 
 
 @audit.command(name="export")
 def export(folder: Path, /, *, session: Here) -> None:
-    """Write tiles, entries, checkpoint and public key, for `audit verify` anywhere.
+    """Export tiles, entries, checkpoint and public key, for `ostiary audit verify` on any machine.
 
     Args:
-        folder: Where to write; an export there is brought up to date.
+        folder: Folder of the export; an earlier export in it is updated.
     """
     size = _export(session, folder)
     session.show({"folder": str(folder), "size": size}, lambda v: out.print(f"{v['size']} entries in {v['folder']}"))
 
 
 @audit.command(name="verify")
-def verify(folder: Path | None = None, /, *, key: str | None = None, seen: Path | None = None, session: Here) -> None:
-    """Recompute everything from the entries and name what was changed; exits with 5 when something was.
+def verify(
+    folder: Path | None = None,
+    /,
+    *,
+    key: str | None = None,
+    earlier_checkpoint: Annotated[Path | None, Parameter(name="--seen")] = None,
+    session: Here,
+) -> None:
+    """Verify the ledger: recompute it from its entries, and name each change; exits with 5 if there is one.
 
     Args:
-        folder: An export; without, the running server's ledger is exported and verified.
-        key: The log's public key that you trust (name+id+base64), or a file of it; without, the exported one.
-        seen: A checkpoint that you saw earlier: finds truncation, rollback and forks.
+        folder: Folder of an export; without, the command exports the ledger of the running server.
+        key: Trusted public key of the log (name+id+base64), or a file of it; without, the exported key.
+        earlier_checkpoint: File of an earlier checkpoint, which shows truncation, rollback and forks.
     """
     trusted = key and _key(key)
-    earlier = read_bytes(seen) if seen else None
+    earlier = read_bytes(earlier_checkpoint) if earlier_checkpoint else None
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             folder = Path(temporary) / "export"
             _export(session, folder)
         elif not folder.is_dir():
-            raise Usage(f"{folder} is no folder", hint="ostiary audit export FOLDER")
-        with _progress() as progress:
-            bar = progress.add_task("verifying", total=None)
+            raise Usage(f"{folder} is not a folder", hint="ostiary audit export FOLDER")
+        with progress() as shown:
+            bar = shown.add_task("verifying", total=None)
             report = verify_folder(
                 folder,
                 key=trusted,
-                seen=earlier,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                earlier_note=earlier,
+                progress=lambda done, total: shown.update(bar, completed=done, total=total),
             )
     session.show(_as_dict(report), lambda _: _print_report(report))
     if not report.ok:
         sys.exit(FAILED)
 
 
-def _whole(entries: R) -> R:
-    """Entries, with what the ledger leaves out because it is the rule."""
+def _complete(entries: R) -> R:
+    """Add the default outcome, which the ledger leaves out, to each entry."""
     entries[:] = [{"outcome": "ok", **entry} for entry in entries]
     return entries
 
 
+def _reads(are_shown: bool) -> str | None:
+    """Return the filter for reads; None, the default of the server, includes them."""
+    return None if are_shown else "no"
+
+
 def _export(session: Session, folder: Path) -> int:
-    """Fetch what the checkpoint calls for; the number of entries."""
+    """Fetch the files of the present checkpoint, and return the number of entries."""
 
     def fetch(path: str) -> bytes:
         response = session.request("GET", f"/ledger/v1/{path}")
         if response.status_code != 200:
-            raise Unavailable(f"the server answers {response.status_code} for {path}")
+            raise Unavailable(f"the server answers {response.status_code} for {path}", hint="run the export again")
         return response.content
 
     note, key = fetch("checkpoint"), fetch("key").decode("ascii")
     size = parse_checkpoint(parse_note(note).text).size
-    with _progress() as progress:
-        files = ((path, fetch(path)) for path in progress.track(list(paths_of(size)), description="exporting"))
+    with progress() as shown:
+        files = ((path, fetch(path)) for path in shown.track(list(paths_of(size)), description="exporting"))
         write_folder(folder, checkpoint=note, key=key, files=files)
     return size
 
 
-def _progress() -> Progress:
-    """For a person who waits."""
-    return Progress(console=err, transient=True, disable=not err.is_terminal)
-
-
-def _key(given: str) -> str:
-    """A verification key, or a file of one. Raises Usage."""
-    text = given if "+" in given and not Path(given).exists() else read_text(Path(given))
+def _key(key_or_file: str) -> str:
+    """Return a verification key, or the one in a file. Raises Usage."""
+    is_key = "+" in key_or_file and not Path(key_or_file).exists()
+    text = key_or_file if is_key else read_text(Path(key_or_file))
     try:
         parse_vkey(text.strip())
     except Malformed as refusal:
-        raise Usage(f"{given} is no verification key: {refusal.message}") from None
+        hint = "a key has the form name+id+base64"
+        raise Usage(f"{key_or_file} is not a verification key: {refusal.message}", hint=hint) from None
     return text.strip()
 
 
 def _print_entries(entries: list[dict[str, Any]], names: Names) -> None:
-    """A line for each entry, never wrapped: `cut` and `grep` work on it."""
-    for entry in entries:
-        outcome = entry["outcome"]
-        who = names(entry.get("agent") or entry.get("person") or entry.get("reporter") or "-")
-        what = names(entry.get("tool") or entry.get("object") or entry.get("resource") or "-")
-        why = " ".join(reason["code"] for reason in entry.get("reasons", []))
-        colour = _COLOURS.get(outcome, "red")
-        out.print(
-            f"[dim]{entry['index']:>6} {moment(entry['at'] / 1e6)}[/] [{colour}]{outcome:7}[/] {entry['action']:16}"
-            f" {escape(who):16} {escape(what)} [{colour}]{escape(why)}[/]"
-        )
+    """Print a row for each entry."""
+    columns = {
+        "index": "ENTRY",
+        "time": "TIME",
+        "outcome": "OUTCOME",
+        "action": "ACTION",
+        "subject": "SUBJECT",
+        "object": "OBJECT",
+        "reasons": "REASONS",
+    }
+    rows = [
+        {
+            "index": entry["index"],
+            "time": f"{moment(entry['at'] / 1e6)}Z",
+            "outcome": entry["outcome"],
+            "action": entry["action"],
+            "subject": names(entry.get("agent") or entry.get("person") or entry.get("reporter") or "-"),
+            "object": names(entry.get("tool") or entry.get("object") or entry.get("resource") or "-"),
+            "reasons": " ".join(reason["code"] for reason in entry.get("reasons", [])),
+        }
+        for entry in entries
+    ]
+    table(rows, columns, empty="no entries")
+
+
+def _answers(session: Session, entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return for each approval that the entry names the persons who answered, and their reasons."""
+    shown: dict[str, str] = {}
+    for id in sorted(set(_APPROVAL.findall(json.dumps(entry)))):
+        try:
+            question = session.api("GET", f"/approvals/{id}")
+        except ServerRefused:
+            continue  # deleted after its time, or not for this caller: the entry's id stays on the screen
+        answers = [
+            f"{'approved' if one['says'] == 'approve' else 'denied'} by {one['person']}: {one['reason']}"
+            for one in question.get("answers", [])
+        ]
+        shown[f"approval {id}"] = "; ".join(answers) or question["state"]
+    return shown
+
+
+def _print_entry(entry: Mapping[str, Any], names: Names, answers: Mapping[str, str]) -> None:
+    """Print an entry: a line for each member, names before ids, reasons in words, arguments and details one by one."""
+    simple: dict[str, Any] = {"entry": entry["index"], "time": f"{moment(entry['at'] / 1e6)}Z"}
+    nested = ("reasons", "arguments", "result", "detail", "rows")
+    for name, value in entry.items():
+        if name in ("index", "at", *nested):
+            continue
+        if isinstance(value, list):
+            simple[name] = ", ".join(names.with_id(str(item)) for item in value)
+        else:
+            simple[name] = names.with_id(str(value))
+    for place, reason in enumerate(entry.get("reasons", [])):
+        message = names.in_text(reason.get("message", ""))
+        simple["reason" if place == 0 else f"reason {place + 1}"] = ": ".join(filter(None, (reason["code"], message)))
+    for name in nested[1:]:
+        for key, value in (entry.get(name) or {}).items():
+            simple[f"{name.removesuffix('s')} {key}"] = names.in_text(value_text(value))
+    facts({**simple, **answers})
 
 
 def _as_dict(report: Report) -> dict[str, Any]:
@@ -269,7 +334,7 @@ def _as_dict(report: Report) -> dict[str, Any]:
         "origin": checkpoint.origin if checkpoint else None,
         "trust": report.trust,
         "key_given": report.key_given,
-        "seen": report.seen.size if report.seen else None,
+        "seen": report.earlier.size if report.earlier else None,
         "wrong_entries": report.wrong_count,
         "findings": [msgspec.to_builtins(finding) for finding in report.findings],
     }
@@ -281,7 +346,7 @@ def _print_report(report: Report) -> None:
         out.print(f"[red]{finding.kind}[/] [bold]{escape(place)}[/] {escape(finding.message)}")
     if report.wrong_entries is not None:
         first, count = report.wrong_entries
-        out.print(f"[red]{count} entries[/] say what no server writes, the first is entry {first}")
+        out.print(f"[red]{count} entries[/] have content that no server writes; the first is entry {first}")
     if report.ok and report.checkpoint is not None:
         out.print(f"[green]verified[/] {report.checkpoint.size} entries of {escape(report.checkpoint.origin)}")
     out.print(report.trust, style="dim")

@@ -1,4 +1,4 @@
-"""`ostiary doctor`: experiments, performed now, outside and inside of the server. Exits with 5 when a line is red."""
+"""`ostiary doctor`: experiments that check the server as a client and inside. Exits with 5 if one fails."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Line = dict[str, Any]
 
 
 def doctor(*, deep: bool = False, session: Here) -> None:
-    """Prove by experiments, now, that the server does what it must.
+    """Check by experiments that the server does what it must.
 
-    Exits with 5 when a line is red.
+    Exits with 5 if an experiment fails.
 
     Args:
-        deep: Compare every row on which decisions rest with the whole ledger, and check every page of the database.
+        deep: Compare every row behind decisions with the whole ledger, and check every page of the database.
     """
     lines = examine(session, deep=deep)
     session.show(lines, _print)
@@ -48,7 +48,7 @@ def doctor(*, deep: bool = False, session: Here) -> None:
 
 
 def examine(session: Session, *, now: Callable[[], int] = ambient.now, deep: bool = False) -> list[Line]:
-    """A line for each experiment: name, state (ok, weak, fail), what it saw, a hint, milliseconds."""
+    """Return a line for each experiment: name, state (ok, weak, fail), observation, hint, milliseconds."""
     url = session.url
     lines = [_perform("server", lambda: _answers(session))]
     if lines[0]["state"] == "fail":
@@ -84,7 +84,7 @@ def _answers(session: Session) -> str:
 
 
 def _clock(url: str, now: Callable[[], int]) -> str:
-    """By the answer's Date, which lacks fractions and is made once a second: it is 0 to 2 seconds old."""
+    """Compare clocks by the `Date` of an answer, which is 0 to 2 seconds old: it has no fractions."""
     before = now()
     try:
         date = parsedate_to_datetime(httpx2.get(f"{url}/jwks").headers.get("date", "")).timestamp()
@@ -106,7 +106,7 @@ def _credential(session: Session) -> str:
 
 
 def _strangers(url: str) -> str:
-    """Without a token, and with what is none."""
+    """Call without a token, and with a malformed token."""
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "DPoP nonsense"}):
         status = httpx2.get(f"{url}/api/v1/agents", headers=headers).status_code
         if status != 401:
@@ -115,7 +115,7 @@ def _strangers(url: str) -> str:
 
 
 def _stolen(session: Session) -> str:
-    """A real token, without the key that it is bound to."""
+    """Use a real token without the key that it is bound to."""
     token = session.agent.token(resource=f"{session.agent.issuer}/api/v1")["access_token"]
     for scheme in ("Bearer", "DPoP"):
         headers = {"Authorization": f"{scheme} {token}"}
@@ -126,11 +126,11 @@ def _stolen(session: Session) -> str:
 
 
 def _replayed(session: Session) -> str:
-    """A whole request that was answered, sent again by somebody who saw it."""
-    seen = session.request("GET", "/api/v1/agents", query={"limit": 1})
-    decoded(seen)
-    headers = {name: seen.request.headers[name] for name in ("authorization", "dpop")}
-    status = httpx2.get(seen.request.url, headers=headers).status_code
+    """Send an answered request again, as an eavesdropper would."""
+    answered = session.request("GET", "/api/v1/agents", query={"limit": 1})
+    decoded(answered)
+    headers = {name: answered.request.headers[name] for name in ("authorization", "dpop")}
+    status = httpx2.get(answered.request.url, headers=headers).status_code
     if status != 401:
         raise Conflict(f"a proof that was used before was answered {status}", hint=_ALARM)
     return "a request that is sent again is refused"
@@ -138,7 +138,7 @@ def _replayed(session: Session) -> str:
 
 def _default_deny(session: Session) -> str:
     if session.api("POST", "/decide", NOBODY)["decision"]:
-        raise Conflict("the policies allow anybody anything", hint="ostiary policy show")
+        raise Conflict("the policies allow every request", hint="ostiary policy show")
     return "what no policy permits is denied"
 
 

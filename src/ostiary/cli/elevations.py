@@ -1,4 +1,4 @@
-"""`ostiary elevation`: more than an agent has, for a while."""
+"""`ostiary elevation`: additional access for a limited time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ostiary.cli.agents import words
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here
 
-elevation = App(name="elevation", help="More than an agent has, for a while: allow, request, list.")
+elevation = App(name="elevation", help="Allow, request and list additional access for a limited time.")
 
 
 @elevation.command(name="allow")
 def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -> None:
-    """Say what an agent may be elevated to, all of it; what is elevated to more ends at once.
+    """Set the scopes to which an agent may be elevated. Elevations beyond them end at once.
 
     Args:
         agent: Name or id.
-        scope: As RESOURCE:CLASS; none takes all away.
+        scope: All scopes, as RESOURCE:CLASS; none forbids elevation.
         undeclared: Accept scopes that no registered resource declares.
     """
     body = {"scopes": words(scope), "undeclared": undeclared}
@@ -29,34 +29,42 @@ def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -
 
 @elevation.command(name="request")
 def request(*scope: str, reason: str, as_: Path, minutes: int = 30, break_glass: bool = False, session: Here) -> None:
-    """Ask as an agent for more than it has. Where a person is asked, ask the same again once there is an answer.
+    """Request additional access as an agent. If a person must approve, repeat the request after the approval.
 
     Args:
-        scope: One or more, as RESOURCE:CLASS.
-        reason: What for; people read it, and it goes on record.
+        scope: One or more scopes, as RESOURCE:CLASS.
+        reason: Reason; people read it, and it is recorded in the ledger.
         as_: Credential of the agent.
-        minutes: How long; it ends by itself.
-        break_glass: In an emergency: two people are asked, whatever policies ask, and everybody hears of it.
+        minutes: Minutes until the elevation ends.
+        break_glass: Emergency access: two people must approve, whatever policies require, and all are notified.
     """
     session.act_as(as_)
     body: dict[str, Any] = {
-        "scopes": words(scope), "reason": reason, "minutes": minutes, "break_glass": break_glass
-    }  # fmt: skip
+        "scopes": words(scope),
+        "reason": reason,
+        "minutes": minutes,
+        "break_glass": break_glass,
+    }
     session.show(session.api("POST", "/elevations", body), facts)
 
 
 @elevation.command(name="list")
 def list_elevations(*, limit: int = PAGE, as_: Path | None = None, session: Here) -> None:
-    """List elevations, the newest first. `ostiary task end TASK` ends one before its time.
+    """List elevations, newest first. `ostiary task end TASK` ends an elevation early.
 
     Args:
-        limit: How many at most.
-        as_: Credential of an agent, which sees its own; the administrator's otherwise.
+        limit: Largest number of rows.
+        as_: Credential of an agent, which sees its own elevations; without, the administrator's.
     """
     session.act_as(as_)
     columns = {
-        "task_id": "TASK", "agent": "AGENT", "scopes": "SCOPES", "state": "STATE", "break_glass": "GLASS",
-        "people": "BY", "expires_at": "UNTIL",
-    }  # fmt: skip
-    found = session.pages("/elevations", "elevations", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="no elevations"))
+        "task_id": "TASK",
+        "agent": "AGENT",
+        "scopes": "SCOPES",
+        "state": "STATE",
+        "break_glass": "EMERGENCY",
+        "people": "BY",
+        "expires_at": "UNTIL",
+    }
+    rows = session.pages("/elevations", "elevations", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no elevations"))

@@ -1,4 +1,4 @@
-"""`ostiary enforce`: whether what is decided is carried out."""
+"""`ostiary enforce`: switch resources between watch mode and enforcement."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any
 from rich.markup import escape
 
 from ostiary import ambient
-from ostiary.agent import ServerRefused
 from ostiary.authorization.bounds import ToolDetail, explain, parse_details
 from ostiary.catalogue_advisor.suggest import counted, seen_call
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
-from ostiary.cli.paper import out
-from ostiary.cli.seen import Resource, entries, resource
-from ostiary.cli.session import PAGE, Here, Session, Usage, decoded
+from ostiary.cli.paper import out, progress
+from ostiary.cli.recorded_calls import Resource, entries, resource
+from ostiary.cli.session import PAGE, Here, Session, decoded
 from ostiary.cli.spans import parse_time
+from ostiary.cli.usage import Usage
 from ostiary.protocol import canonical
+from ostiary.protocol.errors import Refused
 from ostiary.run.enlist import stdio_uri
 
 MAX_ASKED = 10_000
-"""Different calls that are judged again: the newest."""
+"""Largest number of different calls that are evaluated again; the newest count."""
 BATCH = 500
 MAX_STAND_IN = 1000
 
@@ -41,16 +42,15 @@ def enforce(
 ) -> None:
     """Switch between watch mode and enforcement.
 
-    For one resource, or for all stdio servers of an agent. First says what would be denied of the calls that were
-    seen, as scopes and policies are now. A catalogue that the server proposed of itself counts as confirmed by whoever
-    says yes.
+    The command works on a resource, or on all stdio servers of an agent. First it shows the recorded calls that present
+    scopes and policies would deny. With your yes, you also confirm a catalogue that the server proposed.
 
     Args:
         name: Name or id of a resource or an agent.
-        since: How far to look back: a span (90s, 15m, 24h, 7d) or a time.
-        bounds: JSON file of the bounds with which the agent will run, to be judged as well.
-        yes: Do not ask.
-        off: Let every call through again, and go on recording.
+        since: Start of the period: a span before now (90s, 15m, 24h, 7d) or a time.
+        bounds: JSON file of the bounds with which the agent will run; recorded calls are compared with them too.
+        yes: Enforce without a question.
+        off: Switch to watch mode: allow every call, and record it.
     """
     targets = _targets(session, name)
     if off:
@@ -68,11 +68,11 @@ def enforce(
 
 
 def _targets(session: Session, name: str) -> list[Resource]:
-    """Raises Usage for a name that is of both or of nothing."""
-    found = _find(session, f"/resources/{name}"), _find(session, f"/agents/{name}")
-    match found:
+    """Return the resources that `name` stands for. Raises Usage for a name that is unknown or ambiguous."""
+    candidates = _find(session, f"/resources/{name}"), _find(session, f"/agents/{name}")
+    match candidates:
         case None, None:
-            raise Usage(f"there is no resource and no agent `{name}`")
+            raise Usage(f"no resource and no agent is called `{name}`", hint="ostiary resource list")
         case dict(), None:
             return [resource(session, name)]
         case None, dict() as agent:
@@ -90,17 +90,17 @@ def _targets(session: Session, name: str) -> list[Resource]:
 
 def _find(session: Session, path: str) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = session.api("GET", path)
-    except ServerRefused as refusal:
+        value: dict[str, Any] = session.api("GET", path)
+    except Refused as refusal:
         if refusal.code != "not_found":
             raise
         return None
-    return found
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Calls that are the same: agent, tool, arguments as far as they are known."""
+    """Equal calls: the same agent, tool and known arguments."""
 
     agent: str
     target: Resource
@@ -117,25 +117,38 @@ class _Call:
 
 @dataclass(slots=True)
 class _Report:
+    """The calls that would be allowed, denied, or that depend on values that were not recorded."""
+
     calls: int = 0
     allowed: int = 0
     denied: list[tuple[_Call, str]] = field(default_factory=list)
     unclear: list[tuple[_Call, str]] = field(default_factory=list)
 
     def value(self) -> dict[str, Any]:
-        def rows(found: Sequence[tuple[_Call, str]]) -> list[dict[str, Any]]:
+        """Return the report as JSON."""
+
+        def rows(calls: Sequence[tuple[_Call, str]]) -> list[dict[str, Any]]:
             return [
-                {"agent": call.agent, "tool": f"{call.target.name}/{call.tool}", "calls": call.count, "why": why,
-                 "example": call.example} for call, why in found
-            ]  # fmt: skip
+                {
+                    "agent": call.agent,
+                    "tool": f"{call.target.name}/{call.tool}",
+                    "calls": call.count,
+                    "why": why,
+                    "example": call.example,
+                }
+                for call, why in calls
+            ]
 
         return {
-            "calls": self.calls, "allowed": self.allowed, "denied": rows(self.denied), "unclear": rows(self.unclear),
-        }  # fmt: skip
+            "calls": self.calls,
+            "allowed": self.allowed,
+            "denied": rows(self.denied),
+            "unclear": rows(self.unclear),
+        }
 
 
 def _judge(session: Session, targets: Sequence[Resource], *, since: int, details: tuple[ToolDetail, ...]) -> _Report:
-    """Each different call once more: by the bounds here, by scopes and policies at the decision point."""
+    """Evaluate each different call again: the bounds here, scopes and policies at the server."""
     report = _Report()
     for call, answer in _answers(session, _different(session, targets, since)):
         report.calls += call.count
@@ -164,11 +177,14 @@ def _different(session: Session, targets: Sequence[Resource], since: int) -> lis
 
 
 def _answers(session: Session, calls: Sequence[_Call]) -> Iterator[tuple[_Call, dict[str, Any]]]:
-    for start in range(0, len(calls), BATCH):
-        some = calls[start : start + BATCH]
-        asked = {"action": {"name": "call"}, "evaluations": [_question(call) for call in some]}
-        answered = decoded(session.request("POST", "/access/v1/evaluations", asked))["evaluations"]
-        yield from zip(some, answered, strict=True)
+    with progress() as shown:
+        bar = shown.add_task("evaluating", total=len(calls))
+        for start in range(0, len(calls), BATCH):
+            batch = calls[start : start + BATCH]
+            body = {"action": {"name": "call"}, "evaluations": [_question(call) for call in batch]}
+            answers = decoded(session.request("POST", "/access/v1/evaluations", body))["evaluations"]
+            yield from zip(batch, answers, strict=True)
+            shown.update(bar, advance=len(batch))
 
 
 def _question(call: _Call) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def _question(call: _Call) -> dict[str, Any]:
 
 
 def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """As they were, from paths; a text that was not recorded is stood in for by one as long."""
+    """Return arguments by path as nested objects; a text that was not recorded becomes one of the same length."""
     whole: dict[str, Any] = {}
     for path, value in arguments.items():
         match value:
@@ -199,7 +215,7 @@ def _nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
-    """Why the bounds do not allow it; empty where they do, or there are none."""
+    """Return why the bounds do not allow the call; an empty text if they allow it, or there are none."""
     if not details:
         return ""
     catalogue, arguments = call.target.catalogue, _nested(call.arguments)
@@ -210,21 +226,21 @@ def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
 
 def _reason(answer: Mapping[str, Any]) -> str:
     reasons: Iterable[Mapping[str, Any]] = answer.get("context", {}).get("reasons", ())
-    return "; ".join(str(reason["message"]) for reason in reasons) or "it is denied"
+    return "; ".join(str(reason["message"]) for reason in reasons) or "denied"
 
 
 def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ...]) -> bool:
-    """Return whether what is not known of the arguments might have made it another answer."""
+    """Return whether unknown arguments might change the verdict."""
     codes = {reason["code"] for reason in answer.get("context", {}).get("reasons", ())}
     return bool(details) or not codes <= {"outside_task", "unknown_tool", "agent_not_active"}
 
 
 def _ask(session: Session) -> None:
-    """Raises Usage where nobody can be asked, or the answer is no."""
+    """Ask for confirmation. Raises Usage without a terminal, or if the answer is no."""
     if session.as_json or not sys.stdin.isatty():
         raise Usage("not a terminal", hint="confirm with `--yes`")
     if input("enforce? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Usage("nothing is changed")
+        raise Usage("not confirmed; nothing changed", hint="answer y, or confirm with `--yes`")
 
 
 def _enforce(session: Session, target: Resource) -> dict[str, Any]:
@@ -241,15 +257,15 @@ def _set_mode(session: Session, target: Resource, mode: str) -> dict[str, Any]:
 def _print(report: _Report, targets: Sequence[Resource], names: Names) -> None:
     for target in targets:
         if target.facts["catalogue_proposed"] and target.catalogue is not None:
-            out.print(f"`{target.name}` says of itself, and nobody has confirmed:", markup=False)
+            out.print(f"unconfirmed catalogue that `{target.name}` proposed:", markup=False)
             for name, tool in sorted(target.catalogue.tools.items()):
                 out.print(f"  {name}: {tool.effect}, needs {target.catalogue.scope(tool)}", markup=False)
-    for heading, found in (("would be denied", report.denied), ("cannot be told", report.unclear)):
-        for call, why in found:
-            what = (
+    for heading, calls in (("would be denied", report.denied), ("not known", report.unclear)):
+        for call, why in calls:
+            described = (
                 f"{names(call.agent)} {call.target.name}/{call.tool}: {counted(call.count)}, e.g. entry {call.example}"
             )
-            out.print(f"[yellow]{heading}[/] {escape(what)}: {escape(why)}")
+            out.print(f"[yellow]{heading}[/] {escape(described)}: {escape(why)}")
     out.print(f"{report.allowed} of {report.calls} calls would be allowed")
 
 

@@ -1,4 +1,4 @@
-"""`ostiary agent enrol`: a workload trades a join token and the proof of a new key for an identity.
+"""`ostiary agent enrol`: exchange a join token and the proof of a new key for an identity.
 
 The proof is a JWT of type `enrol+jwt` by the new key: `aud` the issuer, `jth` the base64url SHA-256 of the join token.
 """
@@ -21,14 +21,14 @@ SECOND = 1_000_000
 
 
 def enrol(*, join_token: Word, generate_key: Path, session: Here) -> None:
-    """Become an agent: make its first key here, with the token of `agent join-token`.
+    """Enrol the first key of an agent, with the token of `ostiary agent join-token`.
 
     Args:
-        join_token: The token; `-` reads it from standard input.
-        generate_key: Write the private key here (0600).
+        join_token: Join token; `-` reads it from standard input.
+        generate_key: File for the new private key (0600).
     """
     token = read_text(Path("-")).strip() if join_token == "-" else join_token
-    key = NewKey.made(generate_key)
+    key = NewKey.generate(generate_key)
     with httpx2.Client() as http:
         issuer = decoded(http.get(f"{session.url}/.well-known/oauth-authorization-server"))["issuer"]
         body = {"join_token": token, "jwk": key.public, "proof": _prove(key.private, token, issuer=issuer)}

@@ -1,4 +1,4 @@
-"""`ostiary feed`: the guards that are connected."""
+"""`ostiary feed`: the connected guards."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from cyclopts import App
 from ostiary.cli.paper import table
 from ostiary.cli.session import Here
 
-feed = App(name="feed", help="The guards that are connected, and what they have heard.")
+feed = App(name="feed", help="List guards and their feed age.")
 
 
 @feed.command(name="list")
 def list_guards(*, session: Here) -> None:
     """List the connected guards. `ostiary doctor` measures how far they lag."""
     columns = {"guard": "GUARD", "since_at": "SINCE", "applied": "UP TO DATE", "seq": "SEQ", "resource_id": "ID"}
-    found = session.pages("/feeds", "guards")
+    rows = session.pages("/feeds", "guards")
     session.show(
-        found,
+        rows,
         lambda rows: table([{**row, "since_at": row["since"]} for row in rows], columns, empty="no guard is connected"),
     )

@@ -1,4 +1,4 @@
-"""The files that commands read and write. Whatever is wrong with one is said before the server hears anything."""
+"""Files that commands read and write. A file is checked before any request to the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 from ostiary.keys import save_key
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Refused
@@ -16,55 +16,55 @@ MAX_BYTES = 4 << 20
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; `-` is standard input. Raises Usage."""
+    """Return the content of a file; `-` is standard input. Raises Usage."""
     try:
         with open(0 if str(path) == "-" else path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise Usage(f"cannot read {path}: {error.strerror}") from None
+        raise Usage(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from None
     if len(data) > MAX_BYTES:
-        raise Usage(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+        raise Usage(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint="name a smaller file")
     return data
 
 
 def read_text(path: Path) -> str:
-    """Raises Usage."""
+    """Return the text of a file. Raises Usage."""
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise Usage(f"{path} is no text in UTF-8") from None
+        raise Usage(f"{path} is not UTF-8 text", hint="name a text file") from None
 
 
 def read_json(path: Path) -> Any:
-    """Strict JSON: no member twice. Raises Usage."""
+    """Return the JSON value in a file; a repeated member is an error. Raises Usage."""
     data = read_bytes(path)
     try:
         return canonical.parse(data, max_bytes=MAX_BYTES)
     except Refused as refusal:
-        raise Usage(f"{path}: {refusal.message}") from None
+        raise Usage(f"{path}: {refusal.message}", hint=refusal.hint or "correct the JSON in the file") from None
 
 
 def write_new(path: Path, text: str) -> None:
-    """Raises Usage for a file that is there, or cannot be written."""
+    """Write a new file. Raises Usage for a file that exists or cannot be written."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise Usage(f"{path} exists", hint="name another file") from None
     except OSError as error:
-        raise Usage(f"cannot write {path}: {error.strerror}") from None
+        raise Usage(f"cannot write {path}: {error.strerror}", hint="name another file") from None
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that is made here, registered, and then written where only its owner reads it."""
+    """A key that is generated here, and written after its registration."""
 
     path: Path
     private: jose.PrivateKey
 
     @classmethod
-    def made(cls, path: Path) -> NewKey:
-        """Raises Usage where it could not be written: a key that is registered and then lost would do harm."""
+    def generate(cls, path: Path) -> NewKey:
+        """Generate a key for a file. Raises Usage if the file could not be written after the registration."""
         if path.exists():
             raise Usage(f"{path} exists", hint="name another file; keys are never overwritten")
         if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -73,21 +73,23 @@ class NewKey:
 
     @property
     def public(self) -> dict[str, str]:
+        """The public JWK."""
         return dict(self.private.public.jwk)
 
     def save(self, client_id: str, *, issuer: str) -> None:
+        """Write the credential file (0600)."""
         save_key(self.path, self.private, client_id=client_id, issuer=issuer)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key that somebody else made."""
+    """A key that was generated elsewhere."""
 
     public: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> PublicKey:
-        """From a JWK file; of a private one only the public members are taken. Raises Usage."""
+        """Read the public members of a JWK file. Raises Usage."""
         value = read_json(path)
         try:
             if isinstance(value, dict) and "d" in value:
@@ -97,13 +99,13 @@ class PublicKey:
             raise Usage(f"{path}: {refusal.message}", hint=refusal.hint) from None
 
     def save(self, client_id: str, *, issuer: str) -> None:
-        """Whoever made it has it."""
+        """Write nothing: the private key is where it was generated."""
 
 
 def key_of(*, generate: Path | None, jwk: Path | None) -> NewKey | PublicKey:
-    """The key that `--generate-key` or `--jwk` names. Raises Usage."""
+    """Return the key that `--generate-key` or `--jwk` names. Raises Usage."""
     if generate is not None and jwk is None:
-        return NewKey.made(generate)
+        return NewKey.generate(generate)
     if jwk is not None and generate is None:
         return PublicKey.read(jwk)
-    raise Usage("which key?", hint="give one of --generate-key FILE and --jwk FILE")
+    raise Usage("no key is named", hint="give one of --generate-key FILE and --jwk FILE")

@@ -1,4 +1,4 @@
-"""`ostiary incident`: what was noticed of an agent and done about it, and what a person says to that."""
+"""`ostiary incident`: findings about an agent, the responses to them, and the decision of a person."""
 
 from __future__ import annotations
 
@@ -14,35 +14,41 @@ from ostiary.cli.names import Names
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 
-incident = App(name="incident", help="What was noticed of agents: list, show, take, release, narrow, decommission.")
+incident = App(name="incident", help="List and resolve incidents: take, release, narrow, decommission.")
 COLUMNS = {
-    "incident_id": "ID", "state": "STATE", "agent": "AGENT", "agent_state": "IS", "owner": "OWNER", "risk": "RISK",
-    "opened_at": "SINCE", "says": "BECAUSE",
-}  # fmt: skip
+    "incident_id": "ID",
+    "state": "STATE",
+    "agent": "AGENT",
+    "agent_state": "IS",
+    "owner": "OWNER",
+    "risk": "RISK",
+    "opened_at": "SINCE",
+    "says": "BECAUSE",
+}
 
 
 @incident.command(name="list")
 def list_incidents(*, all: bool = False, limit: int = PAGE, as_: Path | None = None, session: Here) -> None:
-    """List what waits for a person, the newest first.
+    """List the incidents that wait for a person, newest first.
 
     Args:
-        all: The closed ones too.
-        limit: How many at most.
-        as_: Credential of the person who asks; the administrator's otherwise.
+        all: List closed incidents too.
+        limit: Largest number of rows.
+        as_: Credential of the person who asks; without, the administrator's.
     """
     session.act_as(as_)
     query = {"state": "all" if all else "open"}
-    found = session.pages("/incidents", "incidents", limit=limit, query=query)
-    session.show(found, lambda rows: table(rows, COLUMNS, empty="nothing waits for a person"))
+    rows = session.pages("/incidents", "incidents", limit=limit, query=query)
+    session.show(rows, lambda rows: table(rows, COLUMNS, empty="no incident waits for a person"))
 
 
 @incident.command(name="show")
 def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Explain an incident: what was noticed, what was done, and how far it may reach.
+    """Show an incident: the findings, the responses, and what the agent can reach.
 
     Args:
-        id: Its id, `in_..`.
-        as_: Credential of the person who asks; the administrator's otherwise.
+        id: Id of the incident, `in_..`.
+        as_: Credential of the person who asks; without, the administrator's.
     """
     session.act_as(as_)
     names = Names(session)
@@ -51,67 +57,67 @@ def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
 
 @incident.command(name="take")
 def take(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """Say that you work on it: it no longer counts against how many agents may be stopped without a person.
+    """Take an incident: you work on it. It no longer counts in the number of agents that wait for a person.
 
     Args:
-        id: Its id, `in_..`.
-        reason: Why; it goes on record.
-        as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
+        id: Id of the incident, `in_..`.
+        reason: Reason; it is recorded in the ledger.
+        as_: Credential of the person who decides (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
-    _say(session, id, "take", {"reason": reason}, as_)
+    _decide(session, id, "take", {"reason": reason}, as_)
 
 
 @incident.command(name="release")
 def release(id: str, /, *, reason: str, real: bool = False, as_: Path | None = None, session: Here) -> None:
-    """Let the agent act again: what was done is taken back, and nobody doubts it any more. It ends `narrow`, too.
+    """Release the agent: undo the responses, reset its risk score, and end `narrow`.
 
     Args:
-        id: Its id, `in_..`.
-        reason: Why; it goes on record.
-        real: There was something all the same; otherwise the detectors hear that it was a false alarm.
-        as_: Credential of the person who says it; nobody who answers for the agent.
+        id: Id of the incident, `in_..`.
+        reason: Reason; it is recorded in the ledger.
+        real: The findings were right; without, the detectors count them as a false alarm.
+        as_: Credential of the person who decides, who must not be accountable for the agent.
     """
-    _say(session, id, "release", {"reason": reason, "is_real": real}, as_)
+    _decide(session, id, "release", {"reason": reason, "is_real": real}, as_)
 
 
 @incident.command(name="narrow")
 def narrow(id: str, /, *, reason: str, hours: int = 24, as_: Path | None = None, session: Here) -> None:
-    """Let the agent act again, but only read for a while, or until `release`.
+    """Restrict the agent to reads for a time, or until `release`.
 
     Args:
-        id: Its id, `in_..`.
-        reason: Why; it goes on record.
-        hours: For how long, at most a week.
-        as_: Credential of the person who says it; nobody who answers for the agent.
+        id: Id of the incident, `in_..`.
+        reason: Reason; it is recorded in the ledger.
+        hours: Hours until the restriction ends, at most 168.
+        as_: Credential of the person who decides, who must not be accountable for the agent.
     """
-    _say(session, id, "narrow", {"reason": reason, "hours": hours}, as_)
+    _decide(session, id, "narrow", {"reason": reason, "hours": hours}, as_)
 
 
 @incident.command(name="decommission")
 def decommission(id: str, /, *, reason: str, as_: Path | None = None, session: Here) -> None:
-    """End the agent for good, with its tasks.
+    """Decommission the agent, and end its tasks. This cannot be undone.
 
     Args:
-        id: Its id, `in_..`.
-        reason: Why; it goes on record.
-        as_: Credential of the person who says it (`ostiary person create`); else that of OSTIARY_CREDENTIAL.
+        id: Id of the incident, `in_..`.
+        reason: Reason; it is recorded in the ledger.
+        as_: Credential of the person who decides (`ostiary person create`); without, that of OSTIARY_CREDENTIAL.
     """
-    _say(session, id, "decommission", {"reason": reason}, as_)
+    _decide(session, id, "decommission", {"reason": reason}, as_)
 
 
-def _say(session: Session, id: str, verb: str, said: Mapping[str, Any], credential: Path | None) -> None:
+def _decide(session: Session, id: str, verb: str, body: Mapping[str, Any], credential: Path | None) -> None:
     session.act_as(credential)
     try:
-        done = session.api("POST", f"/incidents/{id}/{verb}", said)
+        done = session.api("POST", f"/incidents/{id}/{verb}", body)
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
-        hint = "--as FILE: what `ostiary person create NAME --generate-key FILE` wrote"
-        raise ServerRefused("only a person has a say in an incident", hint=hint, code=refusal.code) from None
-    session.show(done, _print_said)
+        hint = "--as FILE, with a file from `ostiary person create NAME --generate-key FILE`"
+        raise ServerRefused("only a person can decide an incident", hint=hint, code=refusal.code) from None
+    session.show(done, _print_decided)
 
 
-def _print_said(done: Mapping[str, Any]) -> None:
+def _print_decided(done: Mapping[str, Any]) -> None:
     out.print(f"[bold]{escape(done['agent'])}[/] is {done['agent_state']}; the incident is {done['state']}")
 
 
@@ -120,37 +126,37 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
         {
             "id": value["incident_id"],
             "state": value["state"],
-            "agent": f"{value['agent']} ({value['agent_state']}), of {value['owner']}",
-            "risk": f"{value['risk']} at most, {value['risk_now']} now",
-            "since": f"{moment(value['opened_at'])}Z",
+            "agent": f"{value['agent']} ({value['agent_state']}), owner {value['owner']}",
+            "risk score": f"{value['risk']} at its peak, {value['risk_now']} now",
+            "opened": f"{moment(value['opened_at'])}Z",
             "closed": value["closed_at"] and f"{moment(value['closed_at'])}Z, by {value['person']}: {value['why']}",
             "taken": None if value["closed_at"] else value["person"] and f"by {value['person']}: {value['why']}",
         }
     )
-    _heading("noticed, the newest first")
+    _heading("findings, newest first")
     for one in value["findings"]:
         on = f" (entries {', '.join(map(str, one['entries']))})" if one["entries"] else ""
-        _line(one["at"], f"{one['detector']}, {one['points']} points: {one['says']}{on}")
-    _heading("done about it" if value["acts"] else "nothing was done about it")
+        _line(one["at"], f"{one['detector']}, {one['points']} points: {names.in_text(one['says'])}{on}")
+    _heading("responses" if value["acts"] else "no response")
     for one in value["acts"]:
         by = f" ({', '.join(map(names, one['policies']))})" if one["policies"] else ""
-        _line(one["at"], f"{one['response']} {one['outcome']}: {one['says']}{by}")
+        _line(one["at"], f"{one['response']} {one['outcome']}: {names.in_text(one['says'])}{by}")
     blast = value["blast"]
-    _heading("touched within the day before" + (", the last of it" if blast["is_cut"] else ""))
+    _heading("calls of the day before" + (", the last of them" if blast["is_cut"] else ""))
     for one in blast["touched"]:
         classes = f", {' '.join(one['data_classes'])}" if one["data_classes"] else ""
         out.print(f"    {one['tool']}  {one['allowed']} allowed, {one['denied']} denied{classes}", markup=False)
-    _heading("how far it may reach")
+    _heading("reach")
     alike = blast["alike"]
     facts(
         {
-            "it may": " ".join(blast["reachable"]["scopes"]),
-            "data": " ".join(blast["reachable"]["data_classes"]),
-            "gave work to": " ".join(blast["delegated_to"]),
-            "works for": " ".join(blast["acted_for"]),
-            "same owner": " ".join(alike["owner"]),
-            "same model": " ".join(alike["model"]),
-            "same tools": " ".join(alike["tool"]),
+            "scopes": " ".join(blast["reachable"]["scopes"]),
+            "data classes": " ".join(blast["reachable"]["data_classes"]),
+            "delegated to": " ".join(map(names, blast["delegated_to"])),
+            "acts for": " ".join(map(names, blast["acted_for"])),
+            "same owner": " ".join(map(names, alike["owner"])),
+            "same model": " ".join(map(names, alike["model"])),
+            "same tools": " ".join(map(names, alike["tool"])),
         }
     )
 

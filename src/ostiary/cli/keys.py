@@ -1,4 +1,4 @@
-"""`ostiary key`, an agent's keys, and `ostiary keys`, those with which the server signs."""
+"""`ostiary key`, the keys of agents, and `ostiary keys`, the signing keys of the server."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ostiary.cli.files import NewKey, PublicKey, key_of
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here, Session, Word, decoded
 
-key = App(name="key", help="Keys of an agent: add, rotate, revoke.")
-keys = App(name="keys", help="Keys with which the server signs: list, rotate.")
+key = App(name="key", help="List, add, rotate and revoke the keys of an agent.")
+keys = App(name="keys", help="List and rotate the signing keys of the server.")
 
 
 @key.command(name="list")
 def list_keys(agent: str, /, *, session: Here) -> None:
-    """List the keys of an agent, the revoked ones too.
+    """List the keys of an agent, revoked keys included.
 
     Args:
         agent: Name or id.
     """
     columns = {"kid": "KID", "alg": "ALG", "added_at": "ADDED", "not_after": "UNTIL", "revoked_at": "REVOKED"}
-    found = session.pages(f"/agents/{agent}/keys", "keys")
-    session.show(found, lambda rows: table(rows, columns, empty=f"no key: ostiary key add {agent} --help"))
+    rows = session.pages(f"/agents/{agent}/keys", "keys")
+    session.show(rows, lambda rows: table(rows, columns, empty=f"no key: ostiary key add {agent} --help"))
 
 
 @key.command(name="add")
@@ -38,13 +38,13 @@ def add(
     expires_in: int | None = None,
     session: Here,
 ) -> None:
-    """Register one more key; the others go on working. A pending agent becomes active.
+    """Add a key; the other keys stay valid. A pending agent becomes active.
 
     Args:
         agent: Name or id.
-        generate_key: Make the key and write the private one here (0600).
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        expires_in: Seconds after which it ends by itself.
+        expires_in: Seconds until the key expires.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     _register(session, f"/agents/{agent}/keys", made, {"expires_in": expires_in})
@@ -60,13 +60,13 @@ def rotate(
     overlap: int = 3600,
     session: Here,
 ) -> None:
-    """Register a new key, after which the others end.
+    """Rotate the key of an agent: add a new key, and end the others after the overlap.
 
     Args:
         agent: Name or id.
-        generate_key: Make the key and write the private one here (0600).
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        overlap: Seconds for which the old keys go on working; with 0 they are revoked now.
+        overlap: Seconds for which the old keys stay valid; 0 revokes them now.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     _register(session, f"/agents/{agent}/keys/rotate", made, {"overlap_s": overlap})
@@ -74,35 +74,35 @@ def rotate(
 
 @key.command(name="revoke")
 def revoke(agent: str, kid: Word, /, *, session: Here) -> None:
-    """End a key with everything that was obtained with it; `ostiary revoke key KID` also waits for the guards.
+    """Revoke a key with everything obtained with it. `ostiary revoke key KID` also times the guards.
 
     Args:
         agent: Name or id.
-        kid: Thumbprint of the key, as `key list` shows it.
+        kid: Thumbprint of the key, from `ostiary key list`.
     """
     session.show(session.api("DELETE", f"/agents/{agent}/keys/{kid}"), facts)
 
 
 @keys.command(name="list")
 def list_server_keys(*, session: Here) -> None:
-    """List the public keys: of tokens, of the guards' feed, of the ledger."""
+    """List the public keys that verify tokens, the feed and the ledger."""
     with httpx2.Client(base_url=session.url) as http:
-        found = [
+        rows = [
             {"use": use, "alg": jwk["alg"], "kid": jwk["kid"]}
             for use, path in (("token", "/jwks"), ("feed", "/feed/v1/jwks"))
             for jwk in decoded(http.get(path))["keys"]
         ]
-        found.append({"use": "ledger", "alg": "EdDSA", "kid": http.get("/ledger/v1/key").text.strip()})
-    session.show(found, lambda rows: table(rows, {"use": "USE", "alg": "ALG", "kid": "KID"}, empty="no key"))
+        rows.append({"use": "ledger", "alg": "EdDSA", "kid": http.get("/ledger/v1/key").text.strip()})
+    session.show(rows, lambda rows: table(rows, {"use": "USE", "alg": "ALG", "kid": "KID"}, empty="no key"))
 
 
 @keys.command(name="rotate")
 def rotate_server_key(*, use: Literal["token", "feed"] = "token", alg: str | None = None, session: Here) -> None:
-    """Sign with a new key from now on; the old one verifies until nothing that it signed is alive.
+    """Rotate a signing key. The old key verifies until everything that it signed has expired.
 
     Args:
-        use: What the key signs.
-        alg: Its algorithm: ES256, RS256 or EdDSA for tokens, EdDSA for the feed.
+        use: Use of the key.
+        alg: Algorithm: ES256, RS256 or EdDSA for tokens, EdDSA for the feed.
     """
     body = {"use": use, "alg": alg or {"token": "ES256", "feed": "EdDSA"}[use]}
     session.show(session.api("POST", "/keys/rotate", body), facts)

@@ -1,4 +1,4 @@
-"""`ostiary kill`: stop what is on fire, at every guard, until somebody lets go."""
+"""`ostiary kill`: stop agents or other things at every guard, until a person lifts the stop."""
 
 from __future__ import annotations
 
@@ -13,65 +13,74 @@ from ostiary.cli.paper import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
 
-kill = App(name="kill", help="Stop an agent, an owner, a model, .. at once, and time each guard.")
-What: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
-COLUMNS = {"what": "WHAT", "name": "NAME", "since_at": "SINCE", "by": "BY", "why": "WHY", "incident": "INCIDENT"}
+kill = App(name="kill", help="Stop an agent, an owner, a model, .. and time each guard.")
+StopKind: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
+COLUMNS = {
+    "what": "KIND",
+    "name": "NAME",
+    "since_at": "SINCE",
+    "by": "BY",
+    "why": "REASON",
+    "incident": "INCIDENT",
+}
 
 
 @kill.default
-def start(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Stop an agent, an owner, a model, .. at once, and time each guard.
+def start(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
+    """Stop an agent, an owner, a model, .. and time each guard.
 
-    An agent is quarantined, and its incident waits for a person; anything else stands still until it is lifted.
+    An agent is quarantined, and its incident waits for a person. All others are stopped until `ostiary kill lift`.
+    `ostiary help stopping` compares all commands that stop.
 
     Args:
-        what: What kind of thing.
-        name: Its name or id; everything has none.
-        reason: Why; it goes on record.
+        kind: Kind of thing to stop.
+        name: Name or id; `everything` has none.
+        reason: Reason; it is recorded in the ledger.
     """
-    done = session.api("POST", "/kill", {"what": what, "name": name, "why": reason})
+    done = session.api("POST", "/kill", {"what": kind, "name": name, "why": reason})
     done["guards"] = guards_after(session, done)
-    session.show(done, lambda value: _print(what, name, value))
+    session.show(done, lambda value: _print(kind, name, value))
     _end(done)
 
 
 @kill.command(name="list")
 def list_stops(*, session: Here) -> None:
-    """List what is stopped."""
-    session.show(session.pages("/kill", "stops"), lambda found: _print_stops(found, Names(session)))
+    """List the stops in force."""
+    session.show(session.pages("/kill", "stops"), lambda rows: _print_stops(rows, Names(session)))
 
 
 @kill.command(name="lift")
-def lift(what: What, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Lift a stop: what has not ended meanwhile goes on. A person releases an agent: `ostiary incident release`.
+def lift(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
+    """Lift a stop. An agent is released by a person instead: `ostiary incident release`.
 
     Args:
-        what: What kind of thing.
-        name: As `ostiary kill list` names it, or by name or id.
-        reason: Why; it goes on record.
+        kind: Kind of thing.
+        name: Name or id, or the name in `ostiary kill list`.
+        reason: Reason; it is recorded in the ledger.
     """
-    done = session.api("POST", "/kill/lift", {"what": what, "name": name, "why": reason})
+    done = session.api("POST", "/kill/lift", {"what": kind, "name": name, "why": reason})
     done["guards"] = guards_after(session, done)
-    session.show(done, lambda value: _print_lifted(what, name, value))
+    session.show(done, lambda value: _print_lifted(kind, name, value))
     _end(done)
 
 
-def _print_stops(found: list[dict[str, Any]], names: Names) -> None:
-    rows = [one | {"since_at": one["since"], "name": names(one["name"]), "by": names(one["by"] or "")} for one in found]
-    table(rows, COLUMNS, empty="nothing is stopped")
+def _print_stops(stops: list[dict[str, Any]], names: Names) -> None:
+    rows = [one | {"since_at": one["since"], "name": names(one["name"]), "by": names(one["by"] or "")} for one in stops]
+    table(rows, COLUMNS, empty="no stop is in force")
 
 
-def _print(what: str, name: str, done: dict[str, Any]) -> None:
-    out.print(f"[bold]{escape(f'{what} {name}'.rstrip())} is stopped[/]")
+def _print(kind: str, name: str, done: dict[str, Any]) -> None:
+    state = "quarantined" if kind == "agent" else "stopped"
+    out.print(f"[bold]{escape(f'{kind} {name}'.rstrip())} is {state}[/]")
     print_guards(done["guards"])
     if done["incident"] is not None:
-        out.print("  a person decides what becomes of it", markup=False)
+        out.print(f"  incident {done['incident']} waits for a person", markup=False)
     out.print(f"undo: {done['undo']}", markup=False)
 
 
-def _print_lifted(what: str, name: str, done: dict[str, Any]) -> None:
-    out.print(f"[bold]{escape(f'{what} {name}'.rstrip())} goes on[/]")
-    print_guards(done["guards"], does="knows")
+def _print_lifted(kind: str, name: str, done: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(f'{kind} {name}'.rstrip())} is no longer stopped[/]")
+    print_guards(done["guards"], does="allows it")
 
 
 def _end(done: dict[str, Any]) -> None:

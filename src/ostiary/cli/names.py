@@ -1,39 +1,51 @@
-"""Between the ids that the ledger keeps and the names that people use."""
+"""Names behind ids: the ledger keeps ids, and people use names."""
 
 from __future__ import annotations
 
 import re
 
-from ostiary.agent import ServerRefused
 from ostiary.cli.session import Session
+from ostiary.protocol.errors import Refused
 
 _ID = re.compile(r"(ag|pe|pp|rs|te)_[0-9a-f]{32}")
-_KINDS = {"ag": "agents", "pe": "persons", "pp": "peps", "rs": "resources", "te": "teams"}
-_CALLED = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"), "resource": ("resources", "uri")}
+_PATHS = {"ag": "agents", "pe": "persons", "pp": "peps", "rs": "resources", "te": "teams"}
+_MEMBERS = {"agent": ("agents", "agent_id"), "person": ("persons", "person_id"), "resource": ("resources", "uri")}
 
 
 class Names:
-    """Names by id, each looked up when it is first needed."""
+    """Names by id. Each name is looked up once, when it is first needed."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._known = session, dict[str, str]()
 
     def __call__(self, word: str) -> str:
-        """The name behind an id; anything else as it is."""
+        """Return the name behind an id; any other word as it is."""
         id = _ID.fullmatch(word)
         if id is None:
             return word
         if word not in self._known:
             try:
-                self._known[word] = self._session.api("GET", f"/{_KINDS[id[1]]}/{word}")["name"]
-            except ServerRefused:
-                self._known[word] = word  # the ledger remembers what is no more
+                self._known[word] = self._session.api("GET", f"/{_PATHS[id[1]]}/{word}")["name"]
+            except Refused:
+                self._known[word] = word  # the caller may not read it
         return self._known[word]
+
+    def with_id(self, id: str | None) -> str:
+        """Return `name (id)`; the id alone if it has no name that the caller may read."""
+        name = self(id or "")
+        return name if name == (id or "") else f"{name} ({id})"
+
+    def in_text(self, text: str) -> str:
+        """Return `text` with the name in place of each id."""
+        return _ID.sub(lambda match: self(match[0]), text)
 
 
 def id_of(session: Session, kind: str, name: str | None) -> str | None:
-    """What the ledger calls an agent, a person or a resource: its id, or a resource's URI. Raises ServerRefused."""
+    """Return the ledger's term for an agent, a person or a resource: its id, or a resource's URI. Raises ServerRefused.
+
+    A prefix of an id stays as it is: the request completes it.
+    """
     if name is None or name.startswith(("ag_", "pe_")) or "://" in name:
         return name
-    path, member = _CALLED[kind]
+    path, member = _MEMBERS[kind]
     return str(session.api("GET", f"/{path}/{name}")[member])

@@ -1,4 +1,4 @@
-"""`ostiary owner` and `ostiary team`: who answers for agents."""
+"""`ostiary owner` and `ostiary team`: the persons and teams that are accountable for agents."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cyclopts import App
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session
 
-owner = App(name="owner", help="Persons who answer for agents.")
-team = App(name="team", help="Teams that answer for agents together.")
+owner = App(name="owner", help="Create and list the persons that are accountable for agents.")
+team = App(name="team", help="Create and change the teams that are accountable for agents.")
 
 
 @owner.command(name="create")
@@ -18,9 +18,9 @@ def create_owner(name: str, /, *, email: str, deputy: str | None = None, session
     """Register a person.
 
     Args:
-        name: Lower-case letters, digits, `.`, `_` and `-`; never given to another.
-        email: Where the person is reached.
-        deputy: Name of the person who takes over the agents when this one leaves.
+        name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
+        email: Mail address of the person.
+        deputy: Name of the person who takes over the agents when this person leaves.
     """
     session.show(session.api("POST", "/persons", {"name": name, "email": email, "deputy": deputy}), facts)
 
@@ -30,16 +30,16 @@ def list_owners(*, limit: int = PAGE, session: Here) -> None:
     """List persons.
 
     Args:
-        limit: How many at most.
+        limit: Largest number of rows.
     """
     columns = {"name": "NAME", "email": "EMAIL", "state": "STATE", "deputy": "DEPUTY", "person_id": "ID"}
-    found = session.pages("/persons", "persons", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="nobody yet: ostiary owner create NAME --email E"))
+    rows = session.pages("/persons", "persons", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no persons: ostiary owner create NAME --email E"))
 
 
 @owner.command(name="show")
 def show_owner(name: str, /, *, session: Here) -> None:
-    """Show one person.
+    """Show a person.
 
     Args:
         name: Name or id.
@@ -49,18 +49,18 @@ def show_owner(name: str, /, *, session: Here) -> None:
 
 @owner.command(name="deputy")
 def set_owner_deputy(name: str, deputy: str | None = None, /, *, session: Here) -> None:
-    """Say who takes over when a person leaves.
+    """Set the deputy, who takes over the agents when a person leaves.
 
     Args:
         name: Name or id of the person.
-        deputy: Name of the deputy; without, there is none any more.
+        deputy: Name of the deputy; without, the deputy is removed.
     """
     _set_deputy(session, f"/persons/{name}", deputy)
 
 
 @owner.command(name="return")
 def return_owner(name: str, /, *, session: Here) -> None:
-    """Let a person who left (`ostiary revoke owner NAME`) answer for agents again.
+    """Return a person who left (`ostiary revoke owner NAME`) to accountability for agents.
 
     Args:
         name: Name or id.
@@ -73,9 +73,9 @@ def create_team(name: str, /, *, member: tuple[str, ...] = (), deputy: str | Non
     """Register a team.
 
     Args:
-        name: Lower-case letters, digits, `.`, `_` and `-`; never given to another.
-        member: Name of a person in it; may be given several times.
-        deputy: Name of the person who takes over when nobody is left in it.
+        name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
+        member: Name of a member; may be given several times.
+        deputy: Name of the person who takes over when the last member leaves.
     """
     body: dict[str, Any] = {"name": name, "members": member, "deputy": deputy}
     session.show(session.api("POST", "/teams", body), facts)
@@ -86,16 +86,16 @@ def list_teams(*, limit: int = PAGE, session: Here) -> None:
     """List teams.
 
     Args:
-        limit: How many at most.
+        limit: Largest number of rows.
     """
     columns = {"name": "NAME", "members": "MEMBERS", "deputy": "DEPUTY", "team_id": "ID"}
-    found = session.pages("/teams", "teams", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="no team yet: ostiary team create --help"))
+    rows = session.pages("/teams", "teams", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no teams: ostiary team create --help"))
 
 
 @team.command(name="show")
 def show_team(name: str, /, *, session: Here) -> None:
-    """Show one team.
+    """Show a team.
 
     Args:
         name: Name or id.
@@ -105,7 +105,7 @@ def show_team(name: str, /, *, session: Here) -> None:
 
 @team.command(name="add")
 def add_member(name: str, person: str, /, *, session: Here) -> None:
-    """Take a person into a team.
+    """Add a person to a team.
 
     Args:
         name: Name or id of the team.
@@ -116,7 +116,7 @@ def add_member(name: str, person: str, /, *, session: Here) -> None:
 
 @team.command(name="remove")
 def remove_member(name: str, person: str, /, *, session: Here) -> None:
-    """Take a person out of a team.
+    """Remove a person from a team.
 
     Args:
         name: Name or id of the team.
@@ -127,11 +127,11 @@ def remove_member(name: str, person: str, /, *, session: Here) -> None:
 
 @team.command(name="deputy")
 def set_team_deputy(name: str, deputy: str | None = None, /, *, session: Here) -> None:
-    """Say who takes over when nobody is left in a team.
+    """Set the deputy, who takes over the agents when the last member of a team leaves.
 
     Args:
         name: Name or id of the team.
-        deputy: Name of the deputy; without, there is none any more.
+        deputy: Name of the deputy; without, the deputy is removed.
     """
     _set_deputy(session, f"/teams/{name}", deputy)
 

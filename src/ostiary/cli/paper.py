@@ -1,68 +1,184 @@
-"""How things look for people. What is piped is never wrapped, so that `grep` and `cut` work on it."""
+"""Output for people: tables, facts, trees and progress bars, fitted to the width of the terminal.
+
+Piped output is made for `cut` and `grep`: cells are separated by tabs, without padding, and no value is shortened.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-ENDLESS = 10_000
-"""Columns of what is no terminal."""
+UNLIMITED = 10_000
+"""Columns of output that is not a terminal, and of `--wide`."""
+GAP = 2
+"""Columns between two cells."""
+MIN_WIDTH = 8
+"""Columns to which a table may shrink a cell with longer words."""
+DATE_WIDTH = 10
+"""Columns of a date, which is not cut, nor is another word of that length."""
+FIRST_WIDTH = 16
+"""Columns to which a table may shrink its first cell, which is never cut: a longer one gets a line of its own."""
+SHORT_ID = 19
+"""Characters of a shortened id: the time in milliseconds and 12 random bits."""
+_ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
+_ID_OR_PREFIX = re.compile(rf"[a-z]{{2,3}}_[0-9a-f]{{{SHORT_ID - 4},32}}")
 
 
-class _Paper(Console):
-    """Strangers choose some of the names that are shown: what would move the cursor, hide, or begin a line of its own
-    is spelled out. What is printed without markup may have lines.
+class _Output(Console):
+    """A console that spells out each character that would move the cursor, hide, or begin a new line.
+
+    Third parties choose some of the names that commands show. Text that is printed without markup may have lines.
     """
 
+    is_wide = False
+    """`--wide`: tables may be wider than the terminal."""
+
     def render_str(self, text: str, *, markup: bool | None = None, **options: Any) -> Text:
-        kept = "\n\t" if markup is False else ""
-        shown = "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in text)
-        return super().render_str(shown, markup=markup, **options)
+        return super().render_str(spell_out(text, keep="\n\t" if markup is False else ""), markup=markup, **options)
 
     def on_broken_pipe(self) -> None:
-        """Who reads has gone away: `main` ends in silence."""
+        """Raise BrokenPipeError, which `main` turns into a silent end."""
         raise BrokenPipeError
 
 
-out = _Paper(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else ENDLESS)
-err = _Paper(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+out = _Output(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNLIMITED)
+err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
-    """A row for each thing; `columns` maps a member to its heading, `empty` is said when there is none."""
+def spell_out(text: str, *, keep: str = "") -> str:
+    """Return `text` with each character that is not printable, and is not in `keep`, as its escape sequence."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str, console: _Output | None = None
+) -> None:
+    """Print a line for each row; `columns` maps a member to its heading, and the first column identifies the row.
+
+    On a terminal the table fits the width: ids are cut to a prefix that commands accept, long text wraps, and and a
+    longer word ends in `…`. The first column is never cut otherwise.
+    `empty` is printed if there are no rows.
+    """
+    console = console or out
     if not rows:
-        out.print(empty, style="dim", markup=False)
+        console.print(empty, style="dim", markup=False)
         return
-    grid = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        grid.add_column(heading, overflow="fold")
-    for row in rows:
-        grid.add_row(*[_cell(key, row.get(key)) for key in columns])
-    out.print(grid)
+    cells = [[_text(key, row.get(key)) for key in columns] for row in rows]
+    if not console.is_terminal:
+        for line in ([*columns.values()], *cells):
+            print("\t".join(line), file=console.file)  # rich would turn tabs into spaces
+        return
+    heading, *lines = fit(cells, [*columns.values()], UNLIMITED if console.is_wide else console.width)
+    console.print(Text(heading, style="bold"))
+    for text in lines:
+        console.print(Text(text))
+
+
+def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int) -> list[str]:
+    """Return the heading and the lines of a table, each at most `limit` columns wide if that is possible."""
+    lines = [list(line) for line in cells]
+    if _total(_natural([headings, *lines])) > limit:
+        _shorten_ids(lines)
+    widths = _shrink(_natural([headings, *lines]), _least([headings, *lines]), limit)
+    printed: list[str] = []
+    for line in ([*headings], *lines):
+        if cell_len(line[0]) > widths[0]:  # the identifier alone, whole, and the rest of its row below
+            printed.append(line[0])
+            line = ["", *line[1:]]
+        wrapped = [_wrap(cell, width) for cell, width in zip(line, widths, strict=True)]
+        for part in zip_longest(*wrapped, fillvalue=""):
+            padded = [set_cell_size(text, width) for text, width in zip(part, widths, strict=True)]
+            printed.append((" " * GAP).join(padded).rstrip())
+    return printed
+
+
+def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column as it is."""
+    return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+
+def _least(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width to which each column may shrink: that of its ids, of its words, or MIN_WIDTH."""
+    least: list[int] = []
+    for place, column in enumerate(zip(*lines, strict=True)):
+        ids = [cell_len(text) for text in column if _ID_OR_PREFIX.fullmatch(text)]
+        words = max(cell_len(word) for text in column for word in (text.split() or [""]))
+        fitting = words if words <= DATE_WIDTH else MIN_WIDTH
+        if place == 0:
+            fitting = min(words, FIRST_WIDTH)
+        least.append(max(fitting, *ids, cell_len(column[0])))
+    return least
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[int]:
+    """Return widths that fit `limit`, taken from the widest columns first."""
+    widths = list(natural)
+    while _total(widths) > limit:
+        shrinkable = [place for place, width in enumerate(widths) if width > least[place]]
+        if not shrinkable:
+            break  # more columns than a terminal can show: `--wide`, or a wider terminal
+        place = max(shrinkable, key=widths.__getitem__)
+        widths[place] -= 1
+    return widths
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Return `text` in lines of at most `width` columns, broken between words; a longer word ends in `…`."""
+    lines = [""]
+    for word in text.split(" "):
+        word = word if cell_len(word) <= width else set_cell_size(word, width - 1).rstrip() + "…"
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
+
+
+def _shorten_ids(lines: list[list[str]]) -> None:
+    """Cut the ids of each column to one length at which different ids still differ."""
+    for place in range(len(lines[0])):
+        ids = {line[place] for line in lines if _ID.fullmatch(line[place])}
+        length = next((n for n in range(SHORT_ID, 36) if len({id[:n] for id in ids}) == len(ids)), 36)
+        for line in lines:
+            if line[place] in ids:
+                line[place] = line[place][:length]
 
 
 def facts(value: Mapping[str, Any]) -> None:
-    """One thing, a line for each member that says something."""
+    """Print a line for each member of `value` that is not empty."""
+    shown = [(key, _text(key, item)) for key, item in value.items() if item not in (None, "", [], {})]
+    if not out.is_terminal:
+        for pair in shown:
+            print("\t".join(pair), file=out.file)
+        return
     grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(style="dim")
+    grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for key, item in value.items():
-        if item not in (None, "", [], {}):
-            grid.add_row(key, _cell(key, item))
+    for key, text in shown:
+        grid.add_row(key, Text(text))
     out.print(grid)
 
 
 def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: str, key: str = "task_id") -> None:
-    """A line for each thing, under the one that its member `of` names; the first is the top, none before its own."""
+    """Print a line for each row below the row that its member `of` names; no row is before the row that it is below."""
     first, *rest = rows
     drawn = {first[key]: Tree(escape(line(first)))}
     for row in rest:
@@ -70,22 +186,48 @@ def tree(rows: Sequence[Mapping[str, Any]], line: Callable[[Any], str], *, of: s
     out.print(drawn[first[key]])
 
 
+def progress() -> Progress:
+    """Return a progress bar on standard error, which only a terminal shows."""
+    return Progress(console=err, transient=True, disable=not err.is_terminal)
+
+
 def moment(seconds: float) -> str:
-    """Seconds since the epoch as 2026-01-31 12:00:00, in UTC."""
+    """Return seconds since the epoch as `2026-01-31 12:00:00`, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _cell(key: str, value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a JSON value as people write it: `a b` for a list of words, `name=value, ...` for an object."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
-        case int() | float() if key.endswith(("_at", "not_after")):
-            return f"{moment(value)}Z" if value else ""
         case str():
-            return escape(value)
-        case list() if all(isinstance(item, str) for item in value):
-            return escape(" ".join(value))
-        case _:
-            return escape(json.dumps(value, ensure_ascii=False))
+            return value
+        case int() | float():
+            return json.dumps(value)
+        case list() if all(isinstance(item, str) and " " not in item for item in value):
+            return " ".join(value)
+        case list():
+            return "; ".join(map(value_text, value))
+        case dict():
+            return ", ".join(f"{name}={_quoted(item)}" for name, item in value.items())
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(value: Any) -> str:
+    """Return a value inside an object: nested values in brackets, and text that could be misread as JSON."""
+    if isinstance(value, dict):
+        return f"({value_text(value)})"
+    if isinstance(value, list):
+        return f"[{'; '.join(map(_quoted, value))}]"
+    if isinstance(value, str) and (not value or re.search(r'[,;=()\[\]"]', value)):
+        return json.dumps(value, ensure_ascii=False)
+    return value_text(value)
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool) and key.endswith(("_at", "not_after")):
+        return f"{moment(value)}Z" if value else ""
+    return spell_out(value_text(value))

@@ -7,7 +7,8 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.paper import facts, moment, table
-from ostiary.cli.session import Here, Session, Usage
+from ostiary.cli.session import Here, Session
+from ostiary.cli.usage import Usage
 
 pep = App(name="pep", help="Create, rotate and revoke API keys of AuthZEN gateways.")
 
@@ -33,9 +34,9 @@ def create(name: str, /, *, network: tuple[str, ...] = (), days: int = 90, sessi
 def list_peps(*, session: Here) -> None:
     """List static PEPs with the end and the last use of their newest key."""
     columns = {"name": "NAME", "networks": "NETWORKS", "state": "STATE", "ends": "ENDS", "used": "LAST USED"}
-    found = session.api("GET", "/peps")["peps"]
+    rows = session.api("GET", "/peps")["peps"]
     session.show(
-        found, lambda rows: table([_row(row) for row in rows], columns, empty="no PEP: ostiary pep create NAME")
+        rows, lambda rows: table([_row(row) for row in rows], columns, empty="no PEP: ostiary pep create NAME")
     )
 
 
@@ -51,7 +52,7 @@ def show(name: str, /, *, session: Here) -> None:
 
 @pep.command(name="rotate")
 def rotate(name: str, /, *, days: int = 90, overlap: int = 24, session: Here) -> None:
-    """Issue another key of a PEP, shown once; the older key ends after the overlap.
+    """Rotate the key of a PEP: issue another key, shown once; the older key ends after the overlap.
 
     Args:
         name: Name or id.
@@ -81,7 +82,7 @@ def _print_issued(made: dict[str, Any]) -> None:
 
 
 def _row(one: dict[str, Any]) -> dict[str, str]:
-    """What a person reads of a PEP: the newest key counts."""
+    """Return a PEP as a row: the newest key counts."""
     newest = one["keys"][-1] if one["keys"] else None
     used = [key["used_at"] for key in one["keys"] if key["used_at"] is not None]
     return {

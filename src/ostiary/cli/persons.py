@@ -1,4 +1,4 @@
-"""`ostiary person`: persons with keys. With such a key a person answers what agents ask, and does nothing else."""
+"""`ostiary person`: persons with keys. The key of a person answers approvals and incidents, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ostiary.cli.files import key_of
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here, Word
 
-person = App(name="person", help="Persons with keys, who answer what agents ask.")
+person = App(name="person", help="Create persons with keys, who answer approvals.")
 
 
 @person.command(name="create")
@@ -27,11 +27,11 @@ def create(
     """Register a person with a key.
 
     Args:
-        name: Lower-case letters, digits, `.`, `_` and `-`; never given to another.
-        generate_key: Make the key and write the private one here (0600).
+        name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        email: Where the person is reached.
-        deputy: Name of the person who takes over the agents when this one leaves.
+        email: Mail address of the person.
+        deputy: Name of the person who takes over the agents when this person leaves.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     body = {"name": name, "email": email, "deputy": deputy, "jwk": made.public}
@@ -42,23 +42,23 @@ def create(
 
 @person.command(name="keys")
 def list_keys(name: str, /, *, session: Here) -> None:
-    """List the keys of a person, the revoked ones too.
+    """List the keys of a person, revoked keys included.
 
     Args:
         name: Name or id.
     """
     columns = {"kid": "KID", "alg": "ALG", "added_at": "ADDED", "revoked_at": "REVOKED"}
-    found = session.pages(f"/persons/{name}/keys", "keys")
-    session.show(found, lambda rows: table(rows, columns, empty=f"no key: ostiary person add-key {name} --help"))
+    rows = session.pages(f"/persons/{name}/keys", "keys")
+    session.show(rows, lambda rows: table(rows, columns, empty=f"no key: ostiary person add-key {name} --help"))
 
 
 @person.command(name="add-key")
 def add_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None = None, session: Here) -> None:
-    """Register one more key of a person, or the first.
+    """Add a key of a person.
 
     Args:
         name: Name or id.
-        generate_key: Make the key and write the private one here (0600).
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
     """
     made = key_of(generate=generate_key, jwk=jwk)
@@ -69,10 +69,10 @@ def add_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None 
 
 @person.command(name="revoke-key")
 def revoke_key(name: str, kid: Word, /, *, session: Here) -> None:
-    """End a key of a person, and every token that the person has.
+    """Revoke a key of a person, and every token of the person.
 
     Args:
         name: Name or id.
-        kid: The key's RFC 7638 thumbprint.
+        kid: Thumbprint of the key (RFC 7638), from `ostiary person keys`.
     """
     session.show(session.api("DELETE", f"/persons/{name}/keys/{kid}"), facts)

@@ -1,4 +1,4 @@
-"""`ostiary policy` and `ostiary decide`: policy as code, and one question to the decision point."""
+"""`ostiary policy` and `ostiary decide`: policy as code, and a single decision request."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.paper import facts, out, table
-from ostiary.cli.replayed import print_report, replayed
-from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Usage, Word
+from ostiary.cli.session import DENIED, PAGE, Here, Session, Source, Word
 from ostiary.cli.spans import parse_time
+from ostiary.cli.usage import Usage
+from ostiary.cli.whatif_report import fetch_report, print_report
 
-policy = App(name="policy", help="Policy sets: a folder of Cedar files with their tests. Git is their home.")
+policy = App(name="policy", help="Test, activate and list policy sets: folders of Cedar files with tests.")
 SUFFIXES = (
     ".cedar",
     ".cedarschema",
@@ -42,24 +43,24 @@ def put(
     yes: bool = False,
     session: Here,
 ) -> None:
-    """Validate, test and activate a policy set; the set before stays stored.
+    """Put a policy set in force: validate, test and activate it. The set before stays stored.
 
-    Shows what the set adds, changes and removes, and asks before a safeguard of the server goes.
+    Shows what the set adds, changes and removes, and asks before it removes a safeguard of the server.
 
     Args:
-        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
+        folder: Folder with the files: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
             .safeguards.toml, .test.toml.
-        whatif: Refuse the set where verdicts since then would change or cannot be replayed: a span (24h, 7d) or a time.
-        max_changes: How many verdicts may change; 0 by default.
-        lock_out: Activate the set even if it would give you no other token.
-        watch: Let the set decide beside the active set, record its verdicts (`candidate`), and enforce nothing.
-        yes: Do not ask before safeguards go.
+        whatif: Refuse the set if recorded verdicts since this time would change: a span (24h, 7d) or a time.
+        max_changes: Largest number of verdicts that may change; 0 by default.
+        lock_out: Activate the set even if it would refuse you the next token.
+        watch: Evaluate the set beside the active set, record its verdicts (`candidate`), and enforce nothing.
+        yes: Remove safeguards without a question.
     """
     files = read_files(folder)
     locks, watches = ("true" if flag else None for flag in (lock_out, watch))
     query: dict[str, Any] = {"lock_out": locks, "watch": watches}
     if whatif is None and max_changes is not None:
-        raise Usage("--max-changes counts what --whatif finds", hint="ostiary policy put DIR --whatif 7d")
+        raise Usage("`--max-changes` needs `--whatif`", hint="ostiary policy put DIR --whatif 7d --max-changes 10")
     if watch:
         session.show(session.api("POST", "/policies", {"files": files}, query=query), facts)
         return
@@ -69,32 +70,32 @@ def put(
         session.show(made, facts)
         _print_undo(session, tested["plan"], made)
         return
-    found = replayed(session, files, since=parse_time(whatif, now=ambient.now()))
-    query |= {"whatif": found.pop("ticket"), "max_changes": max_changes}
+    report = fetch_report(session, files, since=parse_time(whatif, now=ambient.now()))
+    query |= {"whatif": report.pop("ticket"), "max_changes": max_changes}
     if not session.as_json:
-        print_report(found)
+        print_report(report)
     try:
         made = _switch(session, tested["plan"], "/policies", {"files": files}, query=query, yes=yes)
     except ServerRefused:
         if session.as_json:
-            session.show(found, print_report)
+            session.show(report, print_report)
         raise
-    session.show({**made, "whatif": found} if session.as_json else made, facts)
+    session.show({**made, "whatif": report} if session.as_json else made, facts)
     _print_undo(session, tested["plan"], made)
 
 
 @policy.command(name="unwatch")
 def unwatch(*, session: Here) -> None:
-    """Let no set watch any more; it stays on the shelf."""
+    """Stop the evaluation of the watching set. The set stays stored."""
     session.show(session.api("DELETE", "/policies/watching"), facts)
 
 
 @policy.command(name="test")
 def test(folder: Path, /, *, session: Here) -> None:
-    """Validate a policy set, run its tests and show what it would change; nothing is stored.
+    """Test a policy set: validate it, run its tests, and show what it would change, without storing it.
 
     Args:
-        folder: Where its files are: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
+        folder: Folder with the files: .cedar, .cedarschema, .entities.json, .rego, .data.json, .opa.toml,
             .safeguards.toml, .test.toml.
     """
     tested = session.api("POST", "/policies", {"files": read_files(folder)}, query={"dry_run": "true"})
@@ -103,10 +104,10 @@ def test(folder: Path, /, *, session: Here) -> None:
 
 @policy.command(name="list")
 def list_sets(*, limit: int = PAGE, session: Here) -> None:
-    """List the sets on the shelf, newest first.
+    """List the stored policy sets, newest first.
 
     Args:
-        limit: How many at most.
+        limit: Largest number of rows.
     """
     columns = {
         "hash": "HASH",
@@ -117,51 +118,51 @@ def list_sets(*, limit: int = PAGE, session: Here) -> None:
         "tests": "TESTS",
         "created_at": "CREATED",
     }
-    found = session.pages("/policies", "policies", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="no policy set"))
+    rows = session.pages("/policies", "policies", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no policy set"))
 
 
 @policy.command(name="show")
 def show(hash: Word | None = None, /, *, session: Here) -> None:
-    """Show the files of a set.
+    """Show the files of a policy set.
 
     Args:
-        hash: Of the set; without, the active one.
+        hash: Hash of the set; without, the active set.
     """
     session.show(_fetch(session, hash), _print)
 
 
 @policy.command(name="export")
 def export(folder: Path, /, *, hash: Word | None = None, session: Here) -> None:
-    """Write the files of a set into a folder: change them, and `put` the folder.
+    """Export the files of a policy set into a folder, to change them and `ostiary policy put` the folder.
 
-    The safeguards of the server are not among the files: each set extends them (`ostiary policy show`).
+    The files do not include the safeguards of the server, which each set extends (`ostiary policy show`).
 
     Args:
-        folder: A new folder.
-        hash: Of the set; without, the active one.
+        folder: New folder.
+        hash: Hash of the set; without, the active set.
     """
-    found = _fetch(session, hash)
+    exported = _fetch(session, hash)
     folder.mkdir(parents=True)
-    for name, text in found["files"].items():
+    for name, text in exported["files"].items():
         place = folder / name
         if not place.resolve().is_relative_to(folder.resolve()):
-            raise Usage(f"the set has a file {name!r} outside of its folder")
+            raise Usage(f"the set has a file {name!r} outside of its folder", hint="export another set")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, "utf-8")
-    session.show({"hash": found["hash"], "folder": str(folder), "files": sorted(found["files"])}, facts)
+    session.show({"hash": exported["hash"], "folder": str(folder), "files": sorted(exported["files"])}, facts)
 
 
 @policy.command(name="activate")
 def activate(hash: Word, /, *, lock_out: bool = False, yes: bool = False, session: Here) -> None:
-    """Go back, or forward, to a stored set.
+    """Activate a stored policy set.
 
-    Shows what the set adds, changes and removes, and asks before a safeguard of the server goes.
+    Shows what the set adds, changes and removes, and asks before it removes a safeguard of the server.
 
     Args:
-        hash: Of the set.
-        lock_out: Activate the set even if it would give you no other token.
-        yes: Do not ask before safeguards go.
+        hash: Hash of the set.
+        lock_out: Activate the set even if it would refuse you the next token.
+        yes: Remove safeguards without a question.
     """
     path = f"/policies/{hash}/activate"
     plan = session.api("POST", path, {}, query={"dry_run": "true"})["plan"]
@@ -171,10 +172,10 @@ def activate(hash: Word, /, *, lock_out: bool = False, yes: bool = False, sessio
 
 
 def decide(file: Source, /, *, session: Here) -> None:
-    """Ask the decision point; exits with 4 on a deny.
+    """Request a decision; exits with 4 on a deny.
 
     Args:
-        file: An AuthZEN evaluation request in JSON; `-` reads standard input.
+        file: AuthZEN evaluation request in JSON; `-` reads standard input.
     """
     decision = session.api("POST", "/decide", read_json(file))
     session.show(decision, _print_decision)
@@ -192,21 +193,21 @@ def _print_decision(decision: dict[str, Any]) -> None:
     facts({"policies": context.get("policies"), "policy set": context.get("policy")})
 
 
-def _print(found: dict[str, Any]) -> None:
-    for name, text in sorted(found["files"].items()):
+def _print(shown: dict[str, Any]) -> None:
+    for name, text in sorted(shown["files"].items()):
         out.print(f"// {name}", style="dim", markup=False)
         out.print(text, markup=False)
-    for id, text in found["extends"].items():
+    for id, text in shown["extends"].items():
         out.print(f"// safeguard of the server: {id}", style="dim", markup=False)
         out.print(text, markup=False)
-    for id in found["left_out"]:
+    for id in shown["left_out"]:
         out.print(f"// safeguard of the server that does not apply: {id}", style="dim", markup=False)
 
 
 def _switch(
     session: Session, plan: dict[str, Any], path: str, body: dict[str, Any], *, query: dict[str, Any], yes: bool
 ) -> Any:
-    """Show the plan, ask where safeguards go, and switch if the set that the plan is about is still active.
+    """Show the plan, ask before safeguards are removed, and switch if the active set is still the plan's.
 
     Raises Usage, ServerRefused.
     """
@@ -215,15 +216,15 @@ def _switch(
     if (loses := plan["loses"]) and not yes:
         if session.as_json or not sys.stdin.isatty():
             hint = "keep them, or confirm with --yes"
-            raise Usage(f"safeguards of the server would go: {', '.join(loses)}; nothing was changed", hint=hint)
-        if input("let these safeguards go? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise Usage("nothing was changed")
+            raise Usage(f"safeguards of the server would be removed: {', '.join(loses)}; nothing changed", hint=hint)
+        if input("remove these safeguards? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise Usage("not confirmed; nothing changed", hint="keep the safeguards, or answer y")
     headers = {"if-match": f'"{plan["against"]}"'}
     return session.api("POST", path, {**body, "loses": loses}, query=query, headers=headers)
 
 
 def print_plan(plan: dict[str, Any]) -> None:
-    """One line for each policy and file that is added, changed or removed; then the safeguards that go."""
+    """Print each policy and file that is added, changed or removed, then the removed safeguards."""
     for item in plan["added"]:
         out.print(f"[green]+[/] {_item(item)}")
     for change in plan["changed"]:
@@ -238,9 +239,9 @@ def print_plan(plan: dict[str, Any]) -> None:
     if not (plan["added"] or plan["changed"] or plan["removed"] or plan["files"]):
         out.print("no policy changes", style="dim")
     if kept := [id for id in plan["left_out"] if id not in plan["loses"]]:
-        out.print(f"safeguards of the server that do not apply, now or then: {', '.join(kept)}", markup=False)
+        out.print(f"safeguards of the server that do not apply, before or after: {', '.join(kept)}", markup=False)
     if plan["loses"]:
-        out.print(f"[red]safeguards of the server that go:[/] {escape(', '.join(plan['loses']))}")
+        out.print(f"[red]removed safeguards of the server:[/] {escape(', '.join(plan['loses']))}")
 
 
 def _item(item: dict[str, Any]) -> str:
@@ -248,13 +249,13 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def _kind(item: dict[str, Any]) -> str:
-    return f"{item['effect']}{', only watches' if item['mode'] == 'watch' else ''}"
+    return f"{item['effect']}{', watch only' if item['mode'] == 'watch' else ''}"
 
 
 def _print_tested(tested: dict[str, Any]) -> None:
     print_plan(tested["plan"])
     facts({name: value for name, value in tested.items() if name not in ("plan", "active")})
-    out.print("nothing was changed; see which recorded verdicts would change: ostiary whatif DIR", style="dim")
+    out.print("nothing changed; show the recorded verdicts that would change: ostiary whatif DIR", style="dim")
 
 
 def _print_undo(session: Session, plan: dict[str, Any], made: dict[str, Any]) -> None:
@@ -269,24 +270,24 @@ def _fetch(session: Session, hash: str | None) -> Any:
 
 
 def active_set(session: Session) -> Any:
-    """The active set: its files, and the safeguards that it extends."""
+    """Return the active set: its files, and the safeguards that it extends."""
     return _fetch(session, None)
 
 
 def active_files(session: Session) -> dict[str, str]:
-    """The files of the active set, by their names, none of which leads out of its folder. Raises Usage."""
+    """Return the files of the active set by name. Raises Usage for a name outside of the folder."""
     files: dict[str, str] = active_set(session)["files"]
     for name in files:
         if not Path("/set", name).resolve().is_relative_to("/set"):
-            raise Usage(f"the set has a file {name!r} outside of its folder")
+            raise Usage(f"the set has a file {name!r} outside of its folder", hint="activate another set")
     return files
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """The policy files of a folder, by their path in it."""
+    """Return the policy files of a folder, by their path in it. Raises Usage."""
     if not folder.is_dir():
-        raise Usage(f"{folder} is no folder")
-    found = [path for path in sorted(folder.rglob("*")) if path.name.endswith(SUFFIXES) and path.is_file()]
-    if not found:
-        raise Usage(f"{folder} has no {', '.join(SUFFIXES)} file in it")
-    return {path.relative_to(folder).as_posix(): read_text(path) for path in found}
+        raise Usage(f"{folder} is not a folder", hint="name the folder of a policy set: ostiary policy export DIR")
+    paths = [path for path in sorted(folder.rglob("*")) if path.name.endswith(SUFFIXES) and path.is_file()]
+    if not paths:
+        raise Usage(f"{folder} has no policy files", hint=f"files end in {', '.join(SUFFIXES)}")
+    return {path.relative_to(folder).as_posix(): read_text(path) for path in paths}

@@ -1,4 +1,4 @@
-"""`ostiary proxy`: a local address of a protected server, for clients that know nothing of tokens and proofs."""
+"""`ostiary proxy`: a local address of a protected server, for clients without support for tokens and proofs."""
 
 from __future__ import annotations
 
@@ -48,23 +48,22 @@ def proxy(
 ) -> None:
     """Add tokens and proofs to the requests of any HTTP or MCP client.
 
-    Prints the URL to give to clients in place of the server's own. Each request that arrives there goes to the server
-    with an access token of the agent, and with a proof of its key where the issuer binds tokens to keys. Runs until it
-    is interrupted.
+    Prints the URL that clients use instead of the server's URL. Each request goes on to the server with an access token
+    of the agent, and with a proof of its key if the issuer binds tokens to keys. Runs until Ctrl-C.
 
         ostiary proxy --to https://files.example/mcp --as writer.json
         claude mcp add --transport http files http://127.0.0.1:8701/7c0X...
 
     Args:
-        to: URL of the server; what clients add to the printed URL is added to this.
+        to: URL of the server; a path behind the printed URL is added to it.
         as_: Credential of the agent, or of a client at another authorization server.
         listen: HOST:PORT, where port 0 takes a free one, or unix:PATH, a socket that only you can open.
-        resource: Resource identifier (RFC 8707) that tokens are for; without, the URL of the server.
-        scope: Scopes to ask for; without, all that the task allows. May be given several times.
-        purpose: Declare a task with this purpose for the run, instead of the standing task.
+        resource: Resource identifier (RFC 8707) of the tokens; without, the URL of the server.
+        scope: Scope to request; without, all scopes of the task. May be given several times.
+        purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
-        guard: Credential of the resource that the server is, for an MCP server that has no guard of its own. Calls are
-            decided here as in `ostiary run`: in mode watch all pass, and a line says what would have become of each.
+        guard: Credential of the resource, for an MCP server without a guard of its own. This command then decides calls
+            like `ostiary run`: in mode watch all calls pass, and a line shows the verdict on each.
         http: With --guard: the server is an HTTP API, not an MCP server; each method is a tool.
         openapi: With --guard: the OpenAPI document of the HTTP API, in JSON; each operation is a tool.
         open: Let every program of this machine use the agent: no random path in the URL.
@@ -118,11 +117,17 @@ def _guarded(
         listener = Listener(events)
         gate = Gate(
             Plan(
-                server=urlsplit(to).hostname or to, agent=str(as_), guard=str(guard), uri=uri, task=task,
-                spool=str(guard.with_suffix(".spool")), mode=str(guard.with_suffix(".mode")), url=session.url,
+                server=urlsplit(to).hostname or to,
+                agent=str(as_),
+                guard=str(guard),
+                uri=uri,
+                task=task,
+                spool=str(guard.with_suffix(".spool")),
+                mode=str(guard.with_suffix(".mode")),
+                url=session.url,
                 events=str(events),
-            )
-        )  # fmt: skip
+            ),
+        )
         gate.start()
         try:
             with Paper(as_.stem, quiet=False).following(listener, Names(session), task=task):

@@ -1,4 +1,4 @@
-"""`ostiary resource`: protected servers, their guards' keys, their catalogues of tools."""
+"""`ostiary resource`: protected servers, the keys of their guards, and their catalogues of tools."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ostiary.catalogue_advisor.reading import read as propose
 from ostiary.cli.agents import words
 from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.usage import Usage
 from ostiary.protocol import canonical
 
-resource = App(name="resource", help="Protected servers, their guards' keys and their catalogues of tools.")
+resource = App(name="resource", help="Register protected servers, their guards' keys and their tools.")
 
 Mode = Literal["enforce", "watch"]
 
@@ -41,14 +42,14 @@ def create(
     """Register a protected server.
 
     Args:
-        name: Lower-case letters, digits, `.`, `_` and `-`; scopes begin with it.
-        uri: Its resource identifier (RFC 8707): https, or http on this machine.
-        catalogue: JSON of its tools: our own form, or the results of an MCP server's list methods.
-        data_class: Data class that every tool of it handles, such as personal; may be given several times.
-        generate_key: Make the key of its guard and write the private one here (0600).
-        jwk: Register the public key in this JWK file as its guard's instead.
-        mode: watch decides and records, and lets every call through.
-        segment: Segment that it lives in.
+        name: Lower-case letters, digits, `.`, `_` and `-`; scopes begin with the name.
+        uri: Resource identifier (RFC 8707): https, or http on this machine.
+        catalogue: JSON file of the tools: an Ostiary catalogue, or results of an MCP server's list methods.
+        data_class: Data class that every tool handles, such as personal; may be given several times.
+        generate_key: Generate the key of the guard and write the private key to this file (0600).
+        jwk: Register the public key in this JWK file as the guard's instead.
+        mode: `watch` decides, records and allows every call; `enforce` denies.
+        segment: Segment of the resource.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {"name": name, "uri": uri, "mode": mode, "segment": segment, "jwk": key and key.public}
@@ -65,16 +66,16 @@ def list_resources(*, limit: int = PAGE, session: Here) -> None:
     """List resources.
 
     Args:
-        limit: How many at most.
+        limit: Largest number of rows.
     """
     columns = {"name": "NAME", "uri": "URI", "mode": "MODE", "segment": "SEGMENT", "resource_id": "ID"}
-    found = session.pages("/resources", "resources", limit=limit)
-    session.show(found, lambda rows: table(rows, columns, empty="no resources: ostiary resource create --help"))
+    rows = session.pages("/resources", "resources", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no resources: ostiary resource create --help"))
 
 
 @resource.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show one resource with its catalogue.
+    """Show a resource with its catalogue.
 
     Args:
         name: Name or id.
@@ -84,59 +85,59 @@ def show(name: str, /, *, session: Here) -> None:
 
 @resource.command(name="catalogue")
 def set_catalogue(name: str, file: Path, /, *, session: Here) -> None:
-    """Replace a resource's catalogue of tools.
+    """Replace the catalogue of a resource.
 
     Args:
         name: Name or id.
-        file: JSON of its tools: our own form, or the results of an MCP server's list methods.
+        file: JSON file of the tools: an Ostiary catalogue, or results of an MCP server's list methods.
     """
     session.show(session.api("PUT", f"/resources/{name}/catalogue", {"catalogue": _uploaded(file)}), facts)
 
 
 @resource.command(name="read")
 def read(file: Path, /, *, name: str, write: Path | None = None, session: Here) -> None:
-    """Propose a catalogue from what an MCP server lists, with a reason for each line; its owner confirms it.
+    """Propose a catalogue from the lists of an MCP server, with a reason for each line, without any change.
 
-    Nothing changes: look it through, correct it, and `ostiary resource catalogue NAME FILE` puts it in force.
+    Review and correct the catalogue; then `ostiary resource catalogue NAME FILE` puts it in force.
 
     Args:
-        file: JSON of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
+        file: JSON file of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
             `prompts/list`), in one object or a list.
         name: Name of the resource.
-        write: Write the catalogue here; an existing file is not touched.
+        write: New file for the catalogue.
     """
     proposed = _read(name, file)
     if write is not None:
         write_new(write, json.dumps(proposed.catalogue.render(), indent=2) + "\n")
     lines = [asdict(line) for line in proposed.lines]
-    columns = {"tool": "TOOL", "member": "MEMBER", "value": "VALUE", "why": "WHY"}
+    columns = {"tool": "TOOL", "member": "MEMBER", "value": "VALUE", "why": "REASON"}
     shown = {"catalogue": proposed.catalogue.render(), "lines": lines}
-    session.show(shown, lambda found: table(found["lines"], columns, empty="the server lists no tools"))
+    session.show(shown, lambda value: table(value["lines"], columns, empty="the server lists no tools"))
 
 
 @resource.command(name="diff")
 def show_diff(name: str, file: Path, /, *, session: Here) -> None:
-    """Show what a server says of its tools now beside what its owner approved. A tool that has changed is denied.
+    """Compare the present tools of a server with its approved catalogue. Changed tools are denied.
 
     Args:
         name: Name or id.
-        file: JSON of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
+        file: JSON file of the results of MCP list methods (`tools/list`, `resources/list`, `resources/templates/list`,
             `prompts/list`), in one object or a list.
     """
     approved, listed, _ = _approved_and_listed(session, name, file)
-    columns = {"tool": "TOOL", "verdict": "", "what": "WHAT", "was": "WAS", "now": "NOW"}
+    columns = {"tool": "TOOL", "verdict": "VERDICT", "what": "CHANGE", "was": "BEFORE", "now": "NOW"}
     changes = [asdict(change) for change in diff(approved, listed)]
-    session.show(changes, lambda rows: table(rows, columns, empty="the server says what its owner approved"))
+    session.show(changes, lambda rows: table(rows, columns, empty="the tools are as approved"))
 
 
 @resource.command(name="accept")
 def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), session: Here) -> None:
-    """Approve what a server says of its tools now; what its owner has said of them stays.
+    """Accept the present tools of a server. The owner's own settings of the tools stay.
 
     Args:
         name: Name or id.
-        file: JSON of the results of MCP list methods: the very one that `ostiary resource diff` was shown.
-        tool: Only this tool; may be given several times. Without, all that are new or changed.
+        file: JSON file of the results of MCP list methods, as given to `ostiary resource diff`.
+        tool: Name of a tool; may be given several times. Without, all new and changed tools.
     """
     approved, listed, was = _approved_and_listed(session, name, file)
     body = {"catalogue": accept(approved, listed, tool).render(), "was": was}
@@ -145,11 +146,11 @@ def accept_changes(name: str, file: Path, /, *, tool: tuple[str, ...] = (), sess
 
 @resource.command(name="classify")
 def classify(name: str, /, *data_class: str, session: Here) -> None:
-    """Say which data classes every tool of a resource handles; without one, none beside the tools' own.
+    """Classify a resource: set the data classes that every tool of it handles.
 
     Args:
         name: Name or id.
-        data_class: All of them, such as personal health; a tool's catalogue may say more.
+        data_class: All data classes, such as personal health; none removes them. A tool's catalogue may add others.
     """
     body = {"data_classes": words(data_class)}
     session.show(session.api("PUT", f"/resources/{name}/data-classes", body), facts)
@@ -157,22 +158,22 @@ def classify(name: str, /, *data_class: str, session: Here) -> None:
 
 @resource.command(name="mode")
 def set_mode(name: str, mode: Mode, /, *, session: Here) -> None:
-    """Switch between enforcing and watching.
+    """Switch a resource between watch mode and enforcement.
 
     Args:
         name: Name or id.
-        mode: watch decides and records, and lets every call through.
+        mode: `watch` decides, records and allows every call; `enforce` denies.
     """
     session.show(session.api("PUT", f"/resources/{name}/mode", {"mode": mode}), facts)
 
 
 @resource.command(name="key")
 def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None = None, session: Here) -> None:
-    """Give a resource's guard another key; the one before is worthless at once.
+    """Replace the key of a resource's guard. The key before is revoked at once.
 
     Args:
         name: Name or id.
-        generate_key: Make the key and write the private one here (0600).
+        generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
     """
     key = key_of(generate=generate_key, jwk=jwk)
@@ -182,9 +183,9 @@ def set_key(name: str, /, *, generate_key: Path | None = None, jwk: Path | None 
 
 
 def _uploaded(file: Path) -> Any:
-    """A catalogue in our own form, or a listing of an MCP server in one object."""
-    said = read_json(file)
-    return listing_of(said) if isinstance(said, list) else said
+    """Return an Ostiary catalogue, or the lists of an MCP server in one object."""
+    value = read_json(file)
+    return listing_of(value) if isinstance(value, list) else value
 
 
 def _read(name: str, file: Path) -> Reading:
@@ -192,9 +193,9 @@ def _read(name: str, file: Path) -> Reading:
 
 
 def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:
-    """With the digest of the catalogue that is approved. Raises Usage, Malformed, Invalid."""
-    found = session.api("GET", f"/resources/{name}")
-    if found["catalogue"] is None:
+    """Return the approved and the present catalogue, and the digest of the first. Raises Usage, Malformed, Invalid."""
+    shown = session.api("GET", f"/resources/{name}")
+    if shown["catalogue"] is None:
         raise Usage(f"`{name}` has no catalogue yet", hint=f"ostiary resource read {file} --name {name}")
-    approved = Catalogue.parse(canonical.encode(found["catalogue"], floats=True))
-    return approved, _read(approved.resource, file).catalogue, found["catalogue_hash"]
+    approved = Catalogue.parse(canonical.encode(shown["catalogue"], floats=True))
+    return approved, _read(approved.resource, file).catalogue, shown["catalogue_hash"]

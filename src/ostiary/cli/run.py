@@ -24,7 +24,8 @@ from ostiary.agent import Agent
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err
-from ostiary.cli.session import Here, Session, Usage
+from ostiary.cli.session import Here, Session
+from ostiary.cli.usage import Usage
 from ostiary.keys import Credential, load_key
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.run.apis import api_servers, as_it_is, name_apis

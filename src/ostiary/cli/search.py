@@ -10,8 +10,9 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.files import read_json
-from ostiary.cli.paper import out
-from ostiary.cli.session import PAGE, Here, Session, Source, Usage, decoded
+from ostiary.cli.paper import err, out
+from ostiary.cli.session import PAGE, Here, Session, Source, decoded
+from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import NotFound
 
 search = App(name="search", help="Search permissions by subject, resource or action.")
@@ -30,8 +31,8 @@ def subject(
         context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
         limit: The largest number of results.
     """
-    asked = {"subject": {"type": type}, "action": {"name": action}, "resource": _thing(resource)}
-    _show(session, _found(session, "subject", asked, context, limit), limit)
+    question = {"subject": {"type": type}, "action": {"name": action}, "resource": _entity(resource)}
+    _show(session, _search(session, "subject", question, context, limit), limit)
 
 
 @search.command(name="resource")
@@ -47,8 +48,8 @@ def resource(
         context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
         limit: The largest number of results.
     """
-    asked = {"subject": _thing(subject), "action": {"name": action}, "resource": {"type": type}}
-    _show(session, _found(session, "resource", asked, context, limit), limit)
+    question = {"subject": _entity(subject), "action": {"name": action}, "resource": {"type": type}}
+    _show(session, _search(session, "resource", question, context, limit), limit)
 
 
 @search.command(name="action")
@@ -61,33 +62,35 @@ def action(subject: str, resource: str, /, *, context: Source | None = None, lim
         context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
         limit: The largest number of results.
     """
-    asked = {"subject": _thing(subject), "resource": _thing(resource)}
-    _show(session, _found(session, "action", asked, context, limit), limit)
+    question = {"subject": _entity(subject), "resource": _entity(resource)}
+    _show(session, _search(session, "action", question, context, limit), limit)
 
 
-def _thing(text: str) -> dict[str, str]:
+def _entity(text: str) -> dict[str, str]:
     type, colon, id = text.partition(":")
     if not (type and colon and id):
         raise Usage(f"{text!r} is not TYPE:ID", hint="agent:billing-bot, tool:files/read_file")
     return {"type": type, "id": id}
 
 
-def _found(session: Session, kind: str, asked: dict[str, Any], context: Source | None, limit: int) -> dict[str, Any]:
+def _search(
+    session: Session, kind: str, question: dict[str, Any], context: Source | None, limit: int
+) -> dict[str, Any]:
     """Return the first `limit` results, page by page; `more` says that there may be others. Raises NotFound."""
     if limit < 1:
-        raise Usage("--limit is 1 or more")
+        raise Usage("`--limit` must be 1 or more", hint=f"leave `--limit` out for {PAGE}")
     if context is not None:
-        asked["context"] = read_json(context)
+        question["context"] = read_json(context)
     results: list[dict[str, Any]] = []
     page: dict[str, Any] = {"limit": min(limit, PAGE)}
     examined = 0
     while True:
-        said = decoded(session.request("POST", f"/access/v1/search/{kind}", {**asked, "page": page}))
-        results += said["results"]
-        examined += said["page"]["properties"]["examined"]
-        if (unknown := said["context"].get("reason_admin", {}).get("404")) is not None:
+        answer = decoded(session.request("POST", f"/access/v1/search/{kind}", {**question, "page": page}))
+        results += answer["results"]
+        examined += answer["page"]["properties"]["examined"]
+        if (unknown := answer["context"].get("reason_admin", {}).get("404")) is not None:
             raise NotFound(unknown)
-        token = said["page"]["next_token"]
+        token = answer["page"]["next_token"]
         if not token or len(results) >= limit:
             break
         page = {"token": token}
@@ -95,20 +98,22 @@ def _found(session: Session, kind: str, asked: dict[str, Any], context: Source |
     return {"results": results[:limit], "examined": examined, "more": more}
 
 
-def _show(session: Session, found: dict[str, Any], limit: int) -> None:
-    def render(found: dict[str, Any]) -> None:
-        for one in found["results"]:
+def _show(session: Session, answer: dict[str, Any], limit: int) -> None:
+    def render(answer: dict[str, Any]) -> None:
+        for one in answer["results"]:
             name = one["name"] if "name" in one else f"{one['type']}:{one['id']}"
             out.print(name + _condition(one.get("context", {}).get("depends_on", [])), markup=False)
-        if found["more"]:
-            out.print(f"the first {limit}; --limit shows more", style="dim")
-        if not found["results"]:
-            out.print(f"no matches ({found['examined']} checked)", style="dim", markup=False)
+        if not answer["results"]:
+            out.print(f"no matches ({answer['examined']} checked)", style="dim", markup=False)
 
-    session.show(found, render)
+    session.show(answer, render)
+    if answer["more"]:
+        err.print(f"the first {limit}; --limit shows more", style="dim")
+    elif answer["results"] and err.is_terminal and not session.as_json:
+        err.print(f"{len(answer['results'])} results ({answer['examined']} checked)", style="dim")
 
 
 def _condition(inputs: list[str]) -> str:
-    """What a result depends on, in words."""
+    """Return the arguments on which a result depends, in words."""
     names = ", ".join(f"`{name.removeprefix('arguments.')}`" for name in inputs)
     return f" (may, depending on {names})" if names else ""

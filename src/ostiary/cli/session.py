@@ -1,4 +1,4 @@
-"""What every command stands on: where the server is, who we are, and how it ends.
+"""The session of one command: the server, the credential, requests, lists, and output.
 
 Exit codes, for scripts:
 
@@ -7,9 +7,9 @@ Exit codes, for scripts:
       2  wrong usage: an option, a file or a setting is not what it must be
       3  the server does not answer, or cannot
       4  `decide`: the decision is deny
-      5  `audit verify`, `doctor`: something is wrong; `revoke`: a guard has not confirmed; `whatif`: nothing would
-         change, but not all could be replayed
-      6  `whatif`: something would change
+      5  `audit verify`, `doctor`: a check failed; `revoke`: a guard has not confirmed; `whatif`: no verdict would
+         change, but not all decisions could be replayed
+      6  `whatif`: a verdict would change
     130  interrupted
 """
 
@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,48 +29,63 @@ from cyclopts import Parameter
 
 from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
-from ostiary.cli.paper import err
+from ostiary.agent.identity import TIMEOUT_S
+from ostiary.cli.ids import resolve_body, resolve_path, resolve_query
+from ostiary.cli.paper import err, out
+from ostiary.cli.tokens import TokenFile
+from ostiary.cli.usage import Usage
 from ostiary.client.refusals import parse_refusal
 from ostiary.keys import load_key
-from ostiary.protocol.errors import Invalid, Unavailable
+from ostiary.protocol.errors import Unavailable
 
 REFUSED, USAGE, UNREACHABLE, DENIED, FAILED, CHANGES, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 PAGE = 1000
 ALL = 1 << 62
-"""rows: as many as there are"""
+"""The limit of a list that is read to its end."""
 COUNTED = 10
-"""Pages of a list that are read to count what was not asked for."""
+"""Pages that are read to count the rows behind a limit."""
+MAX_COUNTED = 100_000
+"""Rows up to which the server counts a search of the ledger."""
+SILENCE_S = 5
+"""Seconds without an answer after which a command says that the server is silent."""
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
-class Usage(Invalid):
-    """What was asked for on the command line cannot be done."""
-
-    code = "usage"
-
-
 class Rows(list[Any]):
-    """Rows of a list. Where there are more, `count_rest` returns how many, and whether that is all of them."""
+    """Rows of a list. If there are more, `count_rest` returns their number, and whether that number is exact."""
 
     count_rest: Callable[[], tuple[int, bool]] | None = None
+    kind = "rows"
+    """The plural of what the rows are."""
 
-    def describe_cut(self) -> str:
-        """Say how many rows there are and what shows them; empty where these are all."""
-        if self.count_rest is None:
-            return ""
-        rest, is_all = self.count_rest()
-        total = len(self) + rest
-        if is_all:
-            return f"{len(self)} of {total}; --limit {total} shows all" if rest else ""
-        return f"{len(self)} of at least {total}; --limit shows more"
+    @property
+    def total(self) -> str:
+        """The number of all rows, as `12` or `at least 12`."""
+        rest, is_exact = self.count_rest() if self.count_rest is not None else (0, True)
+        return f"{len(self) + rest}" if is_exact else f"at least {len(self) + rest}"
+
+    def describe(self) -> str:
+        """Return the number of rows in words; for a cut list, with the option that shows more."""
+        total = self.total
+        if total == str(len(self)):
+            return f"{total} {self.kind if len(self) != 1 else self.kind.removesuffix('s')}"
+        more = f"--limit {total} shows all" if total.isdigit() else "--limit shows more"
+        return f"{len(self)} of {total}; {more}"
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether the list goes on behind these rows."""
+        return self.count_rest is not None and self.total != str(len(self))
 
 
 class Session:
-    """One run of the command line. The server is that of the data folder, or OSTIARY_URL with OSTIARY_CREDENTIAL."""
+    """One run of the command line, at the server of the data folder, or at OSTIARY_URL with OSTIARY_CREDENTIAL."""
 
-    def __init__(self, data_dir: Path | None, as_json: bool) -> None:
+    def __init__(self, data_dir: Path | None, as_json: bool, *, is_wide: bool = False) -> None:
         self.data_dir, self.as_json = data_dir, as_json
-        """`data_dir` as it was given; `serve` reads the environment for itself"""
+        """`data_dir` is the option alone; `serve` reads the environment itself"""
+        out.is_wide = is_wide
+        self._token_file: TokenFile | None = None
 
     @property
     def _folder(self) -> Path | None:
@@ -79,23 +96,24 @@ class Session:
 
     @property
     def is_named(self) -> bool:
-        """Return whether anybody said which server; a credential may know it as well."""
+        """Return whether an option or the environment names the server; a credential may name it as well."""
         return self._folder is not None or bool(ambient.environ("OSTIARY_URL"))
 
     @property
     def url(self) -> str:
-        """Where the server listens: what `serve` wrote into the data folder, or OSTIARY_URL. Raises Usage."""
+        """The URL of the server: as `serve` wrote it into the data folder, or OSTIARY_URL. Raises Usage."""
         if (folder := self._folder) is not None:
             try:
                 return str(json.loads((folder / "server.json").read_text("utf-8"))["url"])
             except FileNotFoundError:
                 hint = f"ostiary serve --data-dir {folder}"
-                raise Usage(f"no server was ever started on {folder}", hint=hint) from None
+                raise Usage(f"no server has been started with the data folder {folder}", hint=hint) from None
             except (ValueError, KeyError, TypeError):
                 raise Usage(f"{folder / 'server.json'} is damaged", hint="starting the server writes it anew") from None
         if url := ambient.environ("OSTIARY_URL"):
             return url.rstrip("/")
-        raise Usage("which server?", hint="give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL")
+        hint = "give --data-dir DIR, or set OSTIARY_URL and OSTIARY_CREDENTIAL"
+        raise Usage("no server is named", hint=hint)
 
     @property
     def credential(self) -> Path:
@@ -104,21 +122,33 @@ class Session:
             return folder / "admin.json"
         if path := ambient.environ("OSTIARY_CREDENTIAL"):
             return Path(path)
-        raise Usage("who are you?", hint="set OSTIARY_CREDENTIAL to the path of your admin.json")
+        raise Usage("no credential is named", hint="set OSTIARY_CREDENTIAL to the path of your admin.json")
 
     @cached_property
     def agent(self) -> Agent:
-        """We ourselves. Raises Invalid."""
+        """The agent or person of the credential. Raises Invalid."""
         url = self.url  # first: without a server no credential is missing
-        return Agent(load_key(self.credential), url=url)
+        return self._open(self.credential, url)
+
+    def _open(self, path: Path, url: str) -> Agent:
+        credential = load_key(path)
+        agent = Agent(credential, url=url)
+        if credential.secret is None:
+            self._token_file = TokenFile(path, agent.client, url=url)
+            self._token_file.load()
+        return agent
 
     def act_as(self, credential: Path | None) -> None:
-        """From now on we are whose credential that is, if one is given. Raises Invalid."""
+        """Use another credential from now on, if one is named. Raises Invalid."""
         if credential is not None:
             self.close()
-            self.__dict__["agent"] = Agent(load_key(credential), url=self.url)
+            self.__dict__["agent"] = self._open(credential, self.url)
 
     def close(self) -> None:
+        """Keep the tokens for the next command, and close the connections."""
+        if self._token_file is not None:
+            self._token_file.save()
+            self._token_file = None
         if "agent" in self.__dict__:
             self.agent.close()
 
@@ -131,7 +161,7 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Call the admin API; the decoded answer. Raises ServerRefused with the server's words, Unavailable."""
+        """Call the admin API and return the JSON of its answer. Raises ServerRefused with its words, Unavailable."""
         return decoded(self.request(method, f"/api/v1{path}", body, query=query, headers=headers))
 
     def request(
@@ -143,50 +173,114 @@ class Session:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
-        """Send a request as ourselves; whatever is answered. Raises Usage for a path that holds what is no name."""
+        """Send a request as this agent or person, and return any answer. Raises Usage for a path with a malformed name.
+
+        An id in the path, the query or the body may be a prefix that no other id has.
+        """
+        path, body = resolve_path(self, path), resolve_body(self, body)
         _check_path(path)
-        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        resource = f"{self.agent.issuer}/api/v1"
-        return self.agent.request(
-            method, self.url + path, resource=resource, json=body, params=given or None, headers=headers
-        )
+        shown = {name: str(value) for name, value in resolve_query(self, query or {}).items() if value is not None}
+        response = self._send(method, path, body, shown, headers)
+        if response.status_code == 403 and self._token_file is not None and self._token_file.forget(self._resource):
+            response = self._send(method, path, body, shown, headers)  # the token may lack new scopes
+        return response
+
+    @property
+    def _resource(self) -> str:
+        return f"{self.agent.issuer}/api/v1"
+
+    def _send(
+        self, method: str, path: str, body: Any, query: Mapping[str, str], headers: Mapping[str, str] | None
+    ) -> httpx2.Response:
+        with self._watch_silence():
+            return self.agent.request(
+                method, self.url + path, resource=self._resource, json=body, params=query or None, headers=headers
+            )
+
+    @contextmanager
+    def _watch_silence(self) -> Iterator[None]:
+        """Say on standard error that the server has not answered, if it takes longer than SILENCE_S."""
+        timer = threading.Timer(SILENCE_S, self._report_silence)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _report_silence(self) -> None:
+        self.warn(f"the server at {self.url} has not answered for {SILENCE_S} s; waiting up to {TIMEOUT_S:.0f} s")
+
+    def warn(self, message: str) -> None:
+        """Print a warning on standard error, as JSON if the command prints JSON."""
+        if self.as_json:
+            err.print(json.dumps({"warning": message}), markup=False)
+        else:
+            err.print(f"warning: {message}", style="yellow", markup=False)
 
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
-        """Post to the admin API, and read the lines of the answer while they come; an error in them is raised.
+        """Post to the admin API, and yield each line of the answer as it comes; an error among them is raised.
 
         Raises ServerRefused with the server's words, Unavailable.
         """
         _check_path(path)
-        url, resource = f"{self.url}/api/v1{path}", f"{self.agent.issuer}/api/v1"
-        with self.agent.stream("POST", url, resource=resource, json=body) as response:
+        with self._watch_silence():
+            resource = self._resource
+            stream = self.agent.stream("POST", f"{self.url}/api/v1{path}", resource=resource, json=body)
+            response = stream.__enter__()
+        try:
             if response.status_code >= 400:
                 response.read()
                 decoded(response)
-            for line in response.iter_lines():
-                said: dict[str, Any] = json.loads(line)
-                if "error" in said:
-                    raise Unavailable(said["message"], hint=said["hint"], code=said["error"])
-                yield said
+            for text in response.iter_lines():
+                line: dict[str, Any] = json.loads(text)
+                if "error" in line:
+                    raise Unavailable(line["message"], hint=line["hint"], code=line["error"])
+                yield line
+        finally:
+            stream.__exit__(None, None, None)
 
     def pages(
-        self, path: str, kind: str, *, limit: int = ALL, query: Mapping[str, Any] | None = None, cursor: str = "after"
+        self,
+        path: str,
+        kind: str,
+        *,
+        limit: int = ALL,
+        query: Mapping[str, Any] | None = None,
+        cursor: str = "after",
+        progress: Callable[[int], None] | None = None,
+        counts: bool = False,
     ) -> Rows:
         """Return the first `limit` rows of a list of the admin API; `cursor` names the parameter of the next page.
 
-        Raises Usage for a limit below 1.
+        `progress` is called with the number of rows after each page. With `counts`, the server counts all rows of a cut
+        list. Raises Usage for a limit below 1.
         """
         if limit < 1:
-            raise Usage("--limit is 1 or more")
-        found, after = Rows(), None
-        while len(found) < limit:
-            page = self._page(path, query, min(PAGE, limit - len(found)), **({} if after is None else {cursor: after}))
-            found += page[kind]
+            raise Usage("`--limit` must be 1 or more", hint="leave `--limit` out for the default")
+        rows, after = Rows(), None
+        rows.kind = kind
+        while len(rows) < limit:
+            page = self._page(path, query, min(PAGE, limit - len(rows)), **({} if after is None else {cursor: after}))
+            rows += page[kind]
             after = page["next"]
+            if progress is not None:
+                progress(len(rows))
             if after is None:
-                return found
+                return rows
         pages, size = (1, 1) if cursor == "before" else (COUNTED, PAGE)  # the ledger may have any number of entries
-        found.count_rest = lambda: self._count_rest(path, kind, query, {cursor: after}, pages=pages, size=size)
-        return found
+        if counts:
+            rows.count_rest = cache(lambda: self._count(path, query, len(rows)))
+        else:
+            rows.count_rest = cache(
+                lambda: self._count_rest(path, kind, query, {cursor: after}, pages=pages, size=size)
+            )
+        return rows
+
+    def _count(self, path: str, query: Mapping[str, Any] | None, shown: int) -> tuple[int, bool]:
+        """Return the number of rows behind the shown rows, and whether it is exact, as the server counts."""
+        total = self._page(path, {**(query or {}), "total": "true"}, 1)["total"]
+        return (MAX_COUNTED - shown, False) if total is None else (int(total) - shown, True)
 
     def _page(self, path: str, query: Mapping[str, Any] | None, limit: int, **cursor: Any) -> Any:
         return self.api("GET", path, query={**(query or {}), "limit": limit, **cursor})
@@ -194,7 +288,7 @@ class Session:
     def _count_rest(
         self, path: str, kind: str, query: Mapping[str, Any] | None, cursor: dict[str, Any], *, pages: int, size: int
     ) -> tuple[int, bool]:
-        """Return how many rows follow on so many pages, and whether that is all of them."""
+        """Return the number of rows on the next pages, and whether there are no others."""
         rest, [name] = 0, cursor
         for _ in range(pages):
             page = self._page(path, query, size, **cursor)
@@ -204,36 +298,40 @@ class Session:
         return rest, False
 
     def show(self, value: Any, render: Callable[[Any], None]) -> None:
-        """Print the value, as one line of JSON or for people. Where rows are cut, standard error says so."""
+        """Print the value, as one line of JSON or for people, and on standard error how many rows a list has in all.
+
+        Scripts hear of the number only if the list is cut.
+        """
         if self.as_json:
             print(json.dumps(value), flush=True)
         else:
             render(value)
-        if isinstance(value, Rows) and (cut := value.describe_cut()):
-            err.print(cut, style="dim", markup=False)
+        if isinstance(value, Rows) and (value.is_cut or (value and err.is_terminal and not self.as_json)):
+            err.print(value.describe(), style="dim", markup=False)
 
 
 def _check_path(path: str) -> None:
-    """Raises Usage for a path that holds what is no name."""
+    """Check the names and ids in a path. Raises Usage."""
     if not _PATH.fullmatch(path):
-        raise Usage(f"{path.rpartition('/')[2]!r} is no name or id", hint="letters, digits, `.`, `_` and `-`")
+        name = path.rpartition("/")[2]
+        raise Usage(f"{name!r} is not a name or an id", hint="letters, digits, `.`, `_` and `-`")
 
 
 Here = Annotated[Session, Parameter(parse=False)]
-"""The parameter by which a command gets the session."""
+"""The parameter through which a command receives the session."""
 Word = Annotated[str, Parameter(allow_leading_hyphen=True)]
-"""Base64url, which may begin with a hyphen."""
+"""Base64url text, which may begin with a hyphen."""
 Source = Annotated[Path, Parameter(allow_leading_hyphen=True)]
-"""A file to read, or `-`."""
+"""A file to read, or `-` for standard input."""
 
 
 def decoded(response: httpx2.Response) -> Any:
-    """What was answered. Raises ServerRefused with the server's words, Unavailable."""
+    """Return the JSON of an answer. Raises ServerRefused with the server's words, Unavailable."""
     try:
-        said = json.loads(response.content) if response.content else None
+        value = json.loads(response.content) if response.content else None
     except ValueError:
-        said = f"{response.url} answers {response.status_code} with what is no JSON"
-        raise Unavailable(said, hint="is this the URL of the server?") from None
+        message = f"{response.url} answers {response.status_code} with text that is not JSON"
+        raise Unavailable(message, hint="check that this is the URL of an Ostiary server") from None
     if response.status_code < 400:
-        return said
+        return value
     raise parse_refusal(response.status_code, response.content, kind=ServerRefused)

@@ -20,8 +20,9 @@ from ostiary.catalogue_advisor.reading import read
 from ostiary.cli.agents import words
 from ostiary.cli.files import NewKey, write_new
 from ostiary.cli.paper import out, table
-from ostiary.cli.session import Here, Session, Usage
+from ostiary.cli.session import Here, Session
 from ostiary.cli.tool_sources import read_listing
+from ostiary.cli.usage import Usage
 from ostiary.run.configs import to_word
 
 Verdict = Literal["create", "change", "unchanged"]
@@ -198,7 +199,7 @@ def _new_resource(
 ) -> Step:
     if uri is None:
         raise Usage(f"the resource `{name}` needs a URI", hint="--uri https://..., where agents reach it")
-    made = NewKey.made(key)
+    made = NewKey.generate(key)
     body = {"name": name, "uri": uri, "mode": mode, "jwk": made.public}
     if listed is not None:
         body["catalogue"] = listed.render()
@@ -259,7 +260,7 @@ def _agent(
         raise Usage(f"the agent `{name}` needs an owner", hint="--owner NAME, and --email ADDRESS for a new one")
     if not purpose:
         raise Usage(f"the agent `{name}` needs a purpose", hint='--purpose "what it is for"')
-    made = NewKey.made(key)
+    made = NewKey.generate(key)
 
     def create() -> None:
         body = {"name": name, "owner": owner, "purpose": purpose, "scopes": [*scopes], "jwk": made.public}

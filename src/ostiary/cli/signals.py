@@ -1,4 +1,4 @@
-"""`ostiary signal`: whose signals are believed, and who hears ours (Shared Signals, CAEP, RISC)."""
+"""`ostiary signal`: trusted issuers of security events, and receivers of events (Shared Signals, CAEP, RISC)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ostiary import ambient
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here, Session, Word
 
-signal = App(name="signal", help="Security events from others and to others: Shared Signals, CAEP, RISC.")
+signal = App(name="signal", help="Exchange security events with other systems: Shared Signals, CAEP, RISC.")
 AUTHORIZATION = "OSTIARY_SIGNAL_AUTHORIZATION"
 
 
@@ -27,66 +27,75 @@ def trust(
     endpoint: str = "",
     session: Here,
 ) -> None:
-    """Believe the signals of an issuer. What it may tell of: persons with a mail address in a --domain, persons that
-    `signal link` names, and with --agents our agents.
+    """Trust the signals of an issuer, about persons of a `--domain` or of `signal link`, and with `--agents` agents.
 
-    With OSTIARY_SIGNAL_AUTHORIZATION in the environment (as `Bearer ...`) the stream is made over there. Without, make
-    it there by hand: what it needs to push is shown this once.
+    With OSTIARY_SIGNAL_AUTHORIZATION in the environment (as `Bearer ...`) this command creates the stream at the
+    issuer. Without it, create the stream by hand; the values that the issuer needs to push are shown once.
 
     Args:
-        issuer: https://HOST[:PORT][/PATH], as it writes itself in `iss`.
-        method: Whether it pushes, or is polled.
-        domain: A mail domain whose persons are its own; may be given several times.
-        agents: It may also name agents of ours.
-        audience: Who we are to it; without, who the stream is for, or our public URL.
-        jwks_uri: Where its keys are, if it has no ssf-configuration.
-        endpoint: Where it is polled, if the stream was made by hand.
+        issuer: https://HOST[:PORT][/PATH], as in the `iss` of the signals.
+        method: `push` by the issuer, or `poll` by this server.
+        domain: Mail domain of persons whom the issuer manages; may be given several times.
+        agents: Accept signals about agents too.
+        audience: Audience of the signals; without, that of the stream, or the public URL.
+        jwks_uri: URL of the issuer's keys, for an issuer without an ssf-configuration.
+        endpoint: URL to poll, for a stream that was created by hand.
     """
     body = {
-        "issuer": issuer, "method": method, "domains": list(domain), "agents": agents, "audience": audience,
-        "jwks_uri": jwks_uri, "endpoint": endpoint, "authorization": ambient.environ(AUTHORIZATION) or "",
-    }  # fmt: skip
+        "issuer": issuer,
+        "method": method,
+        "domains": list(domain),
+        "agents": agents,
+        "audience": audience,
+        "jwks_uri": jwks_uri,
+        "endpoint": endpoint,
+        "authorization": ambient.environ(AUTHORIZATION) or "",
+    }
     session.show(session.api("POST", "/issuers", body), facts)
 
 
 @signal.command(name="issuers")
 def list_issuers(*, session: Here) -> None:
-    """List whose signals are believed, and how they do."""
+    """List the trusted issuers, with their numbers of signals and their last error."""
     columns = {
-        "issuer_id": "ID", "issuer": "ISSUER", "method": "METHOD", "heard": "HEARD", "verified_at": "VERIFIED",
-        "trouble": "TROUBLE",
-    }  # fmt: skip
-    found = session.pages("/issuers", "issuers")
-    session.show(found, lambda rows: table(rows, columns, empty="nobody: ostiary signal trust ISSUER"))
+        "issuer_id": "ID",
+        "issuer": "ISSUER",
+        "method": "METHOD",
+        "heard": "SIGNALS",
+        "verified_at": "VERIFIED",
+        "trouble": "ERROR",
+    }
+    rows = session.pages("/issuers", "issuers")
+    session.show(rows, lambda rows: table(rows, columns, empty="no issuer is trusted: ostiary signal trust ISSUER"))
 
 
 @signal.command(name="distrust")
 def distrust(issuer_id: str, /, *, session: Here) -> None:
-    """Believe it no more. What it had stopped stays stopped.
+    """Distrust an issuer. Everything that its signals stopped stays stopped.
 
     Args:
-        issuer_id: As `ostiary signal issuers` shows it.
+        issuer_id: Id from `ostiary signal issuers`.
     """
     session.show(session.api("DELETE", f"/issuers/{issuer_id}"), facts)
 
 
 @signal.command(name="verify")
 def verify(issuer_id: str, /, *, session: Here) -> None:
-    """Have the issuer send a verification; `ostiary signal issuers` shows when it came.
+    """Request a verification event from an issuer. `ostiary signal issuers` shows when it arrived.
 
     Args:
-        issuer_id: As `ostiary signal issuers` shows it.
+        issuer_id: Id from `ostiary signal issuers`.
     """
     _done(session, session.api("POST", f"/issuers/{issuer_id}/verify", {}))
 
 
 @signal.command(name="link")
 def link(issuer_id: str, sub: Word, person: str, /, *, session: Here) -> None:
-    """Say which person a `sub` of the issuer is.
+    """Link a `sub` of an issuer to a person.
 
     Args:
-        issuer_id: As `ostiary signal issuers` shows it.
-        sub: As the issuer names the person.
+        issuer_id: Id from `ostiary signal issuers`.
+        sub: Name of the person at the issuer.
         person: Name or id.
     """
     session.show(session.api("POST", f"/issuers/{issuer_id}/links", {"sub": sub, "person": person}), facts)
@@ -94,48 +103,53 @@ def link(issuer_id: str, sub: Word, person: str, /, *, session: Here) -> None:
 
 @signal.command(name="unlink")
 def unlink(issuer_id: str, sub: Word, /, *, session: Here) -> None:
-    """Say that a `sub` of the issuer is nobody any more.
+    """Unlink a `sub` of an issuer from its person.
 
     Args:
-        issuer_id: As `ostiary signal issuers` shows it.
-        sub: As the issuer names the person.
+        issuer_id: Id from `ostiary signal issuers`.
+        sub: Name of the person at the issuer.
     """
     _done(session, session.api("POST", f"/issuers/{issuer_id}/unlink", {"sub": sub}))
 
 
 @signal.command(name="links")
 def links(issuer_id: str, /, *, limit: int = PAGE, session: Here) -> None:
-    """List who the `sub`s of an issuer are.
+    """List the links between each `sub` of an issuer and a person.
 
     Args:
-        issuer_id: As `ostiary signal issuers` shows it.
-        limit: How many at most.
+        issuer_id: Id from `ostiary signal issuers`.
+        limit: Largest number of rows.
     """
-    found = session.pages(f"/issuers/{issuer_id}/links", "links", limit=limit)
-    session.show(found, lambda rows: table(rows, {"sub": "SUB", "person": "PERSON"}, empty="nobody is linked"))
+    rows = session.pages(f"/issuers/{issuer_id}/links", "links", limit=limit)
+    session.show(rows, lambda rows: table(rows, {"sub": "SUB", "person": "PERSON"}, empty="no person is linked"))
 
 
 @signal.command(name="streams")
 def list_streams(*, session: Here) -> None:
-    """List who hears our signals, and how they do."""
+    """List the streams to receivers, with their numbers of delivered, lost and failed signals."""
     columns = {
-        "stream_id": "ID", "receiver": "RECEIVER", "method": "METHOD", "status": "STATUS", "delivered": "DELIVERED",
-        "lost": "LOST", "failed": "FAILED",
-    }  # fmt: skip
-    found = session.pages("/streams", "streams")
-    session.show(found, lambda rows: table(rows, columns, empty="nobody: a receiver makes its stream itself"))
+        "stream_id": "ID",
+        "receiver": "RECEIVER",
+        "method": "METHOD",
+        "status": "STATUS",
+        "delivered": "DELIVERED",
+        "lost": "LOST",
+        "failed": "FAILED",
+    }
+    rows = session.pages("/streams", "streams")
+    session.show(rows, lambda rows: table(rows, columns, empty="no streams; each receiver creates its own stream"))
 
 
 @signal.command(name="stream")
 def set_stream(
     stream_id: str, status: Literal["enabled", "paused", "disabled"], /, *, reason: str = "", session: Here
 ) -> None:
-    """Enable, pause or disable a stream; its receiver is told. Paused, it keeps what would go out.
+    """Enable, pause or disable a stream, and notify its receiver. A paused stream keeps its signals.
 
     Args:
-        stream_id: As `ostiary signal streams` shows it.
+        stream_id: Id from `ostiary signal streams`.
         status: enabled, paused or disabled.
-        reason: Why, for the receiver.
+        reason: Reason, for the receiver.
     """
     session.show(session.api("POST", f"/streams/{stream_id}", {"status": status, "reason": reason}), facts)
 

@@ -1,4 +1,4 @@
-"""`ostiary suggest`: the least that an agent needs, from what was seen of it."""
+"""`ostiary suggest`: the least scopes, bounds and policy that an agent needs, from its recorded calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ostiary.authorization.bounds import render_details
 from ostiary.catalogue_advisor.suggest import Line, Seen, Suggestion, counted, policy_files, seen_call, suggest
 from ostiary.cli.paper import out
 from ostiary.cli.policy import active_files
-from ostiary.cli.seen import Resource, entries, resources
-from ostiary.cli.session import Here, Session, Usage
+from ostiary.cli.recorded_calls import Resource, entries, resources
+from ostiary.cli.session import Here, Session
 from ostiary.cli.spans import parse_time
+from ostiary.cli.usage import Usage
 
 BOUNDS, POLICIES, WHY = "bounds.json", "policies", "why.txt"
 _COLOURS = {"scope": "green", "tool": "cyan", "argument": "cyan", "left out": "yellow"}
@@ -24,55 +25,65 @@ _COLOURS = {"scope": "green", "tool": "cyan", "argument": "cyan", "left out": "y
 def suggest_least(
     agent: str, /, *, since: str = "24h", task: str | None = None, write: Path | None = None, session: Here
 ) -> None:
-    """The least that an agent needs, from what was seen of it.
+    """Suggest the least scopes, bounds and policy for an agent.
 
-    Suggests scopes, bounds and a policy, and changes nothing. Each line says how many calls it rests on and names an
-    entry of the ledger. What an agent was talked into while it was watched is in there as well: read before you allow.
+    The suggestion is made from recorded calls, and changes nothing. Each line shows the number of its calls and names
+    an entry of the ledger. Recorded calls include everything that an attacker made the agent do: review the lines.
 
     Args:
         agent: Name or id.
-        since: How far to look back: a span (90s, 15m, 24h, 7d) or a time.
-        task: Only what it did under the task with this id.
-        write: A new folder for bounds.json, policies/ (the active set with a policy more) and why.txt.
+        since: Start of the period: a span before now (90s, 15m, 24h, 7d) or a time.
+        task: Id of a task; without, all calls count.
+        write: New folder for bounds.json, policies/ (the active set with one more policy) and why.txt.
     """
-    who = session.api("GET", f"/agents/{agent}")
+    shown = session.api("GET", f"/agents/{agent}")
     started = parse_time(since, now=ambient.now())
-    told = entries(session, since=started, agent=who["agent_id"], task=task)
-    calls = [call for entry in told if (call := seen_call(entry)) is not None]
+    recorded = entries(session, since=started, agent=shown["agent_id"], task=task)
+    calls = [call for entry in recorded if (call := seen_call(entry)) is not None]
     if not calls:
-        raise Usage(f"no call of `{who['name']}` was let through since {since}", hint="ostiary run -- COMMAND")
-    known = resources(session, {call.uri for call in calls})
-    catalogues = {uri: one.catalogue for uri, one in known.items() if one.catalogue is not None}
-    found = suggest(calls, catalogues)
+        raise Usage(f"no call of `{shown['name']}` was allowed since {since}", hint="ostiary run -- COMMAND")
+    registered = resources(session, {call.uri for call in calls})
+    catalogues = {uri: one.catalogue for uri, one in registered.items() if one.catalogue is not None}
+    suggestion = suggest(calls, catalogues)
     if write is not None:
-        _write(session, write, found, who, known)
-    session.show(_value(found, who, calls, write), lambda value: _print(value, found.lines))
+        _write(session, write, suggestion, shown, registered)
+    session.show(_value(suggestion, shown, calls, write), lambda value: _print(value, suggestion.lines))
 
 
-def _value(found: Suggestion, who: dict[str, Any], calls: list[Seen], write: Path | None) -> dict[str, Any]:
+def _value(suggestion: Suggestion, agent: dict[str, Any], calls: list[Seen], write: Path | None) -> dict[str, Any]:
     lines = [
         {"what": line.what, "subject": line.subject, "says": line.says, "calls": line.calls, "example": line.example}
-        for line in found.lines
+        for line in suggestion.lines
     ]
-    more = sorted(set(found.scopes) - set(who["scopes"]))
-    unused = sorted(set(who["scopes"]) - set(found.scopes))
+    more = sorted(set(suggestion.scopes) - set(agent["scopes"]))
+    unused = sorted(set(agent["scopes"]) - set(suggestion.scopes))
     return {
-        "agent": who["name"], "calls": len(calls), "scopes": list(found.scopes), "missing": more, "unused": unused,
-        "bounds": render_details(found.bounds), "lines": lines, "folder": None if write is None else str(write),
-    }  # fmt: skip
+        "agent": agent["name"],
+        "calls": len(calls),
+        "scopes": list(suggestion.scopes),
+        "missing": more,
+        "unused": unused,
+        "bounds": render_details(suggestion.bounds),
+        "lines": lines,
+        "folder": None if write is None else str(write),
+    }
 
 
-def _write(session: Session, folder: Path, found: Suggestion, who: dict[str, Any], known: dict[str, Resource]) -> None:
-    """Raises Usage for a folder that is there, FileExistsError."""
+def _write(
+    session: Session, folder: Path, suggestion: Suggestion, agent: dict[str, Any], registered: dict[str, Resource]
+) -> None:
+    """Write the suggestion into a new folder. Raises Usage for a folder that exists, FileExistsError."""
     if folder.exists():
         raise Usage(f"{folder} exists", hint="name a new folder")
     (folder / POLICIES).mkdir(parents=True)
-    (folder / BOUNDS).write_text(json.dumps(render_details(found.bounds), indent=2) + "\n", "utf-8")
-    (folder / WHY).write_text("".join(f"{_words(line)}\n" for line in found.lines), "utf-8")
-    if found.tools:
-        catalogues = {uri: one.catalogue for uri, one in known.items() if one.catalogue is not None}
-        segments = {uri: str(one.facts["segment"]) for uri, one in known.items()} | {who["agent_id"]: who["segment"]}
-        own = policy_files(found, catalogues, agent_id=who["agent_id"], name=who["name"], segments=segments)
+    (folder / BOUNDS).write_text(json.dumps(render_details(suggestion.bounds), indent=2) + "\n", "utf-8")
+    (folder / WHY).write_text("".join(f"{_words(line)}\n" for line in suggestion.lines), "utf-8")
+    if suggestion.tools:
+        catalogues = {uri: one.catalogue for uri, one in registered.items() if one.catalogue is not None}
+        segments = {uri: str(one.facts["segment"]) for uri, one in registered.items()} | {
+            agent["agent_id"]: agent["segment"]
+        }
+        own = policy_files(suggestion, catalogues, agent_id=agent["agent_id"], name=agent["name"], segments=segments)
         for name, text in {**active_files(session), **own}.items():
             place = folder / POLICIES / name
             place.parent.mkdir(parents=True, exist_ok=True)

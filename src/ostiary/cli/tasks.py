@@ -1,4 +1,4 @@
-"""`ostiary task` and `ostiary token`: what an agent is about to do, and the token for it."""
+"""`ostiary task` and `ostiary token`: the declared tasks of agents, and access tokens for them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json, write_new
 from ostiary.cli.paper import err, facts, moment, out, table, tree
 from ostiary.cli.revoke import FINAL
-from ostiary.cli.session import PAGE, Here, Session, Usage
+from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.usage import Usage
 from ostiary.keys import Credential, parse_credential
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Refused
 
-task = App(name="task", help="Declared tasks: purpose, bounds, an end. What was given under a task dies with it.")
+task = App(name="task", help="Start, draft, list and end tasks. All access under a task ends with it.")
 
 
 @task.command(name="start")
@@ -46,27 +47,27 @@ def start(
     ask_plan: bool = False,
     session: Here,
 ) -> None:
-    """Declare a task, or give a part of one to an agent.
+    """Start a task, or delegate a part of a task to an agent.
 
     Args:
-        agent: Name or id of the agent that works on it.
-        purpose: What it is about, in words.
-        scope: What it allows of the agent's scopes; without, all. May be given several times.
-        parent: Id of the task of which it is a part: it only narrows that one, and ends with it.
-        bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow it further.
-        data_class: Only tools that handle nothing but this class of data; may be given several times.
-        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/how-to/budgets.md has all kinds.
-        words: What the person asked, in their own words; it never changes, and values in it count as theirs.
-        own: What is the person's own, as NAME=VALUE (mail=ada@example.org); may be given several times.
-        endorse: A document that they named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount): what
-            this tool returns for this value counts as theirs for these kinds; without, for all but secret and text.
-        draft: What `ostiary task draft --write` wrote, read and edited by whoever accepts it, in place of words, own,
-            endorse, bounds and budget.
+        agent: Name or id of the agent.
+        purpose: Purpose of the task, in words.
+        scope: Scope of the agent that the task allows; without, all. May be given several times.
+        parent: Id of the parent task; the new task only narrows it, and ends with it.
+        bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow the task further.
+        data_class: Allow only tools that handle this data class; may be given several times.
+        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
+        words: Request of the person, verbatim; it cannot be changed, and its values count as the person's.
+        own: Value of the person's own record, as NAME=VALUE (mail=ada@example.org); may be given several times.
+        endorse: Document that the person named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount).
+            Results of the tool for this value count as the person's, for these kinds; without, for all kinds but
+            secret and text.
+        draft: Reviewed file from `ostiary task draft --write`, instead of words, own, endorse, bounds and budget.
         on_behalf_of: Name of the person for whom the agent acts.
-        ttl: Seconds until the task ends by itself.
-        heartbeat: Seconds of silence of all who hold the task, after which it is lost.
-        end_with_last: End it when the last who holds it lets go.
-        ask_plan: Ask people once, at the start, what the task will probably do, where that saves questions.
+        ttl: Seconds until the task expires.
+        heartbeat: Seconds without a sign of life of any holder until the task is lost.
+        end_with_last: End the task when its last holder leaves it.
+        ask_plan: Ask people once, at the start, to approve the probable calls of the task.
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
     body["parent"] = parent
@@ -78,7 +79,7 @@ def start(
     body["intent"] = asked(words, _own(own), [_document(text) for text in endorse])
     if draft is not None:
         if bounds or budget or body["intent"]:
-            raise Usage("a draft says all of that", hint="edit the draft")
+            raise Usage("`--draft` excludes bounds, budget, words, own and endorse", hint="edit the draft instead")
         body |= _accepted(draft)
     started = session.api("POST", "/tasks", body)
     if ask_plan:
@@ -99,33 +100,32 @@ def draft_task(
     write: Path | None = None,
     session: Here,
 ) -> None:
-    """Draft the plan of a task from what the person asked, with a reason for each line; nothing starts.
+    """Draft the plan of a task from the person's request, with a reason for each line. No task starts.
 
-    What is not planned is not denied: unless each of its values is the person's, a person is asked about it.
+    A call outside the plan is not denied: a person is asked, unless each of its values is the person's.
 
     Args:
-        words: What the person asked, in their own words.
-        agent: Name or id of the agent; a draft plans nothing beyond its scopes. Without, all that the catalogues
-            offer; an agent that gets a task with it may do no more than its scopes all the same.
-        catalogue: JSON of a resource's tools in our own form, in place of what the server has of it; may be repeated.
-        own: What is the person's own, as NAME=VALUE; may be given several times.
-        ask_payee: Let no document that the person named say who is paid or written to.
-        write: Write it here, for `ostiary task start --draft`; an existing file is not touched.
+        words: Request of the person, verbatim.
+        agent: Name or id of the agent, whose scopes limit the draft; without, the catalogues limit it.
+        catalogue: JSON catalogue of a resource, instead of the one at the server; may be given several times.
+        own: Value of the person's own record, as NAME=VALUE; may be given several times.
+        ask_payee: Never take a payee or a recipient from a document that the person named.
+        write: New file for `ostiary task start --draft`.
     """
-    there = {found.resource: found for found in map(_catalogue, catalogue)}
-    if agent is None and not there:
-        raise Usage("a draft needs to know what there is to allow", hint="--agent NAME, or --catalogue FILE")
-    offers = sorted(scope for found in there.values() for scope in found.scopes)
+    catalogues = {one.resource: one for one in map(_catalogue, catalogue)}
+    if agent is None and not catalogues:
+        raise Usage("a draft needs a catalogue", hint="--agent NAME, or --catalogue FILE")
+    offers = sorted(scope for one in catalogues.values() for scope in one.scopes)
     scopes = offers if agent is None else session.api("GET", f"/agents/{agent}")["scopes"]
     offered: list[tuple[str, Catalogue]] = []
     for name in sorted({scope.partition(":")[0] for scope in scopes} - {"ostiary"}):
         resource = session.api("GET", f"/resources/{name}")
-        if (tools := there.pop(name, None)) is None and resource["catalogue"] is not None:
+        if (tools := catalogues.pop(name, None)) is None and resource["catalogue"] is not None:
             tools = Catalogue.parse(canonical.encode(resource["catalogue"], floats=True))
         if tools is not None:
             offered.append((resource["uri"], tools))
-    if there:
-        raise Usage(f"`{agent}` has no scope of {', '.join(sorted(there))}", hint="ostiary agent allow --help")
+    if catalogues:
+        raise Usage(f"`{agent}` has no scope of {', '.join(sorted(catalogues))}", hint="ostiary agent allow --help")
     made = draft(words, offered, scopes=scopes, own=_own(own), whom=not ask_payee).render()
     if write is not None:
         write_new(write, json.dumps(made, indent=2) + "\n")
@@ -137,17 +137,17 @@ def list_tasks(*, agent: str | None = None, limit: int = PAGE, session: Here) ->
     """List declared tasks, newest first.
 
     Args:
-        agent: Only those of this agent.
-        limit: How many at most.
+        agent: Name or id of an agent.
+        limit: Largest number of rows.
     """
     columns = {"task_id": "ID", "agent": "AGENT", "purpose": "PURPOSE", "state": "STATE", "expires_at": "UNTIL"}
-    found = session.pages("/tasks", "tasks", limit=limit, query={"agent": agent})
-    session.show(found, lambda rows: table(rows, columns, empty="no tasks: ostiary task start --help"))
+    rows = session.pages("/tasks", "tasks", limit=limit, query={"agent": agent})
+    session.show(rows, lambda rows: table(rows, columns, empty="no tasks: ostiary task start --help"))
 
 
 @task.command(name="show")
 def show(id: str, /, *, session: Here) -> None:
-    """Show one task.
+    """Show a task.
 
     Args:
         id: Id of the task.
@@ -157,33 +157,33 @@ def show(id: str, /, *, session: Here) -> None:
 
 @task.command(name="tree")
 def show_tree(id: str, /, *, session: Here) -> None:
-    """Draw a task with all that is under it.
+    """Show a task as a tree with its child tasks.
 
     Args:
         id: Id of the task.
     """
     whole = {"tasks": session.pages(f"/tasks/{id}/tree", "tasks")}
-    session.show(whole, lambda found: tree(found["tasks"], _line, of="parent"))
+    session.show(whole, lambda value: tree(value["tasks"], _line, of="parent"))
 
 
 @task.command(name="renew")
 def renew(id: str, /, *, ttl: int = 3600, session: Here) -> None:
-    """Move the end of a task that lives.
+    """Renew a live task: set its end.
 
     Args:
         id: Id of the task.
-        ttl: Seconds from now until its end.
+        ttl: Seconds from now until the task expires.
     """
     session.show(session.api("POST", f"/tasks/{id}/renew", {"ttl": ttl}), facts)
 
 
 @task.command(name="end")
 def end(id: str, /, *, outcome: Literal["done", "failed", "cancelled"] = "done", session: Here) -> None:
-    """End a task; every token that was given under it is dead the moment this returns.
+    """End a task. Every token under the task is revoked when this command returns.
 
     Args:
         id: Id of the task.
-        outcome: How it went.
+        outcome: Outcome of the task.
     """
     session.show(session.api("POST", f"/tasks/{id}/end", {"outcome": outcome}), facts)
     if not session.as_json:
@@ -202,56 +202,56 @@ def token(
     """Get an access token as an agent, bound to the agent's key.
 
     Args:
-        agent: Id of the agent; its name, for who may look it up.
-        key: File of its private key: a credential, or any private JWK.
-        scope: Scopes to ask for; without, all that the task allows. May be given several times.
-        resource: Resource identifier (RFC 8707) that the token is for.
-        task: Id of the task that it serves; without, the standing task.
+        agent: Id of the agent, or its name if your credential may read agents.
+        key: File of the private key: a credential, or any private JWK.
+        scope: Scope to request; without, all scopes of the task. May be given several times.
+        resource: Resource identifier (RFC 8707) of the token.
+        task: Id of the task; without, the standing task.
     """
     credential = _read_key(key)
-    agent_id = _id_of(agent, session, known=credential.client_id)
+    agent_id = _id_of(agent, session, id_in_file=credential.client_id)
     if credential.client_id not in ("", agent_id):
-        raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="give that agent, or its own key")
+        raise Usage(f"the key in {key} is of the agent {credential.client_id}", hint="name that agent, or another key")
     url = session.url if session.is_named or not credential.issuer else None  # a credential is enough
     with Agent(replace(credential, client_id=agent_id), url=url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
 
 
 def _accepted(path: Path) -> dict[str, Any]:
-    """What counts of a draft. Raises Usage."""
-    said = read_json(path)
-    if not isinstance(said, dict) or not {"intent", "bounds"} <= said.keys():
-        raise Usage(f"{path} is no draft", hint="ostiary task draft WORDS --agent NAME --write FILE")
-    return {"intent": said["intent"], "bounds": said["bounds"], "budget": said.get("budget", [])}
+    """Return the members of a draft that a task takes. Raises Usage."""
+    draft = read_json(path)
+    if not isinstance(draft, dict) or not {"intent", "bounds"} <= draft.keys():
+        raise Usage(f"{path} is not a draft", hint="ostiary task draft WORDS --agent NAME --write FILE")
+    return {"intent": draft["intent"], "bounds": draft["bounds"], "budget": draft.get("budget", [])}
 
 
 def _catalogue(path: Path) -> Catalogue:
-    """Raises Usage."""
+    """Return the catalogue in a file. Raises Usage."""
     try:
         return Catalogue.parse(read_bytes(path))
     except Refused as refusal:
-        hint = refusal.hint or "ostiary resource read makes one of what an MCP server lists"
+        hint = refusal.hint or "ostiary resource read creates a catalogue from the lists of an MCP server"
         raise Usage(f"{path}: {refusal.message}", hint=hint) from None
 
 
 def _print_draft(made: dict[str, Any]) -> None:
-    columns = {"verdict": "", "what": "WHAT", "why": "WHY"}
-    table(made["lines"], columns, empty="nothing")
+    columns = {"verdict": "VERDICT", "what": "LINE", "why": "REASON"}
+    table(made["lines"], columns, empty="the draft plans no call")
 
 
-def _own(given: tuple[str, ...]) -> dict[str, str]:
-    """Raises Usage."""
-    found: dict[str, str] = {}
-    for text in given:
+def _own(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the person's own values by name. Raises Usage."""
+    own: dict[str, str] = {}
+    for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name in found:
-            raise Usage(f"--own {text!r} is not NAME=VALUE, or given twice", hint="such as mail=ada@example.org")
-        found[name] = value
-    return found
+        if not equals or name in own:
+            raise Usage(f"--own {text!r} is not NAME=VALUE, or is repeated", hint="such as mail=ada@example.org")
+        own[name] = value
+    return own
 
 
 def _document(text: str) -> dict[str, Any]:
-    """`TOOL:VALUE[:KINDS]`, where VALUE may have colons in it: what follows the last one is kinds if all of it is.
+    """Parse `TOOL:VALUE[:KINDS]`. VALUE may contain colons: the text behind the last colon is KINDS if each word is.
 
     Raises Usage.
     """
@@ -272,19 +272,19 @@ def _line(task: dict[str, Any]) -> str:
 
 
 def _read_key(path: Path) -> Credential:
-    """A key that others can read is used all the same, since it may be somebody else's, but not in silence."""
+    """Return the credential in a file, with a warning if other users can read the file."""
     credential = parse_credential(read_bytes(path), of=path)
     if path.stat().st_mode & 0o077:
-        err.print(f"warning: {path} can be read by others: chmod 600 {path}", style="yellow", markup=False)
+        err.print(f"warning: other users can read {path}: chmod 600 {path}", style="yellow", markup=False)
     return credential
 
 
-def _id_of(agent: str, session: Session, *, known: str) -> str:
-    """The id behind a name; `known` is what the key file says. Raises Usage where nobody may look it up."""
+def _id_of(agent: str, session: Session, *, id_in_file: str) -> str:
+    """Return the id of an agent. Raises Usage, with the id in the key file, if the name cannot be looked up."""
     if agent.startswith("ag_"):
         return agent
     try:
         return str(session.api("GET", f"/agents/{agent}")["agent_id"])
     except Invalid as error:
         why = f"the name `{agent}` cannot be looked up without an administrator's credential: {error.message}"
-        raise Usage(why, hint=f"give the agent's id: --agent {known or 'ag_..'}") from None
+        raise Usage(why, hint=f"give the agent's id: --agent {id_in_file or 'ag_..'}") from None

@@ -1,4 +1,4 @@
-"""`ostiary telemetry`: a door for OpenTelemetry on this machine, which proves the agent's key."""
+"""`ostiary telemetry`: a local OpenTelemetry endpoint that adds the proof of an agent's key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ostiary.telemetry import PORT, relay
 
 
 def telemetry(*, as_: Path, port: int = PORT, session: Here) -> None:
-    """Take an agent's OpenTelemetry here, and prove its key.
+    """Forward an agent's OpenTelemetry to the server.
 
-    OTLP over HTTP, from this machine alone, until it is interrupted.
+    Adds a proof of the agent's key. Listens for OTLP over HTTP on this machine only, until Ctrl-C.
 
     Args:
         as_: Credential of the agent.
-        port: Where exporters send to; 0 takes a free one.
+        port: Port for exporters; 0 takes a free one.
     """
     with (
         Agent(parse_credential(read_bytes(as_), of=as_), url=session.url) as agent,

@@ -1,4 +1,4 @@
-"""`ostiary threats`: lists of what others know to be evil, which guards look for before each call."""
+"""`ostiary threats`: lists of hosts and indicators that guards check before each call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here
 
-threats = App(name="threats", help="Threat lists: hosts and indicators checked before each call.")
+threats = App(name="threats", help="Add, list and remove threat lists, checked before each call.")
 
 
 @threats.command(name="add")
@@ -25,14 +25,14 @@ def add(
     points: int = 60,
     session: Here,
 ) -> None:
-    """Add a list; by a URL it is fetched once an hour.
+    """Add a threat list. A list with a URL is fetched once an hour.
 
     Args:
-        name: What findings call it.
-        url: https://HOST/PATH, of a public address.
-        file: Hand it in once instead.
-        form: A bundle of STIX 2.1, or a value on each line (a file of hosts too).
-        points: How far who names something on it is doubted, 1 to 100.
+        name: Name of the list, as findings show it.
+        url: https://HOST/PATH at a public address.
+        file: Upload this file once, instead of a URL.
+        form: `stix`, a STIX 2.1 bundle; or `plain`, one value on each line, such as a hosts file.
+        points: Points that a match adds to the risk score, 1 to 100.
     """
     text = "" if file is None else read_text(file)
     body = {"name": name, "url": url, "text": text, "form": form, "points": points}
@@ -41,20 +41,26 @@ def add(
 
 @threats.command(name="list")
 def list_threats(*, session: Here) -> None:
-    """List threat lists, how much is on each and what went wrong."""
+    """List threat lists with their number of values and their last error."""
     columns = {
-        "name": "NAME", "form": "FORM", "count": "NAMES", "skipped": "SKIPPED", "points": "POINTS", "url": "URL",
-        "refreshed_at": "FETCHED", "failed": "FAILED",
-    }  # fmt: skip
-    found = session.pages("/threat-lists", "lists")
-    session.show(found, lambda rows: table(rows, columns, empty="no threat list: ostiary threats add NAME URL"))
+        "name": "NAME",
+        "form": "FORM",
+        "count": "VALUES",
+        "skipped": "SKIPPED",
+        "points": "POINTS",
+        "url": "URL",
+        "refreshed_at": "FETCHED",
+        "failed": "ERROR",
+    }
+    rows = session.pages("/threat-lists", "lists")
+    session.show(rows, lambda rows: table(rows, columns, empty="no threat list: ostiary threats add NAME URL"))
 
 
 @threats.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Remove a list; its entries are not checked any more.
+    """Remove a threat list. Guards stop checking its values.
 
     Args:
-        name: As `ostiary threats list` shows it.
+        name: Name from `ostiary threats list`.
     """
     session.show(session.api("DELETE", f"/threat-lists/{name}"), lambda _: None)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ostiary import openapi
 from ostiary.cli.files import read_json
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 from ostiary.run.http_probe import probe_http
 
 ADAPTERS = {

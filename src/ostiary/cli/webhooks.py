@@ -1,4 +1,4 @@
-"""`ostiary webhook`: who is told of what happens."""
+"""`ostiary webhook`: deliveries of ledger events to programs, chats and mail addresses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ostiary.cli.session import Here, Session
 
 Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
 
-webhook = App(name="webhook", help="Who is told of what happens: programs, chats, people by mail.")
+webhook = App(name="webhook", help="Add, list and test deliveries of events to URLs, chats and mail.")
 
 
 @webhook.command(name="add")
 def add(url: str, /, *, event: tuple[str, ...] = (), form: Form | None = None, session: Here) -> None:
-    """Tell a URL of what happens from now on, again until it hears: a program by signed messages, or people in words.
+    """Add a webhook: deliver events to a URL, as signed messages or in words. Failed deliveries are retried.
 
-    The secret that a program verifies with is shown this once.
+    The secret with which a program verifies messages is shown once.
 
     Args:
-        url: https://HOST[:PORT][/PATH][?QUERY], http on this machine alone; or mailto:ADDRESS.
-        event: An action of the ledger, as approval.ask; may be given several times. Without, what people must hear.
-        form: How it is told; without, by mail where it is an address, else signed.
+        url: https://HOST[:PORT][/PATH][?QUERY], http on this machine only; or mailto:ADDRESS.
+        event: Action of the ledger, such as approval.ask; may be given several times. Without, all urgent events.
+        form: Form of the messages; without, mail for an address, else signed.
     """
     how = form or ("mail" if url.startswith("mailto:") else "signed")
     session.show(session.api("POST", "/webhooks", {"url": url, "events": list(event), "form": how}), facts)
@@ -31,27 +31,32 @@ def add(url: str, /, *, event: tuple[str, ...] = (), form: Form | None = None, s
 
 @webhook.command(name="list")
 def list_webhooks(*, session: Here) -> None:
-    """List webhooks, and how they do."""
+    """List webhooks with their numbers of delivered, lost and failed messages."""
     columns = {
-        "webhook_id": "ID", "form": "FORM", "url": "URL", "state": "STATE", "delivered": "DELIVERED", "lost": "LOST",
+        "webhook_id": "ID",
+        "form": "FORM",
+        "url": "URL",
+        "state": "STATE",
+        "delivered": "DELIVERED",
+        "lost": "LOST",
         "failed": "FAILED",
-    }  # fmt: skip
-    found = session.pages("/webhooks", "webhooks")
-    session.show(found, lambda rows: table(rows, columns, empty="no webhook: ostiary webhook add URL"))
+    }
+    rows = session.pages("/webhooks", "webhooks")
+    session.show(rows, lambda rows: table(rows, columns, empty="no webhook: ostiary webhook add URL"))
 
 
 @webhook.command(name="test")
 def test(*, session: Here) -> None:
-    """Let every webhook hear that it is one. `ostiary webhook list` shows whether it has."""
+    """Send a test event to every webhook. `ostiary webhook list` shows whether it arrived."""
     _done(session, session.api("POST", "/webhooks/test", {}))
 
 
 @webhook.command(name="remove")
 def remove(webhook_id: str, /, *, session: Here) -> None:
-    """Tell it no more.
+    """Remove a webhook.
 
     Args:
-        webhook_id: As `ostiary webhook list` shows it.
+        webhook_id: Id from `ostiary webhook list`.
     """
     _done(session, session.api("DELETE", f"/webhooks/{webhook_id}"))
 

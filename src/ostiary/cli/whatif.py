@@ -1,4 +1,4 @@
-"""`ostiary whatif`: recorded decisions, asked again of a policy set that does not decide yet."""
+"""`ostiary whatif`: recorded decisions, replayed with a policy set that is not active."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 from ostiary import ambient
 from ostiary.cli.policy import read_files
-from ostiary.cli.replayed import print_report, replayed
 from ostiary.cli.session import CHANGES, FAILED, Here
 from ostiary.cli.spans import parse_time
+from ostiary.cli.whatif_report import fetch_report, print_report
 
 
 def whatif(
@@ -22,27 +22,28 @@ def whatif(
     by: Literal["agent", "owner"] | None = None,
     session: Here,
 ) -> None:
-    """Which recorded verdicts a policy set would change.
+    """Show the recorded verdicts that a policy set would change.
 
-    Each decision that came to policies is asked again, with what was known then; nothing is changed. Exits with 0 where
-    nothing would change, 6 where something would, 5 where nothing would but not all could be replayed.
+    The command changes nothing. It replays each decision that reached the policies, with the facts of its time. Exits
+    with 0 if no verdict would change, 6 if a verdict would change, 5 if none would but some decisions could not be
+    replayed.
 
     Args:
-        folder: Where the files of the set are.
-        since: How far to look back: a span (90s, 15m, 24h, 7d) or a time.
-        until: Up to when, likewise.
-        by: Group by agent or by owner too.
+        folder: Folder with the files of the set.
+        since: Start of the period: a span before now (90s, 15m, 24h, 7d) or a time.
+        until: End of the period, in the same form.
+        by: Group the changes by agent or by owner too.
     """
     now = ambient.now()
-    found = replayed(
+    report = fetch_report(
         session,
         read_files(folder),
         since=parse_time(since, now=now),
         until=None if until is None else parse_time(until, now=now),
         by=by or "",
     )
-    session.show({name: value for name, value in found.items() if name != "ticket"}, print_report)
-    if found["changed"]:
+    session.show({name: value for name, value in report.items() if name != "ticket"}, print_report)
+    if report["changed"]:
         sys.exit(CHANGES)
-    if found["unknown"]:
+    if report["unknown"]:
         sys.exit(FAILED)

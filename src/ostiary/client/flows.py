@@ -153,8 +153,20 @@ class Client:
         return token
 
     def is_fresh(self, token: Token) -> bool:
-        """Return whether it is good for a while still."""
-        return self._now() < token.renew_at
+        """Return whether the token need not be renewed yet."""
+        return self.is_current(token.renew_at)
+
+    def is_current(self, renew_at: int) -> bool:
+        """Return whether that time, by the issuer's clock in microseconds, is in the future."""
+        return self._now() < renew_at
+
+    def tokens(self) -> dict[Target, Token]:
+        """Return a copy of the tokens in memory."""
+        return dict(self._tokens)
+
+    def add_token(self, target: Target, token: Token) -> None:
+        """Use a token that an earlier process got. A token that the resource refuses is fetched again."""
+        self._tokens[target] = token
 
     def _is_old(self, token: Token, target: Target) -> bool:
         """Return whether it is longer ago than the target wants that we have proved ourselves."""

@@ -15,10 +15,10 @@ from pathlib import Path
 
 
 def demo(*, exit: bool = False) -> None:
-    """See it at work on a temporary folder, told while it happens.
+    """Demonstrate Ostiary on a temporary folder, with an explanation of each step.
 
     Args:
-        exit: End after the last chapter, instead of leaving the server up to look around.
+        exit: End after the last step, instead of leaving the server up to look around.
     """
     from ostiary.demo.story import tell
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ostiary.cli.files import read_json
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 from ostiary.run.configs import API, Server, to_word
 from ostiary.run.delivery import Delivery
 

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ostiary.cli.files import read_json
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 
 MAX_SERVERS = 64
 API = "openapi"

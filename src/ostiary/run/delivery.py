@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ostiary.cli.session import Usage
+from ostiary.cli.usage import Usage
 from ostiary.run.configs import Config, find_config, parse_config, read_config
 
 OPTION = "--mcp-config"

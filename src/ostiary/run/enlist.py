@@ -25,7 +25,8 @@ from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.cli.files import NewKey, read_json
-from ostiary.cli.session import PAGE, Session, Usage
+from ostiary.cli.session import PAGE, Session
+from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import Refused
 from ostiary.proxy.guarded_http import table_of
 from ostiary.run.configs import Server, expand, to_word
@@ -157,7 +158,7 @@ def _enlist_agent(session: Session, place: Place, owner: str, command: Sequence[
             hint=f"run it under another name with --agent NAME, or: ostiary key add {place.agent} --generate-key "
             f"{place.credential}",
         )
-    key = NewKey.made(place.credential)
+    key = NewKey.generate(place.credential)
     body = {"name": place.agent, "owner": owner, "purpose": f"runs {shlex.join(command)}"[:MAX_PURPOSE]}
     created = session.api("POST", "/agents", body | {"jwk": key.public})
     key.save(created["agent_id"], issuer=session.agent.issuer)
@@ -177,7 +178,7 @@ def _mode(session: Session, place: Place) -> str:
 
 def _enlist_server(session: Session, place: Place, server: Server, *, mode: str, say: Callable[[str], None]) -> None:
     name = place.resource(server)
-    key = NewKey.made(place.guard(server))
+    key = NewKey.generate(place.guard(server))
     body: dict[str, Any] = {"name": name, "uri": place.uri(server), "mode": mode, "jwk": key.public}
     catalogue = _catalogue(name, server, say)
     if catalogue is not None:

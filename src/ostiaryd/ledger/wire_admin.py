@@ -19,22 +19,31 @@ from ostiaryd.ground.http.pages import Page, fill_page, parse_page
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger import store
 
-_WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class"}
+_WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
+MAX_COUNTED = 100_000
+"""Entries up to which a search counts."""
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 
 async def search(call: Call) -> Reply:
-    """Entries by `agent, task, person, resource, action, outcome, data_class` (handled or touched), `since` and `until`
-    (microseconds), newest first.
+    """Search entries by `agent, task, person, resource, action, outcome, data_class` (handled or touched), `since` and
+    `until` (microseconds), newest first.
 
-    `after=INDEX` gives what came later, oldest first; `before=INDEX` the page before. `next` is the INDEX with which
-    the list goes on in the same direction.
+    `after=INDEX` returns later entries, oldest first; `before=INDEX` the page before. `next` is the INDEX with which
+    the list continues in the same direction. `reads=no` leaves out the tokens issued for this server's own API.
+    `total=true` adds the number of all matching entries, null for more than 100,000.
     """
     filters: dict[str, str | int] = {}
     for name, values in parse_form(call.query.encode("latin-1")).items():
         if name not in _WORDS | _NUMBERS or len(values) != 1:
             raise Invalid(f"`{name[:100]}` is no filter, or was given twice", hint=f"one each of {_WORDS | _NUMBERS}")
         filters[name] = _number(name, values[0]) if name in _NUMBERS else values[0]
+    if (reads := filters.pop("reads", "yes")) not in ("yes", "no"):
+        raise Invalid("`reads` must be `yes` or `no`")
+    if (counts := filters.pop("total", "false")) not in ("true", "false"):
+        raise Invalid("`total` must be `true` or `false`")
+    if reads == "no":
+        filters["without_reads_of"] = f"{call.world.config.issuer}/api/v1"
     limit = parse_page(None if "limit" not in filters else str(filters.pop("limit")), None).limit
     direction = "after" if "after" in filters else "before"
 
@@ -47,8 +56,9 @@ async def search(call: Call) -> Reply:
             "entries",
             Page(limit, ""),
             partial(read, reader),
-            lambda entries: _render(*entries),
-            cursor=lambda entries: str(entries[0]),
+            lambda row: _render(*row),
+            cursor=lambda row: str(row[0]),
+            extra={"total": store.count(reader, filters, most=MAX_COUNTED)} if counts == "true" else None,
         )
 
     return Reply(200, await call.world.db.scan(fill))

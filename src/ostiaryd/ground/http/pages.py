@@ -6,7 +6,7 @@ goes on from there. Of a row that is larger than `MAX_ROW_BYTES`, long members a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -52,10 +52,11 @@ def fill_page(
     render: Callable[[T], dict[str, Any]],
     *,
     cursor: Callable[[T], str],
+    extra: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """`{kind: [rows], "next": cursor}` as JSON. `next` is null where there is no more; else there may be more.
+    """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null on the last page.
 
-    `read` returns the rows behind a cursor, at most as many as it is asked for.
+    `read` returns the rows behind a cursor, at most as many as requested.
     """
     rows: list[bytes] = []
     after, size, more = page.after, len(kind) + MAX_CURSOR, True
@@ -66,11 +67,11 @@ def fill_page(
             row = _encode_row(render(one))
             size += len(row) + 1
             if size > MAX_PAGE_BYTES:
-                return _encode_page(kind, rows, after)
+                return _encode_page(kind, rows, after, extra)
             rows.append(row)
             after = cursor(one)
         more = len(found) == count
-    return _encode_page(kind, rows, after if more else None)
+    return _encode_page(kind, rows, after if more else None, extra)
 
 
 async def reply_page(
@@ -81,14 +82,20 @@ async def reply_page(
     *,
     cursor: Callable[[T], str],
     headers: Headers | None = None,
+    count: Callable[[Reader], int] | None = None,
 ) -> Reply:
-    """Answer a request for a page of rows. Raises Invalid for a query that asks for no page."""
+    """Answer a request for a page of rows; `count` returns the number of all rows. Raises Invalid for a wrong query."""
     page = parse_page(call.query_one("limit"), call.query_one("after"))
 
     def fill(reader: Reader) -> bytes:
         return fill_page(
-            kind, page, lambda part: read(reader, part), lambda row: render(reader, row), cursor=cursor
-        )  # fmt: skip
+            kind,
+            page,
+            lambda part: read(reader, part),
+            lambda row: render(reader, row),
+            cursor=cursor,
+            extra=None if count is None else {"total": count(reader)},
+        )
 
     return Reply(200, await call.world.db.scan(fill), headers=headers or [])
 
@@ -111,5 +118,6 @@ def _encode_row(row: dict[str, Any]) -> bytes:
     return _encode({name: value for name, value in row.items() if name not in long} | {"cut": long})
 
 
-def _encode_page(kind: str, rows: Sequence[bytes], following: str | None) -> bytes:
-    return b'{"%b":[%b],"next":%b}' % (kind.encode(), b",".join(rows), _encode(following))
+def _encode_page(kind: str, rows: Sequence[bytes], following: str | None, extra: Mapping[str, Any] | None) -> bytes:
+    more = b"".join(b',"%b":%b' % (name.encode(), _encode(value)) for name, value in (extra or {}).items())
+    return b'{"%b":[%b],"next":%b%b}' % (kind.encode(), b",".join(rows), _encode(following), more)

@@ -1,9 +1,17 @@
-"""Log lines: one line for each message, whatever a caller put into it, and a bounded length."""
+"""Log lines: one line of bounded length for each message, whatever text a caller put into it.
+
+As text, a line is `2026-01-31T12:00:00.123Z WARNING ostiary message`. As JSON, a line is an object with the members
+`time`, `level`, `logger` and `message`, and `traceback` for an exception.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+Format = Literal["text", "json"]
 
 MAX_MESSAGE = 2000
 MAX_TRACEBACK = 20_000
@@ -15,7 +23,7 @@ _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 1
     13: "\\r",
     9: "\\t",
 }
-"""What would begin a line, move the cursor or hide text; bidirectional overrides and surrogates are escaped as well."""
+"""Characters that begin a line, move the cursor or hide text; also bidirectional overrides and surrogates."""
 _CONTROLS |= {number: f"\\u{number:04x}" for number in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _CONTROLS |= {number: f"\\u{number:04x}" for number in range(0xD800, 0xE000)}
 
@@ -27,7 +35,7 @@ def escape(text: str, *, most: int = MAX_MESSAGE) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Escape messages, and indent each line of a traceback, so that no line of a log is a caller's."""
+    """Escape messages, and indent each line of a traceback, so that a caller cannot forge a line of the log."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = escape(record.message)
@@ -38,9 +46,30 @@ class LineFormatter(logging.Formatter):
         lines = text[-MAX_TRACEBACK:].split("\n")
         return "\n".join(INDENT + escape(line) for line in lines)
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Return the time in UTC, with milliseconds (RFC 3339)."""
+        return _time_of(record)
 
-def log_to(stream: TextIO) -> None:
-    """Send every log record of the process to `stream`, as lines."""
+
+class JsonFormatter(logging.Formatter):
+    """Write each record as an object in one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the JSON of a record: ASCII only, so that it has no line end of its own."""
+        line = {"time": _time_of(record), "level": record.levelname, "logger": record.name}
+        line["message"] = escape(record.getMessage())
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)[-MAX_TRACEBACK:]
+        return json.dumps(line)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def log_to(stream: TextIO, form: Format = "text") -> None:
+    """Send every log record of the process to `stream`, as lines of text or of JSON."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    text = LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])

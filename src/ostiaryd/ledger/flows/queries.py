@@ -5,6 +5,7 @@ Each is a function of the store under a name that is unique in the package.
 
 from ostiaryd.ledger.store import (
     TOPIC,
+    USED_SINCE,
     Replayed,
     forget_evidence,
     forget_used_evidence,
@@ -19,8 +20,10 @@ from ostiaryd.ledger.store import end_of_page as find_page_end
 from ostiaryd.ledger.store import evidence as get_evidence
 from ostiaryd.ledger.store import first_since as find_first_since
 from ostiaryd.ledger.store import head as get_head
+from ostiaryd.ledger.store import last_use as get_last_use
 from ostiaryd.ledger.store import log_key as get_log_key
 from ostiaryd.ledger.store import losses as list_losses
+from ostiaryd.ledger.store import place_of as count_entries_before
 from ostiaryd.ledger.store import replayed as list_replayed
 from ostiaryd.ledger.store import rows as get_tree_rows
 from ostiaryd.ledger.store import search as search_entries
@@ -28,7 +31,9 @@ from ostiaryd.ledger.store import with_facts as list_entries_with_facts
 
 __all__ = [
     "TOPIC",
+    "USED_SINCE",
     "Replayed",
+    "count_entries_before",
     "find_first_since",
     "find_page_end",
     "forget_evidence",
@@ -36,6 +41,7 @@ __all__ = [
     "get_entry_body",
     "get_evidence",
     "get_head",
+    "get_last_use",
     "get_log_key",
     "get_tree_rows",
     "has_tree",

@@ -72,6 +72,8 @@ _FILTERS = {
     "data_class": "data_class = :data_class",
     "after": "{idx} > :after",
     "before": "{idx} < :before",
+    "without_reads_of": """not (action = 'token.issue' and outcome = 'ok'
+        and coalesce(resource, '') = :without_reads_of)""",
 }
 _TIMES = ("since", "until")
 """Filters by time, which are looked for by index."""
@@ -176,6 +178,49 @@ def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> l
     return matches[:limit]
 
 
+USES = "('token.issue', 'token.exchange', 'tool.call', 'tool.undecided', 'decide', 'decide.batch', 'task.start')"
+"""Actions that an agent itself takes. Findings and administration name an agent too, and are not uses of it."""
+USED_SINCE = (
+    f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
+)
+"""SQL condition on a row with an `agent_id`: the agent has acted since the entry `used_from`."""
+_LAST_USE = sql(f"select at from entry where agent = :agent and action in {USES} order by idx desc limit 1")
+
+
+def last_use(reader: Reader, agent: str) -> int | None:
+    """Return when the agent acted last, in microseconds since the epoch; None if it never did."""
+    row = reader.one(_LAST_USE, agent=agent)
+    return None if row is None else row[0]
+
+
+def place_of(reader: Reader, at: int) -> int:
+    """Return how many entries are before the time `at` (microseconds since the epoch)."""
+    return _place(reader, at)[0]
+
+
+def count(reader: Reader, filters: Mapping[str, str | int], *, most: int) -> int | None:
+    """Return the number of entries that match every filter; None for more than `most`."""
+    filters = {name: _place(reader, int(value))[0] if name in _TIMES else value for name, value in filters.items()}
+    total = _count(reader, filters, most + 1)
+    if "task" in filters:
+        agent = standing_agent(str(filters["task"]))
+        if filters.get("agent", agent) == agent:
+            total += _count(reader, {**filters, "task": "", "agent": agent}, most + 1)
+    return total if total <= most else None
+
+
+def _count(reader: Reader, filters: Mapping[str, str | int], limit: int) -> int:
+    row = reader.one(_count_statement(tuple(sorted(filters))), limit=limit, **filters)
+    assert row is not None
+    return int(row[0])
+
+
+@lru_cache(maxsize=1 << len(_FILTERS))
+def _count_statement(names: tuple[str, ...]) -> Sql:
+    source, where, _ = _parts(names)
+    return sql(f"select count(*) from (select 1 from {source} where {where} limit :limit) as counted")
+
+
 def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[tuple[int, bytes]]:
     statement = _search(tuple(sorted(filters)))
     return [(index, bytes(data)) for index, data in reader.all(statement, limit=limit, **filters)]
@@ -183,10 +228,14 @@ def _find(reader: Reader, filters: Mapping[str, str | int], limit: int) -> list[
 
 @lru_cache(maxsize=1 << len(_FILTERS))
 def _search(names: tuple[str, ...]) -> Sql:
-    """Return the newest matches. A filter by data class scans the entries that the other filters select."""
+    source, where, idx = _parts(names)
+    order = idx if "after" in names else f"{idx} desc"
+    return sql(f"select entry.idx, body from {source} where {where} order by {order} limit :limit")
+
+
+def _parts(names: tuple[str, ...]) -> tuple[str, str, str]:
+    """Return the tables, the condition and the index of a search. A data class has an index of its own."""
     source, idx = "entry", "entry.idx"
     if "data_class" in names:
         source, idx = "entry_class join entry on entry.idx = entry_class.idx", "entry_class.idx"
-    where = " and ".join(_FILTERS[name].format(idx=idx) for name in names) or "1 = 1"
-    order = idx if "after" in names else f"{idx} desc"
-    return sql(f"select entry.idx, body from {source} where {where} order by {order} limit :limit")
+    return source, " and ".join(_FILTERS[name].format(idx=idx) for name in names) or "1 = 1", idx

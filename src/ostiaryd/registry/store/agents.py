@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from functools import lru_cache
 
-from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
 from ostiaryd.ground.http.pages import Page
+from ostiaryd.ledger.flows import USED_SINCE
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
@@ -14,8 +17,15 @@ _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _OF_MODEL = sql(_SELECT + "where model = :model and model <> '' order by agent_id limit :limit")
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
-_LIST = sql(_SELECT + "where agent_id > :after order by agent_id limit :limit")
-_OWNED = sql(_SELECT + "where owner = :owner and agent_id > :after order by agent_id limit :limit")
+_FILTERS = {
+    "owner": "owner = :owner",
+    "state": "state = :state",
+    "kind": "kind = :kind",
+    "risk_tier": "risk_tier = :risk_tier",
+    "segment": "segment = :segment",
+    "text": "(lower(name) like :text escape '!' or lower(purpose) like :text escape '!')",
+    "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {USED_SINCE}",
+}
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
@@ -72,14 +82,62 @@ def get(reader: Reader, id_or_name: str) -> Agent | None:
     return reader.made(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
-def page(reader: Reader, page: Page, *, owner: str | None = None) -> list[Agent]:
-    """Return a page of agents, in the order of their ids; those of `owner` if given."""
-    rows = (
-        reader.all(_LIST, after=page.after, limit=page.limit)
-        if owner is None
-        else reader.all(_OWNED, owner=owner, after=page.after, limit=page.limit)
-    )
-    return [_agent(row) for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFilter:
+    """The agents of a list. A member that is None, or an empty `text`, does not limit the list."""
+
+    owner: str | None = None
+    state: State | None = None
+    kind: Kind | None = None
+    risk_tier: RiskTier | None = None
+    segment: str | None = None
+    text: str = ""
+    """part of the name or the purpose; upper and lower case ASCII letters are equal"""
+    created_before: int | None = None
+    """microseconds since the epoch; goes with `used_from`"""
+    used_from: int | None = None
+    """index of an entry: only agents that are not decommissioned, and have not acted since that entry"""
+
+    def parameters(self) -> dict[str, str | int]:
+        """Return the parameters of the conditions that apply, by name."""
+        named = {"owner": self.owner, "segment": self.segment}
+        named |= {"state": self.state, "kind": self.kind, "risk_tier": self.risk_tier}
+        chosen: dict[str, str | int] = {name: str(value) for name, value in named.items() if value is not None}
+        if self.text:
+            escaped = re.sub(r"([!%_])", r"!\1", self.text.lower())
+            chosen["text"] = f"%{escaped}%"
+        if self.used_from is not None and self.created_before is not None:
+            chosen |= {"used_from": self.used_from, "created_before": self.created_before}
+        return chosen
+
+
+def page(reader: Reader, page: Page, chosen: AgentFilter = AgentFilter()) -> list[Agent]:
+    """Return the agents behind the cursor of a page, in the order of their ids."""
+    parameters = chosen.parameters()
+    statement = _list_statement(tuple(sorted(parameters)))
+    return [_agent(row) for row in reader.all(statement, after=page.after, limit=page.limit, **parameters)]
+
+
+def count(reader: Reader, chosen: AgentFilter) -> int:
+    """Return the number of agents in a list. Reads all of them."""
+    parameters = chosen.parameters()
+    row = reader.one(_count_statement(tuple(sorted(parameters))), **parameters)
+    assert row is not None
+    return int(row[0])
+
+
+@lru_cache(maxsize=1 << len(_FILTERS))
+def _list_statement(names: tuple[str, ...]) -> Sql:
+    return sql(f"{_SELECT} where agent_id > :after and {_conditions(names)} order by agent_id limit :limit")
+
+
+@lru_cache(maxsize=1 << len(_FILTERS))
+def _count_statement(names: tuple[str, ...]) -> Sql:
+    return sql(f"select count(*) from agent where {_conditions(names)}")
+
+
+def _conditions(names: tuple[str, ...]) -> str:
+    return " and ".join(_FILTERS[name] for name in names if name in _FILTERS) or "1 = 1"
 
 
 def owned(reader: Reader, owner: OwnerId) -> list[Agent]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import Route
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, Verb
+from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, State, Verb
 from ostiaryd.registry.store import agents, keys
+from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
+
+E = TypeVar("E", bound=StrEnum)
+MAX_TEXT = 200
 
 
 class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,17 +102,64 @@ async def create_agent(call: Call) -> Reply:
 
 
 async def list_agents(call: Call) -> Reply:
-    """List agents, or those of `?owner=`."""
-    domain, owner = call.world.config.trust_domain, call.query_one("owner")
+    """List agents in the order of their registration; each query parameter narrows the list.
+
+    `owner`, `state`, `kind`, `risk_tier` and `segment` select by value, `text` by a part of the name or of the purpose.
+    `unused` selects agents without use in that many seconds; decommissioned agents are left out. With `last_use=true`
+    each row has `last_used_at`. With `total=true` the list has the number of all its rows.
+    """
+    domain = call.world.config.trust_domain
+    chosen = _filter(call)
+    has_last_use = _flag(call, "last_use")
+
+    def row(reader: Reader, agent: Agent) -> dict[str, Any]:
+        shown = render.agent(reader, agent, trust_domain=domain)
+        return shown | (render.last_use(reader, agent) if has_last_use else {})
+
     return await reply_page(
         call,
         "agents",
-        lambda reader, page: agents.page(
-            reader, page, owner=None if owner is None else flows.find_owner(reader, owner).id
-        ),
-        lambda reader, agent: render.agent(reader, agent, trust_domain=domain),
+        lambda reader, page: agents.page(reader, page, chosen),
+        row,
         cursor=lambda agent: agent.agent_id,
+        count=(lambda reader: agents.count(reader, chosen)) if _flag(call, "total") else None,
     )
+
+
+def _filter(call: Call) -> AgentFilter:
+    """Return the filter of a list of agents. Raises Invalid, and NotFound for an unknown owner."""
+    owner, unused = call.query_one("owner"), call.query_one("unused")
+    if unused is not None and not (unused.isascii() and unused.isdigit() and len(unused) <= 10):
+        raise Invalid("`unused` must be a number of seconds")
+    since = None if unused is None else call.world.now() - int(unused) * render.SECOND
+    text = call.query_one("text") or ""
+    if len(text) > MAX_TEXT:
+        raise Invalid(f"`text` must have at most {MAX_TEXT} characters")
+    return AgentFilter(
+        owner=None if owner is None else flows.find_owner(call.world.db.read(), owner).id,
+        state=_member(call, "state", State),
+        kind=_member(call, "kind", Kind),
+        risk_tier=_member(call, "risk_tier", RiskTier),
+        segment=call.query_one("segment"),
+        text=text,
+        created_before=since,
+        used_from=None if since is None else ledger.count_entries_before(call.world.db.read(), since),
+    )
+
+
+def _member(call: Call, name: str, of: type[E]) -> E | None:
+    """Return a member of an enumeration from the query. Raises Invalid."""
+    text = call.query_one(name)
+    try:
+        return None if text is None else of(text)
+    except ValueError:
+        raise Invalid(f"`{name}` must be one of {', '.join(map(str, of))}") from None
+
+
+def _flag(call: Call, name: str) -> bool:
+    if (text := call.query_one(name) or "false") not in ("true", "false"):
+        raise Invalid(f"`{name}` must be `true` or `false`")
+    return text == "true"
 
 
 async def show_agent(call: Call) -> Reply:
@@ -203,6 +257,7 @@ def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
     shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
+    shown |= render.last_use(reader, agent)
     shown["undo"] = flows.undo_stop(reader, agent)
     shown["data_classes"] = sorted(flows.classes_within(reader, agent.scopes))
     return reply(shown | render.recent_keys(keys.of_agent(reader, agent.agent_id)), status=status)

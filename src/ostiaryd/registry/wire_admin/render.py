@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ostiaryd.ground.database import Reader
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry.model import Agent, AgentKey, Person, PersonKey, Resource, Team, spiffe_id
 from ostiaryd.registry.store import owners
 
@@ -84,6 +85,11 @@ def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
         "created_at": seconds(agent.created_at),
         "expires_at": seconds(agent.expires_at),
     }
+
+
+def last_use(reader: Reader, agent: Agent) -> dict[str, int | None]:
+    """Return when the agent acted last: got a token, started a task, or called a tool."""
+    return {"last_used_at": seconds(ledger.get_last_use(reader, agent.agent_id))}
 
 
 def recent_keys(found: Sequence[AgentKey]) -> dict[str, Any]:

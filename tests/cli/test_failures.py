@@ -69,9 +69,9 @@ def test_a_wrong_data_folder_is_exit_2_and_says_how_to_start_there(tmp_path: Pat
 def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -> None:
     nothing = {"OSTIARY_URL": None, "OSTIARY_CREDENTIAL": None, "OSTIARY_DATA_DIR": None}
     with environment(**nothing):
-        check_said(run("agent", "list"), 2, "which server?", "--data-dir DIR", "OSTIARY_URL")
+        check_said(run("agent", "list"), 2, "no server is named", "--data-dir DIR", "OSTIARY_URL")
     with environment(**nothing | {"OSTIARY_URL": "http://127.0.0.1:9"}):
-        check_said(run("agent", "list"), 2, "who are you?", "OSTIARY_CREDENTIAL")
+        check_said(run("agent", "list"), 2, "no credential is named", "OSTIARY_CREDENTIAL")
     with environment(**nothing | {"OSTIARY_URL": "not a url", "OSTIARY_CREDENTIAL": "/nowhere.json"}):
         check_said(run("agent", "list"), 2, "cannot read the credential /nowhere.json")
 
@@ -114,13 +114,13 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
         (("agent", "list", "surplus"), "surplus"),
         (("agent", "list", "--limit", "many"), "many"),
         (("revoke", "anything", "x"), "agent"),
-        (("agent", "show", "../persons"), "no name or id"),
-        (("agent", "show", "a?b"), "no name or id"),
-        (("agent", "show", ""), "no name or id"),
+        (("agent", "show", "../persons"), "not a name or an id"),
+        (("agent", "show", "a?b"), "not a name or an id"),
+        (("agent", "show", ""), "not a name or an id"),
         (("decide", "/nowhere.json"), "cannot read /nowhere.json: No such file"),
         (("decide", "/etc"), "cannot read /etc"),
-        (("policy", "put", "/nowhere"), "/nowhere is no folder"),
-        (("audit", "verify", "/nowhere"), "/nowhere is no folder"),
+        (("policy", "put", "/nowhere"), "/nowhere is not a folder"),
+        (("audit", "verify", "/nowhere"), "/nowhere is not a folder"),
         (("audit", "verify", "--key", "nothing"), "cannot read nothing"),
         (("audit", "verify", "--seen", "/nowhere"), "/nowhere"),
         (("audit", "search", "--since", "yesterday"), "cannot read 'yesterday' as a time"),
@@ -160,7 +160,7 @@ def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp
         bad.chmod(0o600)
         check_said(ostiary("token", "--agent", "ag_1", "--key", bad), 2, str(bad))
     (tmp_path / "x.cedar").write_bytes(b"\xff")
-    check_said(ostiary("policy", "put", tmp_path), 2, "x.cedar is no text")
+    check_said(ostiary("policy", "put", tmp_path), 2, "x.cedar is not UTF-8 text")
     check_said(ostiary("policy", "put", tmp_path / "empty"), 2, "is no folder")
 
 

@@ -1,6 +1,6 @@
-"""How a command that does not succeed ends: one line that says what is wrong, one that says what to do.
+"""The end of a command that fails: one line says what is wrong, another what to do.
 
-What nobody foresaw is raised again, with its traceback: that is a defect of ours.
+An error that is not foreseen is a defect of Ostiary: it is raised again, with its traceback.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from rich.markup import escape
 
 from ostiary.agent import ServerRefused
 from ostiary.cli.paper import err
-from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE, Usage
+from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE
+from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
 from ostiary.protocol.errors import Refused, Unavailable
 
 
 def end(error: BaseException, *, as_json: bool) -> NoReturn:
-    """Exit with the code for that kind of error."""
+    """Print the error on standard error, and exit with the code of its kind."""
     if isinstance(error, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
-    refusal = _foreseen(error)
+    refusal = _refusal_of(error)
     if refusal is None:
         raise error
     if as_json:
@@ -38,7 +39,8 @@ def end(error: BaseException, *, as_json: bool) -> NoReturn:
     sys.exit(REFUSED if isinstance(refusal, (ServerRefused, TokenRefused)) else USAGE)
 
 
-def _foreseen(error: BaseException) -> Refused | None:
+def _refusal_of(error: BaseException) -> Refused | None:
+    """Return a foreseen error as a refusal; None for a defect."""
     match error:
         case Refused():
             return error
@@ -49,7 +51,7 @@ def _foreseen(error: BaseException) -> Refused | None:
                 f"the server does not answer: {error}", hint="is it running? ostiary serve --data-dir DIR"
             )
         case httpx2.InvalidURL():
-            return Usage(f"OSTIARY_URL is no URL: {error}")
+            return Usage(f"OSTIARY_URL is not a URL: {error}", hint="such as https://id.example.org")
         case ImportError():
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):
@@ -57,7 +59,7 @@ def _foreseen(error: BaseException) -> Refused | None:
                     f"the package `{cause.name}` is not installed", hint='pip install "ostiary[server,postgres,mcp]"'
                 )
         case BaseExceptionGroup() if len(error.exceptions) == 1:
-            return _foreseen(error.exceptions[0])
+            return _refusal_of(error.exceptions[0])
         case OSError() if error.filename is not None:  # a file that the user named
-            return Usage(f"{error.filename}: {error.strerror}")
+            return Usage(f"{error.filename}: {error.strerror}", hint="check the path and its permissions")
     return None

@@ -1,0 +1,209 @@
+"""`ostiary completion`: scripts that complete commands, options, choices, and the names that the server knows.
+
+At each Tab a script runs `ostiary` with the word `complete` and the words of the command line. Each line of the answer
+is a candidate; no line means that the shell completes file names.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import httpx2
+from cyclopts import App
+
+from ostiary.cli.ids import LISTS
+from ostiary.cli.session import Session
+from ostiary.protocol.errors import Refused
+
+WAIT_S = 1.0
+"""Seconds in which the server must answer; without an answer, a shell completes nothing."""
+MAX_NAMES = 200
+SCRIPTS = {
+    "bash": """_ostiary() {
+    local candidates
+    candidates="$(ostiary complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)"
+    if [ -n "$candidates" ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$candidates" -- "${COMP_WORDS[COMP_CWORD]}")
+    fi
+}
+complete -o default -F _ostiary ostiary
+""",
+    "zsh": """#compdef ostiary
+_ostiary() {
+    local -a candidates
+    candidates=("${(@f)$(ostiary complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    if [ -n "${candidates[1]}" ]; then compadd -a candidates; else _files; fi
+}
+compdef _ostiary ostiary
+""",
+    "fish": """function __ostiary
+    set -l words (commandline -opc) (commandline -ct)
+    ostiary complete $words[2..-1] 2>/dev/null
+end
+complete -c ostiary -a '(__ostiary)'
+""",
+}
+_KINDS = {
+    "ag": ("agent",),
+    "ap": ("approval", "approve", "deny", "more"),
+    "fi": ("finding",),
+    "in": (),
+    "is": ("issuer_id",),
+    "pe": ("person", "deputy", "member", "on_behalf_of"),
+    "pp": (),
+    "rs": ("resource",),
+    "st": ("stream_id",),
+    "te": (),
+    "tk": ("task", "parent"),
+    "wh": ("webhook_id",),
+}
+"""Parameters by the kind of what they name; `name` and `id` name what their group of commands is about."""
+_GROUPS = {
+    "agent": "ag",
+    "catalogue": "rs",
+    "incident": "in",
+    "key": "ag",
+    "owner": "pe",
+    "pep": "pp",
+    "person": "pe",
+    "resource": "rs",
+    "task": "tk",
+    "team": "te",
+}
+_EVERYWHERE = ("--data-dir", "--json", "--wide", "--help")
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a completion script for a shell.
+
+        source <(ostiary completion bash)          # in ~/.bashrc; zsh likewise
+        ostiary completion fish > ~/.config/fish/completions/ostiary.fish
+
+    Names of agents, resources and so on are completed if the server answers within a second.
+
+    Args:
+        shell: Name of the shell.
+    """
+    sys.stdout.write(SCRIPTS[shell])
+
+
+def complete(words: list[str]) -> list[str]:
+    """Return the candidates for the last of `words`; none if the shell should complete a file name."""
+    from ostiary.cli import app
+
+    place = _Place(app)
+    *before, begun = words or [""]
+    for word in before:
+        place.take(word)
+    with _time_limit(WAIT_S):
+        return sorted({one for one in place.candidates(begun) if one.startswith(begun)})
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the main thread when the time is over."""
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError("the server has not answered in time")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(slots=True)
+class _Place:
+    """The place in a command line: the command, the option that waits for a value, the number of arguments."""
+
+    command: App
+    path: tuple[str, ...] = ()
+    option: str = ""
+    arguments: int = 0
+    data_dir: Path | None = None
+
+    def take(self, word: str) -> None:
+        """Go on behind `word`."""
+        if self.option:
+            if self.option == "--data-dir":
+                self.data_dir = Path(word)
+            self.option = ""
+        elif word.startswith("--"):
+            if "=" not in word and self._takes_value(word):
+                self.option = word
+        elif not self.arguments and word in self.command:
+            self.command, self.path = self.command[word], (*self.path, word)
+        else:
+            self.arguments += 1
+
+    def candidates(self, begun: str) -> Iterator[str]:
+        """Yield what may come here."""
+        if self.option:
+            yield from self._values(self._named().get(self.option))
+            return
+        if begun.startswith("-"):
+            yield from (*self._named(), *_EVERYWHERE)
+            return
+        if not self.arguments:
+            yield from (name for name in self.command if not name.startswith("-"))
+        yield from self._values(self._positional())
+
+    def _takes_value(self, option: str) -> bool:
+        argument = self._named().get(option)
+        return option == "--data-dir" or (argument is not None and argument.hint is not bool)
+
+    def _arguments(self) -> list[Any]:
+        if self.command.default_command is None:
+            return []
+        return [one for one in self.command.assemble_argument_collection() if one.parse]
+
+    def _named(self) -> Mapping[str, Any]:
+        return {
+            name: one for one in self._arguments() for name in one.names if name.startswith("--") and one.index is None
+        }
+
+    def _positional(self) -> Any:
+        """Return the argument that comes next, if there is one; the last one may be repeated."""
+        listed = [one for one in self._arguments() if one.index is not None]
+        rest = [one for one in listed if one.index >= self.arguments]
+        return (rest or [one for one in listed if one.is_var_positional] or [None])[0]
+
+    def _values(self, argument: Any) -> Iterator[str]:
+        """Yield the choices of an argument, or the names that the server knows."""
+        if argument is None:
+            return
+        hint = argument.hint
+        if get_origin(hint) is Literal:
+            yield from map(str, get_args(hint))
+            return
+        kind = _kind(argument.field_info.name, self.path)
+        if kind is not None:
+            yield from self._names(kind)
+
+    def _names(self, kind: str) -> Iterator[str]:
+        listed = LISTS[kind]
+        session = Session(self.data_dir, as_json=True)
+        try:
+            query = {**listed.query, "limit": MAX_NAMES}
+            for row in session.api("GET", listed.path, query=query)[listed.kind]:
+                yield str(row.get("name") or row[listed.member])
+        except (Refused, httpx2.HTTPError, OSError):
+            return  # without a server there is nothing to complete
+        finally:
+            session.close()
+
+
+def _kind(parameter: str, path: tuple[str, ...]) -> str | None:
+    """Return the kind of id that a parameter names, if it names anything."""
+    if parameter in ("name", "id") and path:
+        return None if path[-1] == "create" else _GROUPS.get(path[0])
+    return next((kind for kind, names in _KINDS.items() if parameter in names), None)

@@ -1,0 +1,114 @@
+"""Ids on the command line: a prefix is enough if only one id begins with it.
+
+A prefix is looked up in the list of its kind, as the same caller may read it. It therefore never shows more than the
+list command does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ostiary.cli.usage import Usage
+from ostiary.protocol.errors import NotFound
+
+if TYPE_CHECKING:
+    from ostiary.cli.session import Session
+
+ID_DIGITS = 32
+MIN_DIGITS = 4
+"""Hexadecimal digits from which on a text is taken for a prefix of an id."""
+MAX_CANDIDATES = 10
+PAGE = 1000
+"""Rows of a short list that are looked at."""
+_PREFIX = re.compile(rf"([a-z]{{2,3}})_[0-9a-f]{{{MIN_DIGITS},{ID_DIGITS - 1}}}")
+_MEMBERS = ("agent", "approve", "deny", "id", "name", "on_behalf_of", "owner", "parent", "person", "resource", "task")
+"""Members of a request that name something, by name or by id; every other member is text that stays as it is."""
+
+
+class IdList(NamedTuple):
+    """A list of the admin API: its path, the member with the rows, the member with the id, the order, the query."""
+
+    path: str
+    kind: str
+    member: str
+    order: str = "oldest first"
+    query: Mapping[str, str] = {}
+
+
+LISTS = {
+    "ag": IdList("/agents", "agents", "agent_id"),
+    "ap": IdList("/approvals", "approvals", "approval_id", "newest first", {"state": "all"}),
+    "fi": IdList("/findings", "findings", "finding_id", "newest first"),
+    "in": IdList("/incidents", "incidents", "incident_id", "newest first", {"state": "all"}),
+    "is": IdList("/issuers", "issuers", "issuer_id", "short"),
+    "pe": IdList("/persons", "persons", "person_id"),
+    "pp": IdList("/peps", "peps", "pep_id", "short"),
+    "rs": IdList("/resources", "resources", "resource_id"),
+    "st": IdList("/streams", "streams", "stream_id", "short"),
+    "te": IdList("/teams", "teams", "team_id"),
+    "tk": IdList("/tasks", "tasks", "task_id", "newest first"),
+    "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
+}
+"""The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
+
+
+def resolve_id(session: Session, text: str) -> str:
+    """Return the id that begins with `text`; any other text as it is.
+
+    Raises Usage if several ids begin with it, NotFound if there is none.
+    """
+    match = _PREFIX.fullmatch(text)
+    listed = LISTS.get(match[1]) if match is not None else None
+    if listed is None:
+        return text
+    rows = [row for row in _read(session, listed, text) if row[listed.member].startswith(text)]
+    if not rows:
+        raise NotFound(f"no id begins with `{text}`", hint=f"ids of {listed.kind} are in their list")
+    if len(rows) > 1:
+        shown = [f"{row[listed.member]} {row.get('name', '')}".rstrip() for row in rows[:MAX_CANDIDATES]]
+        more = ", ..." if len(rows) > MAX_CANDIDATES else ""
+        raise Usage(f"`{text}` is ambiguous: {', '.join(shown)}{more}", hint="give more of the id")
+    return str(rows[0][listed.member])
+
+
+def resolve_path(session: Session, path: str) -> str:
+    """Return `path` with each segment that is a prefix of an id as the whole id."""
+    if not any(map(_PREFIX.fullmatch, path.split("/"))):
+        return path
+    return "/".join(resolve_id(session, segment) for segment in path.split("/"))
+
+
+def resolve_query(session: Session, query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `query` with whole ids."""
+    return {name: _resolve_member(session, name, value) for name, value in query.items()}
+
+
+def resolve_body(session: Session, body: Any) -> Any:
+    """Return the body of a request with whole ids in the members that name something."""
+    if not isinstance(body, dict):
+        return body
+    return {name: _resolve_member(session, name, value) for name, value in body.items()}
+
+
+def _resolve_member(session: Session, name: str, value: Any) -> Any:
+    if name not in _MEMBERS:
+        return value
+    if isinstance(value, list):
+        return [_resolve_member(session, name, item) for item in value]
+    return resolve_id(session, value) if isinstance(value, str) else value
+
+
+def _read(session: Session, listed: IdList, prefix: str) -> list[dict[str, Any]]:
+    """Return the rows among which those with the prefix are: a page is enough."""
+    query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
+    match listed.order:
+        case "short":
+            query["limit"] = PAGE
+        case "oldest first":
+            query["after"] = prefix
+        case "newest first":
+            query["after"] = prefix + "g"  # greater than any hexadecimal digit
+    rows: list[dict[str, Any]] = session.api("GET", listed.path, query=query)[listed.kind]
+    return rows

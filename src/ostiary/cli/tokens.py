@@ -1,0 +1,139 @@
+"""The token file of the command line: access tokens that a later command can use again.
+
+Each token request leaves an entry in the ledger, so without the file the ledger would fill with the reads of its
+readers. The file lies beside the credential (mode 0600). It holds only tokens that are bound to the key of the
+credential, so a thief needs the credential too. A file that cannot be read or written is ignored: the command gets a
+token as if there were none.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ostiary.client import Client, Target, Token
+
+MAX_BYTES = 256 << 10
+SUFFIX = ".tokens"
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    url: str
+    client_id: str
+    jkt: str
+    resource: str | None
+    scope: str | None
+    task: str | None
+    answer: dict[str, Any]
+    got_at: int
+    renew_at: int
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    tokens: list[_Row]
+
+
+class TokenFile:
+    """The tokens of one credential at one server, between two commands."""
+
+    def __init__(self, path: Path, client: Client, *, url: str) -> None:
+        self._path = path.with_name(path.name + SUFFIX)
+        self._client, self._key = client, client.credential.key
+        self._owner = {"url": url, "client_id": client.credential.client_id, "jkt": self._key.public.thumbprint}
+        self._rows = self._read()
+        self._loaded = frozenset[str]()
+
+    def load(self) -> None:
+        """Give the client each stored token that is of this credential and server, and is fresh."""
+        for row in self._rows:
+            token = self._token(row)
+            if token is not None and self._client.is_fresh(token):
+                self._client.add_token(Target(row.resource, row.scope, row.task), token)
+        self._loaded = frozenset(token.text for token in self._client.tokens().values())
+
+    def save(self) -> None:
+        """Write the fresh tokens of the client, and fresh rows of other servers and keys, if a token changed."""
+        mine = [
+            self._row(target, token)
+            for target, token in self._client.tokens().items()
+            if self._is_kept(target, token) and self._client.is_fresh(token)
+        ]
+        others = [row for row in self._rows if self._token(row) is None and self._client.is_current(row.renew_at)]
+        rows = mine + others
+        if {row.answer["access_token"] for row in rows} == {row.answer["access_token"] for row in self._rows}:
+            return
+        with suppress(OSError):  # the folder may be read-only: the next command gets a token of its own
+            self._write(msgspec.json.encode(_File(rows)))
+
+    def forget(self, resource: str) -> bool:
+        """Drop the client's token for `resource` if it came from the file; return whether there was one.
+
+        Such a token may be older than the last change of the agent's scopes.
+        """
+        target = Target(resource)
+        token = self._client.tokens().get(target)
+        if token is None or token.text not in self._loaded:
+            return False
+        self._client.forget(target)
+        return True
+
+    def _is_kept(self, target: Target, token: Token) -> bool:
+        """Return whether the token is bound to the credential's key and asked for by resource, scope and task alone."""
+        return token.key is self._key and target == Target(target.resource, target.scope, target.task)
+
+    def _row(self, target: Target, token: Token) -> _Row:
+        return _Row(
+            **self._owner,
+            resource=target.resource,
+            scope=target.scope,
+            task=target.task,
+            answer=token.answer,
+            got_at=token.got_at,
+            renew_at=token.renew_at,
+        )
+
+    def _token(self, row: _Row) -> Token | None:
+        if {"url": row.url, "client_id": row.client_id, "jkt": row.jkt} != self._owner:
+            return None
+        return Token(row.answer["access_token"], row.answer, row.got_at, row.renew_at, self._key)
+
+    def _read(self) -> list[_Row]:
+        """Return the rows of a file that is plain, ours, and closed to others; no rows for any other file."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return []
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid != os.geteuid():
+                return []
+            text = os.read(descriptor, MAX_BYTES)
+        finally:
+            os.close(descriptor)
+        try:
+            rows = msgspec.json.decode(text, type=_File).tokens
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return []
+        return [row for row in rows if _is_complete(row.answer)]
+
+    def _write(self, text: bytes) -> None:
+        """Replace the file as a whole; mkstemp makes it 0600."""
+        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
+            os.replace(name, self._path)
+        except OSError:
+            os.unlink(name)
+            raise
+
+
+def _is_complete(answer: Mapping[str, Any]) -> bool:
+    return isinstance(answer.get("access_token"), str) and str(answer.get("token_type", "")).lower() == "dpop"

@@ -1,0 +1,104 @@
+"""`ostiary help`: the help of a command, or of a topic that concerns several commands."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from ostiary.cli.paper import err, table
+from ostiary.cli.session import Here
+from ostiary.cli.usage import Usage
+
+STOPPING = (
+    {
+        "command": "agent suspend",
+        "effect": "Stop an agent. Its tokens and tasks end.",
+        "state": "suspended",
+        "undo": "agent resume",
+    },
+    {
+        "command": "revoke agent",
+        "effect": "Suspend an agent in any state, and time each guard.",
+        "state": "suspended",
+        "undo": "agent resume",
+    },
+    {
+        "command": "agent quarantine",
+        "effect": "Isolate a suspicious agent. Its tokens and tasks end.",
+        "state": "quarantined",
+        "undo": "agent release",
+    },
+    {
+        "command": "kill agent",
+        "effect": "Quarantine an agent, open an incident, and time each guard.",
+        "state": "quarantined",
+        "undo": "incident release, by a person",
+    },
+    {
+        "command": "agent decommission",
+        "effect": "End an agent and the use of its name.",
+        "state": "decommissioned",
+        "undo": "nothing",
+    },
+    {
+        "command": "kill KIND",
+        "effect": "Stop every call of an owner, resource, segment, model, task, or everything, and time each guard.",
+        "state": "stopped",
+        "undo": "kill lift KIND",
+    },
+    {
+        "command": "task end",
+        "effect": "End a task. Its tokens and child tasks end.",
+        "state": "done, failed, cancelled",
+        "undo": "nothing: start another task",
+    },
+    {
+        "command": "revoke task",
+        "effect": "End a task as cancelled, and time each guard.",
+        "state": "cancelled",
+        "undo": "nothing: start another task",
+    },
+    {
+        "command": "revoke token",
+        "effect": "Revoke a token and the tokens derived from it.",
+        "state": "revoked",
+        "undo": "nothing: its agent can get another token",
+    },
+    {
+        "command": "revoke key",
+        "effect": "Revoke a key and everything obtained with it, and time each guard.",
+        "state": "revoked",
+        "undo": "nothing: add another key",
+    },
+    {
+        "command": "revoke owner",
+        "effect": "Remove a person. The agents pass to the deputy, or are suspended.",
+        "state": "left",
+        "undo": "owner return, then agent resume",
+    },
+)
+"""Every command that stops something: effect, the state afterwards, and the command that undoes it."""
+TOPICS = {"stopping": "Compare the commands that stop agents, tasks, tokens and other things."}
+
+
+def help_topic(*words: str, session: Here) -> None:
+    """Show the help of a command or a topic.
+
+    Topics: stopping.
+
+    Args:
+        words: Words of a command, such as agent list, or a topic; without, the list of commands.
+    """
+    if words == ("stopping",):
+        columns = {"command": "OSTIARY", "effect": "EFFECT", "state": "STATE", "undo": "UNDO"}
+        session.show([*STOPPING], lambda rows: table(rows, columns, empty=""))
+        if not session.as_json and err.is_terminal:
+            err.print("docs/stopping.md says more, and which command to use", style="dim")
+        return
+    from ostiary.cli import app
+
+    command: App = app
+    for word in words:
+        if word not in command:
+            raise Usage(f"no command and no topic is called `{' '.join(words)}`", hint="ostiary --help")
+        command = command[word]
+    app.help_print([*words])

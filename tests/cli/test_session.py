@@ -1,0 +1,237 @@
+"""What commands share: the token file, prefixes of ids, a server that is silent, and completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.patience import PATIENCE_S
+from harness.server import Server
+from ostiary.cli import completion, session
+from ostiary.cli.completion import complete
+from tests.support.cli import Commands, environment, run
+
+
+def tokens_of(folder: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads((folder / "admin.json.tokens").read_text())["tokens"]
+    return rows
+
+
+def issued(ostiary: Commands) -> int:
+    return len(ostiary.json("audit", "search", "--action", "token.issue", "--resource", "ostiary", "--limit", 10_000))
+
+
+def register(ostiary: Commands, name: str, *more: object) -> str:
+    made = ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "Tests of the ledger", *more)
+    return str(made["agent_id"])
+
+
+def test_commands_use_one_token_and_the_file_is_closed_to_others(ostiary: Commands) -> None:
+    ostiary.json("agent", "list")
+    before = issued(ostiary)
+    for _ in range(3):
+        ostiary.json("agent", "list")
+    assert issued(ostiary) == before
+    file = ostiary.folder / "admin.json.tokens"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not [name for name in os.listdir(file.parent) if name.startswith("admin.json.tokens") and name != file.name]
+
+
+def test_a_token_of_another_key_and_an_expired_token_are_not_used(ostiary: Commands) -> None:
+    ostiary.json("agent", "list")
+    file = ostiary.folder / "admin.json.tokens"
+    [row] = tokens_of(ostiary.folder)
+    owner = {name: row[name] for name in ("jkt", "url", "client_id")}
+    for changed in ({"jkt": "x"}, {"renew_at": 0}, {"url": "http://elsewhere"}, {"client_id": "ag_other"}):
+        file.write_text(json.dumps({"tokens": [row | changed]}))
+        ostiary.json("agent", "list")
+        rows = tokens_of(ostiary.folder)
+        [own] = [one for one in rows if owner.items() <= one.items()]
+        assert own["answer"] != row["answer"]
+        assert all(one["renew_at"] for one in rows), "expired tokens are removed"
+        assert len(rows) == (1 if "renew_at" in changed else 2), "tokens of others are kept"
+
+
+@pytest.mark.parametrize("damage", ["open", "damaged", "link", "directory"])
+def test_a_token_file_that_is_open_damaged_or_a_link_is_ignored(ostiary: Commands, damage: str, tmp_path: Path) -> None:
+    ostiary.json("agent", "list")
+    file = ostiary.folder / "admin.json.tokens"
+    rows = file.read_text()
+    file.unlink()
+    match damage:
+        case "open":
+            file.write_text(rows)
+            file.chmod(0o644)
+        case "damaged":
+            file.write_text('{"tokens": [{}]}')
+            file.chmod(0o600)
+        case "link":
+            (tmp_path / "stolen").write_text(rows)
+            (tmp_path / "stolen").chmod(0o600)
+            file.symlink_to(tmp_path / "stolen")
+        case "directory":
+            file.mkdir()
+    assert ostiary.json("agent", "list")
+    if damage == "directory":
+        file.rmdir()
+    else:
+        assert stat.S_IMODE(file.lstat().st_mode) == 0o600
+        assert not file.is_symlink()
+    if damage == "link":
+        assert (tmp_path / "stolen").read_text() == rows
+
+
+def test_a_token_that_is_older_than_the_agents_scopes_is_fetched_again(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.json"
+    ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
+    own = {"OSTIARY_URL": json.loads((ostiary.folder / "server.json").read_text())["url"]}
+    with environment(**own, OSTIARY_CREDENTIAL=str(key)):
+        assert run("agent", "list").code == 1
+        assert Path(f"{key}.tokens").exists()
+        ostiary.json("agent", "allow", name, "ostiary:read")
+        assert run("agent", "list", "--json").json
+
+
+def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    shown = ostiary.json("agent", "show", id)
+    assert ostiary.json("agent", "show", id[:20]) == shown
+    task = ostiary.json("task", "start", "--agent", id[:20], "--purpose", "p")["task_id"]
+    assert ostiary.json("task", "show", task[:20])["task_id"] == task
+    assert ostiary.json("audit", "search", "--task", task[:20])[0]["object"] == task
+    assert ostiary.json("audit", "search", "--agent", id[:20]) == ostiary.json("audit", "search", "--agent", id)
+    assert ostiary.json("revoke", "task", task[:20])["guards"] == []
+    owner = ostiary.json("owner", "show", "ada")["person_id"]
+    assert ostiary.json("owner", "show", owner[:20])["name"] == "ada"
+    assert ostiary.json("agent", "suspend", id[:20])["state"] == "suspended"
+
+
+def test_an_ambiguous_prefix_lists_the_candidates_and_does_nothing(ostiary: Commands, name: str) -> None:
+    first, second = register(ostiary, f"{name}-1"), register(ostiary, f"{name}-2")
+    common = first[: next(n for n, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)]
+    assert len(common) >= 8, "made within the same minute"
+    ran = ostiary("agent", "suspend", common)
+    assert ran.code == 2
+    assert f"{first} {name}-1" in ran.err
+    assert f"{second} {name}-2" in ran.err
+    assert ostiary.json("agent", "show", first)["state"] == "pending"
+    none = ostiary("agent", "show", "ag_ffffffff")
+    assert (none.code, "no id begins with `ag_ffffffff`" in none.err) == (2, True)
+
+
+def test_a_prefix_shows_no_more_than_the_list_of_the_caller(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
+    other = register(ostiary, f"{name}-2")
+    own = {"OSTIARY_URL": json.loads((ostiary.folder / "server.json").read_text())["url"]}
+    with environment(**own, OSTIARY_CREDENTIAL=str(key)):
+        ran = run("agent", "show", other[:20])
+    assert ran.code == 1
+    assert f"{name}-2" not in ran.err
+    assert other not in ran.err
+
+
+def test_a_text_that_looks_like_a_prefix_stays_text(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    register(ostiary, name, "--generate-key", tmp_path / "key.json")
+    task = ostiary.json("task", "start", "--agent", name, "--purpose", "ag_0000")
+    assert task["purpose"] == "ag_0000"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that accepts connections, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    held.append(listener.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        for one in held:
+            one.close()
+        thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_server_that_hangs_is_reported_while_the_command_waits(
+    silent: str, server: Server, monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(session, "SILENCE_S", 0.05)
+    monkeypatch.setattr("ostiary.agent.blocking.TIMEOUT_S", 2.0)
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), 2.0)
+    monkeypatch.setattr("ostiary.client.drive.TIMEOUT", {"timeout": limits})
+    with environment(OSTIARY_URL=silent, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+        ran = run("agent", "list", *form)
+    assert ran.code == 3
+    message = f"the server at {silent} has not answered for"
+    assert ran.err.count(message) == 1
+    if form:
+        assert message in json.loads(ran.err.splitlines()[0])["warning"]
+
+
+@pytest.mark.parametrize(
+    ("words", "candidates"),
+    [
+        (["ag"], ["agent"]),
+        (["agent", "sus"], ["suspend"]),
+        (["agent", "create", "x", "--ki"], ["--kind"]),
+        (["agent", "create", "x", "--kind", "a"], ["assistant", "autonomous"]),
+        (["kill", "e"], ["everything"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["--json", "agent", "jo"], ["join-token"]),
+        (["policy", "put", ""], []),
+        (["agent", "create", "x", "--purpose", "--k"], []),
+    ],
+)
+def test_words_options_and_choices_are_completed(words: list[str], candidates: list[str]) -> None:
+    with environment(OSTIARY_URL=None, OSTIARY_DATA_DIR=None):
+        assert complete(words) == candidates
+
+
+def test_names_are_completed_from_the_server_and_without_one_nothing_is(
+    ostiary: Commands, name: str, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(ostiary, name)
+    place = ["--data-dir", str(ostiary.folder)]
+    assert complete([*place, "agent", "suspend", name[:12]]) == [name]
+    assert complete([*place, "audit", "search", "--agent", name[:12]]) == [name]
+    assert "ada" in complete([*place, "agent", "create", "x", "--deputy", "a"])
+    monkeypatch.setattr(completion, "WAIT_S", 0.2)
+    with environment(OSTIARY_URL=silent, OSTIARY_CREDENTIAL=str(ostiary.folder / "admin.json")):
+        assert complete(["agent", "suspend", ""]) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_script(shell: str) -> None:
+    out = run("completion", shell).out
+    assert "ostiary complete" in out
+    assert out.endswith("\n")
+
+
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    script = tmp_path / "script"
+    script.write_text(
+        run("completion", "bash").out + "COMP_WORDS=(ostiary agent sus); COMP_CWORD=2; _ostiary; echo ${COMPREPLY[@]}\n"
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=True, env={"PATH": path})
+    assert done.stdout.strip() == "suspend"

@@ -1,0 +1,103 @@
+"""Tables on a terminal of 80 and of 120 columns, and piped."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from ostiary.cli.paper import SHORT_ID, UNLIMITED, _Output, fit, table, value_text
+
+HEADINGS = ["NAME", "STATE", "OWNER", "SCOPES", "LAST USE", "ID"]
+IDS = ["ag_01a221c4d45477bb81ac4563958e6a54", "ag_01a221c4d9c079868818599a497381db"]
+LONG = "billing-bot-with-a-long-name-for-the-quarterly-report-of-europe"
+ROWS = [
+    ["writer", "active", "ada", "bank:transfer files:read files:write", "2026-11-28 10:48:00Z", IDS[0]],
+    [LONG, "decommissioned", "a-team-with-a-long-name", "files:read", "never", IDS[1]],
+]
+
+
+def printed(rows: list[list[str]], width: int, *, is_terminal: bool = True, is_wide: bool = False) -> list[str]:
+    """The lines of a table on a terminal of that width, or piped."""
+    file = StringIO()
+    console = _Output(
+        file=file, width=width, force_terminal=is_terminal, color_system=None, highlight=False, soft_wrap=True
+    )
+    console.is_wide = is_wide
+    named = [dict(zip(HEADINGS, row, strict=True)) for row in rows]
+    table(named, dict(zip(HEADINGS, HEADINGS, strict=True)), empty="none", console=console)
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 81, 120, 160])
+def test_a_table_fits_the_terminal_and_names_and_ids_stay_usable(width: int) -> None:
+    lines = printed(ROWS, width)
+    assert max(map(cell_len, lines)) <= width
+    text = "\n".join(lines)
+    assert LONG in text
+    for id in IDS:
+        assert id[:SHORT_ID] in text
+
+
+def test_a_long_name_gets_a_line_of_its_own_and_does_not_narrow_the_rows_of_others() -> None:
+    lines = printed(ROWS, 80)
+    assert LONG in lines
+    assert not any("…" in line for line in lines if LONG in line)
+
+
+def test_ids_that_differ_late_stay_different() -> None:
+    twins = [IDS[0], IDS[0][:-1] + "5"]
+    lines = printed([["a", "active", "x" * 60, "", "", twins[0]], ["b", "active", "x" * 60, "", "", twins[1]]], 80)
+    assert all(any(twin in line for line in lines) for twin in twins)
+
+
+def test_wide_prints_everything_and_a_table_that_fits_is_not_cut() -> None:
+    assert all(any(id in line for line in printed(ROWS, 80, is_wide=True)) for id in IDS)
+    assert IDS[0] in "\n".join(printed(ROWS[:1], 200))
+
+
+def test_piped_rows_are_separated_by_tabs_and_not_padded() -> None:
+    lines = printed(ROWS, UNLIMITED, is_terminal=False)
+    assert [line.split("\t") for line in lines] == [HEADINGS, *ROWS]
+
+
+def test_a_name_with_controls_cannot_forge_a_row_or_a_cell() -> None:
+    [_, line] = printed([["a\tb\nc\x1b[2J", *ROWS[0][1:]]], UNLIMITED, is_terminal=False)
+    assert line.split("\t")[0] == "a\\tb\\nc\\x1b[2J"
+
+
+def test_an_empty_list_says_so() -> None:
+    assert printed([], 80) == ["none"]
+
+
+@given(
+    st.lists(
+        st.lists(st.text("abc _-é漢", max_size=40) | st.sampled_from([*IDS, LONG]), min_size=3, max_size=3),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([80, 120]),
+)
+def test_any_table_of_three_columns_fits(rows: list[list[str]], width: int) -> None:
+    lines = fit([["x", *row[1:]] for row in rows], ["A", "B", "C"], width)
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (True, "yes"),
+        (1.5, "1.5"),
+        (["a", "b"], "a b"),
+        (["a b", "c"], "a b; c"),
+        ({"kind": "calls", "limit": 100}, "kind=calls, limit=100"),
+        ({"a": {"b": [1, "x=y"]}}, 'a=(b=[1; "x=y"])'),
+        ([{"a": 1}, {"b": ""}], 'a=1; b=""'),
+    ],
+)
+def test_values_are_read_as_words(value: object, text: str) -> None:
+    assert value_text(value) == text
