@@ -91,35 +91,39 @@ class HttpTool:
     def parameters(self) -> list[Parameter]:
         return [
             Parameter(one["name"], one["in"], one.get("schema") or {}, bool(one.get("required")))
-            for given in (self.operation or {}).get("parameters", ())
-            if (one := _dereferenced(given, self.endpoint.document)) and one.get("in") in PLACES
+            for declared in (self.operation or {}).get("parameters", ())
+            if (one := _dereferenced(declared, self.endpoint.document)) and one.get("in") in PLACES
         ]
 
     def arguments(self, scope: Mapping[str, Any], path_params: Mapping[str, Any], body: bytes) -> dict[str, Any]:
         """Return the arguments of a call. Raises Malformed, where the guard and the application could disagree."""
         declared = self.parameters
-        found: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         for name, value in path_params.items():
-            self._put(found, name, plain(value, name), declared, place="path")
+            self._put(arguments, name, plain(value, name), declared, place="path")
         for name, value in _query(scope["query_string"], [one for one in declared if one.place == "query"]).items():
-            self._put(found, name, value, declared, place="query")
+            self._put(arguments, name, value, declared, place="query")
         for one, value in _headers(scope, declared):
-            self._put(found, one.name, value, declared, place=one.place)
+            self._put(arguments, one.name, value, declared, place=one.place)
         if body:
-            self._put(found, BODY, _body(scope, body), declared, place=BODY)
-        return filled(found, self.input_schema) if self.operation is not None else found
+            self._put(arguments, BODY, _body(scope, body), declared, place=BODY)
+        return filled(arguments, self.input_schema) if self.operation is not None else arguments
 
-    def _put(self, found: dict[str, Any], name: str, value: Any, declared: Sequence[Parameter], *, place: str) -> None:
+    def _put(
+        self, arguments: dict[str, Any], name: str, value: Any, declared: Sequence[Parameter], *, place: str
+    ) -> None:
         """Raises Malformed for a name that stands for something else already."""
         own = [one for one in declared if one.name == name]
         is_misplaced = bool(own) and place not in [one.place for one in own]
-        if name in found or is_misplaced or (name == BODY and place != BODY and self._has_body):
+        if name in arguments or is_misplaced or (name == BODY and place != BODY and self._has_body):
             raise Malformed(
                 f"the parameter `{name[:64]}` is in the wrong part of the request, or was sent twice",
                 hint="send each parameter once, where the API expects it",
             )
         schema = next((one.schema for one in own if one.place == place), None)
-        found[name] = value if schema is None or place == BODY else _typed(name, value, schema, self.endpoint.document)
+        arguments[name] = (
+            value if schema is None or place == BODY else _typed(name, value, schema, self.endpoint.document)
+        )
 
     @property
     def _has_body(self) -> bool:
@@ -151,8 +155,8 @@ class HttpTool:
             return {"type": "object", "properties": {name: {} for name in names}, "required": names}
         properties: dict[str, Any] = {one.name: dict(one.schema) for one in self.parameters}
         required = [one.name for one in self.parameters if one.is_required]
-        if (given := operation.get("requestBody")) is not None:
-            body = _dereferenced(given, self.endpoint.document)
+        if (declared := operation.get("requestBody")) is not None:
+            body = _dereferenced(declared, self.endpoint.document)
             if BODY in properties:
                 raise Conflict(f"`{self.name}` has a parameter `body` and a body", hint="rename the parameter")
             properties[BODY] = _body_schema(body)
@@ -201,8 +205,10 @@ class OpenApiTable:
         if re.search("%2f|%5c|%25|%00", raw_path, re.IGNORECASE):
             raise Malformed("the path has an encoded separator", hint="send it in the query or in the body")
         for known, pattern, tool in self._rules:
-            if method == known and (found := pattern.fullmatch(raw_path)) is not None:
-                return tool, {name: unquote(value) for name, value in zip(tool.path_names, found.groups(), strict=True)}
+            if method == known and (matched := pattern.fullmatch(raw_path)) is not None:
+                return tool, {
+                    name: unquote(value) for name, value in zip(tool.path_names, matched.groups(), strict=True)
+                }
         return None
 
 
@@ -234,21 +240,21 @@ def slug(text: str) -> str:
 
 
 def _query(query_string: bytes, declared: Sequence[Parameter]) -> dict[str, Any]:
-    """Raises Malformed for a name given twice, unless the document declares a list."""
+    """Parse a query or a form. Raises Malformed for a name sent twice, unless the document declares a list."""
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise Malformed("the query does not parse") from None
     lists = {one.name for one in declared if _kind(one.schema) == "array"}
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:
-            found.setdefault(name, []).append(value)
-        elif name in found:
+            parameters.setdefault(name, []).append(value)
+        elif name in parameters:
             raise Malformed(f"the parameter `{name[:64]}` was sent twice", hint="send each parameter once")
         else:
-            found[name] = value
-    return found
+            parameters[name] = value
+    return parameters
 
 
 def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterator[tuple[Parameter, str]]:

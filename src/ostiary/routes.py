@@ -168,8 +168,8 @@ def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEP
 def _document(app: Any) -> Mapping[str, Any]:
     """The OpenAPI document of a FastAPI application."""
     openapi = getattr(app, "openapi", None)
-    found = openapi() if callable(openapi) else None
-    return found if isinstance(found, dict) else {}
+    document = openapi() if callable(openapi) else None
+    return document if isinstance(document, dict) else {}
 
 
 def _methods(route: Any) -> tuple[str, ...]:

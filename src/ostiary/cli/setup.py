@@ -61,7 +61,7 @@ def init(
 ) -> None:
     """Register the first owner, resource and agent.
 
-    Asks for what is not given where it runs on a terminal. Without a terminal it registers what the options name. Run
+    Asks for missing options on a terminal. Without a terminal, registers what the options name. Run
     again, it changes nothing that is as wanted.
 
         ostiary init
@@ -75,7 +75,7 @@ def init(
         tools: Where its tools are read from: module:application, a file of JSON, or the URL of an MCP server.
         agent: Name of the agent.
         purpose: What the agent is for, in words.
-        scope: What the agent may do, as RESOURCE:CLASS; may be given several times. Without, what reads.
+        scope: What the agent may do, as RESOURCE:CLASS; may be repeated. Without, what reads.
         keys: Folder for the private keys.
         yes: Confirm all changes.
     """
@@ -317,18 +317,18 @@ def _id(session: Session, owner: str) -> str:
 def _known(session: Session, path: str) -> dict[str, Any] | None:
     """What is registered there; None where nothing is."""
     try:
-        found: dict[str, Any] = session.api("GET", path)
+        registered: dict[str, Any] = session.api("GET", path)
     except ServerRefused as refusal:
         if refusal.code != "not_found":
             raise
         return None
-    return found
+    return registered
 
 
 def _ask(question: str, default: str) -> str:
     """Ask a person at the terminal; the end of input is the default."""
     try:
-        said = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
+        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
     except EOFError:
         return default
-    return said or default
+    return answer or default

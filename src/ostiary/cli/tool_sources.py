@@ -51,35 +51,35 @@ def _imported(module: str, name: str) -> Any:
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            value = getattr(value, part)
     except ImportError as error:
         raise Usage(f"cannot import {module}: {error}", hint="is it in this folder, or installed?") from None
     except AttributeError:
         raise Usage(f"the module {module} has no `{name}`") from None
-    return found
+    return value
 
 
-def _listing_of(found: Any, target: str) -> dict[str, Any]:
+def _listing_of(source: Any, target: str) -> dict[str, Any]:
     """Raises Usage for an object whose tools cannot be read."""
-    if callable(getattr(found, "list_tools", None)):
-        return {"tools": [_listed_by_mcp(tool) for tool in asyncio.run(found.list_tools())]}
-    if (guarded := getattr(found, "_app", None)) is not None and isinstance(getattr(guarded, "routes", None), list):
-        found = guarded  # behind a guard
-    if isinstance(getattr(found, "routes", None), list):
+    if callable(getattr(source, "list_tools", None)):
+        return {"tools": [_listed_by_mcp(tool) for tool in asyncio.run(source.list_tools())]}
+    if (guarded := getattr(source, "_app", None)) is not None and isinstance(getattr(guarded, "routes", None), list):
+        source = guarded  # behind a guard
+    if isinstance(getattr(source, "routes", None), list):
         from ostiary.routes import RouteTable
 
-        return RouteTable(found).listing
-    tools = found if isinstance(found, list | tuple) else getattr(found, "tools", None)
+        return RouteTable(source).listing
+    tools = source if isinstance(source, list | tuple) else getattr(source, "tools", None)
     if isinstance(tools, Iterable) and (members := list(tools)):
         package = type(members[0]).__module__.partition(".")[0]
         if (adapter := ADAPTERS.get(package)) is not None:
-            given = [tool.tool_def for tool in members] if adapter == "pydantic_ai" else members
-            listing: dict[str, Any] = importlib.import_module(f"ostiary.adapters.{adapter}").listed(given)
+            listable = [tool.tool_def for tool in members] if adapter == "pydantic_ai" else members
+            listing: dict[str, Any] = importlib.import_module(f"ostiary.adapters.{adapter}").listed(listable)
             return listing
     raise Usage(
-        f"the tools of `{target}` cannot be read: it is of the type {type(found).__qualname__}",
+        f"the tools of `{target}` cannot be read: it is of the type {type(source).__qualname__}",
         hint="name an application, an MCP server, or a list of a framework's tools",
     )
 

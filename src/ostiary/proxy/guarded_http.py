@@ -87,10 +87,10 @@ class GuardedHttpUpstream(Upstream):
         """Decide a request; what cannot be judged is denied, or passes in mode `watch`."""
         raw_path, _, query = path.partition("?")
         try:
-            found = self._table.find(method, raw_path or "/")
-            if found is None:
+            matched = self._table.find(method, raw_path or "/")
+            if matched is None:
                 raise Malformed(f"the API has no operation `{method} {raw_path[:200]}`", code="unknown_tool")
-            tool, parameters = found
+            tool, parameters = matched
             scope = {"query_string": query.encode("latin-1"), "headers": headers}
             arguments = tool.arguments(scope, parameters, text)
         except Refused as refusal:

@@ -45,14 +45,14 @@ class _Probe:
             capabilities = self._request("server/discover", {}).get("capabilities", {})
         except Invalid:
             capabilities = self._shake_hands()
-        found: dict[str, Any] = {"capabilities": capabilities}
+        listing: dict[str, Any] = {"capabilities": capabilities}
         for capability, lists in LISTS.items():
             if capability == "tools" or capability in capabilities:
                 for method, member in lists:
-                    found[member] = self._list(method, member)
+                    listing[member] = self._list(method, member)
         if "Mcp-Session-Id" in self._headers:
             self._http.delete(self._url, headers=self._headers)
-        return found
+        return listing
 
     def _shake_hands(self) -> Any:
         """Begin a session (MCP 2025-11-25, lifecycle); return the server's capabilities."""
@@ -65,23 +65,23 @@ class _Probe:
 
     def _list(self, method: str, member: str) -> list[Any]:
         """All pages of a list; only that of the tools must be there."""
-        found, asked = list[Any](), dict[str, Any]()
+        members, asked = list[Any](), dict[str, Any]()
         for _ in range(MAX_PAGES):
             try:
                 result = self._request(method, asked)
             except Invalid:
                 if member == "tools":
                     raise
-                return found
+                return members
             page = result.get(member)
             if not isinstance(page, list):
                 raise Malformed(f"the answer to {method} has no `{member}`")
-            found += page
-            if len(found) > MAX_TOOLS:
+            members += page
+            if len(members) > MAX_TOOLS:
                 raise Invalid(f"the server lists more than {MAX_TOOLS} {member}")
             cursor = result.get("nextCursor")
             if cursor is None:
-                return found
+                return members
             if not isinstance(cursor, str) or len(cursor) > 4096:
                 raise Malformed("a `nextCursor` is not a text of at most 4096 characters")
             asked = {"cursor": cursor}
@@ -113,9 +113,9 @@ class _Probe:
                     f"{self._url} answers {response.status_code}", hint="give the headers that the server asks for"
                 )
             return [
-                found
+                parsed
                 for text in _texts(response)
-                if isinstance(found := canonical.parse(text, max_bytes=MAX_BYTES, max_depth=64), dict)
+                if isinstance(parsed := canonical.parse(text, max_bytes=MAX_BYTES, max_depth=64), dict)
             ]
 
 
@@ -142,9 +142,9 @@ class _SseProbe(_Probe):
         if not answered.is_success:
             raise Invalid(f"the server answers {message['method']} with {answered.status_code}")
         while "id" in message:
-            found = canonical.parse(next(self._events, b""), max_bytes=MAX_BYTES, max_depth=64)
-            if isinstance(found, dict) and found.get("id") == message["id"] and "method" not in found:
-                return [found]
+            parsed = canonical.parse(next(self._events, b""), max_bytes=MAX_BYTES, max_depth=64)
+            if isinstance(parsed, dict) and parsed.get("id") == message["id"] and "method" not in parsed:
+                return [parsed]
         return []
 
 

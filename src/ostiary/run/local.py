@@ -1,6 +1,6 @@
 """Local proxies of `ostiary run`: one in front of each remote MCP server of an agent, in a thread of their own.
 
-A proxy listens on a free port of the loopback interface. Its URL has a random path that only the agent is told.
+A proxy listens on a free port of the loopback interface. Its URL has a random path that only the agent receives.
 """
 
 from __future__ import annotations
