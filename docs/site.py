@@ -17,8 +17,10 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-ZENSICAL = ROOT / ".site" / "bin" / "zensical"
-MERMAID = DOCS / "mermaid" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
+INSTALLED = Path(sys.prefix).parent
+"""The checkout whose environments `make` has made; a copy of the tree uses them too."""
+ZENSICAL = INSTALLED / ".site" / "bin" / "zensical"
+MERMAID = INSTALLED / "docs" / "mermaid" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
 
 
 def version() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +79,17 @@ def test_no_page_loads_anything_from_another_host(built: Path) -> None:
     )
     foreign = [page.name for page in built.rglob("*.html") if loads.search(page.read_text("utf-8"))]
     assert not foreign
+
+
+def test_a_broken_link_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = tmp_path / "docs"
+    pages.mkdir()
+    (pages / "index.md").write_text("# Home\n\n[a page](missing.md)\n", "utf-8")
+    settings = 'nav = ["index.md"]\nsite_name = "Test"\nextra_javascript = ["assets/mermaid.js"]'
+    (pages / "zensical.toml").write_text(f"[project]\n{settings}\n", "utf-8")
+    monkeypatch.setattr(site, "DOCS", pages)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(subprocess.CalledProcessError):
+        site.build(out)
+    assert not (out / site.version()).exists(), "an older site is not replaced by a broken one"
