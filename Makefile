@@ -21,6 +21,7 @@ NODE := tests/node/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
 FRAMEWORK_SETUPS := $(FRAMEWORKS:%=.frameworks/%/.setup)
 SUITES := .suites/.setup
+OPENAPI := .openapi/.setup
 PROXIES := .proxies/.setup
 SITE := .site/.setup
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
@@ -34,7 +35,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(SITE) frameworks suites $(PROXIES) ## make .venv, tests/node/node_modules, .site, .frameworks and .suites from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## make .venv, tests/node/node_modules, .site, .frameworks, .suites and .openapi from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -43,6 +44,10 @@ frameworks: $(SETUP) ## make an environment for each agent framework that we hav
 .PHONY: suites
 suites: $(SETUP) ## make the environment of the suites that `make bench BENCH_ARGS=contain` runs
 	$(MAKE) $(SUITES)
+
+.PHONY: openapi
+openapi: $(SETUP) ## make the environment of schemathesis, which proves the OpenAPI document
+	$(MAKE) $(OPENAPI)
 
 .PHONY: everyday
 everyday: $(EVERYDAY) ## bring the MCP servers of `make bench BENCH_ARGS="contain --suite everyday"`
@@ -56,7 +61,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(SITE) frameworks suites $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -85,7 +90,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(SITE) frameworks suites $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -107,6 +112,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) requirements/proxies.in --output-file requirements/proxies.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
+	$(UV_COMPILE) pyproject.toml requirements/openapi.in --output-file requirements/openapi.lock
 	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
@@ -114,7 +120,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .site .frameworks .suites docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .site .frameworks .suites .openapi docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -147,6 +153,12 @@ $(SITE): requirements/site.lock docs/mermaid/package-lock.json | $(SETUP)
 	$(UV) venv --clear --python $(BIN)/python .site
 	$(UV) pip install --python .site/bin/python --require-hashes --no-deps -r $<
 	npm --prefix docs/mermaid ci --ignore-scripts
+	touch $@
+
+# No editable install: the hooks of `tests/openapi` import the SDK from `src`.
+$(OPENAPI): requirements/openapi.lock
+	$(UV) venv --clear --python $(BIN)/python .openapi
+	$(UV) pip install --python .openapi/bin/python --require-hashes --no-deps -r $<
 	touch $@
 
 $(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)

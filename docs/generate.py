@@ -11,6 +11,7 @@ from msgspec import inspect
 from docs import listings
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.model import SELF
 
 DOCS = Path(__file__).parent
@@ -55,31 +56,69 @@ def _accepts(kind: inspect.Type) -> str:
 
 
 def api() -> str:
-    """Every route, with who may use it."""
-    rows = "\n".join(f"| {one.method} | `{one.path}` | {_who(one.scope)} | {_first_line(one.wire)} |" for one in ROUTES)
+    """Return every route by protocol, with its callers and statuses."""
+    protocols = dict.fromkeys(route.protocol.name for route in ROUTES)
+    tables = "\n\n".join(_routes_of(name) for name in protocols)
     return f"""# HTTP
 
 This page is for developers of clients and tools of the HTTP API. After reading this page, you can call each route.
 
-Every route of the server. Who calls a route that asks for a scope shows an access token for `<public URL>/api/v1` with
-that scope and a DPoP proof; *anybody known* is whoever has such a token at all, and the route says what is theirs. The
-OAuth endpoints are open to everybody and authenticate the client by its form. Errors of the administration are
-`{{"error", "message", "hint"}}`, those of OAuth and AuthZEN have their protocol's form. This page is generated:
-`make docs`.
+The server describes its routes in an OpenAPI 3.1 document with the schema, an example and the refusals of each:
+`curl <public URL>/openapi.json`. The test command calls every operation of a real server with generated requests, and
+compares each answer with the document. This page is generated from the same values: `make docs`.
 
-| method | path | who | what |
-| --- | --- | --- | --- |
-{rows}
+- **Callers.** A route with a scope requires an access token for `<public URL>/api/v1` with that scope and a DPoP proof.
+  *Authenticated* means a token without a particular scope: the route then returns or changes only the caller's own
+  objects. *Anonymous* routes require no token; OAuth endpoints authenticate the client by its form.
+- **Statuses.** The table lists the statuses of success and those refusals that are particular to the route. Every route
+  can also answer 400 (malformed), 413 (body too large), 500 and 503 (with `Retry-After`). A route with a token can
+  answer 401 and 403, a route with a body 415 and 422. A path that is not listed answers 404, and a method that is not
+  listed 405 with `Allow`.
+- **Refusals** of the administration are `{{"error", "message", "hint"}}`. Every other protocol has its own form.
+- **Limits.** A body has at most 64 KiB; *large* routes accept `max_request_bytes` from an authenticated caller.
+- **Flags.** *stops*: the route only stops or narrows something, and overtakes all that waits for the writer. *grants*:
+  the route is refused while the wall clock is not confirmed. *streams*: the answer is sent while it is made. *people*:
+  persons with a key may use the route too. *PEP*: the API key of a static PEP is accepted.
+
+{tables}
 """
 
 
-def _who(scope: str) -> str:
-    return {"": "everybody", SELF: "anybody known"}.get(scope, f"`{scope}`")
+def _routes_of(protocol: str) -> str:
+    rows = "\n".join(_route_row(route) for route in ROUTES if route.protocol.name == protocol)
+    return f"""## {protocol}
+
+| method | path | callers | operation | statuses | flags |
+| --- | --- | --- | --- | --- | --- |
+{rows}"""
 
 
-def _first_line(wire: Callable[..., object]) -> str:
-    text = (wire.__doc__ or wire.__name__.replace("_", " ")).strip().split("\n")[0]
-    return text.replace("|", "\\|")
+COMMON_STATUSES = frozenset({400, 401, 403, 413, 415, 422, 500, 503})
+
+
+def _route_row(route: Route) -> str:
+    statuses = sorted({*route.answers, *(route.error_statuses.keys() - COMMON_STATUSES)})
+    flags = [
+        word
+        for word, is_set in (
+            ("stops", route.stops),
+            ("grants", route.grants),
+            ("large", route.is_large),
+            ("streams", route.streams),
+            ("people", route.allows_people),
+            ("PEP", route.allows_peps),
+        )
+        if is_set
+    ]
+    summary = route.summary.replace("|", "\\|")
+    return (
+        f"| {route.method} | `{route.path}` | {_callers(route.scope)} | {summary} "
+        f"| {', '.join(map(str, statuses))} | {', '.join(flags)} |"
+    )
+
+
+def _callers(scope: str) -> str:
+    return {"": "anonymous", SELF: "authenticated"}.get(scope, f"`{scope}`")
 
 
 PAGES: dict[Path, Callable[[], str]] = {

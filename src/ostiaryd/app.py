@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from importlib import metadata
 from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,7 +20,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.routing import Route as StarletteRoute
 
 from ostiary.protocol.errors import Forbidden, Refused, Unavailable
-from ostiaryd import doctor
+from ostiaryd import doctor, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
@@ -72,7 +75,32 @@ log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
 
 Gate = Callable[[Call], Awaitable[Caller | None]]
+
+
+class OpenApi:
+    """The OpenAPI document of this server as bytes, and its entity tag; made once, when it is first requested."""
+
+    def __init__(self, world: World) -> None:
+        document = openapi.describe_routes(ROUTES, world.config, version=metadata.version("ostiary"))
+        self.body = msgspec.json.encode(document)
+        self.etag = f'"{sha256(self.body).hexdigest()}"'.encode()
+
+
+async def show_openapi(call: Call) -> Reply:
+    """Return this document, in OpenAPI 3.1.
+
+    With `If-None-Match` of the present document the answer is 304.
+    """
+    document = call.world.keep(OpenApi)
+    headers = [(b"etag", document.etag), (b"cache-control", b"public, max-age=300")]
+    tags = {tag.strip().removeprefix("W/") for tag in (call.header(b"if-none-match") or "").split(",")}
+    if tags & {"*", document.etag.decode()}:
+        return Reply(304, headers=headers)
+    return Reply(200, document.body, headers=headers)
+
+
 ROUTES: tuple[Route, ...] = (
+    Route("GET", "/openapi.json", show_openapi, "", answers={200: dict[str, Any], 304: None}),
     *wire_oauth.ROUTES,
     *wire_authzen.ROUTES,
     *wire_search.ROUTES,
@@ -91,7 +119,10 @@ ROUTES: tuple[Route, ...] = (
     *approvals_admin.ROUTES,
     *wire_requests.ROUTES,
     *wire_elevation.ROUTES,
-    *(replace(route, protocol=wire_oauth.OAUTH) for route in wire_ciba.ROUTES),  # a wire imports no other room's wire
+    *(
+        replace(route, protocol=wire_oauth.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
+        for route in wire_ciba.ROUTES
+    ),  # a wire imports no other room's wire
     *ledger_admin.ROUTES,
     *wire_tlog.ROUTES,
     *wire_feed.ROUTES,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
 from ostiary.protocol import jose
@@ -25,7 +26,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.folder import check_space
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ground.http.tls import expiry
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
@@ -72,8 +73,14 @@ class Line:
     ms: float
 
 
+class DoctorBody(TypedDict):
+    """The result of each experiment, in order."""
+
+    lines: list[Line]
+
+
 async def doctor(call: Call) -> Reply:
-    """Perform every experiment, in order: `{"lines": [{name, state, saw, hint, ms}]}`; `deep=true` reads everything."""
+    """Run every experiment, in order; with `deep` also those that read everything."""
     is_deep = call.query_one("deep") == "true"
     return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})
 
@@ -343,4 +350,13 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
 DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
 """Experiments that read the whole ledger and database, in place of those of the same name."""
 
-ROUTES = (Route("GET", "/api/v1/doctor", doctor, READ),)
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/doctor",
+        doctor,
+        READ,
+        answers={200: DoctorBody},
+        query=(Query("deep", "`true` also reads the whole ledger and database.", Literal["true", "false"]),),
+    ),
+)

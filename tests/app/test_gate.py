@@ -172,5 +172,5 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/.well-known/authzen-configuration", "/.well-known/authzen-configuration/{path:path}",
         "/.well-known/ssf-configuration", "/.well-known/ssf-configuration/{path:path}",
         "/api/v1/signals/{id}",  # an issuer, by what we gave it
-        "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}", "/livez", "/readyz",
+        "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}", "/livez", "/readyz", "/openapi.json",
     }  # fmt: skip

@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiary.provenance.intent import Intent, Planned
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.flows.plan import MAX_LINES
-from ostiaryd.approvals.flows.propose import propose
+from ostiaryd.approvals.flows.propose import Proposal, propose
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import APPROVE, Caller
 from ostiaryd.tasks import flows as tasks
@@ -201,7 +201,7 @@ async def test_several_answers_are_checked_each_and_bounded(mail: Bank) -> None:
 async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) -> None:
     ids = await agree(mail, PAY, times=4)
 
-    def proposed() -> list[dict[str, Any]]:
+    def proposed() -> list[Proposal]:
         return propose(world.db.read(), "bot", now=world.now(), config=world.config)
 
     assert proposed() == [], "five occasions, as it is set"

@@ -1,29 +1,31 @@
 """Questions to people as JSON under /api/v1. Times are seconds since the epoch.
 
-People who have a key, and whoever may read everything, see all of them; an agent sees how its own stand. Answers are
-taken from people alone.
+People who have a key, and whoever may read everything, see all of them; an agent sees how its own stand.
+ApprovalAnswers are taken from people alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.approvals import flows, store
+from ostiaryd.approvals.flows.propose import Proposal
+from ostiaryd.approvals.flows.show import ApprovalBody, ApprovalDetail, WaitingBody
 from ostiaryd.approvals.model import MAX_OPEN_OF_AGENT, Says
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, Either, PageBody, Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, READ, SELF
 
 
-class Said(msgspec.Struct, forbid_unknown_fields=True):
+class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     covers: Literal["call", "task"] | None = None
     """what a yes is to; left out: as the question says"""
@@ -31,15 +33,41 @@ class Said(msgspec.Struct, forbid_unknown_fields=True):
     """lines of a plan, from 1, to which a yes is not"""
 
 
-class Answers(msgspec.Struct, forbid_unknown_fields=True):
+class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     approve: list[str] = []
     deny: list[str] = []
     covers: Literal["call", "task"] | None = None
 
 
+class RefusedAnswer(TypedDict):
+    """An answer that was refused."""
+
+    approval_id: str
+    error: str
+    message: str
+
+
+class AnswersBody(TypedDict):
+    """The state after each answer, in the order of the request: denials first."""
+
+    answers: list[dict[str, Any]]
+
+
+class PlanQuestion(TypedDict):
+    """The approval request for a plan; null where it would save no question."""
+
+    question: ApprovalBody | None
+
+
+class ProposalsBody(TypedDict):
+    """The proposals for an agent."""
+
+    proposals: list[Proposal]
+
+
 async def list_approvals(call: Call) -> Reply:
-    """The newest first; `?state=open` those that wait. An agent gets its own."""
+    """List approval requests, newest first; agents see their own."""
     state, now, by = call.query_one("state") or "all", call.world.now(), call.caller
     if state not in ("open", "all"):
         raise Invalid("`state` is `open` or `all`")
@@ -56,10 +84,10 @@ async def list_approvals(call: Call) -> Reply:
 
 
 async def show_approval(call: Call) -> Reply:
-    """All of it to who may answer; how it stands to the agent that asked."""
+    """Show an approval request: in full to persons who answer, in brief to the agent that asked."""
     now, by = call.world.now(), call.caller
 
-    def read(reader: Reader) -> dict[str, Any]:
+    def read(reader: Reader) -> ApprovalBody | ApprovalDetail:
         question = flows.may_see(reader, call.params["id"], by=by)
         return (flows.show if flows.may_see_all(by) else flows.show_briefly)(reader, question, now=now)
 
@@ -70,9 +98,9 @@ def answer(says: Says) -> Wire:
     """The wire function that says that to a question."""
 
     async def wire(call: Call) -> Reply:
-        id, said, world = call.params["id"], call.json(Said), call.world
+        id, said, world = call.params["id"], call.json(ApprovalAnswer), call.world
 
-        def run(act: Act) -> dict[str, Any]:
+        def run(act: Act) -> ApprovalBody:
             question = flows.answer(
                 act,
                 id,
@@ -87,18 +115,18 @@ def answer(says: Says) -> Wire:
 
         return reply(await registry.act_as(call, f"approval.{says}", run), headers=[NO_STORE])
 
-    wire.__doc__ = f"{says.capitalize()} what is asked, with a reason."
+    wire.__doc__ = f"{says.capitalize()} an approval request, with a reason."
     return wire
 
 
 async def answer_all(call: Call) -> Reply:
-    """Answer several questions as one, each in its own act: how each stands, or why it could not be answered."""
-    said, world = call.json(Answers), call.world
+    """Answer several approval requests, each in its own act."""
+    said, world = call.json(ApprovalAnswers), call.world
     ids = [*said.approve, *said.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
         raise Invalid(f"1 to {MAX_OPEN_OF_AGENT} questions are answered at once, each of them once")
 
-    def run(id: str, says: Says) -> Callable[[Act], dict[str, Any]]:
+    def run(id: str, says: Says) -> Callable[[Act], ApprovalBody]:
         covers = said.covers if says is Says.APPROVE else None
         return lambda act: flows.show_briefly(
             act.tx,
@@ -106,7 +134,7 @@ async def answer_all(call: Call) -> Reply:
             now=act.now,
         )
 
-    told = list[dict[str, Any]]()
+    told = list[ApprovalBody | RefusedAnswer]()
     for says, some in ((Says.DENY, said.deny), (Says.APPROVE, said.approve)):
         for id in some:
             try:
@@ -117,7 +145,7 @@ async def answer_all(call: Call) -> Reply:
 
 
 async def show_waiting(call: Call) -> Reply:
-    """All questions of a task that wait, as one: in plain words, and each whole."""
+    """List the open approval requests of a task, in plain words and in full."""
     task, now = call.params["id"], call.world.now()
     if not flows.may_see_all(call.caller):
         raise Forbidden("people who answer see what waits", hint="ostiary person create NAME --generate-key FILE")
@@ -126,10 +154,13 @@ async def show_waiting(call: Call) -> Reply:
 
 
 async def ask_plan(call: Call) -> Reply:
-    """Ask once what the task will probably do: 202 with the question, or 200 without one where it would save none."""
+    """Request approval for what the task will probably do.
+
+    The status is 202 with the approval request, or 200 without one if it would save no question.
+    """
     world = call.world
 
-    def run(act: Act) -> dict[str, Any] | None:
+    def run(act: Act) -> ApprovalBody | None:
         question = flows.ask_plan(act, call.params["id"], by=call.caller, config=world.config)
         return None if question is None else flows.show_briefly(act.tx, question, now=act.now)
 
@@ -138,7 +169,7 @@ async def ask_plan(call: Call) -> Reply:
 
 
 async def propose(call: Call) -> Reply:
-    """What people always agreed to of that agent's calls, each with the approvals it rests on."""
+    """List permissions that people's answers suggest for an agent, each with its approvals."""
     now, world = call.world.now(), call.world
     name = call.params["name"]
     found = await world.db.scan(lambda reader: flows.propose(reader, name, now=now, config=world.config))
@@ -146,12 +177,42 @@ async def propose(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/approvals", list_approvals, SELF, allows_people=True),
-    Route("GET", "/api/v1/approvals/{id}", show_approval, SELF, allows_people=True),
-    Route("POST", "/api/v1/approvals/{id}/approve", answer(Says.APPROVE), APPROVE, body=Said),
-    Route("POST", "/api/v1/approvals/{id}/deny", answer(Says.DENY), APPROVE, body=Said, stops=True),
-    Route("POST", "/api/v1/approvals/answers", answer_all, APPROVE, body=Answers),
-    Route("GET", "/api/v1/tasks/{id}/approvals", show_waiting, SELF, allows_people=True),
-    Route("POST", "/api/v1/tasks/{id}/plan-question", ask_plan, SELF),
-    Route("GET", "/api/v1/agents/{name}/proposals", propose, READ),
+    Route(
+        "GET",
+        "/api/v1/approvals",
+        list_approvals,
+        SELF,
+        allows_people=True,
+        answers={200: PageBody("approvals", ApprovalBody)},
+        query=(Query("state", "`open` for requests that wait; `all` by default.", Literal["open", "all"]), *PAGE),
+    ),
+    Route(
+        "GET",
+        "/api/v1/approvals/{id}",
+        show_approval,
+        SELF,
+        allows_people=True,
+        answers={200: Either(ApprovalDetail, ApprovalBody)},
+    ),
+    Route(
+        "POST",
+        "/api/v1/approvals/{id}/approve",
+        answer(Says.APPROVE),
+        APPROVE,
+        body=ApprovalAnswer,
+        answers={200: ApprovalBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/approvals/{id}/deny",
+        answer(Says.DENY),
+        APPROVE,
+        body=ApprovalAnswer,
+        stops=True,
+        answers={200: ApprovalBody},
+    ),
+    Route("POST", "/api/v1/approvals/answers", answer_all, APPROVE, body=ApprovalAnswers, answers={200: AnswersBody}),
+    Route("GET", "/api/v1/tasks/{id}/approvals", show_waiting, SELF, allows_people=True, answers={200: WaitingBody}),
+    Route("POST", "/api/v1/tasks/{id}/plan-question", ask_plan, SELF, answers={200: PlanQuestion, 202: PlanQuestion}),
+    Route("GET", "/api/v1/agents/{name}/proposals", propose, READ, answers={200: ProposalsBody}),
 )

@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import re
+from typing import NotRequired, TypedDict
 
 from ostiary.authorization.assurance import PERSON
 from ostiaryd.approvals import flows
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S
 from ostiaryd.tokens.model import (
+    InvalidBindingMessage,
     InvalidRequest,
+    UnknownUser,
     Unmet,
     credentials,
     parse_demand,
@@ -30,8 +33,31 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 """Short enough to convert, since Python refuses to read integers of over 4,300 digits."""
 
 
+class BackchannelForm(TypedDict):
+    """A backchannel authentication request (CIBA Core 1.0 section 7.1)."""
+
+    login_hint: str
+    scope: str
+    client_id: NotRequired[str]
+    client_assertion_type: NotRequired[str]
+    client_assertion: NotRequired[str]
+    resource: NotRequired[str]
+    authorization_details: NotRequired[str]
+    binding_message: NotRequired[str]
+    requested_expiry: NotRequired[str]
+    acr_values: NotRequired[str]
+
+
+class BackchannelBody(TypedDict):
+    """A backchannel authentication response (CIBA Core 1.0 section 7.3)."""
+
+    auth_req_id: str
+    expires_in: int
+    interval: int
+
+
 async def bc_authorize(call: Call) -> Reply:
-    """Section 7.3: `auth_req_id`, `expires_in`, `interval`."""
+    """Start a backchannel authentication, for which a person is asked (CIBA section 7)."""
     form = read_form(call.form())
     for name in NOT_OFFERED:
         if name in form:
@@ -62,4 +88,15 @@ async def bc_authorize(call: Call) -> Reply:
     return reply({"auth_req_id": id, "expires_in": seconds, "interval": INTERVAL_S}, headers=[NO_STORE])
 
 
-ROUTES = (Route("POST", "/bc-authorize", bc_authorize, "", grants=True),)
+ROUTES = (
+    Route(
+        "POST",
+        "/bc-authorize",
+        bc_authorize,
+        "",
+        errors=(UnknownUser("no person has this name"), InvalidBindingMessage("the message is too long")),
+        grants=True,
+        body=Content(BackchannelForm, FORM),
+        answers={200: BackchannelBody},
+    ),
+)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import msgspec
 
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import flows
+from ostiaryd.approvals.flows.elevate import ElevationBody
+from ostiaryd.approvals.flows.show import ApprovalBody
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Agent
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.flows.show import TaskDetail
 from ostiaryd.tasks.model import Elevation, Task
 
 
@@ -25,10 +30,18 @@ class Eligible(msgspec.Struct, forbid_unknown_fields=True):
     """whether scopes may be among `scopes` that no resource declares"""
 
 
-async def request_elevation(call: Call) -> Reply:
-    """As an agent, ask for more than it has: 201 with the task of the elevation, or 202 with the question that waits.
+class EligibleBody(TypedDict):
+    """The scopes that an agent may request temporarily."""
 
-    Who asks the same again, without more words, gets what has become of it.
+    agent: str
+    scopes: list[str]
+
+
+async def request_elevation(call: Call) -> Reply:
+    """Request temporary additional scopes, as an agent.
+
+    The status is 201 with the task of the elevation, or 202 with the approval request that waits. The same
+    request again, without more words, returns the present state.
     """
     wanted = call.json(flows.ElevationRequest)
 
@@ -46,7 +59,7 @@ async def request_elevation(call: Call) -> Reply:
 
 
 async def list_elevations(call: Call) -> Reply:
-    """The newest first: an agent's own, or all for those who may read everything."""
+    """List elevations, newest first: an agent's own, or all for callers that may read everything."""
     now, by = call.world.now(), call.caller
 
     def read(reader: Reader, page: Page) -> list[Elevation]:
@@ -65,14 +78,14 @@ async def list_elevations(call: Call) -> Reply:
 
 
 async def show_eligible(call: Call) -> Reply:
-    """What an agent may be elevated to."""
+    """Show the scopes that an agent may request temporarily."""
     reader = call.world.db.read()
     agent = registry.find_agent(reader, call.params["name"])
     return reply({"agent": agent.name, "scopes": sorted(tasks.eligible(reader, agent.agent_id))})
 
 
 async def set_eligible(call: Call) -> Reply:
-    """Say what an agent may be elevated to; what is elevated to more ends."""
+    """Set the scopes that an agent may request temporarily; elevations beyond them end."""
     wanted = call.json(Eligible)
 
     def allow(act: Act) -> tuple[Agent, frozenset[str]]:
@@ -87,8 +100,23 @@ async def set_eligible(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/elevations", request_elevation, SELF, body=flows.ElevationRequest, grants=True),
-    Route("GET", "/api/v1/elevations", list_elevations, SELF),
-    Route("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ),
-    Route("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN, body=Eligible),
+    Route(
+        "POST",
+        "/api/v1/elevations",
+        request_elevation,
+        SELF,
+        body=flows.ElevationRequest,
+        grants=True,
+        answers={201: TaskDetail, 202: ApprovalBody},
+    ),
+    Route(
+        "GET",
+        "/api/v1/elevations",
+        list_elevations,
+        SELF,
+        answers={200: PageBody("elevations", ElevationBody)},
+        query=PAGE,
+    ),
+    Route("GET", "/api/v1/agents/{name}/eligible", show_eligible, READ, answers={200: EligibleBody}),
+    Route("PUT", "/api/v1/agents/{name}/eligible", set_eligible, ADMIN, body=Eligible, answers={200: EligibleBody}),
 )

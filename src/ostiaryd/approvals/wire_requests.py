@@ -7,7 +7,7 @@ for several items, callbacks, forms. What is approved is evaluated again with `c
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -17,7 +17,7 @@ from ostiary.protocol.jose import JwkSet
 from ostiaryd.approvals import flows, store
 from ostiaryd.approvals.model import Question, State
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
-from ostiaryd.ground.http.routes import Protocol, Route
+from ostiaryd.ground.http.routes import Route, RouteProtocol
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.external_pdp import ask_ahead
 from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339
@@ -76,8 +76,28 @@ class Submission(msgspec.Struct, frozen=True):
     context: dict[str, Any] | None = None
 
 
+class RequestTask(TypedDict):
+    """An access request that is under way or answered."""
+
+    id: str
+    status: Literal["pending", "approved", "denied", "expired", "cancelled"]
+    status_endpoint: str
+    expires_at: str
+    links: NotRequired[dict[str, str]]
+
+
+class RequestBody(TypedDict):
+    """The state of an access request; `result` tells how to evaluate an approved request again."""
+
+    task: RequestTask
+    result: NotRequired[dict[str, Any]]
+
+
 async def submit(call: Call) -> Reply:
-    """Ask for what was denied: a task, which is approved already where there is a yes that nobody has spent."""
+    """Submit an access request for a denied evaluation.
+
+    An unused approval of the same request answers it at once.
+    """
     sent = call.json(Submission)
     question = Asked(sent.subject, sent.action, sent.resource, sent.context)
     world = call.world
@@ -111,7 +131,7 @@ async def submit(call: Call) -> Reply:
 
 
 async def status(call: Call) -> Reply:
-    """How a task stands."""
+    """Show the state of an access request."""
     question = store.get(call.world.db.read(), call.params["id"])
     if question is None:
         raise NotFound("there is no such task")
@@ -119,7 +139,7 @@ async def status(call: Call) -> Reply:
 
 
 async def cancel(call: Call) -> Reply:
-    """Nobody need answer any more."""
+    """Cancel an access request."""
     await registry.act_as(call, "approval.cancel", lambda act: flows.cancel(act, call.params["id"]))
     return await status(call)
 
@@ -179,10 +199,34 @@ def _endpoint(call: Call, question: Question) -> str:
     return f"{call.world.config.public_url}{REQUESTS}/{question.approval_id}"
 
 
-ACCESS_REQUESTS = Protocol("Access requests", render, Problem)
+ACCESS_REQUESTS = RouteProtocol("Access requests", render, Problem)
 
 ROUTES = (
-    Route("POST", REQUESTS, submit, DECIDE, body=Submission, grants=True, is_large=True, protocol=ACCESS_REQUESTS),
-    Route("GET", REQUESTS + "/{id}", status, DECIDE, protocol=ACCESS_REQUESTS),
-    Route("POST", REQUESTS + "/{id}/cancel", cancel, DECIDE, stops=True, protocol=ACCESS_REQUESTS),
+    Route(
+        "POST",
+        REQUESTS,
+        submit,
+        DECIDE,
+        errors=(
+            BadBinding("`denial.binding_token` is missing"),
+            ExpiredDenial("the denial has expired"),
+            flows.NotRequestable("no person can approve this"),
+            flows.Duplicate("the `Idempotency-Key` was used for another request"),
+        ),
+        body=Submission,
+        grants=True,
+        is_large=True,
+        protocol=ACCESS_REQUESTS,
+        answers={201: RequestBody, 202: RequestBody},
+    ),
+    Route("GET", REQUESTS + "/{id}", status, DECIDE, protocol=ACCESS_REQUESTS, answers={200: RequestBody}),
+    Route(
+        "POST",
+        REQUESTS + "/{id}/cancel",
+        cancel,
+        DECIDE,
+        stops=True,
+        protocol=ACCESS_REQUESTS,
+        answers={200: RequestBody},
+    ),
 )

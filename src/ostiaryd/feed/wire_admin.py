@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.feed.flows import Guard, Guards, argument_sources
+from ostiaryd.feed.flows.sources import SourceOfArgument
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
 from ostiaryd.registry.flows import find_resource
 from ostiaryd.registry.model import READ
 
@@ -16,11 +17,29 @@ MAX_WAIT_MS = 10_000
 SECOND = 1_000_000
 
 
-async def feeds(call: Call) -> Reply:
-    """The connected guards of all servers of the database. With `?seq=` of a revocation: waits until all have it in
-    force, at most `?wait_ms=`.
+class GuardBody(TypedDict):
+    """A connected guard; `ms` is how long after `since` of the request a change was in force there."""
 
-    With `?since=` (its `committed_at`, microseconds) each guard has `ms`: how long after that it said so.
+    guard: str
+    resource_id: str
+    stream: str
+    since: int
+    seq: int | None
+    applied: bool
+    ms: float | None
+
+
+class FlowsBody(TypedDict):
+    """The sources of the arguments of a resource."""
+
+    flows: list[SourceOfArgument]
+
+
+async def feeds(call: Call) -> Reply:
+    """List the connected guards of all servers of the database.
+
+    With `seq`, wait until every guard has that change in force, at most `wait_ms`. With `since` each guard has `ms`:
+    how long after that time it acknowledged the change.
     """
     guards = call.world.keep(Guards)
     seq, since = _number(call, "seq"), _number(call, "since")
@@ -43,7 +62,7 @@ def _stream(guard: Guard) -> str:
     return guard.stream
 
 
-def _render(guard: Guard, seq: int, since: int | None) -> dict[str, Any]:
+def _render(guard: Guard, seq: int, since: int | None) -> GuardBody:
     at = guard.applied_at(seq)
     return {
         "guard": guard.resource,
@@ -66,13 +85,20 @@ def _number(call: Call, name: str) -> int | None:
 
 
 async def flows(call: Call) -> Reply:
-    """Which fields of which tools' records the values of each argument came from, in how many tasks and agents."""
+    """List the record fields that the arguments of a resource's tools came from."""
     reader = call.world.db.read()
     found = find_resource(reader, call.params["name"])
     return reply({"flows": argument_sources(reader, found.resource_id)})
 
 
+FEEDS_QUERY = (
+    Query("seq", "Place of a change in the feed: wait until every guard has it in force.", int),
+    Query("since", "The `committed_at` of that change, in microseconds.", int),
+    Query("wait_ms", f"How long to wait, in milliseconds: {MAX_WAIT_MS} at most.", int),
+    *PAGE,
+)
+
 ROUTES = (
-    Route("GET", "/api/v1/feeds", feeds, READ),
-    Route("GET", "/api/v1/resources/{name}/flows", flows, READ),
+    Route("GET", "/api/v1/feeds", feeds, READ, answers={200: PageBody("guards", GuardBody)}, query=FEEDS_QUERY),
+    Route("GET", "/api/v1/resources/{name}/flows", flows, READ, answers={200: FlowsBody}),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -26,7 +26,7 @@ from ostiary.decision.recall import (
     parse_recall,
 )
 from ostiary.decision.report import Report
-from ostiary.decision.slices import Draw, GiveBack, Settled
+from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.jose import unb64u
@@ -38,7 +38,7 @@ from ostiaryd.feed.flows import Streams, take_report
 from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, Content, EmptyBody, Query, Route
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.policy.flows.external_pdp import ask_remote_policies
 from ostiaryd.registry import flows as registry
@@ -62,16 +62,35 @@ class Applied(msgspec.Struct, forbid_unknown_fields=True):
     filled: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
 
 
+class FeedKeySet(TypedDict):
+    """A JWK Set (RFC 7517 section 5)."""
+
+    keys: list[dict[str, Any]]
+
+
+class ReplayedBody(TypedDict):
+    """Counts of the stops that were carried out again, and of messages by an unknown key."""
+
+    replayed: int
+    unverified: int
+
+
+class NextRecord(TypedDict):
+    """The number of the record that the server expects next."""
+
+    next: int
+
+
 async def jwks(call: Call) -> Reply:
-    """The keys that sign the feed; guards ask once, at the issuer's own URL."""
+    """Return the public keys that sign the feed."""
     return reply({"keys": [key.jwk for key in call.world.keys.public("feed").values()]})
 
 
 async def stream(call: Call) -> Reply:
-    """Messages for ever, one a line. `?stream=` is a random number of the guard, `?head=` the signed checkpoint that it
-    heard last (base64url), `?after=` the `seq` to resume from; a guard of another history gets a snapshot.
+    """Stream the signed messages of the feed, one per line, without end.
 
-    Raises InRecovery if the database does not have that head.
+    A guard that follows another history gets a snapshot. Raises InRecovery if the database does not have the head that
+    the guard shows.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
@@ -106,9 +125,10 @@ class Stops(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def stops(call: Call) -> Reply:
-    """Take the stops that a guard has kept and carry out those that the database has lost; `replayed` of them.
+    """Replay stops that a guard has kept and the database has lost.
 
-    `unverified` messages are of the lost part, and this server does not know the key that signed them.
+    `replayed` counts the stops that were carried out; `unverified` counts messages of the lost part whose key
+    this server does not know.
     """
     given = call.json(Stops)
     done = await flows.replay_messages(
@@ -121,7 +141,10 @@ async def stops(call: Call) -> Reply:
 
 
 async def report(call: Call) -> Reply:
-    """Take records; `next` is the number that must come next. Sent again, a report changes nothing."""
+    """Accept records of a guard; `next` is the number of the next record.
+
+    A report that is sent again changes nothing.
+    """
     told = call.json(Report)
     following = await registry.act_as(
         call, "feed.report", lambda act: take_report(act, told, resource_id=call.caller.id)
@@ -130,7 +153,7 @@ async def report(call: Call) -> Reply:
 
 
 async def applied(call: Call) -> Reply:
-    """A guard says how far it is, so that whoever revokes can be told when it was in force."""
+    """Acknowledge that facts are in force at a guard."""
     said = call.json(Applied)
     streams = call.world.keep(Streams)
     streams.note_applied(call.caller.id, said.stream, said.seq, ago=said.ago)
@@ -139,14 +162,14 @@ async def applied(call: Call) -> Reply:
 
 
 async def draw(call: Call) -> Reply:
-    """A guard draws from budgets what a call needs, and a slice more: `total` in all, `left` for others."""
+    """Draw units from budgets for a call: `total` in all, `left` for other guards."""
     asked = call.json(Draw)
     drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, asked, resource_id=call.caller.id))
     return reply(drawn, headers=[NO_STORE])
 
 
 async def give_back(call: Call) -> Reply:
-    """A guard keeps less than it has drawn; `closed` are the accounts from which it has nothing any more."""
+    """Give back unused units; `closed` lists the accounts from which the guard has no units left."""
     given = call.json(GiveBack)
     back = await registry.act_as(
         call, "budget.give_back", lambda act: flows.give_back(act, given, resource_id=call.caller.id)
@@ -155,7 +178,7 @@ async def give_back(call: Call) -> Reply:
 
 
 async def settle(call: Call) -> Reply:
-    """A spool is told to its end: what its guard had left comes back."""
+    """Settle a spool that is fully reported: its unused units return to their budgets."""
     said = call.json(Settled)
     await registry.act_as(
         call, "budget.settle", lambda act: flows.settle(act, said.spool, told=said.told, resource_id=call.caller.id)
@@ -164,7 +187,7 @@ async def settle(call: Call) -> Reply:
 
 
 async def ask(call: Call) -> Reply:
-    """A guard asks for what policies say that it cannot run; the answer is signed, and for this question alone."""
+    """Evaluate a policy that the guard cannot run; the signed answer is for this request alone."""
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_ASK, max_depth=MAX_DEPTH)  # no member twice
@@ -181,7 +204,7 @@ async def ask(call: Call) -> Reply:
 
 
 async def ask_person(call: Call) -> Reply:
-    """A guard asks for a person's yes to one call, or spends it: the answer is signed, and for that call alone."""
+    """Request or spend a person's approval of one call; the signed answer is for this call alone."""
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=approval.MAX_ASKED, max_depth=MAX_DEPTH)  # no member twice
@@ -201,14 +224,14 @@ class Paced(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def pace(call: Call) -> Reply:
-    """Count a call of an agent that is held to a pace, wherever it makes them; refused where it is one too many."""
+    """Count a call of a throttled agent; a call over the limit is refused."""
     asked, id = call.json(Paced), call.caller.id
     await call.world.writer.submit(isolated(lambda tx: flows.count_call(tx, asked.token, resource_id=id)))
     return reply({}, headers=[NO_STORE])
 
 
 async def memory(call: Call) -> Reply:
-    """A guard says what a tool returned, as words that it has hashed, and hears what else the task remembers."""
+    """Record what a tool returned, as hashed words, and return what else the task remembers."""
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
@@ -255,17 +278,42 @@ def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
     return Counterparts(found.met.key, body)
 
 
+JWT = Content(media_types=("application/jwt",))
+STREAM_QUERY = (
+    Query("stream", "Random number of the guard, 16 to 64 characters.", is_required=True),
+    Query("head", "The signed checkpoint that the guard received last (base64url)."),
+    Query("after", "The `seq` to resume from.", int),
+)
+
 ROUTES = (
-    Route("GET", "/feed/v1/jwks", jwks, ""),
-    Route("GET", "/feed/v1/stream", stream, SCOPE, streams=True),
-    Route("POST", "/feed/v1/stops", stops, SCOPE, body=Stops),
-    Route("POST", "/feed/v1/report", report, SCOPE, body=Report, is_large=True),
-    Route("POST", "/feed/v1/applied", applied, SCOPE, body=Applied, stops=True),
-    Route("POST", "/feed/v1/ask", ask, SCOPE, grants=True, is_large=True),
-    Route("POST", "/feed/v1/approval", ask_person, SCOPE, grants=True, is_large=True),
-    Route("POST", "/feed/v1/pace", pace, SCOPE, body=Paced),
-    Route("POST", "/feed/v1/memory", memory, SCOPE, is_large=True),
-    Route("POST", "/feed/v1/draw", draw, SCOPE, body=Draw, grants=True),
-    Route("POST", "/feed/v1/give-back", give_back, SCOPE, body=GiveBack),
-    Route("POST", "/feed/v1/settle", settle, SCOPE, body=Settled),
+    Route("GET", "/feed/v1/jwks", jwks, "", answers={200: FeedKeySet}),
+    Route(
+        "GET",
+        "/feed/v1/stream",
+        stream,
+        SCOPE,
+        errors=(NOT_FOUND,),
+        streams=True,
+        answers={200: Content(media_types=("application/jose-lines",))},
+        query=STREAM_QUERY,
+    ),
+    Route("POST", "/feed/v1/stops", stops, SCOPE, body=Stops, answers={200: ReplayedBody}),
+    Route("POST", "/feed/v1/report", report, SCOPE, body=Report, is_large=True, answers={200: NextRecord}),
+    Route("POST", "/feed/v1/applied", applied, SCOPE, body=Applied, stops=True, answers={200: EmptyBody}),
+    Route("POST", "/feed/v1/ask", ask, SCOPE, grants=True, is_large=True, body=asking.Ask, answers={200: JWT}),
+    Route(
+        "POST",
+        "/feed/v1/approval",
+        ask_person,
+        SCOPE,
+        grants=True,
+        is_large=True,
+        body=approval.Ask,
+        answers={200: JWT},
+    ),
+    Route("POST", "/feed/v1/pace", pace, SCOPE, body=Paced, answers={200: EmptyBody}),
+    Route("POST", "/feed/v1/memory", memory, SCOPE, is_large=True, body=Recall, answers={200: JWT}),
+    Route("POST", "/feed/v1/draw", draw, SCOPE, body=Draw, grants=True, answers={200: Drawn}),
+    Route("POST", "/feed/v1/give-back", give_back, SCOPE, body=GiveBack, answers={200: GivenBack}),
+    Route("POST", "/feed/v1/settle", settle, SCOPE, body=Settled, answers={200: EmptyBody}),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -16,7 +16,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.pages import Page, fill_page, parse_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PageBody, Query, Route
 from ostiaryd.ledger import store
 
 _WORDS = {"agent", "task", "person", "resource", "action", "outcome", "data_class", "reads", "total"}
@@ -25,9 +25,24 @@ MAX_COUNTED = 100_000
 _NUMBERS = {"since", "until", "after", "before", "limit"}
 
 
+class EntryBody(TypedDict):
+    """An entry of the ledger: its index, its time in microseconds, and the members that the act filled."""
+
+    index: int
+    at: int
+    action: str
+
+
+class ReceiptBody(TypedDict):
+    """An entry as it is in the log, and its C2SP tlog-proof."""
+
+    index: int
+    entry: str
+    proof: str
+
+
 async def search(call: Call) -> Reply:
-    """Search entries by `agent, task, person, resource, action, outcome, data_class` (handled or touched), `since` and
-    `until` (microseconds), newest first.
+    """Search the ledger, newest entry first.
 
     `after=INDEX` returns later entries, oldest first; `before=INDEX` the page before. `next` is the INDEX with which
     the list continues in the same direction. `reads=no` leaves out the tokens issued for this server's own API.
@@ -65,7 +80,7 @@ async def search(call: Call) -> Reply:
 
 
 async def entry(call: Call) -> Reply:
-    """One entry."""
+    """Show one entry of the ledger."""
     index = _number("index", call.params["index"])
     body = store.body(call.world.db.read(), index)
     if body is None:
@@ -74,12 +89,12 @@ async def entry(call: Call) -> Reply:
 
 
 async def proof(call: Call) -> Reply:
-    """A receipt of one entry: C2SP tlog-proof, with the entry's bytes to check it against."""
+    """Return a receipt of an entry: a C2SP tlog-proof with the bytes of the entry."""
     index = _number("index", call.params["index"])
     return reply(await call.world.db.scan(lambda reader: _prove(reader, index)))
 
 
-def _prove(reader: Reader, index: int) -> dict[str, Any]:
+def _prove(reader: Reader, index: int) -> ReceiptBody:
     body = store.body(reader, index)
     if body is None:
         raise NotFound(f"the ledger has no entry {index}")
@@ -100,8 +115,19 @@ def _number(name: str, text: str) -> int:
     return int(text)
 
 
+FILTERS = (
+    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS)),
+    Query("since", "Entries from this time on, in microseconds.", int),
+    Query("until", "Entries before this time, in microseconds.", int),
+    Query("after", "Entries behind this index, oldest first.", int),
+    Query("before", "Entries in front of this index, newest first.", int),
+    Query("reads", "`no` leaves out tokens issued for this server's own API."),
+    Query("total", "`true` adds the number of all matching entries.", Literal["true", "false"]),
+    Query("limit", "Entries of the page: 1 to 1000, 100 by default.", int),
+)
+
 ROUTES = (
-    Route("GET", "/api/v1/audit", search, "ostiary:read"),
-    Route("GET", "/api/v1/audit/{index}", entry, "ostiary:read"),
-    Route("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read"),
+    Route("GET", "/api/v1/audit", search, "ostiary:read", answers={200: PageBody("entries", EntryBody)}, query=FILTERS),
+    Route("GET", "/api/v1/audit/{index}", entry, "ostiary:read", answers={200: EntryBody}),
+    Route("GET", "/api/v1/audit/{index}/proof", proof, "ostiary:read", answers={200: ReceiptBody}),
 )

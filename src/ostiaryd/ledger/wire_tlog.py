@@ -9,14 +9,14 @@ from ostiary.protocol.errors import NotFound, Refused
 from ostiary.protocol.tiles import WIDTH, Bundle, Tile, parse_path, render_bundle, tile_width
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, TEXT, Content, Route
 from ostiaryd.ledger import store
 
 _IMMUTABLE = (b"cache-control", b"public, max-age=31536000, immutable")
 
 
 async def checkpoint(call: Call) -> Reply:
-    """The newest signed checkpoint."""
+    """Return the newest signed checkpoint of the log."""
     _, note = store.head(call.world.db.read())
     if not note:
         raise NotFound("the ledger is empty")
@@ -24,13 +24,16 @@ async def checkpoint(call: Call) -> Reply:
 
 
 async def key(call: Call) -> Reply:
-    """The public key of the log, as a C2SP vkey."""
+    """Return the public key of the log as a C2SP vkey."""
     vkey = store.log_key(call.world.db.read(), call.world.keys).vkey
     return Reply(200, f"{vkey}\n".encode(), "text/plain; charset=utf-8", [NO_STORE])
 
 
 async def tile(call: Call) -> Reply:
-    """Serve a tile of hashes or a bundle of entries by its path. A tile beyond the size of the tree is not found."""
+    """Return a tile of hashes or a bundle of entries by its path (C2SP tlog-tiles).
+
+    A tile that no tree of the present size has is not found.
+    """
     try:
         tile = parse_path(call.path.removeprefix("/ledger/v1/"))
     except Refused as refusal:
@@ -51,9 +54,11 @@ def _read(reader: Reader, tile: Tile | Bundle) -> bytes:
     return b"".join(store.rows(reader)(level, start, tile.width))
 
 
+BYTES = Content(media_types=("application/octet-stream",))
+
 ROUTES = (
-    Route("GET", "/ledger/v1/checkpoint", checkpoint, ""),
-    Route("GET", "/ledger/v1/key", key, ""),
-    Route("GET", "/ledger/v1/tile/entries/{path:path}", tile, "ostiary:read"),
-    Route("GET", "/ledger/v1/tile/{path:path}", tile, ""),
+    Route("GET", "/ledger/v1/checkpoint", checkpoint, "", errors=(NOT_FOUND,), answers={200: TEXT}),
+    Route("GET", "/ledger/v1/key", key, "", answers={200: TEXT}),
+    Route("GET", "/ledger/v1/tile/entries/{path:path}", tile, "ostiary:read", answers={200: BYTES}),
+    Route("GET", "/ledger/v1/tile/{path:path}", tile, "", answers={200: BYTES}),
 )

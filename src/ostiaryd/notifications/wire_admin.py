@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 import msgspec
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications import flows, store
 from ostiaryd.notifications.model.webhooks import SECOND, Form, Webhook, show_secret
@@ -23,8 +23,27 @@ class NewWebhook(msgspec.Struct, forbid_unknown_fields=True):
     form: Form = "signed"
 
 
+class WebhookBody(TypedDict):
+    """A webhook and the state of its deliveries."""
+
+    webhook_id: str
+    url: str
+    form: str
+    events: tuple[str, ...]
+    state: Literal["ok", "failing", "gone"]
+    delivered: int
+    delivered_at: float | None
+    lost: int
+    attempts: int
+    failed: str | None
+    secret: NotRequired[str]
+
+
 async def add_webhook(call: Call) -> Reply:
-    """Tell a URL, or mailto:ADDRESS, of the events of the ledger from now on; its `secret` is shown this once."""
+    """Register a webhook URL or `mailto:` address for events of the ledger.
+
+    Its `secret` is shown here only.
+    """
     new, config = call.json(NewWebhook), call.world.config
     if new.form == "mail" and not config.mail_server:
         raise Invalid("no mail server is configured", hint="mail_server and mail_from: docs/reference/configuration.md")
@@ -37,7 +56,7 @@ async def add_webhook(call: Call) -> Reply:
 
 
 async def list_webhooks(call: Call) -> Reply:
-    """All webhooks, and how each of them does."""
+    """List the webhooks and the state of their deliveries."""
     return await reply_page(
         call,
         "webhooks",
@@ -48,18 +67,18 @@ async def list_webhooks(call: Call) -> Reply:
 
 
 async def remove_webhook(call: Call) -> Reply:
-    """Tell it no more."""
+    """Remove a webhook."""
     await registry.act_as(call, "webhook.remove", lambda act: flows.remove(act, call.params["id"]))
     return reply({})
 
 
 async def test_webhooks(call: Call) -> Reply:
-    """An event that every webhook hears."""
+    """Send a test event to every webhook."""
     await registry.act_as(call, "webhook.test", flows.test)
     return reply({})
 
 
-def _render(webhook: Webhook) -> dict[str, Any]:
+def _render(webhook: Webhook) -> WebhookBody:
     return {
         "webhook_id": webhook.webhook_id,
         "url": webhook.url,
@@ -75,8 +94,10 @@ def _render(webhook: Webhook) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/webhooks", add_webhook, ADMIN, body=NewWebhook),
-    Route("GET", "/api/v1/webhooks", list_webhooks, ADMIN),
-    Route("POST", "/api/v1/webhooks/test", test_webhooks, ADMIN),
-    Route("DELETE", "/api/v1/webhooks/{id}", remove_webhook, ADMIN),
+    Route("POST", "/api/v1/webhooks", add_webhook, ADMIN, body=NewWebhook, answers={201: WebhookBody}),
+    Route(
+        "GET", "/api/v1/webhooks", list_webhooks, ADMIN, answers={200: PageBody("webhooks", WebhookBody)}, query=PAGE
+    ),
+    Route("POST", "/api/v1/webhooks/test", test_webhooks, ADMIN, answers={200: EmptyBody}),
+    Route("DELETE", "/api/v1/webhooks/{id}", remove_webhook, ADMIN, answers={200: EmptyBody}),
 )

@@ -6,25 +6,29 @@ Parsing, testing and compiling happen before the act, in a confined process with
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.http.edge import Call, PreconditionFailed, Reply, reply
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, Either, PageBody, Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.external_pdp import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, layer, notes, own_files
-from ostiaryd.policy.wire_authzen import evaluation
+from ostiaryd.policy.model import Loaded, PolicySet, Question, layer, notes, own_files
+from ostiaryd.policy.model.plan import Plan
+from ostiaryd.policy.wire_authzen import EvaluationResponse, evaluation
 from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 SECOND = 1_000_000
 LOCKED_OUT = "under this set you would get no other token for this server: {}"
+
+
+Flag = Literal["true", "false"]
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,13 +42,62 @@ class Activation(msgspec.Struct, forbid_unknown_fields=True):
     loses: list[str] = []
 
 
-async def put_set(call: Call) -> Reply:
-    """Validate, test and activate a set; with `?dry_run=true` nothing is kept.
+class PolicySetBody(TypedDict):
+    """A stored policy set."""
 
-    With `?whatif=TICKET` (`/api/v1/policies/whatif` gives it) only where at most `max_changes` verdicts change (0).
-    A set under which the caller would get no other token is refused, unless with `?lock_out=true`. A set without a
-    safeguard that applies now is refused, unless `loses` names it. With `If-Match: "HASH"` the set is refused where
-    another set than HASH is active. With `?watch=true` it decides beside the active set, and enforces nothing.
+    hash: str
+    active: bool
+    policies: int
+    safeguards: int
+    tests: int
+    created_at: int
+    created_by: str | None
+    notes: NotRequired[list[str]]
+    watching: NotRequired[bool]
+
+
+class TestedPolicySet(TypedDict):
+    """A valid policy set that was not stored, and the changes that it would make."""
+
+    hash: str
+    active: bool
+    policies: int
+    safeguards: int
+    tests: int
+    notes: NotRequired[list[str]]
+    plan: NotRequired[Plan]
+
+
+class ActivationPlan(TypedDict):
+    """The changes that the activation of a stored set would make."""
+
+    hash: str
+    active: bool
+    notes: list[str]
+    plan: Plan
+
+
+class PolicySetDetail(PolicySetBody):
+    """A stored policy set with its files and safeguards."""
+
+    files: dict[str, str]
+    extends: Any
+    left_out: list[str]
+
+
+class UnwatchedBody(TypedDict):
+    """The policy set that does not decide beside the active set any more."""
+
+    hash: str | None
+
+
+async def put_set(call: Call) -> Reply:
+    """Validate, test and activate a policy set; with `dry_run` nothing is stored.
+
+    With `whatif` and the ticket of a what-if, the set is refused if more than `max_changes` verdicts change. A set
+    under which the caller would get no other token is refused without `lock_out`. A set without a safeguard that
+    applies now is refused unless `loses` names the safeguard. With `If-Match: "HASH"` the set is refused if another set
+    than HASH is active. With `watch` the set decides beside the active set and enforces nothing.
     """
     dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
     gate, asked = _gate(call), call.json(NewSet)
@@ -95,7 +148,7 @@ def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
 
 
 async def unwatch(call: Call) -> Reply:
-    """No set watches from now on."""
+    """Stop the set that decides beside the active set."""
     return reply({"hash": await act_as(call, "policy.unwatch", flows.stop_watching)})
 
 
@@ -123,7 +176,7 @@ def _gate(call: Call) -> flows.Gate | None:
 
 
 async def list_sets(call: Call) -> Reply:
-    """The newest first."""
+    """List the policy sets, newest first."""
     return await reply_page(
         call,
         "policies",
@@ -134,7 +187,7 @@ async def list_sets(call: Call) -> Reply:
 
 
 async def show_set(call: Call) -> Reply:
-    """A set with its files, the safeguards that it extends, and those that do not apply under it."""
+    """Show a policy set with its files, the safeguards that it extends, and safeguards that do not apply."""
     hash = call.params["hash"]
     found, files, left_out, active = await call.world.db.scan(
         lambda reader: (
@@ -150,7 +203,10 @@ async def show_set(call: Call) -> Reply:
 
 
 async def activate_set(call: Call) -> Reply:
-    """Let a stored set decide; `lock_out`, `loses`, `If-Match` and `dry_run` as for `put`."""
+    """Activate a stored policy set.
+
+    `lock_out`, `loses`, `If-Match` and `dry_run` have the same meaning as for a new set.
+    """
     hash, locks, dry, why, plan = call.params["hash"], _flag(call, "lock_out"), _flag(call, "dry_run"), "", None
     loses = call.json(Activation).loses if call.body else []
     with suppress(NotFound):  # the act refuses it, so that the refusal is recorded
@@ -173,7 +229,7 @@ async def activate_set(call: Call) -> Reply:
     return reply(_render(made, active=made.hash))
 
 
-def _render(one: PolicySet, *, active: str) -> dict[str, Any]:
+def _render(one: PolicySet, *, active: str) -> PolicySetBody:
     return {
         "hash": one.hash,
         "active": one.hash == active,
@@ -185,7 +241,7 @@ def _render(one: PolicySet, *, active: str) -> dict[str, Any]:
     }
 
 
-def _tested(loaded: Loaded) -> dict[str, Any]:
+def _tested(loaded: Loaded) -> TestedPolicySet:
     return {
         "hash": loaded.hash,
         "active": False,
@@ -195,12 +251,74 @@ def _tested(loaded: Loaded) -> dict[str, Any]:
     }
 
 
+ACTIVATE_QUERY = (
+    Query("dry_run", "`true` stores nothing and returns the plan.", Flag),
+    Query("lock_out", "`true` permits a set under which the caller gets no other token for this server.", Flag),
+)
+PUT_QUERY = (
+    *ACTIVATE_QUERY,
+    Query("watch", "`true` lets the set decide beside the active set, without enforcement.", Flag),
+    Query("whatif", "Ticket of a what-if: the set is refused if more verdicts change than `max_changes`."),
+    Query("max_changes", "Verdicts that may change: 0 by default.", int),
+)
+
+CHANGED = PreconditionFailed(
+    "`If-Match` does not name the active policy set", hint="another set became active: plan again"
+)
+
 ROUTES = (
-    Route("POST", "/api/v1/policies", put_set, ADMIN, body=NewSet, is_large=True),
-    Route("PUT", "/api/v1/policies", put_set, ADMIN, body=NewSet, is_large=True),
-    Route("GET", "/api/v1/policies", list_sets, READ),
-    Route("DELETE", "/api/v1/policies/watching", unwatch, ADMIN),
-    Route("GET", "/api/v1/policies/{hash}", show_set, READ),
-    Route("POST", "/api/v1/policies/{hash}/activate", activate_set, ADMIN, body=Activation),
-    Route("POST", "/api/v1/decide", evaluation, DECIDE, proves_in_act=True, grants=True, is_large=True),
+    Route(
+        "POST",
+        "/api/v1/policies",
+        put_set,
+        ADMIN,
+        errors=(CHANGED,),
+        body=NewSet,
+        is_large=True,
+        answers={200: TestedPolicySet, 201: PolicySetBody},
+        query=PUT_QUERY,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/policies",
+        put_set,
+        ADMIN,
+        errors=(CHANGED,),
+        body=NewSet,
+        is_large=True,
+        answers={200: TestedPolicySet, 201: PolicySetBody},
+        query=PUT_QUERY,
+    ),
+    Route(
+        "GET",
+        "/api/v1/policies",
+        list_sets,
+        READ,
+        errors=(NOT_FOUND,),
+        answers={200: PageBody("policies", PolicySetBody)},
+        query=PAGE,
+    ),
+    Route("DELETE", "/api/v1/policies/watching", unwatch, ADMIN, answers={200: UnwatchedBody}),
+    Route("GET", "/api/v1/policies/{hash}", show_set, READ, answers={200: PolicySetDetail}),
+    Route(
+        "POST",
+        "/api/v1/policies/{hash}/activate",
+        activate_set,
+        ADMIN,
+        errors=(CHANGED,),
+        body=Activation,
+        answers={200: Either(PolicySetBody, ActivationPlan)},
+        query=ACTIVATE_QUERY,
+    ),
+    Route(
+        "POST",
+        "/api/v1/decide",
+        evaluation,
+        DECIDE,
+        proves_in_act=True,
+        grants=True,
+        is_large=True,
+        body=Question,
+        answers={200: EvaluationResponse},
+    ),
 )

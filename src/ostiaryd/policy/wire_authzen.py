@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,7 +26,7 @@ from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.http.edge import Call, Reply, reply, status_of
-from ostiaryd.ground.http.routes import Protocol, Route
+from ostiaryd.ground.http.routes import Either, Route, RouteProtocol
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
@@ -42,7 +42,7 @@ REQUESTS = "/access/v1/requests"
 SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action"
 
 
-class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class EvaluationItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One evaluation of a batch: what it leaves out, the batch says for all."""
 
     subject: Thing | None = None
@@ -51,17 +51,17 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     context: dict[str, Any] | None = None
 
 
-class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class BatchOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     evaluations_semantic: Semantic = "execute_all"
 
 
-class Batch(Item, frozen=True, omit_defaults=True, gc=False):
-    evaluations: list[Item | None] | None = None
+class Batch(EvaluationItem, frozen=True, omit_defaults=True, gc=False):
+    evaluations: list[EvaluationItem | None] | None = None
     """None stands for an item that is not well-formed"""
-    options: Options | None = None
+    options: BatchOptions | None = None
 
 
-class Context(msgspec.Struct, omit_defaults=True, gc=False):
+class ResponseContext(msgspec.Struct, omit_defaults=True, gc=False):
     policy: str = ""
     policies: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
@@ -77,19 +77,31 @@ class Context(msgspec.Struct, omit_defaults=True, gc=False):
     error: dict[str, Any] | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class EvaluationResponse(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     decision: bool
-    context: Context | None = None
+    context: ResponseContext | None = None
+
+
+class BatchResponse(TypedDict):
+    """The response to each evaluation, in the order of the request."""
+
+    evaluations: list[EvaluationResponse]
 
 
 async def evaluation(call: Call) -> Reply:
-    """One question, one answer."""
+    """Evaluate one access request (AuthZEN section 6).
+
+    A denial is an answer with `decision` false.
+    """
     question = read(call, Question)
     return reply(_answer(call, question, await _decide(call, question)))
 
 
 async def evaluations(call: Call) -> Reply:
-    """Many questions in one request. Without any it is the single evaluation, and is answered like it."""
+    """Evaluate several access requests (AuthZEN section 7).
+
+    A request without `evaluations` is a single evaluation, and is answered as one.
+    """
     batch = read_batch(call)
     items = batch.evaluations
     if not items:
@@ -126,12 +138,14 @@ async def evaluations(call: Call) -> Reply:
     answers = [_answer(call, question, decision) for question, decision in zip(questions, decisions, strict=False)]
     for number, refusal in refused.items():
         if number < len(answers):
-            answers[number] = Answer(False, Context(error={"status": 400, "message": refusal.message}))
+            answers[number] = EvaluationResponse(
+                False, ResponseContext(error={"status": 400, "message": refusal.message})
+            )
     return reply({"evaluations": answers})
 
 
 async def configuration(call: Call) -> Reply:
-    """The metadata of this decision point: its identifier is the public URL."""
+    """Return the metadata of this policy decision point (AuthZEN section 9)."""
     url = call.world.config.public_url
     if call.params.get("path", "") not in ("", urlsplit(url).path.removeprefix("/")):
         raise NotFound("decision point not found")
@@ -197,10 +211,10 @@ def read_batch(call: Call) -> Batch:
 _DEFAULTS = ("subject", "action", "resource", "context")
 
 
-def _item(value: object) -> Item | None:
+def _item(value: object) -> EvaluationItem | None:
     """One item of a batch; None if it is not well-formed."""
     try:
-        return convert(value, Item)
+        return convert(value, EvaluationItem)
     except msgspec.ValidationError:
         return None
 
@@ -250,7 +264,7 @@ def _check_items(body: bytes) -> dict[int, Malformed]:
     return refused
 
 
-def _question(item: Item, batch: Batch) -> Question | None:
+def _question(item: EvaluationItem, batch: Batch) -> Question | None:
     """The item with the batch's defaults, each of which it replaces as a whole."""
     subject, action = item.subject or batch.subject, item.action or batch.action
     resource = item.resource or batch.resource
@@ -272,15 +286,16 @@ async def _decide(call: Call, question: Question) -> Decision:
     return decision
 
 
-_INCOMPLETE = Answer(
-    False, Context(error={"status": 400, "message": "`subject`, `action` and `resource` are required, well-formed"})
+_INCOMPLETE = EvaluationResponse(
+    False,
+    ResponseContext(error={"status": 400, "message": "`subject`, `action` and `resource` are required, well-formed"}),
 )
 
 
-def _answer(call: Call, question: Question | None, decision: Decision | None) -> Answer:
+def _answer(call: Call, question: Question | None, decision: Decision | None) -> EvaluationResponse:
     if decision is None or question is None:
         return _INCOMPLETE
-    said = Context(decision.policy_hash, decision.policies, decision.reasons)
+    said = ResponseContext(decision.policy_hash, decision.policies, decision.reasons)
     if decision.reasons:
         status = "200" if decision.allowed else "403"
         said.reason_admin, said.reason_user = {status: _for_admin(decision)}, {status: _for_user(decision.reasons[0])}
@@ -292,10 +307,10 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
         said.reason, said.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
         said.approval = {"id": decision.approval}
-    return Answer(decision.allowed, None if said == Context() else said)
+    return EvaluationResponse(decision.allowed, None if said == ResponseContext() else said)
 
 
-def _note_request(call: Call, question: Question, decision: Decision, said: Context) -> None:
+def _note_request(call: Call, question: Question, decision: Decision, said: ResponseContext) -> None:
     """How a person can be asked: ARAP, section "Requestable Denial Context"."""
     world = call.world
     now = world.now()
@@ -343,15 +358,24 @@ def _for_user(reason: Reason) -> str:
     return _UNSAID.get(reason.code, reason.message)
 
 
-AUTHZEN = Protocol("AuthZEN", render, str)
+AUTHZEN = RouteProtocol("AuthZEN", render, str)
 
 _decision = partial(
     Route, "POST", scope=DECIDE, protocol=AUTHZEN, proves_in_act=True, allows_peps=True, grants=True, is_large=True
 )
 
 ROUTES = (
-    _decision(EVALUATION, evaluation, body=Question),
-    _decision(EVALUATIONS, evaluations, body=Batch),
-    Route("GET", "/.well-known/authzen-configuration", configuration, "", protocol=AUTHZEN),
-    Route("GET", "/.well-known/authzen-configuration/{path:path}", configuration, "", protocol=AUTHZEN),
+    _decision(EVALUATION, evaluation, body=Question, answers={200: EvaluationResponse}),
+    _decision(EVALUATIONS, evaluations, body=Batch, answers={200: Either(BatchResponse, EvaluationResponse)}),
+    Route(
+        "GET", "/.well-known/authzen-configuration", configuration, "", protocol=AUTHZEN, answers={200: dict[str, Any]}
+    ),
+    Route(
+        "GET",
+        "/.well-known/authzen-configuration/{path:path}",
+        configuration,
+        "",
+        protocol=AUTHZEN,
+        answers={200: dict[str, Any]},
+    ),
 )

@@ -14,7 +14,7 @@ policies. `limit` may be left out beside it, as in the example of the specificat
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -53,7 +53,7 @@ class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
     properties: dict[str, Any] | None = None
 
 
-class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+class SearchOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """`uncertain`: whether to include results that depend on arguments which the search does not give."""
 
     uncertain: Literal["include", "exclude"] = "include"
@@ -65,7 +65,7 @@ class SubjectSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     resource: Thing
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
-    options: Options = Options()
+    options: SearchOptions = SearchOptions()
 
 
 class ResourceSearch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,7 +74,7 @@ class ResourceSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     resource: Sought
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
-    options: Options = Options()
+    options: SearchOptions = SearchOptions()
 
 
 class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +82,15 @@ class ActionSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     resource: Thing
     context: dict[str, Any] | None = None
     page: PageAsked = PageAsked()
-    options: Options = Options()
+    options: SearchOptions = SearchOptions()
+
+
+class SearchBody(TypedDict):
+    """A page of results: entities or actions, each with the inputs on which it depends."""
+
+    page: dict[str, Any]
+    context: dict[str, Any]
+    results: list[dict[str, Any]]
 
 
 async def subjects(call: Call) -> Reply:
@@ -111,7 +119,7 @@ async def actions(call: Call) -> Reply:
     return _answer(found, page, [{"name": name} for name in found.results])
 
 
-async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, options: Options) -> tuple[Found, str]:
+async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, options: SearchOptions) -> tuple[Found, str]:
     """What was found, and the token of the page that follows. One entry, of a refusal too."""
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
@@ -161,7 +169,37 @@ def _answer(found: Found, next_token: str, results: list[dict[str, Any]]) -> Rep
 
 
 ROUTES = (
-    Route("POST", SUBJECT, subjects, DECIDE, body=SubjectSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
-    Route("POST", RESOURCE, resources, DECIDE, body=ResourceSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
-    Route("POST", ACTION, actions, DECIDE, body=ActionSearch, allows_peps=True, is_large=True, protocol=AUTHZEN),
+    Route(
+        "POST",
+        SUBJECT,
+        subjects,
+        DECIDE,
+        body=SubjectSearch,
+        answers={200: SearchBody},
+        allows_peps=True,
+        is_large=True,
+        protocol=AUTHZEN,
+    ),
+    Route(
+        "POST",
+        RESOURCE,
+        resources,
+        DECIDE,
+        body=ResourceSearch,
+        answers={200: SearchBody},
+        allows_peps=True,
+        is_large=True,
+        protocol=AUTHZEN,
+    ),
+    Route(
+        "POST",
+        ACTION,
+        actions,
+        DECIDE,
+        body=ActionSearch,
+        answers={200: SearchBody},
+        allows_peps=True,
+        is_large=True,
+        protocol=AUTHZEN,
+    ),
 )

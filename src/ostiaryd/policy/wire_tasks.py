@@ -19,6 +19,7 @@ from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.flows.show import TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task
 
 MAX_BODY = 4 * MAX_TASK_BYTES
@@ -47,7 +48,7 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def start_task(call: Call) -> Reply:
-    """Declare a task; under a `parent`, give a part of that one to its agent or to another."""
+    """Declare a task; with a `parent`, delegate a part of that task to its agent or to another agent."""
     if len(call.body) > MAX_BODY:
         raise TooLarge(f"the task is over {MAX_BODY} bytes", hint="name fewer tools, values or words")
     new = call.json(NewTask)
@@ -78,4 +79,15 @@ async def start_task(call: Call) -> Reply:
     return reply(tasks.show(call.world.db.read(), task, now=call.world.now()), status=201)
 
 
-ROUTES = (Route("POST", "/api/v1/tasks", start_task, SELF, body=NewTask, allows_people=True, grants=True),)
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/tasks",
+        start_task,
+        SELF,
+        body=NewTask,
+        allows_people=True,
+        grants=True,
+        answers={201: TaskDetail},
+    ),
+)

@@ -21,7 +21,7 @@ from msgspec import Meta
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import Content, Route
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
@@ -80,9 +80,9 @@ class Asking:
 
 
 async def ask(call: Call) -> Reply:
-    """Which recorded verdicts would this set change?
+    """Replay recorded decisions under a candidate policy set and report the verdicts that change.
 
-    Only for administrators is anything compiled but Cedar: the engine for it is the one that live decisions wait for.
+    Only for administrators is anything compiled but Cedar: live decisions wait for the same engine.
     """
     asked = call.json(NewQuestion)
     span = await act_as(
@@ -174,4 +174,15 @@ def _line(value: dict[str, Any]) -> bytes:
     return _encode(value) + b"\n"
 
 
-ROUTES = (Route("POST", "/api/v1/policies/whatif", ask, READ, body=NewQuestion, is_large=True, streams=True),)
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/policies/whatif",
+        ask,
+        READ,
+        body=NewQuestion,
+        is_large=True,
+        streams=True,
+        answers={200: Content(media_types=("application/jsonl",))},
+    ),
+)

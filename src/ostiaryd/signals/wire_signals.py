@@ -26,7 +26,7 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Malformed, NotFound, Refused, Unavailable
 from ostiaryd.ground.http.buckets import Buckets, TooMuch
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
-from ostiaryd.ground.http.routes import Protocol, Route
+from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.outbound.fetch import request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -141,7 +141,7 @@ async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id:
 
 
 async def receive(call: Call) -> Reply:
-    """Take a signal from an issuer that we trust (RFC 8935)."""
+    """Receive a signal from a trusted issuer (RFC 8935)."""
     issuer = store.get(call.world.db.read(), call.params["id"])
     if issuer is None or issuer.secret_digest is None:
         raise NotFound("there is nobody of whom we hear signals here")
@@ -170,6 +170,21 @@ def render(refusal: Refused) -> Reply:
     return reply({"err": code, "description": refusal.message}, status=status, headers=headers)
 
 
-SIGNALS = Protocol("Security event delivery", render, DeliveryError)
+SIGNALS = RouteProtocol("Security event delivery", render, DeliveryError)
 
-ROUTES = (Route("POST", "/api/v1/signals/{id}", receive, "", stops=True, protocol=SIGNALS),)
+ROUTES = (
+    Route(
+        "POST",
+        "/api/v1/signals/{id}",
+        receive,
+        "",
+        errors=(
+            TooMuch("the issuer sends more than is accepted", hint="try again later"),
+            SetRefused("the transmitter did not show its secret", code="authentication_failed"),
+        ),
+        stops=True,
+        protocol=SIGNALS,
+        body=Content(str, ("application/secevent+jwt",), example="eyJhbGciOiJFUzI1NiJ9.e30.c2ln"),
+        answers={202: None},
+    ),
+)

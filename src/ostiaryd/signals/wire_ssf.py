@@ -11,7 +11,7 @@ exempts may be a bearer (`ostiary agent allow-bearer --resource ostiary`), as re
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid, NotFound, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, render_admin, reply, status_of
-from ostiaryd.ground.http.routes import ErrorBody, Protocol, Route
+from ostiaryd.ground.http.routes import NOT_FOUND, Either, ErrorBody, Query, Route, RouteProtocol
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
 from ostiaryd.signals.flows import streams as flows
@@ -56,7 +56,7 @@ def metadata(config: Config) -> dict[str, Any]:
 
 
 async def configuration(call: Call) -> Reply:
-    """What the server says of itself as a transmitter of signals (SSF 7.1)."""
+    """Return the metadata of this server as a transmitter of signals (SSF 7.1)."""
     if call.params.get("path", "") not in ("", urlsplit(call.world.config.issuer).path.removeprefix("/")):
         raise NotFound("transmitter not found")
     return reply(metadata(call.world.config), headers=_BRIEFLY)
@@ -80,8 +80,30 @@ class Configuration(msgspec.Struct, frozen=True):
         return flows.RequestedStream(self.events_requested, self.delivery, self.description)
 
 
+class StreamConfiguration(TypedDict):
+    """A stream as its receiver sees it (SSF 8.1.1)."""
+
+    stream_id: str
+    iss: str
+    aud: str
+    delivery: dict[str, str]
+    events_supported: list[str]
+    events_requested: NotRequired[list[str]]
+    events_delivered: list[str]
+    min_verification_interval: int
+    description: NotRequired[str]
+
+
+class StreamStatus(TypedDict):
+    """The status of a stream (SSF 8.1.2)."""
+
+    stream_id: str
+    status: Literal["enabled", "paused", "disabled"]
+    reason: NotRequired[str]
+
+
 async def create_stream(call: Call) -> Reply:
-    """A stream of signals to the caller (SSF 8.1.1.1)."""
+    """Create a stream of signals to the caller (SSF 8.1.1.1)."""
     wanted = call.json(Configuration).wanted
     config = call.world.config
     made = await registry.act_as(
@@ -91,7 +113,7 @@ async def create_stream(call: Call) -> Reply:
 
 
 async def read_streams(call: Call) -> Reply:
-    """The stream of that `stream_id`, or without one all of the caller's (SSF 8.1.1.2)."""
+    """Show one stream of the caller by `stream_id`, or list all (SSF 8.1.1.2)."""
     id, config, reader = call.query_one("stream_id"), call.world.config, call.world.db.read()
     if id is None:
         return reply([show(one, config) for one in store.of(reader, call.caller.id)], headers=[NO_STORE])
@@ -99,34 +121,34 @@ async def read_streams(call: Call) -> Reply:
 
 
 async def change_stream(call: Call) -> Reply:
-    """Change what is said, leave the rest (SSF 8.1.1.3)."""
+    """Update the given members of a stream (SSF 8.1.1.3)."""
     return await _change(call, "stream.change", flows.change)
 
 
 async def replace_stream(call: Call) -> Reply:
-    """Set the whole configuration (SSF 8.1.1.4)."""
+    """Replace the configuration of a stream (SSF 8.1.1.4)."""
     return await _change(call, "stream.replace", flows.replaced)
 
 
 async def _change(call: Call, action: str, flow: Any) -> Reply:
-    said, config = call.json(Configuration), call.world.config
-    id = _required(said.stream_id)
-    _check_ours(show(flows.find(call.world.db.read(), id, by=call.caller), config), said)
+    sent, config = call.json(Configuration), call.world.config
+    id = _required(sent.stream_id)
+    _check_ours(show(flows.find(call.world.db.read(), id, by=call.caller), config), sent)
     changed: Stream = await registry.act_as(
-        call, action, lambda act: flow(act, id, said.wanted, by=call.caller, config=config)
+        call, action, lambda act: flow(act, id, sent.wanted, by=call.caller, config=config)
     )
     return reply(show(changed, config), headers=[NO_STORE])
 
 
-def _check_ours(now: dict[str, Any], said: Configuration) -> None:
+def _check_ours(now: dict[str, Any], sent: Configuration) -> None:
     for name in ("iss", "aud", "events_supported", "events_delivered", "min_verification_interval"):
-        value = getattr(said, name)
+        value = getattr(sent, name)
         if value is not UNSET and value != now[name] and value != [now[name]]:
             raise Invalid(f"`{name}` is ours to say, and is {now[name]}")
 
 
 async def delete_stream(call: Call) -> Reply:
-    """End a stream (SSF 8.1.1.5)."""
+    """Delete a stream (SSF 8.1.1.5)."""
     id = _required(call.query_one("stream_id"))
     await registry.act_as(call, "stream.delete", lambda act: flows.delete(act, id, by=call.caller))
     return _empty(204)
@@ -161,20 +183,20 @@ class Subject(msgspec.Struct):
 
 
 async def add_subject(call: Call) -> Reply:
-    """Hear of a subject again (SSF 8.1.3.2)."""
-    said = call.json(Subject)
+    """Add a subject to a stream (SSF 8.1.3.2)."""
+    sent = call.json(Subject)
     await registry.act_as(
-        call, "stream.add_subject", lambda act: flows.add_subject(act, said.stream_id, said.subject, by=call.caller)
+        call, "stream.add_subject", lambda act: flows.add_subject(act, sent.stream_id, sent.subject, by=call.caller)
     )
     return _empty(200)
 
 
 async def remove_subject(call: Call) -> Reply:
-    """Hear of a subject no more (SSF 8.1.3.3)."""
-    said = call.json(Subject)
+    """Remove a subject from a stream (SSF 8.1.3.3)."""
+    sent = call.json(Subject)
     await registry.act_as(
         call, "stream.remove_subject",
-        lambda act: flows.remove_subject(act, said.stream_id, said.subject, by=call.caller),
+        lambda act: flows.remove_subject(act, sent.stream_id, sent.subject, by=call.caller),
     )  # fmt: skip
     return _empty(204)
 
@@ -185,12 +207,12 @@ class Verification(msgspec.Struct):
 
 
 async def verify(call: Call) -> Reply:
-    """Have a verification event sent over a stream (SSF 8.1.4.2)."""
-    said = call.json(Verification)
-    if said.state is not None and len(said.state) > 1000:
+    """Request a verification event over a stream (SSF 8.1.4.2)."""
+    sent = call.json(Verification)
+    if sent.state is not None and len(sent.state) > 1000:
         raise Invalid("`state` has more than 1000 characters")
     await registry.act_as(
-        call, "stream.verify", lambda act: flows.verify(act, said.stream_id, said.state, by=call.caller)
+        call, "stream.verify", lambda act: flows.verify(act, sent.stream_id, sent.state, by=call.caller)
     )
     return _empty(204)
 
@@ -237,19 +259,95 @@ def render(refusal: Refused) -> Reply:
     return answer
 
 
-SSF = Protocol("Shared Signals", render, ErrorBody)
+SSF = RouteProtocol("Shared Signals", render, ErrorBody)
 
 ROUTES = (
-    Route("GET", "/.well-known/ssf-configuration", configuration, "", protocol=SSF),
-    Route("GET", "/.well-known/ssf-configuration/{path:path}", configuration, "", protocol=SSF),
-    Route("POST", "/api/v1/ssf/streams", create_stream, SSF_MANAGE, body=Configuration, protocol=SSF),
-    Route("GET", "/api/v1/ssf/streams", read_streams, SSF_READ, protocol=SSF),
-    Route("PATCH", "/api/v1/ssf/streams", change_stream, SSF_MANAGE, protocol=SSF),
-    Route("PUT", "/api/v1/ssf/streams", replace_stream, SSF_MANAGE, protocol=SSF),
-    Route("DELETE", "/api/v1/ssf/streams", delete_stream, SSF_MANAGE, protocol=SSF),
-    Route("GET", "/api/v1/ssf/status", read_status, SSF_READ, protocol=SSF),
-    Route("POST", "/api/v1/ssf/status", set_status, SSF_MANAGE, body=NewStatus, protocol=SSF),
-    Route("POST", "/api/v1/ssf/subjects/add", add_subject, SSF_MANAGE, body=Subject, protocol=SSF),
-    Route("POST", "/api/v1/ssf/subjects/remove", remove_subject, SSF_MANAGE, body=Subject, protocol=SSF),
-    Route("POST", "/api/v1/ssf/verify", verify, SSF_MANAGE, body=Verification, protocol=SSF),
+    Route("GET", "/.well-known/ssf-configuration", configuration, "", protocol=SSF, answers={200: dict[str, Any]}),
+    Route(
+        "GET",
+        "/.well-known/ssf-configuration/{path:path}",
+        configuration,
+        "",
+        protocol=SSF,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "POST",
+        "/api/v1/ssf/streams",
+        create_stream,
+        SSF_MANAGE,
+        body=Configuration,
+        protocol=SSF,
+        answers={201: StreamConfiguration},
+    ),
+    Route(
+        "GET",
+        "/api/v1/ssf/streams",
+        read_streams,
+        SSF_READ,
+        errors=(NOT_FOUND,),
+        protocol=SSF,
+        answers={200: Either(StreamConfiguration, list[StreamConfiguration])},
+        query=(Query("stream_id", "Id of the stream."),),
+    ),
+    Route(
+        "PATCH",
+        "/api/v1/ssf/streams",
+        change_stream,
+        SSF_MANAGE,
+        protocol=SSF,
+        body=Configuration,
+        answers={200: StreamConfiguration},
+    ),
+    Route(
+        "PUT",
+        "/api/v1/ssf/streams",
+        replace_stream,
+        SSF_MANAGE,
+        protocol=SSF,
+        body=Configuration,
+        answers={200: StreamConfiguration},
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/ssf/streams",
+        delete_stream,
+        SSF_MANAGE,
+        protocol=SSF,
+        answers={204: None},
+        query=(Query("stream_id", "Id of the stream.", is_required=True),),
+    ),
+    Route(
+        "GET",
+        "/api/v1/ssf/status",
+        read_status,
+        SSF_READ,
+        errors=(NOT_FOUND,),
+        protocol=SSF,
+        answers={200: StreamStatus},
+        query=(Query("stream_id", "Id of the stream.", is_required=True),),
+    ),
+    Route(
+        "POST", "/api/v1/ssf/status", set_status, SSF_MANAGE, body=NewStatus, protocol=SSF, answers={200: StreamStatus}
+    ),
+    Route("POST", "/api/v1/ssf/subjects/add", add_subject, SSF_MANAGE, body=Subject, protocol=SSF, answers={200: None}),
+    Route(
+        "POST",
+        "/api/v1/ssf/subjects/remove",
+        remove_subject,
+        SSF_MANAGE,
+        body=Subject,
+        protocol=SSF,
+        answers={204: None},
+    ),
+    Route(
+        "POST",
+        "/api/v1/ssf/verify",
+        verify,
+        SSF_MANAGE,
+        errors=(flows.TooSoon("one verification in 60 seconds"),),
+        body=Verification,
+        protocol=SSF,
+        answers={204: None},
+    ),
 )

@@ -7,6 +7,7 @@ POST /api/v1/ssf/poll/{stream}    {"maxEvents", "returnImmediately", "ack": [jti
 from __future__ import annotations
 
 import asyncio
+from typing import NotRequired, TypedDict
 
 import msgspec
 
@@ -45,6 +46,13 @@ class Poll(msgspec.Struct, rename="camel"):
     set_errs: dict[str, SetError] = {}
 
 
+class PollBody(TypedDict):
+    """Security event tokens by their `jti` (RFC 8936 section 2.3)."""
+
+    sets: dict[str, str]
+    moreAvailable: NotRequired[bool]
+
+
 class Waiting:
     """How many polls are held; lives on the event loop."""
 
@@ -53,7 +61,7 @@ class Waiting:
 
 
 async def poll(call: Call) -> Reply:
-    """Acknowledge signals, and get the next (RFC 8936)."""
+    """Acknowledge signals and return the next ones (RFC 8936)."""
     said, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:
@@ -127,4 +135,4 @@ def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -
     )  # fmt: skip
 
 
-ROUTES = (Route("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ, body=Poll, protocol=SSF),)
+ROUTES = (Route("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ, body=Poll, protocol=SSF, answers={200: PollBody}),)

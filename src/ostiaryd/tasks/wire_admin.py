@@ -6,7 +6,7 @@ An agent renews, ends and sees its own tasks and those under them; so do its own
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import msgspec
 
@@ -14,12 +14,14 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, Either, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
+from ostiaryd.tasks.flows.history import PrunedTask
+from ostiaryd.tasks.flows.show import TaskBody, TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, State, Task
 from ostiaryd.tasks.store import tasks as store
 
@@ -37,8 +39,18 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     id: str
 
 
+class RevocationBody(TypedDict):
+    """Counts of what ended, by kind; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+
+    revoked: dict[str, int]
+    seq: int
+    committed_at: int
+    state: str
+    undo: str
+
+
 async def list_tasks(call: Call) -> Reply:
-    """List declared tasks, the newest first: of `?agent=`, or all for readers of everything."""
+    """List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything."""
     agent, now = call.query_one("agent"), call.world.now()
 
     def read(reader: Reader, page: Page) -> list[Task]:
@@ -54,8 +66,9 @@ async def list_tasks(call: Call) -> Reply:
 
 
 async def show_task(call: Call) -> Reply:
-    """Show a task. Of a task that was deleted after its end (`task_history_days`), show its record in the ledger:
-    `state` is `pruned`.
+    """Show a task; a task that was deleted after its end has the state `pruned`.
+
+    The ledger keeps the latter (`task_history_days`).
     """
     id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
@@ -66,7 +79,7 @@ async def show_task(call: Call) -> Reply:
 
 
 async def show_tree(call: Call) -> Reply:
-    """A task with all under it, in pages: the lowest last, and none before its parent."""
+    """List a task with all tasks under it; no task comes before its parent."""
     now = call.world.now()
 
     def read(reader: Reader, page: Page) -> list[Task]:
@@ -78,7 +91,7 @@ async def show_tree(call: Call) -> Reply:
 
 
 async def renew_task(call: Call) -> Reply:
-    """Renew a task."""
+    """Extend the lifetime of a task."""
     ttl = call.json(Renewal).ttl
     task = await registry.act_as(
         call, "task.renew", lambda act: flows.renew(act, call.params["id"], ttl_s=ttl, by=call.caller)
@@ -87,7 +100,7 @@ async def renew_task(call: Call) -> Reply:
 
 
 async def end_task(call: Call) -> Reply:
-    """End a task. When the response is sent, everything issued under the task has ended."""
+    """End a task and revoke everything that was granted under it."""
     outcome = State(call.json(End).outcome)
     task = await registry.act_as(
         call, "task.end", lambda act: flows.end(act, call.params["id"], outcome, by=call.caller)
@@ -96,10 +109,11 @@ async def end_task(call: Call) -> Reply:
 
 
 async def revoke(call: Call) -> Reply:
-    """End an agent, a task, a token, a key or an owner with everything derived.
+    """Revoke an agent, a task, a token, a key or an owner with everything derived.
 
-    `seq`: the number in the feed after which a guard denies all of it; `committed_at` (µs): when it was durable.
-    `state`: of what was revoked, now; `undo`: the command that undoes it, empty if nothing does.
+    `seq` is the number in the feed after which a guard denies all of it; `committed_at` (microseconds) is when the
+    change was durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty
+    if there is none.
     """
     asked = call.json(Revocation)
 
@@ -113,10 +127,36 @@ async def revoke(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/tasks", list_tasks, SELF),
-    Route("GET", "/api/v1/tasks/{id}", show_task, SELF),
-    Route("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF),
-    Route("POST", "/api/v1/tasks/{id}/renew", renew_task, SELF, body=Renewal, grants=True),
-    Route("POST", "/api/v1/tasks/{id}/end", end_task, SELF, body=End, stops=True, proves_in_act=True),
-    Route("POST", "/api/v1/revoke", revoke, SELF, body=Revocation, stops=True, proves_in_act=True),
+    Route(
+        "GET",
+        "/api/v1/tasks",
+        list_tasks,
+        SELF,
+        errors=(NOT_FOUND,),
+        answers={200: PageBody("tasks", TaskBody)},
+        query=(Query("agent", "Name or id of the agent."), *PAGE),
+    ),
+    Route("GET", "/api/v1/tasks/{id}", show_task, SELF, answers={200: Either(TaskDetail, PrunedTask)}),
+    Route("GET", "/api/v1/tasks/{id}/tree", show_tree, SELF, answers={200: PageBody("tasks", TaskBody)}, query=PAGE),
+    Route("POST", "/api/v1/tasks/{id}/renew", renew_task, SELF, body=Renewal, grants=True, answers={200: TaskDetail}),
+    Route(
+        "POST",
+        "/api/v1/tasks/{id}/end",
+        end_task,
+        SELF,
+        body=End,
+        stops=True,
+        proves_in_act=True,
+        answers={200: TaskDetail},
+    ),
+    Route(
+        "POST",
+        "/api/v1/revoke",
+        revoke,
+        SELF,
+        body=Revocation,
+        stops=True,
+        proves_in_act=True,
+        answers={200: RevocationBody},
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -12,6 +12,7 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.tasks import flows
+from ostiaryd.tasks.model.budget import Balance
 
 
 class Allowance(msgspec.Struct, forbid_unknown_fields=True):
@@ -19,15 +20,21 @@ class Allowance(msgspec.Struct, forbid_unknown_fields=True):
     """All limits from now on; an empty list removes them."""
 
 
+class AllowanceBody(TypedDict):
+    """The daily budgets of an agent, and what is left of them today."""
+
+    budgets: list[Balance]
+
+
 async def set_allowance(call: Call) -> Reply:
-    """Say what an agent may do on each day; what it has used today still counts."""
+    """Set the daily budgets of an agent; today's use still counts."""
     limits = parse_limits(call.json(Allowance).limits, classes=call.world.config.classes)
     await registry.act_as(call, "agent.budget", lambda act: flows.set_allowance(act, call.params["name"], limits))
     return _show(call)
 
 
 async def show_allowance(call: Call) -> Reply:
-    """Show the daily limits of an agent, and what is left of them today."""
+    """Show the daily budgets of an agent and what is left of them today."""
     return _show(call)
 
 
@@ -38,6 +45,6 @@ def _show(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("PUT", "/api/v1/agents/{name}/budget", set_allowance, ADMIN, body=Allowance),
-    Route("GET", "/api/v1/agents/{name}/budget", show_allowance, READ),
+    Route("PUT", "/api/v1/agents/{name}/budget", set_allowance, ADMIN, body=Allowance, answers={200: AllowanceBody}),
+    Route("GET", "/api/v1/agents/{name}/budget", show_allowance, READ, answers={200: AllowanceBody}),
 )

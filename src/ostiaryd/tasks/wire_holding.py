@@ -8,10 +8,11 @@ import msgspec
 
 from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import EmptyBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
+from ostiaryd.tasks.flows.show import TaskDetail
 from ostiaryd.tasks.model import State
 
 
@@ -26,21 +27,21 @@ class Leave(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def hold_task(call: Call) -> Reply:
-    """Take hold of a task of one's own that has a heartbeat; from now on say `beat` before it is over."""
+    """Hold an own task that has a heartbeat; send `beat` before the heartbeat elapses."""
     holder, id = call.json(Hold).holder, call.params["id"]
     task = await registry.act_as(call, "task.hold", lambda act: flows.hold(act, id, holder, by=call.caller))
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 
 
 async def beat_task(call: Call) -> Reply:
-    """Say that one is at it still."""
+    """Send a heartbeat for a held task."""
     holder, id = call.json(Hold).holder, call.params["id"]
     await call.world.writer.submit(isolated(lambda tx: flows.beat(tx, id, holder, by=call.caller)))
     return reply({})
 
 
 async def leave_task(call: Call) -> Reply:
-    """Let go of a task; where it was declared so, the last one out ends it."""
+    """Leave a held task; if the task was declared so, the last holder ends it."""
     left, id = call.json(Leave), call.params["id"]
     task = await registry.act_as(
         call, "task.leave", lambda act: flows.leave(act, id, left.holder, State(left.outcome), by=call.caller)
@@ -49,7 +50,7 @@ async def leave_task(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/tasks/{id}/hold", hold_task, SELF, body=Hold),
-    Route("POST", "/api/v1/tasks/{id}/beat", beat_task, SELF, body=Hold),
-    Route("POST", "/api/v1/tasks/{id}/leave", leave_task, SELF, body=Leave),
+    Route("POST", "/api/v1/tasks/{id}/hold", hold_task, SELF, body=Hold, answers={200: TaskDetail}),
+    Route("POST", "/api/v1/tasks/{id}/beat", beat_task, SELF, body=Hold, answers={200: EmptyBody}),
+    Route("POST", "/api/v1/tasks/{id}/leave", leave_task, SELF, body=Leave, answers={200: TaskDetail}),
 )

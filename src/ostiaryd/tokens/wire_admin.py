@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import msgspec
 
@@ -14,17 +14,27 @@ from ostiaryd.registry.model import ADMIN
 from ostiaryd.tokens import flows
 
 
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+class SigningKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
     use: Literal["token", "feed"] = "token"
     alg: str = "ES256"
 
 
+class SigningKeyBody(TypedDict):
+    """The key that signs from now on."""
+
+    use: str
+    alg: str
+    kid: str
+
+
 async def rotate_key(call: Call) -> Reply:
-    """Sign with a new key from now on; `/jwks` shows the old one until nothing that it signed is alive."""
-    asked = call.json(Rotation)
+    """Rotate a signing key; `/jwks` shows the old key until its last signature expires."""
+    asked = call.json(SigningKeyRotation)
     kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=asked.use, alg=asked.alg))
     load_keys(call.world.keys, call.world.db.read())
     return reply({"use": asked.use, "alg": asked.alg, "kid": kid}, status=201)
 
 
-ROUTES = (Route("POST", "/api/v1/keys/rotate", rotate_key, ADMIN, body=Rotation),)
+ROUTES = (
+    Route("POST", "/api/v1/keys/rotate", rotate_key, ADMIN, body=SigningKeyRotation, answers={201: SigningKeyBody}),
+)

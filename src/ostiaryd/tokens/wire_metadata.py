@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from ostiary.authorization.assurance import LEVELS
@@ -79,32 +79,41 @@ def resource_metadata(config: Config) -> dict[str, Any]:
     }
 
 
+class KeySetBody(TypedDict):
+    """A JWK Set (RFC 7517 section 5)."""
+
+    keys: list[dict[str, Any]]
+
+
 async def authorization_server(call: Call) -> Reply:
-    """Serve the authorization server metadata (RFC 8414)."""
+    """Return the metadata of the authorization server (RFC 8414)."""
     _check_suffix(call, urlsplit(call.world.config.issuer).path)
     return reply(server_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def openid_configuration(call: Call) -> Reply:
-    """Serve the OpenID Connect discovery document."""
+    """Return the metadata of the OpenID provider (OpenID Connect Discovery 1.0)."""
     _check_suffix(call, urlsplit(call.world.config.issuer).path)
     return reply(openid_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def protected_resource(call: Call) -> Reply:
-    """Serve the metadata of our own API as a protected resource (RFC 9728)."""
+    """Return the metadata of the administration API as a protected resource (RFC 9728)."""
     _check_suffix(call, urlsplit(call.world.config.api).path)
     return reply(resource_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def jwks(call: Call) -> Reply:
-    """Every key that may still have signed a living token."""
+    """Return every public key whose tokens may still be valid (RFC 7517)."""
     keys = [key.jwk for key in call.world.keys.public("token").values()]
     return reply({"keys": keys}, headers=_BRIEFLY)
 
 
 async def authorize(call: Call) -> Reply:
-    """Refuse every request: RFC 6749 section 4.1.2.1. No client has a redirection URI."""
+    """Refuse every authorization request (RFC 6749 section 4.1.2.1).
+
+    No client has a redirection URI.
+    """
     hint = "grant types " + " and ".join(GRANT_TYPES)
     if "response_type=none" in call.query.split("&"):
         raise UnauthorizedClient("no client is registered for this endpoint", hint=hint)
@@ -119,13 +128,75 @@ def _check_suffix(call: Call, path: str) -> None:
 
 
 ROUTES = (
-    Route("GET", "/jwks", jwks, "", protocol=OAUTH),
-    Route("GET", "/authorize", authorize, "", protocol=OAUTH),
-    Route("POST", "/authorize", authorize, "", protocol=OAUTH),
-    Route("GET", "/.well-known/oauth-authorization-server", authorization_server, "", protocol=OAUTH),
-    Route("GET", "/.well-known/oauth-authorization-server/{path:path}", authorization_server, "", protocol=OAUTH),
-    Route("GET", "/.well-known/openid-configuration", openid_configuration, "", protocol=OAUTH),
-    Route("GET", "/.well-known/openid-configuration/{path:path}", openid_configuration, "", protocol=OAUTH),
-    Route("GET", "/.well-known/oauth-protected-resource", protected_resource, "", protocol=OAUTH),
-    Route("GET", "/.well-known/oauth-protected-resource/{path:path}", protected_resource, "", protocol=OAUTH),
+    Route("GET", "/jwks", jwks, "", protocol=OAUTH, answers={200: KeySetBody}),
+    Route(
+        "GET",
+        "/authorize",
+        authorize,
+        "",
+        protocol=OAUTH,
+        errors=(
+            UnauthorizedClient("no client is registered for this endpoint"),
+            UnsupportedResponseType("no response type but `none` is offered"),
+        ),
+    ),
+    Route(
+        "POST",
+        "/authorize",
+        authorize,
+        "",
+        protocol=OAUTH,
+        errors=(
+            UnauthorizedClient("no client is registered for this endpoint"),
+            UnsupportedResponseType("no response type but `none` is offered"),
+        ),
+    ),
+    Route(
+        "GET",
+        "/.well-known/oauth-authorization-server",
+        authorization_server,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "GET",
+        "/.well-known/oauth-authorization-server/{path:path}",
+        authorization_server,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "GET",
+        "/.well-known/openid-configuration",
+        openid_configuration,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "GET",
+        "/.well-known/openid-configuration/{path:path}",
+        openid_configuration,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "GET",
+        "/.well-known/oauth-protected-resource",
+        protected_resource,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        "GET",
+        "/.well-known/oauth-protected-resource/{path:path}",
+        protected_resource,
+        "",
+        protocol=OAUTH,
+        answers={200: dict[str, Any]},
+    ),
 )

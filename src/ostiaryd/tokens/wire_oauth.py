@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, Required, TypedDict, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ from ostiary.protocol.errors import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
-from ostiaryd.ground.http.routes import Protocol, Route
+from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.tokens import flows
@@ -68,6 +68,60 @@ class OAuthError(TypedDict):
 
     error: str
     error_description: str
+
+
+class ClientForm(TypedDict, total=False):
+    """Members by which a client authenticates (RFC 7523 section 2.2, RFC 6749 section 2.3.1)."""
+
+    client_id: str
+    client_secret: str
+    client_assertion_type: str
+    client_assertion: str
+
+
+class TokenForm(ClientForm, total=False):
+    """A token request: RFC 6749 section 4.4, RFC 8693, CIBA section 10."""
+
+    grant_type: Required[str]
+    scope: str
+    resource: str
+    audience: str
+    task: str
+    authorization_details: str
+    acr_values: str
+    max_age: str
+    subject_token: str
+    subject_token_type: str
+    actor_token: str
+    actor_token_type: str
+    requested_token_type: str
+    auth_req_id: str
+
+
+class TokenQueryForm(ClientForm, total=False):
+    """A token to introspect (RFC 7662) or to revoke (RFC 7009)."""
+
+    token: Required[str]
+    token_type_hint: str
+
+
+class TokenBody(TypedDict):
+    """A token response (RFC 6749 section 5.1)."""
+
+    access_token: str
+    token_type: Literal["DPoP", "Bearer"]
+    expires_in: int
+    scope: str
+    issued_token_type: NotRequired[str]
+    authorization_details: NotRequired[list[dict[str, Any]]]
+    budgets: NotRequired[list[Any]]
+
+
+class IntrospectionBody(TypedDict):
+    """An introspection response (RFC 7662 section 2.2); an active token has its claims too."""
+
+    active: bool
+    token_type: NotRequired[Literal["DPoP", "Bearer"]]
 
 
 ERRORS: dict[type[Refused], tuple[str, int]] = {
@@ -125,7 +179,11 @@ def render_oauth(refusal: Refused) -> Reply:
 
 
 async def token(call: Call) -> Reply:
-    """RFC 6749 section 4.4 and RFC 8693, with `resource` (RFC 8707) and `authorization_details` (RFC 9396)."""
+    """Issue an access token: client credentials, token exchange or backchannel authentication.
+
+    RFC 6749 section 4.4, RFC 8693 and CIBA section 10, with `resource` (RFC 8707) and `authorization_details`
+    (RFC 9396).
+    """
     form = read_form(call.form())
     authorization = call.header(b"authorization")
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
@@ -195,8 +253,9 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 
 async def introspect(call: Call) -> Reply:
-    """Serve RFC 7662 section 2 for clients, guards and administrators. A token that the caller may not see is reported
-    as inactive.
+    """Introspect a token, for clients, guards and administrators (RFC 7662 section 2).
+
+    A token that the caller may not see is reported as not active.
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
@@ -216,7 +275,10 @@ async def introspect(call: Call) -> Reply:
 
 
 async def revoke(call: Call) -> Reply:
-    """RFC 7009 section 2: 200 whether or not there was anything to end."""
+    """Revoke a token (RFC 7009 section 2).
+
+    The answer is 200 whether or not the token was active.
+    """
     form = read_form(call.form())
     unverified_token = required(form, "token")
     find = _asker(call, form)
@@ -295,10 +357,59 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
     )
 
 
-OAUTH = Protocol("OAuth", render_oauth, OAuthError)
+OAUTH = RouteProtocol("OAuth", render_oauth, OAuthError)
+
+CLIENT_ERRORS: tuple[Refused, ...] = (
+    InvalidClient("the client is not known, or its assertion is not valid"),
+    NonceNeeded("AAAAAAAAAAA"),
+    dpop.InvalidProof("the DPoP proof is not valid"),
+)
+GRANT_ERRORS: tuple[Refused, ...] = (
+    *CLIENT_ERRORS,
+    InvalidGrant("the subject token is not valid"),
+    UnauthorizedClient("the agent is suspended"),
+    UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES)),
+    claims.InvalidScope("no scope `files:read`"),
+    InvalidTarget("a token is for one resource", hint="ask once for each"),
+    bounds.InvalidDetails("`authorization_details` is not a list"),
+    Unmet("no key of this strength", hint="register a second key"),
+    Pending("the person has not answered"),
+    SlowDown("the person has not answered", hint="wait 5 seconds more between two polls"),
+    ExpiredToken("the request has expired"),
+    BackchannelDenied("the person denied the request"),
+    NotFound("the task does not exist"),
+)
 
 ROUTES = (
-    Route("POST", "/token", token, "", protocol=OAUTH),
-    Route("POST", "/introspect", introspect, "", protocol=OAUTH),
-    Route("POST", "/revoke", revoke, "", stops=True, protocol=OAUTH),
+    Route(
+        "POST",
+        "/token",
+        token,
+        "",
+        errors=GRANT_ERRORS,
+        protocol=OAUTH,
+        body=Content(TokenForm, FORM),
+        answers={200: TokenBody},
+    ),
+    Route(
+        "POST",
+        "/introspect",
+        introspect,
+        "",
+        errors=CLIENT_ERRORS,
+        protocol=OAUTH,
+        body=Content(TokenQueryForm, FORM),
+        answers={200: IntrospectionBody},
+    ),
+    Route(
+        "POST",
+        "/revoke",
+        revoke,
+        "",
+        errors=CLIENT_ERRORS,
+        stops=True,
+        protocol=OAUTH,
+        body=Content(TokenQueryForm, FORM),
+        answers={200: None},
+    ),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
+from ostiary.protocol.errors import Unauthenticated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import CONFLICT, FORBIDDEN, NOT_FOUND, Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -35,18 +36,74 @@ class Enrolment(msgspec.Struct, forbid_unknown_fields=True):
     proof: str
 
 
+class JoinTokenBody(TypedDict):
+    """A join token; it is shown once."""
+
+    join_token: str
+    agent_id: str
+    expires_at: int
+
+
+class EnrolledBody(TypedDict):
+    """The identity of an enrolled workload."""
+
+    agent_id: str
+    issuer: str
+    kid: str
+
+
+class BearerExemption(TypedDict):
+    """A resource for which an agent gets tokens that are not bound to a key."""
+
+    resource: str
+    uri: str
+    since: int
+
+
+class BearerBody(TypedDict):
+    """The bearer exemptions of an agent."""
+
+    bearer: list[BearerExemption]
+
+
+class ClientSecretBody(TypedDict):
+    """A client secret; it is shown once."""
+
+    secret_id: str
+    client_id: str
+    client_secret: str
+    expires_at: int
+
+
+class ClientSecret(TypedDict):
+    """A client secret without its value."""
+
+    secret_id: str
+    created_at: int
+    expires_at: int
+
+
+class ClientSecretsBody(TypedDict):
+    """The client secrets of an agent."""
+
+    secrets: list[ClientSecret]
+
+
 async def create_join_token(call: Call) -> Reply:
-    """A token that enrols the first key of a pending agent, once; it is shown here and never again."""
+    """Create a join token, which enrols the first key of a pending agent once.
+
+    The token is shown here only.
+    """
     ttl = call.json(NewJoinToken).ttl
     made = await act_as(
         call, "join.create", lambda act: flows.create_join_token(act, call.params["name"], lifetime_s=ttl)
     )
-    body = {"join_token": made.secret, "agent_id": made.agent, "expires_at": made.expires_at // SECOND}
+    body: JoinTokenBody = {"join_token": made.secret, "agent_id": made.agent, "expires_at": made.expires_at // SECOND}
     return reply(body, status=201, headers=[NO_STORE])
 
 
 async def enrol(call: Call) -> Reply:
-    """Trade a join token and the proof of a key for an identity."""
+    """Exchange a join token and the proof of a key for an identity."""
     request = call.json(Enrolment)
     issuer = call.world.config.issuer
     key = await act(
@@ -56,37 +113,43 @@ async def enrol(call: Call) -> Reply:
         request=call.request_id,
         network=call.network,
     )
-    return reply({"agent_id": key.agent, "issuer": issuer, "kid": key.jkt}, status=201, headers=[NO_STORE])
+    body: EnrolledBody = {"agent_id": key.agent, "issuer": issuer, "kid": key.jkt}
+    return reply(body, status=201, headers=[NO_STORE])
 
 
 async def show_bearer(call: Call) -> Reply:
-    """The resources for which this agent may have bearer tokens."""
-    secrets = flows.exemptions(call.world.db.read(), call.params["name"])
-    shown = [{"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in secrets]
+    """List the resources for which an agent may have bearer tokens."""
+    exemptions = flows.exemptions(call.world.db.read(), call.params["name"])
+    shown: list[BearerExemption] = [
+        {"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in exemptions
+    ]
     return reply({"bearer": shown})
 
 
 async def allow_bearer(call: Call) -> Reply:
-    """Let this agent have bearer tokens for this resource, and its guards accept them."""
+    """Allow an agent to have bearer tokens for a resource, whose guards accept them."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, agent, resource))
     return await show_bearer(call)
 
 
 async def forbid_bearer(call: Call) -> Reply:
-    """Bind this agent's tokens for this resource again; the bearer tokens that it holds end now."""
+    """Bind the tokens of an agent for a resource to a key again, and revoke its bearer tokens."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer(act, agent, resource))
     return await show_bearer(call)
 
 
 async def create_secret(call: Call) -> Reply:
-    """Make a client secret for this agent, for bearer tokens where it is exempt; it is shown once."""
+    """Create a client secret for an agent that may have bearer tokens.
+
+    The secret is shown here only.
+    """
     ttl = call.json(SecretRequest).ttl
     made = await act_as(
         call, "secret.create", lambda act: flows.create_secret(act, call.params["name"], lifetime_s=ttl)
     )
-    body = {
+    body: ClientSecretBody = {
         "secret_id": made.id,
         "client_id": made.agent,
         "client_secret": made.secret,
@@ -96,29 +159,61 @@ async def create_secret(call: Call) -> Reply:
 
 
 async def list_secrets(call: Call) -> Reply:
-    """The client secrets of this agent, by their ids and ends."""
-    exemptions = flows.secrets_of(call.world.db.read(), call.params["name"])
-    shown = [
+    """List the client secrets of an agent by id and end."""
+    secrets = flows.secrets_of(call.world.db.read(), call.params["name"])
+    shown: list[ClientSecret] = [
         {"secret_id": one.id, "created_at": one.created_at // SECOND, "expires_at": one.expires_at // SECOND}
-        for one in exemptions
+        for one in secrets
     ]
     return reply({"secrets": shown})
 
 
 async def revoke_secret(call: Call) -> Reply:
-    """Revoke a client secret; the bearer tokens of its agent end now."""
+    """Revoke a client secret and the bearer tokens of its agent."""
     agent, id = call.params["name"], call.params["id"]
     await act_as(call, "secret.revoke", lambda act: flows.revoke_secret(act, agent, id))
     return await list_secrets(call)
 
 
 ROUTES = (
-    Route("POST", "/enrol", enrol, "", body=Enrolment, grants=True),
-    Route("POST", "/api/v1/agents/{name}/join-token", create_join_token, ADMIN, body=NewJoinToken),
-    Route("POST", "/api/v1/agents/{name}/secrets", create_secret, ADMIN, body=SecretRequest),
-    Route("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ),
-    Route("DELETE", "/api/v1/agents/{name}/secrets/{id}", revoke_secret, ADMIN, stops=True),
-    Route("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ),
-    Route("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN),
-    Route("DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN, stops=True),
+    Route(
+        "POST",
+        "/enrol",
+        enrol,
+        "",
+        errors=(Unauthenticated("the join token is not valid"), FORBIDDEN, NOT_FOUND, CONFLICT),
+        body=Enrolment,
+        grants=True,
+        answers={201: EnrolledBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/join-token",
+        create_join_token,
+        ADMIN,
+        body=NewJoinToken,
+        answers={201: JoinTokenBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/secrets",
+        create_secret,
+        ADMIN,
+        body=SecretRequest,
+        answers={201: ClientSecretBody},
+    ),
+    Route("GET", "/api/v1/agents/{name}/secrets", list_secrets, READ, answers={200: ClientSecretsBody}),
+    Route(
+        "DELETE",
+        "/api/v1/agents/{name}/secrets/{id}",
+        revoke_secret,
+        ADMIN,
+        stops=True,
+        answers={200: ClientSecretsBody},
+    ),
+    Route("GET", "/api/v1/agents/{name}/bearer", show_bearer, READ, answers={200: BearerBody}),
+    Route("PUT", "/api/v1/agents/{name}/bearer/{resource}", allow_bearer, ADMIN, answers={200: BearerBody}),
+    Route(
+        "DELETE", "/api/v1/agents/{name}/bearer/{resource}", forbid_bearer, ADMIN, stops=True, answers={200: BearerBody}
+    ),
 )

@@ -13,6 +13,7 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, APPROVE, SELF
 from ostiaryd.trust import flows
+from ostiaryd.trust.flows.clock import ClockBody
 from ostiaryd.trust.model import SECOND
 
 MAX_WALL_S = 1 << 40
@@ -26,12 +27,15 @@ class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def show_clock(call: Call) -> Reply:
-    """Server time, the wall clock, and whether the server grants."""
+    """Show server time, the wall clock, and whether the server grants."""
     return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
 
 
 async def accept_clock(call: Call) -> Reply:
-    """Confirm that the wall clock is right after a jump. For persons with a key and for administrators."""
+    """Confirm that the wall clock is right after a jump.
+
+    For persons with a key and for administrators.
+    """
     if not {ADMIN, APPROVE} & call.caller.scopes:
         raise Forbidden("the clock is confirmed by a person with a key or by an administrator")
     wall = round(call.json(Confirmation).wall * SECOND)
@@ -40,6 +44,14 @@ async def accept_clock(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/clock", show_clock, SELF, allows_people=True),
-    Route("POST", "/api/v1/clock/accept", accept_clock, SELF, body=Confirmation, allows_people=True),
+    Route("GET", "/api/v1/clock", show_clock, SELF, allows_people=True, answers={200: ClockBody}),
+    Route(
+        "POST",
+        "/api/v1/clock/accept",
+        accept_clock,
+        SELF,
+        body=Confirmation,
+        allows_people=True,
+        answers={200: ClockBody},
+    ),
 )

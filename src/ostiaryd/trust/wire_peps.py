@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import msgspec
 
@@ -22,15 +22,54 @@ class NewPep(msgspec.Struct, forbid_unknown_fields=True):
     days: int = flows.DEFAULT_DAYS
 
 
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+class PepKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
     """`overlap_h`: hours after which the older key ends."""
 
     days: int = flows.DEFAULT_DAYS
     overlap_h: int = flows.DEFAULT_OVERLAP_H
 
 
+class IssuedPepKey(TypedDict):
+    """An API key of a static PEP; it is shown once."""
+
+    pep_id: str
+    name: str
+    networks: list[str]
+    key: str
+    expires_at: int
+
+
+class PepKeyBody(TypedDict):
+    """An API key without its secret."""
+
+    key_id: str
+    created_at: int
+    expires_at: int
+    used_at: int | None
+
+
+class PepBody(TypedDict):
+    """A static policy enforcement point and its API keys."""
+
+    pep_id: str
+    name: str
+    networks: list[str]
+    created_at: int
+    revoked_at: int | None
+    keys: list[PepKeyBody]
+
+
+class PepsBody(TypedDict):
+    """All static PEPs."""
+
+    peps: list[PepBody]
+
+
 async def create_pep(call: Call) -> Reply:
-    """Register a static PEP with an API key for the AuthZEN endpoints; the key is shown here and never again."""
+    """Register a static PEP with an API key for the AuthZEN endpoints.
+
+    The key is shown here only.
+    """
     new = call.json(NewPep)
     made = await act_as(
         call, "pep.create", lambda act: flows.create_pep(act, name=new.name, networks=new.networks, days=new.days)
@@ -39,8 +78,8 @@ async def create_pep(call: Call) -> Reply:
 
 
 async def rotate_pep(call: Call) -> Reply:
-    """Issue another API key of a PEP; the older one ends after the overlap."""
-    request = call.json(Rotation)
+    """Issue another API key of a PEP; the older key ends after the overlap."""
+    request = call.json(PepKeyRotation)
     made = await act_as(
         call,
         "pep.rotate",
@@ -50,25 +89,25 @@ async def rotate_pep(call: Call) -> Reply:
 
 
 async def revoke_pep(call: Call) -> Reply:
-    """Revoke a PEP and its API keys, on all servers at once."""
+    """Revoke a PEP and its API keys on all servers at once."""
     await act_as(call, "pep.revoke", lambda act: flows.revoke_pep(act, call.params["name"]))
     return await show_pep(call)
 
 
 async def show_pep(call: Call) -> Reply:
-    """A static PEP and its API keys, without their secrets."""
+    """Show a static PEP and its API keys without their secrets."""
     reader = call.world.db.read()
     peps = flows.find_pep(reader, call.params["name"])
     return reply(_show(peps, store.pep_keys(reader, peps.pep_id)))
 
 
 async def list_peps(call: Call) -> Reply:
-    """All static PEPs, the revoked ones too."""
+    """List the static PEPs, revoked PEPs too."""
     return reply({"peps": [_show(one, keys) for one, keys in flows.show_peps(call.world.db.read())]})
 
 
 def _issued(made: flows.NewPepKey) -> Reply:
-    body = {
+    body: IssuedPepKey = {
         "pep_id": made.pep.pep_id,
         "name": made.pep.name,
         "networks": made.pep.networks.split(),
@@ -78,7 +117,7 @@ def _issued(made: flows.NewPepKey) -> Reply:
     return reply(body, status=201, headers=[NO_STORE])
 
 
-def _show(one: Pep, keys: list[PepKey]) -> dict[str, Any]:
+def _show(one: Pep, keys: list[PepKey]) -> PepBody:
     return {
         "pep_id": one.pep_id,
         "name": one.name,
@@ -98,9 +137,9 @@ def _show(one: Pep, keys: list[PepKey]) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/peps", create_pep, ADMIN, body=NewPep),
-    Route("GET", "/api/v1/peps", list_peps, READ),
-    Route("GET", "/api/v1/peps/{name}", show_pep, READ),
-    Route("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN, body=Rotation),
-    Route("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN, stops=True),
+    Route("POST", "/api/v1/peps", create_pep, ADMIN, body=NewPep, answers={201: IssuedPepKey}),
+    Route("GET", "/api/v1/peps", list_peps, READ, answers={200: PepsBody}),
+    Route("GET", "/api/v1/peps/{name}", show_pep, READ, answers={200: PepBody}),
+    Route("POST", "/api/v1/peps/{name}/rotate", rotate_pep, ADMIN, body=PepKeyRotation, answers={201: IssuedPepKey}),
+    Route("POST", "/api/v1/peps/{name}/revoke", revoke_pep, ADMIN, stops=True, answers={200: PepBody}),
 )

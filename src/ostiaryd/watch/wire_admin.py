@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -10,7 +10,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
@@ -20,8 +20,55 @@ from ostiaryd.watch.model import Finding, describe_detector, detector_names
 SECOND = 1_000_000
 
 
+class WatchBody(TypedDict):
+    """The state of the detectors."""
+
+    phase: str
+    pid: int | None
+    position: int
+    behind: int
+    agents: int
+    starts: int
+    error: str
+    failing: dict[str, str]
+    unanswered: list[Any]
+    budget: Any
+    narrowing: Any
+    detectors: list[str]
+
+
+class FindingBody(TypedDict):
+    """A finding, with a person's judgement if there is one. Times are seconds since the epoch."""
+
+    finding_id: str
+    at: int
+    detector: str
+    points: int
+    score: float
+    proved: bool
+    may_narrow: bool
+    says: str
+    agent: str | None
+    task: str | None
+    owner: str | None
+    resource: str | None
+    entries: tuple[int, ...]
+    incident: str | None
+    verdict: str | None
+    judged_by: str | None
+    why: str | None
+
+
+class FindingDetail(FindingBody):
+    """A finding with its entries and the present risk scores of its agent and task."""
+
+    about: str
+    rests_on: list[dict[str, Any]]
+    risk: dict[str, int]
+
+
 async def status(call: Call) -> Reply:
-    """Return whether the detectors are at work, how far they are in the ledger, and what they may narrow."""
+    """Show the state of the detectors: their position in the ledger and what they may narrow."""
     world = call.world
     state = world.keep(flows.Watch).state
     size = ledger.get_head(world.db.read())[0].size
@@ -44,7 +91,7 @@ async def status(call: Call) -> Reply:
 
 
 async def list_findings(call: Call) -> Reply:
-    """Findings, the newest first; of `?agent=` (name or id) alone."""
+    """List findings, newest first, or the findings of one agent."""
     agent = call.query_one("agent")
     if call.query_one("before") is not None:
         raise Invalid("`before` is now `after`", hint="give the `next` of the page before")
@@ -59,15 +106,16 @@ async def list_findings(call: Call) -> Reply:
 
 
 async def explain_finding(call: Call) -> Reply:
-    """One finding: what was noticed, by which detector and what that looks for, and the entries on which it rests."""
+    """Explain a finding: its detector, and the entries on which it rests."""
     now = call.world.now()
 
-    def read(reader: Reader) -> dict[str, Any]:
+    def read(reader: Reader) -> FindingDetail:
         finding = flows.find_finding(reader, call.params["id"])
         bodies = [(index, ledger.get_entry_body(reader, index)) for index in finding.entries]
         about = describe_detector(finding.detector)
         subjects = filter(None, (finding.agent, finding.task))
-        return render(finding) | {
+        return {
+            **render(finding),
             "about": about or "a guard noticed it before the call",
             "rests_on": [{"index": index, **msgspec.json.decode(body)} for index, body in bodies if body is not None],
             "risk": {subject: registry.get_risk(reader, subject).points(now) for subject in subjects},
@@ -76,7 +124,7 @@ async def explain_finding(call: Call) -> Reply:
     return reply(await call.world.db.scan(read))
 
 
-def render(finding: Finding) -> dict[str, Any]:
+def render(finding: Finding) -> FindingBody:
     said = finding.judgement
     return {
         "finding_id": finding.finding_id,
@@ -100,7 +148,15 @@ def render(finding: Finding) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/watch", status, READ),
-    Route("GET", "/api/v1/findings", list_findings, READ),
-    Route("GET", "/api/v1/findings/{id}", explain_finding, READ),
+    Route("GET", "/api/v1/watch", status, READ, answers={200: WatchBody}),
+    Route(
+        "GET",
+        "/api/v1/findings",
+        list_findings,
+        READ,
+        errors=(NOT_FOUND,),
+        answers={200: PageBody("findings", FindingBody)},
+        query=(Query("agent", "Name or id of the agent."), *PAGE),
+    ),
+    Route("GET", "/api/v1/findings/{id}", explain_finding, READ, answers={200: FindingDetail}),
 )

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import zlib
 from functools import partial
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from ostiary.protocol.errors import Forbidden, Malformed, Refused
 from ostiary.provenance.noticing.threats import Threats, known
 from ostiaryd.ground.http import buckets
 from ostiaryd.ground.http.buckets import Bucket, TooMuch
 from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, status_of
-from ostiaryd.ground.http.routes import Protocol, Route
+from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
@@ -68,12 +68,12 @@ class Lists:
 
 
 async def take_traces(call: Call) -> Reply:
-    """Spans of an agent, in OTLP: what it says that it does, as its own word."""
+    """Receive spans of an agent (OTLP/HTTP), as statements of the agent about itself."""
     return await _answered(call, "traces")
 
 
 async def take_logs(call: Call) -> Reply:
-    """Log records of an agent, in OTLP."""
+    """Receive log records of an agent (OTLP/HTTP)."""
     return await _answered(call, "logs")
 
 
@@ -155,9 +155,31 @@ def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
     return Reply(code, status(encoding, _GRPC.get(code, 2), refusal.message), media_type, headers=headers)
 
 
-OTLP = Protocol("OpenTelemetry", render, RpcStatus)
+OTLP = RouteProtocol("OpenTelemetry", render, RpcStatus, ("application/x-protobuf",))
+
+OTLP_BODY = Content(dict[str, Any], tuple(TYPES), example={})
 
 ROUTES = (
-    Route("POST", "/v1/traces", take_traces, SELF, is_large=True, protocol=OTLP),
-    Route("POST", "/v1/logs", take_logs, SELF, is_large=True, protocol=OTLP),
+    Route(
+        "POST",
+        "/v1/traces",
+        take_traces,
+        SELF,
+        errors=(TooMuch("more telemetry than 60 records a second", hint="sample, and batch"),),
+        is_large=True,
+        protocol=OTLP,
+        body=OTLP_BODY,
+        answers={200: OTLP_BODY},
+    ),
+    Route(
+        "POST",
+        "/v1/logs",
+        take_logs,
+        SELF,
+        errors=(TooMuch("more telemetry than 60 records a second", hint="sample, and batch"),),
+        is_large=True,
+        protocol=OTLP,
+        body=OTLP_BODY,
+        answers={200: OTLP_BODY},
+    ),
 )

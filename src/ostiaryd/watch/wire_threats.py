@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
-from typing import Any
+from typing import TypedDict
 
 import msgspec
 
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
@@ -45,8 +45,21 @@ class NewList(msgspec.Struct, forbid_unknown_fields=True):
     points: int = DEFAULT_POINTS
 
 
+class ThreatListBody(TypedDict):
+    """A threat list and the state of its last fetch."""
+
+    name: str
+    form: str
+    url: str
+    points: int
+    count: int
+    skipped: int
+    refreshed_at: int | None
+    failed: str | None
+
+
 async def add_list(call: Call) -> Reply:
-    """A threat list, by a URL or as a text; guards look for what it names, before each call."""
+    """Add a threat list by URL or as text; guards check its hosts and indicators before each call."""
     new, world = call.json(NewList), call.world
     if bool(new.url) == bool(new.text):
         raise Invalid("a threat list has a URL, or it is handed in as a text")
@@ -67,7 +80,7 @@ async def add_list(call: Call) -> Reply:
 
 
 async def list_lists(call: Call) -> Reply:
-    """All threat lists: how much is on each, and how it was the last time that it was fetched."""
+    """List the threat lists, their sizes, and the state of their last fetch."""
     return await reply_page(
         call,
         "lists",
@@ -78,7 +91,7 @@ async def list_lists(call: Call) -> Reply:
 
 
 async def remove_list(call: Call) -> Reply:
-    """Remove a list; its entries are not checked any more."""
+    """Remove a threat list; its entries are not checked any more."""
     await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
     return reply({})
 
@@ -120,7 +133,7 @@ def _private(world: World) -> tuple[str, ...]:
     return tuple(world.config.private_hosts.split())
 
 
-def _render(source: ThreatSource) -> dict[str, Any]:
+def _render(source: ThreatSource) -> ThreatListBody:
     return {
         "name": source.name,
         "form": source.form,
@@ -134,7 +147,9 @@ def _render(source: ThreatSource) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/threat-lists", add_list, ADMIN, body=NewList, is_large=True),
-    Route("GET", "/api/v1/threat-lists", list_lists, READ),
-    Route("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN),
+    Route("POST", "/api/v1/threat-lists", add_list, ADMIN, body=NewList, is_large=True, answers={201: ThreatListBody}),
+    Route(
+        "GET", "/api/v1/threat-lists", list_lists, READ, answers={200: PageBody("lists", ThreatListBody)}, query=PAGE
+    ),
+    Route("DELETE", "/api/v1/threat-lists/{name}", remove_list, ADMIN, answers={200: EmptyBody}),
 )

@@ -7,7 +7,7 @@ and it lasts an hour at most
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import msgspec
 
@@ -154,8 +154,23 @@ def _people(reader: Reader, approval: str) -> list[str]:
     return [one.person for one in store.answers(reader, approval) if one.says == "approve"]
 
 
-def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> dict[str, Any]:
-    """Times are seconds since the epoch."""
+class ElevationBody(TypedDict):
+    """An elevation. Times are seconds since the epoch."""
+
+    task_id: str
+    agent: str
+    scopes: list[str]
+    reason: str
+    break_glass: bool
+    state: str
+    approval: str | None
+    people: list[str]
+    granted_at: int
+    expires_at: int | None
+
+
+def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> ElevationBody:
+    """Return an elevation. Times are seconds since the epoch."""
     task = tasks.find_task(reader, elevation.task)
     people = [] if elevation.approval is None else _people(reader, elevation.approval)
     return {
@@ -179,6 +194,6 @@ def broken_glass(reader: Reader, *, now: int) -> list[str]:
     ]
     return [
         f"`{one['agent']}` has emergency access for {' '.join(one['scopes'])} (by {' and '.join(one['people'])}), "
-        f"for {max(0, one['expires_at'] - now // SECOND)} s more: {one['reason'][:100]!a}"
+        f"for {max(0, (one['expires_at'] or 0) - now // SECOND)} s more: {one['reason'][:100]!a}"
         for one in emergencies
     ]

@@ -6,7 +6,7 @@ approvals that support it. Repeated questions within a task add no support.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from ostiary.provenance.extent import may_vary
 from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
@@ -17,7 +17,25 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 
 
-def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[dict[str, Any]]:
+class Proposal(TypedDict):
+    """A permission that people's answers suggest."""
+
+    agent: str
+    agent_id: str
+    tool: str
+    effect: str
+    named: dict[str, Any]
+    amounts: dict[str, Any]
+    others: list[str]
+    is_closed: bool
+    types: dict[str, Any]
+    policies: list[str]
+    occasions: int
+    approvals: list[str]
+    words: str
+
+
+def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Proposal]:
     """Return what could be allowed to an agent (name or id) without a question. Raises NotFound."""
     agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
@@ -28,7 +46,7 @@ def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[dic
     ]
 
 
-def _proposal(agent: Agent, one: Agreed) -> dict[str, Any]:
+def _proposal(agent: Agent, one: Agreed) -> Proposal:
     tool, count = one.ready.tool, len(one.occasions)
     properties = tool.arguments.get("properties", {})
     conditions = [f"{name} = {shown(value)}" for name, value in one.named.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -36,8 +36,56 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
     return question
 
 
-def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
-    """Return the state of a question."""
+class ApprovalBody(TypedDict):
+    """State of an approval request. Times are seconds since the epoch."""
+
+    approval_id: str
+    state: str
+    kind: str
+    agent: str
+    task: str
+    tool: str
+    needs: Literal["person", "two"]
+    said_yes: int
+    times: int
+    asked_at: int
+    ends_at: int
+    answered_at: int | None
+    until: int | None
+    reason: str
+
+
+class ApprovalDetail(ApprovalBody):
+    """An approval request with all that a person needs to answer it."""
+
+    words: list[str]
+    covers: str
+    may_cover: list[str]
+    warnings: list[str]
+    arguments: dict[str, Any]
+    hidden: list[str]
+    outgoing: dict[str, Any]
+    foreign: dict[str, Any]
+    origins: dict[str, Any]
+    policy: str
+    reasons: list[Any]
+    digest: str
+    asks: dict[str, Any]
+    answers: list[dict[str, Any]]
+    flood: dict[str, int]
+    before: list[Any]
+
+
+class WaitingBody(TypedDict):
+    """All open approval requests of a task."""
+
+    task: str
+    words: list[str]
+    approvals: list[ApprovalDetail]
+
+
+def show_briefly(reader: Reader, question: Question, *, now: int) -> ApprovalBody:
+    """Return the state of an approval request."""
     agent = registry.get_agent(reader, question.agent)
     all_answers = store.answers(reader, question.approval_id)
     return {
@@ -58,12 +106,13 @@ def show_briefly(reader: Reader, question: Question, *, now: int) -> dict[str, A
     }
 
 
-def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
-    """Return the whole question: the exact arguments, their origins, outgoing text, the reasons of policies, the
+def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
+    """Return an approval request: the exact arguments, their origins, outgoing text, the reasons of policies, the
     requester, and the history.
     """
     about, agent = question.about, registry.find_agent(reader, question.agent)
-    return show_briefly(reader, question, now=now) | {
+    return {
+        **show_briefly(reader, question, now=now),
         "words": word(question, agent=agent.name, owner=_name(reader, agent.owner)),
         "covers": "task" if about.covers_task else "call",
         "may_cover": ["call"] if about.extent is None else ["call", "task"],
@@ -86,10 +135,10 @@ def show(reader: Reader, question: Question, *, now: int) -> dict[str, Any]:
     }
 
 
-def show_waiting(reader: Reader, task: str, *, now: int) -> dict[str, Any]:
-    """Every question of a task that waits, the oldest first, and all of them in plain words as one."""
-    waiting = store.waiting(reader, task, now=now)
-    shown = [show(reader, question, now=now) for question in waiting]
+def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
+    """Return every question of a task that waits, the oldest first, and all of them in plain words as one."""
+    found = store.waiting(reader, task, now=now)
+    shown = [show(reader, question, now=now) for question in found]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
     for at, one in enumerate(shown, 1):
         first, *rest = one["words"]

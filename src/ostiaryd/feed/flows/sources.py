@@ -6,9 +6,9 @@ fact (`ResourceFact.learned`), which makes them ask more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from ostiary.provenance.sources import Source
 from ostiaryd.feed import store
@@ -70,8 +70,19 @@ def _with(digests: bytes, name: str) -> bytes:
     return digests if mark in known or len(known) >= MAX_COUNTED else digests + mark
 
 
-def argument_sources(reader: Reader, resource_id: str) -> list[Mapping[str, str | int]]:
-    """Return the learned sources at a resource, for its owner: the most frequent first."""
+class SourceOfArgument(TypedDict):
+    """A record field whose values an argument took, and in how many tasks and agents."""
+
+    tool: str
+    argument: str
+    source_tool: str
+    source_field: str
+    tasks: int
+    agents: int
+
+
+def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]:
+    """What was learned at a resource, for its owner: the most seen first."""
     rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
     return [
         {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, TypedDict
 
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
@@ -58,15 +59,31 @@ async def beat(world: World) -> None:
     await world.writer.submit(lambda tx: None)
 
 
+class LiveBody(TypedDict):
+    """The state of a process that answers."""
+
+    status: Literal["live"]
+
+
+class ReadyBody(TypedDict):
+    """`ok`, or what is wrong, per check."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, str]
+
+
 async def livez(call: Call) -> Reply:
-    """200 while the event loop turns. An orchestrator that gets no answer restarts the process."""
+    """Return 200 while the event loop runs.
+
+    An orchestrator that gets no answer restarts the process.
+    """
     return reply({"status": "live"}, headers=[NO_STORE])
 
 
 async def readyz(call: Call) -> Reply:
-    """200 if every check passes, else 503, and an orchestrator sends no requests here.
+    """Return 200 if every check passes, else 503.
 
-    `checks` has "ok" or what is wrong for each.
+    An orchestrator sends no requests to a server that is not ready. `checks` has the result of each check.
     """
     checks = {name: check() or "ok" for name, check in call.world.keep(Health).checks.items()}
     is_ready = all(said == "ok" for said in checks.values())
@@ -74,4 +91,7 @@ async def readyz(call: Call) -> Reply:
     return reply(body, status=200 if is_ready else 503, headers=[NO_STORE])
 
 
-ROUTES = (Route("GET", "/livez", livez, ""), Route("GET", "/readyz", readyz, ""))
+ROUTES = (
+    Route("GET", "/livez", livez, "", answers={200: LiveBody}),
+    Route("GET", "/readyz", readyz, "", answers={200: ReadyBody, 503: ReadyBody}),
+)

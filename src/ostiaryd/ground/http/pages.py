@@ -49,7 +49,7 @@ def fill_page(
     kind: str,
     page: Page,
     read: Callable[[Page], Sequence[T]],
-    render: Callable[[T], dict[str, Any]],
+    render: Callable[[T], Mapping[str, object]],
     *,
     cursor: Callable[[T], str],
     extra: Mapping[str, Any] | None = None,
@@ -78,7 +78,7 @@ async def reply_page(
     call: Call,
     kind: str,
     read: Callable[[Reader, Page], Sequence[T]],
-    render: Callable[[Reader, T], dict[str, Any]],
+    render: Callable[[Reader, T], Mapping[str, object]],
     *,
     cursor: Callable[[T], str],
     headers: Headers | None = None,
@@ -111,7 +111,7 @@ def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Se
     return read
 
 
-def _encode_row(row: dict[str, Any]) -> bytes:
+def _encode_row(row: Mapping[str, object]) -> bytes:
     if len(encoded := _encode(row)) <= MAX_ROW_BYTES:
         return encoded
     long = [name for name, value in row.items() if len(_encode(value)) > MAX_MEMBER_BYTES]

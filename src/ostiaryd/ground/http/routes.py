@@ -1,4 +1,4 @@
-"""Routes: one value for each operation of the HTTP interface, with all that the server and its documents state of it.
+"""Routes: one value for each operation of the HTTP interface, for the server and for its documents.
 
 Each package lists its routes in `ROUTES`; `ostiaryd.app` serves them, and `ostiaryd.openapi` describes them.
 """
@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any, NotRequired, TypedDict
-
-import msgspec
 
 from ostiary.protocol.errors import (
     Conflict,
@@ -34,17 +32,23 @@ class ErrorBody(TypedDict):
     hint: NotRequired[str]
 
 
+class EmptyBody(TypedDict):
+    """An object without members."""
+
+
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class RouteProtocol:
     """The form in which one protocol writes its refusals."""
 
     name: str
     render: Render
     error: Any
     """Type of the body of a refusal."""
+    other_media_types: tuple[str, ...] = ()
+    """Media types of refusals besides that of `render`, for a protocol that answers in the format of the request."""
 
 
-ADMIN_API = Protocol("Administration", render_admin, ErrorBody)
+ADMIN_API = RouteProtocol("Administration", render_admin, ErrorBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,22 @@ class Content:
     media_types: tuple[str, ...] = ("application/json",)
     example: Any = None
     is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PageBody:
+    """Type of a list in pages: `{kind: [row], "next": cursor or null}` (`ostiaryd.ground.http.pages`)."""
+
+    kind: str
+    row: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """A body of one of two types."""
+
+    first: Any
+    second: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +98,28 @@ class Route:
     scope: str
     """Scope that the caller's token must have; "" for a route without authentication."""
     _: KW_ONLY
-    protocol: Protocol = ADMIN_API
+    protocol: RouteProtocol = ADMIN_API
     body: Any = None
     """Type of the JSON body, or a `Content`; None for a route that ignores its body."""
     query: tuple[Query, ...] = ()
     answers: Mapping[int, Any] = field(default_factory=dict)
     """Type of the JSON body, or a `Content`, by status; None for an empty body."""
     errors: tuple[Refused, ...] = ()
-    """A sample of each refusal that the route raises beyond those that `refusals` adds for every route of its kind."""
+    """Samples of refusals that are particular to the route; `refusals` adds the common ones."""
     stops: bool = False
-    """Whether the route only stops or narrows something, or confirms that: it overtakes all that waits for the writer.
-    """
+    """True for a route that only stops or narrows something, or confirms a stop: it overtakes queued writes."""
     proves_in_act: bool = False
-    """Whether the wire proves its caller in its own act (`Call.prove`): one commit instead of two."""
+    """True if the wire proves its caller in its own act (`Call.prove`): one commit instead of two."""
     allows_people: bool = False
-    """Whether people with a key may use a route that every authenticated caller may use."""
+    """True if people with a key may use a route that every authenticated caller may use."""
     allows_peps: bool = False
-    """Whether the API key of a static PEP is accepted."""
+    """True if the API key of a static PEP is accepted."""
     grants: bool = False
-    """Whether the route is refused while the wall clock is not confirmed."""
+    """True for a route that is refused while the wall clock is not confirmed."""
     is_large: bool = False
-    """Whether a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
+    """True if a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
     streams: bool = False
-    """Whether the answer is sent while it is made."""
+    """True if the answer is sent while it is made."""
 
     @property
     def is_anonymous(self) -> bool:
@@ -135,6 +154,8 @@ class Route:
             added += SAMPLES["scope"]
         if self.parameters:
             added += SAMPLES["parameters"]
+        if self.scope and self.method != "GET":
+            added += SAMPLES["change"]
         if self.query or self.body is not None:
             added += SAMPLES["values"]
         if self.body is not None:
@@ -144,10 +165,10 @@ class Route:
     @cached_property
     def error_statuses(self) -> dict[int, list[Refused]]:
         """Return the samples of `refusals` by the status that the protocol gives them."""
-        found: dict[int, list[Refused]] = {}
+        samples: dict[int, list[Refused]] = {}
         for refusal in self.refusals:
-            found.setdefault(self.protocol.render(refusal).status, []).append(refusal)
-        return found
+            samples.setdefault(self.protocol.render(refusal).status, []).append(refusal)
+        return samples
 
     @property
     def statuses(self) -> frozenset[int]:
@@ -170,22 +191,19 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
         Unauthenticated("not authenticated", hint="send `Authorization: DPoP` with a proof"),
         Forbidden("this needs another scope", hint="request a token with that scope", code="insufficient_scope"),
     ),
-    "parameters": (NOT_FOUND,),
+    "parameters": (NOT_FOUND, INVALID),
+    "change": (CONFLICT, NOT_FOUND, INVALID),
     "values": (INVALID,),
     "body": (
         Malformed("Object missing required field `name`"),
         UnsupportedMediaType("the content type is `text/plain`", hint="send application/json"),
     ),
 }
-"""Refusals that every route has, and those of routes with a scope, path parameters, values, or a body."""
+"""Refusals of every route, and of routes with a scope, path parameters, a change, values, or a body."""
+FORM = ("application/x-www-form-urlencoded",)
+TEXT = Content(media_types=("text/plain",))
 PAGE = (
     Query("limit", "Rows of the page: 1 to 1000, 100 by default.", int),
     Query("after", "The `next` of the page before."),
 )
 """Query parameters of a list in pages (`ostiaryd.ground.http.pages`)."""
-
-
-def page_of(kind: str, row: Any) -> Any:
-    """Return the type of a page: `{kind: [rows], "next": cursor or null}`."""
-    name = "".join(word.capitalize() for word in kind.split("_")) + "Page"
-    return msgspec.defstruct(name, [(kind, list[row]), ("next", str | None)])

@@ -5,7 +5,7 @@ Decisions, findings and responses are entries of the ledger: `GET /api/v1/audit?
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.ground.database import Reader
@@ -19,11 +19,31 @@ from ostiaryd.registry.model import READ
 MAX_DOUBTED = 10
 
 
+class RiskBody(TypedDict):
+    """An agent with a risk score."""
+
+    agent: str
+    agent_id: str
+    state: str | None
+    risk: int
+    held: list[str]
+    incident: str | None
+
+
+class ActivityBody(TypedDict):
+    """The agents with the highest risk scores, and the numbers of open incidents, stops and entries."""
+
+    size: int
+    waiting: int
+    stops: int
+    doubted: list[RiskBody]
+
+
 async def show_activity(call: Call) -> Reply:
-    """Show the agents with the highest risk in points, the numbers of incidents and stops, and the ledger's size."""
+    """Show the agents with the highest risk scores, and the numbers of open incidents, stops and entries."""
     now = call.world.now()
 
-    def read(reader: Reader) -> dict[str, Any]:
+    def read(reader: Reader) -> ActivityBody:
         return {
             "size": ledger.get_head(reader)[0].size,
             "waiting": incidents.count_waiting(reader),
@@ -40,7 +60,7 @@ def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
     return sorted(left, key=lambda one: -one[1])[:MAX_DOUBTED]
 
 
-def _doubted(reader: Reader, id: str, points: int, now: int) -> dict[str, Any]:
+def _doubted(reader: Reader, id: str, points: int, now: int) -> RiskBody:
     agent, waiting = registry.get_agent(reader, id), incidents.waiting(reader, id)
     return {
         "agent": id if agent is None else agent.name,
@@ -52,4 +72,4 @@ def _doubted(reader: Reader, id: str, points: int, now: int) -> dict[str, Any]:
     }
 
 
-ROUTES = (Route("GET", "/api/v1/activity", show_activity, READ),)
+ROUTES = (Route("GET", "/api/v1/activity", show_activity, READ, answers={200: ActivityBody}),)

@@ -5,7 +5,7 @@ Persons with a key and callers that may read everything see all incidents; only 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import blast
@@ -26,14 +26,70 @@ from ostiaryd.watch import flows as watch
 from ostiaryd.watch.model import Finding
 
 
-class Decision(msgspec.Struct, forbid_unknown_fields=True):
+class IncidentAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     hours: int = 24
     is_real: bool | None = None
 
 
+class IncidentBody(TypedDict):
+    """An incident, as lists show it. Times are seconds since the epoch."""
+
+    incident_id: str
+    state: str
+    agent: str
+    agent_id: str
+    agent_state: str | None
+    owner: str | None
+    says: str
+    risk: int
+    risk_now: int
+    opened_at: float
+    closed_at: float | None
+    person: str | None
+    why: str | None
+
+
+class IncidentFinding(TypedDict):
+    """A finding that belongs to an incident."""
+
+    finding_id: str
+    at: float
+    detector: str
+    points: int
+    says: str
+    task: str | None
+    entries: tuple[int, ...]
+
+
+class ResponseBody(TypedDict):
+    """A response of the server to the findings of an incident."""
+
+    at: float
+    response: str
+    outcome: str
+    policies: tuple[str, ...]
+    says: str
+    task: str | None
+
+
+class IncidentDetail(IncidentBody):
+    """An incident with its findings, responses and reach."""
+
+    findings: list[IncidentFinding]
+    acts: list[ResponseBody]
+    blast: dict[str, Any]
+
+
+class AnsweredIncident(IncidentBody):
+    """An incident after a person's answer; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+
+    seq: int
+    committed_at: int
+
+
 async def list_incidents(call: Call) -> Reply:
-    """List incidents, newest first; `?state=open` lists incidents that wait for a person."""
+    """List incidents, newest first."""
     _check_may_see(call.caller)
     now = call.world.now()
     state = call.query_one("state") or "all"
@@ -51,14 +107,15 @@ async def list_incidents(call: Call) -> Reply:
 
 
 async def show_incident(call: Call) -> Reply:
-    """Show an incident: its findings, its responses and its blast radius."""
+    """Show an incident with its findings, responses and reach."""
     _check_may_see(call.caller)
     now = call.world.now()
 
-    def read(reader: Reader) -> dict[str, Any]:
+    def read(reader: Reader) -> IncidentDetail:
         incident = flows.find_incident(reader, call.params["id"])
         findings = watch.list_findings_of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
-        return _brief(reader, incident, now=now) | {
+        return {
+            **_brief(reader, incident, now=now),
             "findings": [_finding(one) for one in findings],
             "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
             "blast": blast.blast(reader, incident),
@@ -71,16 +128,17 @@ def say(verb: Verb) -> Wire:
     """The wire function with which a person says that."""
 
     async def wire(call: Call) -> Reply:
-        decision, id = call.json(Decision), call.params["id"]
+        answer, id = call.json(IncidentAnswer), call.params["id"]
 
-        def run(act: Act) -> dict[str, Any]:
+        def run(act: Act) -> tuple[IncidentBody, int]:
             incident = flows.close(
-                act, id, verb, why=decision.reason, by=call.caller, hours=decision.hours, is_real=decision.is_real
+                act, id, verb, why=answer.reason, by=call.caller, hours=answer.hours, is_real=answer.is_real
             )
-            return _brief(act.tx, incident, now=act.now) | {"seq": outbox.head(act.tx)}
+            return _brief(act.tx, incident, now=act.now), outbox.head(act.tx)
 
-        answered = await registry.act_as(call, f"incident.{verb}", run)
-        return reply(answered | {"committed_at": call.world.now()}, headers=[NO_STORE])
+        incident, seq = await registry.act_as(call, f"incident.{verb}", run)
+        body: AnsweredIncident = {**incident, "seq": seq, "committed_at": call.world.now()}
+        return reply(body, headers=[NO_STORE])
 
     wire.__doc__ = f"{verb.capitalize()} an incident, with a reason."
     return wire
@@ -92,7 +150,7 @@ def _check_may_see(by: Caller) -> None:
         raise Forbidden("incidents are for people with a key, and who may read everything")
 
 
-def _brief(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
+def _brief(reader: Reader, incident: Incident, *, now: int) -> IncidentBody:
     agent, owner = registry.get_agent(reader, incident.agent), registry.get_owner(reader, incident.owner)
     person = None if incident.person is None else registry.get_person(reader, incident.person)
     return {
@@ -112,7 +170,7 @@ def _brief(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> IncidentFinding:
     return {
         "finding_id": finding.finding_id,
         "at": finding.at / SECOND,
@@ -124,7 +182,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _did(did: Did) -> dict[str, Any]:
+def _did(did: Did) -> ResponseBody:
     return {
         "at": did.at / SECOND,
         "response": did.response,
@@ -136,15 +194,23 @@ def _did(did: Did) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/incidents", list_incidents, SELF, allows_people=True),
-    Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True),
+    Route(
+        "GET",
+        "/api/v1/incidents",
+        list_incidents,
+        SELF,
+        allows_people=True,
+        answers={200: PageBody("incidents", IncidentBody)},
+        query=(Query("state", "`open` for incidents that wait; `all` by default.", Literal["open", "all"]), *PAGE),
+    ),
+    Route("GET", "/api/v1/incidents/{id}", show_incident, SELF, allows_people=True, answers={200: IncidentDetail}),
     *(
         Route(
             "POST",
             f"/api/v1/incidents/{{id}}/{verb}",
             say(verb),
             APPROVE,
-            body=Decision,
+            body=IncidentAnswer,
             stops=verb in (Verb.NARROW, Verb.DECOMMISSION),
         )
         for verb in Verb

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents.flows import kills as flows
 from ostiaryd.incidents.model.incidents import SECOND
@@ -24,8 +24,38 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
+class KillBody(TypedDict):
+    """A stop: its incident, its place in the feed, when it was committed (microseconds), and what undoes it."""
+
+    incident: str | None
+    seq: int
+    undo: str
+    committed_at: int
+
+
+class LiftBody(TypedDict):
+    """The place in the feed of a lifted stop, and when it was committed (microseconds)."""
+
+    seq: int
+    committed_at: int
+
+
+class StopBody(TypedDict):
+    """A stop that is in force."""
+
+    what: str
+    name: str
+    since: float
+    by: str | None
+    why: str
+    incident: str | None
+
+
 async def kill(call: Call) -> Reply:
-    """Stop a subject until the stop is lifted. `seq`: a guard that has read the feed up to here denies the subject."""
+    """Stop everything of one kind or name until an administrator lifts the stop.
+
+    `seq` is the number in the feed after which a guard denies all of it.
+    """
     order = call.json(Kill)
 
     def run(act: Act) -> dict[str, Any]:
@@ -43,7 +73,7 @@ async def kill(call: Call) -> Reply:
 
 
 async def let_go(call: Call) -> Reply:
-    """Take a stop back."""
+    """Lift a stop."""
     order = call.json(Kill)
 
     def run(act: Act) -> int:
@@ -55,7 +85,7 @@ async def let_go(call: Call) -> Reply:
 
 
 async def list_kills(call: Call) -> Reply:
-    """List all stops and their reasons."""
+    """List the stops that are in force, and their reasons."""
     return await reply_page(
         call,
         "stops",
@@ -69,7 +99,7 @@ def _place(stop: Stop) -> str:
     return f"{stop.what} {stop.value}"
 
 
-def _render(stop: Stop) -> dict[str, Any]:
+def _render(stop: Stop) -> StopBody:
     return {
         "what": stop.what,
         "name": stop.value,
@@ -81,7 +111,7 @@ def _render(stop: Stop) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/kill", kill, ADMIN, body=Kill, stops=True, proves_in_act=True),
-    Route("POST", "/api/v1/kill/lift", let_go, ADMIN, body=Kill),
-    Route("GET", "/api/v1/kill", list_kills, READ),
+    Route("POST", "/api/v1/kill", kill, ADMIN, body=Kill, stops=True, proves_in_act=True, answers={201: KillBody}),
+    Route("POST", "/api/v1/kill/lift", let_go, ADMIN, body=Kill, answers={200: LiftBody}),
+    Route("GET", "/api/v1/kill", list_kills, READ, answers={200: PageBody("stops", StopBody)}, query=PAGE),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, Wire, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
@@ -20,6 +20,7 @@ from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, Age
 from ostiaryd.registry.store import agents, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
+from ostiaryd.registry.wire_admin.render import AgentBody, AgentDetail, AgentKeyBody, RevokedBody
 
 E = TypeVar("E", bound=StrEnum)
 MAX_TEXT = 200
@@ -43,7 +44,7 @@ class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
     """permission for `scopes` that no resource declares"""
 
 
-class Change(msgspec.Struct, forbid_unknown_fields=True):
+class AgentChange(msgspec.Struct, forbid_unknown_fields=True):
     """Members to change. `expires_in: null` removes the end; `deputy` goes with `owner`."""
 
     scopes: list[str] | UnsetType = UNSET
@@ -57,22 +58,22 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     deputy: str | None = None
 
 
-class Why(msgspec.Struct, forbid_unknown_fields=True):
+class StateChange(msgspec.Struct, forbid_unknown_fields=True):
     why: str = ""
 
 
-class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+class NewAgentKey(msgspec.Struct, forbid_unknown_fields=True):
     jwk: dict[str, Any]
     expires_in: int | None = None
 
 
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+class AgentKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
     jwk: dict[str, Any]
     overlap_s: int = 3600
 
 
 async def create_agent(call: Call) -> Reply:
-    """Register an agent; with a `jwk` it is active at once."""
+    """Register an agent; with a `jwk` the agent is active at once."""
     new = call.json(NewAgent)
 
     def create(act: Act) -> Agent:
@@ -112,9 +113,11 @@ async def list_agents(call: Call) -> Reply:
     chosen = _filter(call)
     has_last_use = _flag(call, "last_use")
 
-    def row(reader: Reader, agent: Agent) -> dict[str, Any]:
+    def row(reader: Reader, agent: Agent) -> AgentBody:
         shown = render.agent(reader, agent, trust_domain=domain)
-        return shown | (render.last_use(reader, agent) if has_last_use else {})
+        if has_last_use:
+            shown["last_used_at"] = render.last_use(reader, agent)
+        return shown
 
     return await reply_page(
         call,
@@ -163,13 +166,13 @@ def _flag(call: Call, name: str) -> bool:
 
 
 async def show_agent(call: Call) -> Reply:
-    """One agent with its keys."""
+    """Show an agent with its newest keys."""
     return _show(call, call.params["name"])
 
 
 async def change_agent(call: Call) -> Reply:
-    """Change scopes, depth, segment or end of an agent."""
-    change = call.json(Change)
+    """Change the owner, segment, scopes, depth or end of an agent."""
+    change = call.json(AgentChange)
     name = call.params["name"]
 
     def apply(act: Act) -> None:
@@ -197,7 +200,7 @@ def move(verb: Verb) -> Wire:
     """The wire function that tells an agent to do `verb`."""
 
     async def wire(call: Call) -> Reply:
-        name, why = call.params["name"], call.json(Why).why
+        name, why = call.params["name"], call.json(StateChange).why
         await flows.act_as(
             call, f"agent.{verb}", lambda act: flows.set_agent_state(act, name, verb, why=why, by=call.caller)
         )
@@ -208,7 +211,7 @@ def move(verb: Verb) -> Wire:
 
 
 async def list_keys(call: Call) -> Reply:
-    """The keys of an agent, oldest first, the revoked ones too."""
+    """List the keys of an agent, oldest first, revoked keys too."""
     agent = flows.find_agent(call.world.db.read(), call.params["name"])
     return await reply_page(
         call,
@@ -220,8 +223,8 @@ async def list_keys(call: Call) -> Reply:
 
 
 async def add_key(call: Call) -> Reply:
-    """Register a key; the first makes a pending agent active."""
-    new = call.json(NewKey)
+    """Register a key; the first key makes a pending agent active."""
+    new = call.json(NewAgentKey)
     added = await flows.act_as(
         call,
         "key.add",
@@ -231,8 +234,8 @@ async def add_key(call: Call) -> Reply:
 
 
 async def rotate_key(call: Call) -> Reply:
-    """Register a key; the others end after the overlap."""
-    new = call.json(Rotation)
+    """Register a key; the other keys end after the overlap."""
+    new = call.json(AgentKeyRotation)
     added = await flows.act_as(
         call, "key.rotate", lambda act: flows.rotate_key(act, call.params["name"], new.jwk, overlap_s=new.overlap_s)
     )
@@ -240,7 +243,7 @@ async def rotate_key(call: Call) -> Reply:
 
 
 async def revoke_key(call: Call) -> Reply:
-    """End a key with everything that was obtained with it."""
+    """Revoke a key and everything that was obtained with it."""
     name, kid = call.params["name"], call.params["kid"]
 
     def revoke(act: Act) -> dict[str, int]:
@@ -256,11 +259,16 @@ def _kid(key: AgentKey) -> str:
 def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
     reader = call.world.db.read()
     agent = flows.find_agent(reader, id_or_name)
-    shown = render.agent(reader, agent, trust_domain=call.world.config.trust_domain)
-    shown |= render.last_use(reader, agent)
-    shown["undo"] = flows.undo_stop(reader, agent)
-    shown["data_classes"] = sorted(flows.classes_within(reader, agent.scopes))
-    return reply(shown | render.recent_keys(keys.of_agent(reader, agent.agent_id)), status=status)
+    all_keys = keys.of_agent(reader, agent.agent_id)
+    body: AgentDetail = {
+        **render.agent(reader, agent, trust_domain=call.world.config.trust_domain),
+        "last_used_at": render.last_use(reader, agent),
+        "undo": flows.undo_stop(reader, agent),
+        "data_classes": sorted(flows.classes_within(reader, agent.scopes)),
+        "keys": [render.key(one) for one in all_keys[-render.MAX_KEYS_SHOWN :]],
+        "more_keys": len(all_keys) > render.MAX_KEYS_SHOWN,
+    }
+    return reply(body, status=status)
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:
@@ -274,34 +282,87 @@ def _end(act: Act, expires_in: int | None) -> int | None:
 
 suspend = move(Verb.SUSPEND)
 
+AGENT_QUERY = (
+    Query("owner", "Name or id of the owner."),
+    Query("state", "State of the agents.", State),
+    Query("kind", "Kind of the agents.", Kind),
+    Query("risk_tier", "Risk tier of the agents.", RiskTier),
+    Query("segment", "Segment of the agents."),
+    Query("text", "Part of the name or of the purpose."),
+    Query("unused", "Seconds without use; decommissioned agents are left out.", int),
+    Query("last_use", "`true` adds `last_used_at` to each row.", Literal["true", "false"]),
+    Query("total", "`true` adds the number of all rows.", Literal["true", "false"]),
+    *PAGE,
+)
+
 ROUTES = (
-    Route("POST", "/api/v1/agents", create_agent, ADMIN, body=NewAgent),
-    Route("GET", "/api/v1/agents", list_agents, READ),
-    Route("GET", "/api/v1/agents/{name}", show_agent, READ),
-    Route("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN, body=Change),
-    Route("POST", "/api/v1/agents/{name}/suspend", suspend, SELF, body=Why, stops=True, proves_in_act=True),
-    Route("POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN, body=Why),
+    Route("POST", "/api/v1/agents", create_agent, ADMIN, body=NewAgent, answers={201: AgentDetail}),
+    Route(
+        "GET",
+        "/api/v1/agents",
+        list_agents,
+        READ,
+        errors=(NOT_FOUND,),
+        answers={200: PageBody("agents", AgentBody)},
+        query=AGENT_QUERY,
+    ),
+    Route("GET", "/api/v1/agents/{name}", show_agent, READ, answers={200: AgentDetail}),
+    Route("PATCH", "/api/v1/agents/{name}", change_agent, ADMIN, body=AgentChange, answers={200: AgentDetail}),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/suspend",
+        suspend,
+        SELF,
+        body=StateChange,
+        stops=True,
+        proves_in_act=True,
+        answers={200: AgentDetail},
+    ),
+    Route(
+        "POST", "/api/v1/agents/{name}/resume", move(Verb.RESUME), ADMIN, body=StateChange, answers={200: AgentDetail}
+    ),
     Route(
         "POST",
         "/api/v1/agents/{name}/quarantine",
         move(Verb.QUARANTINE),
         ADMIN,
-        body=Why,
+        body=StateChange,
         stops=True,
         proves_in_act=True,
+        answers={200: AgentDetail},
     ),
-    Route("POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=Why),
+    Route(
+        "POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=StateChange, answers={200: AgentDetail}
+    ),
     Route(
         "POST",
         "/api/v1/agents/{name}/decommission",
         move(Verb.DECOMMISSION),
         ADMIN,
-        body=Why,
+        body=StateChange,
         stops=True,
         proves_in_act=True,
+        answers={200: AgentDetail},
     ),
-    Route("GET", "/api/v1/agents/{name}/keys", list_keys, READ),
-    Route("POST", "/api/v1/agents/{name}/keys", add_key, ADMIN, body=NewKey),
-    Route("POST", "/api/v1/agents/{name}/keys/rotate", rotate_key, ADMIN, body=Rotation),
-    Route("DELETE", "/api/v1/agents/{name}/keys/{kid}", revoke_key, ADMIN, stops=True, proves_in_act=True),
+    Route(
+        "GET", "/api/v1/agents/{name}/keys", list_keys, READ, answers={200: PageBody("keys", AgentKeyBody)}, query=PAGE
+    ),
+    Route("POST", "/api/v1/agents/{name}/keys", add_key, ADMIN, body=NewAgentKey, answers={201: AgentKeyBody}),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/keys/rotate",
+        rotate_key,
+        ADMIN,
+        body=AgentKeyRotation,
+        answers={201: AgentKeyBody},
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/agents/{name}/keys/{kid}",
+        revoke_key,
+        ADMIN,
+        stops=True,
+        proves_in_act=True,
+        answers={200: RevokedBody},
+    ),
 )

@@ -8,12 +8,13 @@ import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import ADMIN, READ, Person, PersonKey
 from ostiaryd.registry.store import owners, person_keys
 from ostiaryd.registry.wire_admin import render
+from ostiaryd.registry.wire_admin.render import PersonBody, PersonKeyBody, RevokedBody, TeamBody
 
 
 class NewPerson(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +41,7 @@ class Deputy(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def create_person(call: Call) -> Reply:
-    """Create a person."""
+    """Register a person, with a public key if there is one."""
     new = call.json(NewPerson)
 
     def create(act: Act) -> Person:
@@ -54,18 +55,18 @@ async def create_person(call: Call) -> Reply:
 
 
 async def list_persons(call: Call) -> Reply:
-    """List persons."""
+    """List the persons."""
     return await reply_page(call, "persons", owners.persons, render.person, cursor=lambda person: person.person_id)
 
 
 async def show_person(call: Call) -> Reply:
-    """Show a person by id or name."""
+    """Show a person."""
     reader = call.world.db.read()
     return reply(render.person(reader, flows.find_person(reader, call.params["name"])))
 
 
 async def set_person_deputy(call: Call) -> Reply:
-    """Say who takes over when this person leaves."""
+    """Set the deputy, who becomes the owner when this person leaves."""
     wanted = call.json(Deputy)
     await flows.act_as(
         call,
@@ -76,7 +77,7 @@ async def set_person_deputy(call: Call) -> Reply:
 
 
 async def return_person(call: Call) -> Reply:
-    """Make a person who left accountable again."""
+    """Return a person who left: the person can be accountable for agents again."""
     await flows.act_as(
         call,
         "person.return",
@@ -86,7 +87,7 @@ async def return_person(call: Call) -> Reply:
 
 
 async def list_person_keys(call: Call) -> Reply:
-    """The keys of a person, oldest first, the revoked ones too."""
+    """List the keys of a person, oldest first, revoked keys too."""
     person = flows.find_person(call.world.db.read(), call.params["name"])
     return await reply_page(
         call,
@@ -102,7 +103,7 @@ def _kid(key: PersonKey) -> str:
 
 
 async def add_person_key(call: Call) -> Reply:
-    """Register a key with which the person answers questions."""
+    """Register a key with which the person answers approval requests."""
     new = call.json(NewPersonKey)
     added = await flows.act_as(
         call, "person.add_key", lambda act: flows.add_person_key(act, call.params["name"], new.jwk)
@@ -111,7 +112,7 @@ async def add_person_key(call: Call) -> Reply:
 
 
 async def revoke_person_key(call: Call) -> Reply:
-    """End a key, and every token of the person."""
+    """Revoke a key and every token of the person."""
     ended = await flows.act_as(
         call,
         "person.revoke_key",
@@ -132,18 +133,18 @@ async def create_team(call: Call) -> Reply:
 
 
 async def list_teams(call: Call) -> Reply:
-    """List teams."""
+    """List the teams."""
     return await reply_page(call, "teams", owners.teams, render.team, cursor=lambda team: team.team_id)
 
 
 async def show_team(call: Call) -> Reply:
-    """Show a team by id or name."""
+    """Show a team with its members."""
     reader = call.world.db.read()
     return reply(render.team(reader, flows.find_team(reader, call.params["name"])))
 
 
 async def set_team_deputy(call: Call) -> Reply:
-    """Set the person who takes over when the team has no active member."""
+    """Set the deputy, who becomes the owner when the team has no members left."""
     wanted = call.json(Deputy)
     await flows.act_as(
         call,
@@ -154,7 +155,7 @@ async def set_team_deputy(call: Call) -> Reply:
 
 
 async def add_member(call: Call) -> Reply:
-    """Add a member to a team."""
+    """Add a person to a team."""
     await flows.act_as(
         call,
         "team.add_member",
@@ -164,7 +165,7 @@ async def add_member(call: Call) -> Reply:
 
 
 async def remove_member(call: Call) -> Reply:
-    """Remove a member from a team."""
+    """Remove a person from a team."""
     await flows.act_as(
         call,
         "team.remove_member",
@@ -174,18 +175,29 @@ async def remove_member(call: Call) -> Reply:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/persons", create_person, ADMIN, body=NewPerson),
-    Route("GET", "/api/v1/persons", list_persons, READ),
-    Route("GET", "/api/v1/persons/{name}", show_person, READ),
-    Route("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN, body=Deputy),
-    Route("POST", "/api/v1/persons/{name}/return", return_person, ADMIN),
-    Route("GET", "/api/v1/persons/{name}/keys", list_person_keys, READ),
-    Route("POST", "/api/v1/persons/{name}/keys", add_person_key, ADMIN, body=NewPersonKey),
-    Route("DELETE", "/api/v1/persons/{name}/keys/{kid}", revoke_person_key, ADMIN, stops=True),
-    Route("POST", "/api/v1/teams", create_team, ADMIN, body=NewTeam),
-    Route("GET", "/api/v1/teams", list_teams, READ),
-    Route("GET", "/api/v1/teams/{name}", show_team, READ),
-    Route("PUT", "/api/v1/teams/{name}/deputy", set_team_deputy, ADMIN, body=Deputy),
-    Route("PUT", "/api/v1/teams/{name}/members/{person}", add_member, ADMIN),
-    Route("DELETE", "/api/v1/teams/{name}/members/{person}", remove_member, ADMIN, stops=True),
+    Route("POST", "/api/v1/persons", create_person, ADMIN, body=NewPerson, answers={201: PersonBody}),
+    Route("GET", "/api/v1/persons", list_persons, READ, answers={200: PageBody("persons", PersonBody)}, query=PAGE),
+    Route("GET", "/api/v1/persons/{name}", show_person, READ, answers={200: PersonBody}),
+    Route("PUT", "/api/v1/persons/{name}/deputy", set_person_deputy, ADMIN, body=Deputy, answers={200: PersonBody}),
+    Route("POST", "/api/v1/persons/{name}/return", return_person, ADMIN, answers={200: PersonBody}),
+    Route(
+        "GET",
+        "/api/v1/persons/{name}/keys",
+        list_person_keys,
+        READ,
+        answers={200: PageBody("keys", PersonKeyBody)},
+        query=PAGE,
+    ),
+    Route(
+        "POST", "/api/v1/persons/{name}/keys", add_person_key, ADMIN, body=NewPersonKey, answers={201: PersonKeyBody}
+    ),
+    Route(
+        "DELETE", "/api/v1/persons/{name}/keys/{kid}", revoke_person_key, ADMIN, stops=True, answers={200: RevokedBody}
+    ),
+    Route("POST", "/api/v1/teams", create_team, ADMIN, body=NewTeam, answers={201: TeamBody}),
+    Route("GET", "/api/v1/teams", list_teams, READ, answers={200: PageBody("teams", TeamBody)}, query=PAGE),
+    Route("GET", "/api/v1/teams/{name}", show_team, READ, answers={200: TeamBody}),
+    Route("PUT", "/api/v1/teams/{name}/deputy", set_team_deputy, ADMIN, body=Deputy, answers={200: TeamBody}),
+    Route("PUT", "/api/v1/teams/{name}/members/{person}", add_member, ADMIN, answers={200: TeamBody}),
+    Route("DELETE", "/api/v1/teams/{name}/members/{person}", remove_member, ADMIN, stops=True, answers={200: TeamBody}),
 )

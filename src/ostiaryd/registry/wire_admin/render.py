@@ -1,9 +1,8 @@
-"""Registered objects as JSON."""
+"""Persons, teams, agents and resources as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
@@ -26,7 +25,107 @@ def name_of(reader: Reader, owner: str | None) -> str | None:
     return None if found is None else found.name
 
 
-def person(reader: Reader, person: Person) -> dict[str, Any]:
+class PersonBody(TypedDict):
+    """A person who can be accountable for agents."""
+
+    person_id: str
+    name: str
+    email: str | None
+    state: str
+    deputy: str | None
+    created_at: int | None
+
+
+class PersonKeyBody(TypedDict):
+    """A public key of a person."""
+
+    kid: str
+    person_id: str
+    alg: str
+    jwk: dict[str, Any]
+    added_at: int | None
+    revoked_at: int | None
+
+
+class TeamBody(TypedDict):
+    """A team that can be accountable for agents."""
+
+    team_id: str
+    name: str
+    members: list[str | None]
+    deputy: str | None
+    created_at: int | None
+
+
+class AgentBody(TypedDict):
+    """An agent, as lists show it."""
+
+    agent_id: str
+    client_id: str
+    name: str
+    state: str
+    owner: str | None
+    owner_id: str
+    deputy: str | None
+    purpose: str
+    kind: str
+    provider: str
+    model: str
+    risk_tier: str
+    segment: str
+    scopes: list[str]
+    max_depth: int
+    speaks: bool
+    epoch: int
+    spiffe_id: str
+    created_at: int | None
+    expires_at: int | None
+    last_used_at: NotRequired[int | None]
+
+
+class AgentKeyBody(TypedDict):
+    """A public key of an agent."""
+
+    kid: str
+    agent_id: str
+    alg: str
+    jwk: dict[str, Any]
+    added_at: int | None
+    not_after: int | None
+    revoked_at: int | None
+
+
+class AgentDetail(AgentBody):
+    """An agent with its newest keys; with `more_keys` there are older ones, which its `/keys` lists."""
+
+    undo: str
+    data_classes: list[str]
+    keys: list[AgentKeyBody]
+    more_keys: bool
+
+
+class ResourceBody(TypedDict):
+    """A protected resource, without its catalogue."""
+
+    resource_id: str
+    name: str
+    uri: str
+    mode: str
+    segment: str
+    kid: str | None
+    catalogue_hash: str | None
+    catalogue_version: int
+    catalogue_proposed: bool
+    created_at: int | None
+
+
+class RevokedBody(TypedDict):
+    """Counts of what ended with the revoked object, by kind."""
+
+    revoked: dict[str, int]
+
+
+def person(reader: Reader, person: Person) -> PersonBody:
     """Return a person as JSON."""
     return {
         "person_id": person.person_id,
@@ -38,7 +137,7 @@ def person(reader: Reader, person: Person) -> dict[str, Any]:
     }
 
 
-def person_key(key: PersonKey) -> dict[str, Any]:
+def person_key(key: PersonKey) -> PersonKeyBody:
     """Return the key of a person as JSON."""
     return {
         "kid": key.jkt,
@@ -50,7 +149,7 @@ def person_key(key: PersonKey) -> dict[str, Any]:
     }
 
 
-def team(reader: Reader, team: Team) -> dict[str, Any]:
+def team(reader: Reader, team: Team) -> TeamBody:
     """Return a team as JSON."""
     return {
         "team_id": team.team_id,
@@ -61,7 +160,7 @@ def team(reader: Reader, team: Team) -> dict[str, Any]:
     }
 
 
-def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
+def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> AgentBody:
     """Return an agent as JSON."""
     return {
         "agent_id": agent.agent_id,
@@ -87,17 +186,12 @@ def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> dict[str, Any]:
     }
 
 
-def last_use(reader: Reader, agent: Agent) -> dict[str, int | None]:
+def last_use(reader: Reader, agent: Agent) -> int | None:
     """Return when the agent acted last: got a token, started a task, or called a tool."""
-    return {"last_used_at": seconds(ledger.get_last_use(reader, agent.agent_id))}
+    return seconds(ledger.get_last_use(reader, agent.agent_id))
 
 
-def recent_keys(found: Sequence[AgentKey]) -> dict[str, Any]:
-    """The newest keys of one agent; `more_keys`: there are older ones, which `/keys` lists."""
-    return {"keys": [key(one) for one in found[-MAX_KEYS_SHOWN:]], "more_keys": len(found) > MAX_KEYS_SHOWN}
-
-
-def key(key: AgentKey) -> dict[str, Any]:
+def key(key: AgentKey) -> AgentKeyBody:
     """Return the key of an agent as JSON."""
     return {
         "kid": key.jkt,
@@ -110,7 +204,7 @@ def key(key: AgentKey) -> dict[str, Any]:
     }
 
 
-def resource(resource: Resource) -> dict[str, Any]:
+def resource(resource: Resource) -> ResourceBody:
     """Return a resource as JSON."""
     return {
         "resource_id": resource.resource_id,

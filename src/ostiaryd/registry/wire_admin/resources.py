@@ -13,7 +13,7 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.classes import MAX_CLASSES, check_known
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -22,6 +22,7 @@ from ostiaryd.registry.engines.catalogues import Upload, encode_upload
 from ostiaryd.registry.model import ADMIN, READ, Mode, Resource
 from ostiaryd.registry.store import resources
 from ostiaryd.registry.wire_admin import render
+from ostiaryd.registry.wire_admin.render import ResourceBody
 
 Classes = Annotated[list[str], Meta(max_length=MAX_CLASSES)]
 
@@ -65,12 +66,24 @@ class NewClasses(msgspec.Struct, forbid_unknown_fields=True):
     data_classes: Classes
 
 
-class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+class NewResourceKey(msgspec.Struct, forbid_unknown_fields=True):
     jwk: dict[str, Any]
 
 
+class ResourceDetail(ResourceBody):
+    """A protected resource with its catalogue."""
+
+    catalogue: Any
+
+
+class ResourceClasses(ResourceBody):
+    """A protected resource with the data classes that each of its tools handles."""
+
+    data_classes: list[str]
+
+
 async def create_resource(call: Call) -> Reply:
-    """Create a resource."""
+    """Register a protected resource, with the key of its guard and a catalogue if there are any."""
     new, known = call.json(NewResource), call.world.config.classes
     check_known(new.data_classes or (), known)
     catalogue = None
@@ -89,7 +102,7 @@ async def create_resource(call: Call) -> Reply:
 
 
 async def list_resources(call: Call) -> Reply:
-    """List resources."""
+    """List the protected resources."""
     return await reply_page(
         call,
         "resources",
@@ -100,15 +113,19 @@ async def list_resources(call: Call) -> Reply:
 
 
 async def show_resource(call: Call) -> Reply:
-    """One resource with its catalogue."""
+    """Show a resource with its catalogue."""
     reader = call.world.db.read()
     found = flows.find_resource(reader, call.params["name"])
     text = resources.catalogue(reader, found.resource_id)
-    return reply(render.resource(found) | {"catalogue": None if text is None else msgspec.Raw(text.encode())})
+    body: ResourceDetail = {
+        **render.resource(found),
+        "catalogue": None if text is None else msgspec.Raw(text.encode()),
+    }
+    return reply(body)
 
 
 async def set_catalogue(call: Call) -> Reply:
-    """Replace the catalogue: our own form, or the results of MCP's list methods."""
+    """Replace the catalogue: in the form of Ostiary, or the results of the list methods of MCP."""
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
     catalogue = await _parse_catalogue(call.world, name, new.catalogue)
@@ -121,17 +138,18 @@ async def set_catalogue(call: Call) -> Reply:
 
 
 async def set_classes(call: Call) -> Reply:
-    """Say which data classes every tool of the resource handles, whatever its own are."""
+    """Set the data classes that every tool of the resource handles, besides its own."""
     classes = call.json(NewClasses).data_classes
     check_known(classes, call.world.config.classes)
     changed = await flows.act_as(
         call, "resource.set_classes", lambda act: flows.set_classes(act, call.params["name"], classes)
     )
-    return reply(render.resource(changed) | {"data_classes": classes})
+    body: ResourceClasses = {**render.resource(changed), "data_classes": classes}
+    return reply(body)
 
 
 async def set_mode(call: Call) -> Reply:
-    """Set the mode of a resource."""
+    """Set the mode of a resource: `enforce` or `watch`."""
     new = call.json(NewMode)
     changed = await flows.act_as(
         call, "resource.set_mode", lambda act: flows.set_mode(act, call.params["name"], new.mode)
@@ -140,8 +158,8 @@ async def set_mode(call: Call) -> Reply:
 
 
 async def set_key(call: Call) -> Reply:
-    """Give the guard another key; the one before is worthless at once."""
-    new = call.json(NewKey)
+    """Replace the key of the guard; the previous key is refused at once."""
+    new = call.json(NewResourceKey)
     changed = await flows.act_as(
         call, "resource.set_key", lambda act: flows.set_resource_key(act, call.params["name"], new.jwk)
     )
@@ -156,11 +174,36 @@ async def _parse_catalogue(world: World, resource: str, unverified: dict[str, An
 
 
 ROUTES = (
-    Route("POST", "/api/v1/resources", create_resource, ADMIN, body=NewResource, is_large=True),
-    Route("GET", "/api/v1/resources", list_resources, READ),
-    Route("GET", "/api/v1/resources/{name}", show_resource, READ),
-    Route("PUT", "/api/v1/resources/{name}/catalogue", set_catalogue, ADMIN, body=NewCatalogue, is_large=True),
-    Route("PUT", "/api/v1/resources/{name}/data-classes", set_classes, ADMIN, body=NewClasses),
-    Route("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN, body=NewMode),
-    Route("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN, body=NewKey),
+    Route(
+        "POST",
+        "/api/v1/resources",
+        create_resource,
+        ADMIN,
+        body=NewResource,
+        is_large=True,
+        answers={201: ResourceBody},
+    ),
+    Route(
+        "GET", "/api/v1/resources", list_resources, READ, answers={200: PageBody("resources", ResourceBody)}, query=PAGE
+    ),
+    Route("GET", "/api/v1/resources/{name}", show_resource, READ, answers={200: ResourceDetail}),
+    Route(
+        "PUT",
+        "/api/v1/resources/{name}/catalogue",
+        set_catalogue,
+        ADMIN,
+        body=NewCatalogue,
+        is_large=True,
+        answers={200: ResourceBody},
+    ),
+    Route(
+        "PUT",
+        "/api/v1/resources/{name}/data-classes",
+        set_classes,
+        ADMIN,
+        body=NewClasses,
+        answers={200: ResourceClasses},
+    ),
+    Route("PUT", "/api/v1/resources/{name}/mode", set_mode, ADMIN, body=NewMode, answers={200: ResourceBody}),
+    Route("PUT", "/api/v1/resources/{name}/key", set_key, ADMIN, body=NewResourceKey, answers={200: ResourceBody}),
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -13,7 +14,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import Answer, check_named, request
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
@@ -43,10 +44,41 @@ class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
     endpoint: str = ""
 
 
-async def trust(call: Call) -> Reply:
-    """Believe the signals of an issuer; for push the answer says, this once, what it has to show.
+class IssuerBody(TypedDict):
+    """A trusted issuer of signals and the state of its stream; for push, the secret is shown once."""
 
-    1. What it says of itself (SSF 7.2), unless its keys are named. 2. A stream there, if we may make one. 3. Its keys.
+    issuer_id: str
+    issuer: str
+    audience: str
+    method: str
+    domains: Sequence[str]
+    agents: bool
+    heard: int
+    heard_at: float | None
+    verified_at: float | None
+    trouble: str | None
+    endpoint_url: NotRequired[str]
+    authorization_header: NotRequired[str]
+
+
+class DistrustedBody(TypedDict):
+    """Tells whether the stream at the issuer was ended too."""
+
+    stream_ended: bool
+
+
+class LinkBody(TypedDict):
+    """A subject of the issuer and the person behind it."""
+
+    sub: str
+    person: str
+
+
+async def trust(call: Call) -> Reply:
+    """Trust the signals of an issuer; for push, the answer has the secret that the issuer must show.
+
+    In order: its metadata (SSF 7.2) unless its keys are named, a stream at the issuer if the caller gives an
+    authorization, its keys.
     """
     new, world = call.json(NewIssuer), call.world
     check_named(new.issuer, of="the issuer", private=world.config.private)
@@ -82,7 +114,7 @@ async def trust(call: Call) -> Reply:
 
 
 async def list_issuers(call: Call) -> Reply:
-    """All issuers that are believed, and how each of them does."""
+    """List the trusted issuers and the state of their streams."""
     return await reply_page(
         call,
         "issuers",
@@ -93,7 +125,7 @@ async def list_issuers(call: Call) -> Reply:
 
 
 async def distrust(call: Call) -> Reply:
-    """Believe it no more, and end our stream there if we may; what it had stopped stays so."""
+    """Remove an issuer, and end the stream there if possible; what its signals stopped stays stopped."""
     gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
     is_ended = False
     if gone.stream and gone.configuration_endpoint and gone.sealed is not None:
@@ -104,7 +136,7 @@ async def distrust(call: Call) -> Reply:
 
 
 async def verify(call: Call) -> Reply:
-    """Have the issuer send a verification event over our stream (SSF 8.1.4); `verified_at` says when it came."""
+    """Request a verification event from the issuer (SSF 8.1.4); `verified_at` shows its arrival."""
     state = call.world.random(16).hex()
     issuer = await registry.act_as(
         call, "issuer.verify", lambda act: flows.ask_verification(act, call.params["id"], state)
@@ -122,7 +154,7 @@ class Link(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def link(call: Call) -> Reply:
-    """Say who a `sub` of the issuer is."""
+    """Link a subject of an issuer to a person."""
     said = call.json(Link)
     person = await registry.act_as(
         call, "issuer.link", lambda act: flows.link(act, call.params["id"], said.sub, said.person)
@@ -131,14 +163,14 @@ async def link(call: Call) -> Reply:
 
 
 async def unlink(call: Call) -> Reply:
-    """Say that a `sub` of the issuer is nobody any more."""
+    """Unlink a subject of an issuer from its person."""
     said = call.json(Link)
     await registry.act_as(call, "issuer.unlink", lambda act: flows.unlink(act, call.params["id"], said.sub))
     return reply({})
 
 
 async def list_links(call: Call) -> Reply:
-    """Who the `sub`s of the issuer are."""
+    """List the persons behind the subjects of an issuer."""
     issuer = flows.find(call.world.db.read(), call.params["id"])
     return await reply_page(
         call,
@@ -238,7 +270,7 @@ def _endpoint(world: World, id: IssuerId) -> str:
     return f"{world.config.api}/signals/{id}"
 
 
-def _render(issuer: Issuer) -> dict[str, Any]:
+def _render(issuer: Issuer) -> IssuerBody:
     return {
         "issuer_id": issuer.issuer_id,
         "issuer": issuer.issuer,
@@ -254,11 +286,13 @@ def _render(issuer: Issuer) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/api/v1/issuers", trust, ADMIN, body=NewIssuer),
-    Route("GET", "/api/v1/issuers", list_issuers, READ),
-    Route("DELETE", "/api/v1/issuers/{id}", distrust, ADMIN, stops=True),
-    Route("POST", "/api/v1/issuers/{id}/verify", verify, ADMIN),
-    Route("GET", "/api/v1/issuers/{id}/links", list_links, ADMIN),
-    Route("POST", "/api/v1/issuers/{id}/links", link, ADMIN, body=Link),
-    Route("POST", "/api/v1/issuers/{id}/unlink", unlink, ADMIN, body=Link),
+    Route("POST", "/api/v1/issuers", trust, ADMIN, body=NewIssuer, answers={201: IssuerBody}),
+    Route("GET", "/api/v1/issuers", list_issuers, READ, answers={200: PageBody("issuers", IssuerBody)}, query=PAGE),
+    Route("DELETE", "/api/v1/issuers/{id}", distrust, ADMIN, stops=True, answers={200: DistrustedBody}),
+    Route("POST", "/api/v1/issuers/{id}/verify", verify, ADMIN, answers={200: EmptyBody}),
+    Route(
+        "GET", "/api/v1/issuers/{id}/links", list_links, ADMIN, answers={200: PageBody("links", LinkBody)}, query=PAGE
+    ),
+    Route("POST", "/api/v1/issuers/{id}/links", link, ADMIN, body=Link, answers={200: LinkBody}),
+    Route("POST", "/api/v1/issuers/{id}/unlink", unlink, ADMIN, body=Link, answers={200: EmptyBody}),
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.signals.flows import streams
@@ -17,8 +18,23 @@ from ostiaryd.signals.model.streams import Status, Stream
 from ostiaryd.signals.store import streams as store
 
 
+class StreamBody(TypedDict):
+    """A stream of signals to a receiver and the state of its deliveries."""
+
+    stream_id: str
+    receiver: str
+    method: Literal["push", "poll"]
+    status: str
+    events: Sequence[str]
+    description: str
+    delivered: int
+    delivered_at: float | None
+    lost: int
+    failed: str | None
+
+
 async def list_streams(call: Call) -> Reply:
-    """All streams of signals to others, and how each of them does."""
+    """List the streams of signals to receivers and the state of their deliveries."""
     return await reply_page(
         call,
         "streams",
@@ -28,14 +44,14 @@ async def list_streams(call: Call) -> Reply:
     )
 
 
-class NewStatus(msgspec.Struct, forbid_unknown_fields=True):
+class StreamState(msgspec.Struct, forbid_unknown_fields=True):
     status: Status
     reason: str = ""
 
 
 async def set_stream(call: Call) -> Reply:
-    """Enable, pause or disable a stream; its receiver is told (SSF 8.1.5)."""
-    new = call.json(NewStatus)
+    """Enable, pause or disable a stream and notify its receiver (SSF 8.1.5)."""
+    new = call.json(StreamState)
     stream = await registry.act_as(
         call, "stream.set",
         lambda act: streams.set_status(act, call.params["id"], new.status, reason=new.reason, by=None),
@@ -43,7 +59,7 @@ async def set_stream(call: Call) -> Reply:
     return reply(_render_stream(stream))
 
 
-def _render_stream(stream: Stream) -> dict[str, Any]:
+def _render_stream(stream: Stream) -> StreamBody:
     return {
         "stream_id": stream.stream_id,
         "receiver": stream.receiver,
@@ -59,6 +75,6 @@ def _render_stream(stream: Stream) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("GET", "/api/v1/streams", list_streams, READ),
-    Route("POST", "/api/v1/streams/{id}", set_stream, ADMIN, body=NewStatus),
+    Route("GET", "/api/v1/streams", list_streams, READ, answers={200: PageBody("streams", StreamBody)}, query=PAGE),
+    Route("POST", "/api/v1/streams/{id}", set_stream, ADMIN, body=StreamState, answers={200: StreamBody}),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, TypedDict
 
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
@@ -17,8 +17,33 @@ SHOWN = 100
 STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.backchannel")
 
 
-def show_pruned(reader: Reader, id: str, *, by: Caller) -> dict[str, Any]:
-    """Return what the ledger has of a deleted task: `state` is `pruned`. Times are seconds since the epoch.
+class TaskEvent(TypedDict):
+    """An entry of the ledger about a task, in brief."""
+
+    index: int
+    at: int
+    action: str
+    outcome: str
+
+
+class PrunedTask(TypedDict):
+    """What the ledger keeps of a deleted task."""
+
+    task_id: str
+    state: Literal["pruned"]
+    agent: str | None
+    agent_id: str | None
+    purpose: str
+    parent: str | None
+    outcome: str | None
+    created_at: int
+    ended_at: int | None
+    history: list[TaskEvent]
+
+
+def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
+    """Return what the ledger has of a task that was deleted: `state` is `pruned`. For its agent, for who answers for
+    the agent, and for who may read everything. Times are seconds since the epoch.
 
     Its agent, the agent's owner, and readers of everything may see it. Raises NotFound, Forbidden.
     """
@@ -56,5 +81,5 @@ def _answers(reader: Reader, by: Caller, agent: str) -> bool:
     return registry.answers_for(reader, by.id, registry.find_agent(reader, agent))
 
 
-def _line(index: int, entry: Entry) -> dict[str, Any]:
+def _line(index: int, entry: Entry) -> TaskEvent:
     return {"index": index, "at": entry.at // SECOND, "action": entry.action, "outcome": entry.outcome}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -13,15 +13,55 @@ from ostiaryd.tasks.flows.budgets import balances_of
 from ostiaryd.tasks.flows.holding import holders
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.model import SECOND, Task
+from ostiaryd.tasks.model.budget import Balance
 
 
-def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """Return all of a task: summary, bounds, the rest of its budgets, its intent and its holders.
+class TaskBody(TypedDict):
+    """A task, as lists show it. Times are seconds since the epoch."""
+
+    task_id: str
+    agent: str
+    agent_id: str
+    parent: str | None
+    depth: int
+    purpose: str
+    state: str
+    on_behalf_of: str | None
+    scopes: list[str]
+    created_at: int
+    expires_at: int | None
+    ended_at: int | None
+    elevated: NotRequired[list[str]]
+
+
+class HolderBody(TypedDict):
+    """A running copy of an agent that holds a task."""
+
+    holder: str
+    since: int
+    heard_at: int
+
+
+class TaskDetail(TaskBody):
+    """A task with its bounds, budgets, intent and holders."""
+
+    data_classes: list[str] | None
+    bounds: list[dict[str, Any]]
+    budgets: list[Balance]
+    intent: NotRequired[dict[str, Any]]
+    heartbeat: NotRequired[int]
+    end_with_last: NotRequired[bool]
+    holders: NotRequired[list[HolderBody]]
+
+
+def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
+    """Return all of a task: its summary, bounds, what is left of its budgets, its intent and its holders.
 
     `data_classes`: the classes that its bounds are limited to, all together.
     """
     classes = datatypes(task.bounds) if task.bounds else None
-    shown = show_briefly(reader, task, now=now) | {
+    shown: TaskDetail = {
+        **show_briefly(reader, task, now=now),  # type: ignore[typeddict-item]  # optional members follow
         "data_classes": None if classes is None else sorted(classes),
         "bounds": render_details(task.bounds),
         "budgets": balances_of(reader, task, now=now),
@@ -31,20 +71,19 @@ def show(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
         shown["intent"] = msgspec.to_builtins(recorded.intent) | said
     if task.heartbeat is None:
         return shown
-    held = [
+    held: list[HolderBody] = [
         {"holder": one.holder, "since": one.since // SECOND, "heard_at": one.beat_at // SECOND}
         for one in holders(reader, task, now=now)
     ]
-    return shown | {
-        "heartbeat": task.heartbeat // SECOND,
-        "end_with_last": task.ends_with_last,
-        "holders": held if task.is_live(now) else [],
-    }
+    shown["heartbeat"] = task.heartbeat // SECOND
+    shown["end_with_last"] = task.ends_with_last
+    shown["holders"] = held if task.is_live(now) else []
+    return shown
 
 
-def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
-    """The summary of a task. Times are seconds since the epoch."""
-    return {
+def show_briefly(reader: Reader, task: Task, *, now: int) -> TaskBody:
+    """Return the summary of a task. Times are seconds since the epoch."""
+    shown: TaskBody = {
         "task_id": task.task_id,
         "agent": registry.find_agent(reader, task.agent).name,
         "agent_id": task.agent,
@@ -57,5 +96,7 @@ def show_briefly(reader: Reader, task: Task, *, now: int) -> dict[str, Any]:
         "created_at": task.created_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
         "ended_at": None if task.ended_at is None else task.ended_at // SECOND,
-        **({"elevated": sorted(task.elevated)} if task.elevated else {}),
     }
+    if task.elevated:
+        shown["elevated"] = sorted(task.elevated)
+    return shown

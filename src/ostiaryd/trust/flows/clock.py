@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
@@ -91,10 +91,22 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
     return course
 
 
-def show_clock(clock: Clock) -> dict[str, Any]:
+class ClockBody(TypedDict):
+    """State of the clock: times in seconds since the epoch, difference in seconds."""
+
+    state: Literal["ok", "behind", "jumped"]
+    time: float
+    wall: float
+    difference_s: float
+    is_granting: bool
+
+
+def show_clock(clock: Clock) -> ClockBody:
     """State, server time, wall time (seconds since the epoch) and the difference in seconds."""
     ahead = clock.ahead
-    state = "jumped" if not clock.is_confirmed else "behind" if ahead < -STEP else "ok"
+    state: Literal["ok", "behind", "jumped"] = (
+        "jumped" if not clock.is_confirmed else "behind" if ahead < -STEP else "ok"
+    )
     now = clock()
     return {
         "state": state,

@@ -1,0 +1,128 @@
+"""The OpenAPI document has every route, a summary and an example of each, and is served with an entity tag."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.http.routes import Content, Either, PageBody, Route
+from ostiaryd.ground.world import World
+from tests.architecture.language import VERBS
+from tests.support.api_fixtures import send
+
+MORE_VERBS = frozenset(
+    {"Activate", "Bind", "Count", "Draw", "Explain", "Give", "Hold", "Leave", "Lift", "Settle", "Submit", "Trust"}
+)
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+async def fetch(world: World) -> dict[str, Any]:
+    answer = await send(build_app(world), "GET", "/openapi.json")
+    assert answer.status == 200
+    document: dict[str, Any] = json.loads(answer.body)
+    return document
+
+
+def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    found = document
+    for name in value.get("$ref", "").split("/")[1:]:
+        found = found[name]
+    return found if "$ref" in value else value
+
+
+async def test_every_route_of_the_server_is_in_the_document_and_nothing_else(world: World) -> None:
+    document = await fetch(world)
+    listed = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert listed == {(route.method, route.path.replace(":path", "")) for route in ROUTES}
+    ids = [one["operationId"] for operations in document["paths"].values() for one in operations.values()]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_summary_is_one_line_that_begins_with_a_verb(route: Route) -> None:
+    assert route.summary.split(" ")[0].strip(",") in VERBS | MORE_VERBS, route.summary
+    assert route.summary.endswith("."), "the first line of the docstring is the summary"
+
+
+async def test_a_route_without_authentication_has_no_security_but_for_signals(world: World) -> None:
+    document = await fetch(world)
+    for route in ROUTES:
+        security = document["paths"][route.path.replace(":path", "")][route.method.lower()]["security"]
+        if route.scope:
+            assert "dpop" in security[0]
+            assert security[0]["dpop"] == [route.scope] * (route.scope != "self")
+            assert ({"pepKey": []} in security) is route.allows_peps
+        else:
+            assert security == ([{"transmitter": []}] if "/signals/" in route.path else [])
+
+
+async def test_a_status_for_each_refusal_is_documented_with_its_code_as_an_example(world: World) -> None:
+    document = await fetch(world)
+    for route in ROUTES:
+        operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
+        for refusal in route.refusals:
+            rendered = route.protocol.render(refusal)
+            response = resolve(document, operation["responses"][str(rendered.status)])
+            assert f"`{refusal.code}`" in response["description"]
+            if rendered.body:
+                examples = response["content"][rendered.media_type]["examples"]
+                assert refusal.code in examples, (route.path, refusal.code)
+
+
+def _accepts(kind: Any, value: Any) -> None:
+    if isinstance(kind, PageBody):
+        for row in value[kind.kind]:
+            _accepts(kind.row, row)
+    else:
+        msgspec.convert(value, kind.first if isinstance(kind, Either) else kind)
+
+
+async def test_every_example_is_accepted_by_its_type(world: World) -> None:
+    document, checked = await fetch(world), 0
+    for route in ROUTES:
+        operation = document["paths"][route.path.replace(":path", "")][route.method.lower()]
+        contents = [(route.body, operation.get("requestBody"))]
+        contents += [(kind, operation["responses"][str(status)]) for status, kind in route.answers.items()]
+        for kind, holder in contents:
+            kind = kind.type if isinstance(kind, Content) else kind
+            if kind is None or holder is None:
+                continue
+            for media in resolve(document, holder)["content"].values():
+                if "example" in media:
+                    _accepts(kind, media["example"])
+                    checked += 1
+    assert checked > 200
+
+
+async def test_a_method_that_is_not_documented_is_not_allowed_and_allow_names_the_documented_ones(
+    world: World,
+) -> None:
+    app = build_app(world)
+    patterns = [
+        (route.method, re.sub(r"{[^}]*}", "[^/]+", route.path.replace("{path:path}", "{path}"))) for route in ROUTES
+    ]
+    for path in {route.path for route in ROUTES}:
+        target = re.sub(r"{[^}]*}", "x", path)
+        documented = {method for method, pattern in patterns if re.fullmatch(pattern, target)}
+        for method in sorted(METHODS - documented):
+            answer = await send(app, method, target)
+            assert answer.status == 405, (method, path)
+            assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == documented, (method, path)
+    assert (await send(app, "GET", "/nosuch")).status == 404
+
+
+async def test_the_entity_tag_names_the_document(world: World) -> None:
+    app = build_app(world)
+    first = await send(app, "GET", "/openapi.json")
+    tag = first.headers["etag"]
+    for value in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await send(app, "GET", "/openapi.json", headers=[("if-none-match", value)])
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    for value in ('"other"', tag.strip('"')):
+        again = await send(app, "GET", "/openapi.json", headers=[("if-none-match", value)])
+        assert (again.status, again.body) == (200, first.body)
