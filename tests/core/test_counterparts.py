@@ -34,7 +34,7 @@ def test_who_was_met_once_long_ago_makes_room_first(count: int) -> None:
     known = met(met(NOBODY, (ANN,), day=1), (ANN,), day=1)
     for number in range(count - 1):
         known = met(known, (name(number),), day=2 + number)
-    values = {one.value for one in known.known}
+    values = {one.value for one in known.entries}
     assert len(values) == min(count, MAX_COUNTERPARTS)
     assert ANN in values, "a flood of new ones drives out none that was met before"
     assert (name(0) in values) is (count <= MAX_COUNTERPARTS)
@@ -60,7 +60,7 @@ def test_they_are_small_and_come_back_from_their_bytes() -> None:
     )
     assert len(pack(full)) <= MAX_MET
     assert unpack(pack(full)) == full
-    assert met(full, (name(3),), day=1).known[3].uses == MAX_USES
+    assert met(full, (name(3),), day=1).entries[3].uses == MAX_USES
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack(NOBODY)[:-1]])

@@ -26,11 +26,11 @@ from ostiary.provenance.history import (
     after,
     created_by,
     done_of,
+    history_context,
     is_created,
     is_news,
     joined,
     plan_of,
-    told,
 )
 
 KEY = b"k" * 32
@@ -267,14 +267,14 @@ def test_policies_see_what_happened_before_and_who_is_new() -> None:
     ])  # fmt: skip
     made = history.created(made, created_by(KEY, "mail/create", EVENT, {}, {"id": 24}))
     before = Before(KEY, made, after(NOTHING, Done("bank/pay", PAY)), 1, 0)
-    seen: Any = before.seen(send(to=["bob", "eve", "zoe"]), {"event_id": 24, "other": 24})
+    seen: Any = before.context(send(to=["bob", "eve", "zoe"]), {"event_id": 24, "other": 24})
     assert seen["tools"] == {"crm/read", "mail/send"}
     assert seen["effects"] == {"read", "send"}
     assert (seen["classes"], seen["read_classes"]) == ({"customer", "internal"}, {"customer"})
     assert seen["counts"] == {**dict.fromkeys(EFFECTS, 0), "send": 2}
     assert (seen["recipients"], seen["new_recipients"]) == (2, 2)
     assert (seen["outside"], seen["created"]) == (True, {"event_id"})
-    assert seen["recent"] == told(after(NOTHING, Done("bank/pay", PAY)))
+    assert seen["recent"] == history_context(after(NOTHING, Done("bank/pay", PAY)))
     assert seen["recent"]["counts"]["pay"] == 1
 
 

@@ -86,10 +86,10 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     known, is_taken = await tell(at, start, next=Next((ANN,), False, (ANN,)))
     assert is_taken
     assert known.met is not None
-    assert [one.value for one in known.met.known.known] == [ANN]
+    assert [one.value for one in known.met.counterparts.entries] == [ANN]
     after, is_taken = await tell(at, start, next=Next((BOB,), False, (BOB,)))
     assert (after.met, is_taken) == (known.met, False)
-    answer = await at.ask(tool="send", past=Past(known.seq, known.day, known.met.known.seq))
+    answer = await at.ask(tool="send", past=Past(known.seq, known.day, known.met.counterparts.seq))
     assert answer.past is not None
     assert answer.past.met is not None
     assert answer.past.met.body is None, "who knows them hears no more of them"
@@ -100,7 +100,7 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     await create_holding(world, other, "tok_2", audience=URI, task=theirs.task_id)
     foreign, _ = await tell(At(world, files, token="tok_2"))
     assert foreign.met is not None
-    assert foreign.met.known.known == ()
+    assert foreign.met.counterparts.entries == ()
     assert foreign.met.key != known.met.key
 
 

@@ -141,7 +141,7 @@ class TaskMemories:
         """Return what has happened by now, and whether the step was accepted. Raises Unavailable."""
         past = Past()
         if known is not None:
-            past = Past(known.seq, known.day, -1 if known.met is None else known.met.known.seq)
+            past = Past(known.seq, known.day, -1 if known.met is None else known.met.counterparts.seq)
         recall = Recall(
             call=b64u(self._random(16)), token=principal.claims.jti, tool=tool, past=past, next=step, made=made
         )

@@ -1,1 +1,1 @@
-"""Where values and content come from: intents, task memory, origins, labels, history, noticing. Pure."""
+"""Provenance of values and content: intents, task memory, origins, labels, history, noticing. Pure."""

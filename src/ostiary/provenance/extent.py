@@ -1,9 +1,9 @@
-"""What a person's yes to one call covers of the calls after it: the same effect with the same counterpart.
+"""The extent of a call: the later calls that a person's approval of it also covers.
 
-A later call is covered if it names the same things in every argument but outgoing text, times and amounts, needs no
-policy answered that the yes did not answer, has no larger amount, and no link, address or warning that the person was
-not shown. A yes to a counterpart ends where content from outside mentions it afterwards: what an agent is told to do
-with it then is not what the person agreed to.
+A later call is covered if it has the same effect on the same counterpart: the same value in every argument but outgoing
+text, times and amounts. It needs no further policy answered, has no larger amount, and no link, address or warning that
+the person did not see. An approval ends if untrusted content mentions the counterpart afterwards, because the content
+may then direct the agent.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from ostiary.provenance.origins.scribe import MAX_TEXT
 from ostiary.provenance.origins.words import amount as amount_of
 
 WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unrequested")
-"""What a context says of one call that a person must see: flags, and sets of words."""
+"""Members of a context that a person must see: flags, and sets of words."""
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a call says, so far as it matters to whether a yes to another call covers it."""
+    """The facts of a call that decide whether the approval of another call covers it."""
 
     counterpart: str
     """digest of the agent, the task, the tool and every argument that is not text, a time or an amount"""
     policies: tuple[str, ...] = ()
-    """those that ask"""
+    """ids of the policies that ask"""
     amounts: dict[str, str] = {}
     foreign: tuple[str, ...] = ()
     """links and addresses in outgoing text that are neither the person's nor of a record"""
     warnings: tuple[str, ...] = ()
     """`carries:personal`, `mentioned`"""
     outside: str = ""
-    """digest of the content from outside that the task had read"""
+    """digest of the untrusted content that the task had read"""
 
-    def is_within(self, given: Extent, *, mentioned: bool) -> bool:
-        """Return whether a yes to `given` covers this call. `mentioned`: content from outside mentions what this call
-        names.
+    def is_within(self, agreed: Extent, *, mentioned: bool) -> bool:
+        """Return whether an approval of `agreed` covers this call. `mentioned`: untrusted content has a value that this
+        call names.
         """
         return (
-            self.counterpart == given.counterpart
-            and set(self.policies) <= set(given.policies)
-            and self.amounts.keys() == given.amounts.keys()
-            and all(0 <= Decimal(value) <= Decimal(given.amounts[name]) for name, value in self.amounts.items())
-            and set(self.foreign) <= set(given.foreign)
-            and set(self.warnings) <= set(given.warnings)
-            and (self.outside == given.outside or not mentioned)
+            self.counterpart == agreed.counterpart
+            and set(self.policies) <= set(agreed.policies)
+            and self.amounts.keys() == agreed.amounts.keys()
+            and all(0 <= Decimal(value) <= Decimal(agreed.amounts[name]) for name, value in self.amounts.items())
+            and set(self.foreign) <= set(agreed.foreign)
+            and set(self.warnings) <= set(agreed.warnings)
+            and (self.outside == agreed.outside or not mentioned)
         )
 
 
@@ -69,35 +69,40 @@ def extent_of(
     warnings: Iterable[str],
     outside: str,
 ) -> Extent | None:
-    """Return the extent of a call. None where a yes can be to that call alone: it identifies nothing, or has text that
-    cannot be searched to its end.
+    """Return the extent of a call; None if an approval covers that call alone: it identifies nothing, or has text that
+    is too long to search.
 
-    `arguments` are those that may be shown, `secrets` the digests of the others. Raises Malformed for arguments that
-    have no digest.
+    `arguments`: arguments that may be shown; `secrets`: digests of the others. Raises Malformed for arguments without
+    a digest.
     """
-    if any(len(found) >= MAX_FOREIGN for found in foreign.values()) or (said := part(tool, arguments)) is None:
+    if (
+        any(len(links) >= MAX_FOREIGN for links in foreign.values())
+        or (split := split_arguments(tool, arguments)) is None
+    ):
         return None
-    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": said.named}
+    value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": split.named}
     return Extent(
         counterpart=canonical.digest(value | {"secrets": dict(secrets)}, floats=True),
-        policies=tuple(sorted(policies)), amounts=said.amounts, outside=outside, warnings=tuple(sorted(warnings)),
-        foreign=tuple(sorted({one for found in foreign.values() for one in found})),
+        policies=tuple(sorted(policies)), amounts=split.amounts, outside=outside, warnings=tuple(sorted(warnings)),
+        foreign=tuple(sorted({one for links in foreign.values() for one in links})),
     )  # fmt: skip
 
 
-class Part(NamedTuple):
-    """What a call says, by argument: what names whom and what, as it was sent, and how much."""
+class SplitArguments(NamedTuple):
+    """The arguments of a call that identify something, as they were sent, and its amounts, each by name."""
 
     named: dict[str, Any]
     amounts: dict[str, str]
 
 
-def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
-    """Return what a call names, and its amounts; None for one that identifies nothing, or has text that cannot be
-    searched to its end. Left out are arguments that the catalogue calls `text`, and `time` unless the effect is grave;
-    text that is carried out (`command`) and a `fixed-time` are not.
+def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments | None:
+    """Return the arguments of a call that identify something, and its amounts. None if nothing is identified, or if a
+    text is too long to search.
+
+    Left out are arguments that the catalogue calls `text`, and `time` unless the effect is grave. Kept are `command`,
+    which is text that is executed, and `fixed-time`.
     """
-    said, identifies = Part({}, {}), False
+    split, identifies = SplitArguments({}, {}), False
     for name, value in arguments.items():
         if name in tool.presentation:
             continue
@@ -111,33 +116,33 @@ def part(tool: Tool, arguments: Mapping[str, Any]) -> Part | None:
         if kinds and kinds <= {Kind.TIME, Kind.TEXT} and words == {Kind.TIME} and tool.effect not in GRAVE:
             continue
         if kinds == {Kind.AMOUNT} and (number := _number(value)) is not None:
-            said.amounts[name] = number
+            split.amounts[name] = number
             continue
         identifies |= not kinds.isdisjoint(POINTS)
-        said.named[name] = value
-    return said if identifies else None
+        split.named[name] = value
+    return split if identifies else None
 
 
 def may_vary(tool: Tool, name: str) -> bool:
-    """Return whether a yes covers any value of that argument: outgoing text, a time, or how something is shown."""
+    """Return whether an approval covers any value of that argument: outgoing text, a time, or a presentation option."""
     word = tool.kinds.get(name)
     is_time = word == Kind.TIME and tool.effect not in GRAVE
     return name in tool.presentation or word == Kind.TEXT or is_time
 
 
 def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """The arguments that say whom and what: path, kind and value."""
+    """Yield the arguments that identify a recipient or an object: path, kind and value."""
     return (leaf for leaf in judged_leaves(None, tool, arguments) if leaf[1] in POINTS)
 
 
 def digest_outside(memory: Memory) -> str:
-    """Return the digest of the content from outside that the task has read."""
+    """Return the digest of the untrusted content that the task has read."""
     return digest(b"".join(part.words for part in memory.parts if part.origin == Origin.OUTSIDE))
 
 
 def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether content from outside mentions something that the call names, whatever else mentions it. Where some
-    of that content was forgotten, nobody knows that it does not.
+    """Return whether untrusted content has a value that the call names, even if trusted content has it too. True if the
+    memory has forgotten some untrusted content.
     """
     if memory.has_forgotten:
         return True
@@ -146,14 +151,14 @@ def is_mentioned(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 
 def warnings_of(context: Mapping[str, object] | None) -> list[str]:
-    """Return the warnings of a decision's context, in words: `mentioned`, `carries:personal`."""
-    found = [(name, (context or {}).get(name)) for name in WARNINGS]
-    flags = [name for name, value in found if value is True]
-    return flags + [f"{name}:{one}" for name, value in found if isinstance(value, frozenset) for one in sorted(value)]
+    """Return the warnings of a decision's context as words: `mentioned`, `carries:personal`."""
+    pairs = [(name, (context or {}).get(name)) for name in WARNINGS]
+    flags = [name for name, value in pairs if value is True]
+    return flags + [f"{name}:{one}" for name, value in pairs if isinstance(value, frozenset) for one in sorted(value)]
 
 
 def _number(value: object) -> str | None:
-    """The amount as digits; None for one that cannot be compared, a currency beside it included."""
+    """Return the amount as digits; None if it cannot be compared, for example because of a currency."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value)

@@ -1,6 +1,6 @@
-"""What a person asked of a task, fixed when the task starts: their words, their own record, documents that they named.
+"""The intent of a task, fixed at its start: the words of the person, their own record, and documents that they named.
 
-It says where values may come from, never what is allowed: bounds and policies do that. The values of an *endorsed*
+An intent states where values may come from. Bounds and policies state what is allowed. The values of an *endorsed*
 document count as the person's for the kinds that it is endorsed for; its instructions never do.
 
 The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). It is read once from the
@@ -40,19 +40,19 @@ MAX_VALUE = 512
 Value = Annotated[str, Meta(min_length=1, max_length=MAX_VALUE)]
 FieldName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-"""Unicode categories of what nobody can see"""
+"""Unicode categories of invisible characters"""
 _WRITTEN = "\n\t\u200c\u200d\u200e\u200f"
-"""those that languages are written with: joiners, and marks (not overrides) of direction"""
+"""invisible characters that languages need: joiners, and marks (not overrides) of direction"""
 
 
 class InvalidIntent(Invalid):
-    """What is given as a person's intent is none."""
+    """The value is not a valid intent of a person."""
 
     code = "invalid_intent"
 
 
 class SaidBy(StrEnum):
-    """Who said it: the person, proved by their own token; an administrator; or the agent, which may speak for them."""
+    """Source of the words: the person, proved by a token; an administrator; or an agent that speaks for the person."""
 
     PERSON = "person"
     ADMINISTRATOR = "administrator"
@@ -65,7 +65,7 @@ class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool: ToolId
     value: Value
     kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=len(Kind))]
-    """for which of the values in it count as the person's"""
+    """kinds of arguments for which the values in it count as the person's"""
 
 
 class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -114,40 +114,45 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
 
     def check_within(self, outer: Intent | None) -> None:
-        """Raises Forbidden where this says what `outer`, the intent of the task above, does not.
+        """Check that this intent narrows `outer`, the intent of the parent task. Raises Forbidden.
 
-        Its words are a run of whole words of those: of `pay 1000`, `pay 100` is none.
+        The words must be consecutive whole words of the outer words: `pay 100` is no part of `pay 1000`.
         """
         if outer is None:
-            raise Forbidden("nobody said what the task above is for", hint="leave the words out", code="widens")
+            raise Forbidden("the parent task has no words", hint="leave out `words`", code="widens")
         if not _is_run(self.words.split(), outer.words.split()):
-            raise Forbidden("these are not words of the task above", hint="quote them as they are", code="widens")
+            raise Forbidden(
+                "the words are not a part of the words of the parent task",
+                hint="quote consecutive words",
+                code="widens",
+            )
         if not self.own.items() <= outer.own.items():
-            raise Forbidden("the task above does not say all that is `own` here", code="widens")
+            raise Forbidden("the parent task does not have all values of `own`", code="widens")
         above = {(one.tool, one.value): set(one.kinds) for one in outer.endorsed}
         for document in self.endorsed:
             if not above.get((document.tool, document.value), set()) >= set(document.kinds):
-                raise Forbidden(f"the task above does not endorse this of `{document.tool}`", code="widens")
+                raise Forbidden(f"the parent task does not endorse this document of `{document.tool}`", code="widens")
         if outer.plan is None:
             return
         if self.plan is None:
-            raise Forbidden("the task above has a plan, and this intent has none", code="widens")
+            raise Forbidden("the parent task has a plan, and this intent has none", code="widens")
         for planned in self.plan:
             if not any(planned.is_within(one) for one in outer.plan):
-                raise Forbidden(f"the plan of the task above does not have this of `{planned.tool}`", code="widens")
+                raise Forbidden(f"the plan of the parent task does not allow this for `{planned.tool}`", code="widens")
 
 
 class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """An intent as it is kept with the task, with who said it; salted, so that nobody guesses it by its digest."""
+    """An intent as it is stored with the task, with its source, and a salt that prevents guessing from the digest."""
 
     intent: Intent
     said_by: SaidBy
     who: str
-    """the id of whoever was there to say it; empty: the server itself"""
+    """id of the caller that stated the intent; empty: the server itself"""
     salt: str
 
     @classmethod
     def decode(cls, text: str) -> Recorded:
+        """Return the intent of its stored text."""
         return json_decoder(cls)(text)
 
     @property
@@ -155,16 +160,17 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         return self.said_by, self.who
 
     def encode(self) -> bytes:
+        """Return the canonical JSON, of which `digest` is made."""
         return canonical.encode(msgspec.to_builtins(self))
 
     @property
     def digest(self) -> str:
-        """base64url(SHA-256) of `encode()`: what the ledger has of it."""
+        """Return base64url(SHA-256) of `encode()`, which the ledger keeps."""
         return canonical.digest(msgspec.to_builtins(self))
 
 
 def parse_intent(unverified: object) -> Intent:
-    """From its JSON value. Raises InvalidIntent."""
+    """Return the intent of its JSON value. Raises InvalidIntent."""
     try:
         return convert(unverified, Intent)
     except msgspec.ValidationError as error:
@@ -175,7 +181,7 @@ def _check_seen(text: str, *, of: str) -> None:
     for character in text:
         if unicodedata.category(character) in _UNSEEN and character not in _WRITTEN:
             name = unicodedata.name(character, "unnamed").lower()
-            raise InvalidIntent(f"the {of}: U+{ord(character):04X} ({name})", hint="leave out what nobody can see")
+            raise InvalidIntent(f"the {of}: U+{ord(character):04X} ({name})", hint="remove invisible characters")
 
 
 def _is_run(inner: list[str], outer: list[str]) -> bool:

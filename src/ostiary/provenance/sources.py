@@ -1,9 +1,9 @@
 """Argument kinds learned from data flow: which field of which tool's records the values of an argument come from.
 
 A value of a call that equals a field of a record that the task read before is that record's key. A guard reports the
-pair of argument and field, never the value, once a task. Only tasks that have read nothing from outside teach: whoever
-writes content cannot choose what is learned from it. What is learned asks more (`with_sources`), and never less, until
-an owner has confirmed the tool.
+pair of argument and field, never the value, once a task. Only tasks that have read no untrusted content teach, so that
+an author of content cannot choose what is learned. A learned kind adds questions (`with_sources`) and removes none,
+until an owner confirms the tool.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ostiary.provenance.origins.scribe import hashed
 MAX_FIELDS = 1024
 """values of a task that are kept"""
 MAX_DEPTH, MAX_MEMBERS = 8, 64
-"""of an object in an output; one with more members has data for names"""
+"""members of an object in an output; in a larger object, member names are data"""
 MAX_VALUE = 128
 """characters of a value"""
 MIN_NUMBER = 10
 """smaller whole numbers are equal by accident"""
 MAX_SOURCES = 8
-"""of one call"""
+"""sources reported of one call"""
 _CLAIMS = frozenset((Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME))
 """kinds whose arguments are judged already"""
 _Path = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -48,33 +48,33 @@ class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The fields of the records that a task has read: by the hash of the value, the tool and the path; None where one
-    value stands in several fields. `told`: the sources that were reported already, with their tools.
+    value stands in several fields. `reported`: the sources that were reported already, with their tools.
     """
 
     at: Mapping[bytes, tuple[str, str] | None] = field(default_factory=dict)
-    told: frozenset[tuple[str, Source]] = frozenset()
+    reported: frozenset[tuple[str, Source]] = frozenset()
 
 
 NO_FIELDS = Fields()
 
 
 def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> Fields:
-    """Return the fields with those of an output of `tool` (JSON, or a text with structure)."""
+    """Return the fields together with the fields of an output of `tool` (JSON, or a text with structure)."""
     if tool.is_outside or not teaches(memory):
         return fields
     layout = layout_of(output) if isinstance(output, str) else None
-    found: dict[bytes, tuple[str, str] | None] = {}
+    places: dict[bytes, tuple[str, str] | None] = {}
     for path, value in islice(_leaves(output if layout is None else layout.value), MAX_FIELDS):
         mark, place = hashed(memory.key, value), (tool.name, path)
-        found[mark] = place if found.get(mark, fields.at.get(mark, place)) == place else None
-    if not found:
+        places[mark] = place if places.get(mark, fields.at.get(mark, place)) == place else None
+    if not places:
         return fields
-    newest_first = {**found, **fields.at, **found}
-    return Fields(dict(islice(newest_first.items(), MAX_FIELDS)), fields.told)
+    newest_first = {**places, **fields.at, **places}
+    return Fields(dict(islice(newest_first.items(), MAX_FIELDS)), fields.reported)
 
 
 def teaches(memory: Memory) -> bool:
-    """Return whether the task has read nothing from outside."""
+    """Return whether the task has read no untrusted content."""
     return all(part.origin != Origin.OUTSIDE for part in memory.parts)
 
 
@@ -82,17 +82,17 @@ def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[st
     """Return the sources of a call's values that were not reported yet."""
     if not fields.at or not teaches(memory):
         return ()
-    found: dict[Source, None] = {}
+    sources: dict[Source, None] = {}
     for path, value in islice(_leaves(arguments), MAX_FIELDS):
         place = fields.at.get(hashed(memory.key, value))
-        if place is not None and len(path) <= 256 and (tool.name, one := Source(path, *place)) not in fields.told:
-            found[one] = None
-    return tuple(islice(found, MAX_SOURCES))
+        if place is not None and len(path) <= 256 and (tool.name, one := Source(path, *place)) not in fields.reported:
+            sources[one] = None
+    return tuple(islice(sources, MAX_SOURCES))
 
 
 def reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fields:
     """Return the fields once these sources of a call of `tool` are reported."""
-    return Fields(fields.at, fields.told | {(tool.name, one) for one in sources})
+    return Fields(fields.at, fields.reported | {(tool.name, one) for one in sources})
 
 
 def with_sources(catalogue: Catalogue, learned: Iterable[tuple[str, str]]) -> Catalogue:

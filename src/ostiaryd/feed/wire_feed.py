@@ -274,7 +274,7 @@ def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
     """All of them, for who does not know them as they are."""
     if found.met is None:
         return None
-    body = None if found.met.known.seq == known else history.counterparts.pack(found.met.known)
+    body = None if found.met.counterparts.seq == known else history.counterparts.pack(found.met.counterparts)
     return Counterparts(found.met.key, body)
 
 

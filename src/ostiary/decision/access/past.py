@@ -41,7 +41,7 @@ class Looking(dict[str, Value]):
         if name != HISTORY:
             raise KeyError(name)
         before, done, met = self._past
-        made = self[HISTORY] = self.looked_at = before.seen(done, self._arguments, met)
+        made = self[HISTORY] = self.looked_at = before.context(done, self._arguments, met)
         return made
 
     def __contains__(self, name: object) -> bool:

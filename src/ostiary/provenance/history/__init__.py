@@ -1,18 +1,18 @@
-"""What happened before: in a task with all tasks of its tree, and in an agent's recent past. Facts for policies.
+"""History of calls, as facts for policies: of a task with all tasks of its tree, and of an agent's recent past.
 
-    history = after(history, done_of(key, plan_of("mail/send", tool, classes), arguments))    a call that is let through
-    Before(key, history, recent, ..).seen(done, arguments)                                    what policies see of it
+    history = after(history, done_of(key, plan_of("mail/send", tool, classes), arguments))    an allowed call
+    Before(key, history, recent, ..).context(done, arguments)                                 its `context.history`
 
-A history is kept call by call, and is the same in whatever order the calls are told. It is bounded: one that is full
-says so, and then nobody relies on it, for neither what is in it nor what is not would be sure. What a task created is
-different: what has no room there was not created.
+A history is kept call by call. The order in which calls are added makes no difference. Histories are bounded. A full
+history has `is_full`, and policies then treat it as unknown, because neither presence nor absence in it is certain. The
+created things are different: a thing for which there is no space counts as not created by the task.
 
 Values (recipients, identifiers of what was created) are eight bytes of BLAKE2s under the key of the task's memory.
 
-Beyond tasks it is remembered whom the agents of an owner have dealt with, since when and how often (`counterparts`).
+Beyond tasks, `counterparts` remembers the recipients of the agents of an owner, since when and how often.
 """
 
-from ostiary.provenance.history.before import Before, Met, in_passing, told
+from ostiary.provenance.history.before import Before, Met, history_context, in_passing
 from ostiary.provenance.history.calls import Plan, created_by, done_of, is_created, plan_of, recipients_of
 from ostiary.provenance.history.counterparts import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
 from ostiary.provenance.history.kept import (
@@ -59,6 +59,7 @@ __all__ = [
     "created",
     "created_by",
     "done_of",
+    "history_context",
     "in_passing",
     "is_created",
     "is_news",
@@ -67,6 +68,5 @@ __all__ = [
     "pack",
     "plan_of",
     "recipients_of",
-    "told",
     "unpack",
 ]

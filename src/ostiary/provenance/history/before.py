@@ -1,4 +1,4 @@
-"""What happened before a call, as policies see it."""
+"""The history of a call, as policies see it: earlier calls of the task, and of the agent recently."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from ostiary.provenance.history.kept import EFFECTS, Done, History, is_news
 
 
 class Met(NamedTuple):
-    """Whom the agents of an owner have dealt with, and under which key those are hashed."""
+    """Counterparts of the agents of an owner, and the key under which their values are hashed."""
 
     key: bytes
-    known: Counterparts
+    counterparts: Counterparts
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What happened before a call: in its task, and in the recent past of its agent. `seq` and `day` say which state of
-    it that is.
-    """
+    """The history before a call: of its task, and of the recent past of its agent. `seq` and `day` are the version."""
 
     key: bytes
     task: History
@@ -34,42 +32,47 @@ class Before:
     seq: int
     day: int
     met: Met | None = None
-    """where policies look at it; how it lags makes only less known, so it is no part of the state"""
-    _told: list[tuple[Record, frozenset[bytes]]] = field(default_factory=list)
-    """what is the same for each call: what policies see, and who its recipients were"""
+    """None unless policies read it; an old state only makes fewer counterparts known, so it is not in the version"""
+    _fixed: list[tuple[Record, frozenset[bytes]]] = field(default_factory=list)
+    """the part that is the same for each call: the context, and the recipients of the task; empty until first read"""
 
     @property
     def is_full(self) -> bool:
+        """Return whether a history has no space left, so that nothing may rely on it."""
         return self.task.is_full or self.recent.is_full
 
     def is_news(self, done: Done, *, now: int) -> bool:
-        """Return whether that call would make it another one; of another day it is always."""
+        """Return whether the call would change the history. On another day it always does."""
         return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
 
-    def seen(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
-        """`context.history` of that call; `met` are its recipients under the key of those who were met."""
-        if not self._told:
-            known = frozenset(self.task.recipients)
-            same = {**told(self.task), "recipients": len(known), "recent": told(self.recent)}
-            self._told.append((same, known))
-        same, known = self._told[0]
-        seen: Record = {
-            **same,
-            "new_recipients": len({*done.recipients} - known),
+    def context(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
+        """Return `context.history` of a call; `met`: its recipients, hashed under the key of the counterparts."""
+        if not self._fixed:
+            recipients = frozenset(self.task.recipients)
+            fixed = {
+                **history_context(self.task),
+                "recipients": len(recipients),
+                "recent": history_context(self.recent),
+            }
+            self._fixed.append((fixed, recipients))
+        fixed, recipients = self._fixed[0]
+        context: Record = {
+            **fixed,
+            "new_recipients": len({*done.recipients} - recipients),
             "created": is_created(self.task, self.key, done.tool, arguments),
         }
         if self.met is not None:
-            seen["counterparts"] = self.met.known.seen(met, is_more=done.is_more, day=self.day)
-        return seen
+            context["counterparts"] = self.met.counterparts.seen(met, is_more=done.is_more, day=self.day)
+        return context
 
 
 def in_passing(done: Done) -> Done:
-    """What is remembered of a call beyond its task: not to whom."""
+    """Return a call as it is remembered beyond its task: without its recipients."""
     return replace(done, recipients=(), is_more=False) if done.recipients else done
 
 
-def told(history: History) -> Record:
-    """What policies see of it, beside what is about one call."""
+def history_context(history: History) -> Record:
+    """Return the part of `context.history` that is the same for each call."""
     return {
         "tools": frozenset[object](history.tools),
         "effects": frozenset[object](name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),

@@ -1,4 +1,4 @@
-"""What is remembered of a call: to whom it goes, and what it created."""
+"""The facts of a call that a history remembers: its recipients, and the things that it created."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Plan(NamedTuple):
-    """How calls of a tool are remembered: a call without its recipients, and which arguments say to whom it goes."""
+    """The form in which calls of a tool are remembered: a call without recipients, and the arguments that name them."""
 
     call: Done
     paths: tuple[str, ...]
 
 
 def plan_of(uid: str, tool: Tool, classes: Iterable[str]) -> Plan:
-    """Of that tool (`mail/send`), which handles these data classes."""
+    """Return the plan of the tool with that id (`mail/send`), which handles these data classes."""
     call = Done(uid, EFFECTS.index(tool.effect.value), tuple(sorted(classes)), tool.is_outside)
     outgoing = tool.effect in _OUTGOING
     return Plan(call, tuple(path for path, kind in tool.argument_kinds.items() if outgoing and kind in _RECIPIENTS))
 
 
 def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
-    """A call of that tool."""
+    """Return a call of the tool with its recipients."""
     call = plan.call
     if not plan.paths:
         return call
@@ -46,33 +46,33 @@ def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
 
 
 def recipients_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> tuple[tuple[bytes, ...], bool]:
-    """To whom a call of that tool goes, and whether it has more recipients than that."""
-    found: set[bytes] = set()
+    """Return the recipients of a call, hashed, and whether it has more than are returned."""
+    recipients: set[bytes] = set()
     for path in plan.paths:
         value = arguments.get(path)
         for leaf in (value,) if isinstance(value, str) and "." not in path else _leaves(_at(arguments, path)):
             for recipient in _recipients(leaf):
-                found.add(_hashed(key, "recipient", recipient))
-                if len(found) > MAX_RECIPIENTS:
-                    return tuple(sorted(found)[:MAX_RECIPIENTS]), True
-    return tuple(sorted(found)), False
+                recipients.add(_hashed(key, "recipient", recipient))
+                if len(recipients) > MAX_RECIPIENTS:
+                    return tuple(sorted(recipients)[:MAX_RECIPIENTS]), True
+    return tuple(sorted(recipients)), False
 
 
 def _at(value: object, path: str) -> list[object]:
-    """What is there, by name or dotted path; of each element of a list."""
+    """Return the values at a name or dotted path; of a list, those of each element."""
     if isinstance(value, list | tuple):
-        return [found for item in value for found in _at(item, path)]
+        return [values for item in value for values in _at(item, path)]
     if not isinstance(value, Mapping):
         return []
-    found = [value[path]] if path in value else []
+    values = [value[path]] if path in value else []
     if "." not in path:
-        return found
+        return values
     first, dot, rest = path.partition(".")
-    return found + (_at(value[first], rest) if dot and first in value else [])
+    return values + (_at(value[first], rest) if dot and first in value else [])
 
 
 def _recipients(text: str) -> Iterator[str]:
-    """Each of a list, however it is written, mail addresses with spaces between too; case makes no difference."""
+    """Yield each recipient of a text. Separators: commas, semicolons, lines, and spaces between mail addresses."""
     parts = _BETWEEN.split(text) if "," in text or ";" in text or "\n" in text else [text]
     if text.count("@") > 1:
         parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
@@ -83,20 +83,20 @@ def _recipients(text: str) -> Iterator[str]:
 
 
 def created_by(key: bytes, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object) -> tuple[bytes, ...]:
-    """What that call has created, by the catalogue: what names it, each for one argument of the resource's tools."""
-    found: set[bytes] = set()
+    """Return the hashed names of the things that a call created, by the catalogue, each for one argument of tools."""
+    created: set[bytes] = set()
     opened = _opened(output) if tool.creates else None
     for argument, path in tool.creates.items():
         where, _, rest = path.partition(".")
         value: object = arguments if where == "arguments" else opened
         for name in rest.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        found |= {_named(key, uid, argument, leaf) for leaf in _leaves(value)}
-    return tuple(sorted(found)[:MAX_CREATED])
+        created |= {_named(key, uid, argument, leaf) for leaf in _leaves(value)}
+    return tuple(sorted(created)[:MAX_CREATED])
 
 
 def _opened(output: object) -> object:
-    """What a text holds that is JSON itself; the only element of a list."""
+    """Return the JSON value in a text; of a list with one element, that element."""
     if isinstance(output, list) and len(output) == 1:
         output = output[0]
     if isinstance(output, str) and output.lstrip()[:1] == "{":
@@ -108,14 +108,14 @@ def _opened(output: object) -> object:
 
 
 def is_created(history: History, key: bytes, uid: str, arguments: Mapping[str, Any]) -> frozenset[object]:
-    """Names of the arguments all of whose values this task created, with tools of the same resource."""
+    """Return the names of the arguments whose values were all created by this task with tools of the same resource."""
     if not history.created:
         return frozenset()
-    known = frozenset(history.created)
+    created = frozenset(history.created)
     names: set[object] = set()
     for name, value in arguments.items():
         leaves = list(_leaves(value))
-        if leaves and len(leaves) <= MAX_CREATED and all(_named(key, uid, name, leaf) in known for leaf in leaves):
+        if leaves and len(leaves) <= MAX_CREATED and all(_named(key, uid, name, leaf) in created for leaf in leaves):
             names.add(name)
     return frozenset(names)
 
@@ -124,9 +124,9 @@ def _named(key: bytes, uid: str, argument: str, leaf: str) -> bytes:
     return _hashed(key, f"{uid.partition('/')[0]}\0{argument}", leaf)
 
 
-def _hashed(key: bytes, what: str, value: str) -> bytes:
+def _hashed(key: bytes, label: str, value: str) -> bytes:
     made = _hasher(key).copy()
-    made.update(f"{what}\0{value}".encode("utf-8", "surrogatepass"))
+    made.update(f"{label}\0{value}".encode("utf-8", "surrogatepass"))
     return made.digest()
 
 
@@ -136,7 +136,7 @@ def _hasher(key: bytes) -> blake2s:
 
 
 def _leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """The values in it as texts; what is too deep is one that nothing else is."""
+    """Yield the values inside as texts. A value that is too deep is NUL, which equals no other value."""
     match value:
         case None:
             return

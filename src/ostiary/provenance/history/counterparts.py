@@ -1,7 +1,7 @@
-"""Counterparts: whom the agents of one owner have dealt with, in whatever task: since when, and how often.
+"""Counterparts: the recipients of the agents of one owner, in all tasks: since when, and how often.
 
-Who is not in here is unknown, and who has no room is so too: nobody becomes known by what is forgotten. Values are
-hashed as those of a history are, under a key of the owner.
+A recipient without an entry is unknown. Where there is no space for an entry, the recipient stays unknown, so that
+forgetting makes no recipient known. Values are hashed as in a history, under a key of the owner.
 """
 
 from __future__ import annotations
@@ -36,32 +36,36 @@ class Counterpart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """In order of their values, each once. `seq`: how often they have changed."""
+    """Entries in the order of their values, each once. `seq`: the number of changes."""
 
-    known: Annotated[tuple[Counterpart, ...], Meta(max_length=MAX_COUNTERPARTS)] = ()
+    entries: Annotated[tuple[Counterpart, ...], Meta(max_length=MAX_COUNTERPARTS)] = ()
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
 
     def seen(self, values: Collection[bytes], *, is_more: bool, day: int) -> Record:
-        """`context.history.counterparts` of a call to these: how many of them are unknown; where none is, for how many
-        days the newest has been known, and how often they dealt with the one with whom they did least. `is_more`: it
-        has others too, which nobody knows. A call to nobody is to nobody unknown.
+        """Return `context.history.counterparts` of a call to these values.
+
+        `unknown`: the number of unknown values; if 0, `age_days` is the age of the newest entry, and `uses` the least
+        number of uses. `is_more`: the call has further recipients, which count as unknown. A call without recipients
+        has no unknown ones.
         """
-        met = [one for one in self.known if one.value in values]
-        unknown = len(values) - len(met) + is_more
-        if unknown or not met:
+        dealt = [one for one in self.entries if one.value in values]
+        unknown = len(values) - len(dealt) + is_more
+        if unknown or not dealt:
             return {"unknown": unknown, "age_days": 0, "uses": 0}
-        age = max(0, day - max(one.since for one in met))
-        return {"unknown": 0, "age_days": age, "uses": min(one.uses for one in met)}
+        age = max(0, day - max(one.since for one in dealt))
+        return {"unknown": 0, "age_days": age, "uses": min(one.uses for one in dealt)}
 
 
 NOBODY = Counterparts()
 
 
 def met(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> Counterparts:
-    """Those, once a call to these is let through. Where there is no room goes who was met once, or least lately."""
+    """Return the counterparts after an allowed call to these values. If full, entries with one use go first, then the
+    oldest.
+    """
     if not values:
         return counterparts
-    by_value = {one.value: one for one in counterparts.known}
+    by_value = {one.value: one for one in counterparts.entries}
     for value in values:
         old = by_value.get(value)
         by_value[value] = (
@@ -74,12 +78,13 @@ def met(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> C
 
 
 def pack(counterparts: Counterparts) -> bytes:
+    """Return the stored form (msgpack)."""
     return msgspec.msgpack.encode(counterparts)
 
 
 def unpack(body: bytes) -> Counterparts:
-    """Raises Malformed."""
+    """Return the counterparts of a stored form. Raises Malformed."""
     try:
         return msgpack_decoder(Counterparts)(body)
     except msgspec.DecodeError as error:
-        raise Malformed(f"these are no counterparts: {error}") from None
+        raise Malformed(f"not a stored list of counterparts: {error}") from None

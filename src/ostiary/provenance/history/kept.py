@@ -1,4 +1,4 @@
-"""A history, kept call by call: the same in whatever order the calls are told, and bounded."""
+"""A bounded history of calls. The order in which calls are added makes no difference."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call that is let through. `is_more`: it has more recipients than are told."""
+    """An allowed call. `is_more`: it has more recipients than `recipients` has."""
 
     tool: Name
     effect: Annotated[int, Meta(ge=0, lt=len(EFFECTS))]
     classes: Annotated[tuple[Name, ...], Meta(max_length=2 * MAX_CLASSES)] = ()
     is_outside: bool = False
-    """whether anybody may have written what it returns"""
+    """True if third parties may have written the output"""
     recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
     is_more: bool = False
 
 
 class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All in order. `counts` are of calls by effect, those that only read left out."""
+    """The facts of all calls, sorted. `counts`: calls by effect, without reads."""
 
     tools: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ _READ = EFFECTS.index(Effect.READ.value)
 
 
 def after(history: History, done: Done) -> History:
-    """The history with that call in it."""
+    """Return the history after an allowed call."""
     counts = [0] * len(EFFECTS)
     counts[done.effect] = int(done.effect != _READ)
     call = History(
@@ -78,7 +78,7 @@ def after(history: History, done: Done) -> History:
 
 
 def joined(one: History, other: History) -> History:
-    """Both together: of calls that are in one of them alone."""
+    """Return the union of two histories that have no call in common."""
     tools, no_tools = _names(one.tools, other.tools, most=MAX_TOOLS, size=MAX_TOOL_BYTES)
     classes, no_classes = _names(one.classes, other.classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
     read, no_read = _names(one.read_classes, other.read_classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
@@ -97,19 +97,19 @@ def joined(one: History, other: History) -> History:
 
 
 def created(history: History, values: Iterable[bytes]) -> History:
-    """The history with what a call of it has created."""
+    """Return the history with the things that one of its calls created."""
     return joined(history, History(created=tuple(values)))
 
 
 def _merged(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
-    """In order, each once. What is cut off behind is cut off in whatever order things come."""
+    """Return all values, sorted, each once, so that the order of calls does not change what a limit cuts off."""
     if not other:
         return one
     return tuple(sorted({*one, *other}))
 
 
 def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int) -> tuple[tuple[str, ...], bool]:
-    """The names that have room, and whether some have none."""
+    """Return the names that fit, and whether others do not."""
     every = _merged(one, other)
     kept = 0
     for name in every[:most]:
@@ -121,7 +121,7 @@ def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int
 
 
 def is_news(history: History, done: Done) -> bool:
-    """Whether the history could be another one with that call in it: of one that is not full, whether it would be."""
+    """Return whether the call would change the history; True in case of uncertainty."""
     return not (
         done.effect == _READ
         and history.effects >> _READ & 1
@@ -134,12 +134,13 @@ def is_news(history: History, done: Done) -> bool:
 
 
 def pack(history: History) -> bytes:
+    """Return the stored form (msgpack)."""
     return msgspec.msgpack.encode(history)
 
 
 def unpack(body: bytes) -> History:
-    """Raises Malformed."""
+    """Return the history of a stored form. Raises Malformed."""
     try:
         return msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:
-        raise Malformed(f"it is no history: {error}") from None
+        raise Malformed(f"not a stored history: {error}") from None

@@ -14,7 +14,7 @@ from typing import Any
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import NotFound
-from ostiary.provenance.extent import part
+from ostiary.provenance.extent import split_arguments
 from ostiaryd.approvals import store
 from ostiaryd.approvals.model import Question, State
 from ostiaryd.ground.database import Reader
@@ -53,7 +53,7 @@ def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
         if place not in tools:
             tools[place] = _tool(reader, *place)
         ready = tools[place]
-        parts = None if ready is None or about.hidden else part(ready.tool, about.arguments)
+        parts = None if ready is None or about.hidden else split_arguments(ready.tool, about.arguments)
         if ready is None or parts is None:
             continue
         key = canonical.digest([*place, parts.named, sorted(parts.amounts)], floats=True)

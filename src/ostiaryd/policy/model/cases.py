@@ -19,7 +19,7 @@ from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.decision.access.policies import Because
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiary.provenance.history import NOTHING, told
+from ostiary.provenance.history import NOTHING, history_context
 from ostiaryd.policy.model.playbooks import Playbooks, is_said
 from ostiaryd.policy.model.questions import (
     REGISTERED,
@@ -124,7 +124,7 @@ _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_wo
 _RESPONSE: Record = {
     "task": "", "detector": "", "points": 0, "findings": 1, "detectors": frozenset[object](), "kind": "assistant",
 }  # fmt: skip
-_PAST = told(NOTHING)
+_PAST = history_context(NOTHING)
 _HISTORY: Record = {
     **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
     "counterparts": {"unknown": 0, "age_days": 0, "uses": 0},
