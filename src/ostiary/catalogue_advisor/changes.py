@@ -1,4 +1,4 @@
-"""What a server says of its tools now, beside what its owner approved: the difference, and the catalogue that takes it.
+"""Changes of tool definitions since the approval of their owner, and the catalogue that accepts them.
 
 What the owner has said stays: scope, data classes, kinds, whether content is from outside. A tool only becomes more
 dangerous by being accepted, never less: for that its owner writes the catalogue.

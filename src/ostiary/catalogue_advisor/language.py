@@ -52,7 +52,7 @@ _ALSO: dict[str, tuple[Effect, ...]] = {
     "send": (_S, Effect.SHARE), "run": (Effect.ADMINISTER, _C), "reset": (Effect.ADMINISTER, _C),
     "rent": (Effect.PAY, _C), "publish": (_S, Effect.SHARE),
 }  # fmt: skip
-"""What verbs that do several things may call for, the first being the usual one."""
+"""Effects of verbs that have several, the usual effect first."""
 VERBS: Mapping[str, tuple[Effect, ...]] = {
     verb: _ALSO.get(verb, (effect,)) for effect, verbs in _VERBS.items() for verb in verbs.split()
 }
@@ -135,7 +135,7 @@ def parts(text: str) -> list[str]:
 
 
 def stems(word: str) -> Iterator[str]:
-    """What it may be a form of, the word itself first."""
+    """Return the words of which `word` may be a form, the word itself first."""
     yield word
     for ending, instead in (("ies", "y"), ("ied", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ing", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 2:
@@ -179,7 +179,7 @@ def plainly(text: str) -> str:
 
 
 def is_told(word: str, of: str, before: Sequence[str]) -> bool:
-    """Whether that form of a verb tells of something (`they sent`, `Bob posts`, `I usually pay`) and asks nothing."""
+    """Return whether that form of a verb states a fact (`they sent`, `Bob posts`, `I usually pay`)."""
     is_past = word != of and (word.endswith("ed") or word in PAST)
     if is_past:
         return not {"be", "get"} & {*before}
@@ -197,12 +197,12 @@ def noun(word: str) -> str:
 
 
 def nouns(words: Iterable[str]) -> frozenset[str]:
-    """What is talked about: all words but those that carry no meaning of their own."""
+    """Return the nouns of words: all words but those without a meaning of their own."""
     return frozenset(noun(word) for word in words if word not in STOP and not word.isdigit())
 
 
 def kinship(some: frozenset[str], others: frozenset[str]) -> int:
-    """How near they are: 2 where a noun is in both, 1 where two go with each other, else 0."""
+    """Return the kinship of two sets of nouns: 2 with a common noun, 1 with two related nouns, else 0."""
     if some & others:
         return 2
     there = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
@@ -210,7 +210,7 @@ def kinship(some: frozenset[str], others: frozenset[str]) -> int:
 
 
 def effects_of(word: str, about: frozenset[str]) -> tuple[Effect, ...]:
-    """What that verb does to such things, the usual one first."""
+    """Return the effects of a verb on these things, the usual effect first."""
     usual = VERBS[word]
     if usual[0] in (Effect.SEND, Effect.CHANGE) and about & MONEY and word not in ("post", "upload", "email", "write"):
         return (Effect.PAY, *usual)

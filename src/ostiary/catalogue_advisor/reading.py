@@ -110,7 +110,7 @@ _RECORDS = frozenset(
         "member", "permission", "preference", "profile", "role", "setting", "status", "time", "user", "version",
     )
 )  # fmt: skip
-"""What a system keeps itself, and nobody outside writes into."""
+"""Records that a system keeps, and into which no third party writes."""
 _PREPOSITIONS = frozenset(["at", "by", "for", "from", "in", "of", "on", "to", "with"])
 _SHAPES = str.maketrans("015", "ois")
 
@@ -343,14 +343,14 @@ def _kind(
 
 
 def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
-    """What the schema itself states: a format, or a medium that is text (JSON Schema 2020-12, validation 7.3, 8.4)."""
+    """Return the kind that the schema states: a format, or a text medium (JSON Schema 2020-12, validation 7.3, 8.4)."""
     if (stated := str(schema.get("format"))) in _FORMATS:
         return _FORMATS[stated], "its format"
     return (Kind.TEXT, "its medium") if str(schema.get("contentMediaType")).startswith("text/") else None
 
 
 def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
-    """What the name proposes, or else the description for a text."""
+    """Return the kind that the name proposes, or else the description of a text."""
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
@@ -373,7 +373,7 @@ def _described(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
-    """Who gets a letter has an address; who gets money, an account."""
+    """Return the kind for a payment: the recipient of money is an account, not an address."""
     is_payee = kind is Kind.ADDRESS and noun(parts(path)[-1]) in _PAYEES
     return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
 

@@ -41,7 +41,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How often a tool was called, and by how many agents."""
+    """The number of calls of a tool, and of the agents that called it."""
 
     calls: int = 0
     agents: int = 0
@@ -58,17 +58,17 @@ class Question:
     choices: tuple[str, ...]
     suggestion: str
     weight: int
-    """how much an answer saves, beside other questions about the same tool"""
+    """value of an answer, relative to other questions about the same tool"""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolReview:
     tool: Tool
     lines: tuple[Line, ...]
-    """what was read of the tool, with reasons"""
+    """proposed facts of the tool, with reasons"""
     usage: Usage
     flows: Mapping[str, Flow]
-    """by argument"""
+    """sources of values, by argument"""
     questions: tuple[Question, ...] = field(default=())
 
 

@@ -1,4 +1,4 @@
-"""What words ask for, by general English: calls for effects, documents, caps. In a time that is linear in them."""
+"""Requests in words, by general English: calls for effects, documents, caps. The time is linear in the words."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _WANTS = re.compile(r"\b(?:want|need|would like|please|let's|should)\b", re.IGNO
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one clause calls for: the verb, what it does to the things there, those things."""
+    """The request of one clause: its verb, the effects of the verb on the things of the clause, and these things."""
 
     verb: str
     effects: tuple[Effect, ...]
@@ -65,7 +65,7 @@ class Call:
 
 
 def calls(words: str) -> Iterator[Call]:
-    """What is quoted, and names of documents, ask for nothing."""
+    """Yield the requests of the clauses. Quoted text and names of documents request nothing."""
     for sentence in _SENTENCE.split(plainly(_unnamed(words))):
         wants = bool(_WANTS.search(sentence))
         clauses = [(said, list(_verbs(said))) for said in map(parts, _CLAUSE.split(sentence))]
@@ -99,7 +99,7 @@ def _is_document(name: str) -> bool:
 
 
 def _verbs(said: Sequence[str]) -> Iterator[str]:
-    """What is to be done: verbs where a verb can stand, and none that is said not to be done."""
+    """Yield the verbs of a request: words in the place of a verb that are not negated."""
     for at, word in enumerate(said):
         found = verb(word)
         if found is None:

@@ -1,4 +1,4 @@
-"""From words to a plan, caps and endorsed documents, with a reason for each."""
+"""Drafting of a plan, caps and endorsed documents from words, with a reason for each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ostiary task start --draft FILE` takes. A person may edit it first.
+    """A draft for `ostiary task start --draft FILE`. A person may edit it first.
 
     `bounds` are those that were granted; `budget` is empty: words rank and save questions, they deny nothing.
     """
@@ -70,7 +70,7 @@ class _Offer:
 
     @property
     def effect(self) -> Effect:
-        """What a person would call it: who fetches a page reads, though the asking goes out."""
+        """Return the effect in a person's terms: fetching a page is a read, although the request leaves."""
         is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
         return Effect.READ if is_fetch else self.tool.effect
 

@@ -1,4 +1,4 @@
-"""From calls to scopes and bounds. See the package."""
+"""Suggestion of scopes and bounds from calls. See the package."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def counted(calls: int) -> str:
 
 
 def seen_call(entry: Mapping[str, Any]) -> Seen | None:
-    """What an entry tells of a call that happened; None for any other."""
+    """Return the call that an entry records; None for an entry without a call."""
     if entry["action"] not in ("tool.call", "tool.undecided") or entry["outcome"] != "allow":
         return None
     codes = tuple(reason["code"] for reason in entry.get("reasons", ()))

@@ -1,4 +1,4 @@
-"""Where the arguments of a call came from, for policies: `origin`, and the least trusted of them.
+"""Origins of the arguments of a call, for policies: `origin` by argument, and the least trusted of them.
 
     origin         by the name of each argument that identifies something
     origin_worst   the least trusted of those that say whom and what, of secrets, and of times that the catalogue says
@@ -63,12 +63,12 @@ GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be taken back: no rule that saves a question holds for them"""
 MAX_DEPTH = 16
 MAX_VALUES = 256
-"""of one argument; of more it is not known where they came from"""
+"""values of one argument; beyond, they come from nowhere"""
 MAX_FOREIGN, MAX_SHOWN = 32, 256
 MIN_LONG = 64
 """characters of a text that may be a longer one, encoded"""
 MAX_WORDS = 256
-"""of one value"""
+"""words of one value"""
 _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
@@ -85,8 +85,8 @@ def is_effect(tool: Tool) -> bool:
 
 
 def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Whether policies must see where the arguments of a call came from, or what its text carries: it does something,
-    or it is a read in an open world with a link, a host or a longer text in it.
+    """Return whether policies must see the origins or the labels of a call: it has an effect, or it is a read in an
+    open world with a link, a host or a longer text.
     """
     return reaches_out(tool, arguments) or (
         tool.open_world and any(_is_long(leaf) for leaf in tool.coverage.leaves(arguments))
@@ -119,9 +119,9 @@ def _may_link(leaf: Leaf) -> bool:
 
 
 def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
-    """The arguments that stand for something and are there, by name or dotted path.
+    """Yield the arguments that have a kind and a value: name or dotted path, kind and value.
 
-    Where one has a name that is also the path of another, the tool may mean either, so nobody can judge it.
+    If the name of an argument is also the dotted path of another, the value is ambiguous and comes from nowhere.
     """
     for path, kind in tool.argument_kinds.items():
         if "." not in path:
@@ -135,7 +135,7 @@ def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind,
 
 
 def _inside(value: object, names: list[str]) -> object:
-    """What is there under these names, of a list in each of its elements; None where nothing is."""
+    """Return the value under these names, of a list those of each element; None if absent."""
     if not names:
         return value
     if isinstance(value, Mapping):
@@ -147,7 +147,7 @@ def _inside(value: object, names: list[str]) -> object:
 
 
 def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """What policies see of a call."""
+    """Return the origins of a call, as policies see them."""
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments)
     origin: Record = {}
@@ -352,8 +352,8 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
 
 
 def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """What policies see of a read in an open world that has no argument for an address: each text with a link or a host
-    in it tells whoever answers there what it says.
+    """Return the origins of a read in an open world that has no argument for an address. Each text with a link or a
+    host reveals its content to that host.
     """
     worst: dict[str, Origin] = {}
     for leaf in tool.coverage.leaves(arguments):
@@ -372,14 +372,14 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
 
 
 def shown(context: Record | None) -> dict[str, str]:
-    """The origin of each argument, of what `judged` has made; nothing where nothing was judged."""
+    """Return the origin of each argument in a context of `judged`; empty without a context."""
     found = {} if context is None else context.get("origin", {})
     return cast(dict[str, str], found)
 
 
 def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records:
-    for who is asked about the call. At most MAX_FOREIGN of each, the longest cut.
+    """Return the links and mail addresses in outgoing text that are neither the person's nor of their records, by
+    argument, for the person who is asked: at most MAX_FOREIGN of each, cut to MAX_SHOWN characters.
     """
     found: dict[str, set[str]] = {}
     for path, kind, value in judged_leaves(memory, tool, arguments):
@@ -392,14 +392,14 @@ def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[st
 
 
 def is_settled(context: Record) -> bool:
-    """Whether to know more could change nothing: a call that has nothing but what was said before it began, and no text
-    that leaves (`labels`).
+    """Return whether further knowledge cannot change the decision: all values were stated before the task began, and no
+    text leaves (`labels`).
     """
     return "carries" not in context and _SETTLED.issuperset(shown(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
-    """Where a value of that kind came from; of a list or an object, the least trusted."""
+    """Return the origin of a value of that kind; of a list or an object, the least trusted origin."""
     if isinstance(value, str):
         return _of_leaf(memory, kind, value)
     if kind is AMOUNT and type(value) is int and 0 <= value < LARGEST:
@@ -420,7 +420,7 @@ def of_value(memory: Memory, kind: Kind, value: object) -> Origin:
 
 
 def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """What is in it, in order, as texts; an empty one for what nobody can judge."""
+    """Yield the scalars inside, in order, as texts; an empty text for each value that cannot be judged."""
     todo = [(value, depth)]
     while todo:
         one, left = todo.pop()
@@ -440,7 +440,7 @@ def leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 
 def _of_share(memory: Memory, value: object) -> Origin:
-    """The origin of a number as a percentage, which is never what a payment is of."""
+    """Return the origin of a number as a percentage, which is never the amount of a payment."""
     number = decimal(next(leaves(value), "")) if type(value) in (int, float, str) else None
     return NOWHERE if number is None else _best(memory, (f"{number}%",), BIT[AMOUNT])
 
@@ -474,7 +474,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
 
 
 def _parts(kind: Kind, text: str) -> list[str]:
-    """The values of a text that has several; of a name and a mail address the address, if the name cannot be one."""
+    """Return the values of a text that has several; of a name with a mail address, the address."""
     if _SINGLE.isdisjoint(text):
         return []
     parts = [part.strip() for part in text.replace(";", ",").replace("\n", ",").split(",") if part.strip()]
@@ -516,7 +516,7 @@ def _of_moments(memory: Memory, said: list[str], bit: int) -> Origin:
 
 
 def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
-    """The most trusted of single words that mean the same."""
+    """Return the most trusted origin of single words with the same meaning."""
     best = NOWHERE
     for word in spelled:
         found = memory.find(hashed(memory.key, word), bit, least=best - 1)
@@ -528,7 +528,7 @@ def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
 
 
 def _of_text(memory: Memory, value: object) -> Origin | None:
-    """The least trusted link or mail address in outgoing text; None where there is none."""
+    """Return the origin of the least trusted link or mail address in outgoing text; None without one."""
     worst: Origin | None = None
     for count, text in enumerate((value,) if isinstance(value, str) else leaves(value)):
         if len(text) > MAX_TEXT or count > MAX_VALUES:

@@ -32,7 +32,7 @@ from ostiary.provenance.origins.words import words
 
 CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
-"""effects that reach somebody whatever the catalogue says of the world"""
+"""effects that reach a recipient even in a closed world"""
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
 _JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
@@ -73,7 +73,7 @@ def labelled(
 
 
 def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return what policies see of the text of a call; nothing if none leaves for anybody but the person."""
+    """Return the labels of the text of a call for policies; empty if no text leaves for anyone but the person."""
     if not goes_out(tool):
         return {}
     texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
@@ -93,7 +93,7 @@ def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record
 
 
 def goes_out(tool: Tool) -> bool:
-    """Return whether somebody else may read what a call says."""
+    """Return whether a third party may read the arguments of a call."""
     return tool.open_world or tool.effect in SENDING
 
 

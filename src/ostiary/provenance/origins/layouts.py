@@ -51,9 +51,9 @@ class Layout(NamedTuple):
     value: object
     """records and fields: objects, lists and strings as JSON has them"""
     is_escaped: bool
-    """whether no value can have written a part of the frame"""
+    """True if no value can forge a part of the frame"""
     is_inline: bool = False
-    """whether several fields stand in one line, so that any string may go on as more fields"""
+    """True if several fields share a line, so that any string may forge further fields"""
 
 
 class _Line(NamedTuple):
@@ -278,7 +278,7 @@ class _Outline:
         self.lines, self.at = lines, 0
 
     def block(self, column: int, depth: int) -> Any:
-        """What stands at the column of the next line, which is `column` or more."""
+        """Return the value at the column of the next line, which is `column` or more."""
         first = self._next(column)
         if first is None or not depth:
             return ""
@@ -365,7 +365,7 @@ def _element(inner: list[tuple[str, Any]]) -> Any:
 
 
 def _rows(value: object) -> object:
-    """Of a table the rows by the names of the first; or else what it is."""
+    """Return the rows of a table by the names in its first row; any other value unchanged."""
     while isinstance(value, dict) and len(value) == 1:
         [value] = value.values()
     if isinstance(value, dict) and {*map(str.lower, value)} == {"thead", "tbody"}:

@@ -148,7 +148,7 @@ def _bare(text: str) -> str:
 
 
 def is_page(word: str) -> bool:
-    """Whether a word is a link that only says which page: no query, no port, no address in digits, no inner host."""
+    """Return whether a word is a link to a page: no query, no port, no numeric address, no inner host."""
     return _PAGE.fullmatch(word) is not None
 
 
@@ -221,7 +221,7 @@ def _base64(text: str) -> bytes:
 
 
 def _text(decoded: bytes) -> Iterator[str]:
-    """What was decoded, if it is a text."""
+    """Return the decoded bytes as text; None if they are none."""
     if len(decoded) >= 8:
         try:
             text = decoded.decode("utf-8")

@@ -1,9 +1,9 @@
-"""What a task remembers of where values came from: hashes of words in their order, by origin. Pure, bounded, immutable.
+"""The memory of a task: hashes of words in their order, by origin. Pure, bounded, immutable.
 
-Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so whoever has the memory without the key can
-guess no value. A phrase is remembered where its words stand in that order within one source, and nothing but whole
-words is compared. Each origin has its own room, so that nothing which a tool returns takes room from what the person
-said; where a room is full, the oldest goes, and what is not remembered comes from nowhere.
+Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so without the key no value can be guessed. A
+phrase is remembered where its words stand in that order within one source, and nothing but whole words is compared.
+Each origin has its own room, so that nothing which a tool returns takes room from what the person said; where a room
+is full, the oldest goes, and what is not remembered comes from nowhere.
 
 More knowledge makes nothing less trusted: a memory that lags behind may ask too much, and never allows too much.
 """
@@ -31,9 +31,9 @@ from ostiary.provenance.origins.words import apart, words
 MARKS = 1 << 13
 KEY_BYTES = 32
 MAX_BYTES = 112 << 10
-"""of a memory, with the documents and the plan"""
+"""bytes of a memory, with the documents and the plan"""
 MAX_PARTS = 8
-"""that one call of a tool adds"""
+"""parts that one call of a tool adds"""
 MAX_FORMS = 128
 """forms of the person's words that have several parts (`apart`)"""
 MAX_VALUE = 64
@@ -41,7 +41,7 @@ MAX_VALUE = 64
 
 
 class Origin(IntEnum):
-    """Where a value came from, the most trusted first."""
+    """The origin of a value, the most trusted first."""
 
     PERSON = 0
     """the person's own words"""
@@ -54,9 +54,9 @@ class Origin(IntEnum):
     KNOWN = 4
     """another record"""
     OUTSIDE = 5
-    """content that anybody may have written"""
+    """untrusted content: third parties may have written it"""
     NOWHERE = 6
-    """not seen in this task"""
+    """no source in this task has it"""
 
 
 _ORIGINS = tuple(Origin)
@@ -73,13 +73,13 @@ ROOM = {
 SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
 """facts of `slots` of each"""
 FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
-"""what needs nobody's word"""
+"""origins that need no statement of a person"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
-"""what a guard may say that a tool returned"""
+"""origins that a guard may state of the output of a tool"""
 LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
-"""what content may be that the person did not name"""
+"""origins of content that the person did not name"""
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
-"""what an argument may identify"""
+"""kinds of arguments that identify something"""
 ALL_KINDS = (1 << len(KINDS)) - 1
 _OBJECT = 1 << KINDS.index(Kind.OBJECT)
 LINK = 1 << len(KINDS)
@@ -146,9 +146,9 @@ class Memory:
     labels: tuple[Part, ...] = field(init=False, compare=False)
     """fingerprints of the content of sources that the person did not name"""
     is_unrequested: bool = field(init=False, compare=False)
-    """whether the task has read something that only untrusted content asked for"""
+    """True if the task has read something that only untrusted content asked for"""
     has_forgotten: bool = field(init=False, compare=False)
-    """whether some content from outside is not in it, because there was not room"""
+    """True if some untrusted content is missing for lack of space"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(part for part in self.parts if part.kinds == LABEL))
@@ -163,11 +163,11 @@ class Memory:
 
     @property
     def named(self) -> Memory:
-        """The same memory of the content from outside that the person named."""
+        """Return the memory of the untrusted content that the person named."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
-        """The same memory, in which what was endorsed counts for those kinds of arguments alone (their bits)."""
+        """Return the memory in which endorsed documents count for those kinds of arguments alone (their bits)."""
         lent = (
             part if part.origin != Origin.ENDORSED else Part(part.origin, part.kinds & kinds, part.words)
             for part in self.parts

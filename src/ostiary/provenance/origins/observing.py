@@ -62,7 +62,7 @@ WRITTEN = frozenset((
 ))  # fmt: skip
 """Names of fields that strangers write, however short what they write is."""
 MAX_DIGITS = 6
-"""of a field; with more it may be a telephone or an account number"""
+"""digits of a field; with more it may be a telephone or account number"""
 MIN_ENCODED = 12
 """characters of a word that may be something else once it is decoded (`links`)"""
 _NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
@@ -88,8 +88,9 @@ def observed(
     output: object,
     classes: Collection[str] | None = None,
 ) -> tuple[Part, ...]:
-    """What is new in the output of a call of that tool (`files/read_file`). `classes`: the data classes of the tool
-    with those of its resource; None: those of the tool alone.
+    """Return the new parts that the output of a call of the tool `uid` (`files/read_file`) adds to the memory.
+
+    `classes`: the data classes of the tool and its resource; None: only the classes of the tool.
     """
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
     asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
@@ -141,7 +142,7 @@ def observed(
 def _slots(
     memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
 ) -> list[Part]:
-    """Which field each value of what was read stood in; what a layout is wrong in adds questions alone."""
+    """Return the field of each value that was read. A wrong layout can only add questions."""
     if is_effect(tool):
         return []
     if kinds:
@@ -183,7 +184,7 @@ def _hashed(memory: Memory, value: str) -> bytes:
 
 
 def _asked(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
-    """The words of the call itself. What comes back of them comes from the agent, and not from what was read."""
+    """Return the words of the call. If they return in its output, the agent is their source."""
     texts = [*_strings(arguments), *(text for _, _, value in given(tool, arguments) for text in leaves(value))]
     pieces = (text[at : at + MAX_TEXT] for text in texts for at in range(0, len(text), MAX_TEXT - OVERLAP))
     said = scribe.source(pieces, room=MAX_ASKED)
@@ -214,7 +215,7 @@ def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Orig
 
 
 def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
-    """By how trusted values the call names what it reads; `nowhere` where it names nothing."""
+    """Return the least trusted origin of the values that identify what a call reads; `nowhere` without such values."""
     named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
     return max(named, default=Origin.NOWHERE)
 
@@ -283,7 +284,7 @@ def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tu
 
 
 def _is_field(text: str) -> bool:
-    """Whether it is too little of a text to be a stranger's; what reaches or pays somebody is not, even decoded."""
+    """Return whether a text is a field of a record, too short for a third party's text, and no address or account."""
     if len(text) > MAX_FIELD:
         return False
     if _NUMBER.fullmatch(text):
@@ -339,7 +340,7 @@ def _is_named(memory: Memory, scribe: Scribe, names: Iterable[str], among: Count
 
 
 def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:
-    """What of it the memory does not hold."""
+    """Return the sources in `fresh` that the memory does not have."""
     old = next((part.words for part in memory.parts if part.origin == origin and part.kinds == kinds), b"")
     if not old:
         return fresh

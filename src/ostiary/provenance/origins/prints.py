@@ -59,7 +59,7 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
 
 
 def _places(count: int, stride: int) -> Iterator[int]:
-    """Where spans begin that are kept of that many words: one in `stride`, and the last."""
+    """Yield the starts of the spans that are kept of `count` words: one in `stride`, and the last."""
     last = count - SPAN
     yield from range(0, last, stride)
     yield last

@@ -1,4 +1,4 @@
-"""How texts are written down in a memory: their words in order, hashed, each text a source of its own."""
+"""Writing texts into a memory: their words in order, hashed, each text a source of its own."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def hashed(key: bytes, word: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _hasher(key: bytes) -> blake2s:
-    """What has taken in the key, which is half of the work."""
+    """Return a hash object that has processed the key, which is half of the work."""
     return blake2s(digest_size=WIDTH, key=key)
 
 

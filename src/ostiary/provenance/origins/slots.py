@@ -29,7 +29,7 @@ from ostiary.provenance.origins.scribe import LARGEST, WIDTH, Scribe, hashed
 from ostiary.provenance.origins.words import amount, decimal, words
 
 MAX_SCALARS = 4096
-"""of one output that are looked at"""
+"""scalars of one output that are read"""
 MAX_RIVALS, MAX_NAMED = 256, 128
 """facts that one output adds"""
 MAX_VALUE = 64
@@ -40,7 +40,7 @@ _ANY = bytes(4)
 _VALUE = b"\0\0"
 """in the place of a field: a named value (`NUMBER`: a number of the person's words)"""
 _SUM = b"\0\2" + _ANY
-"""that an endorsed document says how much"""
+"""the fact that an endorsed document states an amount"""
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = "0123456789+-"
 Scalar = tuple[str, str, bool]
@@ -116,7 +116,7 @@ class _Reader:
         return _digest(self._scribe.phrase(text) if number is None else self._scribe.word(number))
 
     def is_said(self, text: str) -> bool:
-        """Whether the person said it, or it stands in what they endorsed. Their own record is no choice of theirs."""
+        """Return whether the words of the person or an endorsed document have the text. Their own record does not count."""
         found = self._said.get(text)
         if found is None:
             origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
