@@ -116,7 +116,7 @@ class _Reader:
         return _digest(self._scribe.phrase(text) if number is None else self._scribe.word(number))
 
     def is_said(self, text: str) -> bool:
-        """Return whether the words of the person or an endorsed document have the text. Their own record does not count."""
+        """Return whether the words of the person or an endorsed document have the text, their own record aside."""
         found = self._said.get(text)
         if found is None:
             origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
