@@ -185,7 +185,7 @@ def test_what_is_remembered_of_agents_behind_changes_no_verdict(drawn: Any, link
         slow = policies.judge(
             who.entity.uid, CALL, where.resource.tools["read_file"].uid,
             {**who.context, "arguments": {"path": path}, "now": Datetime(NOW // 1000)},
-            who.beside(where.entities)[0], behind=who.links,
+            who.entity_overlay(where.entities)[0], behind=who.links,
         )  # fmt: skip
         assert remembering == afresh
         assert (remembering.allowed, remembering.policies) == (slow.allowed, slow.policies)

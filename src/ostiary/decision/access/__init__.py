@@ -17,7 +17,6 @@ what is missing there.
 """
 
 from ostiary.decision.access.decide import Decision, dead, decide, decide_steps, deny, refuse, unproved
-from ostiary.decision.access.doubt import doubted
 from ostiary.decision.access.elsewhere import Elsewhere, Said, failed
 from ostiary.decision.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
@@ -33,10 +32,11 @@ from ostiary.decision.access.inputs import (
     TaskMemory,
     resolve,
 )
-from ostiary.decision.access.past import Past, past_of
+from ostiary.decision.access.lazy_context import Past, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
 from ostiary.decision.access.recorded import Kept, keep
+from ostiary.decision.access.risk_context import risk_context
 
 __all__ = [
     "ALWAYS",
@@ -73,13 +73,13 @@ __all__ = [
     "decide",
     "decide_steps",
     "deny",
-    "doubted",
     "failed",
     "foresee",
     "keep",
     "past_of",
     "refuse",
     "resolve",
+    "risk_context",
     "unknown_arguments",
     "unproved",
 ]

@@ -14,7 +14,6 @@ from ostiary.authorization.catalogue import Effect
 from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Record
 from ostiary.authorization.claims import AccessClaims
-from ostiary.decision.access.doubt import doubted
 from ostiary.decision.access.facts import Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.inputs import (
@@ -26,10 +25,11 @@ from ostiary.decision.access.inputs import (
     Steps,
     TaskMemory,
 )
+from ostiary.decision.access.lazy_context import LazyContext, past_of
 from ostiary.decision.access.noticing import noticed_of
-from ostiary.decision.access.past import Looking, past_of
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Needs, Policies
 from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
+from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import spelled
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed, doubt
@@ -139,21 +139,21 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         noticed = noticed_of(call, ready, session, inputs.memory, beside)
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
-        risk = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
+        risk = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
         context[RISK] = risk
         beside = {**(beside or {}), RISK: risk}
     if policies.reads_history:  # 9
         if inputs.past is not None:
-            context = Looking(context, inputs.past, call.arguments)
+            context = LazyContext(context, inputs.past, call.arguments)
         elif policies.relies_on_history:
             return deny(resource, policies, Reason("history_unavailable", "the history of the task is not available"))
-    entities, found = principal.beside(facts.entities)
+    entities, cache = principal.entity_overlay(facts.entities)
     remote = None if inputs.remote is None else inputs.remote.lookup(policies)
     judged = policies.judge(  # 10
         principal.entity.uid, CALL, ready.uid, context, entities, remote, inputs.approved, behind=principal.links,
-        found=found,
+        cache=cache,
     )  # fmt: skip
-    if isinstance(context, Looking) and (history := context.looked_at) is not None:  # 11
+    if isinstance(context, LazyContext) and (history := context.looked_at) is not None:  # 11
         if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
         beside = {**(beside or {}), HISTORY: history}

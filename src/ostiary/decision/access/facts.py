@@ -18,8 +18,8 @@ from ostiary.authorization.cedar.render import render_record
 from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, entity
 from ostiary.authorization.claims import AccessClaims, actors, scopes
 from ostiary.decision.access.chain import agent_entity, chain_of
+from ostiary.decision.access.chain_evaluator import ChainCache
 from ostiary.decision.access.holds import Hold
-from ostiary.decision.access.least import Found
 from ostiary.decision.access.policies import CALL, Policies
 from ostiary.decision.access.recorded import secrets_of
 from ostiary.decision.access.stops import Named, names_of
@@ -37,10 +37,10 @@ class Principal:
     """
 
     __slots__ = (
-        "_beside",
         "_chain",
         "_covering",
         "_names",
+        "_overlay",
         "_prices",
         "_recorded",
         "agents",
@@ -93,7 +93,7 @@ class Principal:
             self.context["datatypes"] = frozenset[object](here)
         self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
         self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
-        self._beside: tuple[Entities | None, Entities, Found] = None, {}, {}
+        self._overlay: tuple[Entities | None, Entities, ChainCache] = None, {}, {}
         self._recorded: msgspec.Raw | None = None
         self._names: frozenset[Named] | None = None
 
@@ -126,15 +126,16 @@ class Principal:
             found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
         return found[1]
 
-    def beside(self, entities: Entities) -> tuple[Entities, Found]:
-        """`entities` with this agent and those behind it among them, and what was found of those there; remembered,
-        since a guard asks with the same ones each time.
+    def entity_overlay(self, entities: Entities) -> tuple[Entities, ChainCache]:
+        """Return `entities` with this agent and the agents behind it among them, and the cache of the chain there.
+
+        Both are kept for the next call with the same entities.
         """
-        base, overlay, found = self._beside  # read and written as one, for several threads may ask
+        base, overlay, cache = self._overlay  # read and written as one, for several threads may ask
         if base is not entities:
-            overlay, found = Overlay(entities, self.entity, *self._chain), {}
-            self._beside = entities, overlay, found
-        return overlay, found
+            overlay, cache = Overlay(entities, self.entity, *self._chain), {}
+            self._overlay = entities, overlay, cache
+        return overlay, cache
 
 
 class ReadyTool(NamedTuple):

@@ -15,10 +15,10 @@ from ostiary.authorization.bounds.details import ABSENT, argument_at
 from ostiary.authorization.cedar.extensions import Datetime, Decimal
 from ostiary.authorization.cedar.partial import PartialRecord, Unknown
 from ostiary.decision.access.decide import dead, held_back
-from ostiary.decision.access.doubt import doubted
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.access.inputs import ResolvedCall
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Foresight
+from ostiary.decision.access.risk_context import risk_context
 from ostiary.provenance.origins import CARRIES, REVEALS, UNREQUESTED_READ, needs_origins
 
 NEVER = Foresight(False, False)
@@ -79,10 +79,10 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
         context["origin"] = PartialRecord({}, Unknown(*unknown, kind=str, optional=True))
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
-        context[RISK] = doubted(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=0)
+        context[RISK] = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=0)
     if policies.reads_history:
         context[HISTORY] = Unknown(*unknown)
-    entities, _ = principal.beside(facts.entities)
+    entities, _ = principal.entity_overlay(facts.entities)
     links = (principal.entity.uid, *principal.links)
     found = policies.foresee(links, CALL, ready.uid, PartialRecord(context), entities)
     if not found.may:

@@ -17,7 +17,7 @@ import msgspec
 
 from ostiary.decision.access.elsewhere import Elsewhere, Verdict, failed
 from ostiary.decision.access.facts import Facts, Principal, ReadyTool
-from ostiary.decision.access.past import Past
+from ostiary.decision.access.lazy_context import Past
 from ostiary.decision.access.policies import Policies
 from ostiary.provenance.noticing import Session
 from ostiary.provenance.origins import Memory, needs_origins

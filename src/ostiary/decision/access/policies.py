@@ -27,8 +27,8 @@ from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.authorization.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
 from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
+from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, names, together
 from ostiary.decision.access.elsewhere import Elsewhere, Said, failed, question
-from ostiary.decision.access.least import Found, Least, names, together
 from ostiary.decision.access.playbooks import is_playbook
 
 CALL = Uid("Action", "call")
@@ -103,7 +103,7 @@ class Policies:
         self.reads_counterparts = self.reads_history and reads_within(policies, HISTORY, COUNTERPARTS)
         self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
         self.reads_risk = self.relies_on_risk or reads_context(PolicySetIR(watched), RISK)
-        self._enforced = Least(enforced)
+        self._enforced = ChainEvaluator(enforced)
         self._sources = {policy.id: policy for policy in enforced}
         self._watched: Compiled | None = compile_set(PolicySetIR(watched)) if watched else None
         self.asks: dict[str, Needs] = {policy.id: _needs(policy) for policy in enforced if _asks(policy)}
@@ -112,7 +112,7 @@ class Policies:
         self._denying = self._enforced
         """those that do not ask"""
         if self.asks:
-            self._denying = Least(tuple(policy for policy in enforced if policy.id not in self.asks))
+            self._denying = ChainEvaluator(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
         self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
         self.elsewhere: dict[str, bool] = dict(elsewhere or {})
@@ -184,17 +184,17 @@ class Policies:
         approved: Container[str] = (),
         *,
         behind: Sequence[Uid] = (),
-        found: Found | None = None,
+        cache: ChainCache | None = None,
     ) -> Judgement:
         """What the policies say; `entities` must hold the actions too, and the agents `behind` the principal.
-        `approved`: policies that were told yes. `found`: what was found before of these agents among these entities.
+        `approved`: policies that were told yes. `cache`: of these agents among these entities.
         """
         if self.reads_history and self.elsewhere and HISTORY in context:
             context[HISTORY]
-        verdict, of = self._enforced.decide(principal, behind, action, resource, context, entities, found)
+        verdict, of = self._enforced.decide(principal, behind, action, resource, context, entities, cache)
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
-            verdict, of = self._denying.decide(principal, behind, action, resource, context, entities, found)
+            verdict, of = self._denying.decide(principal, behind, action, resource, context, entities, cache)
             judged = self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
             return _asking(judged, asking) if judged.allowed and asking else judged
         return self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)

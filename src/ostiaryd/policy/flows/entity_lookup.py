@@ -28,7 +28,9 @@ def risk_context(
         return {}
     through = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in links))))
     under = tuple(dict.fromkeys((task, *(link.task for link in links))))
-    return {RISK: access.doubted(registry.get_risks(reader, (*through, *under)), agents=through, tasks=under, now=at)}
+    return {
+        RISK: access.risk_context(registry.get_risks(reader, (*through, *under)), agents=through, tasks=under, now=at)
+    }
 
 
 def entity_of_agent(agent: Agent) -> Entity:

@@ -17,8 +17,8 @@ from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid
 from ostiary.authorization.claims import Link
 from ostiary.decision.access import Judgement, Policies, RemoteAnswers
 from ostiary.decision.access.chain import ALONE, Chain, chain_of
+from ostiary.decision.access.chain_evaluator import ChainCache
 from ostiary.decision.access.facts import resource_entity
-from ostiary.decision.access.least import Found
 from ostiary.decision.access.reasons import reasons_of
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
@@ -170,7 +170,7 @@ def _judge(
     judged = policies.judge(
         principal[0].uid, action, resource[0].uid, context, entities, remote.look_up,
         behind=[one.uid for one in chain.behind],
-        found=_found_before(policies, principal[1], resource[1], chain) if chain.behind else None,
+        cache=_chain_cache(policies, principal[1], resource[1], chain) if chain.behind else None,
     )  # fmt: skip
     check_answered(act, remote)
     act.entry.policy = policies.hash
@@ -181,8 +181,8 @@ def _judge(
 
 
 @lru_cache(maxsize=1024)
-def _found_before(policies: Policies, principal: AgentSeen, resource: Seen, chain: Chain) -> Found:
-    """What was found of these before: their entities follow from what is seen of them."""
+def _chain_cache(policies: Policies, principal: AgentSeen, resource: Seen, chain: Chain) -> ChainCache:
+    """Return the cache of this chain: its entities follow from the facts that the ledger keeps of them."""
     return {}
 
 

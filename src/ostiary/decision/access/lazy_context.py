@@ -1,4 +1,4 @@
-"""What happened before a call, as policies see it: made where one looks, so that it is known whether one did."""
+"""History of a call in the context of policies: computed only when a policy reads it, and noted that one did."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ostiary.provenance.history import Before, Done, done_of, recipients_of
 
 
 class Past(NamedTuple):
-    """What happened before a call, and the call itself as it will be remembered; `met`: its recipients as the owner's
-    counterparts are, where those are looked at.
+    """History before a call, and the call itself as it will be remembered.
+
+    `met`: its recipients as the counterparts of the owner are known, if a policy reads those.
     """
 
     before: Before
@@ -22,13 +23,13 @@ class Past(NamedTuple):
 
 
 def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> Past:
-    """For a call of that tool."""
+    """Return the history of a call of that tool."""
     met = () if before.met is None else recipients_of(before.met.key, ready.plan, arguments)[0]
     return Past(before, done_of(before.key, ready.plan, arguments), met)
 
 
-class Looking(dict[str, Value]):
-    """A context whose `history` is made when a policy looks at it: `looked_at` then is what it saw."""
+class LazyContext(dict[str, Value]):
+    """Context whose `history` is computed when a policy reads it; `looked_at` is then what the policy read."""
 
     __slots__ = ("_arguments", "_others", "_past", "looked_at")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ostiary.decision.access import Facts, Policies, decide, doubted, resolve
+from ostiary.decision.access import Facts, Policies, decide, resolve, risk_context
 from ostiary.provenance.noticing import HALF_LIFE, Risk
 from tests.core.chain_fixtures import chained, link
 from tests.core.risk_conditions import over
@@ -25,7 +25,7 @@ CALM = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
 
 
 def forbids(part: str = "score", limit: int = 50, **annotations: str) -> Policies:
-    return rules(PERMIT, policy("forbid", over(part, limit), id="doubted", **annotations))
+    return rules(PERMIT, policy("forbid", over(part, limit), id="risk_context", **annotations))
 
 
 def risk(points: int) -> Risk:
@@ -71,7 +71,7 @@ def test_where_no_policy_looks_nothing_is_told() -> None:
 
 def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
     decision = call(policies=forbids(mode="watch"), risks={AGENT: risk(60)})
-    assert (decision.allowed, decision.watched) == (True, ("doubted",))
+    assert (decision.allowed, decision.watched) == (True, ("risk_context",))
     assert decision.beside is not None
 
 
@@ -85,6 +85,6 @@ def test_nobody_brings_a_context_of_his_own() -> None:
 def test_the_call_counts_in_the_score() -> None:
     risks = {"a": risk(10), "t": risk(20), "b": risk(30)}
     for points, score in ((29, 30), (30, 30), (31, 31)):
-        made = doubted(risks, agents=("a", "b"), tasks=("t",), now=NOW, call=points)
+        made = risk_context(risks, agents=("a", "b"), tasks=("t",), now=NOW, call=points)
         assert made == {"score": score, "agent": 10, "task": 20, "chain": 30, "call": points}
-    assert doubted({}, agents=("a",), tasks=("t",), now=NOW) == CALM
+    assert risk_context({}, agents=("a",), tasks=("t",), now=NOW) == CALM

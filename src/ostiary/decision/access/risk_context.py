@@ -1,12 +1,10 @@
-"""How far those are doubted through whom a question comes, as policies see it: `context.risk`, in points from 0 to 100.
+"""Risk in the context of policies: `context.risk`, in points from 0 to 100. Computed only when a policy reads it.
 
-    agent   who is asked about, be it that policies are asked about another one behind it
-    task    under which it acts
-    chain   the worst of the agents behind it and the tasks above
-    call    what this very call made somebody notice, before it runs
-    score   the worst of all
-
-Made only where a policy reads it.
+agent   the agent that the request is about, also when policies are asked about an agent behind it
+task    the task under which it acts
+chain   the highest of the agents behind it and of the tasks above
+call    the findings about this very call, before it runs
+score   the highest of all
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.noticing import CALM, Risk
 
 
-def doubted(
+def risk_context(
     risks: Mapping[str, Risk], *, agents: Sequence[str], tasks: Sequence[str], now: int, call: int = 0
 ) -> Record:
-    """At `now` (microseconds). Of `agents` and `tasks` the first ones act, the others are behind and above."""
+    """Return `context.risk` at `now` (microseconds). The first agent and the first task act."""
     agent, task = _worst(risks, agents[:1], now), _worst(risks, tasks[:1], now)
     chain = max(_worst(risks, agents[1:], now), _worst(risks, tasks[1:], now))
     return {"score": max(agent, task, chain, call), "agent": agent, "task": task, "chain": chain, "call": call}

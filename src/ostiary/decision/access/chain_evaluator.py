@@ -1,8 +1,8 @@
-"""The least privileged counts: a verdict for a principal, joined with those for each agent behind it.
+"""Policies for a delegation chain: the verdict for a principal, joined with the verdict for each agent behind it.
 
-Most policies say the same of every agent, and most of the others always say the same of one: what they say is found
-once, and so are the policies whose scope may hold at all. `Found` is that memory; it belongs to one principal, with
-those behind it, among the same entities.
+Most policies say the same of every agent, and most of the others always say the same of one agent. A `ChainCache` keeps
+what they say, and which policies have a scope that can hold. A cache belongs to one principal, with the agents behind
+it, among the same entities.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from ostiary.authorization.cedar.compile import Compiled, Question, Verdict, com
 from ostiary.authorization.cedar.ir import PolicyIR, PolicySetIR, reads
 from ostiary.authorization.cedar.values import Entities, Record, Uid
 
-MAX_FOUND = 1024
+MAX_CACHED = 1024
 
 
-class Steady(NamedTuple):
-    """What stays true of the agents behind, whatever the call is: which policies permit one of them; of each agent that
-    none of those permits, the policies that say the same of it as of the principal; and the agents of which some policy
-    may say something else. `said`: the verdict for all by the policies that permit the principal, where none may.
-    `denied`: one of them is forbidden, or a policy has failed.
-    """
+class ChainInvariants(NamedTuple):
+    """Facts about the agents behind a principal that hold for every call."""
 
     permits: frozenset[str]
+    """Policies that permit an agent behind the principal."""
     lacking: tuple[tuple[Uid, frozenset[str]], ...]
+    """Agents that none of those permits, each with the policies that say the same of it as of the principal."""
     varying: tuple[Uid, ...]
+    """Agents of which some policy may say something else in another call."""
     said: dict[tuple[str, ...], Verdict]
+    """Verdicts for all, by the policies that permit the principal, if no agent is `varying`."""
     denied: bool
+    """An agent is forbidden, or a policy has failed."""
 
 
-Found = dict[tuple["Least", Uid, Uid], tuple[Question, Steady | None]]
-"""By set, action and resource: what the principal's question is, and what is steady of those behind it."""
+ChainCache = dict[tuple["ChainEvaluator", Uid, Uid], tuple[Question, ChainInvariants | None]]
+"""By set, action and resource: the question of the principal, and the invariants of the agents behind it."""
 
 
-class Least:
+class ChainEvaluator:
     """A compiled set, and parts of it by what may make them say something else of one agent than of another: nothing
     (`common`), who it is (`steady`), or the context too, of those in their scope (`scoped`) or of anybody (`varying`).
     """
@@ -64,19 +65,19 @@ class Least:
         resource: Uid,
         context: Record,
         entities: Entities,
-        found: Found | None = None,
+        cache: ChainCache | None = None,
     ) -> tuple[Verdict, str]:
         """The verdict for all of them: the principal and each agent behind it must be permitted, and none forbidden.
         With it, for which agent it is so if not for the principal.
         """
-        if found is None:
+        if cache is None:
             first, steady = self.compiled.decide(principal, action, resource, context, entities), None
         else:
             key = (self, action, resource)
-            if (known := found.get(key)) is None:
-                if len(found) >= MAX_FOUND:
-                    found.clear()
-                known = found[key] = self._look(principal, behind, action, resource, entities)
+            if (known := cache.get(key)) is None:
+                if len(cache) >= MAX_CACHED:
+                    cache.clear()
+                known = cache[key] = self._look(principal, behind, action, resource, entities)
             question, steady = known
             first = self.compiled.answer(question, context)
         if not behind:
@@ -97,7 +98,7 @@ class Least:
         return together(verdicts, allowed=not denying, reasons=names(denying or verdicts)), of
 
     def _permitted(
-        self, first: Verdict, steady: Steady, action: Uid, resource: Uid, context: Record, entities: Entities
+        self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
         """The verdict, if the principal is permitted and all behind it are; None: somebody is not, or perhaps not."""
         if steady.denied:
@@ -114,25 +115,25 @@ class Least:
         if lacking:
             return None
         permitted = Verdict(True, tuple(sorted(permits.union(first.reasons))), (), False)
-        if not steady.varying and len(steady.said) < MAX_FOUND:
+        if not steady.varying and len(steady.said) < MAX_CACHED:
             steady.said[first.reasons] = permitted
         return permitted
 
     def _look(
         self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
-    ) -> tuple[Question, Steady | None]:
+    ) -> tuple[Question, ChainInvariants | None]:
         question = self.compiled.question(principal, action, resource, entities)
         return question, self._steady_of(principal, behind, action, resource, entities) if behind else None
 
     def _steady_of(
         self, principal: Uid, behind: Sequence[Uid], action: Uid, resource: Uid, entities: Entities
-    ) -> Steady:
+    ) -> ChainInvariants:
         def scope_of(agent: Uid) -> frozenset[str]:
             return frozenset(self._scoped.decide(agent, action, resource, {}, entities).reasons)
 
         own = scope_of(principal)
         said = {one: self._steady.decide(one, action, resource, {}, entities) for one in behind}
-        return Steady(
+        return ChainInvariants(
             permits=frozenset(name for one in said.values() for name in one.reasons),
             lacking=tuple((one, self._common | (own & scope_of(one))) for one in behind if not said[one].allowed),
             varying=tuple(
