@@ -219,11 +219,11 @@ class CallDecider:
         remote = inputs.remote
         if remote is None and facts.policies.elsewhere:
             remote = RemoteAnswers(facts.policies, now)
-        known = DecisionInputs(memory, past, session, approved, remote)
+        decision_inputs = DecisionInputs(memory, past, session, approved, remote)
         if inputs.remote is None:
-            decision = access.decide(call, known)  # 1 to 11
+            decision = access.decide(call, decision_inputs)  # 1 to 11
         else:
-            decision = self._decide_again(call, inputs.remote, known)
+            decision = self._decide_again(call, inputs.remote, decision_inputs)
         if remote is not None and remote.missing and not remote.verdicts:  # 10
             return TaskMemory() if may_recall else RemotePolicies(remote.policies, next(iter(remote.missing)), now)
         noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(who))
