@@ -43,9 +43,8 @@ Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
 """Time that the jobs of a batch take; none is begun after it."""
 SLICE_S = 0.002
-"""On SQLite a batch holds the event loop for this time, or for half of the time that everything else has just taken.
-Under overload writing gets a third of the time, since to refuse three requests of four takes about as long as to carry
-out the fourth.
+"""On SQLite a batch holds the event loop for this time, or for as long as everything else has just taken: writing gets
+half of the time.
 """
 SWEEP_S = 0.05
 """How often the line is searched for jobs that are too old: also while a commit does not come back."""
@@ -281,7 +280,7 @@ class Writer:
         """Run a slice of the batch on the event loop; commit once it is complete."""
         elsewhere_s = time.monotonic() - batch.ran_at if batch.ran_at else 0.0
         batch.left_s = max(batch.left_s, elsewhere_s)
-        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s / 2)):
+        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
             self._loop.call_soon(self._go_on, batch)
         else:
             self._in_thread(self._commit, batch, then=self._end)

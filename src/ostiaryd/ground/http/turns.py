@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
 
-ROUND_S, LONGEST_ROUND_S = 0.003, 0.01
+ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 """Time for parsing in one round of the event loop, and at most while many connections wait."""
 EACH_S = 25e-6
 """Time for parsing in one round for each connection that waits: about a third of what a refusal takes."""
