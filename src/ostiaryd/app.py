@@ -193,9 +193,15 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
     return Endpoint(
-        world, wire, render=route.protocol.render, gate=gate, streams=route.streams, check=check,
-        proves=bool(scope) or route.method != "GET", is_refused=None if is_admitted else is_refused,
-    )  # fmt: skip
+        world,
+        wire,
+        render=route.protocol.render,
+        gate=gate,
+        streams=route.streams,
+        check=check,
+        proves=bool(scope) or route.method != "GET",
+        is_refused=None if is_admitted else is_refused,
+    )
 
 
 def _confirming(gate: Gate | None) -> Gate:

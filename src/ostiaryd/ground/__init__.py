@@ -1,1 +1,1 @@
-"""What every room stands on: database and writer, clock and dice, keyring, outbox, ids, configuration."""
+"""The infrastructure of every package: database and writer, clock, keys, outbox, ids, configuration, HTTP."""

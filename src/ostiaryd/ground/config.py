@@ -28,7 +28,7 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set. Times end in their unit."""
+    """The settings of the server. Names of times end in their unit."""
 
     data_dir: Annotated[str, Meta(description="Folder of the root key, the default database and admin.json")]
     listen: Annotated[str, Meta(description="HOST:PORT to listen on; port 0 takes a free one")] = "127.0.0.1:8700"
@@ -202,15 +202,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
+        """The networks of trusted reverse proxies."""
         return parse_networks(self.proxies)
 
     @property
     def own_url(self) -> str:
-        """Where this server listens: the public URL of a server that was told no other."""
+        """The URL of the listener: the public URL by default."""
         return f"{'https' if self.tls_cert else 'http'}://{self.listen}"
 
     @property
     def folder(self) -> Path:
+        """The data folder."""
         return Path(self.data_dir)
 
     @property
@@ -220,6 +222,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def all_approvers(self) -> tuple[str, ...]:
+        """Persons and teams that may answer all questions."""
         return tuple(self.approvers.split())
 
     @property
@@ -229,6 +232,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def database_url(self) -> str:
+        """The URL of the database."""
         return self.database or f"sqlite:///{self.folder / 'ostiary.db'}"
 
     @property
@@ -264,7 +268,7 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 
 
 def read_places(file: str) -> Places:
-    """What it says; nothing where there is none. Raises `Invalid`."""
+    """Parse the file of places; return none without a file. Raises `Invalid`."""
     if not file:
         return Places({})
     try:
@@ -301,7 +305,7 @@ def _checked(config: Config) -> Config:
 
 
 def check_public_url(given: str) -> str:
-    """What clients use and is the issuer. Raises Invalid."""
+    """Return the public URL, which is the issuer. Raises Invalid."""
     url = urlsplit(given)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
         raise Invalid(f"public URL `{given}` must be http(s)://HOST[:PORT][/PATH]")

@@ -1,4 +1,4 @@
-"""Who asks behind reverse proxies: those that the configuration names are believed, and nobody else."""
+"""Clients behind reverse proxies: only proxies that the configuration names are trusted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
-    """Who asks. `forwarded` are values of `X-Forwarded-For`: each proxy adds whom it has heard, so the last is the word
-    of the one that we see, and so on from proxy to proxy; what stands before the first stranger is the stranger's word.
+    """Return the address of the client.
+
+    `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address that it saw, so the last one comes from
+    the proxy that we see, and so on from proxy to proxy; values before the first untrusted address are unproven.
     """
     if proxies:
         chain = [part.strip() for value in forwarded for part in value.split(",")]

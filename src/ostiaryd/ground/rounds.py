@@ -1,4 +1,4 @@
-"""What the background loops say of themselves: when each ended its last round, and what went wrong."""
+"""The rounds of background loops: when each loop ended its last round, and its error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 
 MAX_LATE_S = 10
-"""How late a round may be."""
+"""Seconds that a round may be late."""
 SECOND = 1_000_000
 
 
@@ -23,14 +23,15 @@ class Round:
 
 @dataclass(slots=True)
 class Rounds:
-    """What the background loops say of themselves; lives on the event loop."""
+    """The last round of each background loop; lives on the event loop."""
 
     world: World
     last: dict[str, Round] = field(default_factory=dict)
 
     def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
-        said = "" if error is None else f"{type(error).__name__}: {error}"[:200]
-        self.last[loop] = Round(every_s, self.world.now(), said)
+        """Record a round of a loop."""
+        message = "" if error is None else f"{type(error).__name__}: {error}"[:200]
+        self.last[loop] = Round(every_s, self.world.now(), message)
 
     def examine(self) -> str:
         """Return whether each makes its rounds, in words. Raises Conflict."""

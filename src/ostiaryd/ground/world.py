@@ -46,14 +46,16 @@ class World:
     _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def keep(self, make: Callable[[World], T]) -> T:
-        """What a room keeps in memory for this world: made when it is first asked for. Call on the event loop."""
+        """Return an object that a package keeps in memory for this world; make it at first use. Call
+        on the event loop.
+        """
         if make not in self._rooms:
             self._rooms[make] = make(self)
         kept: T = self._rooms[make]
         return kept
 
     async def close_rooms(self) -> None:
-        """End what a room keeps that has to be ended, though the database may be away."""
+        """Close the kept objects that need it, even without a database."""
         for kept in self._rooms.values():
             if (close := getattr(kept, "close", None)) is not None:
                 try:

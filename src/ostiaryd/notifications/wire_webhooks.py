@@ -130,9 +130,13 @@ async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: 
     made = alerts.mail(subject, text, sender=config.mail_from, to=to, id=id, at=world.now())
     try:
         code = await send_mail(
-            made, server=config.mail_server, user=config.mail_user, password=config.mail_password,
-            name=config.trust_domain, within_s=TRY_S,
-        )  # fmt: skip
+            made,
+            server=config.mail_server,
+            user=config.mail_user,
+            password=config.mail_password,
+            name=config.trust_domain,
+            within_s=TRY_S,
+        )
     except Unavailable as error:
         return Outcome(0, error.message)
     return mailed(code)

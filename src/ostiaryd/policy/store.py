@@ -102,10 +102,17 @@ def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
     """Keep a set; one that is there already stays as it is."""
     tx.touch("policy_set", loaded.hash)
     tx.run(
-        _INSERT, hash=loaded.hash, files=encode_files(loaded.files), ir=ir.render(loaded.ir).decode(),
-        actions=encode_actions(loaded.actions), policies=loaded.count, safeguards=loaded.safeguards,
-        tests=loaded.tests, now=tx.now, by=by,
-    )  # fmt: skip
+        _INSERT,
+        hash=loaded.hash,
+        files=encode_files(loaded.files),
+        ir=ir.render(loaded.ir).decode(),
+        actions=encode_actions(loaded.actions),
+        policies=loaded.count,
+        safeguards=loaded.safeguards,
+        tests=loaded.tests,
+        now=tx.now,
+        by=by,
+    )
 
 
 def get(reader: Reader, hash: str) -> PolicySet | None:

@@ -135,9 +135,17 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
             at = open_place(page.token, key=key, caller=caller, now=world.now())
             check_same(at, search=same, policies=ready.policies.hash, limit=None if page.limit is None else limit)
         return flows.search(
-            reader, ready, sought, after=at.after, limit=at.limit, now=world.now(), remote=remote, keys=world.keys,
-            certain=options.uncertain == "exclude", names_agents=names_agents,
-        )  # fmt: skip
+            reader,
+            ready,
+            sought,
+            after=at.after,
+            limit=at.limit,
+            now=world.now(),
+            remote=remote,
+            keys=world.keys,
+            certain=options.uncertain == "exclude",
+            names_agents=names_agents,
+        )
 
     found: Found | Refused
     try:

@@ -59,20 +59,38 @@ async def start_task(call: Call) -> Reply:
 
     def start(act: Act) -> Task:
         task = tasks.start(
-            act, agent=new.agent or call.caller.id, purpose=new.purpose, bounds=bounds, budget=budget,
-            intent=intent, data_classes=new.data_classes, scopes=new.scopes, on_behalf_of=new.on_behalf_of,
-            ttl_s=new.ttl, parent=new.parent, heartbeat_s=new.heartbeat, ends_with_last=new.end_with_last,
-            unregistered=call.world.config.resources == "any", by=call.caller,
-        )  # fmt: skip
+            act,
+            agent=new.agent or call.caller.id,
+            purpose=new.purpose,
+            bounds=bounds,
+            budget=budget,
+            intent=intent,
+            data_classes=new.data_classes,
+            scopes=new.scopes,
+            on_behalf_of=new.on_behalf_of,
+            ttl_s=new.ttl,
+            parent=new.parent,
+            heartbeat_s=new.heartbeat,
+            ends_with_last=new.end_with_last,
+            unregistered=call.world.config.resources == "any",
+            by=call.caller,
+        )
         if task.chain and task.chain[0].agent != task.agent:
             if call.caller.jkt is None:
                 hint = "start it with a token that is bound to a key"
                 raise Forbidden("a bearer token hands no part of a task to another agent", hint=hint)
             giver, receiver = (registry.find_agent(act.tx, id) for id in (task.chain[0].agent, task.agent))
             flows.check_delegation(
-                act, giver, receiver, task=task.chain[0].task, scopes=task.scopes, details=task.bounds,
-                depth=task.depth, chain=task.chain[1:], person=task.person,
-            )  # fmt: skip
+                act,
+                giver,
+                receiver,
+                task=task.chain[0].task,
+                scopes=task.scopes,
+                details=task.bounds,
+                depth=task.depth,
+                chain=task.chain[1:],
+                person=task.person,
+            )
         return task
 
     task = await act_with_answers(call.world, lambda retry: registry.act_as(call, "task.start", start, again=retry))

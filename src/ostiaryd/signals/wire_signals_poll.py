@@ -100,9 +100,14 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     if issuer.sealed is not None:
         headers["authorization"] = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
     answer = await request(
-        "POST", issuer.endpoint, body=_encode(body), headers=headers, within_s=flows.POLL_S, max_bytes=MAX_ANSWER,
+        "POST",
+        issuer.endpoint,
+        body=_encode(body),
+        headers=headers,
+        within_s=flows.POLL_S,
+        max_bytes=MAX_ANSWER,
         private=world.config.private,
-    )  # fmt: skip
+    )
     if answer.status != 200:
         raise Unavailable(f"it answers {answer.status}")
     pollers.owed[issuer.issuer_id] = Owed()

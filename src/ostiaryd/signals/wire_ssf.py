@@ -170,9 +170,10 @@ async def set_status(call: Call) -> Reply:
     """Enable, pause or disable a stream (SSF 8.1.2.2)."""
     new = call.json(NewStatus)
     stream = await registry.act_as(
-        call, "stream.status",
+        call,
+        "stream.status",
         lambda act: flows.set_status(act, new.stream_id, new.status, reason=new.reason, by=call.caller),
-    )  # fmt: skip
+    )
     return _status(stream)
 
 

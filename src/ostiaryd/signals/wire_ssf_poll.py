@@ -130,9 +130,13 @@ def _render_all(world: World, stream: Stream, found: list[tuple[int, int, Signal
 def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -> str:
     """The signal as a token for the receiver of this stream, by the key that receivers can verify (RS256)."""
     return render_set(
-        signal, issuer=world.config.issuer, audience=stream.receiver, jti=jti(stream.stream_id, number), at=at,
+        signal,
+        issuer=world.config.issuer,
+        audience=stream.receiver,
+        jti=jti(stream.stream_id, number),
+        at=at,
         key=world.keys.signer("token", "RS256"),
-    )  # fmt: skip
+    )
 
 
 ROUTES = (Route("POST", "/api/v1/ssf/poll/{id}", poll, SSF_READ, body=Poll, protocol=SSF, answers={200: PollBody}),)

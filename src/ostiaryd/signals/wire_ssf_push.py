@@ -95,9 +95,14 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
             opened = world.keys.root.open(stream.sealed, context=streams.context(stream))
             headers["authorization"] = opened.decode()
         answer = await request(
-            "POST", stream.endpoint, body=token.encode(), headers=headers, within_s=delivery.PUSH_S,
-            max_bytes=MAX_ERROR, private=world.config.private,
-        )  # fmt: skip
+            "POST",
+            stream.endpoint,
+            body=token.encode(),
+            headers=headers,
+            within_s=delivery.PUSH_S,
+            max_bytes=MAX_ERROR,
+            private=world.config.private,
+        )
     except Refused as refusal:
         return refusal.message, False
     if 200 <= answer.status < 300:
@@ -120,8 +125,13 @@ def _error(answer: Answer) -> str:
 
 CODES = frozenset(
     {
-        "invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed",
-        "access_denied", "invalid_state",
+        "invalid_request",
+        "invalid_key",
+        "invalid_issuer",
+        "invalid_audience",
+        "authentication_failed",
+        "access_denied",
+        "invalid_state",
     }
-)  # fmt: skip
+)
 """RFC 8935 section 2.4, and SSF 1.0 section 8.1.4.1."""

@@ -27,8 +27,9 @@ SECRET_ALG = "secret"  # the `alg` of rows that hold raw bytes instead of a JWK
 
 
 class Verified:
-    """The claims of access tokens that bear a good signature of ours, each with the `kid` of the key, by the digest of
-    the token: those that were added or looked up last, so that most that come back need not be verified and read again.
+    """A cache of the claims of verified access tokens, each with the `kid` of its key, by the digest of the token.
+
+    Holds the tokens that were added or read last, so that most repeated tokens need no second verification.
     """
 
     MOST = 8192
@@ -38,9 +39,11 @@ class Verified:
         self._new, self._old = dict[bytes, tuple[str, AccessClaims]](), dict[bytes, tuple[str, AccessClaims]]()
 
     def add(self, token: str, kid: str, claims: AccessClaims) -> None:
+        """Add the claims of a verified token."""
         self._keep(sha256(token.encode()).digest(), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
+        """Return the `kid` and the claims of a token, if the cache has it."""
         if not unverified_token.isascii():
             return None
         digest = sha256(unverified_token.encode()).digest()
@@ -64,10 +67,12 @@ class RootKey:
         self.source = source
 
     def seal(self, plain: bytes, *, context: bytes, random: Callable[[int], bytes]) -> bytes:
+        """Return `plain`, encrypted and bound to `context`."""
         nonce = random(12)
         return nonce + self._aead.encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
+        """Return the plain text. Raises Conflict under another root key or context."""
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], context)
         except InvalidTag:
@@ -177,6 +182,7 @@ class Keyring:
         return self._public[use]
 
     def find(self, use: str, kid: str) -> jose.PublicKey:
+        """Return a key that may still verify. Raises NotFound."""
         try:
             return self._public[use][kid]
         except KeyError:

@@ -1,8 +1,8 @@
-"""Signatures that were verified before the act that relies on them.
+"""Signatures that were verified ahead of the act that relies on them.
 
-What is remembered is a fact of arithmetic: this key made this signature of this text, or did not. No change of a key's
-state makes it untrue. Which key must have signed is decided where the signature is checked, inside the act, from the
-keys that are good at that instant; a result for any other key is of no use there.
+The cache holds facts of arithmetic: this key made this signature of this text, or did not. No change of a key's state
+makes such a fact untrue. The act itself decides which key must have signed, from the keys that are valid at its
+instant; a result for another key has no effect there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST = 4096
 
 
 class Signed(NamedTuple):
-    """A text and what is said to be its signature by a key."""
+    """A text and its unverified signature by a key."""
 
     key: PublicKey
     unverified_signature: bytes
@@ -24,6 +24,7 @@ class Signed(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str, bytes, bytes]:
+        """The key of the result in the cache."""
         return self.key.thumbprint, self.key.alg, self.unverified_signature, self.text
 
     def verify(self) -> InvalidToken | None:

@@ -17,7 +17,7 @@ BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
 PRAGMAS = (
     BUSY_TIMEOUT,
     "pragma journal_mode=wal",
-    "pragma synchronous=full",  # the log is synced before a commit returns, so before anybody is answered
+    "pragma synchronous=full",  # the log is synced before a commit returns, and so before any response
     "pragma foreign_keys=on",
     "pragma cache_size=-65536",
     "pragma temp_store=memory",  # what a savepoint may have to restore: in a file it costs a write for each page
@@ -42,11 +42,11 @@ class Connection(Protocol):
 
     @property
     def losses(self) -> int:
-        """How often the connection was lost and replaced: what was read before may come from another server."""
+        """The number of times the connection was lost and replaced: a new connection may reach another server."""
         ...
 
     def has_committed(self) -> bool:
-        """Return whether the commit took place that raised OutcomeUnknown. Raises OutcomeUnknown if nobody can tell."""
+        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that is unknown."""
         ...
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any: ...
@@ -63,7 +63,7 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
     def is_alone(self) -> bool:
-        """Whether no other connection had committed between the last two transactions that were begun to write."""
+        """Return whether no other connection committed between the last two write transactions."""
         ...
 
     def take(self, lock: int) -> bool:
@@ -98,7 +98,7 @@ class SqliteConnection:
             ) from error
         self._path, self._locks = path, list[int]()
         self._writes = False
-        """whether a transaction that writes has begun, and not ended"""
+        """whether a write transaction is open"""
         self._waits = True
         self._version, self._is_alone = 0, False
         if read_only:
@@ -137,7 +137,7 @@ class SqliteConnection:
         return True
 
     def _look(self) -> None:
-        """Return whether others have written, and whether the files are still those that were opened."""
+        """Check whether other connections have written, and whether the files are still those that were opened."""
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
         self._writes = True

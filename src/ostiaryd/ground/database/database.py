@@ -1,4 +1,4 @@
-"""Where the data lives: opens connections, lends readers."""
+"""The database: opens connections, lends readers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Database:
                 f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
             )
         self.loss: StorageFailed | None = None
-        """why nothing is read any more: a file of the database was lost, or its damage is too great"""
+        """the reason why reads are refused: a file of the database was lost, or is damaged too much"""
         self.is_doubted = False
         """whether a request met a damaged page since the last check"""
         self._server: PostgresServer | None = None
@@ -64,10 +64,10 @@ class Database:
         return self._server is None or self._server.is_up
 
     def check_after_loss(self, check: Callable[[Reader], None]) -> None:
-        """Run `check` after each loss of PostgreSQL, before anything else is read or written.
+        """Run `check` after each loss of PostgreSQL, before any other read or write.
 
-        Whoever answers then may be an older replica. Checks run in order, in the thread of the monitor. If one raises,
-        the database stays down and they run again.
+        The new connection may reach an older replica. Checks run in order, in the thread of the monitor. If a check
+        raises, the database stays down and the checks run again.
         """
         if self._server is not None:
             self._server.checks.append(check)
@@ -121,6 +121,7 @@ class Database:
         log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
 
     def close(self) -> None:
+        """Close all connections."""
         if self._server is not None:
             self._server.close()
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""Which exceptions of the SQLite driver mean that the storage failed, rather than the program."""
+"""Exceptions of the SQLite driver that mean a failed storage, rather than an error of the program."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class DamagedDatabase(StorageFailed):
 
 
 def storage_failure(error: BaseException | None) -> StorageFailed | None:
-    """What a driver's exception, or one that it was raised after, says about the storage; None for all others.
+    """Return the storage failure behind a driver's exception or its cause; None for other exceptions.
 
-    SQLite may roll back a transaction by itself (sqlite.org/lang_transaction.html, section 3), so the last exception
-    may only say that a savepoint is gone.
+    SQLite may roll back a transaction without a request (sqlite.org/lang_transaction.html, section 3), so the last
+    exception may only say that a savepoint is gone.
     """
     while error is not None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0

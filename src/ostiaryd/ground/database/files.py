@@ -1,9 +1,10 @@
-"""The files of an open SQLite database, compared with what their paths name now.
+"""The files of an open SQLite database, compared with the files that their paths name now.
 
-SQLite keeps its files open by descriptor: it goes on writing to a file that was deleted, renamed or replaced, and does
-not notice a file that was cut or overwritten in place. A commit into such a file is lost at the next start, so the
-writer looks before each batch, before its commit, and again before anybody is answered. Each look costs three stat(2)
-calls and reads nothing. A log that is cut in place within the commit itself, a millisecond, is not noticed.
+SQLite keeps its files open by descriptor: it continues to write to a file that was deleted, renamed or replaced, and
+does not notice a file that was truncated or overwritten in place. A commit into such a file is lost at the next start,
+so the writer checks the files before each batch, before its commit, and again before the responses. Each check costs
+three stat(2) calls and reads nothing. A log that is truncated in place within the commit itself, about a millisecond,
+is not noticed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ostiaryd.ground.database.failures import StorageFailed
 
 
 class LostDatabase(StorageFailed):
-    """A file of the database is not the one that was opened, or another program has changed it."""
+    """A file of the database was replaced, or changed by another program."""
 
     code = "database_lost"
 
@@ -43,26 +44,26 @@ class DatabaseFiles:
 
         Raises LostDatabase.
         """
-        found = self._look()
-        if len(self._seen) == len(found):
+        states = self._look()
+        if len(self._seen) == len(states):
             self._is_shared = self._is_shared or not is_alone
-            self._check_unchanged(found, self._paths[:2])
-        self._seen = found
+            self._check_unchanged(states, self._paths[:2])
+        self._seen = states
 
     def check_ready(self) -> None:
         """Look before the commit: only the log may have grown, by what did not fit into memory.
 
         Raises LostDatabase.
         """
-        found = self._look()
-        self._check_unchanged(found, self._paths[:1])
-        self._check_log(found)
+        states = self._look()
+        self._check_unchanged(states, self._paths[:1])
+        self._check_log(states)
 
     def check_committed(self) -> None:
         """Look after the commit, before it is acknowledged. Raises LostDatabase."""
-        found = self._look()
-        self._check_log(found)
-        self._seen = found
+        states = self._look()
+        self._check_log(states)
+        self._seen = states
 
     def check_rolled_back(self) -> None:
         """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase.
@@ -72,31 +73,31 @@ class DatabaseFiles:
         if not self._loss:
             self.check_committed()
 
-    def _check_unchanged(self, found: list[os.stat_result], paths: Sequence[str]) -> None:
-        for path, seen, now in zip(paths, self._seen, found, strict=False):
+    def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
+        for path, seen, now in zip(paths, self._seen, states, strict=False):
             if not self._is_shared and (seen.st_size, seen.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
                 raise self._lost(f"another program has changed {path} while the server runs")
 
-    def _check_log(self, found: list[os.stat_result]) -> None:
-        if not self._is_shared and found[1].st_size < self._seen[1].st_size:
+    def _check_log(self, states: list[os.stat_result]) -> None:
+        if not self._is_shared and states[1].st_size < self._seen[1].st_size:
             raise self._lost(f"{self._paths[1]} was cut while the server runs")
 
     def _look(self) -> list[os.stat_result]:
         """The files at the paths now: the same ones, and the database no shorter than it was."""
         if self._loss:
             raise LostDatabase(self._loss)
-        found = []
+        states = []
         for path in self._paths:
             try:
-                found.append(os.stat(path))
+                states.append(os.stat(path))
             except OSError as error:
                 raise self._lost(f"{path} is gone while the server runs: {error.strerror}") from None
-        for path, seen, now in zip(self._paths, self._seen, found, strict=False):
+        for path, seen, now in zip(self._paths, self._seen, states, strict=False):
             if (seen.st_dev, seen.st_ino) != (now.st_dev, now.st_ino):
                 raise self._lost(f"{path} was replaced while the server runs")
-        if found[0].st_size < self._seen[0].st_size:
+        if states[0].st_size < self._seen[0].st_size:
             raise self._lost(f"{self._paths[0]} was cut while the server runs")
-        return found
+        return states
 
     def _lost(self, message: str) -> LostDatabase:
         self._loss = message

@@ -40,7 +40,7 @@ class Guarded(NamedTuple):
     """the agent whose access the row is about"""
     ended: str = "0"
     is_listed: bool = True
-    """whether every row of the table is named by an entry; else only those that entries name are compared"""
+    """whether an entry names every row of the table; otherwise only named rows are compared"""
 
 
 GUARDED: dict[str, Guarded] = {
@@ -112,30 +112,32 @@ class GuardedRow(NamedTuple):
 
 
 def row_name(kind: str, key: str) -> str:
+    """Return the name of a row in entries."""
     return f"{kind} {key}"
 
 
 def has_ended(digest: str) -> bool:
+    """Return whether the digest is that of an ended row."""
     return ENDED in digest
 
 
 def expiry(digest: str) -> int:
-    """When the row expires, in microseconds since the epoch; 0 if its digest does not say it."""
+    """Return when the row expires, in microseconds since the epoch; 0 if its digest does not say."""
     return int(digest.partition(ENDED)[2] or 0)
 
 
 def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
-    """The digests of these rows as they are now, by name; `GONE` for those that are not there."""
-    found = dict.fromkeys(names, GONE)
+    """Return the present digests of these rows by name; `GONE` for missing rows."""
+    current = dict.fromkeys(names, GONE)
     by_kind: dict[str, list[str]] = {}
-    for name in found:
+    for name in current:
         kind, _, key = name.partition(" ")
         by_kind.setdefault(kind, []).append(key)
     for kind, keys in by_kind.items():
         for chunk in _chunks(keys):
             rows = reader.all(_BY_KEY[kind, len(chunk)], **{f"k{i}": key for i, key in enumerate(chunk)})
-            found |= {row.name: row.digest for row in (_read(kind, each) for each in rows)}
-    return found
+            current |= {row.name: row.digest for row in (_read(kind, each) for each in rows)}
+    return current
 
 
 def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[GuardedRow], str]:
@@ -145,7 +147,7 @@ def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[Gua
 
 
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    """Of one or of `_AT_ONCE` keys, so that there are two statements for each kind."""
+    """Yield chunks of one or of `_AT_ONCE` keys, so that there are two statements for each kind."""
     if len(keys) == 1:
         yield keys
         return

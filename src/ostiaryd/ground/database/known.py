@@ -1,5 +1,5 @@
-"""What the writer remembers from batch to batch: what steady statements have read, until something is written to
-their tables, and what rooms keep.
+"""The writer's cache across batches: the results of steady statements until their tables change, and objects that
+packages keep.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ MAX_KNOWN = 16_384
 """results of one statement; then they are forgotten and read anew"""
 
 
-class Known:
-    """Results by statement and parameters. Who rolls back clears them: some may be of what never was."""
+class QueryCache:
+    """Results by statement and parameters. A rollback clears them, since some may be of changes that were undone."""
 
     __slots__ = ("_kept", "_readers", "_results")
 
@@ -26,7 +26,7 @@ class Known:
         self._kept: dict[Any, Any] = {}
 
     def keep(self, make: Callable[[], T]) -> T:
-        """What a room keeps, for as long as the writer lives."""
+        """Return an object that a package keeps while the writer lives; make it at first use."""
         if make not in self._kept:
             self._kept[make] = make()
         kept: T = self._kept[make]
@@ -40,7 +40,7 @@ class Known:
         reader: object,
         *make: Callable[..., Any],
     ) -> Any:
-        """What `read(reader, statement, *make, **params)` gave when it was last called for these."""
+        """Return the result of `read(reader, statement, *make, **params)` from the cache, or read it."""
         results = self._results.get(statement)
         if results is None:
             results = self._results[statement] = {}
@@ -64,4 +64,5 @@ class Known:
                     self._results[statement].clear()
 
     def clear(self) -> None:
+        """Forget all results."""
         self._results, self._readers = {}, {}

@@ -80,6 +80,7 @@ class FairQueue(Generic[T]):
         return chain.from_iterable(items for names in self._shares.values() for items in names.values())
 
     def push(self, client: Client, item: T) -> None:
+        """Queue an item of a client."""
         share, name = client
         if (names := self._shares.get(share)) is None:
             names = self._shares[share] = OrderedDict()
@@ -141,6 +142,7 @@ class Line(Generic[T]):
             return iter([item for queue in self._lanes for item in queue])
 
     def push(self, lane: Lane, client: Client, item: T) -> None:
+        """Queue an item of a client in a lane."""
         with self._mutex:
             self._lanes[lane].push(client, item)
 

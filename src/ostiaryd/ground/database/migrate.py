@@ -27,12 +27,12 @@ _TYPES = {"bigint": "integer", "bytea": "blob"}
 def scripts() -> list[tuple[int, str, str]]:
     """Every migration that ships: (number, name, text), in order."""
     folder = files("ostiaryd.ground.database") / "migrations"
-    found = [
+    scripts_found = [
         (int(file.name[:4]), file.name[5:-4], file.read_text("utf-8"))
         for file in folder.iterdir()
         if file.name.endswith(".sql")
     ]
-    return sorted(found)
+    return sorted(scripts_found)
 
 
 def render(text: str, *, is_sqlite: bool) -> str:

@@ -55,6 +55,7 @@ class HistoryLost(InRecovery):
 
     @classmethod
     def of(cls, seen: Head) -> HistoryLost:
+        """Return the refusal for a head that was seen before."""
         lost = cls(f"the database does not have the ledger's head of {seen.size} entries that was seen before")
         lost.seen = seen
         return lost
@@ -73,9 +74,9 @@ class Pin:
                 os.pwrite(self._file, bytes(2 * SLOT_BYTES), 0)
         self._sequence, self.head = _newest(content)
         self.is_checked = self.head is None
-        """whether the database was seen to have this head since it was opened, or reached anew"""
+        """whether the database has shown this head since it was opened or reconnected"""
         self.is_lost = False
-        """whether the server is in recovery; the pin then keeps the head that is missing"""
+        """whether the server is in recovery; the pin then keeps the missing head"""
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
         """Check the database's head, before anything is added, against the pin. Raises HistoryLost.
@@ -114,6 +115,7 @@ class Pin:
             os.fdatasync(self._file)
 
     def close(self) -> None:
+        """Sync and close the pin."""
         if self._file >= 0:
             self.sync()
             os.close(self._file)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
 
 FROZEN_TIMES, STATEMENT_TIMES = 2, 5
-"""How many times the timeout a frozen writer holds up others, and a statement may take."""
+"""The time that a frozen writer may block others, and that a statement may take, as multiples of the timeout."""
 _NUMBER = """insert into writer_commit (connection, number, at)
     values ('{connection}', {number}, extract(epoch from now()))
     on conflict (connection) do update set number = excluded.number, at = excluded.at"""
@@ -53,16 +53,17 @@ class PostgresConnection:
         self._in_transaction, self._may_write, self._has_written = False, True, False
         self._name = secrets.token_hex(8)
         self._number, self._pending = -1, -1
-        """of the newest commit that this connection knows of; of its own commit that has no answer yet"""
+        """the newest known commit, and the own commit whose outcome is unknown"""
         self._newest: int | None = None
-        """of the newest commit before the transaction in progress, once it was asked"""
+        """the newest commit before the present transaction, once read"""
         self._queue: list[str] = []
         """statements without parameters that are sent together with the next one of that kind"""
         self.round_trips = 0
-        """of this connection so far; tests and benchmarks count them"""
+        """round trips of this connection; tests and benchmarks count them"""
 
     @property
     def losses(self) -> int:
+        """The number of times the server was lost."""
         return self._server.losses
 
     def prepare(self, raw: BoundedConnection, loss: int) -> None:

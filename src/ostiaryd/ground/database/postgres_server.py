@@ -84,11 +84,12 @@ class PostgresServer:
 
     @property
     def frozen_ms(self) -> int:
-        """How long a writer that is frozen in its transaction holds up the others, in milliseconds."""
+        """The time that a writer which is frozen in its transaction blocks others, in milliseconds."""
         return round(FROZEN_TIMES * self.timeout_s * 1000)
 
     @property
     def is_up(self) -> bool:
+        """Whether the database answers."""
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:
@@ -101,6 +102,7 @@ class PostgresServer:
         self._monitor.start()
 
     def close(self) -> None:
+        """Stop the monitor."""
         self._is_closed.set()
         self._wake.set()
         if self._monitor is not None:
@@ -114,6 +116,7 @@ class PostgresServer:
         return connection
 
     def forget(self, connection: PostgresConnection) -> None:
+        """Remove a closed connection."""
         with self._lock:
             if connection in self._connections:
                 self._connections.remove(connection)
@@ -137,16 +140,16 @@ class PostgresServer:
             "target_session_attrs": "read-write",
         }
         try:
-            given = conninfo.conninfo_to_dict(self._url)
+            parameters = conninfo.conninfo_to_dict(self._url)
             settings = " ".join(f"-c {name}={value}" for name, value in options.items())
-            given["options"] = f"{settings} {given.get('options') or ''}".strip()
+            parameters["options"] = f"{settings} {parameters.get('options') or ''}".strip()
             raw = BoundedConnection.connect(
-                conninfo.make_conninfo(**(defaults | given)), autocommit=True, prepare_threshold=2
+                conninfo.make_conninfo(**(defaults | parameters)), autocommit=True, prepare_threshold=2
             )
         except psycopg.Error as error:
-            said = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]
             raise DatabaseUnavailable(
-                f"cannot connect to PostgreSQL: {said}", hint="check that it runs, and the database URL"
+                f"cannot connect to PostgreSQL: {reason}", hint="check that it runs, and the database URL"
             ) from None
         if holds_lock and raw.info.server_version >= 170000:  # bounds what the limit for idle transactions misses
             raw.execute(f"set transaction_timeout = {2 * statement_ms}")

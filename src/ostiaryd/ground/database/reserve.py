@@ -22,7 +22,7 @@ LOW_BYTES = 1 << 20
 
 
 class DiskFull(Unavailable):
-    """There is no room for an act, other than one that stops something. Nothing changed."""
+    """The disk has no room for an act other than one that stops something. The act changed nothing."""
 
     code = "disk_full"
 
@@ -33,7 +33,7 @@ class DiskFull(Unavailable):
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether a driver's exception, or one that it was raised after, says that the disk is full."""
+    """Return whether a driver's exception, or its cause, means a full disk."""
     while error is not None:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             return True

@@ -22,7 +22,7 @@ _RESTORE = (
 
 
 def was_in_use(folder: Path) -> bool:
-    """Whether a server has run with this data folder: its ledger has a pin, or it once said that it was ready."""
+    """Return whether a server has run with this data folder: its ledger has a pin, or the server once was ready."""
     return read_pin(folder) is not None or (folder / "server.json").exists()
 
 

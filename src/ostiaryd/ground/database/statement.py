@@ -10,10 +10,10 @@ _TABLE = re.compile(r"\b(?:from|join|into|update)\s+([a-z_]+)")
 
 
 class Sql:
-    """One statement in both spellings.
+    """One statement in both dialects.
 
-    `names` is the order in which `many` expects the columns of a row, `tables` are all that it mentions; one that
-    `adds` writes rows and changes none, or prunes.
+    `names`: the order in which `many` expects the columns of a row; `tables`: all tables in the statement; a statement
+    that `adds` inserts rows and changes none, or prunes.
     """
 
     __slots__ = ("adds", "lasting", "names", "postgres", "sqlite", "steady", "tables", "writes")
@@ -33,9 +33,8 @@ class Sql:
 def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False) -> Sql:
     """Prepare a statement; call it at import, never with a value spliced in.
 
-    `steady`: what it reads seldom changes and is asked often: the writer asks once, and again only after something was
-    written to its tables. `lasting`: steady, and what it has found stays true while rows are only added, as what is
-    read by a key does; that it found nothing is not remembered. `prunes`: it deletes nothing but what a date of its own
-    has made worthless, so that whoever still remembers it is not misled.
+    `steady`: the result seldom changes and is read often, so the writer caches it until one of its tables changes.
+    `lasting`: steady, and a result stays true while rows are only added, as a read by key does; an empty result is not
+    cached. `prunes`: deletes only rows that their own date has made worthless, so a cached copy does no harm.
     """
     return Sql(text, steady=steady, lasting=lasting, prunes=prunes)

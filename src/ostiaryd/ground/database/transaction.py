@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ostiaryd.ground.database.connection import Connection
-from ostiaryd.ground.database.known import Known
+from ostiaryd.ground.database.known import QueryCache
 from ostiaryd.ground.database.pin import Head, Pin
 from ostiaryd.ground.database.statement import Sql, sql
 
@@ -35,11 +35,12 @@ class Reader:
         return row
 
     def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
-        """What the first row stands for, or None."""
+        """Return the first row, converted by `make`, or None."""
         row = self._execute(statement, params).fetchone()
         return None if row is None else make(row)
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
+        """Return all rows."""
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
 
@@ -48,10 +49,11 @@ class Reader:
 
 
 class Tx(Reader):
-    """A transaction of the writer: `now` is the one instant of the batch, in microseconds since the epoch.
+    """A transaction of the writer.
 
-    `known` may be that of the last transaction, if nobody else has written since and it was committed. `head` is the
-    ledger's head once the entries of the batch are appended: what the writer pins after the commit.
+    `now`: the one instant of the batch, in microseconds since the epoch. `known`: the cache of the last transaction, if
+    it was committed and no other process has written since. `head`: the ledger's head once the entries of the batch are
+    appended, which the writer pins after the commit.
     """
 
     __slots__ = (
@@ -76,7 +78,7 @@ class Tx(Reader):
         now: int,
         random: Callable[[int], bytes],
         keys: Keyring,
-        known: Known | None = None,
+        known: QueryCache | None = None,
         is_granting: bool = True,
         pin: Pin | None = None,
     ) -> None:
@@ -92,23 +94,26 @@ class Tx(Reader):
         self.touched: list[str] = []
         """names of the guarded rows that the act in progress has written (`ground.guarded`)"""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
-        self._known = known or Known()
+        self._known = known or QueryCache()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
+        """Return the first row, from the cache for a steady statement."""
         if not statement.steady:
             return super().one(statement, **params)
         row: Row | None = self._known.recall(statement, params, Reader.one, self)
         return row
 
     def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
+        """Return the first row, converted; from the cache for a steady statement."""
         if not statement.steady:
             return super().made(statement, make, **params)
-        found: T | None = self._known.recall(statement, params, Reader.made, self, make)
-        return found
+        made_row: T | None = self._known.recall(statement, params, Reader.made, self, make)
+        return made_row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
+        """Return all rows, from the cache for a steady statement."""
         if not statement.steady:
             return super().all(statement, **params)
         rows: list[Row] = self._known.recall(statement, params, Reader.all, self)
@@ -125,16 +130,16 @@ class Tx(Reader):
         self._connection.many(statement, rows)
 
     def late(self, statement: Sql, row: Sequence[Any]) -> None:
-        """Insert a row, values in the order of `statement.names`, together with those of other acts: at the end of the
-        batch, or when somebody looks at the table. It must be one that cannot fail, since that fails the batch.
+        """Insert a row, values in the order of `statement.names`, together with rows of other acts: at the end of the
+        batch, or before the next read of the table. A failing row fails the batch.
         """
         self._late.add(statement, row)
         self._known.forget(statement)
 
     def keep(self, make: Callable[[], T]) -> T:
-        """What a room keeps in memory from batch to batch, made when it is first asked for.
+        """Return an object that a package keeps in memory across batches; make it at first use.
 
-        It stands though an act be refused, a batch fail or another process write: who keeps it must bear that.
+        It survives refused acts, failed batches and writes of other processes: its owner must allow for that.
         """
         return self._known.keep(make)
 
@@ -193,7 +198,7 @@ class Late:
         self.tables |= statement.tables
 
     def write(self, connection: Connection, *, end: int | None = None) -> None:
-        """Write the rows up to that number; all of them if it is not said. What fails stays, and fails the batch."""
+        """Write the rows up to that number, or all. A failure fails the batch, and keeps the rows."""
         count = len(self.rows) if end is None else max(0, end - self.begin)
         by_statement: dict[Sql, list[Sequence[Any]]] = {}
         for statement, row in self.rows[:count]:

@@ -27,8 +27,8 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import (
     Database,
     DatabaseUnavailable,
-    Known,
     OutcomeUnknown,
+    QueryCache,
     SqliteConnection,
     Tx,
     storage_failure,
@@ -145,7 +145,7 @@ class Writer:
         self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """where jobs run on the event loop"""
-        self._known = Known()
+        self._known = QueryCache()
         self._reserve = reserve
         self.is_full = reserve is not None and reserve.was_full
         """whether the disk is full: then only jobs that may use the reserve are run, until `rebuild` finds room"""
@@ -335,15 +335,20 @@ class Writer:
 
     def _new_tx(self, batch: _Batch) -> Tx:
         if self._losses != self._connection.losses:  # another server may answer, with an older state
-            self._known, self._losses = Known(), self._connection.losses
+            self._known, self._losses = QueryCache(), self._connection.losses
             self._pin.doubt()
         if not self._connection.is_alone():
             self._known.clear()
         batch.left_s = LONGEST_BATCH_S
         return Tx(
-            self._connection, now=self._now(), random=self._random, keys=self._keys, known=self._known, pin=self._pin,
+            self._connection,
+            now=self._now(),
+            random=self._random,
+            keys=self._keys,
+            known=self._known,
+            pin=self._pin,
             is_granting=self._now.is_confirmed,
-        )  # fmt: skip
+        )
 
     def _commit(self, batch: _Batch) -> None:
         """End the transaction: durably, unless the batch has failed. Then pin the ledger's head, before any answer."""
@@ -360,7 +365,8 @@ class Writer:
         if is_disk_full(batch.error):
             batch.is_retried = self._reserve is not None and self._reserve.release()
             batch.error = DiskFull()
-            self._known = Known()  # what rooms keep holds proofs that this batch has spent, and that are spent again
+            # Objects of packages hold the proofs that this batch has spent; the second run spends them again.
+            self._known = QueryCache()
 
     def _commit_or_find_outcome(self) -> None:
         """Commit. If the answer is lost, look whether the commit took place. Raises if it did not, or is unknown."""

@@ -1,7 +1,6 @@
-"""How much somebody may still send: so much at once, and so much a second after that. In memory, for each by itself.
+"""Rate limits in memory, one bucket per sender: a burst, and a rate per second.
 
-What is too much is refused before it costs anything, an entry least of all. Who goes on all the same is told of once in
-a while.
+A refused message costs nothing, not even an entry. A sender that keeps exceeding its limit is recorded at intervals.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ class TooMuch(Refused):
 
 @dataclass(slots=True)
 class Bucket:
-    """`left`: in millionths, as of `at`; how often more was refused since `since`, and when that was told."""
+    """A bucket. `left`: millionths of messages as of `at`; the number of refusals since `since`, and when a flood was
+    recorded.
+    """
 
     burst: int
     per_second: int
@@ -49,18 +50,20 @@ class Bucket:
         self.left = self.burst * SECOND
 
     def fill(self, now: int) -> None:
+        """Refill the bucket up to `now` (microseconds)."""
         self.left = min(self.burst * SECOND, self.left + max(0, now - self.at) * self.per_second)
         self.at = now
 
     def has(self, count: int) -> bool:
+        """Return whether `count` messages are left."""
         return self.left >= count * SECOND
 
     def take(self, count: int) -> None:
-        """Of what is left, or will be."""
+        """Take `count` messages from the present or the future content."""
         self.left -= count * SECOND
 
     def after_s(self, count: int) -> int:
-        """In how many seconds there will be so much."""
+        """Return the seconds until `count` messages are left."""
         return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
 
     def refuse(self) -> bool:
@@ -75,7 +78,7 @@ class Bucket:
 
 
 class Buckets:
-    """Of those that sent last; lives on the event loop. Who may send how much is for each kind to say."""
+    """Buckets of the latest senders; lives on the event loop. Subclasses set burst and rate."""
 
     burst: ClassVar[int]
     per_second: ClassVar[int]
@@ -85,7 +88,7 @@ class Buckets:
         self._known: OrderedDict[str, Bucket] = OrderedDict()
 
     def of(self, who: str) -> Bucket:
-        """As it is now."""
+        """Return the bucket of a sender, refilled."""
         now = self._world.now()
         bucket = self._known.setdefault(who, Bucket(self.burst, self.per_second, now))
         self._known.move_to_end(who)

@@ -33,5 +33,5 @@ def _unquote(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _decode(text: str) -> str:
-    """What is short comes again and again: names of grants, of assertion types, of resources."""
+    """Decode a text; short texts are cached, since names of grants, assertion types and resources repeat."""
     return unquote_plus(text, errors="strict")

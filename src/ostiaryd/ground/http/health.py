@@ -15,7 +15,7 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 
 BEAT_S = 2
-"""How often an empty transaction is committed, so that the writer is checked while nothing else happens, in seconds."""
+"""Seconds between empty commits, which check the writer while no act runs."""
 STUCK_S = 15
 """A batch that takes longer means that the writer does not commit, in seconds."""
 

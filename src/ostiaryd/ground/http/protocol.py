@@ -365,9 +365,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         if not self.flow.write_paused:
-            refusal = exchange.endpoint.refuse(
-                exchange.path, exchange.headers, exchange.body, address=self._address
-            )  # fmt: skip
+            refusal = exchange.endpoint.refuse(exchange.path, exchange.headers, exchange.body, address=self._address)
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
@@ -380,9 +378,15 @@ class Protocol(HttpToolsProtocol):
     async def _answer(self, exchange: Exchange) -> None:
         try:
             answer, headers = await exchange.endpoint.answer(
-                "POST", exchange.path, params={}, query="", headers=exchange.headers, body=exchange.body,
-                address=self._address, note_proven=self._note_proven,
-            )  # fmt: skip
+                "POST",
+                exchange.path,
+                params={},
+                query="",
+                headers=exchange.headers,
+                body=exchange.body,
+                address=self._address,
+                note_proven=self._note_proven,
+            )
             sent = self._render(exchange, answer, headers)
         except Exception:  # noqa: BLE001 because `failure` logs it
             exchange.keep_alive = False

@@ -17,9 +17,9 @@ from ostiary.protocol.errors import Invalid
 log = logging.getLogger("ostiary")
 
 LOOK_EVERY_S = 1.0
-"""How often the files are looked at, while connections come."""
+"""Seconds between checks of the files, while connections arrive."""
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""of TLS 1.2: forward secrecy and authenticated encryption alone (RFC 9325 section 4.2)"""
+"""of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2)"""
 _State = tuple[tuple[int, int, int], ...]
 
 
@@ -59,9 +59,9 @@ class Certificate:
         return self._context
 
     def _look(self) -> _State:
-        """What tells whether the files have changed."""
-        found = [os.stat(path) for path in self._files]
-        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+        """Return the state of the files, to notice changes."""
+        states = [os.stat(path) for path in self._files]
+        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in states)
 
     def _read(self) -> ssl.SSLContext:
         """Raises OSError, ValueError (of which ssl.SSLError is one)."""
@@ -75,5 +75,5 @@ class Certificate:
 
 
 def _no_password() -> str:
-    """Asked for a key with a password, which nobody could type at each reload. Raises ValueError."""
+    """Refuse a key with a password, since a reload cannot ask for one. Raises ValueError."""
     raise ValueError("the key has a password")

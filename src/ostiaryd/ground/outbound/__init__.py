@@ -1,1 +1,1 @@
-"""What leaves the server: fetches, mail, the outbox."""
+"""Outbound traffic: the SSRF-safe fetcher, mail, the outbox."""

@@ -107,10 +107,12 @@ async def _sending(
     try:
         async with asyncio.timeout(within_s):
             address = await _resolve(host, parts.port or (443 if parts.scheme == "https" else 80), private=private)
-            there = httpx2.URL(url).copy_with(host=str(address))
+            pinned_url = httpx2.URL(url).copy_with(host=str(address))
             async with (
                 httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=None) as client,
-                client.stream(method, there, content=body, headers=sent, extensions={"sni_hostname": host}) as response,
+                client.stream(
+                    method, pinned_url, content=body, headers=sent, extensions={"sni_hostname": host}
+                ) as response,
             ):
                 yield response
     except TimeoutError:
@@ -155,10 +157,10 @@ async def deliver(
 async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:
     """Return the address to connect to. Raises Unavailable unless every address of `host` is reachable."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise Unavailable(f"the name {host} has no address") from None
-    addresses = [ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in found if isinstance(sockaddr[0], str)]
+    addresses = [ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in infos if isinstance(sockaddr[0], str)]
     if not addresses:
         raise Unavailable(f"the name {host} has no address")
     try:
@@ -211,4 +213,5 @@ class Fetcher:
             return answer
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.aclose()

@@ -1,9 +1,9 @@
-"""Mail, by the operator's mail server (RFC 5321): one message, one recipient, bounded in time.
+"""Mail through the operator's mail server (RFC 5321): one message, one recipient, bounded in time.
 
     smtps://HOST[:465]    TLS from the first byte on (RFC 8314)
-    smtp://HOST[:587]     STARTTLS (RFC 3207), which must succeed; on this machine it may be missing
+    smtp://HOST[:587]     STARTTLS (RFC 3207), required except on this machine
 
-The certificate must be of HOST, so that neither a message nor the password is shown to anybody else.
+The certificate must be valid for HOST, so that no other party reads the message or the password.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ async def send_mail(message: EmailMessage, *, server: str, user: str, password: 
     try:
         async with asyncio.timeout(within_s):
             await aiosmtplib.send(
-                message, hostname=parts.hostname, port=parts.port or (465 if is_tls else 587), use_tls=is_tls,
+                message,
+                hostname=parts.hostname,
+                port=parts.port or (465 if is_tls else 587),
+                use_tls=is_tls,
                 start_tls=False if is_tls else None if parts.hostname in _HERE else True,
-                username=user or None, password=password or None, local_hostname=name, timeout=within_s,
-            )  # fmt: skip
+                username=user or None,
+                password=password or None,
+                local_hostname=name,
+                timeout=within_s,
+            )
     except aiosmtplib.SMTPRecipientsRefused as error:
         return error.recipients[0].code
     except aiosmtplib.SMTPResponseException as error:

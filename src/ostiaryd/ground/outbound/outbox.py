@@ -1,7 +1,7 @@
-"""The outbox: what others must hear, written by the act that causes it, numbered in commit order.
+"""The outbox: messages for other parties, written by the act that causes them, numbered in commit order.
 
-Numbers of one database never repeat and never go back: writers are in one order, so whoever has read up to a number
-has read everything before it.
+Numbers of one database never repeat and never decrease: writers have one order, so a reader of a number has read all
+messages before it.
 """
 
 from __future__ import annotations

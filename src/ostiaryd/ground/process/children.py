@@ -1,7 +1,7 @@
-"""A part of the server in a process of its own, so that its work takes no time of the one that answers requests.
+"""Child processes of the server, whose work takes no time from the process that answers requests.
 
-It gets its orders and sends what it has to say over two pipes, ends when the other end is closed, and knows nothing of
-the environment but how the database lets us in: no root key.
+A child reads orders and writes frames over two pipes, and ends when the other end closes. Of the environment it gets
+only the variables for the database, and no root key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KNOWN = ("HOME", "PATH", "TZ")
 
 
 async def spawn(target: str, *, nice: int) -> Process:
-    """Run MODULE:FUNCTION; `nice` is how far it gives way to others. What it prints to stderr goes to our log."""
+    """Run MODULE:FUNCTION in a child; `nice` is its niceness. Its stderr goes to our log."""
     environ = {name: value for name, value in os.environ.items() if name in _KNOWN or name.startswith("PG")}
     command = [sys.executable, "-c", _BEGIN, target, str(nice), *sys.path]
     return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environ)
@@ -46,6 +46,6 @@ async def receive(pipe: asyncio.StreamReader) -> bytes:
 
 
 def send(pipe: IO[bytes], body: bytes) -> None:
-    """From the child: one frame; waits until there is room for it."""
+    """Send a frame from the child; waits until there is room."""
     pipe.write(_LENGTH.pack(len(body)) + body)
     pipe.flush()

@@ -34,7 +34,7 @@ SLACK = SECOND
 """Differences up to this are no jump, even where the budget is used up: a leap second, a late reading."""
 LIMIT = 300 * SECOND
 BUDGET = LIMIT - SLACK
-"""How far server time follows the wall clock forward; it refills within a day."""
+"""The budget for following the wall clock forward; it refills within a day."""
 NOTICED = 10_000
 """Differences below this (10 ms) are not corrected."""
 STEP = 2 * SECOND
@@ -42,10 +42,10 @@ STEP = 2 * SECOND
 FULL, SLOWED, STOPPED = 100, 99, 0
 """Speeds of server time, in per cent of boot time."""
 MARGIN = 60 * SECOND
-"""How much longer than it must a used proof stays on the disk, since another server's time may be less than ours."""
+"""Additional time that a used proof stays on the disk, since another server's time may be less than ours."""
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TIME_ERROR = 5
-"""What adjtimex returns while the kernel's clock is not synchronised."""
+"""The result of adjtimex while the kernel's clock is not synchronised."""
 
 
 class ClockJumped(Unavailable):
@@ -73,7 +73,7 @@ def boot_clock() -> int:
 
 
 def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Which boot of the machine this is; empty where the system does not say."""
+    """Return the id of this boot of the machine; empty if the system does not provide it."""
     try:
         return source.read_text("ascii").strip()
     except OSError:
@@ -90,7 +90,7 @@ def is_synchronised() -> bool:
 
 
 class Boot(NamedTuple):
-    """The clock that nobody sets: microseconds since a boot, and which boot it is."""
+    """The clock since the boot, which cannot be set: microseconds, and the id of the boot."""
 
     now: Callable[[], int] = boot_clock
     id: str = ""
@@ -98,10 +98,10 @@ class Boot(NamedTuple):
 
 
 class Course(NamedTuple):
-    """How server time runs: `time` at boot time `boot`, both in microseconds, from there with `speed` per cent.
+    """The course of server time: `time` at boot time `boot`, both in microseconds, from there at `speed` per cent.
 
-    `used` is how much of the budget for forward steps was used at `boot`. A course that stands still goes on at boot
-    time `until`, wherever the wall clock is by then.
+    `used`: the part of the budget for forward steps that was used at `boot`. A stopped course continues at boot time
+    `until`, wherever the wall clock is then.
     """
 
     boot: int
@@ -117,11 +117,11 @@ class Course(NamedTuple):
         return self.time + (boot - self.boot) * self.speed // 100
 
     def rebased(self, boot: int) -> Course:
-        """The same course, described from boot time `boot` on."""
+        """Return the same course, described from boot time `boot` on."""
         return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
 
     def left(self, boot: int) -> int:
-        """How far a forward step may go at boot time `boot`."""
+        """Return the size of the largest forward step at boot time `boot`."""
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
     def is_jump(self, *, wall: int, boot: int) -> bool:
@@ -152,7 +152,7 @@ class Clock:
         self._wall = wall
         self._last = 0
         self._stepped: tuple[int, int] | None = None
-        """when server time last went forward by itself (boot time), and what it was before"""
+        """the last forward step of server time: boot time, and the time before"""
 
     def __call__(self) -> int:
         now = self.course.at(self.boot.now())
@@ -176,7 +176,7 @@ class Clock:
 
     @property
     def ahead(self) -> int:
-        """How far the wall clock is ahead of server time; negative if it is behind."""
+        """Return how far the wall clock is ahead of server time; negative if it is behind."""
         wall, boot = self.read()
         return wall - max(self.course.at(boot), self._last)
 
@@ -223,7 +223,9 @@ class Clock:
 
     @property
     def horizon(self) -> int:
-        """What ended before this may be forgotten: no server of the database can still have an earlier time."""
+        """The instant before which ended objects may be forgotten: no server of the database can have
+        an earlier time.
+        """
         if self._stepped is not None:
             boot, before = self._stepped
             if self.boot.now() - boot < MARGIN:

@@ -36,7 +36,7 @@ log = logging.getLogger("ostiary")
 MEMORY = 512 << 20
 MAX_FRAME = 32 << 20
 START_S = 20.0
-"""for the child to be there: a loaded machine imports slowly"""
+"""seconds for the child to start: a loaded machine imports slowly"""
 PARSE_CPU_S = 10
 """Processor time for one upload, in seconds: a bound against bombs that does not depend on how busy the machine is."""
 PARSE_S = 120.0
@@ -56,7 +56,7 @@ sys.path[:] = sys.argv[6:]
 from ostiaryd.ground.process.confined import main
 main(sys.argv[1], *map(int, sys.argv[2:6]))
 """
-"""The child imports what its parent would, though it knows nothing of the environment."""
+"""The code that starts the child with the import path of its parent, without the environment."""
 
 
 class Exceeded(Unavailable):
@@ -75,9 +75,15 @@ class Confined:
     """One child at a time. Thread-safe; blocks, so ask it in a thread."""
 
     def __init__(
-        self, target: str, *, memory: int = MEMORY, nice: int = 0, cpu_s: int = 0, reserved: int = 0,
+        self,
+        target: str,
+        *,
+        memory: int = MEMORY,
+        nice: int = 0,
+        cpu_s: int = 0,
+        reserved: int = 0,
         environ: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others.
         `cpu_s`: seconds of processor time for each request; 0 for no such limit. `reserved`: bytes of address space
         beyond `memory`, for a runtime that reserves more than it writes to. `environ`: all of the child's environment.
@@ -88,7 +94,7 @@ class Confined:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self.lives = 0
-        """how many children there have been; who relies on what a child remembers looks here"""
+        """the number of children so far, for callers that rely on the memory of a child"""
 
     def start(self) -> int:
         """See that there is a child; which one it is. Raises Unavailable."""
@@ -97,7 +103,7 @@ class Confined:
             return self.lives
 
     def ask(self, body: bytes, *, within_s: float) -> bytes:
-        """What the function answers. Raises Unavailable; Exceeded where the child ended, in words of why."""
+        """Return the answer of the function. Raises Unavailable; Exceeded if the child ended, with the reason."""
         with self._mutex:
             child = self._start()
             try:
@@ -107,7 +113,7 @@ class Confined:
                 raise Exceeded(why) from None
 
     def close(self) -> None:
-        """End the child; from now on nobody is answered."""
+        """End the child; later questions are refused."""
         with self._mutex:
             self._closed = True
             if self._child is not None:
@@ -124,9 +130,13 @@ class Confined:
         limits = [str(self._memory), str(self._reserved), str(self._nice), str(self._cpu_s)]
         command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
         child = self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=self._environ, bufsize=0,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._environ,
+            bufsize=0,
+        )
         try:
             _exchange(child, b"", until=time.monotonic() + START_S)
         except (OSError, EOFError, ValueError):
@@ -258,6 +268,7 @@ class Parser:
         raise _REFUSALS[kind](message, hint=hint, code=code)
 
     async def close(self) -> None:
+        """End the child and the thread."""
         await asyncio.to_thread(self._confined.close)
         self._thread.shutdown(wait=False)
 

@@ -1,7 +1,7 @@
-"""File descriptors of the process: the limit is raised at start, and a part is kept for new connections and files.
+"""File descriptors of the process: the limit is raised at start, and a part is reserved for new connections and files.
 
-When more connections are open than the rest, idle ones are closed: a new connection always finds a descriptor, and so
-does the administrator who revokes. What a connection does before it is idle is bounded elsewhere.
+If more connections are open than the rest allows, idle ones are closed: a new connection always finds a descriptor, and
+so does an administrator who revokes. Other modules bound the cost of a connection before it is idle.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 MOST = 1 << 20
-"""What a limit without end is taken for."""
+"""The value of an unlimited limit."""
 
 
 class Connection(Protocol):
-    """What a connection offers: uvicorn's, whose `cycle` is the request that it answers or has answered."""
+    """The members of uvicorn's connection that are read here; `cycle` is its present or latest request."""
 
     cycle: Any
 
@@ -37,12 +37,12 @@ def most_connections(limit: int) -> int:
 
 
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
-    """Return the idle connections that must be closed so that at most `most` are left, or as many as there are.
+    """Return the idle connections to close so that at most `most` are left, or all idle ones.
 
-    Those that wait for their next request come first, then those that wait longest for their first one.
+    Connections that wait for their next request come first, then those that wait longest for their first one.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:
         return []
-    found = [one for one in opened if one.cycle is None or getattr(one.cycle, "response_complete", False)]
-    return sorted(found, key=lambda one: getattr(one, "_waits_since", None) or 0.0)[:over]
+    idle_ones = [one for one in opened if one.cycle is None or getattr(one.cycle, "response_complete", False)]
+    return sorted(idle_ones, key=lambda one: getattr(one, "_waits_since", None) or 0.0)[:over]

@@ -23,11 +23,19 @@ KEPT = 4
 MAX_MESSAGES, MAX_MESSAGE = 16, 500
 REFUSED = frozenset(
     {
-        "http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122",
-        "io.jwt.decode_verify", "io.jwt.encode_sign", "io.jwt.encode_sign_raw",
-        "crypto.x509.parse_and_verify_certificates", "crypto.x509.parse_and_verify_certificates_with_options",
+        "http.send",
+        "net.lookup_ip_addr",
+        "opa.runtime",
+        "rand.intn",
+        "time.now_ns",
+        "uuid.rfc4122",
+        "io.jwt.decode_verify",
+        "io.jwt.encode_sign",
+        "io.jwt.encode_sign_raw",
+        "crypto.x509.parse_and_verify_certificates",
+        "crypto.x509.parse_and_verify_certificates_with_options",
     }
-)  # fmt: skip
+)
 """Built-ins whose results depend on the network, the environment, the clock or randomness."""
 _RULES = ("permit", "forbid")
 _ANSWERS = ".answers"

@@ -35,9 +35,7 @@ def hold_approval(
     most). Raises Forbidden for an agent that is not active.
     """
     jkt, other = (*keys, None, None)[:2]
-    held = Holding(
-        id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until
-    )  # fmt: skip
+    held = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
     registry.hold(act, held)
     store.insert_approved(act.tx, id, digest=digest, policies=policies)
 
@@ -71,9 +69,16 @@ def decide_approved(
     agent, task, ready = call.principal.claims.client_id, resolved.task.task_id, call.ready
     shown, secrets = approval.part(call.arguments, ready.secrets, task=task)
     digest = approval.binding(
-        agent=agent, task=task, resource=call.facts.resource.name, tool=call.tool, arguments=shown, secrets=secrets,
-        presentation=ready.presentation, policies=denied.policies, needs=denied.asks or "",
-    )  # fmt: skip
+        agent=agent,
+        task=task,
+        resource=call.facts.resource.name,
+        tool=call.tool,
+        arguments=shown,
+        secrets=secrets,
+        presentation=ready.presentation,
+        policies=denied.policies,
+        needs=denied.asks or "",
+    )
     entry = Entry(
         at=act.now, action="approval.spend", agent=agent, task=task, object=id[:64], digest=digest, tool=ready.uid.id
     )

@@ -189,14 +189,23 @@ class Evaluator:
         question, (principal, seen), (resource, target), behind, context = request
         policies = self._policies
         judged = policies.judge(
-            principal.uid, Uid("Action", question.action.name), resource.uid,
-            context_of(question, now=self._moment) | context, Overlay(policies.known, *behind, principal, resource),
-            None if self._remote is None else self._remote.look_up, behind=[one.uid for one in behind],
-        )  # fmt: skip
+            principal.uid,
+            Uid("Action", question.action.name),
+            resource.uid,
+            context_of(question, now=self._moment) | context,
+            Overlay(policies.known, *behind, principal, resource),
+            None if self._remote is None else self._remote.look_up,
+            behind=[one.uid for one in behind],
+        )
         decision = Decision(
-            judged.allowed, judged.allowed, policies.hash, () if judged.allowed else reasons_of(judged, policies),
-            judged.policies, judged.watched, judged.errors,
-        )  # fmt: skip
+            judged.allowed,
+            judged.allowed,
+            policies.hash,
+            () if judged.allowed else reasons_of(judged, policies),
+            judged.policies,
+            judged.watched,
+            judged.errors,
+        )
         kept = encode_context(render_record(context)) if context else NOTHING
         return decision, Posed(question=question, principal=seen, resource=target, context=kept)
 

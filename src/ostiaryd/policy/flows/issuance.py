@@ -168,7 +168,12 @@ def _judge(
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     judged = policies.judge(
-        principal[0].uid, action, resource[0].uid, context, entities, remote.look_up,
+        principal[0].uid,
+        action,
+        resource[0].uid,
+        context,
+        entities,
+        remote.look_up,
         behind=[one.uid for one in chain.behind],
         cache=_chain_cache(policies, principal[1], resource[1], chain) if chain.behind else None,
     )  # fmt: skip

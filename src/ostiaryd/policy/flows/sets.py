@@ -185,6 +185,10 @@ def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
 def _starter_summary() -> PolicySet:
     loaded = starter()
     return PolicySet(
-        hash=loaded.hash, policies=loaded.count, safeguards=loaded.safeguards, tests=loaded.tests, created_at=0,
+        hash=loaded.hash,
+        policies=loaded.count,
+        safeguards=loaded.safeguards,
+        tests=loaded.tests,
+        created_at=0,
         created_by=BY_US,
-    )  # fmt: skip
+    )

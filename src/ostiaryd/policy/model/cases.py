@@ -126,9 +126,13 @@ _RESPONSE: Record = {
 }  # fmt: skip
 _PAST = history_context(NOTHING)
 _HISTORY: Record = {
-    **_PAST, "recipients": 0, "new_recipients": 0, "created": frozenset[object](), "recent": _PAST,
+    **_PAST,
+    "recipients": 0,
+    "new_recipients": 0,
+    "created": frozenset[object](),
+    "recent": _PAST,
     "counterparts": {"unknown": 0, "age_days": 0, "uses": 0},
-}  # fmt: skip
+}
 
 
 _RISK: Record = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}

@@ -57,9 +57,16 @@ def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
     """Raises Malformed for a question that has no digest. `now` in microseconds."""
     ends = now // SECOND + LIFETIME_S
     return Denial(
-        iss=issuer, aud=issuer, iat=now // SECOND, exp=ends, jti=id, evaluation_id=id, denial_expires_at=rfc3339(ends),
-        binding_context_members=MEMBERS, binding_hash=binding_hash(question),
-    )  # fmt: skip
+        iss=issuer,
+        aud=issuer,
+        iat=now // SECOND,
+        exp=ends,
+        jti=id,
+        evaluation_id=id,
+        denial_expires_at=rfc3339(ends),
+        binding_context_members=MEMBERS,
+        binding_hash=binding_hash(question),
+    )
 
 
 def seal_denial(key: PrivateKey, denied: Denial) -> str:

@@ -128,9 +128,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
-    return Ready(
-        policies, vocabulary, by_type(entities), stated, Playbooks(policy_set, policies.known), program
-    )  # fmt: skip
+    return Ready(policies, vocabulary, by_type(entities), stated, Playbooks(policy_set, policies.known), program)
 
 
 def _prepare(program: Program, engine: Engine | None) -> Elsewhere:

@@ -108,20 +108,50 @@ def _clause(clause: _Json) -> ir.Expr:
 
 _UNARY: dict[str, ir.UnaryOp] = {"!": "not", "neg": "neg", "isEmpty": "is_empty"}
 _BINARY: dict[str, ir.BinaryOp] = {
-    "&&": "and", "||": "or", "==": "eq", "!=": "not_eq", "<": "less", "<=": "less_eq", ">": "greater",
-    ">=": "greater_eq", "+": "add", "-": "sub", "*": "mul", "in": "in", "contains": "contains",
-    "containsAll": "contains_all", "containsAny": "contains_any", "getTag": "get_tag", "hasTag": "has_tag",
-}  # fmt: skip
+    "&&": "and",
+    "||": "or",
+    "==": "eq",
+    "!=": "not_eq",
+    "<": "less",
+    "<=": "less_eq",
+    ">": "greater",
+    ">=": "greater_eq",
+    "+": "add",
+    "-": "sub",
+    "*": "mul",
+    "in": "in",
+    "contains": "contains",
+    "containsAll": "contains_all",
+    "containsAny": "contains_any",
+    "getTag": "get_tag",
+    "hasTag": "has_tag",
+}
 _UNARY_CALLS: dict[str, ir.UnaryOp] = {
-    "decimal": "decimal", "ip": "ip", "datetime": "datetime", "duration": "duration", "isIpv4": "is_ipv4",
-    "isIpv6": "is_ipv6", "isLoopback": "is_loopback", "isMulticast": "is_multicast", "toDate": "to_date",
-    "toTime": "to_time", "toMilliseconds": "to_milliseconds", "toSeconds": "to_seconds", "toMinutes": "to_minutes",
-    "toHours": "to_hours", "toDays": "to_days",
-}  # fmt: skip
+    "decimal": "decimal",
+    "ip": "ip",
+    "datetime": "datetime",
+    "duration": "duration",
+    "isIpv4": "is_ipv4",
+    "isIpv6": "is_ipv6",
+    "isLoopback": "is_loopback",
+    "isMulticast": "is_multicast",
+    "toDate": "to_date",
+    "toTime": "to_time",
+    "toMilliseconds": "to_milliseconds",
+    "toSeconds": "to_seconds",
+    "toMinutes": "to_minutes",
+    "toHours": "to_hours",
+    "toDays": "to_days",
+}
 _BINARY_CALLS: dict[str, ir.BinaryOp] = {
-    "isInRange": "is_in_range", "offset": "offset", "durationSince": "duration_since", "lessThan": "decimal_less_than",
-    "lessThanOrEqual": "decimal_less_eq", "greaterThan": "decimal_greater", "greaterThanOrEqual": "decimal_greater_eq",
-}  # fmt: skip
+    "isInRange": "is_in_range",
+    "offset": "offset",
+    "durationSince": "duration_since",
+    "lessThan": "decimal_less_than",
+    "lessThanOrEqual": "decimal_less_eq",
+    "greaterThan": "decimal_greater",
+    "greaterThanOrEqual": "decimal_greater_eq",
+}
 
 
 def _expression(node: _Json) -> ir.Expr:

@@ -127,9 +127,15 @@ class Replay:
     ) -> Judgement:
         """About the principal, and the agents behind it."""
         return self._policies.judge(
-            principal.uid, action, resource, context, Overlay(entities, *agents, principal), self._elsewhere, approved,
+            principal.uid,
+            action,
+            resource,
+            context,
+            Overlay(entities, *agents, principal),
+            self._elsewhere,
+            approved,
             behind=[one.uid for one in agents],
-        )  # fmt: skip
+        )
 
     def _elsewhere(self, _: bytes) -> Verdict:
         """Who only watches changes no verdict. Raises Unreplayable where others would have to be asked."""

@@ -207,9 +207,15 @@ class Comparison:
                 self._counts["ungrouped"] += 1
                 return
             change = self._groups[key] = Change(
-                direction=direction, who=who, what=what, because=now.because, example=index, agent=agent,
-                before=list(before), after=list(after),
-            )  # fmt: skip
+                direction=direction,
+                who=who,
+                what=what,
+                because=now.because,
+                example=index,
+                agent=agent,
+                before=list(before),
+                after=list(after),
+            )
             self._agents[key] = set()
         change.count += 1
         if len(seen := self._agents[key]) < MAX_AGENTS:

@@ -184,9 +184,12 @@ async def list_links(call: Call) -> Reply:
 async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     """SSF 7.2. Raises Unavailable, Invalid."""
     answer = await request(
-        "GET", discovery_url(issuer), headers={"accept": "application/json"}, within_s=FETCH_S,
+        "GET",
+        discovery_url(issuer),
+        headers={"accept": "application/json"},
+        within_s=FETCH_S,
         private=world.config.private,
-    )  # fmt: skip
+    )
     if answer.status != 200:
         raise Unavailable(f"its ssf-configuration: it answers {answer.status}", hint="name its keys: --jwks-uri")
     found = _object(answer)
@@ -205,9 +208,13 @@ async def _make_stream(
     url = _url(world, found.get("configuration_endpoint"), of="its `configuration_endpoint`")
     body = {"delivery": delivery, "events_requested": list(EVENTS), "description": f"Ostiary, {world.config.issuer}"}
     answer = await request(
-        "POST", url, body=canonical.encode(body), headers=_headers(new.authorization), within_s=FETCH_S,
+        "POST",
+        url,
+        body=canonical.encode(body),
+        headers=_headers(new.authorization),
+        within_s=FETCH_S,
         private=world.config.private,
-    )  # fmt: skip
+    )
     if answer.status != 201:
         raise Unavailable(f"it makes no stream: it answers {answer.status}")
     made = _object(answer)

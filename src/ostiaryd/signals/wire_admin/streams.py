@@ -53,9 +53,10 @@ async def set_stream(call: Call) -> Reply:
     """Enable, pause or disable a stream and notify its receiver (SSF 8.1.5)."""
     new = call.json(StreamState)
     stream = await registry.act_as(
-        call, "stream.set",
+        call,
+        "stream.set",
         lambda act: streams.set_status(act, call.params["id"], new.status, reason=new.reason, by=None),
-    )  # fmt: skip
+    )
     return reply(_render_stream(stream))
 
 

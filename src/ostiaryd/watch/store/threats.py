@@ -46,9 +46,16 @@ def by_name(reader: Reader, name: str) -> ThreatSource | None:
 
 def insert(tx: Tx, source: ThreatSource) -> None:
     tx.run(
-        _INSERT, id=source.list_id, name=source.name, url=source.url, form=source.form, points=source.points,
-        created_at=source.created_at, due_at=source.due_at, none=b"",
-    )  # fmt: skip
+        _INSERT,
+        id=source.list_id,
+        name=source.name,
+        url=source.url,
+        form=source.form,
+        points=source.points,
+        created_at=source.created_at,
+        due_at=source.due_at,
+        none=b"",
+    )
 
 
 def delete(tx: Tx, id: ListId) -> None:
@@ -114,6 +121,15 @@ def version(reader: Reader) -> int:
 def _source(row: Row) -> ThreatSource:
     id, name, url, form, points, created_at, due_at, refreshed_at, failed, skipped, count = row
     return ThreatSource(
-        list_id=id, name=name, url=url, form=form, points=points, created_at=created_at, due_at=due_at,
-        refreshed_at=refreshed_at, failed=failed, skipped=skipped, count=count,
-    )  # fmt: skip
+        list_id=id,
+        name=name,
+        url=url,
+        form=form,
+        points=points,
+        created_at=created_at,
+        due_at=due_at,
+        refreshed_at=refreshed_at,
+        failed=failed,
+        skipped=skipped,
+        count=count,
+    )
