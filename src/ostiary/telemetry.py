@@ -63,9 +63,13 @@ def _handler(agent: Agent) -> type[BaseHTTPRequestHandler]:
             headers = {name: value for name in _HANDED_ON if (value := self.headers.get(name)) is not None}
             try:
                 answer = agent.request(
-                    "POST", f"{agent.url}{self.path}", resource=f"{agent.issuer}/api/v1", content=body, headers=headers,
+                    "POST",
+                    f"{agent.url}{self.path}",
+                    resource=f"{agent.issuer}/api/v1",
+                    content=body,
+                    headers=headers,
                     timeout=WAIT_S,
-                )  # fmt: skip
+                )
             except (Refused, httpx2.HTTPError):
                 self._answer(503)  # so that the exporter tries again
             else:

@@ -137,10 +137,18 @@ class AsyncAgent(Identity):
     ) -> AsyncTask:
         """A task that is declared when its block is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
-            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse, plan),
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            on_behalf_of=on_behalf_of,
+            ttl=ttl,
+            heartbeat=heartbeat,
+            end_with_last=end_with_last,
+            intent=asked(words, own, endorse, plan),
             ask_plan=ask_plan,
-        )  # fmt: skip
+        )
         return AsyncTask(self, flow)
 
     async def elevate(
@@ -183,9 +191,17 @@ class AsyncAgent(Identity):
     ) -> AsyncTask:
         """As `Agent.delegate`, when the block of the task is entered."""
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
-            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
-        )  # fmt: skip
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            ttl=ttl,
+            parent=parent or self.standing_task,
+            agent=to,
+            intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
+        )
         return AsyncTask(self, flow)
 
 
@@ -249,9 +265,16 @@ class AsyncTask:
     ) -> AsyncTask:
         """As `Task.task`, when the block of the new task is entered."""
         flow = self._agent._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
-            intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
-        )  # fmt: skip
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            ttl=ttl,
+            parent=self.id,
+            intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
+        )
         return AsyncTask(self._agent, flow)
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:

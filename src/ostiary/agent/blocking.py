@@ -160,10 +160,18 @@ class Agent(Identity):
         probably do: `facts["plan_question"]` is the id of that question for `ask`, or None if it saves no question.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, on_behalf_of=on_behalf_of,
-            ttl=ttl, heartbeat=heartbeat, end_with_last=end_with_last, intent=asked(words, own, endorse, plan),
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            on_behalf_of=on_behalf_of,
+            ttl=ttl,
+            heartbeat=heartbeat,
+            end_with_last=end_with_last,
+            intent=asked(words, own, endorse, plan),
             ask_plan=ask_plan,
-        )  # fmt: skip
+        )
         return Task(self, self._run(flow))
 
     def elevate(
@@ -214,9 +222,17 @@ class Agent(Identity):
         of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
         """
         flow = self._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl,
-            parent=parent or self.standing_task, agent=to, intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
-        )  # fmt: skip
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            ttl=ttl,
+            parent=parent or self.standing_task,
+            agent=to,
+            intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
+        )
         return Task(self, self._run(flow))
 
 
@@ -261,9 +277,16 @@ class Task:
     ) -> Task:
         """A part of this task, for this agent: no wider, and over no later. Raises ServerRefused."""
         flow = self._agent._start(
-            purpose, scopes=scopes, bounds=bounds, data_classes=data_classes, budget=budget, ttl=ttl, parent=self.id,
-            intent=asked(words, own, endorse, plan), ask_plan=ask_plan,
-        )  # fmt: skip
+            purpose,
+            scopes=scopes,
+            bounds=bounds,
+            data_classes=data_classes,
+            budget=budget,
+            ttl=ttl,
+            parent=self.id,
+            intent=asked(words, own, endorse, plan),
+            ask_plan=ask_plan,
+        )
         return Task(self._agent, self._agent._run(flow))
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> Task:

@@ -77,6 +77,12 @@ def _accepted(was: Tool | None, now: Tool) -> Tool:
         return now
     kinds = dict(list({**now.kinds, **was.kinds}.items())[:64])
     return replace(
-        was, effect=_worse(was, now).effect, open_world=was.open_world or now.open_world, arguments=now.arguments,
-        kinds=kinds, description=now.description, definition=now.definition, confirmed=UNSET,
-    )  # fmt: skip
+        was,
+        effect=_worse(was, now).effect,
+        open_world=was.open_world or now.open_world,
+        arguments=now.arguments,
+        kinds=kinds,
+        description=now.description,
+        definition=now.definition,
+        confirmed=UNSET,
+    )

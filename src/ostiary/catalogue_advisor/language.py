@@ -44,14 +44,31 @@ _VERBS: dict[Effect, str] = {
 }
 _C, _S = Effect.CHANGE, Effect.SEND
 _ALSO: dict[str, tuple[Effect, ...]] = {
-    "write": (_S, _C), "open": (Effect.READ, _C), "book": (_C, Effect.PAY), "reserve": (_C, Effect.PAY),
-    "post": (_S, _C), "add": (_C, Effect.SHARE), "order": (Effect.PAY, _C), "subscribe": (_C, Effect.PAY),
-    "upload": (_C, _S), "invite": (Effect.SHARE, _S, _C), "share": (Effect.SHARE, _S, _C), "submit": (_S, _C),
-    "leave": (_C, _S), "close": (_C, Effect.DESTROY), "schedule": (_C, _S), "replace": (_C, Effect.DESTROY),
-    "cancel": (Effect.DESTROY, _C), "remove": (Effect.DESTROY, _C), "move": (_C, Effect.DESTROY),
-    "send": (_S, Effect.SHARE), "run": (Effect.ADMINISTER, _C), "reset": (Effect.ADMINISTER, _C),
-    "rent": (Effect.PAY, _C), "publish": (_S, Effect.SHARE),
-}  # fmt: skip
+    "write": (_S, _C),
+    "open": (Effect.READ, _C),
+    "book": (_C, Effect.PAY),
+    "reserve": (_C, Effect.PAY),
+    "post": (_S, _C),
+    "add": (_C, Effect.SHARE),
+    "order": (Effect.PAY, _C),
+    "subscribe": (_C, Effect.PAY),
+    "upload": (_C, _S),
+    "invite": (Effect.SHARE, _S, _C),
+    "share": (Effect.SHARE, _S, _C),
+    "submit": (_S, _C),
+    "leave": (_C, _S),
+    "close": (_C, Effect.DESTROY),
+    "schedule": (_C, _S),
+    "replace": (_C, Effect.DESTROY),
+    "cancel": (Effect.DESTROY, _C),
+    "remove": (Effect.DESTROY, _C),
+    "move": (_C, Effect.DESTROY),
+    "send": (_S, Effect.SHARE),
+    "run": (Effect.ADMINISTER, _C),
+    "reset": (Effect.ADMINISTER, _C),
+    "rent": (Effect.PAY, _C),
+    "publish": (_S, Effect.SHARE),
+}
 """Effects of verbs that have several, the usual effect first."""
 VERBS: Mapping[str, tuple[Effect, ...]] = {
     verb: _ALSO.get(verb, (effect,)) for effect, verbs in _VERBS.items() for verb in verbs.split()
@@ -103,16 +120,28 @@ THINGS = _set(
 _PHRASES = [
     (re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), verb)
     for phrase, verb in (
-        (r"let (?:\w+ ){1,3}know", "notify"), (r"get(?:ting)? rid of", "delete"), (r"call(?:ing)? off", "cancel"),
-        (r"throw(?:ing)? (?:away|out)", "delete"), (r"drop (?:\w+ ){0,2}a (?:line|note)", "send mail message"),
-        (r"giv(?:e|ing) (?:\w+ ){1,3}access", "share"), (r"send(?:ing)? back", "change"),
+        (r"let (?:\w+ ){1,3}know", "notify"),
+        (r"get(?:ting)? rid of", "delete"),
+        (r"call(?:ing)? off", "cancel"),
+        (r"throw(?:ing)? (?:away|out)", "delete"),
+        (r"drop (?:\w+ ){0,2}a (?:line|note)", "send mail message"),
+        (r"giv(?:e|ing) (?:\w+ ){1,3}access", "share"),
+        (r"send(?:ing)? back", "change"),
         (r"jot(?:ting)? down", "write"),
-        (r"not(?:e|ing) down", "write"), (r"set(?:ting)? up", "create"), (r"sign(?:ing)? (?:\w+ )?up", "register"),
-        (r"look(?:ing)? (?:up|at|for|into)", "search"), (r"pay(?:ing)? back", "repay"), (r"get back to", "reply"),
-        (r"reach(?:ing)? out to", "contact"), (r"pass(?:ing)? (?:\w+ )?on", "forward"), (r"hand(?:ing)? over", "share"),
-        (r"tell (?:me|us)", "describe"), (r"show (?:me|us)", "show"), (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
+        (r"not(?:e|ing) down", "write"),
+        (r"set(?:ting)? up", "create"),
+        (r"sign(?:ing)? (?:\w+ )?up", "register"),
+        (r"look(?:ing)? (?:up|at|for|into)", "search"),
+        (r"pay(?:ing)? back", "repay"),
+        (r"get back to", "reply"),
+        (r"reach(?:ing)? out to", "contact"),
+        (r"pass(?:ing)? (?:\w+ )?on", "forward"),
+        (r"hand(?:ing)? over", "share"),
+        (r"tell (?:me|us)", "describe"),
+        (r"show (?:me|us)", "show"),
+        (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
     )
-]  # fmt: skip
+]
 """Verbs of several words, and one that stands for them."""
 
 DETERMINERS = _set(
@@ -149,10 +178,20 @@ def stems(word: str) -> Iterator[str]:
 
 
 _IRREGULAR: dict[str, tuple[str, ...]] = {
-    "sent": ("send",), "paid": ("pay",), "bought": ("buy",), "made": ("make",), "wrote": ("write",),
-    "written": ("write",), "payment": ("pay",), "deletion": ("delete",), "removal": ("remove",),
-    "cancellation": ("cancel",), "creation": ("create",), "sold": ("sell",), "people": ("person",),
-}  # fmt: skip
+    "sent": ("send",),
+    "paid": ("pay",),
+    "bought": ("buy",),
+    "made": ("make",),
+    "wrote": ("write",),
+    "written": ("write",),
+    "payment": ("pay",),
+    "deletion": ("delete",),
+    "removal": ("remove",),
+    "cancellation": ("cancel",),
+    "creation": ("create",),
+    "sold": ("sell",),
+    "people": ("person",),
+}
 
 
 def verb(word: str) -> str | None:

@@ -51,9 +51,15 @@ from ostiary.catalogue_advisor.language import (
 )
 
 RANK = {
-    Effect.READ: 0, Effect.WRITE: 1, Effect.CHANGE: 1, Effect.SEND: 2, Effect.SHARE: 2, Effect.PAY: 3,
-    Effect.DESTROY: 3, Effect.ADMINISTER: 4,
-}  # fmt: skip
+    Effect.READ: 0,
+    Effect.WRITE: 1,
+    Effect.CHANGE: 1,
+    Effect.SEND: 2,
+    Effect.SHARE: 2,
+    Effect.PAY: 3,
+    Effect.DESTROY: 3,
+    Effect.ADMINISTER: 4,
+}
 _GRAVE = ((Effect.DESTROY,), (Effect.PAY,), (Effect.ADMINISTER,))
 MAX_KINDS = 64
 MAX_DEPTH = 4
@@ -95,21 +101,59 @@ _PAYEES = ("recipient", "receiver", "to", "destination")
 _PERSONAL = ("first", "last", "full", "given", "family", "display", "nick", "user", "contact", "customer", "person")
 _NUMBERED = ("number", "key")
 _PLACES = (
-    "url", "uri", "link", "href", "webhook", "endpoint", "host", "hostname", "domain", "website", "site", "callback",
-)  # fmt: skip
+    "url",
+    "uri",
+    "link",
+    "href",
+    "webhook",
+    "endpoint",
+    "host",
+    "hostname",
+    "domain",
+    "website",
+    "site",
+    "callback",
+)
 """Addresses that a read goes to; any other one in a read says whom it is about."""
 _FORMATS = {
-    "email": Kind.ADDRESS, "idn-email": Kind.ADDRESS, "uri": Kind.ADDRESS, "url": Kind.ADDRESS, "iri": Kind.ADDRESS,
-    "hostname": Kind.ADDRESS, "date": Kind.TIME, "date-time": Kind.TIME, "time": Kind.TIME, "password": Kind.SECRET,
-}  # fmt: skip
+    "email": Kind.ADDRESS,
+    "idn-email": Kind.ADDRESS,
+    "uri": Kind.ADDRESS,
+    "url": Kind.ADDRESS,
+    "iri": Kind.ADDRESS,
+    "hostname": Kind.ADDRESS,
+    "date": Kind.TIME,
+    "date-time": Kind.TIME,
+    "time": Kind.TIME,
+    "password": Kind.SECRET,
+}
 _LINKS = ("uri", "url", "iri")
 _RECORDS = frozenset(
     noun(word)
     for word in (
-        "account", "balance", "clock", "contact", "count", "currency", "date", "day", "directory", "info", "limit",
-        "member", "permission", "preference", "profile", "role", "setting", "status", "time", "user", "version",
+        "account",
+        "balance",
+        "clock",
+        "contact",
+        "count",
+        "currency",
+        "date",
+        "day",
+        "directory",
+        "info",
+        "limit",
+        "member",
+        "permission",
+        "preference",
+        "profile",
+        "role",
+        "setting",
+        "status",
+        "time",
+        "user",
+        "version",
     )
-)  # fmt: skip
+)
 """Records that a system keeps, and into which no third party writes."""
 _PREPOSITIONS = frozenset(["at", "by", "for", "from", "in", "of", "on", "to", "with"])
 _SHAPES = str.maketrans("015", "ois")
@@ -157,12 +201,14 @@ def explain(tool: Tool) -> tuple[Line, ...]:
         Line(tool.name, "open_world", "yes" if tool.open_world else "no", stated),
         *(
             Line(
-                tool.name, f"kinds.{path}", word,
+                tool.name,
+                f"kinds.{path}",
+                word,
                 why[f"kinds.{path}"] if read_again.kinds.get(path) == word else "other tools return it, or its owner",
             )
             for path, word in tool.kinds.items()
         ),
-    )  # fmt: skip
+    )
 
 
 def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -228,8 +274,9 @@ def _effect(listed: Listed) -> tuple[Effect, str]:
     said = [(named, "its name"), (described, "its description")]
     effect, of = max(
         ((one, of) for one, of in said if one not in (None, Effect.READ)),
-        key=lambda pair: RANK[pair[0] or Effect.READ], default=(None, ""),
-    )  # fmt: skip
+        key=lambda pair: RANK[pair[0] or Effect.READ],
+        default=(None, ""),
+    )
     if hints.read_only_hint is True:
         return Effect.READ, "its hints" if effect is None else f"its hints, though {of} says `{effect}`"
     if hints.destructive_hint is not UNSET:

@@ -154,18 +154,30 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
     name, of_effect = tool.name, why["effect"]
     if of_effect != AGREED:
         yield Question(
-            name, "effect", f"Does `{name}` change anything, or only read?", of_effect, EFFECTS, tool.effect.value,
+            name,
+            "effect",
+            f"Does `{name}` change anything, or only read?",
+            of_effect,
+            EFFECTS,
+            tool.effect.value,
             90 if of_effect == UNKNOWN else 55,
-        )  # fmt: skip
+        )
     was_stated = tool.outside is False and tool.definition != ""  # of an earlier definition, as far as is known
     if (tool.outside is UNSET and (tool.effect is Effect.READ or of_effect == UNKNOWN)) or was_stated:
         is_record = tool.effect is Effect.READ and is_of_record(name)
         yield Question(
-            name, "outside", f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
-            "the catalogue says that nobody can" if was_stated
-            else "its name speaks of what a system keeps itself" if is_record else "nothing says that nobody can",
-            (YES, NO), NO if is_record or was_stated else YES, 95 if was_stated else 60,
-        )  # fmt: skip
+            name,
+            "outside",
+            f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
+            "the catalogue says that nobody can"
+            if was_stated
+            else "its name speaks of what a system keeps itself"
+            if is_record
+            else "nothing says that nobody can",
+            (YES, NO),
+            NO if is_record or was_stated else YES,
+            95 if was_stated else 60,
+        )
     if tool.effect is Effect.READ:
         return
     texts = text_arguments(tool.arguments)
@@ -178,6 +190,11 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             suggestion, weight = Kind.OBJECT.value, 85
         if weight:
             yield Question(
-                name, f"kinds.{path}", f"Is `{path}` of `{name}` whom it goes to, which thing, how much, or words?",
-                reason, ARGUMENTS, suggestion, weight,
-            )  # fmt: skip
+                name,
+                f"kinds.{path}",
+                f"Is `{path}` of `{name}` whom it goes to, which thing, how much, or words?",
+                reason,
+                ARGUMENTS,
+                suggestion,
+                weight,
+            )

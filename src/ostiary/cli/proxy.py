@@ -92,9 +92,15 @@ def proxy(
         if guard is not None:
             table = table_of(None if openapi is None else read_json(openapi)) if http or openapi else None
             _guarded(
-                to, as_, guard, resource or to, table, task=task, session=session,
+                to,
+                as_,
+                guard,
+                resource or to,
+                table,
+                task=task,
+                session=session,
                 run=lambda at: _run(entrance, at, say),
-            )  # fmt: skip
+            )
             return
         with Agent(credential, url=url) as agent:
             _run(entrance, Upstream(to, agent.auth(resource or to, " ".join(split(scope)) or None, task=task)), say)

@@ -253,9 +253,14 @@ def _agent(
         text = " ".join(missing)
         body = {"scopes": [*known["scopes"], *missing], "undeclared": False}
         return Step(
-            "agent", name, "change", f"scopes {text}", f"ostiary agent disallow {name} {text}",
-            f"{name} may use {text}", carry_out=lambda: session.api("PATCH", f"/agents/{name}", body),
-        )  # fmt: skip
+            "agent",
+            name,
+            "change",
+            f"scopes {text}",
+            f"ostiary agent disallow {name} {text}",
+            f"{name} may use {text}",
+            carry_out=lambda: session.api("PATCH", f"/agents/{name}", body),
+        )
     if owner is None:
         raise Usage(f"the agent `{name}` needs an owner", hint="--owner NAME, and --email ADDRESS for a new one")
     if not purpose:

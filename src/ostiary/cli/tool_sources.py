@@ -22,9 +22,13 @@ from ostiary.cli.usage import Usage
 from ostiary.run.http_probe import probe_http
 
 ADAPTERS = {
-    "langchain_core": "langchain", "langchain": "langchain", "crewai": "crewai", "google": "google_adk",
-    "agents": "openai_agents", "pydantic_ai": "pydantic_ai",
-}  # fmt: skip
+    "langchain_core": "langchain",
+    "langchain": "langchain",
+    "crewai": "crewai",
+    "google": "google_adk",
+    "agents": "openai_agents",
+    "pydantic_ai": "pydantic_ai",
+}
 """The adapter that lists the tools of a framework, by the first package of the tool's class."""
 
 

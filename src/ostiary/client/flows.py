@@ -290,9 +290,14 @@ class Client:
         if token.key is None:
             raise Invalid("the token is not bound to a key", hint="use an issuer that offers DPoP")
         return dpop.make_proof(
-            token.key, method=method, uri=uri, now=self._now(), jti=self._jti(), nonce=nonce,
+            token.key,
+            method=method,
+            uri=uri,
+            now=self._now(),
+            jti=self._jti(),
+            nonce=nonce,
             access_token=token.text,
-        )  # fmt: skip
+        )
 
     def _read_challenge(self, request: httpx2.Request, response: httpx2.Response) -> Flow[str | None]:
         """The resource that a URL belongs to, as the server's challenge says (RFC 9728 section 5); None without one.

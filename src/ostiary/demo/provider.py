@@ -26,18 +26,23 @@ class Provider:
         self._key = jose.generate("RS256", kid="provider-1")
         self.documents = {
             "/.well-known/ssf-configuration": {
-                "spec_version": "1_0", "issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys",
+                "spec_version": "1_0",
+                "issuer": self.issuer,
+                "jwks_uri": f"{self.issuer}/keys",
             },
             "/keys": {"keys": [{**self._key.public.jwk, "use": "sig"}]},
-        }  # fmt: skip
+        }
 
     def tell(self, endpoint: str, authorization: str, *, audience: str, agent: str) -> int:
         """Push that the credentials of an agent of `audience` are in wrong hands; how that was answered."""
         claims = {
-            "iss": self.issuer, "aud": audience, "iat": ambient.now() // 1_000_000, "jti": "event-1",
+            "iss": self.issuer,
+            "aud": audience,
+            "iat": ambient.now() // 1_000_000,
+            "jti": "event-1",
             "sub_id": {"format": "iss_sub", "iss": audience, "sub": agent},
             "events": {COMPROMISED: {"credential_type": "api-key"}},
-        }  # fmt: skip
+        }
         token = jose.sign_jwt(self._key, typ="secevent+jwt", claims=claims)
         headers = {"content-type": "application/secevent+jwt", "authorization": authorization}
         return httpx2.post(endpoint, content=token, headers=headers).status_code

@@ -33,8 +33,14 @@ class Stage:
         self.names: dict[str, str] = {}
         """what agents, tasks, questions and incidents are called, by their ids"""
         self.serving = (
-            "serve", "--data-dir", str(self.data), "--listen", "127.0.0.1:0", "--config", str(folder / "ostiary.toml"),
-        )  # fmt: skip
+            "serve",
+            "--data-dir",
+            str(self.data),
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            str(folder / "ostiary.toml"),
+        )
         self._processes: list[subprocess.Popen[str]] = []
 
     def start_server(self) -> None:

@@ -280,9 +280,13 @@ async def _look_around(stage: Stage) -> None:
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]
     commands = (
-        "audit tail", "audit search --outcome deny", "agent show reader",
-        *(f"{shows[id[:3]]} {id}" for id in ids), "doctor", "--help",
-    )  # fmt: skip
+        "audit tail",
+        "audit search --outcome deny",
+        "agent show reader",
+        *(f"{shows[id[:3]]} {id}" for id in ids),
+        "doctor",
+        "--help",
+    )
     where = (f"cd {stage.folder}", f"export OSTIARY_DATA_DIR={stage.data}")
     for line in (*where, *(f"{ostiary} {command}" for command in commands)):
         out.print(f"{'':{INDENT}}{line}", markup=False, soft_wrap=True)  # to be copied

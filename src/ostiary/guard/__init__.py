@@ -9,6 +9,16 @@ from ostiary.guard.spool import SpoolFailed
 from ostiary.guard.words import data, words
 
 __all__ = [
-    "Call", "Denied", "Feed", "FeedBroken", "FeedStale", "Guard", "NonceNeeded", "SpoolFailed", "Verified", "Withheld",
-    "data", "words",
-]  # fmt: skip
+    "Call",
+    "Denied",
+    "Feed",
+    "FeedBroken",
+    "FeedStale",
+    "Guard",
+    "NonceNeeded",
+    "SpoolFailed",
+    "Verified",
+    "Withheld",
+    "data",
+    "words",
+]

@@ -94,9 +94,17 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
         shown, hidden = approval.part(call.arguments, ready.secrets, task=claims.task)
         others = {} if memory is None else foreign(memory, ready.tool, shown)
         return approval.Ask(
-            call=number, token=claims.jti, policy=decision.policy_hash, policies=list(decision.policies),
-            tool=call.tool, arguments=shown, secrets=hidden, origins=origins, foreign=others, warnings=warnings,
-        )  # fmt: skip
+            call=number,
+            token=claims.jti,
+            policy=decision.policy_hash,
+            policies=list(decision.policies),
+            tool=call.tool,
+            arguments=shown,
+            secrets=hidden,
+            origins=origins,
+            foreign=others,
+            warnings=warnings,
+        )
 
     return Approval(decision.policies, (claims.client_id, claims.task), ask)
 

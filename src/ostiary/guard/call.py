@@ -98,8 +98,9 @@ class Call:
         if said and self.classes and said not in self.classes:
             raise Withheld(
                 f"the tool returns {said[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
-                hint="its catalogue must say so", code="undeclared_class",
-            )  # fmt: skip
+                hint="its catalogue must say so",
+                code="undeclared_class",
+            )
         for volume in self.ahead.values():
             if (volume.returned(**self._size) or 0) > volume.per_call:
                 raise Withheld(f"the call returns more than {volume.per_call} {volume.meter.what}", hint="ask for less")

@@ -266,9 +266,14 @@ class CallDecider:
             except (budget.BadAmount, budget.Exhausted) as refusal:
                 decision, costs, ahead = access.refuse(facts, refusal), {}, {}
         make_record = partial(
-            call_record, call, remote=decided.remote, approved=() if approval is None else approval.approved,
-            noticed=decided.noticed, network=who.network, proof=who.proof,
-        )  # fmt: skip
+            call_record,
+            call,
+            remote=decided.remote,
+            approved=() if approval is None else approval.approved,
+            noticed=decided.noticed,
+            network=who.network,
+            proof=who.proof,
+        )
         try:
             record = make_record(decision, spent=costs)
         except Malformed as refusal:  # the ledger cannot name the arguments

@@ -83,9 +83,15 @@ class Guard:
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self.feed = Feed(
-            resource_id=credential.client_id, now=now, tick=tick, kept=folder / "clock", boot=ambient.boot(),
-            stops=folder, max_age=round(max_age * SECOND), max_skew=round(max_skew * SECOND),
-        )  # fmt: skip
+            resource_id=credential.client_id,
+            now=now,
+            tick=tick,
+            kept=folder / "clock",
+            boot=ambient.boot(),
+            stops=folder,
+            max_age=round(max_age * SECOND),
+            max_skew=round(max_skew * SECOND),
+        )
         self._now, self._learns = self.feed.clock, learn
         self.connections = Connections()
         self.feed.listeners.append(self.connections.look)
@@ -95,13 +101,28 @@ class Guard:
         self._sessions = Sessions() if notices else None
         self._sources = Sources()
         self._link = Link(
-            credential, url=url, feed=self.feed, spool=self._spool, spool_dir=folder, budgets=self._budgets,
-            now=now, tick=tick, random=random,
-        )  # fmt: skip
+            credential,
+            url=url,
+            feed=self.feed,
+            spool=self._spool,
+            spool_dir=folder,
+            budgets=self._budgets,
+            now=now,
+            tick=tick,
+            random=random,
+        )
         self._decider = CallDecider(
-            self.feed, self._link, self._spool, self._budgets, self.listing, self._sources, self._sessions,
-            BearerNetworks() if notices else None, records_arguments=record_arguments, learns=learn,
-        )  # fmt: skip
+            self.feed,
+            self._link,
+            self._spool,
+            self._budgets,
+            self.listing,
+            self._sources,
+            self._sessions,
+            BearerNetworks() if notices else None,
+            records_arguments=record_arguments,
+            learns=learn,
+        )
 
     def start(self, *, wait: float = 5.0) -> Guard:
         """Connect; waits at most so long for the first snapshot, without which every call is refused."""

@@ -16,10 +16,17 @@ DENIED = -32001
 """The code of the JSON-RPC error that a denial is."""
 FREE = frozenset(
     {
-        "initialize", "ping", "server/discover", "logging/setLevel", "tools/list", "resources/list",
-        "resources/templates/list", "prompts/list", "resources/unsubscribe",
+        "initialize",
+        "ping",
+        "server/discover",
+        "logging/setLevel",
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "resources/unsubscribe",
     }
-)  # fmt: skip
+)
 """Methods that need no decision: they say what there is, not what is in it, or they end what was decided."""
 LISTEN = "subscriptions/listen"
 _OF_PROTOCOL = ("_meta", "requestState")

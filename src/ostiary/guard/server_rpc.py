@@ -162,9 +162,13 @@ class ServerRpc:
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
         """Return what the server signed about exactly that body. Raises Refused, httpx2.HTTPError, OSError."""
         return parse_answer(
-            self.post(verb, body, until), kind, body=body, keys=self._feed.feed_keys, issuer=self._feed.issuer,
+            self.post(verb, body, until),
+            kind,
+            body=body,
+            keys=self._feed.feed_keys,
+            issuer=self._feed.issuer,
             resource_id=self._resource_id,
-        )  # fmt: skip
+        )
 
     def post(self, verb: str, body: bytes, until: int) -> bytes:
         """Return the answer; a connection that ended while it was idle is replaced once. Raises as `_post`."""

@@ -83,9 +83,12 @@ def extent_of(
     value = {"agent": agent, "task": task, "resource": resource, "tool": tool.name, "named": split.named}
     return Extent(
         counterpart=canonical.digest(value | {"secrets": dict(secrets)}, floats=True),
-        policies=tuple(sorted(policies)), amounts=split.amounts, outside=outside, warnings=tuple(sorted(warnings)),
+        policies=tuple(sorted(policies)),
+        amounts=split.amounts,
+        outside=outside,
+        warnings=tuple(sorted(warnings)),
         foreign=tuple(sorted({one for links in foreign.values() for one in links})),
-    )  # fmt: skip
+    )
 
 
 class SplitArguments(NamedTuple):

@@ -88,9 +88,11 @@ class Entrance:
         """Return the path with the query that is asked for at the upstream server. Raises Rejected."""
         if method == "CONNECT" or not target.startswith("/"):
             raise Rejected(
-                400, "no_forward_proxy", "this proxy is for one server and takes paths only",
+                400,
+                "no_forward_proxy",
+                "this proxy is for one server and takes paths only",
                 hint="give its URL as the URL of the server, not as an HTTP proxy",
-            )  # fmt: skip
+            )
         if self.listen.socket is None:
             self._check_host(headers)
         self._check_origin(headers)

@@ -36,15 +36,20 @@ _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _BOM = b"\xef\xbb\xbf"
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*;?\s*')
 DROPPED = frozenset((b"accept-encoding", b"range")) | {
-    b"x-http-method-override", b"x-http-method", b"x-method-override",
-}  # fmt: skip
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
+}
 """Headers that do not pass: of an answer in parts or compressed, and those by which a server takes a GET for a POST."""
 NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
 """the member of `params` that the header `Mcp-Name` repeats (MCP 2026-07-28, streamable HTTP)"""
 STATUSES_SINCE = b"2026-07-28"
 STATUSES = {
-    frames.PARSE_ERROR: 400, frames.INVALID_REQUEST: 400, frames.INVALID_PARAMS: 400, frames.METHOD_NOT_FOUND: 404,
-}  # fmt: skip
+    frames.PARSE_ERROR: 400,
+    frames.INVALID_REQUEST: 400,
+    frames.INVALID_PARAMS: 400,
+    frames.METHOD_NOT_FOUND: 404,
+}
 """HTTP status of a JSON-RPC error (MCP 2026-07-28, streamable HTTP)"""
 
 

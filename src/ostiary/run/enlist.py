@@ -74,9 +74,16 @@ class Place:
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
         return Plan(
-            server=server.name, agent=str(self.credential), guard=str(self.guard(server)), uri=self.uri(server),
-            spool=str(self.folder / "spool"), mode=str(self.mode(server)), url=url, task=task, events=str(events),
-        )  # fmt: skip
+            server=server.name,
+            agent=str(self.credential),
+            guard=str(self.guard(server)),
+            uri=self.uri(server),
+            spool=str(self.folder / "spool"),
+            mode=str(self.mode(server)),
+            url=url,
+            task=task,
+            events=str(events),
+        )
 
 
 def stdio_uri(agent: str) -> str:
@@ -107,9 +114,14 @@ def changed(place: Place, servers: Sequence[Server]) -> list[Server]:
 
 
 def enlist(
-    session: Session, place: Place, servers: Sequence[Server], *, owner: str | None, command: Sequence[str],
+    session: Session,
+    place: Place,
+    servers: Sequence[Server],
+    *,
+    owner: str | None,
+    command: Sequence[str],
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     """Make what is missing, and say what was made. Raises Usage, ServerRefused, Unavailable."""
     if not place.credential.exists():
         _enlist_agent(session, place, owner or _owner(session), command)

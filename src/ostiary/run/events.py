@@ -46,9 +46,15 @@ _decode = json_decoder(Event)
 
 
 def called(
-    server: str, tool: str, *, verdict: Literal["allow", "deny", "undecided"], passed: bool, owner: str, task: str,
+    server: str,
+    tool: str,
+    *,
+    verdict: Literal["allow", "deny", "undecided"],
+    passed: bool,
+    owner: str,
+    task: str,
     why: Refused | None,
-) -> Called:  # fmt: skip
+) -> Called:
     """With what may be long cut to what a datagram holds."""
     said = {} if why is None else {"code": why.code, "why": why.message[:MAX_TEXT], "hint": why.hint[:MAX_TEXT]}
     return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **said)

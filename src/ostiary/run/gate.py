@@ -160,9 +160,14 @@ class Gate:
         return Verdict(passes, why, call)
 
     def _tell(
-        self, tool: str, verdict: Literal["allow", "deny", "undecided"], *, passed: bool, why: Refused | None,
+        self,
+        tool: str,
+        verdict: Literal["allow", "deny", "undecided"],
+        *,
+        passed: bool,
+        why: Refused | None,
         who: Verified | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         claims = who.principal.claims if who is not None else None
         owner, task = (claims.owner, claims.task) if claims is not None else ("", "")
         self._teller.tell(

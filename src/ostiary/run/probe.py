@@ -50,9 +50,15 @@ def probe(
     """
     try:
         server = subprocess.Popen(
-            command, env=dict(env), cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True,
-        )  # fmt: skip
+            command,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
     except OSError as error:
         raise Unavailable(f"cannot run {command[0]}: {error.strerror}") from None
     try:

@@ -196,9 +196,10 @@ async def remove_subject(call: Call) -> Reply:
     """Remove a subject from a stream (SSF 8.1.3.3)."""
     sent = call.json(Subject)
     await registry.act_as(
-        call, "stream.remove_subject",
+        call,
+        "stream.remove_subject",
         lambda act: flows.remove_subject(act, sent.stream_id, sent.subject, by=call.caller),
-    )  # fmt: skip
+    )
     return _empty(204)
 
 

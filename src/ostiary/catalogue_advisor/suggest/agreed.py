@@ -72,9 +72,7 @@ def _condition(proposal: Mapping[str, Any]) -> str | None:
             compared = [f"{there} >= 0", f"{there} <= {amount}"]
         elif kind == "number":
             most = amount if "." in amount else f"{amount}.0"
-            compared = [
-                f'{there}.greaterThanOrEqual(decimal("0.0"))', f'{there}.lessThanOrEqual(decimal("{most}"))'
-            ]  # fmt: skip
+            compared = [f'{there}.greaterThanOrEqual(decimal("0.0"))', f'{there}.lessThanOrEqual(decimal("{most}"))']
         else:
             return None
         parts += [f"context.arguments has {place[0]}", *compared]

@@ -89,8 +89,12 @@ def _read(stood_for: object) -> tuple[int, Entity]:
 def agent_entity(agent_id: str, *, owner: str, segment: str, model: str = "", risk_tier: str = "") -> Entity:
     belongs = (Uid("Owner", owner), Uid("Segment", segment))
     attrs: Record = {
-        "id": agent_id, "owner": belongs[0], "segment": belongs[1], "model": model, "risk_tier": risk_tier,
-    }  # fmt: skip
+        "id": agent_id,
+        "owner": belongs[0],
+        "segment": belongs[1],
+        "model": model,
+        "risk_tier": risk_tier,
+    }
     return entity(Uid("Agent", agent_id), attrs, belongs)
 
 

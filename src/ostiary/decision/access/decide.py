@@ -150,22 +150,48 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     entities, cache = principal.entity_overlay(facts.entities)
     remote = None if inputs.remote is None else inputs.remote.lookup(policies)
     judged = policies.judge(  # 10
-        principal.entity.uid, CALL, ready.uid, context, entities, remote, inputs.approved, behind=principal.links,
+        principal.entity.uid,
+        CALL,
+        ready.uid,
+        context,
+        entities,
+        remote,
+        inputs.approved,
+        behind=principal.links,
         cache=cache,
-    )  # fmt: skip
+    )
     if isinstance(context, LazyContext) and (history := context.looked_at) is not None:  # 11
         if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
         beside = {**(beside or {}), HISTORY: history}
     if judged.allowed:
         return Decision(
-            True, True, policies.hash, (), judged.policies, judged.watched, judged.errors, typed, None, "", beside,
+            True,
+            True,
+            policies.hash,
+            (),
+            judged.policies,
+            judged.watched,
+            judged.errors,
+            typed,
+            None,
+            "",
+            beside,
             noticed,
-        )  # fmt: skip
+        )
     return Decision(
-        resource.mode == "watch", False, policies.hash, reasons_of(judged, policies), judged.policies, judged.watched,
-        judged.errors, typed, asks_of(judged, policies), beside=beside, noticed=noticed,
-    )  # fmt: skip
+        resource.mode == "watch",
+        False,
+        policies.hash,
+        reasons_of(judged, policies),
+        judged.policies,
+        judged.watched,
+        judged.errors,
+        typed,
+        asks_of(judged, policies),
+        beside=beside,
+        noticed=noticed,
+    )
 
 
 _FULL = Reason(

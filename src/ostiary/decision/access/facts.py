@@ -184,9 +184,16 @@ class Protected:
             self.entities[made.uid] = made
             hidden = secrets_of(tool, classes)
             self.tools[tool.name] = ReadyTool(
-                tool, made.uid, scope, tool.typed.type_, hidden, classes, sorted(classes), frozenset(tool.presentation),
+                tool,
+                made.uid,
+                scope,
+                tool.typed.type_,
+                hidden,
+                classes,
+                sorted(classes),
+                frozenset(tool.presentation),
                 plan_of(made.uid.id, tool, classes),
-            )  # fmt: skip
+            )
 
 
 class AgentFact(NamedTuple):

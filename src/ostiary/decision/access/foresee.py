@@ -24,12 +24,23 @@ from ostiary.provenance.origins import CARRIES, REVEALS, UNREQUESTED_READ, needs
 NEVER = Foresight(False, False)
 ALWAYS = Foresight(True, True)
 _KINDS: dict[object, type] = {
-    "string": str, "boolean": bool, "integer": int, "number": Decimal, "array": frozenset, "object": dict,
-}  # fmt: skip
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": Decimal,
+    "array": frozenset,
+    "object": dict,
+}
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 _ORIGINS = (
-    "origin_worst", "origin_best", "amount_worst", "object_worst", "recipient_worst", "done_worst", "links_worst",
-)  # fmt: skip
+    "origin_worst",
+    "origin_best",
+    "amount_worst",
+    "object_worst",
+    "recipient_worst",
+    "done_worst",
+    "links_worst",
+)
 _FLAGS = ("from_named", "mentioned", "planned", "over_plan", "read_outside", "substituted")
 
 

@@ -36,9 +36,16 @@ def noticed_of(
     if tool.effect is Effect.READ and tool.canary is not True:
         return tuple(found)
     event = Event(
-        at=call.now, action="tool.call", outcome="deny" if why_not else "allow", agent=claims.client_id,
-        task=claims.task, resource=claims.aud, tool=ready.uid.id, effect=tool.effect.value,
-        canary=tool.canary is True, reasons=(why_not,) if why_not else (),
+        at=call.now,
+        action="tool.call",
+        outcome="deny" if why_not else "allow",
+        agent=claims.client_id,
+        task=claims.task,
+        resource=claims.aud,
+        tool=ready.uid.id,
+        effect=tool.effect.value,
+        canary=tool.canary is True,
+        reasons=(why_not,) if why_not else (),
         **traced(session, memory, tool, arguments, origins)._asdict(),
-    )  # fmt: skip
+    )
     return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *found)

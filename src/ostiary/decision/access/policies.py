@@ -79,10 +79,26 @@ class Policies:
     """
 
     __slots__ = (
-        "_denying", "_enforced", "_sources", "_step_ups", "_watched", "approvers", "asks", "covers", "elsewhere",
-        "entities", "hash", "hints", "known", "reads_counterparts", "reads_history", "reads_risk", "reasons",
-        "relies_on_history", "relies_on_risk",
-    )  # fmt: skip
+        "_denying",
+        "_enforced",
+        "_sources",
+        "_step_ups",
+        "_watched",
+        "approvers",
+        "asks",
+        "covers",
+        "elsewhere",
+        "entities",
+        "hash",
+        "hints",
+        "known",
+        "reads_counterparts",
+        "reads_history",
+        "reads_risk",
+        "reasons",
+        "relies_on_history",
+        "relies_on_risk",
+    )
 
     def __init__(
         self,

@@ -82,9 +82,12 @@ def learn(profile: Profile, event: Event) -> Profile:
         return profile
     tools = {name: one for name, one in tools.items() if name != tool}
     tools[tool] = Habit(
-        habit.tasks + bool(fresh & _CALLED), habit.outside + bool(fresh & _OUTSIDE),
-        habit.nowhere + bool(fresh & _NOWHERE), habit.linked + bool(fresh & _LINKED), habit.marks | seen,
-    )  # fmt: skip
+        habit.tasks + bool(fresh & _CALLED),
+        habit.outside + bool(fresh & _OUTSIDE),
+        habit.nowhere + bool(fresh & _NOWHERE),
+        habit.linked + bool(fresh & _LINKED),
+        habit.marks | seen,
+    )
     if len(tools) > MAX_TOOLS:
         del tools[next(iter(tools))]
     return Profile(tasks, recent, tools)

@@ -44,8 +44,12 @@ _TELLING = re.compile(r"[.:@]|[0-9A-Fa-f]{32}|[A-Za-z0-9+/_-]{12}|[^ -~\s]|[%&\\
 Address = IPv4Address | IPv6Address
 Kind = Literal["domain", "link", "address", "mail", "digest"]
 _WORDS: Mapping[Kind, str] = {
-    "domain": "a host", "link": "a link", "address": "an address", "mail": "a mail address", "digest": "a file"
-}  # fmt: skip
+    "domain": "a host",
+    "link": "a link",
+    "address": "an address",
+    "mail": "a mail address",
+    "digest": "a file",
+}
 
 
 class ThreatList(NamedTuple):

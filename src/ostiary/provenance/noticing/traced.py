@@ -47,10 +47,13 @@ def traced(
     origins = cast(Mapping[str, str], beside.get("origin", {})).values()
     together, is_named = _together(session, memory, tool, arguments) if session.texts else (0, False)
     return Traced(
-        cast(str, beside.get("origin_worst", "")), cast(str, beside.get("links_worst", "")),
-        any(origin in _SAID for origin in origins), together, is_named,
+        cast(str, beside.get("origin_worst", "")),
+        cast(str, beside.get("links_worst", "")),
+        any(origin in _SAID for origin in origins),
+        together,
+        is_named,
         tuple(_signs(beside)),
-    )  # fmt: skip
+    )
 
 
 def _signs(beside: Record) -> Iterator[str]:

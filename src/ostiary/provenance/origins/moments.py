@@ -12,9 +12,19 @@ from itertools import islice
 from ostiary.provenance.origins.words import decimal
 
 _NAMES = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
-)  # fmt: skip
+)
 _MONTHS = {spelled: number for number, name in enumerate(_NAMES, 1) for spelled in (name, name[:3])} | {"sept": 9}
 _DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?")
 _YEAR = re.compile(r"\d{4}")
@@ -65,12 +75,43 @@ def _without(words: Sequence[str], word: str) -> list[str]:
 
 
 _YEARS = re.compile(r"(?:19|20)\d\d")
-_BESIDE = frozenset((
-    *_MONTHS, "of", "on", "at", "the", "to", "until", "from", "am", "pm", "a.m", "a.m.", "p.m", "p.m.", "z", "utc",
-    "gmt",
-    "mon", "tue", "wed", "thu", "fri", "sat", "sun", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
-    "sunday", "noon", "midnight",
-))  # fmt: skip
+_BESIDE = frozenset(
+    (
+        *_MONTHS,
+        "of",
+        "on",
+        "at",
+        "the",
+        "to",
+        "until",
+        "from",
+        "am",
+        "pm",
+        "a.m",
+        "a.m.",
+        "p.m",
+        "p.m.",
+        "z",
+        "utc",
+        "gmt",
+        "mon",
+        "tue",
+        "wed",
+        "thu",
+        "fri",
+        "sat",
+        "sun",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "noon",
+        "midnight",
+    )
+)
 """words that stand in a date or a time"""
 _NUMERIC = re.compile(r"\d{1,4}(?:st|nd|rd|th)?|\d{1,2}:\d{2}(?::\d{2})?(?:z|am|pm)?|\d{1,2}(?:am|pm)")
 _STAMP = re.compile(

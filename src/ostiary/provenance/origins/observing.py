@@ -56,10 +56,26 @@ MAX_ASKED = 1 << 20
 MAX_FIELD = 64
 MAX_PAGES = 64
 """links of one output that may be followed"""
-WRITTEN = frozenset((
-    "bio", "body", "comment", "content", "contents", "description", "message", "note", "notes", "reply", "review",
-    "snippet", "subject", "summary", "text", "title",
-))  # fmt: skip
+WRITTEN = frozenset(
+    (
+        "bio",
+        "body",
+        "comment",
+        "content",
+        "contents",
+        "description",
+        "message",
+        "note",
+        "notes",
+        "reply",
+        "review",
+        "snippet",
+        "subject",
+        "summary",
+        "text",
+        "title",
+    )
+)
 """Names of fields that strangers write, however short what they write is."""
 MAX_DIGITS = 6
 """digits of a field; with more it may be a telephone or account number"""
@@ -203,10 +219,7 @@ def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
 
 def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
     """The sources without the words of the call, but for those that the memory trusts as much already."""
-    echoes = {
-        word for word in asked
-        if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE
-    }  # fmt: skip
+    echoes = {word for word in asked if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE}
     if not echoes:
         return fresh
     found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))

@@ -183,9 +183,10 @@ def _digest(phrase: bytes) -> bytes:
 def _facts(memory: Memory) -> set[bytes]:
     return {
         part.words[at : at + WIDTH]
-        for part in memory.parts if part.kinds == SLOT
+        for part in memory.parts
+        if part.kinds == SLOT
         for at in range(0, len(part.words), WIDTH)
-    }  # fmt: skip
+    }
 
 
 def _holds(memory: Memory, fact: bytes) -> bool:

@@ -176,7 +176,7 @@ def _judge(
         remote.look_up,
         behind=[one.uid for one in chain.behind],
         cache=_chain_cache(policies, principal[1], resource[1], chain) if chain.behind else None,
-    )  # fmt: skip
+    )
     check_answered(act, remote)
     act.entry.policy = policies.hash
     act.entry.policies = [*act.entry.policies, *judged.policies]

@@ -122,8 +122,13 @@ _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_wo
 
 
 _RESPONSE: Record = {
-    "task": "", "detector": "", "points": 0, "findings": 1, "detectors": frozenset[object](), "kind": "assistant",
-}  # fmt: skip
+    "task": "",
+    "detector": "",
+    "points": 0,
+    "findings": 1,
+    "detectors": frozenset[object](),
+    "kind": "assistant",
+}
 _PAST = history_context(NOTHING)
 _HISTORY: Record = {
     **_PAST,
