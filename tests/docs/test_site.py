@@ -93,3 +93,10 @@ def test_a_broken_link_fails_the_build(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(subprocess.CalledProcessError):
         site.build(out)
     assert not (out / site.version()).exists(), "an older site is not replaced by a broken one"
+
+
+def test_no_diagram_has_a_semicolon_which_ends_a_statement_of_mermaid() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs" / page for page in PAGES)]
+    diagrams = [text for page in pages for text in re.findall(r"```mermaid\n(.*?)```", page.read_text("utf-8"), re.S)]
+    assert len(diagrams) >= 4
+    assert not [text for text in diagrams if ";" in text]
