@@ -14,23 +14,12 @@ import pytest
 from cyclopts import App
 
 from ostiary.cli import COMMANDS, app
+from tests.cli.command_tree import ALL, LEAVES
 from tests.support.cli import run
 from tests.support.sources import ROOT, files, sources
 
 HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvicorn", "starlette", "mcp")
 _NAMED = re.compile(r"\bostiary ((?:[a-z]+(?:-[a-z]+)*)(?: [a-z]+(?:-[a-z]+)*)*)")
-
-
-def walk(parent: App, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
-    """Every command with its words."""
-    for name in parent:
-        if not name.startswith("-"):
-            yield (*words, name), parent[name]
-            yield from walk(parent[name], (*words, name))
-
-
-ALL = dict(walk(app))
-LEAVES = {words: command for words, command in ALL.items() if command.default_command is not None}
 
 
 def test_the_help_of_everything_loads_nothing_heavy() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.cli.topics import STOPPING
-from tests.cli.test_help import ALL, LEAVES
+from tests.cli.command_tree import ALL, LEAVES
 from tests.support.cli import run
 from tests.support.sources import ROOT
 

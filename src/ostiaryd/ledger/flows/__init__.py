@@ -24,7 +24,6 @@ from ostiaryd.ledger.flows.acts import (
 )
 from ostiaryd.ledger.flows.queries import (
     TOPIC,
-    USED_SINCE,
     Replayed,
     count_entries_before,
     find_first_since,
@@ -53,7 +52,6 @@ __all__ = [
     "IN_RECOVERY",
     "PIN",
     "TOPIC",
-    "USED_SINCE",
     "Act",
     "Refusals",
     "Replayed",

@@ -5,7 +5,6 @@ Each is a function of the store under a name that is unique in the package.
 
 from ostiaryd.ledger.store import (
     TOPIC,
-    USED_SINCE,
     Replayed,
     forget_evidence,
     forget_used_evidence,
@@ -31,7 +30,6 @@ from ostiaryd.ledger.store import with_facts as list_entries_with_facts
 
 __all__ = [
     "TOPIC",
-    "USED_SINCE",
     "Replayed",
     "count_entries_before",
     "find_first_since",

@@ -3,6 +3,8 @@
 from ostiaryd.ledger.model.entry import (
     MAX_ROWS,
     MESSAGE_LIMIT,
+    USED_SINCE,
+    USES,
     WORD_LIMIT,
     Entry,
     Reason,
@@ -18,6 +20,8 @@ from ostiaryd.ledger.model.entry import (
 __all__ = [
     "MAX_ROWS",
     "MESSAGE_LIMIT",
+    "USED_SINCE",
+    "USES",
     "WORD_LIMIT",
     "Entry",
     "Reason",

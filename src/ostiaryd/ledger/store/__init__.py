@@ -15,7 +15,6 @@ from ostiaryd.ledger.store.histories import (
 )
 from ostiaryd.ledger.store.tree import (
     TOPIC,
-    USED_SINCE,
     bodies,
     body,
     count,
@@ -36,7 +35,6 @@ from ostiaryd.ledger.store.tree import (
 
 __all__ = [
     "TOPIC",
-    "USED_SINCE",
     "Loss",
     "Replayed",
     "append",

@@ -178,12 +178,6 @@ def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> l
     return matches[:limit]
 
 
-USES = "('token.issue', 'token.exchange', 'tool.call', 'tool.undecided', 'decide', 'decide.batch', 'task.start')"
-"""Actions that an agent itself takes. Findings and administration name an agent too, and are not uses of it."""
-USED_SINCE = (
-    f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
-)
-"""SQL condition on a row with an `agent_id`: the agent has acted since the entry `used_from`."""
 _LAST_USE = sql(f"select at from entry where agent = :agent and action in {USES} order by idx desc limit 1")
 
 

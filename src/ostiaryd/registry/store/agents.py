@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.ledger.flows import USED_SINCE
+from ostiaryd.ledger.model import USED_SINCE
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
