@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from ostiary.client import Client, Target, Token
+from ostiary.protocol.decoding import json_decoder
 
 MAX_BYTES = 256 << 10
 SUFFIX = ".tokens"
@@ -118,7 +119,7 @@ class TokenFile:
         finally:
             os.close(descriptor)
         try:
-            rows = msgspec.json.decode(text, type=_File).tokens
+            rows = json_decoder(_File)(text).tokens
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return []
         return [row for row in rows if _is_complete(row.answer)]

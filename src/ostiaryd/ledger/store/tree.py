@@ -13,6 +13,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.database.pin import Head
 from ostiaryd.ground.process.ids import standing_agent
+from ostiaryd.ledger.model import USES
 
 TOPIC = "ledger"
 """topic that listeners of the writer hear after entries were added"""
