@@ -141,4 +141,6 @@ def _can_fail(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    return name.lstrip("_").startswith(("raises", "check", "verify", "assert", "refuses", "expect", "tally"))
+    return name.lstrip("_").startswith(
+        ("raises", "check", "verify", "assert", "refuses", "expect", "tally", "eventually")
+    )

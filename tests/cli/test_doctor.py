@@ -73,13 +73,13 @@ def states(server: Server) -> dict[str, str]:
 HEALTHY = dict.fromkeys(LINES, "ok") | {"root key": "weak"}
 
 
-def await_states(server: Server, changed: dict[str, str] | None = None) -> None:
+def check_states(server: Server, changed: dict[str, str] | None = None) -> None:
     """Wait until every line is healthy except those in `changed`."""
     eventually(lambda: states(server) == HEALTHY | (changed or {}))
 
 
-def await_only_red(server: Server, *lines: str) -> None:
-    await_states(server, dict.fromkeys(lines, "fail"))
+def check_only_red(server: Server, *lines: str) -> None:
+    check_states(server, dict.fromkeys(lines, "fail"))
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def flip_last(data: bytes) -> bytes:
 
 
 def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: Server) -> None:
-    await_states(patient)
+    check_states(patient)
     said = Commands(patient.folder)("doctor").out
     assert "lies beside what it protects" in said
     assert "OSTIARY_ROOT_KEY" in said
@@ -132,36 +132,36 @@ def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: S
 @pytest.mark.parametrize("wrong", [0o640, 0o604, 0o644])
 def test_a_key_file_that_others_can_read(patient: Server, file: str, line: str, wrong: int) -> None:
     with mode(patient.folder / file, wrong):
-        await_only_red(patient, line)
+        check_only_red(patient, line)
 
 
 @pytest.mark.parametrize("wrong", [0o755, 0o710])
 def test_a_data_folder_that_is_open_to_others(patient: Server, wrong: int) -> None:
     with mode(patient.folder, wrong):
-        await_only_red(patient, "data folder")
-    await_states(patient)
+        check_only_red(patient, "data folder")
+    check_states(patient)
 
 
 def test_an_entry_that_was_changed_in_the_database(patient: Server) -> None:
     """Its length stays; only what it says is another thing."""
     with damaged(patient, "entry", "body", "idx = 0", lambda body: body.replace(b'"at":1', b'"at":2')):
-        await_only_red(patient, "ledger")
+        check_only_red(patient, "ledger")
         assert "entry 0 was changed" in Commands(patient.folder)("doctor").out
-    await_states(patient)
+    check_states(patient)
 
 
 def test_stored_hashes_that_do_not_lead_to_the_checkpoint(patient: Server) -> None:
     with damaged(patient, "entry", "leaf", "idx = 0", flip_last):
-        await_only_red(patient, "ledger", "history")
-    await_states(patient)
+        check_only_red(patient, "ledger", "history")
+    check_states(patient)
 
 
 @pytest.mark.parametrize("use", ["token", "feed", "ledger"])
 def test_a_sealed_key_that_is_damaged(patient: Server, use: str) -> None:
     one = f"kid = (select min(kid) from server_key where use_ = '{use}')"
     with damaged(patient, "server_key", "sealed", one, flip_last):
-        await_only_red(patient, "server keys")
-    await_states(patient)
+        check_only_red(patient, "server keys")
+    check_states(patient)
 
 
 def test_the_files_of_the_active_policy_set_that_were_edited(patient: Server, tmp_path: Path) -> None:
@@ -169,14 +169,14 @@ def test_the_files_of_the_active_policy_set_that_were_edited(patient: Server, tm
     ostiary.json("policy", "export", tmp_path / "set")
     (tmp_path / "set" / "more.cedar").write_text('@id("more") forbid (principal, action, resource) when { false };\n')
     active = ostiary.json("policy", "put", tmp_path / "set")["hash"]
-    await_states(patient)
+    check_states(patient)
     edit = damaged(
         patient, "policy_set", "files", f"hash = '{active}'", lambda files: files.replace("{ false }", "{ true }")
     )
     with edit:
         red = HEALTHY | {"policy": "fail", "state": "fail"}
         eventually(lambda: states(patient) == red)  # the state is compared in the background
-    await_states(patient)
+    check_states(patient)
     ostiary.json("kill", "lift", "everything", "--reason", "a test")
 
 
@@ -186,10 +186,10 @@ def test_policies_that_allow_anybody_anything(patient: Server, tmp_path: Path) -
     (tmp_path / "all.cedar").write_text('@id("all") permit (principal, action, resource);\n')
     ostiary.json("policy", "put", tmp_path)
     try:
-        await_only_red(patient, "default deny")
+        check_only_red(patient, "default deny")
     finally:
         ostiary.json("policy", "activate", before)
-    await_states(patient)
+    check_states(patient)
 
 
 FORGETFUL = """
@@ -205,13 +205,13 @@ def test_a_server_that_takes_a_proof_twice(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
     with running(folder, command=(sys.executable, "-c", FORGETFUL)) as server:
-        await_only_red(server, "replayed proof")
+        check_only_red(server, "replayed proof")
 
 
 def test_a_replay_memory_that_a_restart_would_lose(patient: Server) -> None:
     with trigger(patient, "after insert on spent", "delete from spent where seq = new.seq"):
-        await_only_red(patient, "replay memory")
-    await_states(patient)
+        check_only_red(patient, "replay memory")
+    check_states(patient)
 
 
 def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
     with trigger(patient, "before update on task", "select raise(abort, 'stuck')"):
         ostiary.json("task", "start", "--agent", "brief", "--purpose", "tests", "--ttl", 1)
         eventually(lambda: states(patient)["loops"] == "fail")
-        await_only_red(patient, "loops")
+        check_only_red(patient, "loops")
         assert "tasks.expire_due" in ostiary("doctor").out
-    await_states(patient)
+    check_states(patient)
 
 
 def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> None:
@@ -230,14 +230,14 @@ def test_detectors_that_hang_and_detectors_that_have_died(patient: Server) -> No
     pid = ostiary.json("watch", "status")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        await_only_red(patient, "detectors")
+        check_only_red(patient, "detectors")
         assert "entries behind, their process is working" in ostiary("doctor").out
     finally:
         os.kill(pid, signal.SIGCONT)
-    await_states(patient)
+    check_states(patient)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: ostiary.json("watch", "status")["starts"] == 2)
-    await_states(patient)
+    check_states(patient)
     [restart] = ostiary.json("audit", "search", "--action", "watch.restart")
     assert restart["detail"] == {"why": "Unavailable: it ended with -9"}
 
@@ -255,18 +255,18 @@ def test_a_guard_whose_feed_stalls(patient: Server, tmp_path: Path) -> None:
         try:
             assert guard.stdout is not None
             assert guard.stdout.readline() == "up\n"
-            await_states(patient)
+            check_states(patient)
             assert "a change was in force at slow" in ostiary("doctor").out
             [connected] = ostiary.json("feed", "list")
             assert connected["guard"] == "slow"
             assert "slow" in ostiary("feed", "list").out
             os.kill(guard.pid, signal.SIGSTOP)
-            await_only_red(patient, "guards")
+            check_only_red(patient, "guards")
             assert "slow, of 1 guards" in ostiary("doctor").out
             revoked = ostiary("revoke", "owner", "sam")
             assert (revoked.code, "has not answered" in revoked.out) == (5, True)
             os.kill(guard.pid, signal.SIGCONT)
-            await_states(patient)
+            check_states(patient)
         finally:
             guard.kill()
     eventually(lambda: not ostiary.json("feed", "list"))
@@ -293,7 +293,7 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
         assert agent.get(url).status_code == 200
         [spool] = [lock.parent for lock in (tmp_path / "spool").glob("rs_*/*/lock")]
         eventually(lambda: bool(ostiary.json("audit", "search", "--action", "feed.report")))
-        await_states(patient)
+        check_states(patient)
         assert "connected guards that deliver their records: 1" in ostiary("doctor").out
         with damaged(patient, "spool", "resource_id", f"id = '{spool.name}'", lambda _: other(patient)):
 
@@ -306,12 +306,12 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
             eventually(is_full)  # the other resource has reported before, and is missed
             assert re.search(r"queues +\d+ % of the spool of `full` is full", ostiary("doctor").out)
         eventually(lambda: agent.get(url).status_code == 200)
-        await_states(patient)
-    await_states(patient, {"guards": "weak"})
+        check_states(patient)
+    check_states(patient, {"guards": "weak"})
     assert "not connected: full (its last report is of " in ostiary("doctor").out
     with closing(sqlite3.connect(patient.folder / "ostiary.db", isolation_level=None, timeout=PATIENCE_S)) as db:
         db.execute("update spool set reported_at = 0")  # long ago
-    await_states(patient)
+    check_states(patient)
 
 
 async def greet(scope: Scope, receive: Receive, send: Send) -> None:
