@@ -99,6 +99,11 @@ async def show_openapi(call: Call) -> Reply:
     return Reply(200, document.body, headers=headers)
 
 
+CIBA_ROUTES = tuple(
+    replace(route, protocol=wire_oauth.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
+    for route in wire_ciba.ROUTES
+)
+"""Routes of `approvals` that speak OAuth: a wire imports no wire of another package, so the protocol is added here."""
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", show_openapi, "", answers={200: dict[str, Any], 304: None}),
     *wire_oauth.ROUTES,
@@ -119,10 +124,7 @@ ROUTES: tuple[Route, ...] = (
     *approvals_admin.ROUTES,
     *wire_requests.ROUTES,
     *wire_elevation.ROUTES,
-    *(
-        replace(route, protocol=wire_oauth.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
-        for route in wire_ciba.ROUTES
-    ),  # a wire imports no other room's wire
+    *CIBA_ROUTES,
     *ledger_admin.ROUTES,
     *wire_tlog.ROUTES,
     *wire_feed.ROUTES,

@@ -59,7 +59,7 @@ def test_the_command_line_marks_the_lines_that_have_them(capsys: CaptureFixture[
     assert "|  Dear Bob," in lines
     assert "!  see https://evil.example/a" in lines
     assert "|  and https://example.com/q3" in lines
-    assert "!  neither the person's nor of a record: https://evil.example/a" in lines
+    assert "!  neither the person's nor from a record: https://evil.example/a" in lines
 
 
 def test_what_is_no_text_is_shown_as_json(capsys: CaptureFixture[str]) -> None:

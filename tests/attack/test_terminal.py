@@ -60,8 +60,10 @@ def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(
     live_server: ServerFixture, arguments: tuple[str, ...]
 ) -> None:
     shown = ostiary(live_server, "audit", *arguments)
-    assert all(character.isprintable() for character in shown.replace("\n", ""))
-    numbers = [int(line.split()[0]) for line in shown.splitlines()]
+    rows = [line.split("\t") for line in shown.splitlines()]  # a piped table separates its cells by tabs
+    assert all(cell.isprintable() for row in rows for cell in row)
+    assert len({len(row) for row in rows}) == 1
+    numbers = [int(row[0]) for row in rows[1:]]
     assert 999999 not in numbers
     assert "[red]bold[/red]:warning:\\x7f\\x9b2J" in shown
 
@@ -69,5 +71,5 @@ def test_no_name_moves_the_cursor_or_makes_lines_of_its_own(
 def test_one_entry_is_shown_with_what_it_hides(live_server: ServerFixture) -> None:
     line = next(line for line in ostiary(live_server, "audit", "tail").splitlines() if "owned" in line)
     shown = ostiary(live_server, "audit", "show", line.split()[0])
-    assert all(character.isprintable() for character in shown.replace("\n", ""))
+    assert all(cell.isprintable() for row in shown.splitlines() for cell in row.split("\t"))
     assert "\\x1b[2J" in shown

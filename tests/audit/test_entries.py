@@ -83,8 +83,8 @@ def test_times_never_decrease_and_one_that_does_is_compared_with_the_latest() ->
     times = [NOW - 5, NOW - 5, NOW - 3, NOW - 4, NOW - 3, NOW - 4, NOW]
     said = wrong(*[GOOD | {"at": at} for at in times])
     assert [bool(one) for one in said] == [False, False, False, True, False, True, False]
-    assert said[3] == "its time is 1 microseconds before that of entry 2"
-    assert said[5] == "its time is 1 microseconds before that of entry 4"
+    assert said[3] == "its time is 1 microseconds before the time of entry 2"
+    assert said[5] == "its time is 1 microseconds before the time of entry 4"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_time_that_goes_back_in_a_log_of_the_right_key_is_found(tmp_path: Path
     log = replace(log, entries=tuple(entries))
     report = verify_folder(log.export(tmp_path), key=log.key.vkey, now=NOW)
     assert report.wrong_entries == (500, 1)
-    assert "before that of entry 499" in report.findings[0].message
+    assert "before the time of entry 499" in report.findings[0].message
 
 
 def test_an_entry_that_was_altered_is_named_as_altered_and_not_for_what_it_says(tmp_path: Path) -> None:

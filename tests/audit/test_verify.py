@@ -349,9 +349,9 @@ def test_a_log_with_another_past_than_was_seen_is_a_fork(seen: int, found: list[
 def test_a_seen_checkpoint_that_the_log_did_not_sign_is_named(tmp_path: Path) -> None:
     LOG.export(tmp_path)
     assert audit(tmp_path, seen=make_log(300, seed=b"forger").note()) == [
-        file(Kind.SIGNATURE, "the checkpoint seen earlier")
+        file(Kind.SIGNATURE, "the earlier checkpoint")
     ]
-    assert audit(tmp_path, seen=b"nonsense") == [file(Kind.MALFORMED, "the checkpoint seen earlier")]
+    assert audit(tmp_path, seen=b"nonsense") == [file(Kind.MALFORMED, "the earlier checkpoint")]
 
 
 # Files

@@ -161,7 +161,7 @@ def test_files_that_are_not_what_they_should_be_are_named(ostiary: Commands, tmp
         check_said(ostiary("token", "--agent", "ag_1", "--key", bad), 2, str(bad))
     (tmp_path / "x.cedar").write_bytes(b"\xff")
     check_said(ostiary("policy", "put", tmp_path), 2, "x.cedar is not UTF-8 text")
-    check_said(ostiary("policy", "put", tmp_path / "empty"), 2, "is no folder")
+    check_said(ostiary("policy", "put", tmp_path / "empty"), 2, "is not a folder")
 
 
 def test_a_key_file_is_never_overwritten_and_nothing_is_registered_then(ostiary: Commands, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ostiary.protocol import dpop, jose
-from ostiaryd.approvals import wire_ciba
+from ostiaryd.app import CIBA_ROUTES
 from ostiaryd.ground.http.edge import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -88,7 +88,7 @@ def oauth_app(world: World) -> ASGIApp:
     return Starlette(
         routes=[
             Route(one.path, Endpoint(world, one.wire, render=one.protocol.render), methods=[one.method])
-            for one in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *wire_ciba.ROUTES)
+            for one in (*wire_oauth.ROUTES, *wire_metadata.ROUTES, *CIBA_ROUTES)
         ]
     )
 
