@@ -182,7 +182,7 @@ def test_without_exit_the_server_is_left_up_to_look_around_until_ctrl_c(tmp_path
             check=False,
         )
         assert looked.returncode == 0, looked.stderr
-        assert re.search(r"deny +tool\.call +reader +files/delete_file outside_task", looked.stdout)
+        assert re.search(r"deny\s+tool\.call\s+reader\s+files/delete_file\s+outside_task", looked.stdout)
         assert story.end(signal.SIGINT) == 0, story.said
         assert story.left() == []
 

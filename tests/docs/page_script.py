@@ -25,5 +25,7 @@ def script(pages: list[str]) -> tuple[str, list[tuple[int, str]]]:
 
 def is_in(wanted: str, said: str) -> bool:
     """Whether the lines are among what was said, in order; `…` stands for anything."""
-    pattern = "(?:.*\n)*?".join(re.escape(line).replace("…", ".*") + ".*\n" for line in wanted.splitlines())
-    return re.search(pattern, said) is not None
+    spaced = [" ".join(line.split()) for line in said.splitlines()]  # a piped table separates its cells by tabs
+    lines = [" ".join(line.split()) for line in wanted.splitlines()]
+    pattern = "(?:.*\n)*?".join(re.escape(line).replace("…", ".*") + ".*\n" for line in lines)
+    return re.search(pattern, "\n".join([*spaced, ""])) is not None

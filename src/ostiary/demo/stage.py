@@ -15,6 +15,7 @@ import httpx2
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from ostiary import ambient
 from ostiary.agent import AsyncAgent
 from ostiary.protocol.errors import Unavailable
 
@@ -75,7 +76,13 @@ class Stage:
     def seen(self, *arguments: str, expect: int = 0) -> str:
         """Run a command as a person would; what it prints. Raises Unavailable when it ends otherwise than expected."""
         command = _ostiary("--data-dir", str(self.data), *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+        environment = ambient.environment() | {
+            "TTY_COMPATIBLE": "1",
+            "TERM": "dumb",
+        }  # tables as on a terminal, no colours
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, start_new_session=True, env=environment
+        )
         if done.returncode != expect:
             raise Unavailable(f"`ostiary {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
