@@ -130,8 +130,8 @@ FAULTS = (
     Fault(
         "like looks for its pieces anywhere",
         "operators",
-        "found = text.find(piece, position, end)",
-        "found = text.find(piece)",
+        "at = text.find(piece, position, end)",
+        "at = text.find(piece)",
     ),
     Fault(
         "an escaped star is a wildcard",
@@ -229,8 +229,8 @@ FAULTS = (
     Fault(
         "a policy is counted once for each group",
         "compile",
-        "return list({policy.id: policy for policy in found}.values())",
-        "return found",
+        "return list({policy.id: policy for policy in candidates}.values())",
+        "return candidates",
     ),
     Fault(
         "== in a scope takes descendants",

@@ -1,1 +1,1 @@
-"""What runs policies that are not Cedar, each in a process of its own (`ground.confined`)."""
+"""Engines of policies that are not Cedar, each in a process of its own (`ground.process.confined`)."""

@@ -69,6 +69,7 @@ class Opa:
         return _decode_results(self._call(_library.OpaEvalQuery, query.encode(), input, 0, 0)) or []
 
     def close(self) -> None:
+        """Release the library's handle."""
         _library.OpaDestroy(self._handle)
 
     def _call(self, function: Callable[..., Any], *arguments: bytes | int) -> msgspec.Raw:

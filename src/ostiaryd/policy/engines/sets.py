@@ -53,7 +53,7 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
 
 
 class Needs(msgspec.Struct, frozen=True, tag="needs"):
-    """What the server does before it sends the upload again."""
+    """The checks that the server makes before it sends the upload again."""
 
     program: Program
     is_checked: bool

@@ -1,4 +1,4 @@
-"""What happens to policy sets, and what they decide."""
+"""Operations on policy sets, and the decisions of the active set."""
 
 from ostiaryd.policy.flows.approvals import hold_approval, ready_tool, spend_approval
 from ostiaryd.policy.flows.decide import (

@@ -1,6 +1,6 @@
 """Approvals at the decision point: holdings that end with their agent and task, each spent by one call.
 
-The room `approvals` fills this table; the act that decides a call reads it.
+The package `approvals` fills this table; the act that decides a call reads it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
 
 KIND = "approval"
-"""Of which kind of holding a yes is."""
+"""The kind of holding of an approval."""
 RENEWABLE = ("approval_mismatch", "approval_ended")
-"""What is no yes to this, where another may be asked for at once."""
+"""Refusals of an approval after which another one may be requested at once."""
 
 
 def hold_approval(
     act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int, keys: list[str]
 ) -> None:
-    """From now on a yes is there for whatever has that digest, while the `keys` are good with which it was said (two at
-    most). Raises Forbidden for an agent that is not active.
+    """Store an approval of the request with that digest, valid while the signing `keys` are valid (two at most). Raises
+    Forbidden for an agent that is not active.
     """
     jkt, other = (*keys, None, None)[:2]
     held = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
@@ -41,10 +41,10 @@ def hold_approval(
 
 
 def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[str]:
-    """Spend a yes on that call, a number that its asker threw; the policies that it answers.
+    """Spend an approval on that call, named by a random number of the requester; return the policies that it answers.
 
-    Raises NotFound, Forbidden for the yes to something else (`approval_mismatch`), a spent one (`approval_spent`), and
-    one that ended before (`approval_ended`).
+    Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent one
+    (`approval_spent`), and one that has ended (`approval_ended`).
     """
     found, held = store.approved(act.tx, id), registry.get_holding(act.tx, id)
     if found is None:

@@ -72,10 +72,11 @@ def decide_all(
     by: Caller | None,
     remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
-    """Answer in order up to the one that settles it, and note all on one entry (or on several, when one is too small).
-    Each allowed call is paid for, whatever comes of those after it.
+    """Decide the questions in order up to the one that settles the batch, and record all of them in one entry, or in
+    several if one is too small.
 
-    None stands for an item that is no question; it counts as a denial.
+    Each allowed call is charged, whatever the later decisions are. None stands for an item that is not a question, and
+    counts as a denial.
     """
     evaluator = Evaluator(act.tx, policies := active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
@@ -153,11 +154,12 @@ def _note_registered(act: Act, question: Question) -> None:
 
 
 def shorten(word: str) -> str:
+    """Return `word`, cut to the length that an entry stores."""
     return word[:WORD_LIMIT]
 
 
 def beside_of(decision: Decision | Judgement) -> dict[str, Any]:
-    """What else is to be known of a decision: what only watched, what failed, and what was let pass."""
+    """Return the rest of a decision for its entry: watching policies, errors, and the approval."""
     beside: dict[str, Any] = {}
     if decision.watched:
         beside["watched"] = decision.watched

@@ -86,7 +86,7 @@ class OtherRequest(NamedTuple):
     behind: tuple[Entity, ...]
     """the agents through which an agent got its task"""
     context: Record
-    """what the server says in the context, and no caller"""
+    """members of the context that the server states, and that no caller can set"""
 
 
 Resolved = ToolCall | OtherRequest
@@ -140,7 +140,9 @@ class Evaluator:
         return OtherRequest(question, self._last[1], self._find(question.resource), (), {})
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
-        """Return the decision, and what the policies were asked, if they were. `approved`: those that were told yes."""
+        """Return the decision, and the question to the policies, if there was one. `approved`: the asking policies with
+        an approval.
+        """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)
         inputs = DecisionInputs(approved=approved, remote=self._remote)
@@ -210,7 +212,7 @@ class Evaluator:
         return decision, Posed(question=question, principal=seen, resource=target, context=kept)
 
     def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
-        """Drive a decision: this transaction has all that it needs. Remote policies are asked around the act."""
+        """Drive a decision within this transaction. Questions to remote policies are asked around the act."""
         answer: Memory | Before | None = None
         with closing(steps):
             while True:

@@ -56,7 +56,7 @@ _decode_error = json_decoder(dict[str, str])
 
 
 class _Document(msgspec.Struct):
-    """What OPA answers. Without a result the document is undefined."""
+    """The response of OPA. A document without a result is undefined."""
 
     result: msgspec.Raw = msgspec.Raw()
 
@@ -78,7 +78,7 @@ def _exact(text: str) -> float:
 
 
 _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
-"""Whatever is shorter is the shortest text of its float."""
+"""Numbers that may not be the shortest text of their float; shorter ones always are."""
 
 
 class _Rego:
@@ -107,13 +107,13 @@ class _Rego:
         self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:
-        """The same ahead of a question; what goes wrong, whoever asks will hear."""
+        """Load a program ahead of a question; a failure is reported with the first question."""
         with suppress(Refused):
             self.load(program)
 
 
 class Engines:
-    """What this process asks with; made with the world and closed with it."""
+    """The engines of this process, made with the world and closed with it."""
 
     def __init__(self, world: World) -> None:
         config = world.config
@@ -139,13 +139,16 @@ class Engines:
             raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
 
     async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, Verdict]:
-        """What all policies of the program say to each question. Raises nothing: what fails says so."""
+        """Return the verdicts of all policies of the program on each question. Raises nothing: a failed policy has an
+        error verdict.
+        """
         asked = list(questions)
         local = await self._ask_rego(program, asked)
         remote = await asyncio.gather(*(self._ask_opa(program, question) for question in asked))
         return {question: mine + theirs for question, mine, theirs in zip(asked, local, remote, strict=True)}
 
     async def close(self) -> None:
+        """Close all engines."""
         for one in self._all:
             one.confined.close()
         self._threads.shutdown()
@@ -153,7 +156,7 @@ class Engines:
             await self._opa.close()
 
     async def _with_one(self, work: Callable[[_Rego], T]) -> T:
-        """Let a process that is free do that, the one that was free last: it knows most."""
+        """Run `work` on a free process, the one that was free last, whose caches are the warmest."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[_Rego], T]) -> T:
@@ -212,21 +215,22 @@ def _said(policy: str, found: bool | _Policy) -> Said:
 
 
 class Latest:
-    """The set that this process saw decide last, so that nobody looks it up for each question.
+    """The set that made the latest decision in this process, so that no question looks it up.
 
-    Another process may have put another one meanwhile. Then the first question after that is denied where it needs an
-    answer from elsewhere, and heals this.
+    Another process may have activated another set meanwhile. Then the first question that needs a remote verdict is
+    denied, and corrects this.
     """
 
     def __init__(self, world: World) -> None:
         self._ready: Ready | None = None
 
     def note(self, hash: str) -> None:
-        """That is the set which has just decided."""
+        """Note the set that has just decided."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
 
     def get(self, reader: Callable[[], Reader]) -> Ready:
+        """Return the latest set, or the active one."""
         if self._ready is None:
             self._ready = flows.active_set(reader())
         return self._ready
@@ -273,7 +277,9 @@ async def ask_ahead(
 
 
 async def ask_ahead_scanning(call: Call, evaluate: Callable[[Reader, RemoteAnswers], object]) -> RemoteAnswers | None:
-    """As `ask_ahead`, for what may scan the database; the caller was proved before."""
+    """Ask ahead, as `ask_ahead` does, for an evaluation that may scan the database; the caller is
+    authenticated already.
+    """
     world = call.world
     ready = await world.db.scan(flows.active_set)
     if ready.program is None:
@@ -314,13 +320,13 @@ async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> Ve
 
 
 async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAnswers:
-    """Ask the remote policies of that set all that is missing."""
+    """Ask the remote policies of that set for all missing verdicts."""
     assert ready.program is not None
     verdicts = await world.keep(Engines).ask(ready.program, remote.missing)
     return RemoteAnswers(ready.policies, remote.at, remote.verdicts | verdicts)
 
 
 def note_latest(world: World, *hashes: str) -> None:
-    """Which sets have just decided, or been told to."""
+    """Note the sets that have just decided, or become active."""
     for hash in hashes:
         world.keep(Latest).note(hash)

@@ -1,9 +1,9 @@
-"""Verdicts of remote policies that an act needs, and that nobody could ask for ahead of the act.
+"""Verdicts of remote policies that an act needs, and that could not be asked for ahead of the act.
 
-A flow never waits for the network. An act that comes to a question of which it has no verdict is undone like a
-challenge (`RemotePoliciesNeeded`). Its caller asks (`ostiaryd.policy.flows.external_pdp`) and runs the act again with
-the verdicts, which hold for the instant of the first run (`Retry`). The proof of the caller is used up by then; a
-caller that has no proof never comes to a question.
+A flow never waits for the network. An act without a needed verdict is undone like a challenge (`RemotePoliciesNeeded`).
+Its caller asks for the verdict (`ostiaryd.policy.flows.external_pdp`) and runs the act again; the verdicts hold for the
+instant of the first run (`Retry`). The proof of the caller is used up by then; a caller without a proof never gets to a
+question.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ledger.flows import Act
 
 FRESH = 10_000_000
-"""How old a verdict of remote policies may be, in microseconds."""
+"""Maximum age of a remote verdict, in microseconds."""
 
 
 class RemotePoliciesNeeded(Refused):
@@ -31,7 +31,7 @@ class RemotePoliciesNeeded(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What an act that runs again has learned. `is_last`: a verdict that is missing stays so, and its policies fail."""
+    """The state for a second run of an act. `is_last`: a missing verdict stays missing, and its policies fail."""
 
     remote: RemoteAnswers
     is_last: bool = False

@@ -55,9 +55,10 @@ def decide_issue(
     person: str | None = None,
     acr: str,
 ) -> str:
-    """Whether `agent` may have a token for `resource`, or for `uri` that nobody registered; the hash of the policies.
+    """Check that `agent` may have a token for `resource`, or for the unregistered `uri`; return the hash of the
+    policies.
 
-    `acr` is what the token will say; `chain` is through whom it got the task. Raises Forbidden with the code
+    `acr` is that of the token; `chain` has the agents through which the task came. Raises Forbidden with the code
     `access_denied`.
     """
     behind = chain_of(chain, holder=agent.agent_id)
@@ -77,8 +78,8 @@ def check_delegation(
     chain: Sequence[Link] = (),
     person: str | None = None,
 ) -> None:
-    """Whether `giver`, who got the task through `chain`, may hand a part of it on to `receiver`, `depth` steps from
-    where it began. Raises Forbidden with the code `access_denied`.
+    """Check that `giver`, who got the task through `chain`, may delegate a part of it to `receiver`, `depth` steps from
+    its start. Raises Forbidden with the code `access_denied`.
     """
     behind = chain_of(chain, holder=giver.agent_id)
     handed = _handed(giver.agent_id, task, scopes, _classes(details), behind, person, (("depth", depth),))
@@ -86,8 +87,8 @@ def check_delegation(
 
 
 class Handed(NamedTuple):
-    """What a token or a part of a task is about: for whom, how wide, through whom. `encoded` is `context` in Cedar's
-    JSON. Neither says what time it is, nor who is doubted.
+    """The subject of an issue or a delegation: the person, the extent, and the chain. `encoded` is `context` in Cedar's
+    JSON, without the time and the risk.
     """
 
     context: Record
@@ -124,8 +125,8 @@ def _proved(acr: str) -> tuple[tuple[str, str | frozenset[object]], ...]:
 def judge_elevation(
     act: Act, agent: Agent, *, task: str, scopes: frozenset[str], minutes: int, break_glass: bool
 ) -> tuple[Judgement, Policies]:
-    """What the policies say of scopes beyond the agent's own, for a while: one that asks is heard though nothing
-    permits. Raises RemotePoliciesNeeded.
+    """Return the verdict of the policies on additional scopes for a limited time; an asking policy counts even without
+    a permit. Raises RemotePoliciesNeeded.
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
@@ -192,8 +193,8 @@ def _chain_cache(policies: Policies, principal: AgentSeen, resource: Seen, chain
 
 
 def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str, remote: RemoteAnswers) -> str:
-    """Return why these policies would issue no token like the one that the caller shows; empty if they would, or if the
-    caller is no agent.
+    """Return why these policies would issue no token like the caller's; empty if they would, or if the caller is not an
+    agent.
     """
     if caller.kind != "agent" or (agent := registry.get_agent(reader, caller.id)) is None:
         return ""

@@ -14,7 +14,7 @@ from ostiaryd.policy.model import Loaded, check_files
 
 TARGET = "ostiaryd.policy.engines.sets:answer"
 TESTS_S = 60.0
-"""For all questions that the tests of one set ask of Rego or OPA."""
+"""Seconds for all questions that the tests of one set ask of Rego or OPA."""
 
 
 class SetParser(Parser):

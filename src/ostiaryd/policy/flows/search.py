@@ -32,14 +32,14 @@ MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
 """candidates of one page, whatever its limit"""
 MAX_ASKED = 100
-"""the same where policies are asked elsewhere"""
+"""the same limit for sets with remote policies"""
 NOTED = 100
 """results that the entry names"""
 _CHUNK = 100
 
 Kind = Literal["subject", "resource", "action"]
 Candidate = tuple[str, str]
-"""where it stands in the order, and its id or name"""
+"""the place in the order, and the id or name"""
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ def _saying(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _candidates(reader: Reader, ready: Ready, asked: Search, after: str) -> Iterator[Candidate]:
-    """All that could be meant, behind `after`."""
+    """Yield the candidates of a search behind `after`."""
     if asked.action is None:
         subject, resource = (REGISTERED.get(thing.type, thing.type) for thing in (asked.subject, asked.resource))
         return _stated(ready.vocabulary.actions_of(subject, resource), after)

@@ -1,4 +1,4 @@
-"""Policy sets: put, activate, look up. What was compiled is remembered by its hash, so it can never be stale."""
+"""Policy sets: put, activate, look up. Compiled sets are cached by their hash, so the cache is never stale."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
 
 
 def stop_watching(act: Act) -> str:
-    """No set watches from now on; the hash of the one that did. Raises NotFound."""
+    """End watching by a set; return its hash. Raises NotFound."""
     hash = store.watched(act.tx)
     if hash is None:
         raise NotFound("no policy set is watching", hint="ostiary policy put DIR --watch")
@@ -163,6 +163,7 @@ def find_set(reader: Reader, hash: str) -> PolicySet:
 
 
 def no_set(hash: str) -> NotFound:
+    """Return the refusal for an unknown hash."""
     return NotFound(f"there is no policy set {hash[:64]!a}", hint="`ostiary policy list` shows all")
 
 

@@ -1,8 +1,8 @@
-"""A whole set that only watches: it decides beside the one that enforces, is on record, and changes nothing.
+"""A watching set: decides beside the enforcing set, is recorded, and changes nothing.
 
-It is asked what the other was asked, by what is kept of that beside the entry (`ostiaryd.policy.model.replay`): so
-calls at guards are decided by it when they are reported, and cost the guard nothing. What cannot be told is `unknown`:
-where it reads an argument that was not kept.
+It gets the questions of the enforcing set from the facts kept beside the entry (`ostiaryd.policy.model.replay`). Calls
+at guards are therefore decided when they are reported, and cost the guard nothing. A verdict is `unknown` if a policy
+reads an argument that was not kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Watching:
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
-        """None for what cannot be told."""
+        """Return the judgement, or None if it cannot be determined."""
         self._reader = reader
         try:
             return self._replay.judge(posed, at=at)
@@ -68,7 +68,7 @@ def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
 
 
 def _verdict(judged: list[Judgement | None]) -> str:
-    """Of all together: what is not told of one is not told of all, unless one is denied."""
+    """Return the verdict of a batch: unknown if any is unknown, unless one is denied."""
     words = set(map(_word, judged))
     return "deny" if "deny" in words else "unknown" if "unknown" in words else "allow"
 

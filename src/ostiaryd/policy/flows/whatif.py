@@ -1,4 +1,6 @@
-"""What-if: who may ask, which entries it is about, and the gate that an answer is for whoever puts the set."""
+"""What-if: its permission, its range of entries, and the check that an answer belongs to the caller
+that puts the set.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ class Span(NamedTuple):
 
 
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
-    """Note the question; which entries it is about. Raises Forbidden, Malformed, Invalid.
+    """Record the question; return the range of entries. Raises Forbidden, Malformed, Invalid.
 
-    With sets made for it, whoever may ask learns what arguments were: it takes the scope to ask the decision point,
-    beside that to read.
+    A caller can learn the values of arguments by made-up sets, so the question needs the scope of the decision point
+    beside the scope to read.
     """
     if not (by.is_admin or DECIDE in by.scopes):
         raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")

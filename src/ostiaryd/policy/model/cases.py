@@ -144,7 +144,7 @@ _RISK: Record = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
 
 
 def _completed(whole: Record, said: object) -> Record:
-    """What a case says of a record, and of what it leaves out that nothing was."""
+    """Return the record with the values of the case, and neutral values for all others."""
     given = said if isinstance(said, dict) else {}
     return {
         name: _completed(value, given.get(name)) if isinstance(value, dict) else given.get(name, value)

@@ -21,7 +21,7 @@ from ostiaryd.policy.model.questions import Question
 TYP = "ostiary-denial+jwt"
 LIFETIME_S = 600
 MEMBERS = ["arguments", "task"]
-"""of the context: what a call is made of"""
+"""of the context: the members that describe a call"""
 MAX_TOKEN = 4096
 SECOND = 1_000_000
 
@@ -39,7 +39,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadBinding(Invalid):
-    """It is not tied to a denial of ours."""
+    """The request is not bound to a denial of ours."""
 
     code = "invalid_denial_binding"
 
@@ -70,6 +70,7 @@ def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
 
 
 def seal_denial(key: PrivateKey, denied: Denial) -> str:
+    """Sign a denial."""
     return sign_jwt(key, typ=TYP, claims=denied)
 
 
@@ -104,4 +105,5 @@ def binding_hash(question: Question) -> str:
 
 
 def rfc3339(seconds: int) -> str:
+    """Return seconds since the epoch as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

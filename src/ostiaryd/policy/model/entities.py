@@ -25,7 +25,7 @@ from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
 MAX_FILE_BYTES = 1 << 20
 MAX_ENTITIES = 10_000
 MAX_ANCESTORS = 64
-"""of one entity: what is deeper costs whoever closes over it a square of that"""
+"""of one entity: closing over a deeper one costs the square of its depth"""
 MAX_DEPTH = 32
 
 Json = dict[str, Any]

@@ -1,10 +1,10 @@
-"""What policies were asked, kept beside the entry of the decision: enough to ask other policies the very same.
+"""The facts of a decision, kept beside its entry: sufficient to ask other policies the same question.
 
-An entry has the digest of its facts and not the facts, which are forgotten after a while while the ledger stays whole.
-A salt in them keeps anybody from guessing what was forgotten until the digest fits.
+An entry holds the digest of its facts. The facts are deleted after some time, while the ledger stays whole. A salt in
+the facts prevents guessing deleted facts by their digest.
 
-Registered things are kept by what their entities are made of, tools by the digest of their catalogue. What somebody
-else's question said is kept as it was said.
+Registered objects are kept by the content of their entities, tools by the digest of their catalogue. The statements of
+a caller are kept verbatim.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=Fa
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
-    """Without a name: one that nobody registered. `catalogue` is a digest."""
+    """A resource. Without a name: an unregistered one. `catalogue` is a digest."""
 
     name: str
     uri: str
@@ -54,10 +54,11 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """One question. What `principal`, `resource` and `context` leave out is as `question` says, and what they say goes
-    before it.
+    """One question. Members that `principal`, `resource` and `context` leave out come from `question`; their own
+    members take precedence.
 
-    `context` is in Cedar's JSON, without the time and the arguments; those of a call are as `access.keep` left them.
+    `context` is in Cedar's JSON, without the time and the arguments; the arguments of a call are as `access.keep` left
+    them.
     """
 
     question: Question | None = None
@@ -68,13 +69,12 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     arguments: dict[str, Any] | None = None
     hidden: list[str] = []
     approved: list[str] = []
-    """policies that asked, and were told yes"""
+    """asking policies with an approval"""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decisions of one entry were asked at `at` (microseconds); None: the policies were not asked.
-
-    `asked` is the last member: `add_asked` relies on it.
+    """The questions of the decisions of one entry at `at` (microseconds); None: the policies were not asked. `asked` is
+    the last member: `add_asked` relies on that.
     """
 
     salt: str
@@ -92,11 +92,12 @@ def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
 
 
 def encode_facts(facts: Facts) -> bytes:
+    """Encode facts."""
     return _encode(facts)
 
 
 def add_asked(facts: bytes, posed: Sequence[Posed | None]) -> bytes:
-    """What `encode_facts` made, and these asked after what is in it."""
+    """Append questions to encoded facts."""
     return facts[: -len(b"]}")] + b"," + _encode(posed)[len(b"[") :] + b"}"
 
 
@@ -156,6 +157,7 @@ def call_seen(
     *,
     approved: Sequence[str] = (),
 ) -> Posed:
+    """Return the question about a call."""
     return Posed(
         principal=agent,
         resource=tool,

@@ -47,10 +47,12 @@ def digest(files: Mapping[str, str]) -> str:
 
 
 def encode_files(files: Mapping[str, str]) -> str:
+    """Encode the files of a set."""
     return canonical.encode(dict(files)).decode()
 
 
 def decode_files(text: str) -> dict[str, str]:
+    """Decode the files of a set."""
     value = canonical.parse(text, max_bytes=4 * MAX_BYTES)
     assert isinstance(value, dict)
     return value
@@ -62,6 +64,7 @@ def encode_actions(actions: Mapping[Uid, Entity]) -> str:
 
 
 def decode_actions(text: str) -> dict[Uid, Entity]:
+    """Decode the actions of a set."""
     found = json_decoder(list[tuple[Uid, list[Uid]]])(text)
     return {uid: entity(uid, ancestors=groups) for uid, groups in found}
 
@@ -72,7 +75,7 @@ class PolicySet:
 
     hash: str
     policies: int
-    """its own, in any language"""
+    """the number of its own policies, in any language"""
     safeguards: int
     """safeguards of the server that it extends"""
     tests: int
@@ -81,6 +84,6 @@ class PolicySet:
 
 
 class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
-    """What guards hear: another set is active."""
+    """The delta for guards: another set is active."""
 
     hash: str

@@ -1,4 +1,4 @@
-"""What-if in a process of its own (`ostiaryd.policy.engines.whatif`): what it is sent and what it answers, as bytes."""
+"""The messages to and from the what-if process (`ostiaryd.policy.engines.whatif`), as bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """There are no more."""
+    """The end of the rows."""
 
 
 Request = Candidate | Rows | Found | Ended
@@ -50,6 +50,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def candidate_of(loaded: Loaded, by: By) -> Candidate:
+    """Return the candidate set for the what-if process."""
     rules = ir.render(loaded.ir).decode()
     ready = loaded.ready
     return Candidate(loaded.hash, rules, encode_actions(loaded.actions), ready.entities, ready.policies.elsewhere, by)

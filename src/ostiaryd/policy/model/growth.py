@@ -1,7 +1,7 @@
-"""How much longer Cedar text becomes when Cedar writes it out, as it does before it evaluates.
+"""The growth of Cedar text when Cedar expands it before evaluation.
 
-`base has a.b.c` becomes three tests of `base`, `base is T in g` two; so one inside the other multiply, and a line of
-text can keep a parser busy for hours. This counts the copies from the tokens alone, before any parser sees the text.
+`base has a.b.c` becomes three tests of `base`, `base is T in g` two; nested forms multiply, so one line of text can
+occupy a parser for hours. This counts the copies from the tokens alone, before any parser reads the text.
 """
 
 from __future__ import annotations

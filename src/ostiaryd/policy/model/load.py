@@ -1,4 +1,4 @@
-"""From the files of a policy set to one that decides: cedarpy parses and validates, `lower` translates, its tests run.
+"""Loading a policy set from its files: cedarpy parses and validates, `lower` translates, the tests of the set run.
 
 Slow (about 0.2 milliseconds a policy) and pure: call it in a thread, before the act that stores the outcome.
 """
@@ -44,10 +44,10 @@ class Ready:
     vocabulary: Vocabulary
     ids: dict[str, tuple[str, ...]]
     entities: str
-    """its own entities as JSON, which guards are told; empty where there are none"""
+    """its own entities as JSON for guards; empty if there are none"""
     playbooks: Playbooks
     program: Program | None = None
-    """what is not Cedar"""
+    """the part that is not Cedar"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Loaded:
 
     @property
     def policies(self) -> Policies:
+        """The compiled policies."""
         return self.ready.policies
 
     @property
@@ -77,10 +78,10 @@ class Loaded:
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
-    """In this order: bounds of the files, the schema, each policy file against it, the entities, what is not Cedar (for
-    which it takes an engine), the tests.
+    """Load a set, in this order: bounds of the files, the schema, each policy file against the schema, the entities,
+    the part that is not Cedar (which needs an engine), the tests.
 
-    Raises Malformed, Invalid, NotModelled, each naming the file and what in it; code `policy_test_failed` for a test.
+    Raises Malformed, Invalid, NotModelled, each naming the file and the place; code `policy_test_failed` for a test.
     """
     own = own_files(files)
     check_files(own)
@@ -132,7 +133,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
 
 
 def _prepare(program: Program, engine: Engine | None) -> Elsewhere:
-    """What answers the questions of the tests. Raises Invalid."""
+    """Return the function that answers the remote questions of the tests. Raises Invalid."""
     if engine is None:
         raise Invalid("the set has policies that are not Cedar, and nothing here runs them")
     engine.check(program)
@@ -140,7 +141,7 @@ def _prepare(program: Program, engine: Engine | None) -> Elsewhere:
 
 
 def notes(loaded: Loaded) -> list[str]:
-    """What whoever puts the set should know of it: what it stops."""
+    """Return notes for the person who puts the set: what it stops."""
     found = []
     enforced = sorted(policy for policy, watches in loaded.policies.elsewhere.items() if not watches)
     if enforced:
@@ -261,7 +262,7 @@ def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> No
 
 
 def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
-    """Whom nobody knows yet may be created later; until then nobody can say yes."""
+    """Check the names of approvers. A name may be registered later; until then, its approvals are impossible."""
     named = approvers(policy)
     if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
         raise Invalid(f"policy {name!a}: @approvers are 1 to {MAX_APPROVERS} names with commas between, beside @ask")
@@ -270,7 +271,9 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
 
 
 def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
-    """A demand that somebody can meet: a `forbid`, of an `acr` that tokens have, that looks at what a token says."""
+    """Check that a demand can be met: a `forbid`, with an `acr` that tokens have, whose condition reads the token's
+    assurance.
+    """
     try:
         demand = assurance.read_annotations(policy.annotations)
     except Invalid as error:

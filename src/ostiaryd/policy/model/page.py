@@ -1,7 +1,7 @@
-"""Where a search goes on: page tokens, which nobody but us can read or make (Authorization API 1.0, section 8.2).
+"""Page tokens of a search, which only this server can read or make (Authorization API 1.0, section 8.2).
 
-A token is AES-256-GCM over where the page ended, with the caller as associated data: another one cannot use it. It goes
-on with the search that it was given for and no other, under the same policies, for an hour.
+A token is AES-256-GCM over the end of the page, with the caller as associated data: no other caller can use it. It
+continues the search that it was issued for and no other, under the same policies, for an hour.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _ANEW = "begin the search anew, without a token"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """`after`: what was examined last. `search` is the digest of all that was asked, `limit` what it was limited to."""
+    """The place of a page. `after`: the last examined candidate; `search`: the digest of the request; `limit`: its
+    limit.
+    """
 
     after: str
     search: str

@@ -15,7 +15,7 @@ Mode: TypeAlias = Literal["enforce", "watch"]
 
 
 class Contents(NamedTuple):
-    """What a set consists of. `elsewhere`: the policies that are not Cedar, and whether each only watches."""
+    """The content of a set. `elsewhere`: the policies that are not Cedar, and whether each only watches."""
 
     hash: str
     files: Mapping[str, str]
@@ -30,7 +30,7 @@ class Item(msgspec.Struct, frozen=True):
     effect: Literal["permit", "forbid", "other"]
     mode: Mode
     safeguard: bool = False
-    """whether it belongs to the safeguards of the server"""
+    """true for a safeguard of the server"""
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -40,7 +40,9 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a switch of sets does. `files` are those beside Cedar policies, which have no ids: name to what happens."""
+    """The effect of a switch of sets. `files` are those beside Cedar policies, which have no ids: the
+    change by name.
+    """
 
     against: str
     """the hash of the set that is active now"""

@@ -1,7 +1,7 @@
-"""The playbooks of a set, made ready: what to do about an agent, asked for each response in turn.
+"""The compiled playbooks of a set: the responses to a finding about an agent, each asked in turn.
 
-A playbook that fails does nothing, and is told of: what it would have said is not known, and to stop an agent for that
-would let a mistake in a policy stop a company. One in mode `watch` says what it would do.
+A failing playbook does nothing, and is reported: its verdict is unknown, and to stop agents for it would let a mistake
+in a policy stop a company. A playbook in mode `watch` reports what it would do.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """What playbooks say is to be done, and which they are. `is_watched`: they only watch.
+    """A proposed response, and the playbooks that propose it.
 
-    `minutes` and `calls` are the strictest that any of them says.
+    `is_watched`: they only watch. `minutes` and `calls` are the strictest of all.
     """
 
     response: str
@@ -48,11 +48,11 @@ class Playbooks:
         self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(known)
 
     def decide(self, response: str, agent: Uid, context: Record, entities: Entities) -> Verdict:
-        """What those that are enforced say of one response."""
+        """Return the verdict of the enforced playbooks on one response."""
         return self._enforced.decide(agent, Uid("Action", response), agent, context, entities)
 
     def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
-        """What is to be done, the mildest first; and (policy id, message) of those that failed."""
+        """Return the proposals, the mildest first, and (policy id, message) of failed playbooks."""
         found: list[Proposal] = []
         errors: dict[str, str] = {}
         for response in RESPONSES:

@@ -51,12 +51,15 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a search looks for: entities of a type. The properties hold for each, as far as nothing else is known."""
+    """The sought entities of a search: those of a type. The properties apply to each, unless the
+    entity states others.
+    """
 
     type: str
     properties: dict[str, Any] | None = None
 
     def named(self, id: str) -> Thing:
+        """Return the entity with this id."""
         return Thing(self.type, id, self.properties)
 
 
@@ -92,9 +95,8 @@ BARE = frozenset({"Owner", "Segment", "Action"})
 
 
 def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
-    """The entity of a type that is not registered. What the set states of it, no property overrides.
-
-    Raises Unanswerable.
+    """Return the entity of an unregistered type. Properties do not override the statements of the set. Raises
+    Unanswerable.
     """
     if not is_type_name(thing.type):
         raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
@@ -122,7 +124,7 @@ def context_of(question: Question, *, now: Record) -> Record:
 
 
 def moment(now: int) -> Record:
-    """What a context says of the time; `now` in microseconds."""
+    """Return the time in the context; `now` in microseconds."""
     return {"now": Datetime(now // 1000)}
 
 
@@ -132,7 +134,7 @@ def record(properties: dict[str, Any] | None) -> Record:
 
 
 def proved(context: Mapping[str, object]) -> dict[str, Any]:
-    """What the asker has seen in the agent's token of how it proved itself: `acr`, and `auth_time` in seconds."""
+    """Return the assurance that the caller read from the agent's token: `acr`, and `auth_time` in seconds."""
     acr, auth_time = context.get("acr", ""), context.get("auth_time")
     if not isinstance(acr, str):
         raise Unanswerable("`context.acr` is not a string")

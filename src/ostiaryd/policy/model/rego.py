@@ -1,12 +1,11 @@
 """The part of a policy set that is not Cedar: Rego modules with their data, and paths at a remote OPA.
 
 A package `ostiary.NAME` is the policy NAME: its rule `permit` is true or false, its rule `forbid` true, false, or a set
-of messages. It has one of them at least, and what it has must have a value whatever is asked (`default permit :=
-false`): where it has none, the policy has failed. `mode := "watch"` makes it one that only reports. Other packages are
-for it to use.
+of messages. It has one of them at least, and each must have a value for every question (`default permit := false`): a
+policy without a value has failed. `mode := "watch"` makes it one that only reports. Other packages serve it.
 
-A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is itself true or false.
-A verdict must follow from the question and the data alone: the engine refuses clocks, randomness, network, environment.
+A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is itself true or false. A
+verdict must follow from the question and the data alone: the engine refuses clocks, randomness, network, environment.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """What runs programs."""
+    """An engine that runs programs."""
 
     def check(self, program: Program) -> None:
         """Raises Invalid for a program that does not compile, Unavailable."""
@@ -64,7 +63,7 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
-    """What is in the files; None where all is Cedar. Raises Malformed, Invalid."""
+    """Read the program from the files; None if all is Cedar. Raises Malformed, Invalid."""
     modules = dict(of_kind(files, REGO))
     watching = _packages(modules)
     policies = tuple(watching)

@@ -24,12 +24,12 @@ from ostiaryd.policy.model.questions import Question, context_of, entity_of, mom
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_CONTEXTS, MAX_RESOURCES = 4096, 256
-"""that are remembered"""
+"""contexts and resources in the cache"""
 _decode = msgspec.json.Decoder().decode
 
 
 class Unreplayable(Refused):
-    """What would be needed was not kept."""
+    """A fact needed for the replay was not kept."""
 
     code = "unreplayable"
 
@@ -54,7 +54,7 @@ class Replay:
         self._contexts: dict[bytes, Record] = {}
 
     def judge(self, asked: Posed, *, at: int) -> Judgement:
-        """What the policies say now of what was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
+        """Return the judgement on a question that was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
         try:
             if asked.question is not None:
                 return self._question(asked, asked.question, at)
@@ -67,7 +67,7 @@ class Replay:
             raise Unreplayable("what was kept does not parse") from error
 
     def _call(self, asked: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
-        """What `ostiary.decision.access.decide` asked."""
+        """Return the judgement on a call, as `ostiary.decision.access.decide` asked it."""
         facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:
@@ -82,12 +82,12 @@ class Replay:
         return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), asked.approved)
 
     def _check_risk(self, kept: Record) -> None:
-        """Raises Unreplayable where it matters how far somebody was doubted, and nobody looked then."""
+        """Refuse a replay that depends on a risk that was not recorded. Raises Unreplayable."""
         if self._policies.relies_on_risk and RISK not in kept:
             raise Unreplayable("how far it was doubted was not kept")
 
     def _arguments(self, asked: Posed) -> Record:
-        """Hidden ones are there, but nobody reads them."""
+        """Return the kept arguments; hidden ones are present with a value that no policy reads."""
         kept, reads = asked.arguments, self._reads
         if (kept is None or asked.hidden) and (reads is None or (reads if kept is None else reads & {*asked.hidden})):
             raise Unreplayable("a policy reads an argument that was not kept")
@@ -105,7 +105,7 @@ class Replay:
         return self._ask(entities, principal, Uid("Action", asked.action), resource.uid, context, behind(context))
 
     def _question(self, asked: Posed, question: Question, at: int) -> Judgement:
-        """Somebody's question, about registered things as they were and about others as it says."""
+        """Return the judgement on a caller's question: registered objects as they were, others as stated."""
         stated = self._policies.entities
         principal = entity_of(question.subject, stated) if asked.principal is None else self._entity(asked.principal)
         resource = entity_of(question.resource, stated) if asked.resource is None else self._entity(asked.resource)
@@ -138,7 +138,7 @@ class Replay:
         )
 
     def _elsewhere(self, _: bytes) -> Verdict:
-        """Who only watches changes no verdict. Raises Unreplayable where others would have to be asked."""
+        """Return no verdicts for watching policies. Raises Unreplayable if an enforcing remote policy is needed."""
         if all(self._policies.elsewhere.values()):
             return ()
         raise Unreplayable("the policies are Rego, which is not replayed")
