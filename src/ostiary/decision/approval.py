@@ -1,13 +1,14 @@
-"""One call that a person must say yes to: by what it is known, and how a guard asks and spends the answer.
+"""Approval of one call: its digest, and how a guard requests and spends the approval.
 
-A yes is to just this call: agent, task, resource, tool, the arguments as they were validated, the policies that asked,
-and how many people they ask. All that is one digest (`binding`): canonical JSON, so that the order of members and the
-spelling of a number do not matter, and everything else does: a null is no absence, and no string is normalised. Left
-out is what the catalogue calls `presentation`: how an answer looks. Secret arguments are in it by their own digest, and
-nobody is shown them.
+An approval is for exactly one call: agent, task, resource, tool, the validated arguments, the asking policies, and the
+number of approvers. All of that is one digest (`binding`): canonical JSON, so the order of members and the spelling of
+a number do not matter, and everything else does: a null differs from an absent member, and no string is normalised.
+Arguments that the catalogue calls `presentation` are left out. Secret arguments are in it by their own digest, and no
+person sees them.
 
-The guard asks with each call that needs a yes. The server opens a question, says how it stands, or spends the yes; its
-answer (`ostiary.protocol.signed`, type `ostiary-approval+jwt`) lets that one call pass and no other.
+The guard sends a request with each call that needs an approval. The server opens a question, returns its state, or
+spends the approval; its answer (`ostiary.protocol.signed`, type `ostiary-approval+jwt`) lets that one call pass and no
+other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 
 MAX_ASKED = 64 << 10
-"""bytes of a question, the whole outgoing text included: what is longer nobody would read, and is denied"""
+"""bytes of a question, the whole outgoing text included: a longer one would not be read, and is denied"""
 MAX_POLICIES = 64
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -32,7 +33,7 @@ Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`arguments` are those that may be shown, `secrets` the digests of the others."""
+    """A request for approval. `arguments` may be shown, `secrets` are the digests of the others."""
 
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
     """a number that the guard threw"""
@@ -41,18 +42,18 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
     """the hash of the set"""
     policies: Annotated[list[Name], Meta(min_length=1, max_length=MAX_POLICIES)]
-    """those that ask"""
+    """the asking policies"""
     tool: Name
     arguments: Annotated[dict[str, Any], Meta(max_length=256)]
     secrets: Annotated[dict[Name, Digest], Meta(max_length=256)] = {}
     origins: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
-    """where arguments came from, by name, as far as the guard knows"""
+    """the origins of arguments by name, as far as the guard knows"""
     foreign: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=32)]], Meta(max_length=64)] = {}
     """links and mail addresses in outgoing text, by its name, that are neither the person's nor of their records"""
     warnings: Annotated[list[Name], Meta(max_length=64)] = []
-    """what else a person must see of the call (`ostiary.provenance.extent`): `mentioned`, `carries:personal`"""
+    """further warnings for the person (`ostiary.provenance.extent`): `mentioned`, `carries:personal`"""
     approval: Annotated[str, Meta(max_length=64)] = ""
-    """which one the agent means; left out: whichever is for this call"""
+    """the approval that the agent means; absent: any approval of this call"""
 
 
 class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +61,7 @@ class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     approval: str
     state: Literal["open", "spent"]
-    """it waits for an answer; or this call may pass"""
+    """the question is open, or this call may pass"""
 
 
 def binding(
@@ -93,9 +94,10 @@ def binding(
 def part(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arguments that may be shown, and the digests of those that are secret (None: all are).
+    """Return the arguments that may be shown, and the digests of the secret ones (None: all are secret). Raises
+    Malformed.
 
-    The digest of a secret is worth nothing at another task. Raises Malformed.
+    The digest of a secret is bound to its task.
     """
     hidden = arguments.keys() if secrets is None else secrets
     shown = {name: value for name, value in arguments.items() if name not in hidden}
@@ -123,7 +125,7 @@ def _check_length(body: bytes) -> None:
 
 
 def parse_ask(body: bytes) -> Ask:
-    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
     try:
         return json_decoder(Ask)(body)
     except (msgspec.DecodeError, RecursionError) as error:

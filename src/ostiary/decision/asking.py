@@ -1,8 +1,8 @@
-"""How a guard asks the server what policies say that no guard can run, and the answer, which only the server gives.
+"""Requests of a guard for the verdicts of remote policies, and the answer, which only the server gives.
 
-The question is that of `ostiary.decision.access.elsewhere`: what Cedar was asked. It is bound to the policies, to a
-token of the guard's resource, and to one call, for which the guard throws a number. The answer
-(`ostiary.protocol.signed`) is of type `ostiary-said+jwt`.
+The question is that of `ostiary.decision.access.elsewhere`. It is bound to the policies, to a token of the guard's
+resource, and to one call by a random number of the guard. The answer (`ostiary.protocol.signed`) is of type
+`ostiary-said+jwt`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """A subject or a resource in a question; what else it has there, policies read and nobody checks."""
+    """A subject or a resource in a question. Policies read its other members, which the server does not check."""
 
     type: str
     id: str
@@ -43,7 +43,7 @@ class Verb(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What of a question can be checked against what is known."""
+    """The parts of a question that the server can check against its own facts."""
 
     subject: Thing
     action: Verb
@@ -58,11 +58,12 @@ class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def render_ask(ask: Ask) -> bytes:
+    """Encode a request."""
     return _encode(ask)
 
 
 def parse_ask(body: bytes) -> tuple[Ask, Question]:
-    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
     try:
         ask = json_decoder(Ask)(body)
         return ask, json_decoder(Question)(ask.question)

@@ -40,7 +40,7 @@ MAX_LEARNED = 1024
 MAX_STOPS = 1000
 """Messages that a guard may deliver at once, of those in which it heard of stops."""
 MAX_STOPS_BYTES = 768 << 10
-"""Of all of them together, below what a server reads of a request by default."""
+"""Size of all of them together, below the server's default limit of a request."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -51,7 +51,9 @@ class _Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class AgentFact(_Fact, frozen=True, tag="agent"):
-    """Tokens of this agent with a lower epoch are dead, and all of them unless `state` is active; `until` as below."""
+    """Tokens of this agent with a lower epoch are revoked, and all of them unless `state` is active;
+    `until` as below.
+    """
 
     agent: Id
     state: Id
@@ -74,14 +76,14 @@ class TokenFact(_Fact, frozen=True, tag="token"):
 
 
 class KeyFact(_Fact, frozen=True, tag="key"):
-    """Tokens that are bound to this key are dead."""
+    """Tokens that are bound to this key are revoked."""
 
     jkt: Id
     until: Micros
 
 
 class RiskFact(_Fact, frozen=True, tag="risk"):
-    """How far an agent or a task is to be doubted: `ostiary.provenance.noticing.Risk`."""
+    """The risk of an agent or a task: `ostiary.provenance.noticing.Risk`."""
 
     subject: Id
     millis: Annotated[int, Meta(ge=0, le=MOST * SCALE)]
@@ -89,7 +91,7 @@ class RiskFact(_Fact, frozen=True, tag="risk"):
 
 
 class HoldFact(_Fact, frozen=True, tag="hold"):
-    """What an agent is held to: `ostiary.decision.access.Hold`; lifted, or over, once `until` has come."""
+    """A restriction of an agent: `ostiary.decision.access.Hold`; lifted or expired once `until` has come."""
 
     agent: Id
     hold: HoldKind
@@ -99,8 +101,8 @@ class HoldFact(_Fact, frozen=True, tag="hold"):
 
 
 class ThreatFact(_Fact, frozen=True, tag="threats"):
-    """A threat list as it now is (`ostiary.provenance.noticing.threats`): its marks one after the other; none: it is
-    no more.
+    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks one after the other; an
+    empty list is removed.
     """
 
     id: Id
@@ -120,7 +122,7 @@ class StopFact(_Fact, frozen=True, tag="stop"):
 
 
 class ProfileFact(_Fact, frozen=True, tag="profile"):
-    """What an agent usually does at the guard's own resource: `ostiary.provenance.noticing.Profile`, packed, in
+    """The usual behaviour of an agent at the guard's own resource: `ostiary.provenance.noticing.Profile`, packed, in
     base64url.
     """
 
@@ -146,8 +148,8 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
 class PolicyFact(_Fact, frozen=True, tag="policy"):
     """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them.
 
-    `entities` are those that the set states, in Cedar's JSON; empty where there are none. `elsewhere` are policies that
-    no guard can run, with whether each only watches.
+    `entities` are those that the set states, in Cedar's JSON; empty if there are none. `elsewhere` are the remote
+    policies, with whether each only watches.
     """
 
     hash: str
@@ -200,9 +202,8 @@ def render_message(key: PrivateKey, message: Message) -> bytes:
 
 
 def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
-    """The message of a line that one of `keys` signed. Raises InvalidToken, Malformed.
-
-    Whether it is the one that must come next, and fresh, is the caller's to check.
+    """Return the message of a line that one of `keys` signed. Raises InvalidToken, Malformed. The caller checks that
+    the message is fresh and the next one.
     """
     try:
         unverified_token = unverified_line.removesuffix(b"\n").decode("ascii")
@@ -246,8 +247,7 @@ def announced_keys(message: Message) -> JwkSet | None:
 
 
 def unverified_message(line: bytes) -> Message:
-    """Return the message of a line whose signature is not checked, as for one that was checked before it was stored.
-
+    """Return the message of a line without checking its signature, for lines that were checked before they were stored.
     Raises Malformed.
     """
     parts = line.removesuffix(b"\n").split(b".")

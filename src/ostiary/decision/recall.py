@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """Which state of what happened before a guard knows (`Before`); none: zeros. `met`: which of the owner's
+    """The state of the history that a guard knows (`Before`); zeros for none. `met`: the version of the owner's
     counterparts; -1: none.
     """
 
@@ -45,9 +45,10 @@ class Past(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Next(msgspec.Struct, frozen=True, array_like=True):
-    """A call of the tool, which is let through if nothing has happened that the guard does not know: to whom it goes.
-    What else is remembered of it, the catalogue says. `is_more`: it has more recipients than are told. `met`: the same
-    recipients under the key of the owner's counterparts, where the guard has it.
+    """A call of the tool that the server accepts if the guard's state is current, with its recipients.
+
+    Other members of the history come from the catalogue. `is_more`: it has more recipients than listed. `met`: the same
+    recipients under the key of the owner's counterparts, if the guard has it.
     """
 
     recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
@@ -61,43 +62,43 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     token: Id
     """the token's `jti`"""
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
-    """how far the guard has heard; 0: of nothing"""
+    """the version that the guard has; 0: none"""
     tool: Annotated[str, Meta(max_length=128)] = ""
-    """which tool of the guard's resource has returned `parts`"""
+    """the tool of the guard's resource that returned `parts`"""
     parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
     past: Past | None = None
-    """where it is about what happened before, and not about where values came from"""
+    """set for a request about the history rather than the origins"""
     next: Next | None = None
     made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
-    """what a call of the tool has created"""
+    """the things that a call of the tool has created"""
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True):
-    """Whom the agents of an owner have dealt with; `body` is left out for who knows it."""
+    """The counterparts of an owner's agents; `body` is absent if the guard has this version."""
 
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_MET)] | None = None
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """What happened until then, `next` included where it is accepted."""
+    """The history up to now, with `next` if it was accepted."""
 
     task: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     day: int
     is_accepted: bool = True
     met: Counterparts | None = None
-    """where policies look at them"""
+    """the counterparts, if policies read them"""
 
 
 class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
 
     seq: int
-    """how far the memory is, or what happened, with what was said"""
+    """the version of the memory or the history, with the new parts"""
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
-    """all of it; left out for who had heard of all but what it has just said itself"""
+    """the whole content; absent if the guard has all but its own new parts"""
 
     past: Happened | None = None
 
@@ -117,11 +118,12 @@ class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 def render_recall(recall: Recall) -> bytes:
+    """Encode a request."""
     return _encode(recall)
 
 
 def parse_recall(body: bytes) -> Recall:
-    """From a body that is strict JSON (no member twice). Raises Malformed."""
+    """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
     try:
         recall = json_decoder(Recall)(body)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -1,5 +1,5 @@
-"""What a guard reports: numbered records of the calls that it decided, or could not decide, and how those that it let
-through went.
+"""Reports of a guard: numbered records of the calls that it decided, or could not decide, and the results of the calls
+that it allowed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Micros = Annotated[int, Meta(ge=0, le=1 << 53)]
 Network = Annotated[
     str, Meta(pattern=r"^(([0-9]{1,3}\.){3}0/24|([0-9a-f]{1,4}(:[0-9a-f]{1,4}){0,2})?::/48)?\Z", max_length=19)
 ]
-"""as `core.network` has it: nothing that could be an address"""
+"""the form of `protocol.network`: never an address"""
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Rest = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -36,7 +36,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What the policies were asked, beside what the record says already: enough to ask others the same.
+    """The question to the policies, beside the members of the record: sufficient to ask other policies the same.
 
     `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
     """
@@ -51,17 +51,16 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     context: dict[str, Any] | msgspec.Raw
     """a guard has it in bytes"""
     beside: dict[str, Any] = {}
-    """what the context had for this call alone: `origin` and the like, never a value"""
+    """the members of the context that belong to this call: `origin` and the like, never a value"""
     arguments: dict[str, Any] | None = None
     hidden: Names = []
     approved: Names = []
-    """policies that asked, and were told yes"""
+    """asking policies with an approval"""
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the server was asked for policies that no guard can run: the digest of the question, what each of them said.
-
-    The server's own entry has the same digest.
+    """The remote verdicts: the digest of the question, and the result of each policy. The server's own entry has the
+    same digest.
     """
 
     question: Annotated[str, Meta(max_length=64)]
@@ -90,26 +89,28 @@ class CallRecord(
     digest: Annotated[str, Meta(max_length=64)] = ""
     """of the arguments: `canonical.digest`"""
     arguments: dict[str, Any] | None = None
-    """redacted, if the guard was told to record them"""
+    """redacted, if the guard is configured to record them"""
     reasons: Annotated[list[Reason], Meta(max_length=64)] = []
     data_classes: Annotated[list[Name], Meta(max_length=2 * MAX_CLASSES)] = []
-    """that the tool handles"""
+    """of the tool"""
     policy: Name = ""
     policies: Names = []
     watched: Names = []
     spent: Annotated[dict[Name, Count], Meta(max_length=64)] = {}
-    """what the call took from which account"""
+    """the charge of the call by account"""
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
     elsewhere: Elsewhere | None = None
     approval: Name = ""
-    """which one was asked for, or spent by it"""
+    """the approval that was requested or spent"""
     network: Network = ""
-    """where the caller was"""
+    """the network of the caller"""
     noticed: Annotated[list[Noticed], Meta(max_length=16)] = []
-    """what is odd about it"""
+    """the oddities of the call"""
     proof: Annotated[str, Meta(max_length=MAX_PROOF_BYTES)] = ""
-    """the DPoP proof that the agent sent with the call: without it the server isolates nobody on this guard's word"""
+    """the DPoP proof that the agent sent with the call: without it the server isolates no agent on
+    this guard's report
+    """
     sources: Annotated[list[Source], Meta(max_length=MAX_SOURCES)] = []
     """fields of records that values of the call came from, each reported once a task"""
 
@@ -123,7 +124,7 @@ class UndecidedRecord(
     tag_field="kind",
     tag="undecided",
 ):
-    """A call that nobody could decide, and why. `outcome`: `allow` where it happened all the same, in mode `watch`."""
+    """A call that could not be decided, and why. `outcome`: `allow` if it ran all the same, in mode `watch`."""
 
     at: Micros
     tool: Annotated[str, Meta(max_length=256)]
@@ -131,7 +132,7 @@ class UndecidedRecord(
     token: Name = ""
     """the token's `jti`, if there was one"""
     agent: Name = ""
-    """who the guard believes that it was"""
+    """the agent, as the guard believes"""
     digest: Annotated[str, Meta(max_length=64)] = ""
     arguments: dict[str, Any] | None = None
     reasons: Annotated[list[Reason], Meta(max_length=64)] = []
@@ -146,7 +147,7 @@ class ResultRecord(
     tag_field="kind",
     tag="result",
 ):
-    """How the call with the number `call` of the same spool went."""
+    """The result of the call with the number `call` of the same spool."""
 
     at: Micros
     call: Annotated[int, Meta(ge=1)]
@@ -154,9 +155,9 @@ class ResultRecord(
     bytes: Count | None = None
     records: Count | None = None
     data_class: Annotated[str, Meta(max_length=64)] = ""
-    """which class it turned out to be"""
+    """the data class of the result"""
     unused: Annotated[dict[Name, Rest], Meta(max_length=64)] = {}
-    """what of that which the call took ahead comes back, by account; below zero: it returned more"""
+    """the unused part of the charge by account; below zero: the call returned more"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

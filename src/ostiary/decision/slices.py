@@ -34,7 +34,7 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Drawn(msgspec.Struct, frozen=True):
     total: dict[str, int]
     left: dict[str, int]
-    """of the whole budget, for others and for later"""
+    """the rest of the whole budget"""
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

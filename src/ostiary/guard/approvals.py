@@ -68,7 +68,7 @@ class ApprovalOutcome:
 
     @property
     def approved(self) -> tuple[str, ...]:
-        """The policies that were told yes, which was spent by this call."""
+        """The asking policies whose approval this call has spent."""
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
@@ -121,8 +121,7 @@ class PendingApprovals:
         """digest and approval by the numbers of calls that are being decided"""
 
     def begin(self, digest: str, number: str) -> str:
-        """Return the number to ask with about the call of that digest: the one that is not on record yet, or this one.
-
+        """Return the number for a request about the call of that digest: the unrecorded earlier one, or this one.
         Raises SpoolFailed.
         """
         with self._mutex:

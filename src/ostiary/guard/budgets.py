@@ -114,7 +114,9 @@ class BudgetCache:
         return need
 
     def check(self, costs: Mapping[str, int], budgets: Iterable[Budget], left: Mapping[str, int], *, now: int) -> None:
-        """Raises Exhausted where too little is here, and the server has said that no more is to be had (`left`)."""
+        """Check that the slices and the rest of the budgets suffice. Raises Exhausted if the server has said that no
+        more is left (`left`).
+        """
         short = self.need(costs)
         for budget in budgets:
             if (account := budget.account(now)) in short and account in left:
@@ -164,6 +166,7 @@ class BudgetCache:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether no slice is held."""
         return not self._parts
 
 
@@ -205,7 +208,7 @@ class BudgetClient:
             return {account: drawn.left[account] + self._cache.here(account) for account in short}
 
     def give_back(self) -> None:
-        """Return what nobody has touched for a while. Raises Unavailable."""
+        """Give back slices that were idle for a while. Raises Unavailable."""
         with self._alone():
             while keep := self._unconfirmed or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
                 if self._keep(keep) < len(keep):
@@ -226,6 +229,7 @@ class BudgetClient:
             self.has_drawn = False
 
     def close(self) -> None:
+        """Close the connection."""
         with self._mutex:
             self._disconnect()
 

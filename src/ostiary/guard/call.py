@@ -22,7 +22,7 @@ MAX_REASON = 500
 MAX_TOOL = 128
 MAX_CLASS = 64
 MAX_NAMED = 16
-"""policies on record of those that decided alike; a record that nobody takes would stop all that follow"""
+"""policies on record of those that decided alike: a record that is too large would stop all later ones"""
 
 
 class Denied(Forbidden):
@@ -36,9 +36,9 @@ class Denied(Forbidden):
         super().__init__(first.message, hint=first.hint, code=first.code)
         self.decision, self.missing_scope = decision, missing_scope
         self.step_up = first if first.code == INSUFFICIENT else None
-        """what a token must say to be let through (RFC 9470), if that is all that is missing"""
+        """the demand on the token (RFC 9470), if that is all that is missing"""
         self.approval = decision.approval
-        """what a person is asked by; with a yes to it, the same call passes once"""
+        """the approval to request; once given, the same call passes one time"""
 
 
 class Withheld(Forbidden):
@@ -49,13 +49,13 @@ class Withheld(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Who is calling: a token that is genuine and alive, shown together with a proof of its key."""
+    """The caller: a genuine, live token with a proof of its key."""
 
     principal: access.Principal
     next_nonce: str | None = None
-    """to be sent back as `DPoP-Nonce`"""
+    """the value of `DPoP-Nonce` to send back"""
     network: str = ""
-    """where the caller is"""
+    """the network of the caller"""
     proof: str = field(default="", repr=False)
     """the DPoP proof that was shown"""
 
@@ -74,16 +74,16 @@ class Call:
     ahead: dict[str, Volume] = field(default_factory=dict)
     """accounts from which it took the most that it may return"""
     watched: Watched | None = None
-    """what to remember it by; None: its task remembers nothing"""
+    """the memory key of its task; None: the task has no memory"""
     _size: dict[str, Any] = field(default_factory=dict)
 
     def result(
         self, *, ok: bool = True, bytes: int | None = None, records: int | None = None, data_class: str = ""
     ) -> None:
-        """What came out of it: how much, how many records, of which class of data. Say it before it is handed out.
+        """State the result: its size, its number of records, its data class. Call this before the result leaves.
 
-        Raises Withheld where it must not be: it is more than one call may return, or of a class that the tool does not
-        handle by its catalogue.
+        Raises Withheld if the result must not leave: it is larger than one call may return, or of a class that the
+        catalogue does not state for the tool.
         """
         self.ok, self._size = ok, {"bytes": bytes, "records": records, "data_class": data_class[:MAX_CLASS]}
         try:
@@ -107,14 +107,13 @@ class Call:
 
     @property
     def most_bytes(self) -> int | None:
-        """How many it may return, for who hands them out as they come; None: any number."""
+        """The most bytes that the call may return, for a caller that streams the result; None: no limit."""
         given = [volume.per_call for volume in self.ahead.values() if volume.unit == "bytes" and self.enforces]
         return min(given, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
-        """What comes back of that which it took ahead: nothing where nobody said what it returned.
-
-        What was more has not left, or it is below zero.
+        """Return the unused part of the charge; nothing if the result was not stated. With enforcement an excess was
+        withheld; otherwise the value is below zero.
         """
         least = 0 if self.enforces else -MAX_INT
         rest = {account: max(least, _rest(volume, self._size)) for account, volume in ahead.items()}
@@ -142,9 +141,8 @@ def call_record(
     network: str = "",
     proof: str = "",
 ) -> report.CallRecord:
-    """Return what goes on record before the tool runs; `approved` are the policies that were told yes.
-
-    Raises Malformed for an allowed call whose arguments have no digest.
+    """Return the record to store before the tool runs; `approved` are the asking policies with an approval. Raises
+    Malformed for an allowed call whose arguments have no digest.
     """
     principal, ready = call.principal, call.ready
     claims = principal.claims
@@ -218,7 +216,7 @@ def undecided_record(
     passes: bool,
     now: int,
 ) -> report.UndecidedRecord:
-    """What goes on record where nothing could be decided. Arguments that have no digest go without."""
+    """Return the record of a call that could not be decided. Arguments without a digest are left out."""
     claims = principal.claims if principal is not None else None
     try:
         digest = _digest_arguments(arguments)
@@ -249,7 +247,7 @@ def _digest_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def shorten(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """For the record: numbers and flags as they are, of strings the beginning, of the rest that it was there."""
+    """Return the arguments for the record: numbers and flags whole, strings shortened, others by their presence."""
     return {name[:64]: _short(value) for name, value in list(arguments.items())[:64]}
 
 

@@ -24,11 +24,11 @@ from ostiary.protocol.decoding import json_decoder
 log = logging.getLogger("ostiary.guard")
 
 KEEP_EVERY_US = 10_000_000
-"""How old the time in the folder may become, in microseconds of the boot clock."""
+"""Maximum age of the time in the folder, in microseconds of the boot clock."""
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is in the folder: the guard's time when the boot clock of that boot showed `tick`; both in microseconds."""
+    """The stored time: the guard's time when the boot clock of that boot showed `tick`; both in microseconds."""
 
     boot: str
     tick: int
@@ -46,7 +46,8 @@ class _Anchor(NamedTuple):
 
 
 class FeedClock:
-    """`clock()` is microseconds since the epoch. Before anything was heard it is the wall clock, which decides nothing.
+    """The time of the guard, in microseconds since the epoch. Before the first message it is the wall clock, which
+    decides nothing.
 
     `heard` is called by one thread, the rest by any.
     """
@@ -71,13 +72,13 @@ class FeedClock:
         return last
 
     def late(self, at: int) -> int:
-        """How late a message is that was made at the server's time `at`; 0 before anything was heard."""
+        """Return the delay of a message made at the server's time `at`; 0 before the first message."""
         anchor = self._anchor
         return 0 if anchor is None else anchor.time + self._tick() - anchor.tick - at
 
     @property
     def difference(self) -> int:
-        """How far the wall clock is ahead of this time; 0 before anything was heard."""
+        """The difference of the wall clock to this time; 0 before the first message."""
         return -self.late(self._now())
 
     def hear(self, at: int, *, is_proof: bool) -> None:
@@ -102,7 +103,7 @@ class FeedClock:
 
 
 def _read(file: Path | None) -> Kept | None:
-    """What is in the file; None where there is none, or a damaged one, which is logged."""
+    """Return the stored time; None if it is missing or damaged, which is logged."""
     if file is None:
         return None
     try:

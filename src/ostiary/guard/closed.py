@@ -14,7 +14,7 @@ log = logging.getLogger("ostiary.guard")
 
 @contextmanager
 def withholding(call: Call) -> Iterator[None]:
-    """What cannot be remembered must not leave; where nothing is enforced, it leaves."""
+    """Withhold a result that cannot be remembered, if the call is enforced."""
     try:
         with closed():
             yield
@@ -27,7 +27,7 @@ def withholding(call: Call) -> Iterator[None]:
 
 @contextmanager
 def closed() -> Iterator[None]:
-    """Whatever goes wrong in here is a refusal."""
+    """Turn every exception in the block into a refusal."""
     try:
         yield
     except Refused:

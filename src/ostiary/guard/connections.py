@@ -1,6 +1,6 @@
-"""Connections that are open: whatever is served on one is cancelled as soon as its token dies by a word of the feed.
+"""Open connections: a request that is being served is cancelled as soon as the feed revokes its token.
 
-A token that has come to its end by itself cuts nothing: what was let in with it may be finished.
+Normal expiry does not close open connections: an accepted request may be finished.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ostiary.protocol.jose import InvalidToken
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One that is served; `why` it was cut, once it was."""
+    """A connection that is being served; `why` it was cut."""
 
     principal: access.Principal
     cut: Callable[[], None]
     why: access.Reason | None = None
 
     def check(self) -> None:
-        """Raises InvalidToken once it was cut: whoever goes on all the same is not heard."""
+        """Check that the connection was not cut. Raises InvalidToken."""
         if self.why is not None:
             raise InvalidToken(self.why.message, hint=self.why.hint)
 

@@ -1,7 +1,7 @@
-"""The decision on one call at a guard: a generator that yields what the server must be asked, and is sent the answer.
+"""The decision on one call at a guard: a generator that yields the requests to the server, and is sent the answers.
 
-What the guard knows is in memory, so most calls need nothing. The drivers (`ostiary.guard.drivers`) block a thread, or
-suspend a task, while the server answers.
+The guard has its facts in memory, so most calls need no request. The drivers (`ostiary.guard.drivers`) block a thread,
+or suspend a task, while the server answers.
 """
 
 from __future__ import annotations

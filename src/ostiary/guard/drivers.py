@@ -1,7 +1,7 @@
-"""Two ways to drive a decision, which yields what it needs: blocking its thread, and suspending its task.
+"""Two drivers of a decision, which yields its needs: one blocks its thread, the other suspends its task.
 
-What answers a need is a generator too: it yields what must be waited for. So the conversations with the server are
-written once.
+The answer to a need is a generator too, which yields what must be awaited. Each conversation with the server is
+therefore written once.
 """
 
 from __future__ import annotations

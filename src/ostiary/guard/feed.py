@@ -1,8 +1,9 @@
-"""What a guard knows, and whether it may still rely on it. No I/O: lines go in, facts come out, or a reason why not.
+"""The state of a guard, and whether it is still reliable. No I/O: lines go in, facts come out, or the reason why there
+are none.
 
-Whatever is wrong with a line (a signature, a number out of order, a kind that we do not know, a policy that does not
-compile) makes the guard forget everything: nothing is decided until the next snapshot. So does silence: a feed that is
-older than `max_age` may have missed a revocation.
+An invalid line (a signature, a number out of order, an unknown kind, a policy that does not compile) makes the guard
+forget everything: it denies until the next snapshot. Silence has the same effect: a feed that is older than `max_age`
+may have missed a revocation.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 
 GRACE_US = 60_000_000
-"""How much longer than it must a fact is kept, so that no clock decides."""
+"""Additional time for which a fact is kept, so that no clock decides."""
 PRUNE_EVERY_US = 30_000_000
 
 
 class _Place(Enum):
-    """Where in a stream we are: what must come next."""
+    """The place in a stream: the kind of message that must come next."""
 
     OPENING = auto()
     STEP = auto()
@@ -54,28 +55,28 @@ class Feed:
         """the time by which everything is decided"""
         self._began_at = tick()
         self.is_late = False
-        """whether messages come so late that only a new stream helps"""
+        """whether messages arrive so late that only a new stream helps"""
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
         self.kept = KeptStops(stops, now=self.clock)
-        """what survives a restart, and a server that lost a part of its history"""
+        """the stops that survive a restart, and a server that lost a part of its history"""
         self.history = ""
         """the server's history that this stream is in"""
         self._stream = ""
         self._place = _Place.OPENING
         self.feed_keys = JwkSet(())
         self.seq: int | None = None
-        """how far in the server's history we have heard; None: only a snapshot helps"""
+        """the position in the server's history; None: only a snapshot helps"""
         self._knowledge: Knowledge | None = None
         self._present: Present | None = None
         self._heard_at = 0  # on the clock that never jumps, put back by what the message was late
         self.mode: str | None = None
-        """of the resource, as it was said last, however long ago"""
+        """the mode of the resource as of its last message, however old"""
         self._why = "the Ostiary server has not been reached yet; denying to stay safe"
         self._prune_at = 0
         self.listeners: list[Callable[[access.Facts], object]] = []
-        """what is called with each change of the facts, once it is in force; raises nothing"""
+        """called with each change of the facts, once it is in force; raises nothing"""
 
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
         """A connection is about to be opened, under this number and to this issuer; no other lines will count."""
@@ -123,7 +124,7 @@ class Feed:
         self._check_history(message)
 
     def _check_history(self, message: Message) -> None:
-        """Whether the message continues the history that was heard: never resumed by number alone, never back."""
+        """Check that the message continues the known history: never resumed by number alone, never backwards."""
         kept = self.kept
         history, size = unverified_place(message.head)
         if self._place is _Place.OPENING:
@@ -175,11 +176,11 @@ class Feed:
 
     @property
     def age(self) -> int:
-        """How old our knowledge is, in microseconds."""
+        """The age of the facts, in microseconds."""
         return self._tick() - self._heard_at
 
     def current(self) -> Present:
-        """What is known, if it may be relied on. Raises FeedStale: whoever enforces denies."""
+        """Return the facts, if they are reliable. Raises FeedStale: an enforcing guard then denies."""
         present = self._present
         if present is None or self._tick() - self._heard_at > self.max_age:
             raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")

@@ -206,9 +206,8 @@ class Guard:
     def undecided(
         self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
     ) -> Call:
-        """Record a call that could not be decided, and whether it happens all the same, as it may in mode `watch`.
-
-        `agent`: who it is believed to be, where nobody has shown a token. Raises Unavailable.
+        """Record a call that could not be decided, and whether it runs all the same, as it may in mode `watch`.
+        `agent`: the supposed caller, if no token was shown. Raises Unavailable.
         """
         with closed():
             principal = None if who is None else who.principal

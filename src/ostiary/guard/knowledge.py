@@ -1,4 +1,4 @@
-"""What a guard knows of what is so: all that was told since the snapshot, fact by fact."""
+"""The facts of a guard: all facts since the snapshot."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class FeedBroken(Unavailable):
 
 
 class FeedStale(Unavailable):
-    """Nothing fresh has been heard for too long, or not yet, or not with this clock."""
+    """The feed is too old, not connected yet, or the clock is off."""
 
     code = "feed_stale"
 
 
 class Present(NamedTuple):
-    """What decisions rest on. `facts` looks into tables that the thread of the feed keeps current."""
+    """The inputs of decisions. `facts` reads tables that the thread of the feed keeps current."""
 
     resource: ResourceFact
     keys: JwkSet
@@ -61,7 +61,7 @@ class Present(NamedTuple):
 
 @dataclass(slots=True)
 class Knowledge:
-    """All that was told since the snapshot."""
+    """All facts since the snapshot."""
 
     resource: ResourceFact | None = None
     exempt: frozenset[str] = frozenset()
@@ -80,9 +80,9 @@ class Knowledge:
     """by agent"""
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
-    """what the kill switch has stopped"""
+    """the subjects that the kill switch has stopped"""
     profiles: dict[str, Profile] = field(default_factory=dict)
-    """by agent, the one that was told the longest ago first"""
+    """by agent, the one with the oldest message first"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
@@ -184,7 +184,7 @@ class Knowledge:
 
 
 def _profile(packed: str) -> Profile:
-    """Of one that we cannot read nothing is known: it says what is usual, and decides nothing."""
+    """Return the profile, or an empty one if it cannot be read: a profile states what is usual, and decides nothing."""
     try:
         return unpack(unb64u(packed))
     except Malformed:

@@ -17,7 +17,7 @@ RECOVERY = "recovery"
 
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Complete lines. Raises Malformed for one that never ends."""
+    """Yield complete lines. Raises Malformed for a line without an end."""
     held = bytearray()
     for chunk in chunks:
         if b"\n" not in chunk:

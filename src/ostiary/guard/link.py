@@ -37,12 +37,12 @@ log = logging.getLogger("ostiary.guard")
 CONNECT_S = 5.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
 LINGER_S = 0.05
-"""How long what is told waits for more: a record for others, a call for its outcome."""
+"""Seconds that an acknowledgement or a report waits for more: a record for others, a call for its outcome."""
 REPORT_BYTES = 512 << 10
 FAREWELL_S = 2.0
 
 Expected = (Refused, httpx2.HTTPError, OSError)
-"""What goes wrong between a guard and a server that is not there."""
+"""Exceptions between a guard and a server that is not reachable."""
 
 
 class Link:
@@ -81,14 +81,14 @@ class Link:
         self._budgets = budgets
         self._closing, self._wake = threading.Event(), threading.Event()
         self.is_current = threading.Event()
-        """set once a snapshot was heard"""
+        """set once a snapshot was received"""
         self.trouble = "not connected yet"
-        """what went wrong last; empty while the stream runs"""
+        """the last error; empty while the stream runs"""
         self._applied: tuple[str, int, int] | None = None
         """stream, number and moment of what is in force and was not told yet"""
         self._is_reporting = self._has_to_deliver = False
         self._told_at = tick()
-        """when the server had taken all records"""
+        """when the server had all records"""
         self._response: httpx2.Response | None = None
         self._threads = [
             threading.Thread(target=target, name=f"ostiary-{target.__name__.strip('_')}", daemon=True)
@@ -96,6 +96,7 @@ class Link:
         ]
 
     def start(self) -> None:
+        """Start the threads."""
         with suppress(OSError):  # whose turn comes again
             self._sweep()
         for thread in self._threads:
@@ -117,7 +118,7 @@ class Link:
         self._feed.kept.close()
 
     def note(self) -> None:
-        """There is a new record."""
+        """Note a new record."""
         if not self._is_reporting:
             self._is_reporting = True
             self._wake.set()
@@ -175,7 +176,7 @@ class Link:
         raise Unavailable("the server ended the stream")
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
-        """What signs the feed: asked for once, at the issuer's own URL; after that the feed itself tells of changes."""
+        """Return the keys of the feed: requested once, at the issuer's own URL; later changes come on the feed."""
         if self._feed.feed_keys.keys and self._feed.seq is not None:
             return self._feed.feed_keys
         response = http.get(f"{self._url}/feed/v1/jwks")

@@ -1,9 +1,8 @@
-"""What a server says of its tools now, against what its owner approved: a tool that has changed silently is denied.
+"""The present listing of a server's tools, compared with the approved one: a tool that has changed silently is denied.
 
-Whoever sees an answer to `tools/list` says so (`note`): the proxy of `ostiary run`, the middleware of MCP servers. Who
-has the very tool at hand that is about to run says what it says of itself with the call (`says`): adapters, in whose
-process two tools may have one name. What a catalogue has no definition of may say what it likes, and so may a tool of
-which nobody here has heard.
+Every component that sees an answer to `tools/list` reports it (`note`): the proxy of `ostiary run`, the middleware of
+MCP servers. An adapter, in whose process two tools may have one name, states the tool's own definition with each call
+(`says`). A tool without a definition in the catalogue may have any listing, and so may a tool that was not listed here.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from ostiary.protocol.errors import Malformed
 MAX_LISTED = 4 * MAX_TOOLS
 """Names that are kept; with more, what is not among them counts as changed."""
 AMBIGUOUS = "?"
-"""In place of a digest, of a name that two tools have in one answer, or of what has none."""
+"""In place of a digest: a name that two tools have in one answer, or a tool without a digest."""
 
 Says = Callable[[], Mapping[str, Any]] | None
-"""What a tool says of itself now, as a member of `tools` in an answer to `tools/list`; None: what was listed counts."""
+"""The present definition of a tool, as a member of `tools` in an answer to `tools/list`; None: the listing counts."""
 
 
 class Listing:
@@ -34,11 +33,13 @@ class Listing:
         self._is_full = False
 
     def knows(self, tool: str) -> bool:
+        """Return whether the tool was listed."""
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
-        """The server's own members of `tools` in an answer to `tools/list`, as they reach the agent; None: what nobody
-        can read, after which all that was approved counts as changed. Raises nothing.
+        """Note the members of `tools` in an answer to `tools/list`, as they reach the agent. Raises nothing.
+
+        None: an unreadable answer, after which all approved tools count as changed.
         """
         said: dict[str, str] = {}
         for tool in tools or ():

@@ -34,7 +34,7 @@ _OF_PROTOCOL = ("_meta", "requestState")
 
 
 def is_free(method: str, params: object) -> bool:
-    """Whether a request needs no decision. To listen for changes of what is listed reveals no more than to list it."""
+    """Return whether a request needs no decision. Listening for changes of a list reveals no more than the list."""
     if method != LISTEN:
         return method in FREE
     filters = params.get("notifications") if isinstance(params, Mapping) else None

@@ -1,7 +1,7 @@
-"""Networks from which bearer tokens come: one that is used from two was seen by somebody else.
+"""Networks of bearer tokens: a token that is used from two networks was stolen.
 
-A bearer token needs no key, so whoever sees it can use it. It is valid for minutes, in which an agent seldom moves; an
-IPv4 and an IPv6 network are not two, for a client on both uses either.
+A bearer token needs no key, so anyone who sees it can use it. It is valid for minutes, in which an agent seldom moves.
+An IPv4 and an IPv6 network do not count as two, for a client on both uses either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What comes of a call: what it returned is remembered before it is handed out, and how it went is recorded."""
+"""The result of a call: remembered before it leaves, and recorded."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ class Proofs:
         self._mutex = threading.Lock()
 
     def nonce(self) -> str:
+        """Return a fresh nonce."""
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
     def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:
@@ -62,7 +63,7 @@ class Proofs:
         return None if is_young else self.nonce()
 
     def _use(self, digest: bytes, *, until: int) -> None:
-        """By now its time may have passed, and the memory of it with it."""
+        """Use up a proof. Its time may have passed by now, and the memory of it as well."""
         used, now = self._used, self._now()
         if digest in used or until < now:
             raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")

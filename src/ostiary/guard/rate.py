@@ -1,9 +1,9 @@
 """Calls of throttled agents: the server counts them, for all guards and for itself together.
 
-    POST /feed/v1/pace    {"token": jti}    200; or 403 `throttled`: it was one too many, and nothing was counted
+    POST /feed/v1/pace    {"token": jti}    200; or 403 `throttled`: the limit is reached, and nothing was counted
 
-Each such call waits for the server, and is refused if the server cannot be asked. After one call too many, the guard
-denies without asking for a moment, so that an agent that goes on all the same reaches nobody but this guard.
+Each such call waits for the server, and is refused if the server cannot be asked. After a refusal, the guard denies
+without asking for some seconds, so that an agent that keeps calling reaches only this guard.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
-"""That moment. Minutes begin by the server's clock, not by the guard's."""
+"""That time, in microseconds. Minutes begin by the server's clock, not by the guard's."""
 
 Limits = tuple[tuple[str, int], ...]
 """Agents with their calls a minute."""

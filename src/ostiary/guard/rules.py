@@ -1,4 +1,4 @@
-"""Which tool a request calls, and with what: `METHOD /path/{segment}/{rest*}` to tool."""
+"""The rules that map a request to a tool and its arguments: `METHOD /path/{segment}/{rest*}` to tool."""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECA
 
 
 def seen(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """What is recorded of the arguments; `kinds` is the catalogue's, by the name of an argument. Raises nothing."""
+    """Return the recorded form of the arguments; `kinds` is the catalogue's, by the name of an
+    argument. Raises nothing.
+    """
     return dict(islice(_leaves(arguments, kinds, "", MAX_DEPTH), MAX_ARGUMENTS))
 
 

@@ -211,6 +211,7 @@ class ServerRpc:
             raise Unavailable(TOO_LONG)
 
     def close(self) -> None:
+        """Close the connection and the threads."""
         self._threads.shutdown(wait=False)
         with self._mutex:
             self._connection = None

@@ -1,7 +1,6 @@
-"""What the tasks whose calls are decided here were told so far, as noticing needs it
-(`ostiary.provenance.noticing.Session`).
+"""The sessions of tasks whose calls are decided here, as noticing needs them (`ostiary.provenance.noticing.Session`).
 
-Each guard knows what its own tools have returned, since it started; tasks with one memory are one.
+Each guard knows the results of its own tools since its start; tasks with one memory share a session.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ class Sessions:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def of(self, memory: str) -> Session:
-        """That of the tasks with this memory."""
+        """Return the session of the tasks with this memory."""
         return self._sessions.get(memory, BEGUN)
 
     def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
-        """A call has returned that; `memory` is that of its task as it was before. Of too many the one is forgotten
-        that was told nothing for longest.
+        """Add the result of a call; `memory` is that of its task before the call. Beyond the limit, the session that
+        was idle for longest is forgotten.
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)

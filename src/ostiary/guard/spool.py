@@ -32,7 +32,7 @@ DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
 """Kept free for the outcomes of calls that were let through."""
 MAX_RECORD_BYTES = 128 << 10
-"""More than any record has, whatever an agent's arguments are: what is denied must not stay off the record."""
+"""More bytes than any record has, whatever the arguments are: a denial must not stay off the record."""
 
 Mark = tuple[int, int]
 """A place in a spool: the number that its segment begins with, the offset there."""
@@ -75,11 +75,11 @@ class Spool:
         self._next = 1
         self._is_closed = False
         self._is_tight = False
-        """whether the disk had no room: then each file goes as soon as the server has all of it"""
+        """whether the disk was full: then each file is deleted as soon as the server has all of it"""
 
     @property
     def asked(self) -> Path:
-        """Where it is kept what was asked and not heard."""
+        """The file of requested and unrecorded approvals."""
         return self._folder / "asked"
 
     @property
@@ -90,7 +90,7 @@ class Spool:
 
     @property
     def filled(self) -> int:
-        """How full it is, in per cent: from 100 on there is room for outcomes alone."""
+        """The fill level in per cent: from 100 on there is room for outcomes only."""
         return 100 * self.waiting // (self._limit - RESERVE)
 
     def _left(self) -> int:
@@ -203,8 +203,8 @@ class Spool:
             return all((first, size) <= self._taken or size == 0 for first, size in self._sizes.items())
 
     def close(self, *, keep: bool = False) -> None:
-        """Let go. What was not reported stays for whoever comes next; an empty spool is removed, unless the server must
-        still hear (`keep`) that it ended, or something was asked and not heard.
+        """Close the spool. Unreported records stay for the next guard; an empty spool is removed, unless the server
+        must still learn its end (`keep`), or an approval is unrecorded.
         """
         is_empty = self.is_empty and not keep and not self.asked.exists()
         with self._mutex:

@@ -43,9 +43,9 @@ from ostiary.protocol.errors import Refused
 log = logging.getLogger("ostiary.guard")
 
 KEPT_US = 30 * 86_400 * 1_000_000
-"""How long after its expiry a stop of an agent or a key is kept for a server that lost it."""
+"""Time after its expiry for which a stop of an agent or a key is kept for a server that lost it."""
 MAX_BYTES = 64 << 20
-"""Of all messages together; beyond that the oldest are dropped."""
+"""Size of all messages together; beyond that the oldest are dropped."""
 SLACK_BYTES = 1 << 20
 """Bytes that may be appended before the file is written anew without what is superseded."""
 HEAD_BYTES = 4096
@@ -81,11 +81,11 @@ class KeptStops:
         self._kept: list[_Kept] = []
         self._mutex = threading.Lock()
         self.head, self.history, self.size = "", "", 0
-        """the signed checkpoint that was heard last, and its history id and size"""
+        """the last signed checkpoint, its history id and size"""
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
-        """whether the file lacks something, since a write failed"""
+        """whether the file lacks messages, since a write failed"""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,7 +129,7 @@ class KeptStops:
             self.head = note
 
     def keep(self, line: bytes, message: Message) -> None:
-        """Keep what a message says of stops, and its head. What cannot be written is logged, and tried again."""
+        """Keep the stops and the head of a message. A failed write is logged and repeated."""
         with self._mutex, self._tolerant():
             is_new_head = message.head not in ("", self.head)
             if is_new_head:
@@ -143,7 +143,7 @@ class KeptStops:
 
     @contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """What is kept in memory counts though the disk does not take it: the next write writes all of it."""
+        """Keep the messages in memory if the disk fails: the next write writes all of them."""
         try:
             yield
         except OSError as error:
@@ -219,7 +219,7 @@ class KeptStops:
         return any(kept.history != history for kept in list(self._kept))
 
     def settle(self, history: str) -> None:
-        """The server in that history has taken all messages of others: drop them."""
+        """Drop the messages of other histories, which the server in that history has taken."""
         with self._mutex, self._tolerant():
             self._kept = [kept for kept in self._kept if kept.history == history]
             self._rewrite()
@@ -247,7 +247,7 @@ def _at(line: bytes) -> int:
 
 
 def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
-    """Those that are the newest of their history about something which is not long over, within MAX_BYTES."""
+    """Return the newest messages of each history about stops that are not long over, within MAX_BYTES."""
     newest = {(one.history, subject): index for index, one in enumerate(kept) for subject in one.stops}
     needed = [
         one
@@ -265,8 +265,8 @@ def _needed(kept: list[_Kept], *, now: int) -> list[_Kept]:
 
 
 def _is_over(fact: Fact, *, now: int, more: int = 0) -> bool:
-    """Whether a stop no longer matters at that instant: one of an agent or a key `more` microseconds after its expiry.
-    A stop of the kill switch lasts until it is lifted.
+    """Return whether a stop no longer matters at that instant: one of an agent or a key `more` microseconds after its
+    expiry. A stop of the kill switch lasts until it is lifted.
     """
     match fact:
         case AgentFact() | KeyFact():

@@ -30,7 +30,9 @@ def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
 
 
 class Tokens:
-    """Thread-safe. Those that were verified with other keys than now are verified anew. `leeway` in microseconds."""
+    """The verified tokens. Thread-safe. Tokens that were verified with other keys than the present ones are verified
+    again. `leeway` in microseconds.
+    """
 
     def __init__(self, *, now: Callable[[], int], leeway: int) -> None:
         self._now, self._leeway = now, leeway

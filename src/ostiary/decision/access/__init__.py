@@ -1,19 +1,19 @@
-"""The decision on a tool call. Guards and the server make it with this same code.
+"""The decision on a tool call. Guards and the server use this same code.
 
-What it rests on is prepared ahead of the call:
+Its inputs are prepared ahead of the call:
 
-    Principal(claims)                  who calls             once per token
-    Protected(name=.., uri=.., ..)     what is called        once per resource and catalogue
+    Principal(claims)                  the caller            once per token
+    Protected(name=.., uri=.., ..)     the resource          once per resource and catalogue
     Policies(hash, policy set)         the rules             once per set
-    Facts                              what is true now      kept current by the deltas of the feed
+    Facts                              the present state     kept current by the deltas of the feed
 
 A call is then resolved, decided and settled:
 
     call = resolve(principal, tool, arguments, facts, now)
     decision = decide(call, DecisionInputs(memory=..))
 
-`decide` has the list of rules. It takes what is known of this call alone from `DecisionInputs`; `decide_steps` asks for
-what is missing there.
+`decide` has the list of rules. It takes the inputs of this call from `DecisionInputs`; `decide_steps` yields a request
+for each missing input.
 """
 
 from ostiary.decision.access.decide import Decision, dead, decide, decide_steps, deny, refuse, unproved

@@ -1,7 +1,8 @@
-"""Through whom authority came. A question is put to policies for its principal, and again for each agent behind it:
-what is forbidden to one of them, or not permitted, is so for all. So nobody gets from another what is not for them.
+"""The delegation chain. Policies are asked about the principal, and again about each agent behind it: a call that is
+forbidden to one of them, or not permitted, is denied. An agent therefore gets through another agent only what it may
+have itself.
 
-Policies that are run elsewhere are asked once, for the principal, and see the others in `context.chain`.
+Remote policies are asked once, for the principal, and see the other agents in `context.chain`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Chain:
 
 
 def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -> Chain:
-    """Of the agents in `links`, each once and without the `holder`; of those that `acted` besides nothing is known."""
+    """Return the chain of the agents in `links`, each once and without the `holder`; for agents that only `acted`, no
+    facts are known.
+    """
     return _chain(tuple(links), holder, tuple(acted)) if links or acted else ALONE
 
 
@@ -87,6 +90,7 @@ def _read(stood_for: object) -> tuple[int, Entity]:
 
 @lru_cache(maxsize=4096)
 def agent_entity(agent_id: str, *, owner: str, segment: str, model: str = "", risk_tier: str = "") -> Entity:
+    """Return the entity of an agent."""
     belongs = (Uid("Owner", owner), Uid("Segment", segment))
     attrs: Record = {
         "id": agent_id,

@@ -1,8 +1,8 @@
 """Policies for a delegation chain: the verdict for a principal, joined with the verdict for each agent behind it.
 
-Most policies say the same of every agent, and most of the others always say the same of one agent. A `ChainCache` keeps
-what they say, and which policies have a scope that can hold. A cache belongs to one principal, with the agents behind
-it, among the same entities.
+Most policies give the same verdict for every agent, and most others always give the same verdict for one agent. A
+`ChainCache` keeps these verdicts, and the policies whose scope can hold. A cache belongs to one principal, with the
+agents behind it, among the same entities.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class ChainInvariants(NamedTuple):
 
 
 ChainCache = dict[tuple["ChainEvaluator", Uid, Uid], tuple[Question, ChainInvariants | None]]
-"""By set, action and resource: the question of the principal, and the invariants of the agents behind it."""
+"""A cache by set, action and resource: the question of the principal, and the invariants of the agents behind it."""
 
 
 class ChainEvaluator:
-    """A compiled set, and parts of it by what may make them say something else of one agent than of another: nothing
-    (`common`), who it is (`steady`), or the context too, of those in their scope (`scoped`) or of anybody (`varying`).
+    """A compiled set, divided by the inputs that can change a verdict between agents: none (`common`), the agent
+    (`steady`), or the context too, for agents in a scope (`scoped`) or for all (`varying`).
     """
 
     __slots__ = ("_again", "_common", "_scoped", "_steady", "_varying", "compiled")
@@ -100,7 +100,9 @@ class ChainEvaluator:
     def _permitted(
         self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """The verdict, if the principal is permitted and all behind it are; None: somebody is not, or perhaps not."""
+        """Return the verdict if the principal and all agents behind it are permitted; None if one of them is not, or
+        perhaps not.
+        """
         if steady.denied:
             return None
         lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
@@ -159,13 +161,16 @@ def _forbids(verdict: Verdict) -> bool:
 
 
 def denies(verdict: Verdict) -> bool:
+    """Return whether the verdict denies, or has an error."""
     return bool(verdict.errors) or not verdict.allowed
 
 
 def together(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
+    """Join verdicts into one."""
     errors = tuple(sorted({error for one in verdicts for error in one.errors}))
     return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
 
 
 def names(verdicts: list[Verdict]) -> tuple[str, ...]:
+    """Return the policies that decided any of the verdicts."""
     return tuple(sorted({name for one in verdicts for name in one.reasons}))

@@ -38,10 +38,11 @@ from ostiary.provenance.origins import judged_plan, lent_to, outgoing
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """`verdict` is what the rules say, `allowed` what is to be enforced: more than the verdict only in mode `watch`.
+    """The decision on a call.
 
-    `policies` decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: how
-    many must say yes, where that is all that is missing; `approval`: where that is asked, or was said.
+    `verdict` is the result of the rules, `allowed` the enforced result, which differs in mode `watch` only. `policies`
+    decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: the number of
+    approvals that are all that is missing; `approval`: the approval that was requested or given.
     """
 
     allowed: bool
@@ -56,8 +57,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     asks: Needs | None = None
     approval: str = ""
     beside: Record | None = None
-    """what their context had for this call alone: where its arguments came from, what happened before, and how far
-    those through whom it comes are doubted"""
+    """the members of the context that belong to this call: origins of its arguments, history, and the risk of the
+    agents in the chain
+    """
     noticed: tuple[Noticed, ...] = ()
     """Oddities of the call."""
 

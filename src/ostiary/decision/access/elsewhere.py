@@ -1,13 +1,13 @@
-"""Policies that are not ours to run: Rego, or a decision point of somebody else. They are asked in JSON.
+"""Remote policies: Rego, or an external decision point. They are asked in JSON.
 
-A question is what Cedar would be asked, and nothing more, so the answer to it can be had ahead of the decision, kept,
-and repeated: `now` is in the context, and two equal questions are equal bytes.
+A question contains exactly the inputs that Cedar gets, so its verdict can be requested ahead of the decision, kept, and
+repeated: `now` is in the context, and two equal questions are equal bytes.
 
     {"subject": entity, "action": {"name": .., "properties"?: {..}}, "resource": entity, "context": {..}}
     entity: {"type": .., "id": .., "attributes": {..}, "ancestors": [{"type": .., "id": ..}, ..]}
 
 Entities within attributes and contexts are `{"type", "id"}`, sets are arrays, decimals are numbers, instants and
-durations are nanoseconds. A value that Cedar has no value for is as it was sent.
+durations are nanoseconds. A value without a Cedar form is passed on as it was sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MS = 1_000_000
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one policy says: whether it permits, with what messages it forbids, or why it could not say."""
+    """The result of one policy: whether it permits, the messages with which it forbids, or its error."""
 
     policy: str
     permits: bool = False
@@ -43,7 +43,7 @@ Elsewhere = Callable[[bytes], Verdict]
 
 
 def failed(policies: Mapping[str, bool], error: str) -> Verdict:
-    """All of them, with the same error."""
+    """Return an error verdict for all of them."""
     return tuple(Said(policy, error=error[:MAX_SAID]) for policy in policies)
 
 

@@ -1,4 +1,4 @@
-"""What a decision rests on: who asks, what is asked for, and what is true at present."""
+"""The inputs of a decision: the caller, the resource, and the present state."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Principal:
         chain = chain_of(claims.chain, holder=claims.client_id, acted=acted)
         self._chain = chain.behind
         self.links = tuple(agent.uid for agent in chain.behind)
-        """the same for policies, which are asked about each of them"""
+        """the same agents as entities, about each of which policies are asked"""
         self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
         """the agent that holds the token and those behind it, each with its epoch where the token says it"""
         self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
@@ -107,20 +107,22 @@ class Principal:
 
     @property
     def names(self) -> frozenset[Named]:
-        """By what the kill switch could stop it."""
+        """The names by which the kill switch could stop the token."""
         if self._names is None:
             self._names = names_of(self.claims)
         return self._names
 
     @property
     def recorded(self) -> msgspec.Raw:
-        """Its context in Cedar's JSON, for the record: the same bytes for each of its calls."""
+        """The context in Cedar's JSON, for the record: the same bytes for each of its calls."""
         if self._recorded is None:
             self._recorded = msgspec.Raw(_encode(render_record(self.context)))
         return self._recorded
 
     def prices(self, tool: str, classes: frozenset[str]) -> tuple[Price, ...]:
-        """What a call of that tool (`bank/pay`), which handles these data classes, takes from the token's budgets."""
+        """Return the prices of the tool (`bank/pay`), which handles these data classes, for the
+        budgets of the token.
+        """
         found = self._prices.get(tool)
         if found is None or found[0] is not classes:
             found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
@@ -152,7 +154,7 @@ class ReadyTool(NamedTuple):
     presentation: frozenset[str]
     """arguments that say how the answer looks, so that a person's yes need not name them"""
     plan: Plan
-    """how its calls are remembered"""
+    """how its calls are kept in the history"""
 
 
 class Protected:
@@ -197,7 +199,7 @@ class Protected:
 
 
 class AgentFact(NamedTuple):
-    """What is out of the ordinary about an agent: its state is not active, or older tokens are dead."""
+    """An exceptional fact about an agent: its state is not active, or older tokens are revoked."""
 
     state: str
     epoch: int
@@ -205,7 +207,7 @@ class AgentFact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is true at present. The containers may be the live ones of a feed: they are only ever asked."""
+    """The present state. The containers may be the live ones of a feed: they are read only."""
 
     resource: Protected
     policies: Policies
@@ -215,14 +217,14 @@ class Facts:
     ended_tokens: Container[str] = frozenset()
     revoked_keys: Container[str] = frozenset()
     risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent or task; who is not here is not doubted"""
+    """by agent or task; absent means no risk"""
     threats: Threats = field(default_factory=lambda: MappingProxyType({}))
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent, those that are over included"""
+    """by agent, expired ones included"""
     stops: Set[Named] = frozenset()
-    """what the kill switch has stopped"""
+    """the subjects that the kill switch has stopped"""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent, what it usually does at this resource; of who is not here nothing is known"""
+    """by agent, its usual behaviour at this resource; absent means unknown"""
     entities: Entities = field(init=False)
     """the resource's and those that the set states"""
 
@@ -233,6 +235,7 @@ class Facts:
 
 @lru_cache(maxsize=1024)
 def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
+    """Return the entity of a resource."""
     where = Uid("Segment", segment)
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
 

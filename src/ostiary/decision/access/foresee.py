@@ -130,9 +130,9 @@ def _within(detail: ToolDetail, ready: ReadyTool, arguments: Mapping[str, object
 
 
 def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset[str]) -> PartialRecord:
-    """The arguments as policies see them. Raises BadArguments for a given one that the schema refuses.
+    """Return the arguments as policies see them. Raises BadArguments for a given one that the schema refuses.
 
-    Each unknown one is optional, also where the schema requires it: policies do not see an argument that is null.
+    Each unknown argument is optional, also if the schema requires it: policies do not see a null argument.
     """
     schema = ready.tool.arguments
     properties: Mapping[str, Any] = schema.get("properties", {})

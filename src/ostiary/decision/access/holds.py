@@ -1,11 +1,11 @@
-"""What a doubted agent is held to, though it is not stopped. A hold only takes away, and ends by itself.
+"""Restrictions on an agent that is not stopped. A restriction only takes access away, and ends at its date.
 
     throttle   at most `limit` calls in each minute of the clock
     narrow     only tools that read
-    step_up    only tokens whose holder proved itself at `since` or later, at least as well as ACRS[limit] says
+    step_up    only tokens whose holder authenticated at `since` or later, at least at the level ACRS[limit]
 
-It holds for what comes through the agent, too. A proof of step-up is the token's, whoever holds it: one that came by
-exchange says the weaker of all proofs, and the oldest.
+A restriction also applies to calls through the agent. A proof of step-up belongs to the token, whoever holds it: a
+token from an exchange has the weakest level and the oldest time of all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Hold(NamedTuple):
 def throttled(
     agents: Iterable[tuple[str, int | None]], holds: Mapping[str, tuple[Hold, ...]], now: int
 ) -> dict[str, int]:
-    """Those of these agents that are held to so many calls in this minute."""
+    """Return the agents with a limit of calls in this minute, and their limits."""
     return {
         agent: hold.limit
         for agent, _ in agents

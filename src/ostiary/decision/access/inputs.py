@@ -97,7 +97,7 @@ class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
     session: Session | None = None
     """Text that the task has read so far; None: the decision does not look for odd calls."""
     approved: Container[str] = ()
-    """Policies that ask a person and were told yes to exactly this call, which spends the approval."""
+    """Asking policies with an approval of exactly this call, which spends the approval."""
     remote: RemoteAnswers | None = None
     """None: remote policies cannot be asked, and fail."""
 

@@ -1,8 +1,9 @@
-"""Oddities of a call before it runs, by what its agent usually does here, what its task was told so far, and
-whom its arguments name (`ostiary.provenance.noticing.threats`). Of what only reads that is the last alone, and decoys.
+"""Oddities of a call before it runs: compared with the agent's usual behaviour at this resource, with the content that
+its task has read, and with threat lists (`ostiary.provenance.noticing.threats`). For a tool that only reads, threat
+lists and decoys alone are checked.
 
-It is asked before the policies are, so that it can count in their answer (`context.risk.call`), and of what is outside
-the task, too: that an agent wants what it is not for tells most of all.
+This runs before the policies, so that it counts in `context.risk.call`, and also for calls outside the task: an attempt
+to leave the task is the strongest sign.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Policies that say what to do about an agent of which something was noticed: playbooks.
+"""Playbooks: policies that choose the response to a finding about an agent.
 
-A playbook names what it does in its scope, `action == Action::"quarantine"` or `action in [..]` of such actions alone.
-So what a policy says of whatever action stops nobody, and no playbook takes part in a decision.
+The scope of a playbook names its response, `action == Action::"quarantine"`, or `action in [..]` of responses only. A
+policy on all actions is therefore no playbook, and no playbook takes part in a decision.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ostiary.authorization.cedar.ir import PolicyIR
 from ostiary.authorization.cedar.values import Uid
 
 RESPONSES = ("alert", "step_up", "throttle", "narrow", "freeze", "quarantine", "revoke")
-"""What can be done, the mildest first."""
+"""The responses, the mildest first."""
 RESPONSE_ACTIONS = frozenset(Uid("Action", name) for name in RESPONSES)
 
 

@@ -1,17 +1,17 @@
-"""A policy set made ready: what it enforces, what it only watches, and its answer to one question.
+"""A compiled policy set: its enforced part, its watching part, and its answer to one question.
 
-Cedar skips a policy that errors. Here an error in a policy that is enforced denies, whether it permits or forbids: what
-it would have said is not known. A policy with the annotation `@mode("watch")` neither permits nor denies; that it held,
-or failed, is told beside the answer.
+Cedar skips a policy that errors. Here an error in an enforced policy denies, whether the policy permits or forbids,
+since its verdict is unknown. A policy with the annotation `@mode("watch")` neither permits nor denies; its result is
+reported beside the answer.
 
-A set can have policies that are run elsewhere (`ostiary.decision.access.elsewhere`). They permit, forbid, fail and
-watch like all others, and are asked after Cedar, so that what a Cedar policy forbids needs no answer of theirs.
+A set can have remote policies (`ostiary.decision.access.elsewhere`). They permit, forbid, fail and watch like all
+others, and are asked after Cedar, so a call that a Cedar policy forbids needs no remote verdict.
 
-Playbooks, which say what to do about agents, are none of its business: they are left out.
+Playbooks are left out: they respond to findings about agents.
 
-A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: where nothing else denies,
-the answer is `approval_needed`. With a yes to just this (`approved`), the policies that it names do not count. With
-`@covers("counterpart")` beside it, a person may let a yes cover the same effect with the same counterpart.
+A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: if nothing else denies, the
+answer is `approval_needed`. With an approval of exactly this call (`approved`), the named policies do not count. With
+`@covers("counterpart")` beside it, a person may extend an approval to the same effect with the same counterpart.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"
 COUNTERPARTS = "counterparts"
 BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action"})
-"""Entity types whose attributes the registry states and nobody else."""
+"""Entity types whose attributes only the registry states."""
 
 
 Because = Literal["", "policy_error", "forbidden_by_policy", "no_permit", "approval_needed"]
 Needs = Literal["person", "two"]
-"""How many must say yes: one person, or two different ones."""
+"""The number of approvals: one person, or two different persons."""
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
-    """`because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message).
+    """The judgement of a policy set.
 
-    `said`: (policy id, message) of those that forbid in words of their own. `of`: the agent behind the principal for
-    which it is so, where it is not so for the principal.
+    `because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message). `said`:
+    (policy id, message) of policies that forbid with their own message. `of`: the agent behind the principal for which
+    the call is denied, if not the principal.
     """
 
     allowed: bool
@@ -60,8 +61,8 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Foresight(msgspec.Struct, frozen=True, gc=False):
-    """What can be decided of a request of which a part is unknown: whether some completion `may` be allowed, whether
-    each of them `must`, and the `inputs` on which it depends.
+    """The possible judgements of a request with unknown parts: whether a completion `may` be allowed, whether each
+    completion `must`, and the `inputs` on which that depends.
     """
 
     may: bool
@@ -70,12 +71,12 @@ class Foresight(msgspec.Struct, frozen=True, gc=False):
 
 
 class Policies:
-    """A compiled set under its `hash`. Immutable, so that many threads may ask it at once.
+    """A compiled set under its `hash`. Immutable, so that many threads may use it at once.
 
-    `actions` are those of the set's schema, each with all the groups that it is in; `entities` what the set itself
-    states; `known` both. `elsewhere` are the policies that are run elsewhere, and whether each only watches. `asks` are
-    the policies that ask, each with how many, `approvers` who may answer them (none: who answers for the agent),
-    `covers` those of which a yes may cover more than one call.
+    `actions`: those of the set's schema, each with all its groups; `entities`: those that the set states; `known`:
+    both. `elsewhere`: the remote policies, and whether each only watches. `asks`: the asking policies with the number
+    of approvals; `approvers`: the persons who may answer them (empty: those accountable for the agent); `covers`: those
+    whose approval may cover more than one call.
     """
 
     __slots__ = (
@@ -114,7 +115,7 @@ class Policies:
         enforced = tuple(policy for policy in deciding if not _is_watched(policy))
         self.hash = hash
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
-        """whether what happened before may decide"""
+        """whether the history may decide"""
         self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
         self.reads_counterparts = self.reads_history and reads_within(policies, HISTORY, COUNTERPARTS)
         self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
@@ -126,7 +127,7 @@ class Policies:
         self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
         self.covers = frozenset(policy.id for policy in enforced if policy.annotations.get("covers") == "counterpart")
         self._denying = self._enforced
-        """those that do not ask"""
+        """the policies that deny rather than ask"""
         if self.asks:
             self._denying = ChainEvaluator(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
@@ -145,9 +146,8 @@ class Policies:
         return Uid(type, id) in self.entities
 
     def step_up(self, forbidding: tuple[str, ...]) -> StepUp | None:
-        """What a token must say so that none of these policies forbids any more; None where no token helps.
-
-        A person is asked last: what only waits for an answer does not stand in the way.
+        """Return the step-up after which none of these policies forbids; None if no token helps. Asking policies do not
+        count, since a person is asked last.
         """
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
         if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
@@ -167,8 +167,8 @@ class Policies:
     def foresee(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: PartialRecord, entities: Entities
     ) -> Foresight:
-        """Return what `judge` can say of a request of which a part is unknown; the first principal is that of the
-        request, the others are the agents behind it. Policies that ask count as those that forbid.
+        """Return the possible judgements of a request with unknown parts; the first principal is that of the request,
+        the others are the agents behind it. Asking policies count as forbidding ones.
         """
         may, must, inputs = True, not any(not watches for watches in self.elsewhere.values()), set[str]()
         is_open = not must  # what the policies elsewhere say is not known
@@ -202,8 +202,9 @@ class Policies:
         behind: Sequence[Uid] = (),
         cache: ChainCache | None = None,
     ) -> Judgement:
-        """What the policies say; `entities` must hold the actions too, and the agents `behind` the principal.
-        `approved`: policies that were told yes. `cache`: of these agents among these entities.
+        """Return the judgement; `entities` must hold the actions too, and the agents `behind` the principal.
+
+        `approved`: asking policies with an approval. `cache`: the cache of these agents among these entities.
         """
         if self.reads_history and self.elsewhere and HISTORY in context:
             context[HISTORY]
@@ -227,7 +228,7 @@ class Policies:
         entities: Entities,
         elsewhere: Elsewhere | None,
     ) -> Judgement:
-        """The verdict of those that are Cedar, with what the others say, and those that watch."""
+        """Join the verdict of Cedar with those of remote and watching policies."""
         if self.elsewhere:
             watched = self._judge_watched((principal, *behind), action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
@@ -242,7 +243,7 @@ class Policies:
     def _judge_watched(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """What held for any of them, and what failed."""
+        """Return the watching policies that held for any principal, and those that failed."""
         if self._watched is None:
             return None
         said = [self._watched.decide(one, action, resource, context, entities) for one in principals]
@@ -257,7 +258,7 @@ class Policies:
         entities: Entities,
         elsewhere: Elsewhere | None,
     ) -> list[Said]:
-        """What each policy elsewhere says, one that says nothing included: it has failed."""
+        """Return the result of each remote policy; one without a result has failed."""
         if elsewhere is None:
             answers = failed(self.elsewhere, "it cannot be asked here")
         else:
@@ -270,7 +271,7 @@ class Policies:
 
 
 def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:
-    """What was enforced, and beside it what only watched."""
+    """Return the judgement of the enforced policies, with the results of watching ones."""
     errors, watched = verdict.errors, verdict.reasons[:0]
     if other is not None:
         errors, watched = errors + other.errors, other.reasons
@@ -284,7 +285,7 @@ def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgeme
 
 
 def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) -> Judgement:
-    """The same with what was said elsewhere; `cedar` neither forbids nor has failed."""
+    """Return the judgement with the remote results; `cedar` neither forbids nor has failed."""
     errors = cedar.errors + tuple((one.policy, one.error) for one in said if one.error)
     watched = cedar.watched + tuple(
         one.policy for one in said if watching[one.policy] and not one.error and (one.permits or one.forbids)
@@ -303,7 +304,7 @@ def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) ->
 
 
 def _asking(judged: Judgement, policies: tuple[str, ...]) -> Judgement:
-    """It would be allowed, did these not ask."""
+    """Return the judgement of a call that only needs an approval."""
     return Judgement(False, "approval_needed", policies, judged.errors, judged.watched)
 
 
@@ -312,7 +313,7 @@ def _asks(policy: PolicyIR) -> bool:
 
 
 def _needs(policy: PolicyIR) -> Needs:
-    """What is not known needs two: a set is checked where it is loaded."""
+    """Return the number of approvals. An unknown value counts as two: the loader has checked the set."""
     return "person" if policy.annotations["ask"] == "person" else "two"
 
 

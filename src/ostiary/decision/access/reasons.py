@@ -1,4 +1,4 @@
-"""Why a call is not allowed, in words; and what would help."""
+"""Reasons of a denial in words, with hints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ostiary.decision.access.policies import Judgement, Needs, Policies
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Why not: a stable code, what is wrong, what would help. Quotes no argument's value.
+    """The reason of a denial: a stable code, a message, a hint. Quotes no argument's value.
 
-    With the code `insufficient_user_authentication`, what a token must say (RFC 9470 section 3): one of `acr_values`,
+    With the code `insufficient_user_authentication`, the demand on the token (RFC 9470 section 3): one of `acr_values`,
     and an `auth_time` that is at most `max_age` seconds ago.
     """
 
@@ -23,7 +23,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def asks_of(judged: Judgement, policies: Policies) -> Needs | None:
-    """How many must say yes, where that is all that is missing."""
+    """Return the number of approvals, if they are all that is missing."""
     if judged.because != "approval_needed":
         return None
     return "two" if any(policies.asks[policy] == "two" for policy in judged.policies) else "person"
@@ -33,7 +33,7 @@ _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 
 def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
-    """In words why the policies do not allow it; a policy's own `@reason` and `@hint` speak for it."""
+    """Return the reasons in words; a policy's own `@reason` and `@hint` take precedence."""
     whose = f" (for {judged.of}, through which it comes)" if judged.of else ""
     match judged.because:
         case "":
@@ -67,7 +67,7 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
 
 
 def _insufficient(demand: StepUp, judged: Judgement, policies: Policies) -> Reason:
-    """What was proved is not enough, or too long ago."""
+    """Return the reason of an assurance that is too weak or too old."""
     values = " ".join(demand.acr_values)
     needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
     needed += [] if demand.max_age is None else [f"whose holder proved itself within {demand.max_age} s"]

@@ -1,8 +1,8 @@
-"""What is kept of the arguments of a call, so that other policies can be asked what they would have said.
+"""Recorded arguments of a call, kept so that other policies can be asked about it later.
 
-They are kept as the policies saw them: typed. Hidden are arguments that the catalogue calls `secret`, all arguments of
-a tool that handles the data class `secret`, and what is long: a policy that reads a hidden one cannot be replayed, and
-whoever replays says so.
+Arguments are kept typed, as the policies saw them. Hidden are arguments that the catalogue calls `secret`, all
+arguments of a tool that handles the data class `secret`, and long values: a replay refuses a policy that reads a hidden
+argument.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
 
 
 def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
-    """What may be kept of arguments that have a digest. Raises nothing."""
+    """Return the arguments to keep, of a call that has a digest. Raises nothing."""
     if secrets is None or len(typed) > MAX_NAMES:
         return ALL_HIDDEN
     arguments: dict[str, object] = {}

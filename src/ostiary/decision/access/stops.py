@@ -1,7 +1,7 @@
-"""What the kill switch has stopped, as guards know it: pairs such as `("model", "m-1")` or `("everything", "")`.
+"""Stops of the kill switch, as guards know them: pairs such as `("model", "m-1")` or `("everything", "")`.
 
-A token is stopped by what it names: its task, owner, segment and model, those of every link of its chain, the person
-for whom it is, and its audience.
+A stop applies to a token by the names in it: its task, owner, segment and model, those of every link of its chain, its
+person, and its audience.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Named: TypeAlias = tuple[str, str]
 
 
 def names_of(claims: AccessClaims) -> frozenset[Named]:
-    """By what that token could be stopped."""
+    """Return the names by which the token could be stopped."""
     links = [(claims.task, claims.owner, claims.segment, claims.model)]
     links += [(link.task, link.owner, link.segment, link.model) for link in claims.chain]
     found = [("everything", ""), ("resource", claims.aud), ("owner", claims.sub)]
@@ -26,5 +26,5 @@ def names_of(claims: AccessClaims) -> frozenset[Named]:
 
 
 def spelled(stops: Iterable[Named]) -> str:
-    """For a message: what is stopped."""
+    """Return the stops as text for a message."""
     return ", ".join(sorted(f"{what} {value}".rstrip() for what, value in stops))[:200]
