@@ -50,7 +50,7 @@ class AsyncAgent(Identity):
         client_id: str | None = None,
         second_key: Path | str | None = None,
     ) -> AsyncAgent:
-        """As `Agent.from_credential`."""
+        """Return an agent from a credential, as `Agent.from_credential` does."""
         credential = read_credential(path, client_id=client_id, url=url)
         return cls(credential, url=url, second_key=read_second_key(second_key, of=credential))
 
@@ -61,6 +61,7 @@ class AsyncAgent(Identity):
         await self.close()
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
@@ -92,7 +93,7 @@ class AsyncAgent(Identity):
         subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
-        """As `Agent.request`."""
+        """Send a request, as `Agent.request` does."""
         return await self._http.request(
             method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest
         )
@@ -100,17 +101,19 @@ class AsyncAgent(Identity):
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
     ) -> AbstractAsyncContextManager[httpx2.Response]:
-        """As `Agent.stream`."""
+        """Send a request and stream its response, as `Agent.stream` does."""
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a GET request."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a POST request."""
         return await self.request("POST", url, **rest)
 
     async def ask(self, approval: str, *, within: float = 600) -> Approval:
-        """As `Agent.ask`."""
+        """Wait for the answer to an approval, as `Agent.ask` does."""
         found, left = await self._run(self._approval(approval)), round(within / POLL_S)
         while found.is_open and left > 0:
             await asyncio.sleep(POLL_S)
@@ -154,7 +157,7 @@ class AsyncAgent(Identity):
     async def elevate(
         self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
     ) -> AsyncTask:
-        """As `Agent.elevate`."""
+        """Request an elevation, as `Agent.elevate` does."""
         wanted, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
@@ -169,7 +172,7 @@ class AsyncAgent(Identity):
                 await asyncio.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> AsyncTask:
-        """As `Agent.resume`, when its block is entered."""
+        """Return a task to continue, as `Agent.resume` does, when its block is entered."""
         return AsyncTask(self, self._resume(task))
 
     def delegate(
@@ -189,7 +192,7 @@ class AsyncAgent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """As `Agent.delegate`, when the block of the task is entered."""
+        """Delegate a task, as `Agent.delegate` does, when the block of the task is entered."""
         flow = self._start(
             purpose,
             scopes=scopes,
@@ -206,7 +209,7 @@ class AsyncAgent(Identity):
 
 
 class AsyncTask:
-    """As `Task`."""
+    """A task, as `Task`, with asynchronous methods."""
 
     def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo]) -> None:
         self._agent, self._start = agent, start
@@ -263,7 +266,7 @@ class AsyncTask:
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """As `Task.task`, when the block of the new task is entered."""
+        """Declare a part of this task, as `Task.task` does, when the block of the new task is entered."""
         flow = self._agent._start(
             purpose,
             scopes=scopes,
@@ -278,29 +281,35 @@ class AsyncTask:
         return AsyncTask(self._agent, flow)
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:
-        """As `Task.delegate`."""
+        """Delegate a part of this task, as `Task.delegate` does."""
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
+        """Send a request under this task."""
         return await self._agent.request(method, url, task=self.id, **rest)
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a GET request under this task."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a POST request under this task."""
         return await self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
+        """Return the authentication of requests under this task."""
         return self._agent.auth(resource, scope, task=self.id)
 
     async def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
+        """Extend the task by `ttl` seconds."""
         await self._agent._run(self._agent._renew(self.id, ttl))
 
     async def end(self, outcome: str = "done") -> None:
+        """End the task as `done`, `failed` or `cancelled`."""
         await self._agent._run(self._agent._end(self.id, outcome))
 
 
 def _known(info: TaskInfo) -> Flow[TaskInfo]:
-    """What need not be asked for."""
+    """Return a known task without a request."""
     return info
     yield

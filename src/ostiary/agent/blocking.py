@@ -66,6 +66,7 @@ class Agent(Identity):
         self.close()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     @property
@@ -112,13 +113,15 @@ class Agent(Identity):
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
     ) -> AbstractContextManager[httpx2.Response]:
-        """The same, for an answer that is read while it comes."""
+        """Send a request and stream its response."""
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a GET request."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a POST request."""
         return self.request("POST", url, **rest)
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
@@ -193,9 +196,8 @@ class Agent(Identity):
                 time.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> Task:
-        """A task of ours that another copy of us began, to go on with: beside that copy, or after it has died.
-
-        Raises ServerRefused for one that is over.
+        """Return a task that another copy of this agent began, to continue beside that copy, or after its end. Raises
+        ServerRefused for an ended task.
         """
         return Task(self, self._run(self._resume(task)))
 
@@ -294,15 +296,19 @@ class Task:
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
+        """Send a request under this task."""
         return self._agent.request(method, url, task=self.id, **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a GET request under this task."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
+        """Send a POST request under this task."""
         return self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
+        """Return the authentication of requests under this task."""
         return self._agent.auth(resource, scope, task=self.id)
 
     def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
@@ -310,7 +316,9 @@ class Task:
         self._agent._run(self._agent._renew(self.id, ttl))
 
     def end(self, outcome: str = "done") -> None:
-        """End as `done`, `failed` or `cancelled`: every token of it is dead when this returns. Raises ServerRefused."""
+        """End the task as `done`, `failed` or `cancelled`: all its tokens are revoked when this returns. Raises
+        ServerRefused.
+        """
         self._agent._run(self._agent._end(self.id, outcome))
 
 

@@ -1,4 +1,4 @@
-"""What both kinds of agents share: who they are, and the requests that declare and end tasks. No I/O."""
+"""The common part of both kinds of agents: the identity, and the requests that declare and end tasks. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_TTL_S = 3600
 
 SECOND = 1_000_000
 POLL_S = 2.0
-"""How often is asked whether a person has answered."""
+"""Seconds between requests for the answer of a person."""
 
 
 class ServerRefused(Forbidden):
@@ -51,7 +51,7 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """How it stands with what a person was asked, and the reason that whoever answered last has given."""
+    """The state of an approval, and the reason of its latest answer."""
 
     id: str
     state: str
@@ -69,7 +69,7 @@ class Approval:
 
 
 class Identity:
-    """What both agents share: who it is, and the requests for tasks."""
+    """The identity of an agent, and the requests for tasks."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Identity:
 
     @property
     def url(self) -> str:
-        """Where the server is reached."""
+        """The URL of the server."""
         return self._url
 
     @property
@@ -98,11 +98,12 @@ class Identity:
 
     @property
     def client_id(self) -> str:
+        """The client id of the agent."""
         return self._client.credential.client_id
 
     @property
     def standing_task(self) -> str:
-        """The id of the task for all that is done without declaring one."""
+        """The id of the task for work without a declared task."""
         return f"tk_{self.client_id.partition('_')[2]}"
 
     def auth(
@@ -127,7 +128,7 @@ class Identity:
         return token.answer
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Flow[Any]:
-        """Our own API; its answer. Raises ServerRefused, Unavailable."""
+        """Send a request to the API of the server; return its answer. Raises ServerRefused, Unavailable."""
         metadata = yield from self._client.discover()
         request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body) if body is not None else None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
@@ -136,7 +137,7 @@ class Identity:
         return msgspec.json.decode(response.content)
 
     def _approval(self, id: str) -> Flow[Approval]:
-        """Raises ServerRefused for one that is not ours."""
+        """Return an approval. Raises ServerRefused for one of another agent."""
         found = yield from self._call("GET", f"/approvals/{id}")
         return Approval(found["approval_id"], found["state"], found["reason"])
 

@@ -13,7 +13,7 @@ import httpx2
 
 SECOND = 1_000_000
 MAX_DIFFERENCE_US = 3 * SECOND
-"""How far the issuer's clock and ours may differ before we go by the issuer's."""
+"""Difference from which the issuer's clock is used instead of ours."""
 
 
 class IssuerClock:

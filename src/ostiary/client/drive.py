@@ -14,7 +14,7 @@ from ostiary.client.target import Target
 
 T = TypeVar("T")
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
-"""of requests that the caller has not made; it may have none for its own, which are streams"""
+"""for requests of this module; requests of the caller may have no timeout, for streams"""
 
 
 class Auth(httpx2.Auth):
@@ -24,6 +24,7 @@ class Auth(httpx2.Auth):
         self._client, self._target = client, target
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Drive the flow of a request for httpx2, blocking."""
         with closing(self._client.send(request, self._target)) as flow:
             response: httpx2.Response | None = None
             while True:
@@ -41,6 +42,7 @@ class Auth(httpx2.Auth):
                     response.read()  # what answers the caller is left unread: it may be a stream without end
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Drive the flow of a request for httpx2, asynchronously."""
         with closing(self._client.send(request, self._target)) as flow:
             response: httpx2.Response | None = None
             while True:

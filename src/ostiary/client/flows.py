@@ -1,4 +1,4 @@
-"""What one client learns of its issuer and of resources: each function is a generator that yields requests.
+"""The flows of a client, and its facts about its issuer and resources: each flow is a generator that yields requests.
 
 A client may be used from threads and tasks at once. Flows that need the same metadata or the same token share one
 request.
@@ -33,11 +33,13 @@ T = TypeVar("T")
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 MAX_ATTEMPTS = 3
-"""One for each way to fail through nobody's fault: a wrong clock, a token that was just revoked, a step-up."""
+"""One attempt for each failure that is no fault of the caller: a wrong clock, a token that was just
+revoked, a step-up.
+"""
 MARGIN_US = 30_000_000
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
 DEFAULT_LIFETIME_S = 300
-"""of a token whose issuer does not say how long it lives"""
+"""of a token whose issuer states no lifetime"""
 SECOND = 1_000_000
 
 
@@ -46,7 +48,7 @@ class _ResourceMetadata(msgspec.Struct, frozen=True):
 
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""Of what RFC 6749 appendix A.12 allows, what a header can carry."""
+"""The tokens that a header can carry, out of those that RFC 6749 appendix A.12 allows."""
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?")
 
 
@@ -63,9 +65,8 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """What one client has learned of its issuer and of resources. `url`: where the issuer is reached, if elsewhere.
-
-    For threads and tasks at once.
+    """A client: its facts about its issuer and resources. `url`: the address of the issuer, if different. Safe for
+    threads and tasks.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Client:
     def _request_token(
         self, metadata: Metadata, target: Target, form: AssertionForm, key: jose.PrivateKey | None
     ) -> Flow[httpx2.Response]:
-        """Send a token request, once more where the clock of this machine was wrong."""
+        """Send a token request, and a second time if the clock of this machine was wrong."""
 
         def make(nonce: str | None) -> httpx2.Request:
             return self._token_request(metadata, target, form, key, nonce)

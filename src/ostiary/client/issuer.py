@@ -1,8 +1,8 @@
-"""What a client needs to know of its issuer: metadata (RFC 8414, OpenID Connect Discovery), client authentication.
+"""The facts about an issuer: metadata (RFC 8414, OpenID Connect Discovery), client authentication.
 
-An Ostiary server takes `private_key_jwt` in the form of RFC 7523bis alone. Of other authorization servers the metadata
-does not say which form they take, so a client tries those of `FORMS` in their order and keeps to the first that was not
-refused. Each names as its audience the server to which it is sent and no other, so none can be used elsewhere.
+An Ostiary server takes `private_key_jwt` in the form of RFC 7523bis. The metadata of other authorization servers does
+not state the form, so a client tries `FORMS` in order and keeps to the first that was not refused. Each names the
+server that it is sent to as its only audience, so none can be used elsewhere.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def offers_dpop(self) -> bool:
+        """Return whether the issuer offers DPoP."""
         return bool(self.dpop_signing_alg_values_supported)
 
 
 @dataclass(frozen=True, slots=True)
 class AssertionForm:
-    """How a client assertion looks: its `typ`, and which URL of the issuer is its audience."""
+    """The form of a client assertion: its `typ`, and the URL of the issuer that is its audience."""
 
     typ: str
     audience: Literal["issuer", "token_endpoint"]
@@ -107,7 +108,7 @@ def authenticate(
 
 
 def is_private(url: str) -> bool:
-    """Return whether nobody on the way can read what is sent there."""
+    """Return whether no third party can read the traffic to the URL."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 

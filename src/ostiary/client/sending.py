@@ -1,7 +1,7 @@
-"""How one request goes out: with the nonce that its server wants, and again when the server asks for time.
+"""Sending one request: with the nonce that its server requires, and again after a delay that the server asks for.
 
-A request that is refused for its nonce is compared with the nonce that it was sent with, since requests that run at the
-same time change what is stored.
+A request that is refused for its nonce is compared with the nonce that it was sent with, since parallel requests change
+the stored one.
 """
 
 from __future__ import annotations
@@ -111,12 +111,14 @@ class Sender:
 
 
 def error_of(response: httpx2.Response) -> str | None:
-    """Return the error code of a token response (RFC 6749 section 5.2); None of one that is no refusal."""
+    """Return the error code of a token response (RFC 6749 section 5.2); None for a response that is no refusal."""
     return str(read_object(response.content).get("error", "")) if response.status_code in (400, 401) else None
 
 
 def _wants_nonce(response: httpx2.Response) -> bool:
-    """Whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in the challenge."""
+    """Return whether a request was refused for its nonce: RFC 9449 section 8 in the body, section 9 in
+    the challenge.
+    """
     if response.status_code not in (400, 401):
         return False
     challenge = response.headers.get("www-authenticate", "")

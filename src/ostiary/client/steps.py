@@ -1,8 +1,8 @@
-"""What a flow yields beside requests, and how flows that run at the same time share work.
+"""Steps of flows beside requests, and how flows that run at the same time share work.
 
 A flow is a generator without I/O. It yields a request and gets the response; it yields a `Pause` or a `Wait` and gets
-nothing. Flows of one client run in threads and in tasks of event loops at once, so they share by futures that both
-kinds of drivers can wait for. Every wait has a limit: after it, a flow does the work itself.
+nothing. Flows of one client run in threads and in tasks of event loops at once, so they share futures that both kinds
+of drivers can wait for. Every wait has a limit: after it, a flow does the work itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiary.protocol.errors import Refused
 
 T = TypeVar("T")
 LIMIT_S = 30.0
-"""How long a flow waits for another one."""
+"""Seconds that a flow waits for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,11 @@ class Pause:
     seconds: float
 
     def block(self) -> None:
+        """Wait in a thread."""
         time.sleep(self.seconds)
 
     async def suspend(self) -> None:
+        """Wait in a task."""
         await asyncio.sleep(self.seconds)
 
 
@@ -45,9 +47,11 @@ class Wait:
     future: concurrent.futures.Future[Any]
 
     def block(self) -> None:
+        """Wait in a thread."""
         concurrent.futures.wait([self.future], LIMIT_S)
 
     async def suspend(self) -> None:
+        """Wait in a task."""
         done = asyncio.wrap_future(self.future)
         done.add_done_callback(_retrieve)
         await asyncio.wait([done], timeout=LIMIT_S)
@@ -100,7 +104,7 @@ class SharedFlows:
 
 
 class Turns:
-    """A queue at one server: while anybody stands in it, requests go one at a time, in the order of arrival."""
+    """A queue at one server: while a flow stands in it, requests go one at a time, in the order of arrival."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -108,6 +112,7 @@ class Turns:
 
     @property
     def is_contended(self) -> bool:
+        """Return whether flows are waiting."""
         return bool(self._queue)
 
     def take(self) -> Flow[concurrent.futures.Future[None]]:

@@ -1,4 +1,4 @@
-"""What a token is wanted for, a token that was got, and why there is none."""
+"""The target of a token, an issued token, and the reasons for not getting one."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ class Target:
 
     @property
     def steps_up(self) -> bool:
+        """Return whether the target demands a step-up."""
         return self.acr_values is not None or self.max_age is not None
 
     def stepped_up(self, challenge: str) -> Target:
-        """The same with what a challenge asks for: RFC 9470 section 3."""
+        """Return the target with the demands of a challenge: RFC 9470 section 3."""
         values = re.search(r'acr_values="([^"\\]{1,4096})"', challenge)
         max_age = re.search(r'max_age="?([0-9]{1,10})', challenge)
         return replace(self, acr_values=values and values[1], max_age=max_age and int(max_age[1]))
@@ -49,7 +50,7 @@ class Token:
     got_at: int
     renew_at: int
     key: jose.PrivateKey | None = field(repr=False)
-    """that it is bound to; None: whoever has the token can use it"""
+    """the key that it is bound to; None: a bearer token"""
 
 
 class TokenRefused(Forbidden):

@@ -1,9 +1,9 @@
-"""`ostiary demo`: the main job, end to end, with real parts, told while it happens.
+"""`ostiary demo`: the main loop, end to end, with real parts, and a commentary.
 
 A server on a temporary SQLite file, an MCP server behind a guard, agents with keys of their own that call it through
-MCP clients. An editor hands a part of its task on to a helper, and the whole is revoked; the writer is revoked in the
-middle of its work; a scout that behaves as it never did is stopped at two guards, until a person lets it go; the ledger
-is verified, then a copy of it is falsified.
+MCP clients. An editor delegates a part of its task to a helper, and the whole is revoked; the writer is revoked in the
+middle of its work; a scout with unusual behaviour is stopped at two guards until a person releases it; the ledger is
+verified, then a copy of it is falsified.
 """
 
 from __future__ import annotations

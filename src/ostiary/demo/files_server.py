@@ -66,6 +66,7 @@ def build(sandbox: Path) -> MCPServer[Any]:
 
 
 def main(sandbox: str, port: str, credential: str, url: str, spool: str) -> None:
+    """Serve the tools of a folder behind a guard."""
     with Guard(credential, url=url, spool_dir=spool) as guard:  # 1. who we are, and where the record goes
         app = protect(build(Path(sandbox)), guard)  # 2. every tool call is decided, on its arguments
         with socket.create_server(("127.0.0.1", int(port))) as sock:

@@ -26,7 +26,7 @@ LOOKS, LOOK_S = 100, 0.2
 
 
 async def notice_and_stop(stage: Stage, *, person: str) -> None:
-    """The chapter; `person` is the file with the key of the one who owns all agents."""
+    """Tell the chapter about detection; `person` is the file with the key of the owner of all agents."""
     chapter(9, "An agent behaves as it never did: noticed, stopped, explained, let go")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
@@ -89,7 +89,7 @@ def _register(stage: Stage) -> None:
 
 
 async def _show_how_fast(stage: Stage) -> None:
-    """When each guard denied, after the act that kept the finding and quarantined the agent."""
+    """Print when each guard denied, after the act that stored the finding and quarantined the agent."""
     [did] = stage.ostiary("audit", "search", "--action", "incident.act", "--limit", "1")
     query = {"seq": did["detail"]["seq"], "since": did["at"], "wait_ms": 5000}
     async with AsyncAgent.from_credential(stage.data / "admin.json", url=stage.url) as admin:
@@ -100,7 +100,7 @@ async def _show_how_fast(stage: Stage) -> None:
 
 
 def _risk(stage: Stage) -> int:
-    """How far the scout is doubted now, in points."""
+    """Return the present risk of the scout, in points."""
     return next((one["risk"] for one in stage.ostiary("activity", "--once")["doubted"] if one["agent"] == "scout"), 0)
 
 

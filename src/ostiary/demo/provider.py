@@ -1,7 +1,7 @@
-"""The demo's identity provider: it publishes its keys, and says when something of ours is not to be trusted any more.
+"""The demo's identity provider: it publishes its keys, and reports a subject of ours that is no longer trusted.
 
-A Shared Signals transmitter as small as one can be (SSF 1.0 sections 7 and 8.1.1, RFC 8935, RISC 1.0): what it says is
-signed and pushed to us.
+A minimal Shared Signals transmitter (SSF 1.0 sections 7 and 8.1.1, RFC 8935, RISC 1.0): its signals are signed and
+pushed to us.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def providing() -> Iterator[Provider]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """Suppress the log of requests."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     provider = Provider(server.server_port)

@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 class Stage:
-    """Everything that the demo starts is in here, and ends with `stop`."""
+    """All processes of the demo, which end with `stop`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data, self.sandbox = folder, folder / "data", folder / "sandbox" / "files"
@@ -32,7 +32,7 @@ class Stage:
         self._ports = {name: _free_port() for name in ("files", "vault")}
         self.files_uri, self.vault_uri = (f"http://127.0.0.1:{port}/mcp" for port in self._ports.values())
         self.names: dict[str, str] = {}
-        """what agents, tasks, questions and incidents are called, by their ids"""
+        """the names of agents, tasks, questions and incidents, by their ids"""
         self.serving = (
             "serve",
             "--data-dir",
@@ -45,6 +45,7 @@ class Stage:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start_server(self) -> None:
+        """Start the server."""
         (self.folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
         self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 
@@ -57,7 +58,7 @@ class Stage:
 
     @asynccontextmanager
     async def client(self, name: str, *, task: str | None = None, uri: str = "") -> AsyncIterator[Client]:
-        """An MCP client that calls as that agent, `files` if nothing else is said."""
+        """Return an MCP client that calls as that agent, by default at `files`."""
         uri = uri or self.files_uri
         async with (
             self.agent(name) as agent,
@@ -67,6 +68,7 @@ class Stage:
             yield client
 
     def agent(self, name: str) -> AsyncAgent:
+        """Return an agent."""
         return AsyncAgent.from_credential(self.folder / f"{name}.json", url=self.url)
 
     def ostiary(self, *arguments: str, expect: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""How the demo tells: what is printed, and what of it is done while it is printed."""
+"""The commentary of the demo: its text, and the commands that run while it is printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Refused
 out = Console(highlight=False)
 INDENT = 3
 _WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
-"""of a command line: an option goes with its value"""
+"""of a command line: an option stays with its value"""
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
@@ -43,12 +43,13 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> str:
+    """Call a tool; return its text."""
     result = await client.call_tool(tool, arguments)
     return " ".join(part.text for part in result.content if isinstance(part, TextContent))
 
 
 def refusal_of(error: MCPError) -> Refused:
-    """What the guard says: the first of its reasons. Raises what is no denial."""
+    """Return the refusal of a guard: the first of its reasons. Raises an error that is no denial."""
     data = error.data
     if not isinstance(data, dict) or "error" not in data:
         raise error
@@ -92,6 +93,7 @@ def room() -> int:
 
 
 def cut(line: str) -> str:
+    """Return a line cut to the width of the terminal."""
     return line if len(line) <= room() else line[: room() - 2] + " …"
 
 
@@ -103,19 +105,21 @@ def named(stage: Stage, text: str) -> str:
 
 
 def chapter(number: int, title: str) -> None:
+    """Print the heading of a chapter."""
     out.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
 
 
 def say(line: str) -> None:
-    """With markup; wrapped within the indent."""
+    """Print a line with markup, wrapped within the indent."""
     out.print(Padding(line, (0, 0, 0, INDENT), expand=False))
 
 
 def below(*lines: str, style: str = "") -> None:
-    """Further in, beneath what was said."""
+    """Print lines with more indent."""
     for line in lines:
         out.print(Padding(Text(line), (0, 0, 0, INDENT + 8), expand=False), style=style)
 
 
 def note(line: str) -> None:
+    """Print a note."""
     out.print(Padding(Text(line), (0, 0, 0, INDENT), expand=False), style="dim")

@@ -1,8 +1,8 @@
-"""Which requests a local proxy takes.
+"""The requests that a local proxy accepts.
 
 Other programs and users of the machine, and web pages in its browsers, can reach the port as well. So a request must
-name the proxy in its `Host` (a page whose name was pointed at this machine names itself: DNS rebinding), must not come
-from a web page, and must begin its path with the capability, which whoever may use the proxy was told.
+name the proxy in its `Host` (a page with DNS rebinding names itself), must not come from a web page, and must begin its
+path with the capability, which only permitted users of the proxy know.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ HOP_BY_HOP = frozenset(
 ) | {b"trailer", b"transfer-encoding", b"upgrade"}
 """RFC 9110 section 7.6.1"""
 OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"expect"))
-"""What a client says to the proxy alone, or what the proxy says in its place."""
+"""Request headers that the client sends to the proxy alone, or that the proxy sets itself."""
 HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
-"""What a server says to the proxy alone, or what the proxy says in its place."""
+"""Response headers that the server sends to the proxy alone, or that the proxy sets itself."""
 _DOTS = re.compile(r"(?:\.|%2e){1,2}(?:(?:;|%3b).*)?", re.IGNORECASE | re.DOTALL)
 """Servers in Java drop what follows a semicolon in a segment."""
 _SEGMENT_END = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
@@ -48,7 +48,7 @@ class Rejected(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a proxy listens: a host and a port, or the path of a Unix socket."""
+    """The listening address of a proxy: a host and a port, or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0

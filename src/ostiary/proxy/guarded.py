@@ -1,8 +1,8 @@
-"""An MCP server over HTTP that has no guard: the guard of `ostiary run` decides here, call by call.
+"""An MCP server over HTTP without a guard: the guard of `ostiary run` decides here, call by call.
 
-A POST is read whole, decided, and then sent or answered. What the server answers, in JSON or in Server-Sent Events, is
-followed to record outcomes and to hold back what a call may not return. Calls of a session (`Mcp-Session-Id`) are
-followed over all its streams, since an answer may come on another stream after a resumption.
+A POST is read whole, decided, and then sent or answered. Responses, in JSON or in Server-Sent Events, are read to
+record outcomes and to withhold results that a call may not return. Calls of a session (`Mcp-Session-Id`) are tracked
+over all its streams, since an answer may come on another stream after a resumption.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class GuardedUpstream(Upstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        """Decide a request and send it."""
         if path.partition("?")[0]:
             raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
         if method not in ("GET", "POST", "DELETE"):
@@ -103,6 +104,7 @@ class GuardedUpstream(Upstream):
         return [*requested(headers), *((name, value) for name, value in headers if name == b"authorization")]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
+        """Return the status and the headers for the client."""
         status, headers = super().answer(response, base=base)
         if EXCHANGE not in response.extensions:
             return status, headers
@@ -111,6 +113,7 @@ class GuardedUpstream(Upstream):
         return response.status_code, [*kept, *challenges]
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        """Yield the parts of a response that may leave."""
         exchange: Exchange | None = response.extensions.get(EXCHANGE)
         if exchange is None:
             yield response.content
@@ -150,6 +153,7 @@ class SseUpstream(GuardedUpstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        """Decide a request and send it, in the transport with Server-Sent Events."""
         stream = self._streams.get(path)
         if method == "POST" and stream is not None and stream.url:
             async with self._post(stream, path, headers, body) as response:
@@ -202,6 +206,7 @@ class SseUpstream(GuardedUpstream):
         yield httpx2.Response(202, content=b"Accepted")
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        """Yield the events of a stream that may leave."""
         found = response.extensions.get(STREAM)
         if found is None or not response.is_success:
             async for part in Upstream.parts(self, response):

@@ -34,6 +34,7 @@ class MethodTable:
 
     @property
     def tools(self) -> list[HttpTool]:
+        """The tools: one for each method."""
         return [_method_tool(method) for method in ANY]
 
     @property
@@ -42,6 +43,7 @@ class MethodTable:
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
+        """Return the tool of a method, and its arguments."""
         name = method.lower()
         return (_method_tool(name), {"path": unquote(raw_path)}) if name in ANY else None
 
@@ -65,6 +67,7 @@ class GuardedHttpUpstream(Upstream):
 
     @asynccontextmanager
     async def send(self, method: str, path: str, headers: Headers, body: Body | None) -> AsyncIterator[httpx2.Response]:
+        """Decide a request and send it."""
         text = b"".join([part async for part in body]) if body is not None else b""
         if len(text) > MAX_JUDGED:
             raise too_large(MAX_JUDGED)
@@ -102,6 +105,7 @@ class GuardedHttpUpstream(Upstream):
         return [*requested(headers), *((name, value) for name, value in headers if name == b"authorization")]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
+        """Return the status and the headers for the client."""
         status, headers = super().answer(response, base=base)
         return (response.status_code if VERDICT in response.extensions else status), headers
 

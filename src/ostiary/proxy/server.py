@@ -26,7 +26,7 @@ MAX_CONNECTIONS = 256
 MAX_HEAD = 64 << 10
 """bytes of a request line and its headers"""
 IDLE_S = 75.0
-"""How long a client may take for the head of its next request."""
+"""Seconds that a client may take for the head of its next request."""
 BODY_S = 60.0
 """How long a client may take for the next part of a body."""
 CHUNK = 64 << 10

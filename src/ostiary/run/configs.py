@@ -26,10 +26,10 @@ from ostiary.cli.usage import Usage
 
 MAX_SERVERS = 64
 API = "openapi"
-"""What `type` says of an HTTP API."""
+"""The `type` of an HTTP API."""
 MEMBERS = ("mcpServers", "servers")
 KINDS = {None, "stdio", "local"}
-"""What `type` says of a server that has a command."""
+"""The `type` of a server with a command."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -68,21 +68,24 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
+        """The HTTP headers that the agent sends to a remote server."""
         return dict(self.entry.get("headers") or {})
 
     @property
     def command(self) -> list[str]:
-        """What the server is registered with: the words of its command, or its URL."""
+        """The words by which the server is registered: its command, or its URL."""
         if self.url is not None:
             return [self.url]
         return [self.entry["command"], *self.entry.get("args", [])]
 
     @property
     def env(self) -> dict[str, str]:
+        """The environment of the server's command."""
         return dict(self.entry.get("env") or {})
 
     @property
     def cwd(self) -> str | None:
+        """The working directory of the server's command."""
         return self.entry.get("cwd")
 
 
@@ -97,6 +100,7 @@ class Config:
 
     @property
     def servers(self) -> tuple[Server, ...]:
+        """All servers."""
         return (*self.stdio, *self.remote)
 
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:
@@ -167,7 +171,7 @@ def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """With the variables filled in as agents do; what has no value stays as it is."""
+    """Return the text with variables filled in as agents do; a variable without a value stays."""
     return _VARIABLE.sub(lambda found: environment.get(found[1], found[2] or found[0]), text)
 
 
@@ -202,7 +206,7 @@ def find_config(folder: Path, home: Path) -> tuple[object, str]:
 
 
 def _of_claude(text: object, folder: Path) -> object:
-    """Of all that Claude Code keeps: the servers of the user, under those that the user has for this folder alone."""
+    """Return the user's servers of Claude Code, and over them those for this folder alone."""
     if not isinstance(text, dict):
         return None
     projects = text.get("projects")

@@ -1,4 +1,4 @@
-"""How a command finds its MCP servers, and how it gets the copy of that configuration instead."""
+"""Delivery of the guarded configuration: how a command finds its MCP servers, and how it gets the copy instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
 """Programs that take a configuration by an option, and what makes them take no other beside it."""
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
-"""From the path of the copy to the words of the command, and what its environment has more."""
+"""Returns, for the path of the copy, the words of the command and its additional environment."""
 
 
 def source_of(
@@ -45,7 +45,9 @@ def has_config(command: Sequence[str], *, config_env: str | None, environment: M
 
 
 def _after_option(command: Sequence[str]) -> int | None:
-    """Where the value of `--mcp-config` is. Raises Usage where there are several, or it is glued to the option."""
+    """Return the place of the value of `--mcp-config`. Raises Usage if there are several, or if it is joined to the
+    option.
+    """
     if any(word.startswith(f"{OPTION}=") for word in command):
         raise Usage(f"write `{OPTION} FILE`, with a space")
     places = [number for number, word in enumerate(command) if word == OPTION]
@@ -59,7 +61,7 @@ def _after_option(command: Sequence[str]) -> int | None:
 
 
 def delivery(command: Sequence[str], *, config_env: str | None) -> Delivery:
-    """How the command gets the copy: a function from its path to the words and the environment. Raises Usage."""
+    """Return how the command gets the copy: a function from its path to the words and the environment. Raises Usage."""
     named = _after_option(command)
     if any(PLACE in word for word in command):
         return lambda copy: ([word.replace(PLACE, str(copy)) for word in command], {})

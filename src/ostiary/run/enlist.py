@@ -44,35 +44,42 @@ GENERIC = {"main", "agent", "app", "index", "run", "__main__"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the keys of one agent are."""
+    """The folder of the keys of one agent."""
 
     folder: Path
     agent: str
 
     @property
     def credential(self) -> Path:
+        """The credential of the agent."""
         return self.folder / "agent.json"
 
     def guard(self, server: Server) -> Path:
+        """The credential of the guard of a server."""
         return self.folder / "servers" / f"{server.word}.json"
 
     def mode(self, server: Server) -> Path:
+        """The file with the last mode of a server's guard."""
         return self.folder / "servers" / f"{server.word}.mode"
 
     def command(self, server: Server) -> Path:
+        """The file with the registered command of a server."""
         return self.folder / "servers" / f"{server.word}.cmd"
 
     def resource(self, server: Server) -> str:
+        """The name of the resource of a server."""
         return f"{self.agent}.{server.word}"
 
     def uri(self, server: Server) -> str:
+        """The identifier of the resource of a server."""
         return f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:
-        """Return whether all that is needed is there."""
+        """Return whether all credentials exist."""
         return self.credential.exists() and all(self.guard(server).exists() for server in servers)
 
     def plan(self, server: Server, *, url: str, task: str | None, events: Path) -> Plan:
+        """Return the plan for the proxy of a server."""
         return Plan(
             server=server.name,
             agent=str(self.credential),
@@ -87,12 +94,12 @@ class Place:
 
 
 def stdio_uri(agent: str) -> str:
-    """What the identifiers of an agent's stdio servers begin with."""
+    """Return the prefix of the identifiers of an agent's stdio servers."""
     return f"http://localhost/stdio/{agent}/"
 
 
 def place_of(session: Session, agent: str) -> Place:
-    """Makes the folder, which nobody else reads."""
+    """Return the folder of an agent, and create it with mode 0700."""
     folder = session.credential.resolve().parent / "run" / agent
     for made in (folder.parent, folder, folder / "servers"):
         made.mkdir(mode=0o700, exist_ok=True)
@@ -108,7 +115,7 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
 
 
 def changed(place: Place, servers: Sequence[Server]) -> list[Server]:
-    """Those that are not what was registered under their name."""
+    """Return the servers that differ from those registered under their name."""
     known = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
     return [server for server, file in known if not file.exists() or read_json(file) != server.command]
 
@@ -177,12 +184,12 @@ def _enlist_agent(session: Session, place: Place, owner: str, command: Sequence[
 
 
 def _owner(session: Session) -> str:
-    """Whoever answers for the credential that this is done with."""
+    """Return the owner of the credential in use."""
     return str(session.api("GET", f"/agents/{session.agent.client_id}")["owner"])
 
 
 def _mode(session: Session, place: Place) -> str:
-    """Of a new server: nothing that is new may be open where the others are not."""
+    """Return the mode of a new server: `enforce` if any server of the agent is enforced."""
     uri = stdio_uri(place.agent)
     found = session.pages("/resources", "resources", limit=MAX_RESOURCES)
     return "enforce" if any(one["uri"].startswith(uri) and one["mode"] == "enforce" for one in found) else "watch"
@@ -204,7 +211,9 @@ def _enlist_server(session: Session, place: Place, server: Server, *, mode: str,
 
 
 def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalogue | None:
-    """What the server says of itself. It is not let down by what it says wrong: its tools are then unknown ones."""
+    """Return the catalogue from the server's listing; None if the listing is invalid, which leaves its
+    tools unknown.
+    """
     try:
         return Catalogue.from_mcp(name, _said(server))
     except Refused as refusal:

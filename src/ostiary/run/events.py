@@ -1,7 +1,7 @@
-"""What the proxies tell `ostiary run` while it happens: datagrams on a socket in a folder of its own.
+"""Events from the proxies to `ostiary run`: datagrams on a socket in a folder of its own.
 
-They are for the eyes: the ledger has what counts. One that finds no room is dropped, so that a terminal that stands
-still holds up no call.
+They are for display only; the ledger is the record. An event that finds no room is dropped, so that a stopped terminal
+delays no call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="trouble"):
-    """Something that its owner must hear."""
+    """A problem that the owner must see."""
 
     server: str
     text: str
@@ -55,13 +55,13 @@ def called(
     task: str,
     why: Refused | None,
 ) -> Called:
-    """With what may be long cut to what a datagram holds."""
+    """Return the event of a call, with long texts cut to fit a datagram."""
     said = {} if why is None else {"code": why.code, "why": why.message[:MAX_TEXT], "hint": why.hint[:MAX_TEXT]}
     return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **said)
 
 
 class Teller:
-    """A proxy's end; without a socket it tells nobody."""
+    """The sender of events in a proxy; without a socket it sends none."""
 
     def __init__(self, path: str | None) -> None:
         self._socket = None
@@ -72,6 +72,7 @@ class Teller:
                 self._socket.connect(path)
 
     def tell(self, event: Event) -> None:
+        """Send an event."""
         if self._socket is not None:
             with suppress(OSError):  # no room, or nobody there any more
                 self._socket.send(msgspec.json.encode(event))
@@ -86,10 +87,11 @@ class Listener:
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
+        """Return the descriptor of the socket."""
         return self._socket.fileno()
 
     def next(self) -> Event | None:
-        """What was told and not yet taken; None: nothing more. What nobody understands is passed over."""
+        """Return the next event; None if there are no more. Unknown events are skipped."""
         while True:
             try:
                 said = self._socket.recv(MAX_BYTES)
@@ -100,4 +102,5 @@ class Listener:
                 return event
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()

@@ -89,8 +89,8 @@ class Exchange:
                 answer(frames.error(message.id, DENIED, words(why or beside), data(why or beside)))
 
     def _await(self, message: Message, call: Call | None) -> None:
-        """The outcome of the call is still to come; of one without an id nobody will hear it. In mode `watch` a call
-        may have the id of another.
+        """Register a call whose outcome is still to come; without an id there is no outcome. In mode `watch` a call may
+        repeat the id of another.
         """
         with self._counting:
             lost = call if message.id is None else self._in_flight.pop(message.id, None)
@@ -164,7 +164,9 @@ class Exchange:
                     self._gate.observe(call, returned)
 
     def _unread(self, line: bytes, refusal: Malformed) -> bytes:
-        """What the agent hears instead of a line that may be the answer to any of its calls, and cannot be read."""
+        """Return the errors for all waiting calls in place of an unreadable line, which may be the answer to any of
+        them.
+        """
         with self._counting:
             waiting = {id for id, call in self._in_flight.items() if call.ahead or call.watched}
         return self._errors(waiting, refusal) if self._gate.enforces else line
@@ -173,7 +175,7 @@ class Exchange:
         return b"".join(frames.error(id, DENIED, words(refusal), data(refusal)) for id in ids)
 
     def _follow(self, messages: Sequence[Message]) -> None:
-        """What passes undecided and matters all the same."""
+        """Note requests that pass undecided and whose answers matter all the same."""
         for message in messages:
             if message.tool is None and message.method and message.id is not None:
                 with self._counting:

@@ -22,14 +22,14 @@ from ostiary.protocol.errors import Malformed
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
 MAX_DEPTH = 2 * canonical.MAX_DEPTH
-"""of an answer to `tools/list` that can be followed"""
+"""of an answer to `tools/list` that can be read"""
 MAX_REQUEST_DEPTH = canonical.MAX_ARGUMENTS_DEPTH + 3
 """of a line from the agent: a call whose arguments can be recorded, in a batch"""
 CHUNK_BYTES = 64 << 10
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
 Id = str | int | None
-"""of a request; None: it is a notification"""
+"""of a request; None for a notification"""
 
 
 class InvalidParams(Malformed):
@@ -41,12 +41,12 @@ class InvalidParams(Malformed):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What the agent says. `method` is empty for its answer to a request of the server."""
+    """A message of the agent. `method` is empty for its answer to a request of the server."""
 
     id: Id = None
     method: str = ""
     tool: str | None = None
-    """what is to be decided; None: nothing"""
+    """the tool to decide about; None if there is none"""
     arguments: Mapping[str, Any] = {}
     cancels: Id = None
     """the request that a notification cancels"""
@@ -59,7 +59,7 @@ _BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff", b"\0")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """As much of a message of the server as its outcome needs. `id` is whatever the server wrote there."""
+    """The parts of a server's message that its outcome needs. `id` is as the server wrote it."""
 
     id: Any = None
     method: Any = None
@@ -68,12 +68,14 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_answer(self) -> bool:
-        """Whether a client may take it for the answer to a call: it is no request or notification of the server."""
+        """Return whether a client may take it for the answer to a call: it is no request or
+        notification of the server.
+        """
         return bool(self.result) or bool(self.error) or self.method is None
 
     @property
     def is_notification(self) -> bool:
-        """Return whether the server says something by itself, and waits for no answer."""
+        """Return whether it is a notification of the server, without an answer."""
         return not self.is_answer and self.id is None
 
     @property
@@ -93,13 +95,13 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def returned(self) -> object:
-        """What the tool returned; of an error, all of it. Raises Malformed."""
+        """Return the result of the tool; of an error, all of it. Raises Malformed."""
         result = _parse_loosely(bytes(self.result or self.error or b"null"))
         return returned(result) if isinstance(result, dict) else result
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
-        """What an answer to `tools/list` says; None where nobody can tell what an agent reads in it."""
+        """Return the tools in an answer to `tools/list`; None if agents may read it in different ways."""
         if self.error:
             return []
         try:
@@ -124,7 +126,7 @@ _answers = json_decoder(list[Answer])
 
 
 def lines(descriptor: int) -> Iterator[bytes]:
-    """What is read from there, line by line, each with its end; the last one may have none. Raises Malformed."""
+    """Yield the lines of a descriptor, each with its end; the last one may have none. Raises Malformed."""
     held = bytearray()
     while chunk := os.read(descriptor, CHUNK_BYTES):
         start = 0
@@ -228,7 +230,7 @@ def _message(value: object) -> Message:
 
 
 def _asked(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
-    """What a request asks for, as a tool and its arguments. Raises Malformed."""
+    """Return the request as a tool and its arguments. Raises Malformed."""
     if not isinstance(params, dict):
         raise Malformed("`params` is an object")
     if method == "tools/call":
@@ -253,7 +255,7 @@ def _check_names(value: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _check_alike(value: object) -> None:
-    """Return whether no two names of one object are the same for whoever ignores case."""
+    """Check that no two names of one object differ in case only. Raises Malformed."""
     if isinstance(value, dict):
         if len({name.casefold() for name in value}) != len(value):
             raise Malformed("two arguments have names that differ in case alone")

@@ -1,11 +1,11 @@
-"""The decision on one call of the agent at one of its stdio servers, whatever goes wrong.
+"""The decision on one call of the agent at one of its stdio servers, whatever fails.
 
-The guard decides in this process. The agent's token is got by a thread and shown to the guard with a proof of its key,
-as to any server, so that no call waits for the network; only the first one waits until both have connected.
+The guard decides in this process. A thread gets the agent's token and shows it to the guard with a proof of its key, as
+to any server, so that no call waits for the network; only the first one waits until both have connected.
 
-What nobody can decide is denied, except in mode `watch`: there it passes and is recorded as undecided. The mode is what
-the signed feed said last, in this life or an earlier one; where it has never said any, calls are denied. Also in mode
-`watch` a call is denied when the server itself says that the agent, its task, its token or its key is dead.
+A call that cannot be decided is denied, except in mode `watch`: then it passes and is recorded as undecided. The mode
+is the last one from the signed feed, in this life or an earlier one; without any, calls are denied. Also in mode
+`watch` a call is denied if the server itself reports that the agent, its task, its token or its key is revoked.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from ostiary.run.plan import Plan
 log = logging.getLogger("ostiary.run")
 
 PATIENCE_S = 10.0
-"""How long a call waits for the first connection, counted from the start."""
+"""Seconds that a call waits for the first connection, counted from the start."""
 RENEWAL_S = 2.0
-"""How long a call waits for another token in place of one that was just revoked."""
+"""Seconds that a call waits for another token in place of a revoked one."""
 RETRY_S = 1.0
 MAX_TOLD = 1000
-"""Tools that one is told of."""
+"""Tools that are reported."""
 DEAD = frozenset({"invalid_client", "invalid_grant"})
-"""What the server answers who asks for a token for an agent or a task that is dead."""
+"""Errors of the token endpoint that mean an ended agent or task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,12 @@ class Gate:
         return Verdict(call.decision.allowed, why, call)
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
-        """What becomes of something that is no message, or that there is no room for."""
+        """Return the verdict on input that is no message, or that finds no room."""
         self._await()
         return self._undecided(None, tool, {}, why)
 
     def listed(self, tools: list[dict[str, Any]] | None) -> None:
-        """The server says this of its tools, or what nobody can read: tell of those that its catalogue has not."""
+        """Note a listing of the server (None: unreadable), and report tools that its catalogue lacks."""
         self._guard.listing.note(tools)
         names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
         with suppress(Refused):  # nobody knows its catalogue now
@@ -125,8 +125,8 @@ class Gate:
         return self._mode != "watch"
 
     def is_alive(self) -> bool:
-        """Whether what the server says by itself may reach the agent. Once the token is dead, that waits for another
-        token; where there is none, because the agent was stopped, subscriptions have ended.
+        """Return whether notifications of the server may reach the agent. If the token is revoked, wait for another
+        one; if the agent was stopped, subscriptions have ended.
         """
         if (who := self._who) is None:
             return True  # nothing was asked for yet
@@ -144,6 +144,7 @@ class Gate:
         self._guard.observe(call, output)
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
+        """Record the outcome of a call."""
         with suppress(Withheld):  # the proxy has asked ahead, and has not handed it out
             call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
@@ -175,7 +176,7 @@ class Gate:
         )
 
     def _present(self) -> Verified:
-        """Who calls, alive. Raises Refused."""
+        """Return the verified caller. Raises Refused."""
         self._await()
         who = self._who
         if who is None:
@@ -187,12 +188,12 @@ class Gate:
         return who
 
     def _await(self) -> None:
-        """Until both have connected once, or it takes too long: what the mode is nobody knows before."""
+        """Wait until both have connected once, or the time is up: the mode is unknown before."""
         if not self._ready.is_set():
             self._ready.wait(max(self._until - ambient.tick(), 0) / 1e6)
 
     def _another(self, dead: Verified) -> Verified:
-        """Another token than this one, which the guard knows to be dead; or this one, which it will deny."""
+        """Return another token than the revoked one; or the revoked one, which the guard will deny."""
         with self._changed:
             before = self._attempts
             self._wake.set()
@@ -247,7 +248,7 @@ class Gate:
         return self._guard.feed.mode or self._remembered
 
     def _remember(self) -> None:
-        """Keep the mode for a life in which nobody says it."""
+        """Store the mode for a start without the server."""
         if (mode := self._mode) == self._remembered:
             return
         fresh = self._memory.with_name(f"{self._memory.name}.{os.getpid()}")
@@ -261,7 +262,7 @@ class Gate:
 
 
 def remembered(memory: Path) -> str:
-    """The mode that was heard last. Where none was heard, or it cannot be read, it is not one that lets calls pass."""
+    """Return the stored mode; `enforce` if it is missing or unreadable."""
     try:
         return memory.read_text("utf-8")
     except (OSError, UnicodeDecodeError):

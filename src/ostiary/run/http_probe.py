@@ -120,7 +120,7 @@ class _Probe:
 
 
 class _SseProbe(_Probe):
-    """The same over HTTP with Server-Sent Events (MCP 2024-11-05): answers come on one stream."""
+    """A probe over HTTP with Server-Sent Events (MCP 2024-11-05): answers come on one stream."""
 
     def run(self) -> dict[str, Any]:
         with self._http.stream("GET", self._url, headers={"Accept": "text/event-stream"}) as response:

@@ -1,4 +1,4 @@
-"""What `ostiary run` says beside the command: on standard error, a line for each call, and what it came to."""
+"""Output of `ostiary run` beside the command: on standard error, a line for each call, and a summary."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class Paper:
         self._began = ambient.now()
 
     def say(self, markup: str) -> None:
+        """Print a line, unless quiet."""
         if not self._quiet:
             err.print(f"[dim]ostiary[/] {markup}")
 
     def alarm(self, text: str) -> None:
-        """What must be heard, quiet or not."""
+        """Print an alarm, quiet or not."""
         err.print(f"[bold red]ostiary[/] {escape(text)}")
 
     @contextmanager
@@ -76,7 +77,7 @@ class Paper:
         self.say(f"{said} {what}  {why}".rstrip())
 
     def summary(self, place: Place, servers: Sequence[Server]) -> None:
-        """What it came to, and what to do next."""
+        """Print the summary, and the next commands."""
         counts = self._counts
         calls = sum(counts[name] for name in ("allowed", "would be denied", "denied", "undecided"))
         parts = [
@@ -110,5 +111,5 @@ def _name(names: Names, owner: str) -> str:
 
 
 def _span(micros: int) -> str:
-    """So much and a minute more, in minutes."""
+    """Return a duration and a minute more, in minutes."""
     return f"{micros // 60_000_000 + 1}m"

@@ -1,4 +1,4 @@
-"""What a proxy is told by whoever starts it: one JSON file that nobody else reads."""
+"""The plan of a proxy: one JSON file (0600) from the process that starts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Paths of files, where none says otherwise."""
 
     server: str
-    """what the agent's configuration calls the server"""
+    """the name of the server in the agent's configuration"""
     agent: str
     """the agent's credential"""
     guard: str
@@ -25,7 +25,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """the resource's identifier"""
     spool: str
     mode: str
-    """where the mode that was heard last is kept"""
+    """the file with the last mode"""
     url: str
     """of the control plane"""
     task: str | None = None

@@ -1,7 +1,7 @@
-"""What a stdio MCP server says of itself: it is started once, asked for what it lists, and ended.
+"""The listing of a stdio MCP server: it is started once, asked for its lists, and ended.
 
-Both of MCP's ways are tried on one connection: the handshake (up to 2025-11-25), and `server/discover` (2026-07-28).
-Whatever it says is bounded, and none of it is believed: it becomes a catalogue that is marked as proposed.
+Both handshakes of MCP are tried on one connection: `initialize` (up to 2025-11-25), and `server/discover` (2026-07-28).
+Its output is bounded and untrusted: it becomes a catalogue that is marked as proposed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT_S = 60.0
 MAX_LINE_BYTES = 8 << 20
 MAX_LINES = 10_000
 MAX_BYTES = 16 << 20
-"""in all that it says"""
+"""bytes of all its output"""
 MAX_PAGES = 100
 GRACE_S = 2.0
 HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
@@ -39,7 +39,7 @@ LISTS = {
     "resources": (("resources/list", "resources"), ("resources/templates/list", "resourceTemplates")),
     "prompts": (("prompts/list", "prompts"),),
 }
-"""What a server lists, by the capability that it says: the method, and the member of its result."""
+"""The lists of a server, by the capability that announces them: the method, and the member of its result."""
 
 
 def probe(
@@ -183,7 +183,7 @@ class _Talk:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """As MCP has it: close its input, wait, and only then force it, with all that it has started."""
+    """End the server as MCP requires: close its input, wait, and then kill it with all its children."""
     for pipe in (server.stdin, server.stdout):
         if pipe is not None:
             pipe.close()

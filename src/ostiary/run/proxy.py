@@ -1,12 +1,12 @@
 """The process between the agent and one of its stdio MCP servers.
 
-Lines pass as they are, byte for byte, but for what is to be decided: a tool call of the agent, and what else reads or
-does something (`ostiary.guard.mcp`). What is denied does not reach the server, and is answered here with the JSON-RPC
-error -32001; a method that neither MCP nor the catalogue knows with -32601, parameters that cannot be judged with
--32602. Of a batch all pass, or none. A line that the guard cannot read is denied too, unless the mode is `watch`. What
-a subscription brings ends with the token, the task or the agent.
+Lines pass byte for byte, except those to decide: a tool call of the agent, and other requests with an effect or a
+result (`ostiary.guard.mcp`). A denied call does not reach the server, and is answered here with the JSON-RPC error
+-32001; a method that neither MCP nor the catalogue knows with -32601, parameters that cannot be judged with -32602. Of
+a batch all pass, or none. A line that the guard cannot read is denied too, unless the mode is `watch`. Notifications of
+a subscription end with the token, the task or the agent.
 
-When one side ends, so does the other, and this process with the server's exit code; signals are passed on.
+If one side ends, so does the other, and this process with the server's exit code; signals are passed on.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Proxy:
         self._server.send_signal(number)
 
     def _up(self) -> None:
-        """From the agent to the server."""
+        """Forward lines from the agent to the server."""
         assert self._server.stdin is not None
         to_server = self._server.stdin.fileno()
         try:
@@ -76,7 +76,7 @@ class Proxy:
             self._server.stdin.close()
 
     def _down(self) -> None:
-        """From the server to the agent; the outcome of a call is noted once the agent has it."""
+        """Forward lines from the server to the agent; the outcome of a call is noted once the agent has it."""
         assert self._server.stdout is not None
         try:
             for line in frames.lines(self._server.stdout.fileno()):
@@ -88,7 +88,7 @@ class Proxy:
             self._server.terminate()
 
     def _break(self, refusal: Refused) -> None:
-        """Nothing that cannot be followed goes on."""
+        """Stop forwarding, and kill the server."""
         self._broken = refusal
         self._server.kill()
 
