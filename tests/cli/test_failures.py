@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -203,9 +204,12 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
     follow = [str(COMMAND), "audit", "tail", "-f", "--data-dir", str(server.folder)]
     with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline()
-        process.send_signal(2)
-        _, err = process.communicate(timeout=PATIENCE_S)
+        try:
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()  # a test run that ignores SIGINT must fail here, not wait for ever
     assert (process.returncode, err) == (130, "")
     piped = f"{COMMAND} audit search --limit 1000 --data-dir {server.folder} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
