@@ -349,6 +349,14 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
     assert stops.stops(world.db.read()) == []  # replayed before, and lifted since
 
 
+async def test_a_server_that_noticed_the_loss_after_another_had_recorded_it_reads_the_new_keys(world: World) -> None:
+    await lose(world)
+    fresh = set(world.keys.public("token"))
+    world.keys.refuse_tokens()  # what `check_after_loss` does before this server has seen the record
+    await ledger.check_history(world)
+    assert set(world.keys.public("token")) == fresh != set()
+
+
 async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> None:
     guard = Listener(world, resource)
     message = await guard.hear()

@@ -1,7 +1,8 @@
 """The one parser of refusals, for all servers that this project calls: our API, feeds, and authorization servers.
 
 Our server answers `{"error", "message", "hint"}`, an OAuth server `{"error", "error_description"}` (RFC 6749 section
-5.2). An answer of a program between them may have neither form. Then the refusal states the status alone.
+5.2), and an AuthZEN decision point a JSON string (Authorization API 1.0 section 10.1.2). An answer of a program
+between them may have none of these forms. Then the refusal states the status alone.
 """
 
 from __future__ import annotations
@@ -34,11 +35,19 @@ def parse_refusal(
 
     `code`: the error code of a response that states none.
     """
-    body = read_object(content)
+    body = read_object(content) or {"message": _read_string(content)}
     message = _text(body, "message") or _text(body, "error_description") or f"HTTP {status}"
     return (server_kind if status >= 500 else kind)(
         message, hint=_text(body, "hint"), code=_text(body, "error")[:MAX_CODE] or code
     )
+
+
+def _read_string(content: bytes) -> str:
+    try:
+        body = canonical.parse(content)
+    except Malformed:
+        return ""
+    return body if isinstance(body, str) else ""
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

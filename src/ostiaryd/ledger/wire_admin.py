@@ -116,7 +116,7 @@ def _number(name: str, text: str) -> int:
 
 
 FILTERS = (
-    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS)),
+    *(Query(name, f"Entries with this `{name}`.") for name in sorted(_WORDS - {"reads", "total"})),
     Query("since", "Entries from this time on, in microseconds.", int),
     Query("until", "Entries before this time, in microseconds.", int),
     Query("after", "Entries behind this index, oldest first.", int),

@@ -143,6 +143,8 @@ class Keyring:
         self.root = root
         self.verified = Verified()
         self.signatures = Signatures()
+        self.refuses_tokens = False
+        """True from `refuse_tokens` until the keys are read again."""
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}
@@ -163,6 +165,7 @@ class Keyring:
             if state == "active":
                 active[use, alg] = key
         self._active, self._public, self._secrets = active, public, secrets
+        self.refuses_tokens = False
 
     @property
     def is_loaded(self) -> bool:
@@ -172,6 +175,7 @@ class Keyring:
     def refuse_tokens(self) -> None:
         """Accept no token any more, until the keys are read anew."""
         self._public["token"] = {}
+        self.refuses_tokens = True
 
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
         """The key that signs for this use."""

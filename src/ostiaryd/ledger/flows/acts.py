@@ -160,8 +160,13 @@ async def sync_pin(world: World) -> None:
 
 
 def follow_recovery(world: World) -> bool:
-    """Enter recovery if another server of this database has; whether this server is in recovery."""
-    if store.losses(world.db.read()) and not world.pin.is_lost:
+    """Enter recovery if another server of this database has; return whether this server is in recovery.
+
+    The act that records a loss replaces the keys of tokens. A server that noticed the loss itself, and refuses all
+    tokens since, reads the new keys here: another server may have recorded the loss first.
+    """
+    is_new = not world.pin.is_lost or world.keys.refuses_tokens
+    if is_new and store.losses(world.db.read()):
         world.pin.is_lost = True
         load_keys(world.keys, world.db.read())
         log.error("the database has lost a part of its history: in recovery until `ostiary recover` has ended it")
