@@ -42,6 +42,7 @@ REFUSALS: list[tuple[int, bytes, type[Refused], str, str, str]] = [
     (403, b'{"error":"no","message":"m","hint":"h"}', ServerRefused, "no", "m", "h"),
     (400, b'{"error":"invalid_grant","error_description":"d"}', ServerRefused, "invalid_grant", "d", ""),
     (404, b"", ServerRefused, "refused", "HTTP 404", ""),
+    (404, b'"no such action"', ServerRefused, "refused", "no such action", ""),
     (404, b"<html>", ServerRefused, "refused", "HTTP 404", ""),
     (404, b"\xff", ServerRefused, "refused", "HTTP 404", ""),
     (404, b"[]", ServerRefused, "refused", "HTTP 404", ""),
