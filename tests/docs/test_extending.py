@@ -20,7 +20,9 @@ from harness.server import COMMAND, running
 from tests.support.sources import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
-_BLOCK = re.compile(r"(?:^`(?P<path>src/[\w/.]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|diff)\n(?P<text>.*?)^```", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:^`(?P<path>src/[\w/.]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|diff)\n(?P<text>.*?)^```", re.M | re.S
+)
 _CHECKS = (
     "pyproject.toml",
     "tests/architecture/test_doors.py",
