@@ -10,6 +10,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -176,6 +177,9 @@ the error class.
 
 def _refusals() -> dict[str, str]:
     """Return the codes of all refusals that the program defines, with the first line of their docstrings."""
+    for path in sorted((ROOT / "src").rglob("*.py")):  # whatever else this process has imported
+        if "adapters" not in path.parts and re.search(r'^    code = "', path.read_text("utf-8"), re.MULTILINE):
+            import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
     meanings: dict[str, str] = {}
     classes = [Refused]
     for kind in classes:
