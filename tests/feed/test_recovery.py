@@ -357,6 +357,19 @@ async def test_a_server_that_noticed_the_loss_after_another_had_recorded_it_read
     assert set(world.keys.public("token")) == fresh != set()
 
 
+async def test_each_new_connection_to_a_copy_that_lags_refuses_tokens_until_the_loss_is_recorded(world: World) -> None:
+    world.pin.replace(seen(world, AHEAD))
+    for _ in range(2):  # the monitor reads the stored keys on each new connection, and then compares
+        load_keys(world.keys, world.db.read())
+        ledger.check_after_loss(world, world.db.read())
+        assert world.pin.is_lost
+        assert world.keys.refuses_tokens
+    await ledger.check_history(world)  # records the loss with new keys
+    load_keys(world.keys, world.db.read())
+    ledger.check_after_loss(world, world.db.read())
+    assert not world.keys.refuses_tokens
+
+
 async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> None:
     guard = Listener(world, resource)
     message = await guard.hear()

@@ -15,7 +15,7 @@ import pytest
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import Conflict
-from ostiaryd.ground.database import Reader, Sql, Tx, known, sql
+from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, priority
 from ostiaryd.ground.database.writer import SWEEP_S, Busy, Raised, Writer, isolated
 from ostiaryd.ground.outbound import outbox
@@ -547,7 +547,7 @@ async def test_what_is_steady_stays_known_from_batch_to_batch(world: World) -> N
 
 
 async def test_what_is_known_of_a_statement_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "MAX_KNOWN", 3)
+    monkeypatch.setattr(query_cache, "MAX_KNOWN", 3)
 
     def look(tx: Tx) -> list[int]:
         sizes = []

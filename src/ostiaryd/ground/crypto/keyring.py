@@ -107,7 +107,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is on the disk whole or not at all, whenever the power fails."""
+    """Write a file so that after a power failure it is on the disk whole, or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -124,7 +124,7 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def old_root_key() -> RootKey | None:
-    """`OSTIARY_ROOT_KEY_OLD` (base64) if set: the root key until now, while another takes its place."""
+    """Return the root key in `OSTIARY_ROOT_KEY_OLD` (base64), which another one replaces; None if it is not set."""
     text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
     return None if text is None else RootKey(_decode(text), source="environment")
 
@@ -137,14 +137,12 @@ def _decode(text: str | bytes) -> bytes:
 
 
 class Keyring:
-    """Opened keys. Reload after a rotation; verification keys are everything that is not forgotten."""
+    """The opened keys. Every key that is not forgotten verifies. Call `open` again after a rotation."""
 
     def __init__(self, root: RootKey) -> None:
         self.root = root
         self.verified = Verified()
         self.signatures = Signatures()
-        self.refuses_tokens = False
-        """True from `refuse_tokens` until the keys are read again."""
         self._active: dict[tuple[str, str], jose.PrivateKey] = {}
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}
@@ -165,7 +163,6 @@ class Keyring:
             if state == "active":
                 active[use, alg] = key
         self._active, self._public, self._secrets = active, public, secrets
-        self.refuses_tokens = False
 
     @property
     def is_loaded(self) -> bool:
@@ -173,16 +170,20 @@ class Keyring:
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:
-        """Accept no token any more, until the keys are read anew."""
+        """Accept no token until the keys are read again."""
         self._public["token"] = {}
-        self.refuses_tokens = True
+
+    @property
+    def refuses_tokens(self) -> bool:
+        """Return whether no token is accepted until the keys are read again."""
+        return not self._public["token"]
 
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
-        """The key that signs for this use."""
+        """Return the key that signs for this use."""
         return self._active[use, alg]
 
     def public(self, use: str) -> dict[str, jose.PublicKey]:
-        """Every key of this use that may still verify, by kid."""
+        """Return every key of this use that may still verify, by kid."""
         return self._public[use]
 
     def find(self, use: str, kid: str) -> jose.PublicKey:
@@ -193,7 +194,7 @@ class Keyring:
             raise NotFound("no such key", code="unknown_kid") from None
 
     def secret(self, use: str) -> bytes:
-        """32 secret bytes for this use."""
+        """Return 32 secret bytes for this use."""
         return self._secrets[use]
 
 

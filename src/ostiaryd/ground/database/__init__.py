@@ -17,7 +17,7 @@ from ostiaryd.ground.database.connection import (
 from ostiaryd.ground.database.database import Database
 from ostiaryd.ground.database.failures import DamagedDatabase, StorageFailed, storage_failure
 from ostiaryd.ground.database.files import LostDatabase
-from ostiaryd.ground.database.known import QueryCache
+from ostiaryd.ground.database.query_cache import QueryCache
 from ostiaryd.ground.database.statement import Sql, sql
 from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
 

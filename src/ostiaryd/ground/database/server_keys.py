@@ -48,19 +48,19 @@ def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
 
 
 def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
-    """Replace every key of `use`, so that nothing that the old ones signed is accepted from now on."""
+    """Replace every key of `use`; signatures of the old keys are not accepted from now on."""
     tx.run(_DROP, use=use)
     for alg in USES[use]:
         _create(tx, root, use=use, alg=alg)
 
 
 def forget_keys(tx: Tx, *, before: int) -> int:
-    """Drop keys retired before that instant: nothing signed with them can still be alive."""
+    """Delete keys retired before that instant, when no signature of theirs can be valid; return their number."""
     return tx.run(_FORGET, before=before)
 
 
 def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
-    """Seal every key that is still sealed under the old root key under the new one; how many. Again is harmless."""
+    """Seal every key under the new root key; return how many were under the old one. A repetition changes nothing."""
     count = 0
     for kid, use, alg, _state, sealed in tx.all(_ALL):
         context = seal_context(kid, use, alg)

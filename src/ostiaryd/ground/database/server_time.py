@@ -30,13 +30,13 @@ def highest_time(reader: Reader) -> int:
 
 
 def save_course(tx: Tx, boot_id: str, course: Course) -> None:
-    """Remember the course of this boot; those of other machines and boots go after a week without a word."""
+    """Store the course of this boot; courses of other machines and boots are deleted a week after their last update."""
     tx.run(_SAVE, boot_id=boot_id, **course._asdict())
     tx.run(_DROP_OTHERS, boot_id=boot_id, before=course.time - 7 * DAY)
 
 
 def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
-    """The clock of a server that starts: it goes on where the database was."""
+    """Return the clock of a starting server, which continues from the stored time."""
     row, highest = reader.one(_COURSE, boot_id=boot.id), highest_time(reader)
     wall_now, boot_now = wall(), boot.now()
     if row is not None and boot.id and row[0] <= boot_now:

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ostiaryd.ground.database.connection import Connection
-from ostiaryd.ground.database.known import QueryCache
 from ostiaryd.ground.database.pin import Head, Pin
+from ostiaryd.ground.database.query_cache import QueryCache
 from ostiaryd.ground.database.statement import Sql, sql
 
 if TYPE_CHECKING:

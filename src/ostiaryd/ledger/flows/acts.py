@@ -145,11 +145,14 @@ async def check_history(world: World) -> None:
 
 
 def check_after_loss(world: World, reader: Reader) -> None:
-    """Compare the database with the pin on the first connection after a loss, in the thread that has opened it: it may
-    be a replica that lags. Nothing is granted or accepted from then on; the next round of the loop records it.
+    """Compare the database with the pin on each new connection after a loss, in the thread that opened the connection.
+
+    The database may be a replica that lags. Then nothing is granted or accepted from now on, and the next round of the
+    loop records the loss. Every new connection reads the stored keys before this check, so each one refuses tokens
+    again until a server has recorded the loss, and with it replaced the keys.
     """
     head = world.pin.head
-    if head is not None and not world.pin.is_lost and not store.has_head(reader, head):
+    if head is not None and not store.losses(reader) and not store.has_head(reader, head):
         world.pin.is_lost = True
         world.keys.refuse_tokens()
 
