@@ -15,7 +15,7 @@ import pytest
 from harness.clock import Clock
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import Conflict
-from ostiaryd.ground.database import Reader, Sql, Tx, sql
+from ostiaryd.ground.database import Reader, Sql, Tx, query_cache, sql
 from ostiaryd.ground.database.line import Lane, Priority, priority
 from ostiaryd.ground.database.writer import SWEEP_S, Busy, Raised, Writer, isolated
 from ostiaryd.ground.outbound import outbox
