@@ -20,7 +20,7 @@ _HOMES = {"Agent": "ostiary.agent", "AsyncAgent": "ostiary.agent", "Guard": "ost
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a public name at its first use: `ostiary.core` alone must stay cheap to import."""
+    """Import the module of a public name at its first use: `ostiary.protocol` alone must stay cheap to import."""
     if name not in _HOMES:
         raise AttributeError(f"module `ostiary` has no attribute `{name}`")
     from importlib import import_module

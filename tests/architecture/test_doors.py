@@ -1,4 +1,4 @@
-"""Every room is built alike: `wire* > flows > store > model`, and nothing else (see ARCHITECTURE.md)."""
+"""Every room is built alike: `wire* > flows > store > model` (see docs/explanation/architecture.md)."""
 
 from __future__ import annotations
 

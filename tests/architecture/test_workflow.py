@@ -88,3 +88,13 @@ def test_every_target_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in re.findall(r"^\.PHONY: (\S+)$", makefile, re.M):
         assert re.search(rf"^{target}:.*## \w", makefile, re.M), target
+
+
+def test_clean_removes_and_git_ignores_every_environment() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    made = set(re.findall(r"^[A-Z]+ := (\.\w+)/\.setup$", makefile, re.M)) | {".frameworks"}
+    [removed] = re.findall(r"^\trm -rf (.+)$", makefile, re.M)
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert made >= {".venv", ".site", ".proxies"}
+    assert made <= set(removed.split())
+    assert made <= {line.rstrip("/") for line in ignored}

@@ -1,4 +1,4 @@
-"""Every link between the pages leads to a file that exists, and every anchor to a heading of it."""
+"""Every link and every path of the pages and of the program leads to something that exists."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sources import ROOT, files
+from tests.support.sources import ROOT, files, sources
 
 PAGES = [path for path in files() if path.endswith(".md") and not path.startswith(("src/", "tests/", "benchmarks/"))]
 _FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\]\(([^)\s]+)\)")
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:")
+_PATH = re.compile(r"(?<![\w/.-])(?:docs|tests|src|harness|benchmarks|requirements)/[\w/.*-]*\w|\btest_\w+\.\w+\b")
+_MODULE = re.compile(r"`(ostiaryd?(?:\.[A-Za-z_]\w*)+)(?:\(\))?`")
+_NO_MODULE = {"ostiary.NAME", "ostiary.service", "ostiary.suites", "ostiary.levels", "ostiary.db", "ostiary.toml"}
+"""A placeholder, a unit of systemd, a group of entry points, a member of data, and files."""
+_KEPT = re.compile(r"docs/(adr/\d|extending\.md|upstream/)|CHANGELOG\.md")
+"""A decision record and the changelog keep the paths of their time; the recipes of `extending` name files to make."""
 
 
 def prose(text: str) -> str:
@@ -44,3 +50,37 @@ def test_every_link_leads_to_a_page_and_a_heading_that_exist(page: str) -> None:
 def test_the_pages_link_to_each_other_at_all() -> None:
     links = sum(len(_LINK.findall(prose((ROOT / page).read_text("utf-8")))) for page in PAGES)
     assert links > 100, "the pattern finds the links"
+
+
+def texts() -> list[tuple[str, str]]:
+    """Return the pages and modules that speak of the present tree, with their texts."""
+    paths = [*(page for page in PAGES if not _KEPT.match(page)), *(s.path for s in sources("src"))]
+    return [(path, (ROOT / path).read_text("utf-8")) for path in paths]
+
+
+def test_every_path_that_a_page_or_the_program_names_exists() -> None:
+    tree = {file for path in files() for file in (path, *map(str, Path(path).parents))}
+    names = {Path(path).name for path in files()}
+    named = [(path, name) for path, text in texts() for name in _PATH.findall(text)]
+    missing = [
+        f"{path}: {name}"
+        for path, name in named
+        if name not in tree and name not in names and not ("*" in name and any(ROOT.glob(name)))
+    ]
+    assert len(named) > 300, "the pattern finds the paths"
+    assert not missing
+
+
+def test_every_module_that_a_page_or_the_program_names_exists() -> None:
+    modules = {source.module: source.text for source in sources("src")}
+    named = [(path, name) for path, text in texts() for name in _MODULE.findall(text) if name not in _NO_MODULE]
+    missing = []
+    for path, name in named:
+        module, members = name, list[str]()
+        while module not in modules:
+            module, _, member = module.rpartition(".")
+            members.append(member)
+        if not all(re.search(rf"\b{member}\b", modules[module]) for member in members):
+            missing.append(f"{path}: {name}")
+    assert len(named) > 30, "the pattern finds the names"
+    assert not missing

@@ -1,8 +1,8 @@
 """A default reading of what an MCP server says of its tools: effect, open world, kinds of arguments.
 
 The reading proposes, a line with a reason for each thing, and the owner of the resource confirms
-(`ostiary.core.catalogue_review`). What a schema or a hint states decides. Words only rank: they make a tool look more
-dangerous, or save a question where two of them agree; they turn nothing into content that can be trusted.
+(`ostiary.catalogue_advisor.review`). What a schema or a hint states decides. Words only rank: they make a tool look
+more dangerous, or save a question where two of them agree; they turn nothing into content that can be trusted.
 
     read < write, change < send, share < pay, destroy < administer
 

@@ -282,7 +282,8 @@ def join_token(name: str, /, *, ttl: int = 3600, session: Here) -> None:
 def allow_bearer(name: str, /, *, resource: str, session: Here) -> None:
     """Allow bearer tokens for an agent whose client cannot use DPoP, at one resource. A stolen bearer token works.
 
-    The tokens are valid for five minutes at most, and only the guards of that resource accept them (docs/clients.md).
+    The tokens are valid for five minutes at most, and only the guards of that resource accept them
+    (docs/how-to/clients.md).
 
     Args:
         name: Name or id.
@@ -308,7 +309,7 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     """Create a client secret for an agent whose client cannot use a key. It is shown once.
 
-    The secret gets bearer tokens, only for resources that accept them from the agent (docs/clients.md).
+    The secret gets bearer tokens, only for resources that accept them from the agent (docs/how-to/clients.md).
 
     Args:
         name: Name or id.

@@ -56,7 +56,7 @@ def start(
         parent: Id of the parent task; the new task only narrows it, and ends with it.
         bounds: JSON file of authorization_details (RFC 9396, type `tool`) that narrow the task further.
         data_class: Allow only tools that handle this data class; may be given several times.
-        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/budgets.md has all kinds.
+        budget: JSON file of limits, such as [{"kind": "calls", "limit": 100}]; docs/how-to/budgets.md has all kinds.
         words: Request of the person, verbatim; it cannot be changed, and its values count as the person's.
         own: Value of the person's own record, as NAME=VALUE (mail=ada@example.org); may be given several times.
         endorse: Document that the person named, as TOOL:VALUE[:KIND,KIND] (files/read_file:bill.txt:account,amount).

@@ -3,7 +3,7 @@
     SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went; in it is
                                    which boot of the machine it was, since only that one has kept every record
     SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
-    SPOOL_DIR/<id>/asked           approvals that were asked for and are not on record (`ostiary.guard.unheard`)
+    SPOOL_DIR/<id>/asked           approvals that were asked for and are not on record (`ostiary.guard.approvals`)
 
 Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
 that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`

@@ -5,7 +5,7 @@
     Steps             a decision that asks: a generator which yields a need and is sent the answer
 
 A generator does no I/O. A driver answers its needs: the guard has a blocking and an asynchronous driver
-(`ostiary.guard.drivers`), the server answers from its transaction (`ostiaryd.policy.flows.answer`).
+(`ostiary.guard.drivers`), the server answers from its transaction (`ostiaryd.policy.flows.evaluator`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ habits is still noticed. No rule reads words: neither the person's, nor a tool's
     instructed      one text of strangers has several values of the call in it
     flow_drift      data flows as no honest task needs it (`SIGNS`)
 
-What points are worth was measured (`benchmarks.detect`); docs/adr/0063 says how.
+What points are worth was measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a-budget.md says how.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Deleting what is kept of tasks that ended long ago. Nothing that is alive refers to it: see docs/adr/0046."""
+"""Deletion of the rows of tasks that ended long ago and to which no live row refers.
+
+The rule is in docs/adr/0046-every-table-has-a-growth-rule.md.
+"""
 
 from __future__ import annotations
 
