@@ -387,7 +387,8 @@ async def _read(receive: Receive, limit: int) -> bytes:
 async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -> None:
     start: Message = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(answer.body, bytes):
-        headers.append((b"content-length", str(len(answer.body)).encode()))
+        if answer.status != 304:  # a 304 must not state another length than the 200 (RFC 9110 section 8.6)
+            headers.append((b"content-length", str(len(answer.body)).encode()))
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})
         return
