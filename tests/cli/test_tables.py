@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from ostiary.cli.paper import SHORT_ID, UNLIMITED, _Output, fit, table, value_text
+from ostiary.cli import paper
+from ostiary.cli.paper import SHORT_ID, UNLIMITED, _Output, facts, fit, table, value_text
 
 HEADINGS = ["NAME", "STATE", "OWNER", "SCOPES", "LAST USE", "ID"]
 IDS = ["ag_01a221c4d45477bb81ac4563958e6a54", "ag_01a221c4d9c079868818599a497381db"]
@@ -67,6 +68,16 @@ def test_piped_rows_are_separated_by_tabs_and_not_padded() -> None:
 def test_a_name_with_controls_cannot_forge_a_row_or_a_cell() -> None:
     [_, line] = printed([["a\tb\nc\x1b[2J", *ROWS[0][1:]]], UNLIMITED, is_terminal=False)
     assert line.split("\t")[0] == "a\\tb\\nc\\x1b[2J"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_name_of_a_fact_is_text_and_cannot_forge_a_line(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent chooses the names of the arguments that `audit show` prints."""
+    file = StringIO()
+    monkeypatch.setattr(paper, "out", _Output(file=file, width=80, force_terminal=is_terminal, color_system=None))
+    facts({"argument [/x]": 1, "argument a\noutcome\tok\x1b[2J": 2, "argument [b]": 3})
+    lines = file.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == ["[/x]", "a\\noutcome\\tok\\x1b[2J", "[b]"]
 
 
 def test_an_empty_list_says_so() -> None:

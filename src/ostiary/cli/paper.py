@@ -164,7 +164,7 @@ def _shorten_ids(lines: list[list[str]]) -> None:
 
 def facts(value: Mapping[str, Any]) -> None:
     """Print a line for each member of `value` that is not empty."""
-    shown = [(key, _text(key, item)) for key, item in value.items() if item not in (None, "", [], {})]
+    shown = [(spell_out(key), _text(key, item)) for key, item in value.items() if item not in (None, "", [], {})]
     if not out.is_terminal:
         for pair in shown:
             print("\t".join(pair), file=out.file)
@@ -173,7 +173,7 @@ def facts(value: Mapping[str, Any]) -> None:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for key, text in shown:
-        grid.add_row(key, Text(text))
+        grid.add_row(Text(key), Text(text))
     out.print(grid)
 
 

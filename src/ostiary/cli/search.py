@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App
 
 from ostiary.cli.files import read_json
-from ostiary.cli.paper import err, out
+from ostiary.cli.paper import err, out, spell_out
 from ostiary.cli.session import PAGE, Here, Session, Source, decoded
 from ostiary.cli.usage import Usage
 from ostiary.protocol.errors import NotFound
@@ -102,7 +102,7 @@ def _show(session: Session, answer: dict[str, Any], limit: int) -> None:
     def render(answer: dict[str, Any]) -> None:
         for one in answer["results"]:
             name = one["name"] if "name" in one else f"{one['type']}:{one['id']}"
-            out.print(name + _condition(one.get("context", {}).get("depends_on", [])), markup=False)
+            out.print(spell_out(name + _condition(one.get("context", {}).get("depends_on", []))), markup=False)
         if not answer["results"]:
             out.print(f"no matches ({answer['examined']} checked)", style="dim", markup=False)
 
