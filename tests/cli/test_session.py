@@ -235,3 +235,35 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=True, env={"PATH": path})
     assert done.stdout.strip() == "suspend"
+
+
+def test_bash_expands_no_candidate(tmp_path: Path) -> None:
+    import subprocess
+
+    candidates = ["a$(touch pwned)", "a`touch pwned`", "a b", "a*"]
+    fake = tmp_path / "ostiary"
+    fake.write_text("#!/bin/sh\n" + "".join(f"printf '%s\\n' '{one}'\n" for one in candidates))
+    fake.chmod(0o755)
+    script = tmp_path / "script"
+    call = "COMP_WORDS=(ostiary agent show a); COMP_CWORD=3; _ostiary; printf '%s\\n' \"${COMPREPLY[@]}\"\n"
+    script.write_text(run("completion", "bash").out + call)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", script], capture_output=True, text=True, check=True, env={"PATH": path}, cwd=tmp_path
+    )
+    assert done.stdout.splitlines() == candidates
+    assert not (tmp_path / "pwned").exists()
+    fake.write_text("#!/bin/sh\necho\n")
+    script.write_text(script.read_text() + "echo ${#COMPREPLY[@]}\n")
+    done = subprocess.run(
+        ["bash", script], capture_output=True, text=True, check=True, env={"PATH": path}, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == "0", "without candidates bash completes file names"
+
+
+def test_a_name_that_a_shell_would_run_is_no_candidate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = ["good", "$(reboot)", "`id`", "a;b", "a b", "a\nb", "\x1b[2J", "\u202ea", "--help", "~", "*"]
+    answer = {"agents": [{"name": name} for name in names]}
+    monkeypatch.setattr(session.Session, "api", lambda *_, **__: answer)
+    with environment(OSTIARY_URL=None, OSTIARY_DATA_DIR=str(tmp_path)):
+        assert complete(["agent", "show", ""]) == ["good"]

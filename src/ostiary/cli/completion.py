@@ -1,11 +1,13 @@
 """`ostiary completion`: scripts that complete commands, options, choices, and the names that the server knows.
 
 At each Tab a script runs `ostiary` with the word `complete` and the words of the command line. Each line of the answer
-is a candidate; no line means that the shell completes file names.
+is a candidate; no line means that the shell completes file names. Shells insert candidates into the command line, and
+bash does not quote them, so only names that no shell interprets are candidates.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,13 +26,12 @@ from ostiary.protocol.errors import Refused
 WAIT_S = 1.0
 """Seconds in which the server must answer; without an answer, a shell completes nothing."""
 MAX_NAMES = 200
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A name that a shell takes literally, and that is not an option."""
 SCRIPTS = {
     "bash": """_ostiary() {
-    local candidates
-    candidates="$(ostiary complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)"
-    if [ -n "$candidates" ]; then
-        mapfile -t COMPREPLY < <(compgen -W "$candidates" -- "${COMP_WORDS[COMP_CWORD]}")
-    fi
+    mapfile -t COMPREPLY < <(ostiary complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [ -z "${COMPREPLY[0]}" ]; then COMPREPLY=(); fi
 }
 complete -o default -F _ostiary ostiary
 """,
@@ -195,7 +196,9 @@ class _Place:
         try:
             query = {**listed.query, "limit": MAX_NAMES}
             for row in session.api("GET", listed.path, query=query)[listed.kind]:
-                yield str(row.get("name") or row[listed.member])
+                name = str(row.get("name") or row[listed.member])
+                if _NAME.fullmatch(name):
+                    yield name
         except (Refused, httpx2.HTTPError, OSError):
             return  # without a server there is nothing to complete
         finally:
