@@ -140,6 +140,21 @@ def test_a_prefix_shows_no_more_than_the_list_of_the_caller(ostiary: Commands, n
     assert other not in ran.err
 
 
+@pytest.mark.parametrize("kind", ["fi", "in", "is", "st", "wh"])
+def test_a_name_that_begins_like_an_id_of_another_kind_stays_a_name(ostiary: Commands, kind: str) -> None:
+    """The registry refuses names that begin like the id of a named kind, such as `ag_2024`, but accepts `in_2024`."""
+    name = f"{kind}_2024"
+    id = register(ostiary, name, "--segment", name)
+    assert ostiary.json("agent", "show", name)["agent_id"] == id
+    assert ostiary.json("kill", "segment", name, "--reason", "test")["guards"] == []
+    assert ostiary.json("kill", "lift", "segment", name, "--reason", "test")
+    assert ostiary.json("agent", "suspend", name)["agent_id"] == id
+    words = {"fi": "watch explain", "in": "incident show", "is": "signal distrust", "wh": "webhook remove"}
+    if kind in words:
+        ran = ostiary(*words[kind].split(), f"{kind}_ffff")
+        assert f"no id begins with `{kind}_ffff`" in ran.err
+
+
 def test_a_text_that_looks_like_a_prefix_stays_text(ostiary: Commands, name: str, tmp_path: Path) -> None:
     register(ostiary, name, "--generate-key", tmp_path / "key.json")
     task = ostiary.json("task", "start", "--agent", name, "--purpose", "ag_0000")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ostiary.cli.usage import Usage
@@ -20,8 +21,6 @@ ID_DIGITS = 32
 MIN_DIGITS = 4
 """Hexadecimal digits from which on a text is taken for a prefix of an id."""
 MAX_CANDIDATES = 10
-PAGE = 1000
-"""Rows of a short list that are looked at."""
 _PREFIX = re.compile(rf"([a-z]{{2,3}})_[0-9a-f]{{{MIN_DIGITS},{ID_DIGITS - 1}}}")
 _MEMBERS = ("agent", "approve", "deny", "id", "name", "on_behalf_of", "owner", "parent", "person", "resource", "task")
 """Members of a request that name something, by name or by id; every other member is text that stays as it is."""
@@ -52,15 +51,27 @@ LISTS = {
     "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
 }
 """The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
+_UNNAMED = frozenset({"fi", "in", "is", "st", "wh"})
+"""Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
+prefix only in the path of their list. No name begins like an id of the other kinds; the registry refuses it.
+"""
 
 
-def resolve_id(session: Session, text: str) -> str:
-    """Return the id that begins with `text`; any other text as it is.
+def _list_of(text: str, before: str) -> IdList | None:
+    """Return the list in which `text` is a prefix of an id, behind the path segment `before`; None for other text."""
+    match = _PREFIX.fullmatch(text)
+    listed = LISTS.get(match[1]) if match is not None else None
+    if match is None or listed is None or (match[1] in _UNNAMED and listed.path != f"/{before}"):
+        return None
+    return listed
+
+
+def resolve_id(session: Session, text: str, *, before: str = "") -> str:
+    """Return the id that begins with `text`; any other text as it is. `before` is the segment of a path before `text`.
 
     Raises Usage if several ids begin with it, NotFound if there is none.
     """
-    match = _PREFIX.fullmatch(text)
-    listed = LISTS.get(match[1]) if match is not None else None
+    listed = _list_of(text, before)
     if listed is None:
         return text
     rows = [row for row in _read(session, listed, text) if row[listed.member].startswith(text)]
@@ -75,9 +86,8 @@ def resolve_id(session: Session, text: str) -> str:
 
 def resolve_path(session: Session, path: str) -> str:
     """Return `path` with each segment that is a prefix of an id as the whole id."""
-    if not any(map(_PREFIX.fullmatch, path.split("/"))):
-        return path
-    return "/".join(resolve_id(session, segment) for segment in path.split("/"))
+    segments = path.split("/")
+    return "/".join(resolve_id(session, text, before=before) for before, text in pairwise(["", *segments]))
 
 
 def resolve_query(session: Session, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,11 +111,11 @@ def _resolve_member(session: Session, name: str, value: Any) -> Any:
 
 
 def _read(session: Session, listed: IdList, prefix: str) -> list[dict[str, Any]]:
-    """Return the rows among which those with the prefix are: a page is enough."""
+    """Return the rows among which those with the prefix are: of a list in the order of its ids, a page is enough."""
     query: dict[str, Any] = {**listed.query, "limit": MAX_CANDIDATES + 1}
     match listed.order:
         case "short":
-            query["limit"] = PAGE
+            return session.pages(listed.path, listed.kind, query=listed.query)
         case "oldest first":
             query["after"] = prefix
         case "newest first":
