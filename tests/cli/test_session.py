@@ -101,6 +101,41 @@ def test_a_token_that_is_older_than_the_agents_scopes_is_fetched_again(
         assert run("agent", "list", "--json").json
 
 
+def test_a_call_that_another_scope_would_not_allow_is_sent_once(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    made = ("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
+    ostiary.json(*made, "--scope", "ostiary:read")
+    own = {"OSTIARY_URL": json.loads((ostiary.folder / "server.json").read_text())["url"]}
+    with environment(**own, OSTIARY_CREDENTIAL=str(key)):
+        assert run("agent", "list").code == 0
+        assert "you may not suspend" in run("agent", "suspend", name).err
+    entries = ostiary.json("audit", "search", "--action", "agent.suspend", "--agent", name)
+    assert [entry["outcome"] for entry in entries] == ["refused"]
+
+
+def test_a_stored_token_does_not_hide_why_its_agent_is_refused(ostiary: Commands, name: str, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    made = ("agent", "create", name, "--owner", "ada", "--purpose", "tests", "--generate-key", key)
+    id = ostiary.json(*made, "--scope", "ostiary:read")["agent_id"]
+    own = {"OSTIARY_URL": json.loads((ostiary.folder / "server.json").read_text())["url"]}
+    with environment(**own, OSTIARY_CREDENTIAL=str(key)):
+        assert run("agent", "list").code == 0
+        stored = Path(f"{key}.tokens").read_text()
+        assert "access_token" in stored
+        ostiary.json("agent", "suspend", name)
+        for _ in range(2):
+            ran = run("agent", "list")
+            assert (ran.code, "the agent is suspended" in ran.err) == (1, True), ran.err
+            assert json.loads(Path(f"{key}.tokens").read_text()) == {"tokens": []}
+        ostiary.json("agent", "resume", name)
+        Path(f"{key}.tokens").write_text(stored)
+        assert run("agent", "list").code == 0, "a revoked token is replaced"
+        assert json.loads(Path(f"{key}.tokens").read_text()) != json.loads(stored)
+    refused = [one for one in ostiary.json("audit", "search", "--limit", 200) if one["outcome"] == "refused"]
+    issues = [one for one in refused if one["action"] == "token.issue" and one["agent"] == id]
+    assert len(issues) <= 3
+
+
 def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: str, tmp_path: Path) -> None:
     id = register(ostiary, name, "--generate-key", tmp_path / "key.json")
     shown = ostiary.json("agent", "show", id)

@@ -126,7 +126,9 @@ def test_who_gets_no_other_token_hears_it_from_the_resource(
     get(http, client)
     server.revoked.add("token-1")
     server.refuse_tokens = True
+    before = len(server.log)
     response = get(http, client)
+    assert len(server.log) - before == 3, "one request for a token, between two to the resource"
     assert response.status_code == 401
     assert "invalid_token" in response.headers["www-authenticate"]
     assert str(response.request.url) == f"{API}/report"

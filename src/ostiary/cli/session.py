@@ -181,9 +181,21 @@ class Session:
         _check_path(path)
         shown = {name: str(value) for name, value in resolve_query(self, query or {}).items() if value is not None}
         response = self._send(method, path, body, shown, headers)
-        if response.status_code == 403 and self._token_file is not None and self._token_file.forget(self._resource):
-            response = self._send(method, path, body, shown, headers)  # the token may lack new scopes
+        if self._is_stale(response):
+            response = self._send(method, path, body, shown, headers)
         return response
+
+    def _is_stale(self, response: httpx2.Response) -> bool:
+        """Return whether a stored token was refused that is older than a change of its agent's scopes or state.
+
+        With another token the request may pass; and if the agent gets none, the server says why. Any other refusal is
+        not repeated: each leaves an entry in the ledger.
+        """
+        challenge = response.headers.get("www-authenticate", "")
+        lacks_scope = response.status_code == 403 and "insufficient_scope" in challenge
+        if self._token_file is None or not (lacks_scope or response.status_code == 401):
+            return False
+        return self._token_file.forget(self._resource)
 
     @property
     def _resource(self) -> str:
@@ -228,6 +240,10 @@ class Session:
             resource = self._resource
             stream = self.agent.stream("POST", f"{self.url}/api/v1{path}", resource=resource, json=body)
             response = stream.__enter__()
+            if self._is_stale(response):
+                stream.__exit__(None, None, None)
+                stream = self.agent.stream("POST", f"{self.url}/api/v1{path}", resource=resource, json=body)
+                response = stream.__enter__()
         try:
             if response.status_code >= 400:
                 response.read()

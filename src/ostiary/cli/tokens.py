@@ -49,7 +49,7 @@ class TokenFile:
         self._client, self._key = client, client.credential.key
         self._owner = {"url": url, "client_id": client.credential.client_id, "jkt": self._key.public.thumbprint}
         self._rows = self._read()
-        self._loaded = frozenset[str]()
+        self._loaded = dict[Target, str]()
 
     def load(self) -> None:
         """Give the client each stored token that is of this credential and server, and is fresh."""
@@ -57,7 +57,7 @@ class TokenFile:
             token = self._token(row)
             if token is not None and self._client.is_fresh(token):
                 self._client.add_token(Target(row.resource, row.scope, row.task), token)
-        self._loaded = frozenset(token.text for token in self._client.tokens().values())
+        self._loaded = {target: token.text for target, token in self._client.tokens().items()}
 
     def save(self) -> None:
         """Write the fresh tokens of the client, and fresh rows of other servers and keys, if a token changed."""
@@ -74,13 +74,14 @@ class TokenFile:
             self._write(msgspec.json.encode(_File(rows)))
 
     def forget(self, resource: str) -> bool:
-        """Drop the client's token for `resource` if it came from the file; return whether there was one.
+        """Drop the client's token for `resource` if it came from the file; return whether the client now has none.
 
-        Such a token may be older than the last change of the agent's scopes.
+        Such a token may be older than the last change of the agent's scopes or state. The client itself may have
+        dropped it, and have got no other.
         """
         target = Target(resource)
-        token = self._client.tokens().get(target)
-        if token is None or token.text not in self._loaded:
+        stored, token = self._loaded.pop(target, None), self._client.tokens().get(target)
+        if stored is None or (token is not None and token.text != stored):
             return False
         self._client.forget(target)
         return True

@@ -251,12 +251,15 @@ class Client:
             response = yield from self._show_token(request, token, target)
             challenge = response.headers.get("www-authenticate", "")
             if response.status_code != 401 or not left:
-                break  # what is asked last is what the caller sees: the resource, never the issuer
+                break  # the caller sees the answer to the last request: that of the resource, never of the issuer
             if "invalid_token" in challenge:
                 if self._tokens.get(target) is token:
                     self.forget(target)
-                with suppress(TokenRefused):
+                try:
                     token = yield from self.token(target)
+                except TokenRefused:
+                    response = yield from self._show_token(request, token, target)
+                    break
             elif STEP_UP in challenge:
                 stronger = target.stepped_up(challenge)
                 if self._tokens.get(stronger) is token:
