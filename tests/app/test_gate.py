@@ -164,7 +164,7 @@ def test_what_is_shown_is_for_readers_but_for_this() -> None:
 
 
 def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
-    assert {route.path for route in ROUTES if route.is_anonymous} == {
+    assert {route.path for route in ROUTES if not route.scope} == {
         "/token", "/introspect", "/revoke", "/authorize", "/bc-authorize", "/jwks", "/enrol", "/feed/v1/jwks",
         "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/{path:path}",
         "/.well-known/openid-configuration", "/.well-known/openid-configuration/{path:path}",

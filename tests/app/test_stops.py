@@ -117,7 +117,7 @@ async def test_an_agent_that_was_stopped_meanwhile_stops_nothing(
     route = ("POST", "/api/v1/kill")
     proof = proof_of(chief, token, route[1], method="POST")
     assert (await ask(chief, route, token=token, body=BODIES[route], proof=proof)).status == 401
-    assert registry.all_stops(world.db.read()) == []
+    assert registry.list_stops(world.db.read()) == []
 
 
 async def test_only_the_connections_of_administrators_and_persons_wait_for_no_turn(

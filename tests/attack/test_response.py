@@ -115,7 +115,7 @@ async def test_a_task_that_is_frozen_is_work_that_stands_still(world: World) -> 
     one, two = await register_agent(world, "one"), await register_agent(world, "two")
     await report_finding(world, one, limits=Limits(acted=100, halted=1))
     await report_finding(world, two, limits=Limits(acted=100, halted=1))
-    assert [(stop.what, stop.value) for stop in registry.all_stops(world.db.read())] == [
+    assert [(stop.what, stop.value) for stop in registry.list_stops(world.db.read())] == [
         ("task", one.agent_id.replace("ag_", "tk_"))
     ]
 

@@ -48,7 +48,7 @@ async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
     await check_pages_at_start(world)
     assert world.keep(Pages).describe() == "every page is sound"
     assert await check_pages_deeply(world) == "every page is sound"
-    assert registry.all_stops(world.db.read()) == []
+    assert registry.list_stops(world.db.read()) == []
 
 
 @pytest.mark.parametrize("table", ["finding", "agent_raised", "webhook"])
@@ -61,7 +61,7 @@ async def test_a_defect_is_found_at_start_and_stops_everything(
         with pytest.raises(Conflict) as refused:
             world.keep(Pages).describe()
         assert refused.value.hint
-        assert [(one.what, one.value) for one in registry.all_stops(world.db.read())] == [("everything", "")]
+        assert [(one.what, one.value) for one in registry.list_stops(world.db.read())] == [("everything", "")]
         await run_act(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
 
 

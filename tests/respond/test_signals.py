@@ -49,7 +49,7 @@ def epochs(world: World) -> dict[str, int]:
 
 
 def stopped(world: World) -> list[tuple[str, str]]:
-    return [(stop.what, stop.value) for stop in registry.all_stops(world.db.read())]
+    return [(stop.what, stop.value) for stop in registry.list_stops(world.db.read())]
 
 
 async def start(world: World, agent: str, behalf: str | None) -> str:
@@ -112,7 +112,7 @@ async def test_what_is_stopped_says_who_said_so_and_a_person_lets_it_go(world: W
     made = await trust(world, idp)
     await push(world, made, idp.token(DISABLED, EMAIL))
     await push(world, made, idp.token(DISABLED, EMAIL))
-    (stop,) = registry.all_stops(world.db.read())
+    (stop,) = registry.list_stops(world.db.read())
     assert stop.why == f"account-disabled, says {idp.issuer}"
     await push(world, made, idp.token(f"{RISC}account-enabled", EMAIL))
     assert len(stopped(world)) == 1, "it is not for the issuer to let go"

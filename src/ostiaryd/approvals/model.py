@@ -193,7 +193,7 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:
-    """Return the person. Raises Forbidden for the parties of the request, and for agents."""
+    """Return the person. Raises Forbidden for parties of the request, agents, and persons other than the one asked."""
     if caller.id in question.requesters:
         raise Forbidden(
             "an agent in the delegation chain cannot approve its own request", hint="a person must", code="own_chain"

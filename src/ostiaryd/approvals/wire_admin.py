@@ -1,7 +1,7 @@
 """Questions to people as JSON under /api/v1. Times are seconds since the epoch.
 
 People who have a key, and whoever may read everything, see all of them; an agent sees how its own stand.
-ApprovalAnswers are taken from people alone.
+Answers are taken from persons only.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ async def show_eligible(call: Call) -> Reply:
     """Show the scopes that an agent may request temporarily."""
     reader = call.world.db.read()
     agent = registry.find_agent(reader, call.params["name"])
-    return reply({"agent": agent.name, "scopes": sorted(tasks.eligible(reader, agent.agent_id))})
+    return reply({"agent": agent.name, "scopes": sorted(tasks.get_eligible_scopes(reader, agent.agent_id))})
 
 
 async def set_eligible(call: Call) -> Reply:
@@ -89,7 +89,7 @@ async def set_eligible(call: Call) -> Reply:
     wanted = call.json(Eligible)
 
     def allow(act: Act) -> tuple[Agent, frozenset[str]]:
-        before = tasks.eligible(act.tx, registry.find_agent(act.tx, call.params["name"]).agent_id)
+        before = tasks.get_eligible_scopes(act.tx, registry.find_agent(act.tx, call.params["name"]).agent_id)
         agent, scopes = tasks.set_eligible(act, call.params["name"], wanted.scopes)
         if not wanted.undeclared:
             registry.check_declared(act.tx, scopes - before)

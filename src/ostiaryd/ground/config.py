@@ -207,7 +207,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def own_url(self) -> str:
-        """The URL of the listener: the public URL by default."""
+        """The URL of the listener, which is the public URL if none is configured."""
         return f"{'https' if self.tls_cert else 'http'}://{self.listen}"
 
     @property

@@ -82,7 +82,7 @@ def count_waiting(reader: Reader) -> int:
 
 
 def count_held_back(reader: Reader) -> int:
-    """Return in how many incidents that no person has looked at something was not done for the limit."""
+    """Return the number of incidents that no person has taken and in which a limit prevented a response."""
     row = reader.one(_HELD_BACK)
     return 0 if row is None else int(row[0])
 

@@ -6,7 +6,7 @@ the hash `policy` of their set, and `reasons` (code, message, hint); `reason_adm
 sentence, the second without what is none of a user's business. Search (section 8) is in `wire_search`.
 
 A denial that a person's yes would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint
-is in the room of the questions), and one that a stronger token would turn an obligation `step-up` (Obligations Profile,
+is in the package `approvals`), and one that a stronger token would turn an obligation `step-up` (Obligations Profile,
 draft 1).
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import structs
@@ -23,10 +22,11 @@ from msgspec import structs
 from ostiary.decision.access import Decision, Reason
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert, json_decoder
-from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
+from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.http.edge import Call, Reply, reply, status_of
 from ostiaryd.ground.http.routes import Either, Route, RouteProtocol
+from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
@@ -147,8 +147,7 @@ async def evaluations(call: Call) -> Reply:
 async def configuration(call: Call) -> Reply:
     """Return the metadata of this policy decision point (AuthZEN section 9)."""
     url = call.world.config.public_url
-    if call.params.get("path", "") not in ("", urlsplit(url).path.removeprefix("/")):
-        raise NotFound("decision point not found")
+    check_suffix(call, url, of="decision point")
     return reply(
         {
             "policy_decision_point": url,
@@ -367,15 +366,14 @@ _decision = partial(
 ROUTES = (
     _decision(EVALUATION, evaluation, body=Question, answers={200: EvaluationResponse}),
     _decision(EVALUATIONS, evaluations, body=Batch, answers={200: Either(BatchResponse, EvaluationResponse)}),
-    Route(
-        "GET", "/.well-known/authzen-configuration", configuration, "", protocol=AUTHZEN, answers={200: dict[str, Any]}
-    ),
-    Route(
-        "GET",
-        "/.well-known/authzen-configuration/{path:path}",
-        configuration,
-        "",
-        protocol=AUTHZEN,
-        answers={200: dict[str, Any]},
+    *with_suffix(
+        Route(
+            "GET",
+            "/.well-known/authzen-configuration",
+            configuration,
+            "",
+            protocol=AUTHZEN,
+            answers={200: dict[str, Any]},
+        )
     ),
 )

@@ -4,23 +4,23 @@
     POST, GET, PATCH, PUT, DELETE  /api/v1/ssf/streams       POST   /api/v1/ssf/verify
     GET, POST                      /api/v1/ssf/status
 
-A receiver is a client of ours with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which RFC 9728 tells it of.
-A stream is its own by who it is, never by knowing the id. Tokens are bound to a key; a client that an administrator
-exempts may be a bearer (`ostiary agent allow-bearer --resource ostiary`), as receivers of others are.
+A receiver is a client of ours with the scopes `ostiary:ssf.read` and `ostiary:ssf.manage`, which the metadata of RFC
+9728 lists. A stream belongs to the client that created it; its id gives no access. Tokens are bound to a key, except
+for clients that an administrator exempts (`ostiary agent allow-bearer --resource ostiary`).
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ostiary.protocol.errors import Invalid, NotFound, Refused
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, render_admin, reply, status_of
 from ostiaryd.ground.http.routes import NOT_FOUND, Either, ErrorBody, Query, Route, RouteProtocol
+from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
 from ostiaryd.signals.flows import streams as flows
@@ -38,7 +38,7 @@ _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 
 
 def metadata(config: Config) -> dict[str, Any]:
-    """SSF section 7.1. What is not so, or empty, is left out."""
+    """Return the metadata of SSF section 7.1, without members that are false or empty."""
     api = f"{config.api}/ssf"
     return {
         "spec_version": "1_0",
@@ -57,8 +57,7 @@ def metadata(config: Config) -> dict[str, Any]:
 
 async def configuration(call: Call) -> Reply:
     """Return the metadata of this server as a transmitter of signals (SSF 7.1)."""
-    if call.params.get("path", "") not in ("", urlsplit(call.world.config.issuer).path.removeprefix("/")):
-        raise NotFound("transmitter not found")
+    check_suffix(call, call.world.config.issuer, of="transmitter")
     return reply(metadata(call.world.config), headers=_BRIEFLY)
 
 
@@ -220,7 +219,7 @@ async def verify(call: Call) -> Reply:
 
 
 def show(stream: Stream, config: Config) -> dict[str, Any]:
-    """SSF 8.1.1. The header by which we show ourselves to a push endpoint is the receiver's secret, and not shown."""
+    """Return a stream as SSF 8.1.1 describes it, without the secret header of a push endpoint."""
     endpoint = f"{config.api}/ssf/poll/{stream.stream_id}" if stream.method == POLL else stream.endpoint
     return {
         "stream_id": stream.stream_id,
@@ -251,7 +250,7 @@ def _empty(status: int) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """As the administration does, with the statuses that SSF 8.1 has: 400 for whatever is invalid, 429."""
+    """Render a refusal as the administration API does, with the statuses of SSF 8.1: 400 for invalid values, 429."""
     answer = render_admin(refusal)
     if isinstance(refusal, flows.TooSoon):
         answer.status = 429
@@ -264,14 +263,8 @@ def render(refusal: Refused) -> Reply:
 SSF = RouteProtocol("Shared Signals", render, ErrorBody)
 
 ROUTES = (
-    Route("GET", "/.well-known/ssf-configuration", configuration, "", protocol=SSF, answers={200: dict[str, Any]}),
-    Route(
-        "GET",
-        "/.well-known/ssf-configuration/{path:path}",
-        configuration,
-        "",
-        protocol=SSF,
-        answers={200: dict[str, Any]},
+    *with_suffix(
+        Route("GET", "/.well-known/ssf-configuration", configuration, "", protocol=SSF, answers={200: dict[str, Any]})
     ),
     Route(
         "POST",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypedDict
-from urllib.parse import urlsplit
 
 from ostiary.authorization.assurance import LEVELS
 from ostiary.authorization.claims import SCOPE_ALIASES
-from ostiary.protocol.errors import NotFound
 from ostiary.protocol.jose import ALGS
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
 from ostiaryd.tokens.wire_oauth import OAUTH
@@ -59,7 +59,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
 
 
 def openid_metadata(config: Config) -> dict[str, Any]:
-    """OpenID Connect Discovery 1.0 section 3: for clients that look nowhere else."""
+    """Return the metadata of OpenID Connect Discovery 1.0 section 3, for clients that read no other document."""
     return server_metadata(config) | {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
@@ -67,7 +67,7 @@ def openid_metadata(config: Config) -> dict[str, Any]:
 
 
 def resource_metadata(config: Config) -> dict[str, Any]:
-    """RFC 9728 section 2, of our own API."""
+    """Return the metadata of our own API (RFC 9728 section 2)."""
     return {
         "resource": config.api,
         "resource_name": "Ostiary",
@@ -87,19 +87,19 @@ class KeySetBody(TypedDict):
 
 async def authorization_server(call: Call) -> Reply:
     """Return the metadata of the authorization server (RFC 8414)."""
-    _check_suffix(call, urlsplit(call.world.config.issuer).path)
+    check_suffix(call, call.world.config.issuer, of="issuer")
     return reply(server_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def openid_configuration(call: Call) -> Reply:
     """Return the metadata of the OpenID provider (OpenID Connect Discovery 1.0)."""
-    _check_suffix(call, urlsplit(call.world.config.issuer).path)
+    check_suffix(call, call.world.config.issuer, of="issuer")
     return reply(openid_metadata(call.world.config), headers=_BRIEFLY)
 
 
 async def protected_resource(call: Call) -> Reply:
     """Return the metadata of the administration API as a protected resource (RFC 9728)."""
-    _check_suffix(call, urlsplit(call.world.config.api).path)
+    check_suffix(call, call.world.config.api, of="resource")
     return reply(resource_metadata(call.world.config), headers=_BRIEFLY)
 
 
@@ -120,83 +120,24 @@ async def authorize(call: Call) -> Reply:
     raise UnsupportedResponseType("no response type but `none` is offered", hint=hint)
 
 
-def _check_suffix(call: Call, path: str) -> None:
-    """The well-known path may end in the path of what it describes, or stand alone. Raises NotFound."""
-    suffix = call.params.get("path", "")
-    if suffix not in ("", path.removeprefix("/")):
-        raise NotFound("issuer or resource not found")
-
+_authorize = partial(
+    Route,
+    path="/authorize",
+    wire=authorize,
+    scope="",
+    protocol=OAUTH,
+    errors=(
+        UnauthorizedClient("no client is registered for this endpoint"),
+        UnsupportedResponseType("no response type but `none` is offered"),
+    ),
+)
+_document = partial(Route, "GET", scope="", protocol=OAUTH, answers={200: dict[str, Any]})
 
 ROUTES = (
     Route("GET", "/jwks", jwks, "", protocol=OAUTH, answers={200: KeySetBody}),
-    Route(
-        "GET",
-        "/authorize",
-        authorize,
-        "",
-        protocol=OAUTH,
-        errors=(
-            UnauthorizedClient("no client is registered for this endpoint"),
-            UnsupportedResponseType("no response type but `none` is offered"),
-        ),
-    ),
-    Route(
-        "POST",
-        "/authorize",
-        authorize,
-        "",
-        protocol=OAUTH,
-        errors=(
-            UnauthorizedClient("no client is registered for this endpoint"),
-            UnsupportedResponseType("no response type but `none` is offered"),
-        ),
-    ),
-    Route(
-        "GET",
-        "/.well-known/oauth-authorization-server",
-        authorization_server,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
-    Route(
-        "GET",
-        "/.well-known/oauth-authorization-server/{path:path}",
-        authorization_server,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
-    Route(
-        "GET",
-        "/.well-known/openid-configuration",
-        openid_configuration,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
-    Route(
-        "GET",
-        "/.well-known/openid-configuration/{path:path}",
-        openid_configuration,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
-    Route(
-        "GET",
-        "/.well-known/oauth-protected-resource",
-        protected_resource,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
-    Route(
-        "GET",
-        "/.well-known/oauth-protected-resource/{path:path}",
-        protected_resource,
-        "",
-        protocol=OAUTH,
-        answers={200: dict[str, Any]},
-    ),
+    _authorize("GET"),
+    _authorize("POST"),
+    *with_suffix(_document("/.well-known/oauth-authorization-server", authorization_server)),
+    *with_suffix(_document("/.well-known/openid-configuration", openid_configuration)),
+    *with_suffix(_document("/.well-known/oauth-protected-resource", protected_resource)),
 )

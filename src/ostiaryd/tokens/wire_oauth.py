@@ -309,7 +309,7 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
-    """Render a refusal; if the credential was an access token, as the refusal of a resource (RFC 9449 section 7.1)."""
+    """Await a flow. If it refuses an access token, refuse the request as a resource does (RFC 9449 section 7.1)."""
     try:
         return await acting
     except (AccessRefused, dpop.InvalidProof, dpop.UseNonce) as refusal:

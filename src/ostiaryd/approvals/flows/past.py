@@ -44,7 +44,7 @@ class Agreed:
 
 
 def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
-    """Return the approved calls of the agent, the most frequently approved first."""
+    """Return the calls of the agent that were approved and never denied, the most frequently approved first."""
     agreed_calls, refused = dict[str, Agreed](), set[str]()
     tools = dict[tuple[str, str], ReadyTool | None]()
     for question in store.calls_since(reader, agent, since=since, limit=MAX_LOOKED_AT):

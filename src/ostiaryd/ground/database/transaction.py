@@ -92,7 +92,7 @@ class Tx(Reader):
         self.head: Head | None = None
         self.topics: set[str] = set()
         self.touched: list[str] = []
-        """names of the guarded rows that the act in progress has written (`ground.guarded`)"""
+        """names of the guarded rows that the act in progress has written (`ground.database.guarded`)"""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = known or QueryCache()
         self._late = Late()

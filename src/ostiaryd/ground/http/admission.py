@@ -54,7 +54,7 @@ def queue_unproven(call: Call, *, wants: Lane) -> None:
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Queue a request that stops something in the lane `STOP`, if only the act itself proves its caller."""
+    """Queue a request that stops something, and whose caller only its act proves, within the rate of `Stops`."""
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
     if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):

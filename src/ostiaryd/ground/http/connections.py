@@ -29,8 +29,11 @@ _FORWARDED = b"x-forwarded-for"
 
 
 class Connection(Protocol):
-    """What a connection offers. `is_answering`: bytes of it wait for the server, to be parsed or to be answered;
-    `answered`: the number of requests that were answered; `is_fresh`: opened less than `FRESH_S` ago."""
+    """A connection that may be closed to make room.
+
+    `is_answering`: bytes of it wait for the server, to be parsed or to be answered; `answered`: the number of requests
+    that were answered; `is_fresh`: opened less than `FRESH_S` ago.
+    """
 
     @property
     def is_idle(self) -> bool: ...

@@ -121,11 +121,6 @@ class Route:
     streams: bool = False
     """True if the answer is sent while it is made."""
 
-    @property
-    def is_anonymous(self) -> bool:
-        """Return whether the route asks for no access token."""
-        return not self.scope
-
     @cached_property
     def _documentation(self) -> tuple[str, str]:
         summary, _, rest = (self.wire.__doc__ or "").strip().partition("\n")

@@ -81,7 +81,7 @@ def close(
     decided = replace(incident, state=NEXT[verb], person=person, why=why)
     if verb is not Verb.TAKE:
         decided = replace(decided, closed_at=act.now)
-        registry.release_to_agent(act.tx, incident.agent)
+        registry.release_agent(act.tx, incident.agent)
         _end(act, incident, verb, hours=hours)
         _judge(act, incident, verb is not Verb.RELEASE if is_real is None else is_real, by=person, why=why)
     store.update(act.tx, decided)

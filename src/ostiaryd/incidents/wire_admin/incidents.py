@@ -216,5 +216,3 @@ ROUTES = (
         for verb in Verb
     ),
 )
-FOR_PEOPLE = frozenset({list_incidents, show_incident})
-"""Wires that require no scope and that persons with a key may call."""

@@ -89,7 +89,7 @@ async def list_kills(call: Call) -> Reply:
     return await reply_page(
         call,
         "stops",
-        lambda reader, page: behind(registry.all_stops(reader), _place)(page),
+        lambda reader, page: behind(registry.list_stops(reader), _place)(page),
         lambda _, one: _render(one),
         cursor=_place,
     )

@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     reporter: str | None = None
     detail: dict[str, Any] | None = None
     rows: dict[str, str] = {}
-    """guarded rows that the act has written, with their digests as of the end of its batch (`ground.guarded`)"""
+    """guarded rows that the act wrote, with their digests at the end of its batch (`ground.database.guarded`)"""
     facts: str | None = None
     """digest of what was decided upon"""
     beside: bytes | None = None

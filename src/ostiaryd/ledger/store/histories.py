@@ -1,4 +1,4 @@
-"""Histories of the database, and losses."""
+"""Histories of the log, the known losses of entries, and the lost stops that were replayed."""
 
 from __future__ import annotations
 

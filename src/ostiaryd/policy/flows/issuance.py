@@ -143,7 +143,7 @@ def judge_elevation(
 def _check(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> str:
-    """The hash of the policies that permit it. Raises Forbidden, RemotePoliciesNeeded."""
+    """Return the hash of the policies if they permit the action. Raises Forbidden, RemotePoliciesNeeded."""
     judged, policies = _judge(act, agent, action, resource, handed, links)
     if not judged.allowed:
         first = reasons_of(judged, policies)[0]

@@ -1,1 +1,1 @@
-"""Parsers of uploads, each in a confined process (`ground.confined`)."""
+"""Parsers of uploads, each in a confined process (`ground.process.confined`)."""

@@ -65,5 +65,5 @@ def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
 
 
 def _end(act: Act, person: PersonId, jkt: str, *, why: str) -> Counter[str]:
-    """End the holdings of a person that rest on this key: unspent approvals, and tokens."""
+    """End all holdings of a person, and everything that rests on this key: the unspent approvals."""
     return end_holdings(act, Root.AGENT, person, why=why) + end_holdings(act, Root.KEY, jkt, why=why)

@@ -1,4 +1,6 @@
-"""Reads of the registry for other packages. Each is a function of the store under a name that is unique in the package.
+"""Reads of the registry for other packages, and the writes that they may do within their own acts.
+
+Each is a function of the store under a name that is unique in the package.
 
 Other packages read and change the registry through `ostiaryd.registry.flows` alone; import-linter checks it.
 """
@@ -9,9 +11,13 @@ from ostiaryd.registry.store.agents import get as get_agent
 from ostiaryd.registry.store.agents import of_model as list_agents_of_model
 from ostiaryd.registry.store.agents import owned as list_agents_of_owner
 from ostiaryd.registry.store.agents import page as list_agents
+from ostiaryd.registry.store.agents import raise_epochs
+from ostiaryd.registry.store.holdings import end_all as end_all_holdings
 from ostiaryd.registry.store.holdings import get as get_holding
+from ostiaryd.registry.store.holdings import insert as insert_holding
 from ostiaryd.registry.store.holds import in_force as list_restrictions
 from ostiaryd.registry.store.holds import of_agent as list_restrictions_of_agent
+from ostiaryd.registry.store.holds import take as take_call
 from ostiaryd.registry.store.keys import get as get_key
 from ostiaryd.registry.store.keys import revoked as list_revoked_keys
 from ostiaryd.registry.store.owners import is_member
@@ -26,13 +32,18 @@ from ostiaryd.registry.store.resources import get as get_resource
 from ostiaryd.registry.store.resources import kept_catalogue as get_catalogue_by_hash
 from ostiaryd.registry.store.resources import page as list_resources
 from ostiaryd.registry.store.resources import public_url as get_public_url
+from ostiaryd.registry.store.risks import forget as forget_risks
 from ostiaryd.registry.store.risks import get as get_risk
 from ostiaryd.registry.store.risks import of as get_risks
+from ostiaryd.registry.store.risks import put as put_risk
 from ostiaryd.registry.store.risks import since as list_risks
 from ostiaryd.registry.store.risks import worst_agents as list_riskiest_agents
+from ostiaryd.registry.store.stops import release_agent, require_person
 from ostiaryd.registry.store.stops import stops as list_stops
 
 __all__ = [
+    "end_all_holdings",
+    "forget_risks",
     "get_agent",
     "get_catalogue",
     "get_catalogue_by_hash",
@@ -46,6 +57,7 @@ __all__ = [
     "get_risk",
     "get_risks",
     "has_active_person_key",
+    "insert_holding",
     "is_member",
     "list_active_agents",
     "list_active_person_keys",
@@ -61,4 +73,9 @@ __all__ = [
     "list_riskiest_agents",
     "list_risks",
     "list_stops",
+    "put_risk",
+    "raise_epochs",
+    "release_agent",
+    "require_person",
+    "take_call",
 ]

@@ -27,7 +27,7 @@ def stop(act: Act, what: What, value: str, *, why: str, by: str | None, incident
 
 
 def lift_stop(act: Act, what: What, value: str) -> None:
-    """Let go of it: tokens that have not ended are good again. Raises NotFound."""
+    """Lift a stop: tokens that have not ended are accepted again. Raises NotFound."""
     note(act, object=value or what, stop=what, value=value)
     if not store.delete(act.tx, what, value):
         raise NotFound(f"{what} {value} is not stopped", hint="ostiary kill list")
@@ -35,10 +35,5 @@ def lift_stop(act: Act, what: What, value: str) -> None:
 
 
 def check_none_stopped(reader: Reader, what: What, values: Iterable[str | None]) -> None:
-    """Raises Forbidden."""
+    """Check that no stop of this kind names one of these values. Raises Forbidden."""
     check_not_stopped(store.stops(reader), [(what, value) for value in values if value is not None])
-
-
-def all_stops(reader: Reader) -> list[Stop]:
-    """Return all stops in force."""
-    return store.stops(reader)

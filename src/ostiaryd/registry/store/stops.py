@@ -25,7 +25,7 @@ def stops(reader: Reader) -> list[Stop]:
 
 
 def put(tx: Tx, stop: Stop) -> bool:
-    """Return whether it was not stopped already."""
+    """Insert a stop. Return False if it is in force already."""
     tx.touch("stop", f"{stop.what} {stop.value}")
     count = tx.run(
         _PUT,
@@ -51,13 +51,13 @@ def awaits(reader: Reader, agent: str) -> str | None:
     return None if row is None else row[0]
 
 
-def await_person(tx: Tx, agent: str, incident: str) -> None:
+def require_person(tx: Tx, agent: str, incident: str) -> None:
     """Make an agent wait for a person's decision on an incident."""
     tx.touch("awaiting", agent)
     tx.run(_AWAIT, agent=agent, incident=incident)
 
 
-def has_answered(tx: Tx, agent: str) -> None:
+def release_agent(tx: Tx, agent: str) -> None:
     """Release an agent from waiting."""
     tx.touch("awaiting", agent)
     tx.run(_DONE, agent=agent)

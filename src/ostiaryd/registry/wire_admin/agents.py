@@ -171,7 +171,7 @@ async def show_agent(call: Call) -> Reply:
 
 
 async def change_agent(call: Call) -> Reply:
-    """Change the owner, segment, scopes, depth or end of an agent."""
+    """Change the owner, deputy, segment, scopes, depth or end of an agent, or whether it states its person's words."""
     change = call.json(AgentChange)
     name = call.params["name"]
 

@@ -54,7 +54,7 @@ class NewMode(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
-    """State of the catalogue. `proposed`: the server's own proposal, not confirmed by a person."""
+    """A catalogue to set. `proposed`: the server's own proposal, not confirmed by a person."""
 
     catalogue: dict[str, Any]
     proposed: bool = False

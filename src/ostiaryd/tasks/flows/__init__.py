@@ -1,5 +1,6 @@
 """Operations on tasks, and the one revocation that ends everything derived."""
 
+from ostiaryd.tasks.flows import queries
 from ostiaryd.tasks.flows.above import above, held_of, link_of, place_of, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
@@ -16,7 +17,7 @@ from ostiaryd.tasks.flows.budgets import (
     spend,
 )
 from ostiaryd.tasks.flows.counterparts import counterparts, meet
-from ostiaryd.tasks.flows.elevating import elevate, eligible, set_eligible
+from ostiaryd.tasks.flows.elevating import elevate, set_eligible
 from ostiaryd.tasks.flows.ending import expire, expire_due, prune_ended
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
@@ -24,14 +25,7 @@ from ostiaryd.tasks.flows.history import show_pruned
 from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
-from ostiaryd.tasks.flows.queries import (
-    get_eligible_scopes,
-    get_task,
-    list_elevations,
-    list_emergency_elevations,
-    list_ended_tasks,
-    list_live_tasks,
-)
+from ostiaryd.tasks.flows.queries import *
 from ostiaryd.tasks.flows.revoking import Kind, cancel_all, cancel_for, revoke, revoked_state
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
@@ -42,9 +36,6 @@ from ostiaryd.tasks.flows.tasks import (
     may_see,
     renew,
     start,
-)
-from ostiaryd.tasks.store.tasks import (
-    end_all as end_all_tasks,
 )
 
 __all__ = [
@@ -62,16 +53,12 @@ __all__ = [
     "counterparts",
     "draw",
     "elevate",
-    "eligible",
     "end",
-    "end_all_tasks",
     "expire",
     "expire_due",
     "find_task",
     "forget_days",
     "forget_histories",
-    "get_eligible_scopes",
-    "get_task",
     "give_back",
     "happened",
     "held_of",
@@ -81,10 +68,6 @@ __all__ = [
     "intent_of",
     "leave",
     "link_of",
-    "list_elevations",
-    "list_emergency_elevations",
-    "list_ended_tasks",
-    "list_live_tasks",
     "live",
     "made",
     "may_list",
@@ -109,3 +92,4 @@ __all__ = [
     "tell",
     "tree",
 ]
+__all__ += queries.__all__

@@ -77,7 +77,8 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     """Return the task with its chain, as `doer` may use it at `now`: no wider and no longer than any agent in the chain
     allows.
 
-    Raises Forbidden if the task is suspended, a task or agent above is not live, or the chain is no longer permitted.
+    Raises Forbidden if the task, a task above or its person is stopped, a task or agent above is not live, or the chain
+    is no longer permitted.
     """
     tasks = above(reader, task)
     registry.check_none_stopped(reader, "task", [task.task_id, *(one.task_id for one in tasks)])

@@ -15,15 +15,12 @@ from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId, check_size
 from ostiaryd.tasks.store import elevations
 from ostiaryd.tasks.store import tasks as store
-from ostiaryd.tasks.store.elevations import eligible
-
-__all__ = ["elevate", "eligible", "set_eligible"]
 
 MAX_ELEVATIONS = 10
 
 
 def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
-    """Say what an agent may be elevated to; what is elevated to more ends. Raises NotFound, Invalid."""
+    """Set the scopes that an agent may request temporarily; elevations beyond them end. Raises NotFound, Invalid."""
     agent = registry.find_agent(act.tx, id_or_name)
     wanted = parse_scopes(scopes)
     registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(wanted))
@@ -45,7 +42,7 @@ def elevate(
     break_glass: bool,
     approval: str | None,
 ) -> Task:
-    """The task of an elevation that was granted. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
+    """Begin the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
     if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",

@@ -43,7 +43,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """The end of a task by its date, or by the silence of all its holders."""
+    """End a task at its date, or after the silence of all its holders. Raises NotFound, and Conflict before that."""
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)

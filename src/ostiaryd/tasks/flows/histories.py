@@ -23,7 +23,7 @@ DAYS = 2
 
 
 class _Place(NamedTuple):
-    """Return the holder of a task's history, and the day on which it is written; 0: it has no days."""
+    """The place of a history: its holder, and the day on which it is written; 0: the history has no days."""
 
     holder: str
     day: int
@@ -32,7 +32,8 @@ class _Place(NamedTuple):
 def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
     """Return the history of the task's tree (the task has its chain) and of an agent that calls under it.
 
-    `met`: also the counterparts of the agents' owner, if a policy reads them. Within an act the history cannot change.
+    `met`: also the counterparts of the agents' owner, if a policy reads them. An act locks what it reads: no other act
+    changes the history before the end of this one.
     """
     of_task, of_agent = _places(task, agent, now=now)
     here, recent = _read(reader, of_task), _read(reader, of_agent)
@@ -48,7 +49,7 @@ def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
 
 
 def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
-    """A call has created what these name."""
+    """Add the objects that a call created, by the hashes of their values."""
     place, _ = _places(task, task.agent, now=tx.now)
     row = store.lock(tx, *place)
     store.write(tx, *place, store.Row(row.seq + 1, created(row.history, values)))

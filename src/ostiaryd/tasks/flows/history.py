@@ -42,8 +42,7 @@ class PrunedTask(TypedDict):
 
 
 def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
-    """Return what the ledger has of a task that was deleted: `state` is `pruned`. For its agent, for who answers for
-    the agent, and for who may read everything. Times are seconds since the epoch.
+    """Return what the ledger has of a task that was deleted: `state` is `pruned`. Times are seconds since the epoch.
 
     Its agent, the agent's owner, and readers of everything may see it. Raises NotFound, Forbidden.
     """

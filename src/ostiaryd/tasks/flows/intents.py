@@ -80,7 +80,7 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
 
 
 def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
-    """Check that the task can read every endorsed document. Raises InvalidIntent."""
+    """Check that the task can read the endorsed document. Raises InvalidIntent."""
     name, _, tool = document.tool.partition("/")
     resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)

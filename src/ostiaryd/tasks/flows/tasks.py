@@ -131,7 +131,10 @@ def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Return the task whose limit of live tasks counts: a delegated task counts for the delegating agent's task."""
+    """Check that there is room for one more live task. Raises Conflict (`too_many_tasks`).
+
+    A task under another one counts for that task, every other task for its agent.
+    """
     if task.parent is None:
         count, whose = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
     else:

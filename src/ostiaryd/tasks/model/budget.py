@@ -27,7 +27,7 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def left(self) -> int:
-        """A ceiling that was lowered may have been passed already."""
+        """Return the units that are left; 0 if a ceiling was lowered below the units that are taken."""
         return max(0, self.ceiling - self.taken)
 
 

@@ -160,7 +160,7 @@ def _check_answered(found: Backchannel, *, now: int) -> int:
 
 
 def _spend(act: Act, found: Backchannel) -> None:
-    """Check that the approval is unspent and has not expired. Raises InvalidGrant, ExpiredToken."""
+    """Spend the approval. Raises InvalidGrant if it was spent before, ExpiredToken if it has ended."""
     try:
         policies.spend_approval(act, found.approval, digest=found.digest, call=found.request)
     except Forbidden as error:

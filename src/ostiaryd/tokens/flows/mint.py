@@ -40,7 +40,7 @@ class Issued:
 
 
 class Proved(NamedTuple):
-    """The strength of the client's authentication (`acr`, `amr`), and its time (seconds since the epoch)."""
+    """The strength of the client's authentication (`acr`), and its time (seconds since the epoch)."""
 
     acr: str
     at: int
@@ -91,7 +91,7 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     """Return whether the key is another key of the client.
 
     A token may be bound to any key, except a registered key of another client or a revoked one. The token of a person
-    is bound to the key that authenticated the person.
+    is bound to the key that authenticated the person. Raises InvalidProof for all other keys.
     """
     if client.id.startswith("pe_"):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that one")

@@ -171,7 +171,7 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
-    """Halve the weight of earlier days, and make the present averages the usual level."""
+    """Reduce the weight of earlier days, and count what was learned since then as usual."""
     agents_of_new_day = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
     state = kept.agents[agents_of_new_day]
     for name in ("steps", "tools"):

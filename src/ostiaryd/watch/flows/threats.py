@@ -95,7 +95,7 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
 
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
-    """Record that the list is unchanged. It is due again within the hour, or when one of its values expires."""
+    """Record a successful fetch. The list is due again within the hour, or when one of its values expires."""
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 

@@ -96,7 +96,7 @@ class Batch:
 
     @cached_property
     def is_denied(self) -> Flags:
-        """True for calls that were denied."""
+        """True for events that were denied or refused: what the event names did not happen."""
         return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
 
     @cached_property
