@@ -10,7 +10,9 @@ headers and cookies, by name; and the body as the argument `body`.
 | any other | `{"type", "bytes", "sha256"}`: its content is not judged |
 
 A body that looks like JSON is judged as JSON, whatever its `Content-Type` says. A body in which the guard and the
-application could read different values is refused: a member sent twice, another encoding than UTF-8, a compressed body.
+application could read different values is refused: a member sent twice, another encoding than UTF-8, a compressed body,
+a form that looks like JSON. Absent parameters, and absent members of a body, have the defaults that the document
+declares.
 
 Source: OpenAPI 3.1, sections 4.8.8 to 4.8.14.
 """
@@ -19,11 +21,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed
@@ -31,6 +33,8 @@ from ostiary.protocol.jose import b64u
 from ostiary.tools import filled, plain
 
 MAX_PARAMETERS = 100
+MAX_REFERENCES = 16
+"""references that refer to one another"""
 BODY = "body"
 """the argument that holds the body of a request"""
 OWN_HEADERS = frozenset(("authorization", "dpop"))
@@ -58,6 +62,8 @@ class Endpoint:
     operations: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any]
     """the OpenAPI document; empty where there is none"""
+    hidden_by: frozenset[str] = frozenset()
+    """methods whose operation in the document is that of another route with the same path"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +103,18 @@ class HttpTool:
 
     def arguments(self, scope: Mapping[str, Any], path_params: Mapping[str, Any], body: bytes) -> dict[str, Any]:
         """Return the arguments of a call. Raises Malformed, where the guard and the application could disagree."""
-        declared = self.parameters
+        declared, document = self.parameters, self.endpoint.document
         arguments: dict[str, Any] = {}
+        lists = {one.name for one in declared if one.place == "query" and _kind(one.schema, document) == "array"}
         for name, value in path_params.items():
             self._put(arguments, name, plain(value, name), declared, place="path")
-        for name, value in _query(scope["query_string"], [one for one in declared if one.place == "query"]).items():
+        for name, value in _query(scope["query_string"], lists).items():
             self._put(arguments, name, value, declared, place="query")
         for one, value in _headers(scope, declared):
             self._put(arguments, one.name, value, declared, place=one.place)
         if body:
-            self._put(arguments, BODY, _body(scope, body), declared, place=BODY)
+            kind, value = _body(scope, body)
+            self._put(arguments, BODY, _completed(value, self._body_schema(kind), document), declared, place=BODY)
         return filled(arguments, self.input_schema) if self.operation is not None else arguments
 
     def _put(
@@ -124,6 +132,12 @@ class HttpTool:
         arguments[name] = (
             value if schema is None or place == BODY else _typed(name, value, schema, self.endpoint.document)
         )
+
+    def _body_schema(self, kind: str) -> Mapping[str, Any]:
+        """The schema of a body of this media type."""
+        body = _dereferenced((self.operation or {}).get("requestBody") or {}, self.endpoint.document)
+        schema: Mapping[str, Any] = body.get("content", {}).get(kind, {}).get("schema") or {}
+        return schema
 
     @property
     def _has_body(self) -> bool:
@@ -176,21 +190,21 @@ class OpenApiTable:
         paths = document.get("paths")
         if not isinstance(paths, Mapping):
             raise Malformed("the OpenAPI document has no `paths`")
-        self._rules: list[tuple[str, re.Pattern[str], HttpTool]] = []
+        self._rules = list[_Rule]()
         for path in sorted(paths, key=lambda path: (str(path).count("{"), str(path))):
             for method in METHODS:
                 if isinstance(operation := paths[path].get(method), Mapping):
                     shared = paths[path].get("parameters", [])
-                    whole = {**operation, "parameters": [*shared, *operation.get("parameters", [])]}
-                    self._rules.append((method.upper(), _template(path), _tool(method, path, whole, document)))
+                    whole = {**operation, "parameters": _merged(shared, operation.get("parameters", []), document)}
+                    self._rules.append(_Rule(*_template(path), _tool(method, path, whole, document)))
 
     @property
     def tools(self) -> list[HttpTool]:
         """Raises Malformed for two operations of one name."""
-        names = Counter(tool.name for _, _, tool in self._rules)
+        names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
             raise Malformed(f"two operations have the `operationId` {twice[0][:64]!a}")
-        return [tool for _, _, tool in self._rules]
+        return [rule.tool for rule in self._rules]
 
     @property
     def listing(self) -> dict[str, Any]:
@@ -200,16 +214,43 @@ class OpenApiTable:
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
         """Return the tool that a request calls with the parameters of its path, or None.
 
-        Raises Malformed for a path with an encoded separator: servers disagree on what it means.
+        Raises Malformed for a path that servers can take for another operation: some decode a path before they route
+        it, or ignore its case.
         """
-        if re.search("%2f|%5c|%25|%00", raw_path, re.IGNORECASE):
-            raise Malformed("the path has an encoded separator", hint="send it in the query or in the body")
-        for known, pattern, tool in self._rules:
-            if method == known and (matched := pattern.fullmatch(raw_path)) is not None:
-                return tool, {
-                    name: unquote(value) for name, value in zip(tool.path_names, matched.groups(), strict=True)
-                }
-        return None
+        check_path(raw_path)
+        raw = _ESCAPE.sub(lambda escape: escape[0].upper(), raw_path)
+        rules = [rule for rule in self._rules if rule.tool.method == method]
+        exact = next(((rule, found) for rule in rules if (found := rule.exact.fullmatch(raw))), None)
+        if exact is None:
+            return None
+        rule, found = exact
+        possible = [rule for rule in rules if rule.lenient.fullmatch(unquote(raw))]
+        count = len(rule.tool.path_names)
+        if possible[0] is not rule or any(len(other.tool.path_names) == count for other in possible[1:]):
+            raise Malformed(
+                "the path is that of several operations",
+                hint="write it as the OpenAPI document does, without unnecessary escapes",
+            )
+        names = rule.tool.path_names
+        return rule.tool, {name: unquote(value) for name, value in zip(names, found.groups(), strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """An operation. `exact` matches a path as it is sent, `lenient` a decoded path in any case."""
+
+    exact: re.Pattern[str]
+    lenient: re.Pattern[str]
+    tool: HttpTool
+
+
+def check_path(raw_path: str) -> None:
+    """Raises Malformed for a path whose segments servers divide in different ways."""
+    if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
+        raise Malformed(
+            "the path has an encoded separator, a semicolon or an empty segment",
+            hint="send the value in the query or in the body",
+        )
 
 
 def _tool(method: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any]) -> HttpTool:
@@ -220,13 +261,26 @@ def _tool(method: str, path: str, operation: Mapping[str, Any], document: Mappin
     return HttpTool(name, endpoint, method.upper())
 
 
-def _template(path: str) -> re.Pattern[str]:
-    return re.compile(
-        "".join("([^/]+)" if part.startswith("{") else re.escape(part) for part in _PARAMETER.split(path))
-    )
+def _merged(
+    shared: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """The parameters of an operation: its own replace those of its path (OpenAPI 3.1, section 4.8.10)."""
+    whole = [_dereferenced(one, document) for one in (*shared, *own)]
+    return list({(one.get("in"), one.get("name")): one for one in whole}.values())
+
+
+def _template(path: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """The patterns of a path as it is sent, and of a decoded path in any case."""
+    parts = _PARAMETER.split(path)
+    exact = ["([^/]+)" if part.startswith("{") else re.escape(quote(unquote(part), _UNESCAPED)) for part in parts]
+    lenient = ["([^/]+)" if part.startswith("{") else re.escape(unquote(part)) for part in parts]
+    return re.compile("".join(exact)), re.compile("".join(lenient), re.IGNORECASE)
 
 
 _PARAMETER = re.compile(r"(\{[^{}/]*\})")
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_UNESCAPED = "/:@!$&'()*+,=~"
+"""characters of a path that need no escape (RFC 3986 section 3.3)"""
 
 
 def listing(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,13 +293,17 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "root"
 
 
-def _query(query_string: bytes, declared: Sequence[Parameter]) -> dict[str, Any]:
-    """Parse a query or a form. Raises Malformed for a name sent twice, unless the document declares a list."""
+def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
+    """Parse a query or a form; `lists`: names that may be sent several times.
+
+    Raises Malformed for another name sent twice, and for a semicolon, which some servers take for an ampersand.
+    """
+    if b";" in query_string:
+        raise Malformed("the query or the form has a semicolon", hint="write it as %3B")
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise Malformed("the query does not parse") from None
-    lists = {one.name for one in declared if _kind(one.schema) == "array"}
     parameters: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:
@@ -258,31 +316,39 @@ def _query(query_string: bytes, declared: Sequence[Parameter]) -> dict[str, Any]
 
 
 def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterator[tuple[Parameter, str]]:
-    """The headers and cookies that the document declares, with their values. Raises Malformed for one sent twice."""
+    """The headers and cookies that the document declares, with their values.
+
+    Raises Malformed for one sent twice. CGI and WSGI take `x_level` for `x-level`.
+    """
     sent = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-    names = Counter(name for name, _ in sent)
+    names = Counter(name.replace("_", "-") for name, _ in sent)
     cookies: dict[str, str] = {}
     own_cookies = {one.name for one in declared if one.place == "cookie"}
     for pair in "; ".join(value for name, value in sent if name == "cookie").split(";"):
-        name, _, value = pair.strip().partition("=")
+        name, _, value = (part.strip() for part in pair.partition("="))
         if name not in own_cookies:
             continue
         if name in cookies or "\\" in value:
             raise Malformed(
                 f"the cookie `{name[:64]}` was sent twice, or has an escape in it", hint="send each cookie once"
             )
-        cookies[name] = value.strip('"')
+        cookies[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
     for one in declared:
         if one.place == "cookie" and one.name in cookies:
             yield one, cookies[one.name]
-        elif one.place == "header" and one.name.lower() not in OWN_HEADERS and (count := names[one.name.lower()]):
-            if count > 1:
-                raise Malformed(f"the header `{one.name[:64]}` was sent twice", hint="send each header once")
-            yield one, next(value for name, value in sent if name == one.name.lower())
+        elif one.place == "header" and (header := one.name.lower()) not in OWN_HEADERS:
+            values = [value for name, value in sent if name == header]
+            if names[header.replace("_", "-")] > len(values[:1]):
+                raise Malformed(
+                    f"the header `{one.name[:64]}` was sent twice, or with `_` in place of `-`",
+                    hint="send each header once, as the API names it",
+                )
+            if values:
+                yield one, values[0]
 
 
-def _body(scope: Mapping[str, Any], body: bytes) -> Any:
-    """Raises Malformed for a body in which somebody else may read another value."""
+def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
+    """Return the media type and the value. Raises Malformed for a body in which an application may read another."""
     sent = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
     types = [value for name, value in sent if name == "content-type"]
     if any(name == "content-encoding" and value.lower() != "identity" for name, value in sent):
@@ -290,31 +356,54 @@ def _body(scope: Mapping[str, Any], body: bytes) -> Any:
     if len(types) != 1:
         raise Malformed("a body needs one `Content-Type`", hint="such as application/json")
     kind, *options = (part.strip().lower() for part in types[0].split(";"))
-    charset = next((one.partition("=")[2].strip('"') for one in options if one.startswith("charset=")), "utf-8")
+    pairs = [[part.strip() for part in option.partition("=")] for option in options]
+    charsets = {value.strip('"') for name, _, value in pairs if name == "charset"}
     is_text = not kind.startswith(("multipart/", "image/", "audio/", "video/")) and kind != "application/octet-stream"
-    if is_text and (charset not in ("utf-8", "utf8") or body.startswith(_ENCODED_BEGINNINGS) or b"\0" in body[:4]):
+    is_utf8 = charsets <= {"utf-8", "utf8"} and not body.startswith(_ENCODED_BEGINNINGS) and b"\0" not in body[:4]
+    if is_text and not is_utf8:
         raise Malformed("the body is not in UTF-8", hint="send UTF-8")
-    if _JSON_TYPE.fullmatch(kind) or body.lstrip()[:1] in (b"{", b"["):
-        return canonical.parse(body, max_bytes=len(body), max_depth=canonical.MAX_ARGUMENTS_DEPTH)
+    looks_like_json = body.lstrip()[:1] in (b"{", b"[")
+    if kind == _FORM_TYPE and looks_like_json:
+        raise Malformed("the body is both a form and JSON", hint="send the `Content-Type` of the body")
+    if _JSON_TYPE.fullmatch(kind) or looks_like_json:
+        return kind, canonical.parse(body, max_bytes=len(body), max_depth=canonical.MAX_ARGUMENTS_DEPTH)
     if kind == _FORM_TYPE:
-        return _query(body, ())
-    return {"type": kind, "bytes": len(body), "sha256": b64u(sha256(body).digest())}
+        return kind, _query(body)
+    return kind, {"type": kind, "bytes": len(body), "sha256": b64u(sha256(body).digest())}
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    """The type of a parameter: of `anyOf` with null, the other one; `string` where there are several."""
-    kinds = {str(one["type"]) for one in (schema, *schema.get("anyOf", ())) if isinstance(one.get("type"), str)}
-    kinds -= {"null"}
+def _completed(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
+    """Return a body with the defaults of its absent members."""
+    shapes = _shapes(schema, document)
+    if isinstance(value, list):
+        items: Mapping[str, Any] = next((one["items"] for one in shapes if isinstance(one.get("items"), Mapping)), {})
+        return [_completed(one, items, document) for one in value]
+    objects = [one for one in shapes if isinstance(one.get("properties"), Mapping)]
+    if not isinstance(value, dict) or len(objects) != 1:
+        return value
+    sent = {name: _completed(one, objects[0]["properties"].get(name, {}), document) for name, one in value.items()}
+    return filled(sent, objects[0])
+
+
+def _shapes(schema: Mapping[str, Any], document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schema and those that it consists of, references followed."""
+    whole = _dereferenced(schema, document)
+    parts = [part for word in ("anyOf", "oneOf", "allOf") for part in whole.get(word, ())]
+    return [whole, *(_dereferenced(part, document) for part in parts if isinstance(part, Mapping))]
+
+
+def _kind(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """The type of a parameter, null left out; `string` where there are several."""
+    types = [one.get("type") for one in _shapes(schema, document)]
+    kinds = {str(kind) for one in types if one for kind in (one if isinstance(one, list) else [one])} - {"null"}
     return kinds.pop() if len(kinds) == 1 else "string"
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
     """Return the text of a parameter as the JSON value that its schema declares. Raises Malformed."""
-    whole = _dereferenced(schema, document)
-    kind = _kind(whole)
+    kind = _kind(schema, document)
     if kind == "array" and isinstance(value, list):
-        shapes = (whole, *whole.get("anyOf", ()))
-        items: Mapping[str, Any] = next((one["items"] for one in shapes if "items" in one), {})
+        items: Mapping[str, Any] = next((one["items"] for one in _shapes(schema, document) if "items" in one), {})
         return [_typed(name, one, items, document) for one in value]
     if not isinstance(value, str):
         return value
@@ -337,13 +426,15 @@ def _body_schema(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dereferenced(value: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a `$ref` within the document, once."""
-    at: Any = document
-    if (ref := value.get("$ref")) is None:
-        return value
-    for part in str(ref).removeprefix("#/").split("/"):
-        at = at.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(at, Mapping) else {}
-    return at if isinstance(at, Mapping) else {}
+    """Follow the `$ref` within the document, at most MAX_REFERENCES of them."""
+    for _ in range(MAX_REFERENCES):
+        if (ref := value.get("$ref")) is None:
+            return value
+        at: Any = document
+        for part in str(ref).removeprefix("#/").split("/"):
+            at = at.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(at, Mapping) else {}
+        value = at if isinstance(at, Mapping) else {}
+    return {}
 
 
 _COMPONENT = "#/components/schemas/"

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, NoMatchFound, Route
 
 from ostiary.asgi import DECIDED
 from ostiary.openapi import Endpoint, HttpTool, slug
-from ostiary.protocol.errors import Conflict
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.protocol.jose import b64u
 
 MAX_DEPTH = 16
@@ -59,7 +59,7 @@ class RouteTable:
         for endpoint in endpoints:
             if getattr(endpoint.route, "include_in_schema", True) is False:
                 continue  # such as /docs: the owner can add the tool to the catalogue
-            for method in endpoint.methods or ("GET",):
+            for method in sorted({*(endpoint.methods or ("GET",))} - endpoint.hidden_by):
                 tool = HttpTool(_tool_name(names[id(endpoint.route)], endpoint, method), endpoint, method)
                 tools.setdefault(tool.name, tool)
         return list(tools.values())
@@ -70,7 +70,10 @@ class RouteTable:
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, scope: Mapping[str, Any]) -> Matched | None:
-        """Return the tool that a request calls; None if no route matches in full."""
+        """Return the tool that a request calls; None if no route matches in full.
+
+        Raises Forbidden for a route whose parameters are unknown.
+        """
         endpoints = list(_endpoints(self._app))
         matched = _match(self._app, dict(scope), {id(endpoint.route): endpoint for endpoint in endpoints}, ())
         if matched is None:
@@ -79,6 +82,12 @@ class RouteTable:
         method = "WEBSOCKET" if scope["type"] == "websocket" else str(scope["method"])
         if method == "HEAD" and (not endpoint.methods or "GET" in endpoint.methods):
             method = "GET"
+        if method in endpoint.hidden_by:
+            raise Forbidden(
+                f"the OpenAPI document describes another route of `{method} {endpoint.path[:100]}`",
+                hint="give each route a path of its own",
+                code="unknown_tool",
+            )
         name = _tool_name(self._names(endpoints)[id(endpoint.route)], endpoint, method)
         return Matched(HttpTool(name, endpoint, method), path_params, frozenset((_line(scope), root) for root in roots))
 
@@ -151,7 +160,14 @@ def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEP
     """Every route that runs code, those of mounted applications among them, in the order in which they are tried."""
     document = _document(app)
     paths = document.get("paths", {})
-    for route in _effective(app.routes):
+    routes = _effective(app.routes)
+    described = {
+        (getattr(route, "path_format", None), method): route
+        for route in routes
+        if getattr(route, "include_in_schema", True)
+        for method in _methods(route)
+    }  # as the document: of two routes with the same path and method, the last
+    for route in routes:
         path = prefix + str(getattr(route, "path", ""))
         if (inner := _mounted(route)) is not None:
             name = inner.name or slug(str(getattr(inner, "path", "") or getattr(inner, "host", "")))
@@ -160,9 +176,14 @@ def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEP
                 yield from _endpoints(below, path, f"{scope}{name}/" if name else scope, depth - 1)
             continue
         methods = _methods(route)
-        known = paths.get(getattr(route, "path_format", None), {})
-        name = _own_name(route, known, methods) or slug(path)
-        yield Endpoint(route, path, (scope + name)[:100], methods, known, document)
+        path_format = getattr(route, "path_format", None)
+        operations = paths.get(path_format, {})
+        others = {method for method in operations if described.get((path_format, method.upper()), route) is not route}
+        known = {method: operation for method, operation in operations.items() if method not in others}
+        is_listed = getattr(route, "include_in_schema", True)
+        hidden_by = {method for method in methods if is_listed and method.lower() in others}
+        name = _own_name(route) or slug(path)
+        yield Endpoint(route, path, (scope + name)[:100], methods, known, document, frozenset(hidden_by))
 
 
 def _document(app: Any) -> Mapping[str, Any]:
@@ -178,7 +199,7 @@ def _methods(route: Any) -> tuple[str, ...]:
     return tuple(sorted(set(getattr(route, "methods", None) or ()) - {"HEAD"}))
 
 
-def _own_name(route: Any, operations: Mapping[str, Any], methods: Sequence[str]) -> str:
+def _own_name(route: Any) -> str:
     """The name that its author gave a route: the name of its function, unless something else was chosen."""
     name = str(getattr(route, "name", None) or "")
     return name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) else slug(name)

@@ -27,6 +27,8 @@ from ostiary.decision import access
 from ostiary.fastapi import catalogue_of, protect
 from ostiary.keys import load_key
 from ostiary.protocol import dpop
+from ostiary.protocol.errors import Forbidden
+from ostiary.routes import RouteTable
 from tests.frameworks.environment import ROOT
 
 
@@ -203,7 +205,7 @@ def test_parameters_are_decided_as_fastapi_reads_them(stand: Stand, decided: lis
 def test_a_body_is_decided_as_fastapi_reads_it(stand: Stand, decided: list[Any]) -> None:
     body = {"to": "ada", "amount": 5}
     assert stand("POST", "/payments", json=body, headers={"X-Reason": "rent"}).status_code == 200
-    assert arguments(decided) == [{"body": body, "x-reason": "rent"}]
+    assert arguments(decided) == [{"body": body | {"parts": []}, "x-reason": "rent"}], "defaults are filled in"
     assert stand.ran == [("pay", "ada", 5, "rent")]
 
 
@@ -340,3 +342,41 @@ def test_the_quick_start_of_the_page(
         assert refused.status_code == 403
         assert names["documents"] == {1: "minutes"}
     names["guard"].close()
+
+
+def test_a_route_is_not_decided_by_the_parameters_of_another_with_the_same_path() -> None:
+    """FastAPI's document has one operation for each path and method: that of the last route."""
+    api, router = FastAPI(), APIRouter()
+
+    @api.get("/items/{item:int}")
+    def number(item: int, x_level: Annotated[int, Header()] = 1) -> None: ...
+
+    @api.get("/items/{item}")
+    def name(item: str, q: int = 0) -> None: ...
+
+    @api.post("/pay", include_in_schema=False)
+    def hidden(x_to: Annotated[str, Header()] = "a") -> None: ...
+
+    @api.post("/pay")
+    def pay(amount: int = 0) -> None: ...
+
+    @router.get("/in/{item:int}")
+    def inner(item: int, x_level: Annotated[int, Header()] = 1) -> None: ...
+
+    @router.get("/in/{item}")
+    def other(item: str) -> None: ...
+
+    api.include_router(router)
+    table = RouteTable(api)
+    assert {tool.name for tool in table.tools} == {"name", "pay", "other"}
+
+    def find(method: str, path: str) -> Any:
+        return table.find(
+            {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
+        )
+
+    for path in ("/items/7", "/in/7"):
+        with pytest.raises(Forbidden, match="describes another route of `GET"):
+            find("GET", path)
+    assert (find("GET", "/items/a").tool.name, find("GET", "/in/a").tool.name) == ("name", "other")
+    assert (find("POST", "/pay").tool.name, find("POST", "/pay").tool.operation) == ("hidden", None)

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import httpx2
 
 from ostiary.guard import Withheld
-from ostiary.openapi import Endpoint, HttpTool, OpenApiTable
+from ostiary.openapi import Endpoint, HttpTool, OpenApiTable, check_path
 from ostiary.protocol.errors import Malformed, Refused
 from ostiary.proxy.entrance import Headers, Rejected, requested
 from ostiary.proxy.guarded import DROPPED
@@ -43,7 +43,8 @@ class MethodTable:
         return {"tools": [tool.listed for tool in self.tools]}
 
     def find(self, method: str, raw_path: str) -> tuple[HttpTool, dict[str, str]] | None:
-        """Return the tool of a method, and its arguments."""
+        """Return the tool of a method, and its arguments. Raises Malformed, as `check_path` does."""
+        check_path(raw_path)
         name = method.lower()
         return (_method_tool(name), {"path": unquote(raw_path)}) if name in ANY else None
 

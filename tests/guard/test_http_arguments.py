@@ -1,0 +1,167 @@
+"""Arguments of HTTP operations: what an application may read otherwise than the guard is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from starlette.requests import cookie_parser
+
+from ostiary.openapi import HttpTool, OpenApiTable
+from ostiary.protocol.errors import Malformed
+from ostiary.proxy.guarded_http import MethodTable
+
+FORM = "application/x-www-form-urlencoded"
+DOCUMENT: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/pay": {
+            "parameters": [{"name": "currency", "in": "query", "schema": {"type": "integer"}}],
+            "post": {
+                "operationId": "pay",
+                "parameters": [
+                    {"name": "x-level", "in": "header", "schema": {"type": "string"}},
+                    {"name": "level", "in": "cookie", "schema": {"type": "string"}},
+                    {"name": "currency", "in": "query", "schema": {"type": "string"}},
+                    {
+                        "name": "rank",
+                        "in": "query",
+                        "schema": {"anyOf": [{"$ref": "#/components/schemas/Rank"}, {"type": "null"}]},
+                    },
+                    {"name": "all", "in": "query", "schema": {"allOf": [{"$ref": "#/components/schemas/Rank"}]}},
+                    {"name": "tags", "in": "query", "schema": {"$ref": "#/components/schemas/Tags"}},
+                ],
+                "requestBody": {
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Payment"}}}
+                },
+            },
+        },
+        "/users/me": {"get": {"operationId": "me"}, "put": {"operationId": "change_me"}},
+        "/users/{user}": {"get": {"operationId": "user"}},
+        "/caf%C3%A9": {"get": {"operationId": "cafe"}},
+    },
+    "components": {
+        "schemas": {
+            "Rank": {"type": "integer", "enum": [1, 2]},
+            "Tags": {"type": "array", "items": {"type": "string"}},
+            "Payment": {
+                "type": "object",
+                "properties": {
+                    "to": {"type": "string"},
+                    "amount": {"type": "integer", "default": 1000},
+                    "via": {"$ref": "#/components/schemas/Via"},
+                },
+            },
+            "Via": {"type": "object", "properties": {"bank": {"type": "string", "default": "house"}}},
+        }
+    },
+}  # fmt: skip
+TABLE = OpenApiTable(DOCUMENT)
+
+
+def read(
+    body: bytes = b"", kind: str = "", *, query: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Mapping[str, Any]:
+    """Return the arguments of `POST /pay`."""
+    matched = TABLE.find("POST", "/pay")
+    assert matched is not None
+    types = ((b"content-type", kind.encode()),) if kind else ()
+    return matched[0].arguments({"query_string": query.encode(), "headers": [*headers, *types]}, {}, body)
+
+
+def found(method: str, path: str) -> tuple[str, Mapping[str, str]] | None:
+    matched: tuple[HttpTool, Mapping[str, str]] | None = TABLE.find(method, path)
+    return None if matched is None else (matched[0].name, matched[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (FORM, b'{"a": "&to=eve&"}'),
+        (FORM, b'["&to=eve&"]'),
+        (FORM + "; charset=utf-8", b' {"a": "&to=eve&"}'),
+        (FORM, b"to=ada;to=eve"),
+        ("application/json; charset = utf-7", b"{}"),
+        ("application/json; charset=utf-8; charset=utf-7", b"{}"),
+        ('application/json; x="a; charset=utf-8"; charset=utf-7', b"{}"),
+        ("application/json; CHARSET='utf-8'", b"{}"),
+    ],
+)
+def test_a_body_with_two_readings_is_refused(kind: str, body: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(body, kind)
+
+
+def test_a_semicolon_in_a_query_is_refused_unless_it_is_escaped() -> None:
+    with pytest.raises(Malformed):
+        read(query="a=1;to=eve")
+    assert read(query="a=1%3Bto=eve")["a"] == "1;to=eve"
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["level=5", "level =5", " level= 5 ", 'level="5"', 'level="5', 'level=""5""', 'a=b;level\t=\t"5"', "level=5\xa0"],
+)
+def test_a_cookie_is_read_as_starlette_reads_it(cookie: str) -> None:
+    arguments = read(headers=((b"cookie", cookie.encode("latin-1")),))
+    assert arguments.get("level") == cookie_parser(cookie).get("level")
+
+
+@pytest.mark.parametrize("cookie", ["level=5; level =6", 'level="a\\073b"'])
+def test_a_cookie_with_two_readings_is_refused(cookie: str) -> None:
+    with pytest.raises(Malformed):
+        read(headers=((b"cookie", cookie.encode()),))
+
+
+@pytest.mark.parametrize("names", [(b"x_level",), (b"x-level", b"x_level"), (b"x-level", b"x-level")])
+def test_a_header_that_servers_take_for_a_declared_one_is_refused(names: tuple[bytes, ...]) -> None:
+    """CGI and WSGI have one variable for `x-level` and `x_level`."""
+    with pytest.raises(Malformed):
+        read(headers=tuple((name, b"5") for name in names))
+    assert read(headers=((b"x-level", b"5"),))["x-level"] == "5"
+
+
+def test_a_parameter_has_the_type_that_its_schema_refers_to() -> None:
+    assert read(query="rank=2&all=1&tags=a&tags=b") == {"rank": 2, "all": 1, "tags": ["a", "b"]}
+    with pytest.raises(Malformed):
+        read(query="rank=x")
+
+
+def test_a_parameter_of_an_operation_replaces_that_of_its_path() -> None:
+    assert read(query="currency=EUR") == {"currency": "EUR"}
+
+
+def test_members_of_a_body_that_are_absent_have_their_defaults() -> None:
+    assert read(b'{"to": "ada", "via": {}}', "application/json")["body"] == {
+        "to": "ada", "amount": 1000, "via": {"bank": "house"},
+    }  # fmt: skip
+    assert read(b'{"amount": 5}', "application/json")["body"] == {"amount": 5}
+
+
+@pytest.mark.parametrize(
+    "path", ["/users/%6De", "/users/m%65", "/users/ME", "/users/me;x=1", "/users/7;x", "/users//7"]
+)
+def test_a_path_that_servers_take_for_another_is_refused(path: str) -> None:
+    """Some servers decode a path before they route it, ignore its case, or drop what follows a semicolon."""
+    with pytest.raises(Malformed):
+        found("GET", path)
+
+
+def test_an_escape_in_a_path_is_decoded_once() -> None:
+    assert found("GET", "/users/%C3%A9") == ("user", {"user": "é"})
+    assert found("GET", "/users/a%20b") == ("user", {"user": "a b"})
+    assert found("GET", "/users/me") == ("me", {})
+    assert found("GET", "/users/mee") == ("user", {"user": "mee"})
+    assert found("GET", "/caf%C3%A9") == ("cafe", {})
+    assert found("GET", "/caf%c3%a9") == ("cafe", {})
+    assert found("GET", "/users/7/") is None
+
+
+@pytest.mark.parametrize("path", ["/a%2Fb", "/a%5cb", "/a%252Fb", "/a;b/c", "/a//b", "/a%00"])
+def test_an_api_without_a_document_takes_no_path_with_two_readings(path: str) -> None:
+    with pytest.raises(Malformed):
+        MethodTable().find("GET", path)
+    matched = MethodTable().find("GET", "/a/b%20c")
+    assert matched is not None
+    assert matched[1] == {"path": "/a/b c"}
