@@ -51,7 +51,7 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VERIFIED = "ostiary.verified"
 """Where in the ASGI scope the application finds who is calling."""
 MAX_REMEMBERED = 1 << 20
-"""bytes of a body that are held back for it"""
+"""bytes of an answer's body that are held back until the task remembers them"""
 NO_STORE = (b"cache-control", b"no-store")
 MAX_BODY = 1 << 20
 """bytes of the body of a request that is judged"""

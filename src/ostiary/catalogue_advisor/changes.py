@@ -30,7 +30,9 @@ class Change:
 
 
 def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
-    """`listed` is a reading of what the server says now (`ostiary.catalogue_advisor.reading`)."""
+    """Return the changes since the approval; `listed` is a reading of the present listing
+    (`ostiary.catalogue_advisor.reading`).
+    """
     return [change for name in sorted({*approved.tools, *listed.tools}) for change in _changes(name, approved, listed)]
 
 

@@ -164,7 +164,7 @@ def parts(text: str) -> list[str]:
 
 
 def stems(word: str) -> Iterator[str]:
-    """Return the words of which `word` may be a form, the word itself first."""
+    """Yield the words of which `word` may be a form, the word itself first."""
     yield word
     for ending, instead in (("ies", "y"), ("ied", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ing", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 2:

@@ -114,7 +114,7 @@ class ThreatFact(_Fact, frozen=True, tag="threats"):
 
 
 class StopFact(_Fact, frozen=True, tag="stop"):
-    """The kill switch stops whatever names that, or has let go of it: `ostiary.decision.access.stops`."""
+    """A stop of the kill switch, or its end: `ostiary.decision.access.stops`."""
 
     what: What
     value: Annotated[str, Meta(max_length=1024)]

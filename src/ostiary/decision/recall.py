@@ -1,15 +1,15 @@
-"""How guards of one task share its memory (`ostiary.provenance.origins`): the server keeps it, and orders what they
-say.
+"""Requests of guards to share the memory of a task (`ostiary.provenance.origins`). The server keeps the memory, and
+orders the observations.
 
-A guard says what a tool returned, before it hands that out, and how far it has heard; the answer says how far the
-memory is now, and brings all of it to who had not heard of everything else. So an observation that was acknowledged is
-there for every guard that asks from then on. Words are hashed at the guard, under the key that the answer brings.
+Before a guard hands out the output of a tool, it sends the new parts, and the version that it has. The answer has the
+present version, and the whole memory unless the guard lacks only its own new parts. Every guard that asks after the
+acknowledgement therefore gets the observation. Guards hash words, under the key that the answer brings.
 
 The answer (`ostiary.protocol.signed`) is of type `ostiary-memory+jwt`.
 
-The same conversation is about what happened before (`ostiary.provenance.history`), for tasks with and without a
-memory. There to know less may allow more, so a guard tells each call ahead, with the state that it decided on: the
-server takes it in only if that is still the state.
+The same requests share the history (`ostiary.provenance.history`), for tasks with and without a memory. A guard that
+knows too little of the history may allow too much. The guard therefore sends each call ahead, with the state that the
+decision used, and the server accepts the call only if that state is current.
 """
 
 from __future__ import annotations

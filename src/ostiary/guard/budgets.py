@@ -20,6 +20,7 @@ import msgspec
 from ostiary import client
 from ostiary.authorization.budget import Budget, exhausted
 from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
+from ostiary.guard.server_rpc import Connect
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
 
@@ -30,8 +31,6 @@ DRAW_S = 2.0
 MAX_GIVEN = 1000
 
 T = TypeVar("T")
-Connect = Callable[[], Any]
-"""Opens a context: the HTTP client of the connection, its authentication, and the issuer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,8 @@ class BudgetCache:
         """number of the last record that spent anything"""
 
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
-        """Spend that, and keep the record that says so: its number. None, and nothing is done, where there is too
-        little. From the accounts `ahead` it takes more than may be needed, until `take_back`. Raises Unavailable, and
+        """Spend these costs, keep the record of the call, and return its number. If an account has too little, return
+        None, and do nothing. The accounts `ahead` are charged in advance, until `take_back`. Raises Unavailable, and
         what `record` raises.
         """
         with self._mutex:
@@ -91,8 +90,8 @@ class BudgetCache:
             return self.last
 
     def take_back(self, ahead: Iterable[str], unused: Mapping[str, int], record: Callable[[], int]) -> None:
-        """A call is over that took from the accounts `ahead`: keep the record that says what it did not use, and have
-        that again. Raises what `record` raises, and then nothing comes back.
+        """Keep the record of the outcome of a call that was charged in advance, and take the unused units back. Raises
+        what `record` raises, and then nothing is taken back.
         """
         with self._mutex:
             for account in ahead:
@@ -114,8 +113,8 @@ class BudgetCache:
         return need
 
     def check(self, costs: Mapping[str, int], budgets: Iterable[Budget], left: Mapping[str, int], *, now: int) -> None:
-        """Check that the slices and the rest of the budgets suffice. Raises Exhausted if the server has said that no
-        more is left (`left`).
+        """Check that the slices suffice, or may after another draw. Raises Exhausted for an account that has too little
+        here, and too little at the server (`left`, in units).
         """
         short = self.need(costs)
         for budget in budgets:
@@ -136,12 +135,12 @@ class BudgetCache:
                 part.left, part.is_touched = total - part.spent, True
 
     def here(self, account: str) -> int:
-        """Return the units left in an account."""
+        """Return the units of an account that this guard has drawn and not spent."""
         with self._mutex:
             return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
-        """Never spend again what is left in accounts that were not touched for so long: how much of each was kept."""
+        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return what each has spent."""
         now = self._tick()
         kept: dict[str, int] = {}
         with self._mutex:
@@ -154,7 +153,7 @@ class BudgetCache:
         return kept
 
     def forget(self, accounts: Collection[str]) -> None:
-        """The server has forgotten them too."""
+        """Forget accounts that the server has forgotten too."""
         with self._mutex:
             for account in accounts:
                 self._parts.pop(account, None)
@@ -189,7 +188,8 @@ class BudgetClient:
         """The server may count units as drawn by this guard."""
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
-        """See that these costs can be paid for a call under that token (its `jti`): what is left where they cannot.
+        """Draw what these costs need for a call under that token (its `jti`). Return the units left in the accounts
+        that have too little.
 
         Raises Unavailable.
         """
@@ -215,7 +215,7 @@ class BudgetClient:
                     return  # reports of the others are still on their way
 
     def _keep(self, keep: dict[str, int]) -> int:
-        """Return all but that: how many accounts are closed. Raises Unavailable."""
+        """Give back everything but `keep`; return the number of closed accounts. Raises Unavailable."""
         self._unconfirmed = keep
         given = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
         self._unconfirmed = {}

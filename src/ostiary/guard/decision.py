@@ -36,7 +36,7 @@ from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.origins import Memory, is_settled
 
 MAX_STEPS = 7
-"""Requests to the server for one call, mostly one for each thing that must be known, else to draw a budget."""
+"""Requests to the server for one call: about one of each kind; more are repeated draws or claims."""
 
 Need = TaskMemory | History | HistoryClaim | RemotePolicies | RateCheck | Approval | BudgetDraw
 

@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 
 GRACE_US = 60_000_000
-"""Additional time for which a fact is kept, so that no clock decides."""
+"""Time for which a fact is kept after it has ended, so that a clock that is off forgets none too early."""
 PRUNE_EVERY_US = 30_000_000
 
 
@@ -79,12 +79,12 @@ class Feed:
         """called with each change of the facts, once it is in force; raises nothing"""
 
     def begin(self, stream: str, *, issuer: str, keys: JwkSet) -> None:
-        """A connection is about to be opened, under this number and to this issuer; no other lines will count."""
+        """Prepare for a connection to `issuer` with the random number `stream`. No other lines count from now on."""
         self._stream, self._place, self.issuer, self.feed_keys = stream, _Place.OPENING, issuer, keys
         self._began_at, self.is_late = self._tick(), False
 
     def accept(self, unverified_line: bytes) -> Message:
-        """Learn from the next line. Raises FeedBroken, after which nothing is known any more."""
+        """Learn from the next line. Raises FeedBroken, after which the guard has no facts."""
         try:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)
@@ -108,7 +108,7 @@ class Feed:
         self._why = f"the feed is broken: {why}"
 
     def _check(self, message: Message) -> None:
-        """Return whether this is the message that must come next."""
+        """Check that this is the message that must come next. Raises FeedBroken."""
         must: dict[str, object] = {"iss": self.issuer, "aud": "", "stream": "", "snapshot": False, "prev": self.seq}
         match self._place:
             case _Place.OPENING:

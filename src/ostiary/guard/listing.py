@@ -58,7 +58,7 @@ class Listing:
     def check(
         self, decision: access.Decision, ready: access.ReadyTool | None, facts: access.Facts, says: Says
     ) -> access.Decision:
-        """The decision, or a denial in its place. Raises whatever `says` raises."""
+        """Return the decision, or a denial in its place if the tool has changed. Raises whatever `says` raises."""
         if ready is None or not (approved := ready.tool.definition) or not (decision.verdict or decision.asks):
             return decision
         if not (self._is_changed(ready.tool.name, approved) if says is None else _digest(says()) != approved):

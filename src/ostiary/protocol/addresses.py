@@ -18,7 +18,7 @@ def check_address(address: str, *, name: str) -> str:
 
 
 def check_server(url: str) -> None:
-    """Raises Invalid."""
+    """Check the URL of a mail server. Raises Invalid."""
     try:
         parts = urlsplit(url)
         is_wrong = parts.port == 0 or not parts.hostname

@@ -1,9 +1,9 @@
 """The extent of a call: the later calls that a person's approval of it also covers.
 
 A later call is covered if it has the same effect on the same counterpart: the same value in every argument but outgoing
-text, times and amounts. It needs no further policy answered, has no larger amount, and no link, address or warning that
-the person did not see. An approval ends if untrusted content mentions the counterpart afterwards, because the content
-may then direct the agent.
+text, times, amounts and presentation options. It needs no further policy answered, has no larger amount, and no link,
+address or warning that the person did not see. An approval ends if untrusted content that the task reads afterwards has
+a value that the call names, because the content may then direct the agent.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def extent_of(
     warnings: Iterable[str],
     outside: str,
 ) -> Extent | None:
-    """Return the extent of a call; None if an approval covers that call alone: it identifies nothing, or has text that
-    is too long to search.
+    """Return the extent of a call; None if an approval covers that call alone: it identifies nothing, has text that is
+    too long to search, or has so many foreign links that not all are listed.
 
     `arguments`: arguments that may be shown; `secrets`: digests of the others. Raises Malformed for arguments without
     a digest.
@@ -92,18 +92,18 @@ def extent_of(
 
 
 class SplitArguments(NamedTuple):
-    """The arguments of a call that identify something, as they were sent, and its amounts, each by name."""
+    """The arguments that every covered call has unchanged, as they were sent, and the amounts, each by name."""
 
     named: dict[str, Any]
     amounts: dict[str, str]
 
 
 def split_arguments(tool: Tool, arguments: Mapping[str, Any]) -> SplitArguments | None:
-    """Return the arguments of a call that identify something, and its amounts. None if nothing is identified, or if a
-    text is too long to search.
+    """Return the arguments that every covered call has unchanged, and the amounts. None if no argument identifies a
+    recipient or an object, or if a text is too long to search.
 
-    Left out are arguments that the catalogue calls `text`, and `time` unless the effect is grave. Kept are `command`,
-    which is text that is executed, and `fixed-time`.
+    Left out are presentation options, and arguments that the catalogue calls `text`, or `time` unless the effect is
+    grave. Kept are `command`, which is text that is executed, and `fixed-time`.
     """
     split, identifies = SplitArguments({}, {}), False
     for name, value in arguments.items():

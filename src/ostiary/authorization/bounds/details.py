@@ -78,7 +78,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
     def failure(self, arguments: Mapping[str, object]) -> str | None:
-        """Return the condition that the arguments fail, in words; argument values are not quoted."""
+        """Return the condition that the arguments fail, in words; None if they fail none. Quotes no argument values."""
         for path, condition in self.arguments.items():
             value = argument_at(arguments, path)
             if value is ABSENT:

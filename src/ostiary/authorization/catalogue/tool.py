@@ -58,7 +58,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     stated
     """
     open_world: bool = True
-    """true if it reaches beyond the resource: third parties may read its output, or have written its results"""
+    """true if it reaches beyond the resource: third parties may read its arguments, or have written its results"""
     outside: bool | msgspec.UnsetType = msgspec.UNSET
     """true if it returns content that third parties may have written; `is_outside` gives the default"""
     canary: bool | msgspec.UnsetType = msgspec.UNSET
@@ -68,7 +68,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     arguments: dict[str, Any] = {}
     """JSON Schema of its input; empty: any object"""
     kinds: Annotated[dict[str, Word], Meta(max_length=64)] = {}
-    """kinds of arguments, by name or dotted path, in short `argument_kinds`; other words (`none`) mean no kind"""
+    """words for the kinds of arguments (`argument_kinds`), by name or dotted path; other words (`none`) mean no kind"""
     creates: Annotated[dict[ArgumentName, Place], Meta(max_length=8)] = {}
     """the names of things that a call creates: by the argument that takes such a name, the place where it is found.
     `output.id` is a member of the result, `arguments.path` an argument of the call (for a tool that replaces nothing)

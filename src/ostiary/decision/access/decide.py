@@ -89,7 +89,8 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
      1. Liveness. The token has not expired; it, its key, its tasks and the agents of its chain are alive; the kill
         switch stops none of them.
      2. Audience. The token is for this resource.
-     3. Restrictions. The call is within the restrictions of the agent, and of each agent behind it.
+     3. Restrictions. The call is within the restrictions of the agent, and of each agent behind it. (The server counts
+        the rate of throttled agents, apart from these rules.)
      4. Tool. The catalogue of the resource has the tool.
      5. Task. The scope of the tool is in the token, and the bounds of the token permit the call.
      6. Arguments. They match the schema of the tool.
@@ -98,7 +99,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
      9. History. If a policy that is enforced reads what happened before, that is at hand.
     10. Policies. For the agent and for each agent behind it, one permits, none forbids and none fails; a policy that
         asks a person counts until it is approved.
-    11. Complete history. If a policy has read the history, nothing is missing from it.
+    11. Complete history. If enforced policies read the history, and one has done so, nothing is missing from it.
 
     In mode `watch` the resource records a denial and the call passes. Rules 1 to 3 are enforced in this mode too: they
     are not a matter of the owner's policies.
@@ -129,7 +130,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     beside: Record | None = None
-    if principal.claims.memory and call.reads_memory:  # 7
+    if call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
             return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
         beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
@@ -150,7 +151,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         elif policies.relies_on_history:
             return deny(resource, policies, Reason("history_unavailable", "the history of the task is not available"))
     entities, cache = principal.entity_overlay(facts.entities)
-    remote = None if inputs.remote is None else inputs.remote.lookup(policies)
+    remote = None if inputs.remote is None else inputs.remote.source_for(policies)
     judged = policies.judge(  # 10
         principal.entity.uid,
         CALL,
@@ -300,10 +301,10 @@ def _is_standing(claims: AccessClaims) -> bool:
 
 
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
-    """A denial; in mode `watch` it is recorded and the call passes."""
+    """Return a denial; in mode `watch` the call passes all the same, and the denial is recorded."""
     return Decision(resource.mode == "watch", False, policies.hash, (reason,))
 
 
 def refuse(facts: Facts, refusal: Refused) -> Decision:
-    """A denial for what was found out beside the decision."""
+    """Return a denial for a refusal outside the rules, for example by a budget."""
     return deny(facts.resource, facts.policies, Reason(refusal.code, refusal.message, refusal.hint))

@@ -79,8 +79,8 @@ class RemoteAnswers:
         self.verdicts[question] = verdict
         self.missing.pop(question, None)
 
-    def lookup(self, policies: Policies) -> Elsewhere:
-        """Return what answers the questions of that set: under another set than its own, every policy fails."""
+    def source_for(self, policies: Policies) -> Elsewhere:
+        """Return the function that answers questions of that set: for another set than ours, every policy fails."""
         return self.look_up if policies is self.policies else self._outdated
 
     def _outdated(self, _: bytes) -> Verdict:
@@ -88,7 +88,7 @@ class RemoteAnswers:
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
-    """Knowledge of one call besides the facts. A call that depends on an input that is None is denied."""
+    """Knowledge of one call besides the facts. Without `memory` or `past`, a call that depends on it is denied."""
 
     memory: Memory | None = None
     """Memory of the task."""

@@ -157,7 +157,7 @@ class Policies:
     def asking(
         self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> tuple[str, ...]:
-        """The policies that would ask, though nothing permits."""
+        """Return the asking policies that hold for the principal, also if no policy permits the request."""
         return tuple(
             policy
             for policy in self._enforced.compiled.decide(principal, action, resource, context, entities).reasons
@@ -207,7 +207,7 @@ class Policies:
         `approved`: asking policies with an approval. `cache`: the cache of these agents among these entities.
         """
         if self.reads_history and self.elsewhere and HISTORY in context:
-            context[HISTORY]
+            context[HISTORY]  # computed here, because the question to remote policies has the whole context
         verdict, of = self._enforced.decide(principal, behind, action, resource, context, entities, cache)
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
@@ -313,7 +313,7 @@ def _asks(policy: PolicyIR) -> bool:
 
 
 def _needs(policy: PolicyIR) -> Needs:
-    """Return the number of approvals. An unknown value counts as two: the loader has checked the set."""
+    """Return the number of approvals. The loader refuses values other than `person` and `two`."""
     return "person" if policy.annotations["ask"] == "person" else "two"
 
 

@@ -4,8 +4,8 @@
     Before(key, history, recent, ..).context(done, arguments)                                 its `context.history`
 
 A history is kept call by call. The order in which calls are added makes no difference. Histories are bounded. A full
-history has `is_full`, and policies then treat it as unknown, because neither presence nor absence in it is certain. The
-created things are different: a thing for which there is no space counts as not created by the task.
+history has `is_full`: neither presence nor absence in it is certain, so a call is denied if enforced policies rely on
+it. Created things do not fill a history: a thing for which there is no space counts as not created by the task.
 
 Values (recipients, identifiers of what was created) are eight bytes of BLAKE2s under the key of the task's memory.
 

@@ -72,7 +72,7 @@ def in_passing(done: Done) -> Done:
 
 
 def history_context(history: History) -> Record:
-    """Return the part of `context.history` that is the same for each call."""
+    """Return the facts of a history that policies see, without its recipients and created things."""
     return {
         "tools": frozenset[object](history.tools),
         "effects": frozenset[object](name for place, name in enumerate(EFFECTS) if history.effects >> place & 1),

@@ -136,7 +136,7 @@ def _hasher(key: bytes) -> blake2s:
 
 
 def _leaves(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
-    """Yield the values inside as texts. A value that is too deep is NUL, which equals no other value."""
+    """Yield the scalars inside as texts; NUL for a value that is too deep, or of no JSON type."""
     match value:
         case None:
             return

@@ -60,8 +60,8 @@ NOBODY = Counterparts()
 
 
 def met(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> Counterparts:
-    """Return the counterparts after an allowed call to these values. If full, entries with one use go first, then the
-    oldest.
+    """Return the counterparts after an allowed call to these values. If full, entries with one use go first; of equal
+    entries, the least recently used.
     """
     if not values:
         return counterparts

@@ -63,7 +63,7 @@ def digest(name: str) -> int:
 
 
 def learn(profile: Profile, event: Event) -> Profile:
-    """With one more call that was allowed; anything else teaches nothing."""
+    """Return the profile with an allowed call; any other event changes nothing."""
     if event.action != "tool.call" or not event.tool or event.outcome not in ("allow", "ok"):
         return profile
     tasks, recent, tools = profile.tasks, profile.recent, profile.tools

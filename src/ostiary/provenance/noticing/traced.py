@@ -37,8 +37,9 @@ UNTRACED = Traced()
 def traced(
     session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], beside: Record | None
 ) -> Traced:
-    """`beside`: what `origins.judged` has made of the same call, if that is at hand: a call that is denied before is
-    judged here. Of a call that only reads nothing is known.
+    """Return the flow of data into a call; UNTRACED for a call that only reads, or without a memory.
+
+    `beside`: the result of `origins.judged` for the same call; None: the call was denied before, and is judged here.
     """
     if memory is None or not is_effect(tool):
         return UNTRACED

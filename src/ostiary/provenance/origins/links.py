@@ -221,7 +221,7 @@ def _base64(text: str) -> bytes:
 
 
 def _text(decoded: bytes) -> Iterator[str]:
-    """Return the decoded bytes as text; None if they are none."""
+    """Yield the decoded bytes as text if they are at least 8 bytes of printable UTF-8."""
     if len(decoded) >= 8:
         try:
             text = decoded.decode("utf-8")

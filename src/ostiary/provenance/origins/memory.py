@@ -73,13 +73,13 @@ ROOM = {
 SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
 """facts of `slots` of each"""
 FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
-"""origins that need no statement of a person"""
+"""origins of content that tools return, and that no person has vouched for"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
 """origins that a guard may state of the output of a tool"""
 LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
 """origins of content that the person did not name"""
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
-"""kinds of arguments that identify something"""
+"""kinds of arguments whose origin counts, in the order of their bits"""
 ALL_KINDS = (1 << len(KINDS)) - 1
 _OBJECT = 1 << KINDS.index(Kind.OBJECT)
 LINK = 1 << len(KINDS)
