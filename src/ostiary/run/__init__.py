@@ -1,9 +1,10 @@
-"""An agent that exists already, with a guard in front of each of its MCP servers.
+"""An agent that exists already, with a guard in front of each of its MCP servers and HTTP APIs.
 
 configs    where agents keep their MCP servers, and a copy of that in which each server has a guard in front
+apis       HTTP APIs, and how a command finds their local addresses
 probe      the lists of a stdio server; `http_probe` those of a remote one
 enlist     registers what the registry lacks: owner, agent, a resource per server
-local      local HTTP proxies in front of remote servers
+local      local HTTP proxies in front of remote servers and HTTP APIs
 frames     JSON-RPC over stdio, line by line
 gate       the decision on one call; what passes where nobody can decide
 exchange   the messages between a client and a server

@@ -1,4 +1,4 @@
-"""The decision on one call of the agent at one of its stdio servers, whatever fails.
+"""The decision on one call of the agent at one of its servers, whatever fails.
 
 The guard decides in this process. A thread gets the agent's token and shows it to the guard with a proof of its key, as
 to any server, so that no call waits for the network; only the first one waits until both have connected.

@@ -6,18 +6,19 @@ answers are bounded. They become a catalogue that is marked as proposed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
 
-from ostiary.authorization.catalogue import MAX_TOOLS
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Unavailable
-from ostiary.run.probe import HANDSHAKE, LISTS, MAX_BYTES, MAX_PAGES, MODERN, MODERN_META, OURS
+from ostiary.run.probe import HANDSHAKE, MAX_BYTES, MODERN, MODERN_META, OURS, error_of, read_lists
 
 TIMEOUT_S = 20.0
 ACCEPT = "application/json, text/event-stream"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bool = False) -> dict[str, Any]:
@@ -45,11 +46,7 @@ class _Probe:
             capabilities = self._request("server/discover", {}).get("capabilities", {})
         except Invalid:
             capabilities = self._shake_hands()
-        listing: dict[str, Any] = {"capabilities": capabilities}
-        for capability, lists in LISTS.items():
-            if capability == "tools" or capability in capabilities:
-                for method, member in lists:
-                    listing[member] = self._list(method, member)
+        listing = read_lists(self._request, capabilities, asks_tools=True)
         if "Mcp-Session-Id" in self._headers:
             self._http.delete(self._url, headers=self._headers)
         return listing
@@ -63,30 +60,6 @@ class _Probe:
         self._send({"method": "notifications/initialized"})
         return result.get("capabilities", {})
 
-    def _list(self, method: str, member: str) -> list[Any]:
-        """All pages of a list; only that of the tools must be there."""
-        members, asked = list[Any](), dict[str, Any]()
-        for _ in range(MAX_PAGES):
-            try:
-                result = self._request(method, asked)
-            except Invalid:
-                if member == "tools":
-                    raise
-                return members
-            page = result.get(member)
-            if not isinstance(page, list):
-                raise Malformed(f"the answer to {method} has no `{member}`")
-            members += page
-            if len(members) > MAX_TOOLS:
-                raise Invalid(f"the server lists more than {MAX_TOOLS} {member}")
-            cursor = result.get("nextCursor")
-            if cursor is None:
-                return members
-            if not isinstance(cursor, str) or len(cursor) > 4096:
-                raise Malformed("a `nextCursor` is not a text of at most 4096 characters")
-            asked = {"cursor": cursor}
-        raise Invalid(f"{method} has more than {MAX_PAGES} pages")
-
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result. Raises Invalid where the server answers with an error."""
         self._id += 1
@@ -96,9 +69,7 @@ class _Probe:
             if message.get("id") == self._id and isinstance(result := message.get("result"), dict):
                 return result
             if message.get("id") == self._id or "error" in message:
-                error = message.get("error")
-                text = error.get("message") if isinstance(error, dict) else None
-                raise Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")
+                raise error_of(method, message)
         raise Invalid(f"the server does not answer {method}")
 
     def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -125,15 +96,7 @@ class _SseProbe(_Probe):
     def run(self) -> dict[str, Any]:
         with self._http.stream("GET", self._url, headers={"Accept": "text/event-stream"}) as response:
             self._events = _texts(response, is_endless=True)
-            named = next(self._events, b"").decode("latin-1").strip()
-            url = response.url.join(named)
-            if not named or (url.scheme, url.host, url.port) != (
-                response.url.scheme,
-                response.url.host,
-                response.url.port,
-            ):
-                raise Malformed("the stream does not begin with the URL for messages")
-            self._url = str(url)
+            self._url = _message_url(response.url, next(self._events, b"").decode("latin-1").strip())
             return super().run()
 
     def _send(self, message: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -148,29 +111,59 @@ class _SseProbe(_Probe):
         return []
 
 
+def _message_url(stream: httpx2.URL, named: str) -> str:
+    """Return the URL for messages that the first event names. Raises Malformed unless it is of the stream's server."""
+    try:
+        url = stream.join(named)
+    except httpx2.InvalidURL:
+        url = None
+    if not named or url is None or (url.scheme, url.host, url.port) != (stream.scheme, stream.host, stream.port):
+        raise Malformed("the stream does not begin with the URL for messages")
+    return str(url)
+
+
 def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[bytes]:
-    """The JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer, or all."""
+    """Yield the JSON texts of an answer: of Server-Sent Events, the data of each event up to the first answer, or all.
+
+    Raises Invalid for more than MAX_BYTES.
+    """
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    size, data = 0, list[str]()
     if kind == "text/event-stream":
-        for line in response.iter_lines():
-            size += len(line)
-            if size > MAX_BYTES:
-                raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
-            if line.startswith("data:"):
-                data.append(line[5:].removeprefix(" "))
+        data = list[bytes]()
+        for line in _lines(response):
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
             elif not line and data:
-                text = "\n".join(data).encode()
+                text = b"\n".join(data)
                 data = []
                 if text.strip():
                     yield text
                     if not is_endless and (b'"result"' in text or b'"error"' in text):
                         return
         return
-    body = b""
-    for part in response.iter_bytes():
-        body += part
-        if len(body) > MAX_BYTES:
-            raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
+    body = b"".join(_parts(response))
     if body.strip() and kind == "application/json":
         yield body
+
+
+def _lines(response: httpx2.Response) -> Iterator[bytes]:
+    """Yield the lines of Server-Sent Events as they come (HTML, section 9.2.5)."""
+    held, is_after_return = bytearray(), False
+    for part in _parts(response):
+        rest = part.removeprefix(b"\n") if is_after_return else part  # "\r\n" in two parts is one end
+        is_after_return = rest.endswith(b"\r")
+        first, *lines = _LINE_END.split(rest)
+        held += first
+        for line in lines:
+            yield bytes(held)
+            held = bytearray(line)
+
+
+def _parts(response: httpx2.Response) -> Iterator[bytes]:
+    """Yield the body as it comes. Raises Invalid for more than MAX_BYTES."""
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise Invalid(f"the server answers with more than {MAX_BYTES >> 20} MiB")
+        yield part

@@ -1,4 +1,4 @@
-"""Local proxies of `ostiary run`: one in front of each remote MCP server of an agent, in a thread of their own.
+"""Local proxies of `ostiary run`: one in front of each remote MCP server and HTTP API of an agent, in one thread.
 
 A proxy listens on a free port of the loopback interface. Its URL has a random path that only the agent receives.
 """

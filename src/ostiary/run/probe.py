@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,8 @@ MAX_LINES = 10_000
 MAX_BYTES = 16 << 20
 """bytes of all its output"""
 MAX_PAGES = 100
+MAX_CURSOR = 4096
+"""Characters of a `nextCursor`."""
 GRACE_S = 2.0
 HANDSHAKE, MODERN = "2025-11-25", "2026-07-28"
 OURS = {"name": "ostiary", "version": "1"}
@@ -69,6 +71,57 @@ def probe(
         _end(server)
 
 
+def read_lists(
+    request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], capabilities: object, *, asks_tools: bool = False
+) -> dict[str, Any]:
+    """Return the lists that the capabilities announce, all pages together, and the capabilities.
+
+    `request` returns the result of a method, and raises Invalid for an error of the server. `asks_tools`: also if the
+    server does not announce tools. Raises Malformed, Invalid, and what `request` raises.
+    """
+    if not isinstance(capabilities, dict):
+        raise Malformed("the server does not say what it is capable of")
+    announced = {*capabilities, "tools"} if asks_tools else capabilities
+    lists = [one for capability, lists in LISTS.items() if capability in announced for one in lists]
+    return {"tools": [], "capabilities": capabilities} | {
+        member: _read_list(request, method, member) for method, member in lists
+    }
+
+
+def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], method: str, member: str) -> list[Any]:
+    """Return all pages of a list. The server may answer with an error to each list but that of its tools."""
+    members, asked = list[Any](), dict[str, Any]()
+    for _ in range(MAX_PAGES):
+        try:
+            result = request(method, asked)
+        except Invalid:
+            if member == "tools":
+                raise
+            return members
+        page = result.get(member)
+        if not isinstance(page, list):
+            raise Malformed(f"the answer to {method} has no `{member}`")
+        members += page
+        if len(members) > MAX_TOOLS:
+            if member == "tools":
+                raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
+            return members[:MAX_TOOLS]
+        cursor = result.get("nextCursor")
+        if cursor is None:
+            return members
+        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR:
+            raise Malformed(f"a `nextCursor` is not a text of at most {MAX_CURSOR} characters")
+        asked = {"cursor": cursor}
+    raise Invalid(f"{method} has more than {MAX_PAGES} pages")
+
+
+def error_of(method: str, message: Mapping[str, Any]) -> Invalid:
+    """Return the refusal for an answer without a result, with the server's message."""
+    error = message.get("error")
+    text = error.get("message") if isinstance(error, dict) else None
+    return Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")
+
+
 class _Talk:
     def __init__(self, server: subprocess.Popen[bytes], until: int) -> None:
         assert server.stdin is not None
@@ -79,14 +132,10 @@ class _Talk:
         self._meta: dict[str, Any] | None = None
 
     def ask(self) -> dict[str, Any]:
-        capabilities = self._greet()
-        lists = [one for capability, lists in LISTS.items() if capability in capabilities for one in lists]
-        return {"tools": [], "capabilities": capabilities} | {
-            member: self._list(method, member) for method, member in lists
-        }
+        return read_lists(self._request, self._greet())
 
-    def _greet(self) -> Mapping[str, Any]:
-        """The server's capabilities."""
+    def _greet(self) -> object:
+        """Return the server's capabilities."""
         try:
             asked = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
             said = self._request("initialize", asked)
@@ -94,36 +143,7 @@ class _Talk:
         except Invalid:  # it knows no handshake any more
             self._meta = MODERN_META
             said = self._request("server/discover", {})
-        capabilities = said.get("capabilities")
-        if not isinstance(capabilities, dict):
-            raise Malformed("the server does not say what it is capable of")
-        return capabilities
-
-    def _list(self, method: str, member: str) -> list[Any]:
-        """All pages of a list. A server need not have a list but that of its tools."""
-        found, asked = list[Any](), dict[str, Any]()
-        for _ in range(MAX_PAGES):
-            try:
-                said = self._request(method, asked)
-            except Invalid:
-                if member == "tools":
-                    raise
-                return found
-            page = said.get(member)
-            if not isinstance(page, list):
-                raise Malformed(f"the answer to {method} has no `{member}`")
-            found += page
-            if len(found) > MAX_TOOLS:
-                if member == "tools":
-                    raise Invalid(f"the server lists more than {MAX_TOOLS} tools")
-                return found[:MAX_TOOLS]
-            cursor = said.get("nextCursor")
-            if cursor is None:
-                return found
-            if not isinstance(cursor, str) or len(cursor) > 4096:
-                raise Malformed("a `nextCursor` is no text, or too long a one")
-            asked = {"cursor": cursor}
-        raise Invalid(f"{method} has more than {MAX_PAGES} pages")
+        return said.get("capabilities")
 
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The result. Raises Invalid with the server's words where it answers with an error."""
@@ -137,9 +157,7 @@ class _Talk:
             result = message.get("result")
             if isinstance(result, dict):
                 return result
-            error = message.get("error")
-            words = error.get("message") if isinstance(error, dict) else None
-            raise Invalid(f"the server answers {method} with an error: {str(words)[:200]!a}")
+            raise error_of(method, message)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         rest = memoryview(canonical.encode({"jsonrpc": "2.0", **message}) + b"\n")
