@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_token_of_another_key_and_an_expired_token_are_not_used(ostiary: Comma
         assert len(rows) == (1 if "renew_at" in changed else 2), "tokens of others are kept"
 
 
-@pytest.mark.parametrize("damage", ["open", "damaged", "link", "directory"])
+@pytest.mark.parametrize("damage", ["open", "damaged", "nested", "pipe", "link", "directory"])
 def test_a_token_file_that_is_open_damaged_or_a_link_is_ignored(ostiary: Commands, damage: str, tmp_path: Path) -> None:
     ostiary.json("agent", "list")
     file = ostiary.folder / "admin.json.tokens"
@@ -72,6 +74,11 @@ def test_a_token_file_that_is_open_damaged_or_a_link_is_ignored(ostiary: Command
         case "damaged":
             file.write_text('{"tokens": [{}]}')
             file.chmod(0o600)
+        case "nested":
+            file.write_text(rows.replace('"answer":{', '"answer":{"deep":' + "[" * 10_000 + "]" * 10_000 + ","))
+            file.chmod(0o600)
+        case "pipe":
+            os.mkfifo(file, 0o600)
         case "link":
             (tmp_path / "stolen").write_text(rows)
             (tmp_path / "stolen").chmod(0o600)
@@ -86,6 +93,17 @@ def test_a_token_file_that_is_open_damaged_or_a_link_is_ignored(ostiary: Command
         assert not file.is_symlink()
     if damage == "link":
         assert (tmp_path / "stolen").read_text() == rows
+
+
+def test_tokens_that_cannot_be_written_are_no_error_and_leave_no_file(
+    ostiary: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ostiary.folder / "admin.json.tokens").unlink(missing_ok=True)
+    for error in (OSError(errno.ENOSPC, "no space left on device"), KeyboardInterrupt()):
+        with monkeypatch.context() as patched:
+            patched.setattr("os.replace", Mock(side_effect=error))
+            assert ostiary("agent", "list").code == (0 if isinstance(error, OSError) else 130)
+        assert not list(ostiary.folder.glob("admin.json.tokens*"))
 
 
 def test_a_token_that_is_older_than_the_agents_scopes_is_fetched_again(

@@ -121,7 +121,7 @@ class TokenFile:
             os.close(descriptor)
         try:
             rows = json_decoder(_File)(text).tokens
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return []
         return [row for row in rows if _is_complete(row.answer)]
 
@@ -132,7 +132,7 @@ class TokenFile:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(text)
             os.replace(name, self._path)
-        except OSError:
+        except BaseException:  # also an interrupt: the tokens stay in no other file
             os.unlink(name)
             raise
 
