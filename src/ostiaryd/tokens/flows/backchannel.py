@@ -22,7 +22,6 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
@@ -38,6 +37,7 @@ from ostiaryd.tokens.model import (
     narrow_details,
     scopes_at,
 )
+from ostiaryd.tokens.store import backchannel as store
 from ostiaryd.trust.model import Credentials
 
 DAY = 86_400 * SECOND

@@ -8,8 +8,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN
-from ostiaryd.tokens import store
 from ostiaryd.tokens.model import KeysDelta
+from ostiaryd.tokens.store import keys as store
 
 
 def rotate_key(act: Act, *, use: str, alg: str) -> str:

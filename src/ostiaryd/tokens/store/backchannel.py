@@ -1,4 +1,4 @@
-"""Retired signing keys, as far as tokens must know of them; and requests that persons answer."""
+"""Requests that persons answer apart from the client (CIBA)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.tokens.model import Backchannel, Wish
-
-_RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at < :before limit 1")
-
-
-def has_retired_keys(reader: Reader, *, before: int) -> bool:
-    """Return whether a key of ours was retired before that instant."""
-    return reader.one(_RETIRED, before=before) is not None
-
 
 _COLUMNS = (
     "request, approval, client, person, asked, digest, interval_s, polled_at, expires_at, answered_at, is_approved"

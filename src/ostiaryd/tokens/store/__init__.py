@@ -1,0 +1,1 @@
+"""Stored data of tokens: one module per noun, SQL only."""

@@ -1,0 +1,12 @@
+"""Retired signing keys, as far as tokens must know of them."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, sql
+
+_RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at < :before limit 1")
+
+
+def has_retired_keys(reader: Reader, *, before: int) -> bool:
+    """Return whether a key of ours was retired before that instant."""
+    return reader.one(_RETIRED, before=before) is not None
