@@ -1,0 +1,331 @@
+"""Authorization requests: RFC 6749 section 4.1.1 (as OAuth 2.1 narrows it), OpenID Connect Core 1.0 section 3.1.2.1,
+PKCE (RFC 7636), `resource` (RFC 8707), `authorization_details` (RFC 9396), and `dpop_jkt` (RFC 9449 section 10).
+
+Stricter than the specifications: PKCE with S256 is required of every client, the response type is `code`, and no
+parameter may be repeated.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from ostiary.authorization import assurance
+from ostiary.authorization.bounds import ToolDetail, parse_details, render_details
+from ostiary.authorization.claims import parse_scope
+from ostiary.protocol import canonical
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.protocol.jose import b64u
+from ostiaryd.tokens.model.grants import (
+    MAX_VALUE,
+    InvalidGrant,
+    InvalidRequest,
+    UnsupportedResponseType,
+    parse_demand,
+    parse_details_of,
+    read_form,
+    resolve_aliases,
+)
+
+OPENID, PROFILE, EMAIL, OFFLINE = "openid", "profile", "email", "offline_access"
+IDENTITY_SCOPES = (OPENID, PROFILE, EMAIL, OFFLINE)
+"""Scopes of OpenID Connect Core 1.0 sections 3.1.2.1, 5.4 and 11; they belong to no resource."""
+CLAIMS = ("sub", "name", "preferred_username", "email", "email_verified", "auth_time", "acr", "amr")
+"""Claims about a person that this server can supply."""
+PROMPTS = ("none", "login", "consent", "select_account")
+RESPONSE_MODES = ("query", "form_post")
+REQUEST_URI = "urn:ietf:params:oauth:request_uri:"
+"""Prefix of the reference to a stored request (RFC 9126 section 2.2)."""
+MAX_SHORT = 2048
+"""Longest `state`, `nonce` and `redirect_uri`, in characters."""
+MAX_CLAIMS_DEPTH = 6
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+_THUMBPRINT = _CHALLENGE
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?((?:/[^#\\]*)?)")
+"""A redirect URI of a native app (RFC 8252 section 7.3): origin without port, port, and the rest."""
+
+
+class LoginRequired(Refused):
+    """OpenID Connect Core 1.0 section 3.1.2.6."""
+
+    code = "login_required"
+
+
+class ConsentRequired(Refused):
+    """OpenID Connect Core 1.0 section 3.1.2.6."""
+
+    code = "consent_required"
+
+
+class RequestNotSupported(Refused):
+    """OpenID Connect Core 1.0 section 3.1.2.6."""
+
+    code = "request_not_supported"
+
+
+class RequestUriNotSupported(Refused):
+    """OpenID Connect Core 1.0 section 3.1.2.6."""
+
+    code = "request_uri_not_supported"
+
+
+class RegistrationNotSupported(Refused):
+    """OpenID Connect Core 1.0 section 3.1.2.6."""
+
+    code = "registration_not_supported"
+
+
+NOT_SUPPORTED: Mapping[str, type[Refused]] = {
+    "request": RequestNotSupported,
+    "request_uri": RequestUriNotSupported,
+    "registration": RegistrationNotSupported,
+}
+"""Parameters that this server does not support, each with its error."""
+
+
+class ReturnAddress(NamedTuple):
+    """The place to which the answer of an authorization request goes, errors included."""
+
+    redirect_uri: str
+    response_mode: str
+    state: str
+
+
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A valid authorization request of a known client. `details` are `authorization_details` as JSON."""
+
+    client_id: str
+    redirect_uri: str
+    response_mode: str = "query"
+    state: str = ""
+    code_challenge: str = ""
+    """empty for a device authorization request, which has no code"""
+    scope: str = ""
+    resource: str | None = None
+    details: list[dict[str, object]] = []
+    nonce: str = ""
+    prompt: tuple[str, ...] = ()
+    max_age: int | None = None
+    acr_values: tuple[str, ...] = ()
+    id_token_claims: tuple[str, ...] = ()
+    userinfo_claims: tuple[str, ...] = ()
+    subject: str = ""
+    """id of the only person who may answer the request; empty: any person"""
+    login_hint: str = ""
+    jkt: str = ""
+    """thumbprint of the DPoP key that must redeem the code; empty: any key"""
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Return the requested scopes of the resource."""
+        return parse_scope(self.scope) - set(IDENTITY_SCOPES)
+
+    @property
+    def identity(self) -> frozenset[str]:
+        """Return the requested scopes of OpenID Connect."""
+        return parse_scope(self.scope) & set(IDENTITY_SCOPES)
+
+    @property
+    def return_address(self) -> ReturnAddress:
+        """Return the place of the answer."""
+        return ReturnAddress(self.redirect_uri, self.response_mode, self.state)
+
+    def bounds(self, *, classes: Collection[str]) -> tuple[ToolDetail, ...]:
+        """Return the parsed `authorization_details`."""
+        return parse_details(self.details, classes=classes)
+
+
+def matches_redirect_uri(sent: str, registered: str) -> bool:
+    """Return whether a redirect URI is the registered one: equal, or on a loopback interface with another port.
+
+    The host is compared as text: `127.0.0.1`, `[::1]` and `localhost` are three hosts (RFC 8252 sections 7.3 and 8.4).
+    """
+    if sent == registered:
+        return True
+    here, there = _LOOPBACK.fullmatch(sent), _LOOPBACK.fullmatch(registered)
+    if here is None or there is None:
+        return False
+    port_is_valid = here[2] is None or 0 < int(here[2]) < 65536
+    return port_is_valid and (here[1], here[3]) == (there[1], there[3])
+
+
+def parse_return_address(form: Mapping[str, Sequence[str]], redirect_uris: Sequence[str]) -> ReturnAddress:
+    """Return the place of the answer. Raises InvalidRequest, which must not be answered at a redirect URI."""
+    sent = [value for value in form.get("redirect_uri", ()) if value]
+    if len(sent) > 1:
+        raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send it once")
+    if not sent and len(redirect_uris) != 1:
+        raise InvalidRequest("`redirect_uri` is missing", hint="send one of the registered redirect URIs")
+    uri = sent[0] if sent else redirect_uris[0]
+    if len(uri) > MAX_SHORT or not any(matches_redirect_uri(uri, registered) for registered in redirect_uris):
+        raise InvalidRequest(
+            "`redirect_uri` is not registered for this client",
+            hint="it must equal a registered one; only the port of a loopback address may differ",
+        )
+    states, modes = form.get("state", ()), form.get("response_mode", ())
+    state = states[0] if len(states) == 1 and len(states[0]) <= MAX_SHORT else ""
+    mode = modes[0] if len(modes) == 1 and modes[0] in RESPONSE_MODES else "query"
+    return ReturnAddress(uri, mode, state)
+
+
+def parse_request(
+    form: Mapping[str, Sequence[str]],
+    *,
+    client_id: str,
+    address: ReturnAddress,
+    classes: Collection[str],
+    subject: str = "",
+) -> AuthorizationRequest:
+    """Return the request of a client. `subject` is the person whom `id_token_hint` names.
+
+    Raises InvalidRequest, InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestNotSupported,
+    RequestUriNotSupported, RegistrationNotSupported: all answered at the redirect URI.
+    """
+    values = read_form({name: list(value) for name, value in form.items()})
+    for name, refusal in NOT_SUPPORTED.items():
+        if name in values:
+            raise refusal(f"`{name}` is not supported", hint="send the parameters, or push them to `/par`")
+    if (kind := values.get("response_type")) != "code":
+        error = InvalidRequest if kind is None else UnsupportedResponseType
+        raise error("`response_type` must be `code`")
+    if values.get("response_mode", "query") not in RESPONSE_MODES:
+        raise InvalidRequest("`response_mode` must be `query` or `form_post`")
+    for name in ("state", "nonce", "login_hint"):
+        if len(values.get(name, "")) > MAX_SHORT:
+            raise InvalidRequest(f"`{name}` is longer than {MAX_SHORT} characters")
+    scope = resolve_aliases(values.get("scope", ""))
+    scopes = parse_scope(scope)
+    if OPENID in scopes and "redirect_uri" not in values:
+        raise InvalidRequest("`redirect_uri` is missing", hint="OpenID Connect requires it")
+    demand = parse_demand(values)
+    asked = _parse_claims(values.get("claims"))
+    named = asked.subject or subject
+    if subject and named != subject:
+        raise InvalidRequest("`claims` and `id_token_hint` name two persons")
+    return AuthorizationRequest(
+        client_id=client_id,
+        redirect_uri=address.redirect_uri,
+        response_mode=address.response_mode,
+        state=address.state,
+        code_challenge=_parse_challenge(values),
+        scope=scope,
+        resource=values.get("resource"),
+        details=render_details(parse_details_of(values.get("authorization_details"), known=classes)),
+        nonce=values.get("nonce", ""),
+        prompt=_parse_prompt(values.get("prompt", "")),
+        max_age=demand.max_age,
+        acr_values=asked.acr_values or tuple(value for value in demand.acr_values if value in assurance.LEVELS),
+        id_token_claims=asked.id_token,
+        userinfo_claims=asked.userinfo,
+        subject=named,
+        login_hint=values.get("login_hint", ""),
+        jkt=_parse_jkt(values.get("dpop_jkt")),
+    )
+
+
+def _parse_challenge(values: Mapping[str, str]) -> str:
+    """Return `code_challenge` (RFC 7636 section 4.3). Raises InvalidRequest."""
+    challenge = values.get("code_challenge")
+    if challenge is None:
+        raise InvalidRequest("`code_challenge` is missing", hint="PKCE with `code_challenge_method` S256 is required")
+    if values.get("code_challenge_method") != "S256":
+        raise InvalidRequest("`code_challenge_method` must be S256")
+    if not _CHALLENGE.fullmatch(challenge):
+        raise InvalidRequest("`code_challenge` is not a SHA-256 digest in base64url, 43 characters")
+    return challenge
+
+
+def check_verifier(verifier: str, challenge: str) -> None:
+    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant."""
+    if not _VERIFIER.fullmatch(verifier):
+        raise InvalidGrant("`code_verifier` does not have 43 to 128 characters of A-Z, a-z, 0-9, `-._~`")
+    if not hmac.compare_digest(b64u(sha256(verifier.encode()).digest()), challenge):
+        raise InvalidGrant("`code_verifier` does not match `code_challenge`")
+
+
+def _parse_prompt(text: str) -> tuple[str, ...]:
+    """Raises InvalidRequest."""
+    prompts = tuple(dict.fromkeys(text.split(" "))) if text else ()
+    if not all(prompt in PROMPTS for prompt in prompts):
+        raise InvalidRequest(f"`prompt` has a word that is not one of {', '.join(PROMPTS)}")
+    if "none" in prompts and len(prompts) > 1:
+        raise InvalidRequest("`prompt` of `none` stands alone")
+    return prompts
+
+
+def _parse_jkt(thumbprint: str | None) -> str:
+    """Raises InvalidRequest."""
+    if thumbprint is not None and not _THUMBPRINT.fullmatch(thumbprint):
+        raise InvalidRequest("`dpop_jkt` is not a JWK thumbprint in base64url, 43 characters")
+    return thumbprint or ""
+
+
+class RequestedClaims(NamedTuple):
+    """What `claims` requests: names of claims, an essential `acr`, and the person."""
+
+    id_token: tuple[str, ...] = ()
+    userinfo: tuple[str, ...] = ()
+    acr_values: tuple[str, ...] = ()
+    subject: str = ""
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """The parameter `claims`; the request for a claim is null or an object."""
+
+    id_token: dict[str, dict[str, object] | None] | None = None
+    userinfo: dict[str, dict[str, object] | None] | None = None
+
+
+def _parse_claims(text: str | None) -> RequestedClaims:
+    """Return what `claims` requests (OpenID Connect Core 1.0 section 5.5). Unknown claims are ignored. Raises
+    InvalidRequest.
+    """
+    if text is None:
+        return RequestedClaims()
+    try:
+        asked = convert(canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_CLAIMS_DEPTH), _Claims)
+    except (Malformed, msgspec.ValidationError) as error:
+        raise InvalidRequest(f"`claims`: {str(error)[:200]}") from None
+    id_token, userinfo = asked.id_token or {}, asked.userinfo or {}
+    subjects = [request["value"] for part in (id_token, userinfo) if "value" in (request := part.get("sub") or {})]
+    if not all(isinstance(subject, str) and subject == subjects[0] for subject in subjects):
+        raise InvalidRequest("`claims`: `value` of `sub` is not one string")
+    return RequestedClaims(
+        id_token=tuple(name for name in CLAIMS if name in id_token),
+        userinfo=tuple(name for name in CLAIMS if name in userinfo),
+        acr_values=_essential_acr(id_token.get("acr") or {}),
+        subject=str(subjects[0]) if subjects else "",
+    )
+
+
+def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the levels of an essential `acr` (OpenID Connect Core 1.0 section 5.5.1.1). Raises InvalidRequest."""
+    if request.get("essential") is not True:
+        return ()
+    values = request.get("values", [request["value"]] if "value" in request else [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InvalidRequest("`claims`: `values` of `acr` is not a list of strings")
+    try:
+        return assurance.parse_acr_values(" ".join(values))
+    except Invalid as error:
+        raise InvalidRequest(f"`claims`: {error.message}") from None
+
+
+def render_redirect(address: ReturnAddress, parameters: Mapping[str, str]) -> str:
+    """Return the redirect URI with the parameters of the answer in its query."""
+    joint = "&" if urlsplit(address.redirect_uri).query else "" if address.redirect_uri.endswith("?") else "?"
+    return f"{address.redirect_uri}{joint}{urlencode(parameters)}"
+
+
+def render_answer(address: ReturnAddress, parameters: Mapping[str, str], *, issuer: str) -> dict[str, str]:
+    """Return the parameters of an answer, with `state` and `iss` (RFC 9207 section 2)."""
+    state = {"state": address.state} if address.state else {}
+    return {**parameters, **state, "iss": issuer}
