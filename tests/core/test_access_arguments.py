@@ -281,7 +281,7 @@ JSON = st.recursive(
 def spell(value: Any) -> Any:
     """The value with what is unusable spelled, so that it can be compared."""
     if type(value) is Unusable:
-        return ("Unusable", value.what)
+        return ("Unusable", value.problem)
     return {name: spell(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 

@@ -209,7 +209,7 @@ def test_what_is_told_is_bounded(said: dict[str, Any], good: bool) -> None:
 
 def test_an_answer_about_where_values_came_from_says_nothing_of_what_happened() -> None:
     with pytest.raises(Refused):
-        Recalled(iss="i", aud="a", asked="x", seq=1, key=b"k" * 32).before()
+        Recalled(iss="i", aud="a", question_digest="x", seq=1, key=b"k" * 32).before()
 
 
 async def test_a_token_that_came_by_exchange_is_of_the_tree_of_its_task_and_of_its_holders_past(

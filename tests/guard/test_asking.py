@@ -52,7 +52,7 @@ class Asked(Server):
         self, said: tuple[Said, ...], *, key: jose.PrivateKey = Feeder.feed_key, **changed: str
     ) -> Callable[[bytes], tuple[int, bytes]]:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, asked=digest(body), said=said)
+            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, question_digest=digest(body), said=said)
             return 200, render_answer(key, msgspec.structs.replace(right, **changed))
 
         return answering
@@ -184,7 +184,7 @@ def test_what_is_denied_here_is_asked_nowhere(guard: Guard, server: Asked, who: 
 
 
 WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], str]] = {
-    "for another question": (lambda s: s.says(YES, asked=digest(b"another")), "another question"),
+    "for another question": (lambda s: s.says(YES, question_digest=digest(b"another")), "another question"),
     "for another guard": (lambda s: s.says(YES, aud="rs_2"), "another question"),
     "of another server": (lambda s: s.says(YES, iss="https://evil.example"), "another question"),
     "signed by somebody": (lambda s: s.says(YES, key=jose.generate("EdDSA")), "cannot be asked"),
@@ -192,7 +192,7 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "of another type": (
         lambda s: lambda body: (
             200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.Answer(
-                iss=s.url, aud=RESOURCE_ID, asked=digest(body), said=YES)).encode(),
+                iss=s.url, aud=RESOURCE_ID, question_digest=digest(body), said=YES)).encode(),
         ),
         "cannot be asked",
     ),

@@ -50,7 +50,9 @@ class Desk(Server):
         self, state: Any, *, key: jose.PrivateKey = Feeder.feed_key, typ: str = approval.Answer.TYP, **changed: str
     ) -> Reply:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = approval.Answer(iss=self.url, aud=RESOURCE_ID, asked=digest(body), approval="ap_1", state=state)
+            right = approval.Answer(
+                iss=self.url, aud=RESOURCE_ID, question_digest=digest(body), approval="ap_1", state=state
+            )
             return 200, jose.sign_jwt(key, typ=typ, claims=msgspec.structs.replace(right, **changed)).encode()
 
         return answering
@@ -168,7 +170,7 @@ def test_an_answer_that_is_heard_again_lets_nothing_pass(guard: Guard, server: D
 
 
 WRONG: dict[str, Callable[[Desk], Reply]] = {
-    "for another question": lambda s: s.says("spent", asked=digest(b"another")),
+    "for another question": lambda s: s.says("spent", question_digest=digest(b"another")),
     "for another guard": lambda s: s.says("spent", aud="rs_2"),
     "of another server": lambda s: s.says("spent", iss="https://evil.example"),
     "signed by somebody": lambda s: s.says("spent", key=jose.generate("EdDSA")),

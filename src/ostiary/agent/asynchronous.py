@@ -22,7 +22,7 @@ from ostiary.agent.identity import (
     ApprovalNeeded,
     Identity,
     TaskInfo,
-    asked,
+    intent_of,
     read_credential,
     read_second_key,
 )
@@ -114,11 +114,11 @@ class AsyncAgent(Identity):
 
     async def ask(self, approval: str, *, within: float = 600) -> Approval:
         """Wait for the answer to an approval, as `Agent.ask` does."""
-        found, left = await self._run(self._approval(approval)), round(within / POLL_S)
-        while found.is_open and left > 0:
+        answer, left = await self._run(self._approval(approval)), round(within / POLL_S)
+        while answer.is_open and left > 0:
             await asyncio.sleep(POLL_S)
-            found, left = await self._run(self._approval(approval)), left - 1
-        return found
+            answer, left = await self._run(self._approval(approval)), left - 1
+        return answer
 
     def task(
         self,
@@ -149,7 +149,7 @@ class AsyncAgent(Identity):
             ttl=ttl,
             heartbeat=heartbeat,
             end_with_last=end_with_last,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return AsyncTask(self, flow)
@@ -158,12 +158,12 @@ class AsyncAgent(Identity):
         self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
     ) -> AsyncTask:
         """Request an elevation, as `Agent.elevate` does."""
-        wanted, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
-                flow = self._elevate(wanted, reason=reason, minutes=for_, break_glass=break_glass)
+                flow = self._elevate(scope_list, reason=reason, minutes=for_, break_glass=break_glass)
                 info = await self._run(flow)
-                task = AsyncTask(self, _known(info))
+                task = AsyncTask(self, _completed(info))
                 task.id, task.facts = info.id, dict(info.facts)
                 return task
             except ApprovalNeeded:
@@ -202,7 +202,7 @@ class AsyncAgent(Identity):
             ttl=ttl,
             parent=parent or self.standing_task,
             agent=to,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return AsyncTask(self, flow)
@@ -275,7 +275,7 @@ class AsyncTask:
             budget=budget,
             ttl=ttl,
             parent=self.id,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return AsyncTask(self._agent, flow)
@@ -309,7 +309,7 @@ class AsyncTask:
         await self._agent._run(self._agent._end(self.id, outcome))
 
 
-def _known(info: TaskInfo) -> Flow[TaskInfo]:
+def _completed(info: TaskInfo) -> Flow[TaskInfo]:
     """Return a known task without a request."""
     return info
     yield

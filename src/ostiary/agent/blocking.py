@@ -23,7 +23,7 @@ from ostiary.agent.identity import (
     ApprovalNeeded,
     Identity,
     TaskInfo,
-    asked,
+    intent_of,
     read_credential,
     read_second_key,
 )
@@ -51,10 +51,10 @@ class Agent(Identity):
         client_id: str | None = None,
         second_key: Path | str | None = None,
     ) -> Agent:
-        """From the file that `ostiary agent create --generate-key` wrote. Raises Invalid.
+        """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Raises Invalid.
 
-        `url`: where the server is reached, if not under its issuer's name. `second_key`: the file of another key that
-        is registered for this agent, best kept elsewhere; it is used where a resource wants two (RFC 9470).
+        `url`: address of the server, if it differs from the issuer's name. `second_key`: file of a second key that is
+        registered for this agent, best stored separately; it is used where a resource requires two keys (RFC 9470).
         """
         credential = read_credential(path, client_id=client_id, url=url)
         return cls(credential, url=url, second_key=read_second_key(second_key, of=credential))
@@ -128,11 +128,11 @@ class Agent(Identity):
         """Wait for a person's answer to what a call of ours was denied for (`Denied.approval`), at most so many
         seconds; after a yes the same call passes once. Raises ServerRefused, Unavailable.
         """
-        found, left = self._run(self._approval(approval)), round(within / POLL_S)
-        while found.is_open and left > 0:
+        answer, left = self._run(self._approval(approval)), round(within / POLL_S)
+        while answer.is_open and left > 0:
             time.sleep(POLL_S)
-            found, left = self._run(self._approval(approval)), left - 1
-        return found
+            answer, left = self._run(self._approval(approval)), left - 1
+        return answer
 
     def task(
         self,
@@ -152,15 +152,16 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Declare a task; use it as a context manager. With a `heartbeat` (seconds) it is lost when nobody who holds it
-        is heard of for so long; inside its block a thread sees to that. With `data_classes` it calls only tools that
-        handle nothing else. Raises ServerRefused.
+        """Declare a task; use it as a context manager. With a `heartbeat` (seconds) the server ends the task as lost
+        when no holder has reported for that time; inside its block a thread sends the heartbeats. With `data_classes`
+        the task calls only tools whose data classes are all among them. Raises ServerRefused.
 
-        `words`: what the person asked, `own` their own record, `endorse` documents that they named, as in
-        `ostiary.provenance.intent`; the server takes them from an agent only where its operator lets it say such
-        things. `plan`: the effects that the task needs, such as `{"tool": "bank/pay", "most": "50"}`; if left out, the
-        server plans what the words suggest. With `ask_plan` people are asked once, at the start, what the task will
-        probably do: `facts["plan_question"]` is the id of that question for `ask`, or None if it saves no question.
+        `words`: the request of the person, `own` the person's own record, `endorse` documents that the person named, as
+        in `ostiary.provenance.intent`; the server accepts them from an agent only where its operator allows that.
+        `plan`: the effects that the task needs, such as `{"tool": "bank/pay", "most": "50"}`; if left out, the server
+        plans what the words suggest. With `ask_plan` people are asked once, at the start, to approve the probable
+        effects of the task: `facts["plan_question"]` is the id of that question for `ask`, or None if the question
+        would save nothing.
         """
         flow = self._start(
             purpose,
@@ -172,7 +173,7 @@ class Agent(Identity):
             ttl=ttl,
             heartbeat=heartbeat,
             end_with_last=end_with_last,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return Task(self, self._run(flow))
@@ -180,15 +181,16 @@ class Agent(Identity):
     def elevate(
         self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
     ) -> Task:
-        """More than we have, `for_` so many minutes: of scopes that our operator lists as eligible. Its task ends by
-        itself, or when its block is left. Where a person is asked, waits for at most `wait` seconds.
+        """Request scopes beyond those of this agent for `for_` minutes, which the operator must list as eligible.
+        The elevated task expires after that time and ends when its block is left. If a person must approve, waits at
+        most `wait` seconds.
 
         With `break_glass`, in an emergency, two people are asked. Raises ApprovalNeeded, ServerRefused.
         """
-        wanted, until = list(scopes), ambient.tick() + round(wait * SECOND)
+        scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
-                flow = self._elevate(wanted, reason=reason, minutes=for_, break_glass=break_glass)
+                flow = self._elevate(scope_list, reason=reason, minutes=for_, break_glass=break_glass)
                 return Task(self, self._run(flow))
             except ApprovalNeeded:
                 if (left := (until - ambient.tick()) / SECOND) <= 0:
@@ -218,10 +220,12 @@ class Agent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> Task:
-        """Hand work to another agent (name or id): a task of that agent, no wider than our standing one or `parent`.
+        """Delegate work to another agent (name or id): start a task of that agent, no wider than `parent` or this
+        agent's standing task.
 
-        Give it the `id` of the task, which is no secret: it works under `task=id`, with its own key. Leaving the block
-        of the task ends it, with all that the other agent has got under it. Raises ServerRefused.
+        Give the other agent the `id` of the task, which is no secret: it works under `task=id`, with its own key.
+        Leaving the block of the task ends it and revokes the tokens that the other agent received under it. Raises
+        ServerRefused.
         """
         flow = self._start(
             purpose,
@@ -232,7 +236,7 @@ class Agent(Identity):
             ttl=ttl,
             parent=parent or self.standing_task,
             agent=to,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return Task(self, self._run(flow))
@@ -286,7 +290,7 @@ class Task:
             budget=budget,
             ttl=ttl,
             parent=self.id,
-            intent=asked(words, own, endorse, plan),
+            intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
         )
         return Task(self._agent, self._agent._run(flow))

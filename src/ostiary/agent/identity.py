@@ -116,10 +116,12 @@ class Identity:
         acr_values: str | None = None,
         max_age: int | None = None,
     ) -> Auth:
-        """For `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`; without a resource, servers say theirs.
+        """Return the authentication for `httpx2.Client(auth=..)` and `httpx2.AsyncClient(auth=..)`. Without a resource,
+        the client learns it from the server's challenge.
 
-        `subject`: a token that another agent made for us (`resource` `<issuer>/agents/<name>`), on which we act.
-        `acr_values` and `max_age`: what is asked for from the start where it is known that the resource wants it.
+        `subject`: a token that another agent made for this agent (`resource` `<issuer>/agents/<name>`), on whose behalf
+        it acts. `acr_values` and `max_age`: the assurance to request from the start, where the resource is known to
+        require it.
         """
         return Auth(self._client, Target(resource, scope, task, subject, acr_values, max_age))
 
@@ -138,8 +140,8 @@ class Identity:
 
     def _approval(self, id: str) -> Flow[Approval]:
         """Return an approval. Raises ServerRefused for one of another agent."""
-        found = yield from self._call("GET", f"/approvals/{id}")
-        return Approval(found["approval_id"], found["state"], found["reason"])
+        answer = yield from self._call("GET", f"/approvals/{id}")
+        return Approval(answer["approval_id"], answer["state"], answer["reason"])
 
     def _start(
         self,
@@ -175,32 +177,32 @@ class Identity:
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
         """Raises ApprovalNeeded, ServerRefused."""
-        wanted = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
-        answered = yield from self._call("POST", "/elevations", wanted)
+        order = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
+        answered = yield from self._call("POST", "/elevations", order)
         if "task_id" not in answered:
             raise ApprovalNeeded(answered["approval_id"])
         return TaskInfo(answered["task_id"], answered)
 
     def _resume(self, task: str) -> Flow[TaskInfo]:
-        """A task of ours that lives; where it has a heartbeat, we may take hold of it. Raises ServerRefused."""
-        found = yield from self._call("GET", f"/tasks/{task}")
-        if found["state"] != "live":
-            raise ServerRefused(f"the task is over: {found['state']}", hint="start another", code="task_ended")
-        return TaskInfo(found["task_id"], found)
+        """Return a live task of this agent. Raises ServerRefused."""
+        task_facts = yield from self._call("GET", f"/tasks/{task}")
+        if task_facts["state"] != "live":
+            raise ServerRefused(f"the task has ended: {task_facts['state']}", hint="start another", code="task_ended")
+        return TaskInfo(task_facts["task_id"], task_facts)
 
     def _hold(self, task: str, holder: str, verb: str, **more: str) -> Flow[Any]:
         """`hold`, `beat` or `leave`."""
         return self._call("POST", f"/tasks/{task}/{verb}", {"holder": holder, **more})
 
     def _keep(self, task: str, holder: str) -> Flow[bool]:
-        """One heartbeat; whether more are wanted. Raises Unavailable."""
+        """Send one heartbeat. Return False once the server no longer accepts this holder. Raises Unavailable."""
         try:
             yield from self._hold(task, holder, "beat")
         except ServerRefused as refusal:
             if refusal.code != "no_holder":
-                log.warning("task %s is not held any more: %s", task, refusal.message)
+                log.warning("task %s has lost its holder: %s", task, refusal.message)
                 return False
-            yield from self._hold(task, holder, "hold")  # we were silent for too long, and others were not
+            yield from self._hold(task, holder, "hold")  # this holder missed heartbeats; other holders did not
         return True
 
     def _new_holder(self) -> str:
@@ -213,7 +215,7 @@ class Identity:
         return self._call("POST", f"/tasks/{task}/end", {"outcome": outcome})
 
 
-def asked(
+def intent_of(
     words: str | None,
     own: Mapping[str, str] | None,
     endorse: Iterable[Mapping[str, Any]],
@@ -230,18 +232,18 @@ def asked(
 
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
-    """The credential in a file, with what the file leaves open. Raises Invalid."""
+    """Return the credential in a file; the arguments replace missing members. Raises Invalid."""
     credential = load_key(path)
     return replace(credential, client_id=client_id or credential.client_id, issuer=credential.issuer or url or "")
 
 
 def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | None:
-    """The key in a second credential file of the same client. Raises Invalid."""
+    """Return the key in a second credential file of the same client. Raises Invalid."""
     if path is None:
         return None
     second = load_key(path)
     if second.client_id not in ("", of.client_id):
         raise Invalid(f"{path} is the key of `{second.client_id}`, not of `{of.client_id}`")
     if second.key.public.thumbprint == of.key.public.thumbprint:
-        raise Invalid(f"{path} has the same key: it proves nothing more")
+        raise Invalid(f"{path} has the same key as the first credential; use a second key")
     return second.key

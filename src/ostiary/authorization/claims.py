@@ -25,7 +25,7 @@ from ostiary.protocol.jose import MAX_SECONDS, InvalidToken
 ACCESS_TYP = "at+jwt"
 MAX_ACTORS = 8
 MAX_LINKS = MAX_ACTORS - 1
-"""in a chain; the holder of the token is not in it"""
+"""links in a chain; the holder of the token is not one of them"""
 MAX_SCOPES = 256
 MAX_BEARER_S = 300
 """Longest life of a token that is bound to no key, in seconds."""
@@ -84,7 +84,9 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     acr: str = ""
     amr: list[str] = []
     auth_time: int | None = None
-    """when the holder authenticated at the level `acr`; for a token with a chain, the earliest time of all"""
+    """time of the holder's authentication at the level `acr`; for a token with a chain, the earliest
+    time of all links
+    """
     cnf: Confirmation | None = None
     authorization_details: list[dict[str, object]] = []
     """RFC 9396; `bounds.parse_details` reads them"""
@@ -190,10 +192,10 @@ def render_scope(scopes: frozenset[str]) -> str:
     return " ".join(sorted(scopes))
 
 
-def narrow_scope(outer: frozenset[str], asked: frozenset[str]) -> frozenset[str]:
+def narrow_scope(outer: frozenset[str], requested: frozenset[str]) -> frozenset[str]:
     """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidScope for
     a wider request.
     """
-    if extra := asked - outer:
+    if extra := requested - outer:
         raise InvalidScope(f"not available to this request: {render_scope(extra)}")
-    return asked or outer
+    return requested or outer

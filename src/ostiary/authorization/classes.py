@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Invalid
 
 STANDARD = ("public", "internal", "confidential", "personal", "health", "payment", "secret")
 MAX_CLASSES = 32
-"""of one tool, one detail, one list of the configuration"""
+"""data classes of one tool, one detail, or one list of the configuration"""
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -22,8 +22,8 @@ def is_class(text: str) -> bool:
     return _CLASS.fullmatch(text) is not None
 
 
-def check_known(names: Iterable[str], known: Collection[str], *, kind: type[Invalid] = Invalid) -> None:
-    """Raises `kind`, with the list, for the first that is not known."""
+def check_known(names: Iterable[str], allowed: Collection[str], *, kind: type[Invalid] = Invalid) -> None:
+    """Raises `kind`, with the allowed names in the hint, for the first name that is not allowed."""
     for name in names:
-        if name not in known:
-            raise kind(f"{name[:64]!a} is no data class here", hint=f"one of {', '.join(known)}"[:500])
+        if name not in allowed:
+            raise kind(f"{name[:64]!a} is not a configured data class", hint=f"one of {', '.join(allowed)}"[:500])

@@ -35,7 +35,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.arguments.shape import branches, properties_of
 from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, Kind, Tool
-from ostiary.authorization.catalogue.listed import Listed, listing_of, parse_listed, seen
+from ostiary.authorization.catalogue.listed import Listed, listing_of, parse_listed, visible
 from ostiary.catalogue_advisor.language import (
     CONJUNCTIONS,
     GROUPS,
@@ -236,7 +236,7 @@ def _plain(name: str) -> str:
 def _of_method(tool: Tool) -> Iterator[Line]:
     yield Line(tool.name, "effect", tool.effect.value, "a method of MCP")
     yield from (Line(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
-    yield from (Line(tool.name, "offers", seen(one), "the server lists it") for one in tool.offers)
+    yield from (Line(tool.name, "offers", visible(one), "the server lists it") for one in tool.offers)
 
 
 def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[Line]]:

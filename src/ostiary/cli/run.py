@@ -58,11 +58,11 @@ def run(
 ) -> None:
     """Run an agent that you have, with a guard in front of its MCP servers.
 
-    It is registered when it is missing, with a key and a resource per server, and only watched: every call passes, and
-    its line says what would have become of it. Your files stay as they are; COMMAND gets a copy of its configuration
-    of MCP servers: in place of `{mcp_config}` in its words, or of the file after its `--mcp-config`, or by
-    --config-env, or by the option that a known program has for it. An HTTP API is guarded as well: COMMAND finds its
-    local address in the variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with COMMAND's code.
+    Registers the agent if it is missing, with a key and a resource per server, in watch mode: every call passes, and a
+    line shows the verdict that would apply. Your files stay unchanged. COMMAND gets a copy of its configuration of MCP
+    servers: in place of `{mcp_config}` in its words, or of the file after its `--mcp-config`, or by --config-env, or by
+    the option that a known program has for it. HTTP APIs are guarded as well: COMMAND finds the local address of one in
+    the variable NAME_URL, and in place of `{http:NAME}` in its words. Exits with COMMAND's code.
 
         ostiary run -- claude
         ostiary run -- python my_agent.py --mcp-config mcp.json
@@ -71,19 +71,19 @@ def run(
 
     Args:
         command: The program and its words, after `--`.
-        config: Its configuration of MCP servers; without, .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
+        config: Its configuration of MCP servers. Default: .mcp.json, .cursor/mcp.json, .vscode/mcp.json or the user's.
         config_env: Environment variable in which COMMAND expects the path of its configuration.
-        agent: Name for it; without, after the program.
-        owner: Name of the person or team that answers for it, when it is registered.
-        purpose: Declare a task with this purpose for the run, instead of its standing task.
+        agent: Name of the agent. Default: after the program.
+        owner: Name of the person or team that is responsible for the agent, when it is registered.
+        purpose: Declare a task with this purpose for the run, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
-        http: NAME=URL of an HTTP API that it calls; may be given several times.
-        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Without, each method is.
-        refresh: Ask its servers again for their tools; they must be in mode watch.
-        quiet: No line per call, no summary.
+        http: NAME=URL of an HTTP API that it calls; may be repeated.
+        openapi: NAME=FILE, the OpenAPI document of that API in JSON: each operation is a tool. Default: each method is.
+        refresh: Read the tools of its servers again; they must be in mode watch.
+        quiet: Print no line per call and no summary.
     """
     if not command:
-        raise Usage("which command?", hint="ostiary run -- COMMAND ...")
+        raise Usage("no command was given", hint="ostiary run -- COMMAND ...")
     environment = ambient.environment()
     apis = api_servers(http, openapi)
     if apis and config is None and not has_config(command, config_env=config_env, environment=environment):
@@ -125,7 +125,7 @@ def _prepare(
     command: Sequence[str],
     paper: Paper,
 ) -> str:
-    """Have all that is missing made; where the control plane is. An agent that is known runs without it, too."""
+    """Register missing objects and return the URL of the control plane. A registered agent also runs without it."""
     try:
         enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))
         return session.url
@@ -138,17 +138,21 @@ def _prepare(
 
 
 def _without_ours(environment: Mapping[str, str]) -> dict[str, str]:
-    """The agent has nothing to do with the administrator's credential."""
+    """Return the environment without the variables of Ostiary: an agent does not get the administrator's credential."""
     return {name: value for name, value in environment.items() if not name.startswith("OSTIARY_")}
 
 
 def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> None:
-    """What was allowed to one server is not for another under its name. Raises Usage unless it is only watched."""
+    """Check that each server has the command that it was registered with: access of one server must not pass to
+    another. Warns in watch mode; raises Usage otherwise.
+    """
     for server in changed(place, servers):
-        what = f"`{place.resource(server)}` was registered with another command"
+        problem = f"`{place.resource(server)}` was registered with another command"
         if remembered(place.mode(server)) != "watch":
-            raise Usage(what, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off")
-        paper.alarm(f"{what}; --refresh makes this one known")
+            raise Usage(
+                problem, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off"
+            )
+        paper.alarm(f"{problem}; --refresh makes this one known")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""`ostiary init` and `ostiary protect`: the first objects, made from what is there already.
+"""`ostiary init` and `ostiary protect`: registration of the first objects.
 
-Both compare what is wanted with what is registered. They show each object, what would change and how to undo it, and
-change nothing that is as wanted. A change that lets an agent do more says so and is confirmed.
+Both compare the requested objects with the registered ones. They show each object, its changes and how to undo them,
+and leave other objects unchanged. A change that gives an agent more access is shown as such and confirmed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,19 +30,27 @@ Verdict = Literal["create", "change", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One object. `widens`: what an agent can do after it that it could not do before."""
+    """The registration of one object. `widens`: the access that an agent gains by it."""
 
     kind: str
     name: str
     verdict: Verdict
-    what: str
+    details: str
     undo: str = ""
     widens: str = ""
     carry_out: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def facts(self) -> dict[str, str]:
-        return {name: value for name, value in asdict(self).items() if name != "carry_out"}
+        """The members that `--json` prints."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "verdict": self.verdict,
+            "what": self.details,
+            "undo": self.undo,
+            "widens": self.widens,
+        }
 
 
 def init(
@@ -61,27 +69,27 @@ def init(
 ) -> None:
     """Register the first owner, resource and agent.
 
-    Asks for missing options on a terminal. Without a terminal, registers what the options name. Run
-    again, it changes nothing that is as wanted.
+    Asks for missing options on a terminal. Without a terminal, registers the objects that the options name. If
+    repeated, leaves objects unchanged that are as requested.
 
         ostiary init
         ostiary init --owner ada --email ada@example.org --agent writer --purpose "takes notes" --scope notes:read
 
     Args:
-        owner: Name of the person who answers for the agent.
+        owner: Name of the person who is responsible for the agent.
         email: Address of the owner.
         resource: Name of the resource: of the server whose tools are protected.
         uri: Its resource identifier (RFC 8707): https, or http on this machine.
         tools: Where its tools are read from: module:application, a file of JSON, or the URL of an MCP server.
         agent: Name of the agent.
-        purpose: What the agent is for, in words.
-        scope: What the agent may do, as RESOURCE:CLASS; may be repeated. Without, what reads.
+        purpose: Purpose of the agent, in words.
+        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: RESOURCE:read, if it has tools.
         keys: Folder for the private keys.
         yes: Confirm all changes.
     """
-    asked = sys.stdin.isatty() and not session.as_json and owner is None and agent is None and resource is None
-    if asked:
-        out.print("An owner is the person who answers for agents.", markup=False)
+    is_interactive = sys.stdin.isatty() and not session.as_json and owner is None and agent is None and resource is None
+    if is_interactive:
+        out.print("An owner is the person who is responsible for agents.", markup=False)
         owner = _ask("Name of the owner", "admin")
         email = email or _ask("Mail address of the owner", "")
         out.print(
@@ -94,7 +102,7 @@ def init(
         out.print("An agent calls tools. Leave the name empty to add one later.", markup=False)
         agent = _ask("Name of the agent", "")
         if agent:
-            purpose = purpose or _ask("What it is for", "")
+            purpose = purpose or _ask("Its purpose", "")
     if not (owner or resource or agent):
         raise Usage("nothing to register", hint="name --owner, --resource or --agent, or run it on a terminal")
     listing = read_listing(tools) if tools else None
@@ -123,11 +131,11 @@ def protect(
     yes: bool = False,
     session: Here,
 ) -> None:
-    """Register a resource with the tools that it has.
+    """Register a resource with its tools.
 
     Reads the tools from code, from an OpenAPI document or from an MCP server. Shows each object, and how to undo it.
-    Run again, it changes nothing that is as it should be; tools that are new or changed are shown, and approved with
-    --yes or at the terminal.
+    If repeated, leaves unchanged objects as they are; new or changed tools are shown, and approved with --yes or at the
+    terminal.
 
         ostiary protect notes_server:server --uri http://127.0.0.1:8701/mcp
         ostiary protect shop:api --uri https://shop.example --agent buyer --owner ada --purpose "orders paper"
@@ -141,10 +149,10 @@ def protect(
         mode: watch decides and records, and lets every call through.
         key: Where the private key of its guard is written; without, NAME.json.
         agent: Register an agent that calls it, as well.
-        owner: Name of the person who answers for the agent.
+        owner: Name of the person who is responsible for the agent.
         email: Address of the owner, where the owner is registered as well.
-        purpose: What the agent is for, in words.
-        scope: What the agent may do, as RESOURCE:CLASS; without, what reads.
+        purpose: Purpose of the agent, in words.
+        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: NAME:read.
         yes: Confirm all changes.
     """
     name = name or to_word(_stem(target), of="the target")
@@ -167,9 +175,9 @@ def _stem(target: str) -> str:
 
 
 def _owner(session: Session, name: str, email: str | None) -> Step:
-    known = _known(session, f"/persons/{name}")
-    if known is not None:
-        return Step("owner", name, "unchanged", str(known.get("email") or ""))
+    registered = _fetch(session, f"/persons/{name}")
+    if registered is not None:
+        return Step("owner", name, "unchanged", str(registered.get("email") or ""))
     if not email:
         raise Usage(f"the owner `{name}` needs a mail address", hint="--email ADDRESS")
     body = {"name": name, "email": email}
@@ -181,17 +189,17 @@ def _resource(
     session: Session, name: str, uri: str | None, listing: dict[str, Any] | None, *, key: Path, mode: str
 ) -> Step:
     """Raises Usage for a resource that is something else."""
-    known = _known(session, f"/resources/{name}")
+    registered = _fetch(session, f"/resources/{name}")
     listed = None if listing is None else read(name, listing).catalogue
-    if known is None:
+    if registered is None:
         return _new_resource(session, name, uri, listed, key=key, mode=mode)
-    if uri is not None and known["uri"] != uri:
-        raise Usage(f"the resource `{name}` has the URI {known['uri']}", hint="choose another name with --name")
-    text = known["catalogue"]
+    if uri is not None and registered["uri"] != uri:
+        raise Usage(f"the resource `{name}` has the URI {registered['uri']}", hint="choose another name with --name")
+    text = registered["catalogue"]
     approved = None if text is None or listed is None else Catalogue.parse(json.dumps(text))
     if listed is None or (approved is not None and not diff(approved, listed)):
-        return Step("resource", name, "unchanged", known["uri"])
-    return _other_tools(session, name, approved, listed, known["catalogue_hash"], folder=key.parent)
+        return Step("resource", name, "unchanged", registered["uri"])
+    return _other_tools(session, name, approved, listed, registered["catalogue_hash"], folder=key.parent)
 
 
 def _new_resource(
@@ -208,8 +216,8 @@ def _new_resource(
         created = session.api("POST", "/resources", body)
         made.save(created["resource_id"], issuer=session.agent.issuer)
 
-    what = f"{uri}, {_tools_of(listed)}, mode {mode}; key of its guard: {key}"
-    return Step("resource", name, "create", what, f"ostiary kill resource {name}", carry_out=create)
+    details = f"{uri}, {_tools_of(listed)}, mode {mode}; key of its guard: {key}"
+    return Step("resource", name, "create", details, f"ostiary kill resource {name}", carry_out=create)
 
 
 def _other_tools(
@@ -242,16 +250,16 @@ def _other_tools(
 def _agent(
     session: Session, name: str, owner: str | None, purpose: str | None, scopes: Sequence[str], *, key: Path
 ) -> Step:
-    """Raises Usage for an agent of somebody else."""
-    known = _known(session, f"/agents/{name}")
-    if known is not None:
-        if owner is not None and known["owner"] not in (owner, _id(session, owner)):
+    """Return the step for an agent. Raises Usage for an agent of another owner."""
+    registered = _fetch(session, f"/agents/{name}")
+    if registered is not None:
+        if owner is not None and registered["owner"] not in (owner, _id(session, owner)):
             raise Usage(f"the agent `{name}` has another owner", hint="choose another name with --agent")
-        missing = sorted(set(scopes) - set(known["scopes"]))
+        missing = sorted(set(scopes) - set(registered["scopes"]))
         if not missing:
-            return Step("agent", name, "unchanged", " ".join(known["scopes"]))
+            return Step("agent", name, "unchanged", " ".join(registered["scopes"]))
         text = " ".join(missing)
-        body = {"scopes": [*known["scopes"], *missing], "undeclared": False}
+        body = {"scopes": [*registered["scopes"], *missing], "undeclared": False}
         return Step(
             "agent",
             name,
@@ -264,7 +272,7 @@ def _agent(
     if owner is None:
         raise Usage(f"the agent `{name}` needs an owner", hint="--owner NAME, and --email ADDRESS for a new one")
     if not purpose:
-        raise Usage(f"the agent `{name}` needs a purpose", hint='--purpose "what it is for"')
+        raise Usage(f"the agent `{name}` needs a purpose", hint='--purpose "takes notes"')
     made = NewKey.generate(key)
 
     def create() -> None:
@@ -272,9 +280,9 @@ def _agent(
         created = session.api("POST", "/agents", body)
         made.save(created["agent_id"], issuer=session.agent.issuer)
 
-    what = f"for {owner}, scopes {' '.join(scopes) or 'none'}; its key: {key}"
+    details = f"for {owner}, scopes {' '.join(scopes) or 'none'}; its key: {key}"
     widens = f"{name} may use {' '.join(scopes)}" if scopes else ""
-    return Step("agent", name, "create", what, f"ostiary agent decommission {name}", widens, carry_out=create)
+    return Step("agent", name, "create", details, f"ostiary agent decommission {name}", widens, carry_out=create)
 
 
 def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
@@ -315,12 +323,12 @@ def _tools_of(catalogue: Catalogue | None) -> str:
 
 
 def _id(session: Session, owner: str) -> str:
-    known = _known(session, f"/persons/{owner}") or {}
-    return str(known.get("person_id") or "")
+    registered = _fetch(session, f"/persons/{owner}") or {}
+    return str(registered.get("person_id") or "")
 
 
-def _known(session: Session, path: str) -> dict[str, Any] | None:
-    """What is registered there; None where nothing is."""
+def _fetch(session: Session, path: str) -> dict[str, Any] | None:
+    """Return the registered object at `path`; None if there is none."""
     try:
         registered: dict[str, Any] = session.api("GET", path)
     except ServerRefused as refusal:

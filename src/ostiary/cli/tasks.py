@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from ostiary.agent import Agent
-from ostiary.agent.identity import asked
+from ostiary.agent.identity import intent_of
 from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.agents import words as split
@@ -76,7 +76,7 @@ def start(
     body["data_classes"] = None if data_class is None else split(data_class)
     body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
-    body["intent"] = asked(words, _own(own), [_document(text) for text in endorse])
+    body["intent"] = intent_of(words, _own(own), [_document(text) for text in endorse])
     if draft is not None:
         if bounds or budget or body["intent"]:
             raise Usage("`--draft` excludes bounds, budget, words, own and endorse", hint="edit the draft instead")

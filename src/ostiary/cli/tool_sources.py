@@ -1,4 +1,4 @@
-"""Where the tools of a resource are read from: code, a file, a running MCP server.
+"""Sources of the tools of a resource: code, a file, a running MCP server.
 
 | target | read |
 | --- | --- |

@@ -14,7 +14,7 @@ from ostiary.client.target import Target
 
 T = TypeVar("T")
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
-"""for requests of this module; requests of the caller may have no timeout, for streams"""
+"""timeout of requests of this module; requests of the caller may have none, for streams"""
 
 
 class Auth(httpx2.Auth):

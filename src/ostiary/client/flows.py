@@ -39,7 +39,7 @@ revoked, a step-up.
 MARGIN_US = 30_000_000
 """A token is renewed this long before its end, or when a fifth of its life is left, whichever is later."""
 DEFAULT_LIFETIME_S = 300
-"""of a token whose issuer states no lifetime"""
+"""lifetime of a token whose issuer states none, in seconds"""
 SECOND = 1_000_000
 
 
@@ -48,7 +48,7 @@ class _ResourceMetadata(msgspec.Struct, frozen=True):
 
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""The tokens that a header can carry, out of those that RFC 6749 appendix A.12 allows."""
+"""Tokens that fit into a header: a subset of those of RFC 6749 appendix A.12."""
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]+)?")
 
 
@@ -132,9 +132,9 @@ class Client:
 
     def token(self, target: Target) -> Flow[Token]:
         """Return a token for that target, from memory while it is fresh. Raises TokenRefused, Unavailable."""
-        held = self._tokens.get(target)
-        if held is not None and self.is_fresh(held) and not self._is_old(held, target):
-            return held
+        cached = self._tokens.get(target)
+        if cached is not None and self.is_fresh(cached) and not self._is_old(cached, target):
+            return cached
         return (yield from self._shared.run(target, lambda: self._fetch_token(target)))
 
     def _fetch_token(self, target: Target) -> Flow[Token]:
@@ -232,11 +232,11 @@ class Client:
         return Token(answer.access_token, msgspec.json.decode(response.content), now, renew_at, key)
 
     def send(self, request: httpx2.Request, target: Target) -> Flow[httpx2.Response]:
-        """Send `request` with a token and a fresh proof; once more where the nonce or the token was an old one.
+        """Send `request` with a token and a fresh proof; repeat it if the nonce or the token was outdated.
 
-        Where the resource demands a stronger proof of identity, once more with a token that carries it. Raises
-        TokenRefused, StepUpNeeded, Unavailable. A caller whose token the resource refuses, and that gets no other, has
-        the answer of the resource.
+        If the resource demands stronger authentication, repeat the request with a token that carries it. Raises
+        TokenRefused, StepUpNeeded, Unavailable. If the resource refuses the token and the issuer gives no other one,
+        the caller gets the response of the resource.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))
@@ -309,20 +309,20 @@ class Client:
         Differs from section 3.3: the resource may be a path above the URL, as it is for every API that has more than
         one URL. It is never of another origin.
         """
-        found = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
-        if response.status_code != 401 or found is None:
+        link = re.search(r'resource_metadata="([^"\\]+)"', response.headers.get("www-authenticate", ""))
+        if response.status_code != 401 or link is None:
             return None
         hint = "name the `resource` yourself"
-        if _origin(httpx2.URL(found[1])) != _origin(request.url):
-            named, asked = _origin(httpx2.URL(found[1])), _origin(request.url)
-            raise Forbidden(f"the metadata of {asked} is at another origin, {named}", hint=hint)
-        described = yield httpx2.Request("GET", found[1])
+        if _origin(httpx2.URL(link[1])) != _origin(request.url):
+            named, requested = _origin(httpx2.URL(link[1])), _origin(request.url)
+            raise Forbidden(f"the metadata of {requested} is at another origin, {named}", hint=hint)
+        described = yield httpx2.Request("GET", link[1])
         if described.status_code != 200:
-            raise Unavailable(f"{found[1]} answers {described.status_code}", hint=hint)
+            raise Unavailable(f"{link[1]} answers {described.status_code}", hint=hint)
         resource = _decode(described, _ResourceMetadata, of="the resource's metadata").resource
         url = str(request.url).partition("?")[0]
         if url != resource and not url.startswith(resource.rstrip("/") + "/"):
-            raise Forbidden(f"{url} says that it is of {resource}", hint=hint)
+            raise Forbidden(f"{url} names the resource {resource}, which does not cover it", hint=hint)
         metadata = yield from self.discover()
         if not metadata.offers_dpop:
             raise Forbidden("a bearer token is not given to a server that names its resource itself", hint=hint)

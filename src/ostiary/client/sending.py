@@ -79,10 +79,10 @@ class Sender:
                     ticket = yield from turns.take()
                     nonce = self._nonces.get(server)
                 response = yield make(nonce)
-                given = self._learn_nonce(server, response)
-                if given is None or given == nonce or not _wants_nonce(response):
+                fresh_nonce = self._learn_nonce(server, response)
+                if fresh_nonce is None or fresh_nonce == nonce or not _wants_nonce(response):
                     break
-                nonce = given
+                nonce = fresh_nonce
         finally:
             if ticket is not None:
                 turns.leave(ticket)

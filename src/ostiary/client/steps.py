@@ -58,7 +58,9 @@ class Wait:
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:
-    """Read how a future ended: the flow that waits for it does so too, and asyncio would log that nobody did."""
+    """Read the outcome of a future. The waiting flow reads it too; without this, asyncio would log an
+    unread exception.
+    """
     if not done.cancelled():
         done.exception()
 
@@ -75,10 +77,10 @@ class SharedFlows:
         self._running = dict[Hashable, concurrent.futures.Future[Any]]()
 
     def run(self, key: Hashable, flow: Callable[[], Flow[T]]) -> Flow[T]:
-        """Return what `flow` returns and raise the Refused that it raises, whoever ran it.
+        """Return the result of `flow`, or raise its Refused; the outcome may come from another caller's run.
 
-        A flow that was abandoned (cancelled, or its connection failed) has no outcome. Then each of the others runs
-        its own, so that nobody waits for a dead server more than once.
+        A flow that was abandoned (cancelled, or its connection failed) has no outcome. Then each waiting caller runs
+        its own flow, so that no caller waits for an unreachable server more than once.
         """
         own = concurrent.futures.Future[T]()
         with self._mutex:
@@ -100,7 +102,7 @@ class SharedFlows:
             with self._mutex:
                 del self._running[key]
             if own.cancel():
-                own.set_running_or_notify_cancel()  # wakes those that wait for it
+                own.set_running_or_notify_cancel()  # wakes the waiting flows
 
 
 class Turns:

@@ -11,16 +11,16 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 
 STEP_UP = f'error="{INSUFFICIENT}"'
-"""In a challenge: RFC 9470 section 3."""
+"""the challenge parameter that demands a step-up (RFC 9470 section 3)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a token is for: a resource identifier, scopes, a task (none: the standing task).
+    """The request for a token: a resource identifier, scopes, a task (none: the standing task).
 
-    With a `subject`, a token that somebody made for us, it is got in exchange for that (RFC 8693), and of its task.
-    With `acr_values` (one of these, separated by spaces) or `max_age` (seconds) it says how we have proved ourselves:
-    with two keys, where we have a second one (RFC 9470 section 4).
+    With a `subject`, a token that another agent made for this one, the token is obtained by exchange (RFC 8693) and
+    belongs to the subject's task. With `acr_values` (alternatives, separated by spaces) or `max_age` (seconds) the
+    token states how the client authenticated: with two keys, if it has a second one (RFC 9470 section 4).
     """
 
     resource: str | None = None
@@ -58,12 +58,12 @@ class TokenRefused(Forbidden):
 
 
 class StepUpNeeded(TokenRefused):
-    """A resource wants a token whose holder has proved more, or later, and the issuer gives us none (RFC 9470)."""
+    """A resource requires a token of stronger or newer authentication, and the issuer gives none (RFC 9470)."""
 
     code = INSUFFICIENT
 
     def __init__(self, target: Target, why: TokenRefused) -> None:
-        wanted = [f"`acr` {target.acr_values}"] if target.acr_values else []
-        wanted += [] if target.max_age is None else [f"a proof of who we are within {target.max_age} s"]
-        super().__init__(f"{target.resource} wants {' and '.join(wanted)}: {why.message}", hint=why.hint)
+        demands = [f"`acr` {target.acr_values}"] if target.acr_values else []
+        demands += [] if target.max_age is None else [f"authentication within the last {target.max_age} s"]
+        super().__init__(f"{target.resource} requires {' and '.join(demands)}: {why.message}", hint=why.hint)
         self.acr_values, self.max_age = target.acr_values, target.max_age

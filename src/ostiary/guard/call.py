@@ -103,7 +103,9 @@ class Call:
             )
         for volume in self.ahead.values():
             if (volume.returned(**self._size) or 0) > volume.per_call:
-                raise Withheld(f"the call returns more than {volume.per_call} {volume.meter.what}", hint="ask for less")
+                raise Withheld(
+                    f"the call returns more than {volume.per_call} {volume.meter.counted}", hint="ask for less"
+                )
 
     @property
     def most_bytes(self) -> int | None:

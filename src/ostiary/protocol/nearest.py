@@ -13,15 +13,15 @@ MAX_COMPARED = 1000
 """Names that are compared; a comparison costs about 10 microseconds."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like `name`; None if none is alike."""
-    names = sorted(known)[:MAX_COMPARED]
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that is most similar to `name`; None if none is similar."""
+    names = sorted(candidates)[:MAX_COMPARED]
     return next(iter(get_close_matches(name[:200], names, n=1)), None)
 
 
-def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean .." or, without a similar name, the first known names."""
-    names = sorted(known)
+def nearest_hint(name: str, candidates: Iterable[str]) -> str:
+    """Return "did you mean .." or, without a similar name, the first candidates."""
+    names = sorted(candidates)
     if (name_found := nearest(name, names)) is not None:
         return f"did you mean `{name_found}`?"
     if not names:

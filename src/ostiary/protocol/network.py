@@ -6,7 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 BITS = {4: 24, 6: 48}
-"""of an address by the version of IP"""
+"""length of a network prefix in bits, by IP version"""
 
 
 @lru_cache(4096)

@@ -23,7 +23,7 @@ class Receipt:
     note: bytes
     """the signed note, verbatim"""
     extra: bytes | None = None
-    """for applications; covered by no signature"""
+    """data of an application; no signature covers it"""
 
     def render(self) -> bytes:
         """Return the bytes of the receipt."""

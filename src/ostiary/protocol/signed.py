@@ -25,8 +25,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     iss: str
     aud: str
-    """the resource whose guard asked, by id"""
-    asked: str
+    """id of the resource whose guard sent the question"""
+    question_digest: str = msgspec.field(name="asked")
     """`digest` of the question"""
 
 
@@ -54,6 +54,6 @@ def parse_answer(
         answer = json_decoder(kind)(payload)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise Malformed(f"it is no {kind.TYP}") from None
-    if (answer.iss, answer.aud, answer.asked) != (issuer, resource_id, digest(body)):
+    if (answer.iss, answer.aud, answer.question_digest) != (issuer, resource_id, digest(body)):
         raise Unauthenticated("it is the answer to another question")
     return answer

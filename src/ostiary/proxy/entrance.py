@@ -59,10 +59,10 @@ class Listen:
         """Raises Invalid."""
         if text.startswith("unix:"):
             return cls(socket=Path(text[5:]))
-        found = _HOST.fullmatch(text)
-        if found is None or found["port"] is None or int(found["port"]) > 65535:
+        match = _HOST.fullmatch(text)
+        if match is None or match["port"] is None or int(match["port"]) > 65535:
             raise Invalid(f"{text!a} is not HOST:PORT", hint="such as 127.0.0.1:8701, or unix:PATH")
-        return cls(found["host"].strip("[]"), int(found["port"]))
+        return cls(match["host"].strip("[]"), int(match["port"]))
 
     @property
     def is_local(self) -> bool:
@@ -111,9 +111,9 @@ class Entrance:
         return f"{rest}?{query}" if query else rest
 
     def _check_host(self, headers: Headers) -> None:
-        said = [value.decode("latin-1") for name, value in headers if name == b"host"]
-        found = _HOST.fullmatch(said[0]) if len(said) == 1 else None
-        host, port = (found["host"].strip("[]"), int(found["port"] or 80)) if found is not None else ("", 0)
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        host, port = (match["host"].strip("[]"), int(match["port"] or 80)) if match is not None else ("", 0)
         is_ours = host.lower() in ("localhost", self.listen.host) or (
             _is_loopback(host) if self.listen.is_local else _is_address(host)
         )
@@ -162,7 +162,9 @@ def answered(headers: Headers) -> Headers:
 
 
 def _without(headers: Headers, names: frozenset[bytes], *, prefixes: tuple[bytes, ...]) -> Headers:
-    """Return the headers without those names, and without those that `Connection` names."""
+    """Return the headers without `names`, without the headers that `Connection` lists, and without names with a prefix
+    of `prefixes`.
+    """
     named = [value for name, value in headers if name == b"connection"]
     listed = {word.strip().lower() for value in named for word in value.split(b",")}
     return [

@@ -124,8 +124,8 @@ class GuardedUpstream(Upstream):
             if not line.strip():
                 yield whole
                 continue
-            given = await asyncio.to_thread(exchange.receive, line)
-            yield whole if given is line else _with_data(whole, given) if is_stream else given
+            forwarded = await asyncio.to_thread(exchange.receive, line)
+            yield whole if forwarded is line else _with_data(whole, forwarded) if is_stream else forwarded
             await asyncio.to_thread(exchange.note, line)
 
     def _exchange(self, session: str | None) -> Exchange:
@@ -207,12 +207,12 @@ class SseUpstream(GuardedUpstream):
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         """Yield the events of a stream that may leave."""
-        found = response.extensions.get(STREAM)
-        if found is None or not response.is_success:
+        path_and_stream = response.extensions.get(STREAM)
+        if path_and_stream is None or not response.is_success:
             async for part in Upstream.parts(self, response):
                 yield part
             return
-        path, stream = found
+        path, stream = path_and_stream
         pump = asyncio.create_task(stream.pump(response))
         try:
             while (event := await stream.queue.get()) is not None:
@@ -223,8 +223,8 @@ class SseUpstream(GuardedUpstream):
                 elif not (line := _data(event)).strip():
                     yield event
                 else:
-                    given = await asyncio.to_thread(stream.exchange.receive, line)
-                    yield event if given is line else _with_data(event, given)
+                    forwarded = await asyncio.to_thread(stream.exchange.receive, line)
+                    yield event if forwarded is line else _with_data(event, forwarded)
                     await asyncio.to_thread(stream.exchange.note, line)
             await pump
         finally:
@@ -266,24 +266,24 @@ class _Stream:
 
 def _check_named(headers: Headers, text: bytes) -> None:
     """Raises Rejected where a header names another method or tool than the body: a server may believe the header."""
-    said = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
-    if not said:
+    claims = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
+    if not claims:
         return
     try:
         messages = frames.read(text)
     except Malformed:
         return  # which the gate decides
-    known: dict[bytes, Any] = {}
+    expected: dict[bytes, Any] = {}
     if len(messages) > 1:
         raise Rejected(400, "header_mismatch", "a batch has no `Mcp-Method` and no `Mcp-Name`")
     if messages:
-        known[b"mcp-method"] = messages[0].method
+        expected[b"mcp-method"] = messages[0].method
         if messages[0].method == "tools/call":
-            known[b"mcp-name"] = messages[0].tool
+            expected[b"mcp-name"] = messages[0].tool
         elif (member := NAMED_BY.get(messages[0].method)) is not None:
-            known[b"mcp-name"] = messages[0].arguments.get(member)
-    for name, value in said:
-        if name in known and _plain(value) != known[name]:
+            expected[b"mcp-name"] = messages[0].arguments.get(member)
+    for name, value in claims:
+        if name in expected and _plain(value) != expected[name]:
             raise Rejected(400, "header_mismatch", f"`{name.decode()}` is not what the body says")
 
 
@@ -302,9 +302,9 @@ def _unreadable(headers: Headers) -> Malformed | None:
 
 def _plain(value: bytes) -> str | None:
     """Return the text of a header that may be in base64 (MCP 2026-07-28)."""
-    found = re.fullmatch(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=", value)
+    encoded = re.fullmatch(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=", value)
     try:
-        return (base64.b64decode(found[1]) if found is not None else value).decode("utf-8")
+        return (base64.b64decode(encoded[1]) if encoded is not None else value).decode("utf-8")
     except ValueError:
         return None
 
@@ -326,9 +326,8 @@ def _refusal(replies: list[bytes], headers: Headers) -> httpx2.Response:
 
 
 def _is_stream(response: httpx2.Response) -> bool:
-    """Whether clients take an answer for Server-Sent Events. Some look for the name of the type anywhere in the header.
-
-    Raises Rejected for an answer that they may take for either.
+    """Return whether clients read an answer as Server-Sent Events. Some clients search the header for the name of the
+    type. Raises Rejected for an answer that they may read either way.
     """
     kind = response.headers.get("content-type", "").lower()
     is_stream = kind.partition(";")[0].strip() == "text/event-stream"
@@ -339,28 +338,28 @@ def _is_stream(response: httpx2.Response) -> bool:
 
 async def _whole(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Give the body as one part."""
-    found = bytearray()
+    body = bytearray()
     async for part in response.aiter_raw():
-        found += part
-        if len(found) > MAX_BODY:
+        body += part
+        if len(body) > MAX_BODY:
             raise ConnectionAbortedError("the server's answer is too long to be followed")
-    yield bytes(found)
+    yield bytes(body)
 
 
 async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Give the events of a stream byte for byte, each with its end."""
-    held = bytearray()
+    buffer = bytearray()
     async for part in response.aiter_raw():
-        held += part
+        buffer += part
         start = 0
-        for found in _EVENT_END.finditer(held):
-            yield bytes(held[start : found.end()])
-            start = found.end()
-        del held[:start]
-        if len(held) > MAX_BODY:
+        for end in _EVENT_END.finditer(buffer):
+            yield bytes(buffer[start : end.end()])
+            start = end.end()
+        del buffer[:start]
+        if len(buffer) > MAX_BODY:
             raise too_large(MAX_BODY)
-    if held:
-        yield bytes(held)
+    if buffer:
+        yield bytes(buffer)
 
 
 def _data(event: bytes) -> bytes:

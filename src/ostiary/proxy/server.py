@@ -28,12 +28,12 @@ MAX_HEAD = 64 << 10
 IDLE_S = 75.0
 """Seconds that a client may take for the head of its next request."""
 BODY_S = 60.0
-"""How long a client may take for the next part of a body."""
+"""Seconds that a client may take for the next part of a body."""
 CHUNK = 64 << 10
 
 
 async def serve(entrance: Entrance, upstream: Upstream, *, ready: Callable[[Entrance], None]) -> None:
-    """Serve until cancelled. `ready` is told the entrance with the port that was taken. Raises OSError."""
+    """Serve until cancelled. `ready` is called with the entrance and the port that it listens on. Raises OSError."""
     proxy = _Proxy(entrance, upstream)
     listen = entrance.listen
     if listen.socket is not None:
@@ -94,7 +94,7 @@ class _Conversation:
         self._proxy, self._reader, self._writer = proxy, reader, writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._all_came = asyncio.Event()
-        """of the present request"""
+        """set when the present request has been read completely"""
 
     async def run(self) -> None:
         while True:
@@ -127,7 +127,9 @@ class _Conversation:
             await asyncio.wait((work, gone))
 
     async def _watch(self) -> bool:
-        """Return whether the client goes while it waits for its answer; what it says then is its next request."""
+        """Return True if the client disconnects while it waits for its answer. Data that arrives meanwhile belongs to
+        its next request.
+        """
         await self._all_came.wait()
         data = await self._reader.read(CHUNK)
         self._http.receive_data(data)
@@ -168,8 +170,8 @@ class _Conversation:
     async def _reject(self, refusal: Rejected) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionAbortedError("the answer had begun") from refusal
-        said = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
-        body = msgspec.json.encode({name: value for name, value in said.items() if value})
+        members = {"error": refusal.code, "message": refusal.message, "hint": refusal.hint}
+        body = msgspec.json.encode({name: value for name, value in members.items() if value})
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         headers += [("retry-after", "1")] if refusal.status == 503 else []
         await self._send(h11.Response(status_code=refusal.status, headers=headers))

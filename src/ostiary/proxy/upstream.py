@@ -26,7 +26,7 @@ CHUNK = 64 << 10
 CONNECT_S = 10.0
 WRITE_S = 60.0
 CONNECT_RETRIES = 3
-"""Nothing of a request has gone out when its connection fails, so any method may be tried again."""
+"""connection attempts; no part of a request is sent before a connection exists, so any method may be retried"""
 
 
 class Body:
@@ -62,10 +62,12 @@ class Body:
         self._size += len(part)
 
     def close(self) -> None:
+        """Delete the stored parts."""
         self._kept.close()
 
 
 def too_large(max_bytes: int) -> Rejected:
+    """Return the refusal of a body over `max_bytes`."""
     return Rejected(413, "body_too_large", f"the body is over {max_bytes >> 20} MiB", hint="send less")
 
 
@@ -85,6 +87,7 @@ class Upstream:
         )
 
     async def close(self) -> None:
+        """Close the connections to the server."""
         await self._http.aclose()
 
     @asynccontextmanager
@@ -120,7 +123,7 @@ class Upstream:
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return status and headers for the client of the proxy at `base`.
 
-        A client that is told 401 would look for a token of its own; it can only be told that there is no access.
+        A 401 would make the client look for a token of its own, so it gets 403 instead.
         """
         status = 403 if response.status_code == 401 else response.status_code
         headers = answered([(name.lower(), value) for name, value in response.headers.raw])

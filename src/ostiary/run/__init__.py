@@ -1,13 +1,13 @@
 """An agent that exists already, with a guard in front of each of its MCP servers and HTTP APIs.
 
-configs    where agents keep their MCP servers, and a copy of that in which each server has a guard in front
+configs    the configurations of agents for MCP servers, and a copy in which each server has a guard in front
 apis       HTTP APIs, and how a command finds their local addresses
 probe      the lists of a stdio server; `http_probe` those of a remote one
 enlist     registers what the registry lacks: owner, agent, a resource per server
 local      local HTTP proxies in front of remote servers and HTTP APIs
 frames     JSON-RPC over stdio, line by line
-gate       the decision on one call; what passes where nobody can decide
+gate       the decision on one call, and what passes without a decision
 exchange   the messages between a client and a server
 proxy      the process between the agent and one server: `python -m ostiary.run PLAN -- COMMAND ...`
-events     what the proxies tell `ostiary run` while it happens
+events     messages from the proxies to `ostiary run`
 """

@@ -1,6 +1,6 @@
-"""Where agents keep their MCP servers, and a copy of that in which each server has a guard in front.
+"""Configurations of agents for MCP servers, and a copy in which each server has a guard in front.
 
-| who | file | member |
+| agent | file | member |
 | --- | --- | --- |
 | Claude Code | `.mcp.json`; `~/.claude.json`, for the user and for this folder | `mcpServers` |
 | Cursor | `.cursor/mcp.json`, `~/.cursor/mcp.json` | `mcpServers` |
@@ -46,8 +46,8 @@ class Server:
     @property
     def url(self) -> str | None:
         """The URL of a remote server; None for a stdio server."""
-        found = self.entry.get("url", self.entry.get("serverUrl"))
-        return found if isinstance(found, str) and "command" not in self.entry else None
+        url = self.entry.get("url", self.entry.get("serverUrl"))
+        return url if isinstance(url, str) and "command" not in self.entry else None
 
     @property
     def is_sse(self) -> bool:
@@ -58,8 +58,8 @@ class Server:
     @property
     def document(self) -> Mapping[str, Any] | None:
         """The OpenAPI document of an HTTP API; None where there is none, and for an MCP server."""
-        found = self.entry.get("openapi")
-        return found if isinstance(found, dict) else None
+        document = self.entry.get("openapi")
+        return document if isinstance(document, dict) else None
 
     @property
     def is_api(self) -> bool:
@@ -172,7 +172,7 @@ def _remote(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
     """Return the text with variables filled in as agents do; a variable without a value stays."""
-    return _VARIABLE.sub(lambda found: environment.get(found[1], found[2] or found[0]), text)
+    return _VARIABLE.sub(lambda match: environment.get(match[1], match[2] or match[0]), text)
 
 
 def to_word(name: str, *, of: str) -> str:
@@ -211,6 +211,6 @@ def _of_claude(text: object, folder: Path) -> object:
         return None
     projects = text.get("projects")
     own = projects.get(str(folder)) if isinstance(projects, dict) else None
-    found = [part.get("mcpServers") for part in (text, own) if isinstance(part, dict)]
-    servers = {name: entry for part in found if isinstance(part, dict) for name, entry in part.items()}
+    members = [part.get("mcpServers") for part in (text, own) if isinstance(part, dict)]
+    servers = {name: entry for part in members if isinstance(part, dict) for name, entry in part.items()}
     return {"mcpServers": servers}

@@ -21,7 +21,7 @@ Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 def source_of(
     command: Sequence[str], *, config: Path | None, config_env: str | None, environment: Mapping[str, str]
 ) -> Config:
-    """The configuration that the command would have used. Raises Usage."""
+    """Return the configuration that the command would use without a guard. Raises Usage."""
     if config is not None:
         return read_config(config)
     named = _after_option(command)
@@ -34,8 +34,8 @@ def source_of(
         return read_config(Path(command[named]))
     if config_env is not None and environment.get(config_env):
         return read_config(Path(environment[config_env]))
-    found, where = find_config(Path.cwd(), Path.home())
-    return parse_config(found, of=where)
+    config_text, where = find_config(Path.cwd(), Path.home())
+    return parse_config(config_text, of=where)
 
 
 def has_config(command: Sequence[str], *, config_env: str | None, environment: Mapping[str, str]) -> bool:

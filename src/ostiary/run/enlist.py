@@ -1,4 +1,4 @@
-"""Whatever the registry lacks for an agent that somebody already has: owner, agent, a resource per stdio server.
+"""Registration of the missing objects of an existing agent: owner, agent, a resource per stdio server.
 
     KEYS/<agent>/agent.json              the agent's credential
     KEYS/<agent>/servers/<server>.json   the credential of the guard in front of that server
@@ -6,7 +6,7 @@
     KEYS/<agent>/servers/<server>.cmd    the command that it was registered with
     KEYS/<agent>/spool/                  what guards have not reported yet
 
-KEYS is `run/` beside the administrator's credential. What is there is not asked for again, so an agent that was run
+KEYS is `run/` beside the administrator's credential. Existing files are not requested again, so an agent that was run
 once starts without the control plane too. A resource is `<agent>.<server>`, its identifier
 `http://localhost/stdio/<agent>/<server>` (nothing listens there), and it begins in mode `watch`; for an agent that is
 enforced somewhere, in `enforce`.
@@ -116,8 +116,8 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
 
 def changed(place: Place, servers: Sequence[Server]) -> list[Server]:
     """Return the servers that differ from those registered under their name."""
-    known = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
-    return [server for server, file in known if not file.exists() or read_json(file) != server.command]
+    registered = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
+    return [server for server, file in registered if not file.exists() or read_json(file) != server.command]
 
 
 def enlist(
@@ -149,24 +149,26 @@ def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: C
         name = place.resource(server)
         if session.api("GET", f"/resources/{name}")["mode"] != "watch":
             raise Usage(
-                f"`{name}` is enforced, and what it says would count at once", hint=f"ostiary enforce {name} --off"
+                f"`{name}` is enforced, and its listing would take effect at once", hint=f"ostiary enforce {name} --off"
             )
         place.command(server).write_text(json.dumps(server.command), "utf-8")
         if (catalogue := _catalogue(name, server, say)) is not None:
             proposal = {"catalogue": catalogue.render(), "proposed": True}
             session.api("PUT", f"/resources/{name}/catalogue", proposal)
-            say(f"`{name}` has {len(catalogue.tools)} tools, as it says of itself")
+            say(f"`{name}` has {len(catalogue.tools)} tools, from its own listing")
 
 
 def _recall(session: Session, place: Place, server: Server) -> None:
-    """The mode may have been switched since its guard heard it. Raises Usage for what the server does not know."""
+    """Update the stored mode: it may have changed since the guard's last start. Raises Usage for an unknown
+    resource.
+    """
     try:
         mode = session.api("GET", f"/resources/{place.resource(server)}")["mode"]
     except ServerRefused as refusal:
         if refusal.code != "not_found":
             raise
-        known = f"`{place.resource(server)}` is not known to {session.url}"
-        raise Usage(known, hint=f"is this the right server? {place.guard(server)} is of another") from None
+        problem = f"`{place.resource(server)}` is not registered at {session.url}"
+        raise Usage(problem, hint=f"is this the right server? {place.guard(server)} is of another") from None
     place.mode(server).write_text(mode, "utf-8")
 
 
@@ -191,8 +193,8 @@ def _owner(session: Session) -> str:
 def _mode(session: Session, place: Place) -> str:
     """Return the mode of a new server: `enforce` if any server of the agent is enforced."""
     uri = stdio_uri(place.agent)
-    found = session.pages("/resources", "resources", limit=MAX_RESOURCES)
-    return "enforce" if any(one["uri"].startswith(uri) and one["mode"] == "enforce" for one in found) else "watch"
+    resources = session.pages("/resources", "resources", limit=MAX_RESOURCES)
+    return "enforce" if any(one["uri"].startswith(uri) and one["mode"] == "enforce" for one in resources) else "watch"
 
 
 def _enlist_server(session: Session, place: Place, server: Server, *, mode: str, say: Callable[[str], None]) -> None:
@@ -206,8 +208,8 @@ def _enlist_server(session: Session, place: Place, server: Server, *, mode: str,
     place.mode(server).write_text(mode, "utf-8")
     place.command(server).write_text(json.dumps(server.command), "utf-8")
     key.save(created["resource_id"], issuer=session.agent.issuer)
-    known = "no tools are known" if catalogue is None else f"{len(catalogue.tools)} tools, as it says of itself"
-    say(f"registered the server `{name}` in mode {mode}: {known}")
+    tools = "no tools are known" if catalogue is None else f"{len(catalogue.tools)} tools, from its own listing"
+    say(f"registered the server `{name}` in mode {mode}: {tools}")
 
 
 def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalogue | None:
@@ -215,14 +217,16 @@ def _catalogue(name: str, server: Server, say: Callable[[str], None]) -> Catalog
     tools unknown.
     """
     try:
-        return Catalogue.from_mcp(name, _said(server))
+        return Catalogue.from_mcp(name, _listing(server))
     except Refused as refusal:
         say(f"no catalogue of `{server.name}`: {refusal.message}" + (f" ({refusal.hint})" if refusal.hint else ""))
         return None
 
 
-def _said(server: Server) -> dict[str, Any]:
-    """Asked as an agent would start it: variables filled in, its own environment on top of ours."""
+def _listing(server: Server) -> dict[str, Any]:
+    """Return the server's listing. It is started as an agent would start it: with variables expanded, its own
+    environment on top of ours.
+    """
     ours = ambient.environment()
     if server.is_api:
         return table_of(server.document).listing

@@ -56,8 +56,8 @@ def called(
     why: Refused | None,
 ) -> Called:
     """Return the event of a call, with long texts cut to fit a datagram."""
-    said = {} if why is None else {"code": why.code, "why": why.message[:MAX_TEXT], "hint": why.hint[:MAX_TEXT]}
-    return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **said)
+    reason = {} if why is None else {"code": why.code, "why": why.message[:MAX_TEXT], "hint": why.hint[:MAX_TEXT]}
+    return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **reason)
 
 
 class Teller:
@@ -74,7 +74,7 @@ class Teller:
     def tell(self, event: Event) -> None:
         """Send an event."""
         if self._socket is not None:
-            with suppress(OSError):  # no room, or nobody there any more
+            with suppress(OSError):  # the buffer is full, or the listener has gone
                 self._socket.send(msgspec.json.encode(event))
 
 
@@ -91,14 +91,14 @@ class Listener:
         return self._socket.fileno()
 
     def next(self) -> Event | None:
-        """Return the next event; None if there are no more. Unknown events are skipped."""
+        """Return the next event; None if none is waiting. Unknown events are skipped."""
         while True:
             try:
-                said = self._socket.recv(MAX_BYTES)
+                datagram = self._socket.recv(MAX_BYTES)
             except BlockingIOError:
                 return None
             with suppress(msgspec.DecodeError, UnicodeDecodeError):
-                event: Event = _decode(said)
+                event: Event = _decode(datagram)
                 return event
 
     def close(self) -> None:

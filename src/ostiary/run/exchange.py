@@ -40,8 +40,8 @@ class Exchange:
         except Malformed as refusal:
             verdict = self._gate.undecided("(malformed)", refusal)
             if not verdict.passes:
-                asked, code = _answered(refusal)
-                answer(frames.error(asked, code, words(refusal), data(refusal)))
+                request_id, code = _answered(refusal)
+                answer(frames.error(request_id, code, words(refusal), data(refusal)))
             return verdict.passes
         reused = self._reused(messages)
         decided = [
@@ -74,11 +74,13 @@ class Exchange:
     def _refuse(
         self, messages: Sequence[Message], verdicts: dict[int, Verdict], answer: Callable[[bytes], None]
     ) -> None:
-        """Answer every request of the line; what was allowed beside it has not happened."""
-        beside = Unavailable("another call of the same batch is denied", hint="send it by itself")
+        """Answer every request of the line. Allowed calls of the same line are recorded as failed: they were not
+        sent.
+        """
+        batch_denial = Unavailable("another call of the same batch is denied", hint="send it in a request of its own")
         for message in messages:
             verdict = verdicts.get(id(message))
-            why = verdict.why if verdict is not None and not verdict.passes else beside
+            why = verdict.why if verdict is not None and not verdict.passes else batch_denial
             if verdict is not None and verdict.passes and verdict.call is not None:
                 self._gate.finish(verdict.call, ok=False)
             if message.id is None or not message.method:
@@ -86,7 +88,7 @@ class Exchange:
             if why is not None and why.code == "unknown_tool" and is_unknown(message.method):
                 answer(frames.error(message.id, frames.METHOD_NOT_FOUND, "Method not found", data(why)))
             else:
-                answer(frames.error(message.id, DENIED, words(why or beside), data(why or beside)))
+                answer(frames.error(message.id, DENIED, words(why or batch_denial), data(why or batch_denial)))
 
     def _await(self, message: Message, call: Call | None) -> None:
         """Register a call whose outcome is still to come; without an id there is no outcome. In mode `watch` a call may
@@ -114,16 +116,16 @@ class Exchange:
         answers = [message for message in messages if message.is_answer]
         if not answers:
             return line
-        found = [(answer, *self._take(line, answer)) for answer in answers]
-        for answer, _, method in found:  # what the server says of its tools, before the agent can call one
+        matched = [(answer, *self._take(line, answer)) for answer in answers]
+        for answer, _, method in matched:  # what the server says of its tools, before the agent can call one
             if method == "tools/list":
                 self._gate.listed(answer.tools)
         try:
             if self._gate.enforces:
-                _check_asked_for(found)
-            self._observe(found)
+                _check_asked_for(matched)
+            self._observe(matched)
         except Refused as refusal:
-            return self._errors([_id(answer) for answer, call, method in found if call or method], refusal)
+            return self._errors([_id(answer) for answer, call, method in matched if call or method], refusal)
         return line
 
     def note(self, line: bytes) -> None:
@@ -150,9 +152,9 @@ class Exchange:
                 self._heard.append((line, call, answer))
         return call, method
 
-    def _observe(self, found: Iterable[tuple[Answer, Call | None, str]]) -> None:
+    def _observe(self, matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
         """Raises Withheld for more than a call may return, or what its task cannot remember, and Malformed."""
-        for answer, call, _ in found:
+        for answer, call, _ in matched:
             if call is not None and (call.ahead or call.watched):
                 call.result(ok=answer.is_ok, bytes=answer.size)
                 try:
@@ -203,13 +205,13 @@ def _answered(refusal: Malformed) -> tuple[Id, int]:
     return None, frames.PARSE_ERROR if refusal.message.startswith("not JSON") else frames.INVALID_REQUEST
 
 
-def _check_asked_for(found: Iterable[tuple[Answer, Call | None, str]]) -> None:
+def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
     """Check that a line answers requests in flight alone. Raises Unavailable.
 
     Of a call that was cancelled, or whose answer has come, another answer would pass without having been looked at. A
     client may take `"1"` or no `id` at all for `1`.
     """
-    for answer, call, method in found:
+    for answer, call, method in matched:
         is_matched = (call is not None or method) and (answer.result or answer.error)
         if not is_matched and (answer.result or answer.id is not None):
             raise Unavailable("the server answers a request that is not in flight")

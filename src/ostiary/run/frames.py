@@ -1,8 +1,8 @@
 """JSON-RPC 2.0 over stdio (MCP 2025-11-25 "stdio", 2026-07-28): a message, or a batch of them, on a line.
 
-What goes to the server is read strictly, since the guard and the server must understand the same. Refused are a member
+Messages to the server are parsed strictly, since the guard and the server must read the same. Refused are a member
 given twice, a name that differs from ours in case alone (readers in Go take it for the same), a carriage return within
-a line (readers in Python end a line there), and whatever is no JSON-RPC message.
+a line (readers in Python end a line there), and anything that is no JSON-RPC message.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ostiary.protocol.errors import Malformed
 MAX_LINE_BYTES = 64 << 20
 MAX_BATCH = 100
 MAX_DEPTH = 2 * canonical.MAX_DEPTH
-"""of an answer to `tools/list` that can be read"""
+"""deepest nesting of an answer to `tools/list` that can be parsed"""
 MAX_REQUEST_DEPTH = canonical.MAX_ARGUMENTS_DEPTH + 3
-"""of a line from the agent: a call whose arguments can be recorded, in a batch"""
+"""deepest nesting of a line from the agent: a call whose arguments can be recorded, in a batch"""
 CHUNK_BYTES = 64 << 10
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 
 Id = str | int | None
-"""of a request; None for a notification"""
+"""`id` of a request; None for a notification"""
 
 
 class InvalidParams(Malformed):
@@ -55,7 +55,7 @@ class Message(msgspec.Struct, frozen=True):
 _NOTHING = msgspec.Raw()
 _BOM = b"\xef\xbb\xbf"
 _BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff", b"\0")
-"""of JSON in any encoding of Unicode"""
+"""first bytes of a JSON text, in any encoding of Unicode"""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -127,18 +127,18 @@ _answers = json_decoder(list[Answer])
 
 def lines(descriptor: int) -> Iterator[bytes]:
     """Yield the lines of a descriptor, each with its end; the last one may have none. Raises Malformed."""
-    held = bytearray()
+    buffer = bytearray()
     while chunk := os.read(descriptor, CHUNK_BYTES):
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
-            yield bytes(held) + chunk[start : end + 1]
-            held.clear()
+            yield bytes(buffer) + chunk[start : end + 1]
+            buffer.clear()
             start = end + 1
-        held += chunk[start:]
-        if len(held) > MAX_LINE_BYTES:
+        buffer += chunk[start:]
+        if len(buffer) > MAX_LINE_BYTES:
             raise Malformed(f"a line has more than {MAX_LINE_BYTES >> 20} MiB")
-    if held:
-        yield bytes(held)
+    if buffer:
+        yield bytes(buffer)
 
 
 def read(unverified_line: bytes) -> list[Message]:
@@ -198,8 +198,8 @@ def _parse_loosely(text: bytes) -> Any:
 
 def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
     """A line with a JSON-RPC error."""
-    said = {"code": code, "message": message} | ({} if data is None else {"data": data})
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": said}) + b"\n"
+    members = {"code": code, "message": message} | ({} if data is None else {"data": data})
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": members}) + b"\n"
 
 
 def _message(value: object) -> Message:
@@ -221,7 +221,7 @@ def _message(value: object) -> Message:
             _check_alike(params)
         return Message(id, method)
     try:
-        tool, arguments = _asked(method, params)
+        tool, arguments = _parse_call(method, params)
     except Malformed as refusal:
         if id is None:
             raise
@@ -229,7 +229,7 @@ def _message(value: object) -> Message:
     return Message(id, method, tool, arguments)
 
 
-def _asked(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
+def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
     """Return the request as a tool and its arguments. Raises Malformed."""
     if not isinstance(params, dict):
         raise Malformed("`params` is an object")
@@ -248,9 +248,9 @@ def _cancelled(value: Mapping[str, Any]) -> Id:
     return id if isinstance(id, (str, int)) else None
 
 
-def _check_names(value: Mapping[str, Any], known: set[str]) -> None:
+def _check_names(value: Mapping[str, Any], allowed: set[str]) -> None:
     for name in value:
-        if name not in known and name.casefold() in known:
+        if name not in allowed and name.casefold() in allowed:
             raise Malformed(f"the member {name[:64]!a} differs in case alone from `{name.casefold()}`")
 
 

@@ -66,7 +66,7 @@ class Gate:
         self._caller = Caller(self._guard, task or self._agent, uri=plan.uri)
         self._memory = Path(plan.mode)
         self._remembered = remembered(self._memory)
-        self._who: Verified | None = None
+        self._verified: Verified | None = None
         self._trouble: Refused | None = Unavailable("the control plane has not answered yet")
         self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._changed = threading.Condition()
@@ -88,18 +88,18 @@ class Gate:
         self._agent.close()
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
-        """Decided and on record when this returns. Raises nothing."""
-        who: Verified | None = None
+        """Decide a call and record the decision. Never raises."""
+        caller: Verified | None = None
         try:
-            who = self._present()
-            call = self._guard.decide(who, tool, arguments)
+            caller = self._present()
+            call = self._guard.decide(caller, tool, arguments)
         except Refused as refusal:
-            return self._undecided(who, tool, arguments, refusal)
+            return self._undecided(caller, tool, arguments, refusal)
         except Exception:
             log.exception("the guard failed")
-            return self._undecided(who, tool, arguments, Unavailable("the guard failed", code="guard_failed"))
+            return self._undecided(caller, tool, arguments, Unavailable("the guard failed", code="guard_failed"))
         why = None if call.decision.verdict else Denied(call.decision, missing_scope=call.missing_scope)
-        self._tell(tool, "deny" if why else "allow", passed=call.decision.allowed, why=why, who=who)
+        self._tell(tool, "deny" if why else "allow", passed=call.decision.allowed, why=why, caller=caller)
         return Verdict(call.decision.allowed, why, call)
 
     def undecided(self, tool: str, why: Refused) -> Verdict:
@@ -111,9 +111,9 @@ class Gate:
         """Note a listing of the server (None: unreadable), and report tools that its catalogue lacks."""
         self._guard.listing.note(tools)
         names = {name for tool in tools or () if isinstance(name := tool.get("name"), str)}
-        with suppress(Refused):  # nobody knows its catalogue now
-            known = self._guard.feed.current().facts.resource.tools
-            fresh = sorted(names - known.keys() - self._told)
+        with suppress(Refused):  # the catalogue is unknown without a feed
+            catalogued = self._guard.feed.current().facts.resource.tools
+            fresh = sorted(names - catalogued.keys() - self._told)
             if fresh and len(self._told) < MAX_TOLD:
                 self._told.update(fresh[:MAX_TOLD])
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
@@ -128,10 +128,10 @@ class Gate:
         """Return whether notifications of the server may reach the agent. If the token is revoked, wait for another
         one; if the agent was stopped, subscriptions have ended.
         """
-        if (who := self._who) is None:
-            return True  # nothing was asked for yet
+        if (caller := self._verified) is None:
+            return True  # no call was made yet
         try:
-            self._guard.check_alive(who)
+            self._guard.check_alive(caller)
         except InvalidToken:
             self._wake.set()
             return False
@@ -149,15 +149,15 @@ class Gate:
             call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
 
-    def _undecided(self, who: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
+    def _undecided(self, caller: Verified | None, tool: str, arguments: Mapping[str, Any], why: Refused) -> Verdict:
         passes = self._mode == "watch" and not (isinstance(why, TokenRefused) and why.code in DEAD)
         call = None
         try:
-            call = self._guard.undecided(who, self._credential.client_id, tool, arguments, why, passes=passes)
+            call = self._guard.undecided(caller, self._credential.client_id, tool, arguments, why, passes=passes)
         except Refused as refusal:
             log.error("%s: a call of %s is not on record: %s", self._plan.server, tool, refusal.message)
             self._teller.tell(Trouble(server=self._plan.server, text=f"not on record: {refusal.message}"[:300]))
-        self._tell(tool, "undecided", passed=passes, why=why, who=who)
+        self._tell(tool, "undecided", passed=passes, why=why, caller=caller)
         return Verdict(passes, why, call)
 
     def _tell(
@@ -167,9 +167,9 @@ class Gate:
         *,
         passed: bool,
         why: Refused | None,
-        who: Verified | None,
+        caller: Verified | None,
     ) -> None:
-        claims = who.principal.claims if who is not None else None
+        claims = caller.principal.claims if caller is not None else None
         owner, task = (claims.owner, claims.task) if claims is not None else ("", "")
         self._teller.tell(
             called(self._plan.server, tool, verdict=verdict, passed=passed, owner=owner, task=task, why=why)
@@ -178,14 +178,14 @@ class Gate:
     def _present(self) -> Verified:
         """Return the verified caller. Raises Refused."""
         self._await()
-        who = self._who
-        if who is None:
+        caller = self._verified
+        if caller is None:
             raise self._trouble or Unavailable("there is no token yet")
         try:
-            self._guard.check_alive(who)
+            self._guard.check_alive(caller)
         except InvalidToken:
-            return self._another(who)
-        return who
+            return self._another(caller)
+        return caller
 
     def _await(self) -> None:
         """Wait until both have connected once, or the time is up: the mode is unknown before."""
@@ -198,9 +198,9 @@ class Gate:
             before = self._attempts
             self._wake.set()
             self._changed.wait_for(lambda: self._attempts > before, RENEWAL_S)
-        if self._who is dead and isinstance(self._trouble, Unavailable):
+        if self._verified is dead and isinstance(self._trouble, Unavailable):
             raise self._trouble
-        return self._who or dead
+        return self._verified or dead
 
     def _keep(self) -> None:
         """Connect the guard, then have a token that is shown to it before the last one ends."""
@@ -225,11 +225,11 @@ class Gate:
 
     def _enter(self) -> None:
         """Get a token and show it to the guard. Raises Refused, httpx2.HTTPError."""
-        who = self._caller.enter()
+        caller = self._caller.enter()
         if self._trouble is not None and self._ready.is_set():
             self._teller.tell(Trouble(server=self._plan.server, text="the control plane answers again"))
         with self._changed:
-            self._who, self._trouble = who, None
+            self._verified, self._trouble = caller, None
             self._attempts += 1
             self._changed.notify_all()
 

@@ -148,15 +148,15 @@ def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[b
 
 def _lines(response: httpx2.Response) -> Iterator[bytes]:
     """Yield the lines of Server-Sent Events as they come (HTML, section 9.2.5)."""
-    held, is_after_return = bytearray(), False
+    buffer, is_after_return = bytearray(), False
     for part in _parts(response):
         rest = part.removeprefix(b"\n") if is_after_return else part  # "\r\n" in two parts is one end
         is_after_return = rest.endswith(b"\r")
         first, *lines = _LINE_END.split(rest)
-        held += first
+        buffer += first
         for line in lines:
-            yield bytes(held)
-            held = bytearray(line)
+            yield bytes(buffer)
+            buffer = bytearray(line)
 
 
 def _parts(response: httpx2.Response) -> Iterator[bytes]:

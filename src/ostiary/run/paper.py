@@ -67,14 +67,16 @@ class Paper:
         if event.verdict == "undecided" and event.passed:
             self._counts["blind"] += 1
         owner = _name(names, event.owner)
-        said = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "undecided": "[yellow]undecided[/]"}[event.verdict]
+        verdict = {"allow": "[green]allow[/]", "deny": "[red]deny[/]", "undecided": "[yellow]undecided[/]"}[
+            event.verdict
+        ]
         if event.verdict == "deny" and event.passed:
-            said = "[yellow]would be denied[/]"
+            verdict = "[yellow]would be denied[/]"
         elif event.verdict == "undecided":
-            said = "[yellow]passed undecided[/]" if event.passed else "[red]denied undecided[/]"
+            verdict = "[yellow]passed undecided[/]" if event.passed else "[red]denied undecided[/]"
         why = f"[dim]{escape(event.why)}[/]" if event.why else ""
-        what = escape(f"{event.server}/{event.tool}  {owner}  {task or 'standing task'}")
-        self.say(f"{said} {what}  {why}".rstrip())
+        call = escape(f"{event.server}/{event.tool}  {owner}  {task or 'standing task'}")
+        self.say(f"{verdict} {call}  {why}".rstrip())
 
     def summary(self, place: Place, servers: Sequence[Server]) -> None:
         """Print the summary, and the next commands."""
@@ -86,7 +88,7 @@ class Paper:
         self.say(f"{counted(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
         if counts["blind"]:
             self.alarm(
-                f"{counted(counts['blind'])} passed that nobody could decide; in the spool until it can be reported"
+                f"{counted(counts['blind'])} passed without a decision; recorded in the spool until the server answers"
             )
         if counts["would be denied"]:
             self.say(f"next: ostiary suggest {escape(self._agent)} --since {_span(ambient.now() - self._began)}")

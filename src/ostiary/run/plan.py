@@ -27,7 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mode: str
     """the file with the last mode"""
     url: str
-    """of the control plane"""
+    """address of the control plane"""
     task: str | None = None
     """id of the declared task; without, the standing task"""
     events: str | None = None

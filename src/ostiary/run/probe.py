@@ -80,7 +80,7 @@ def read_lists(
     server does not announce tools. Raises Malformed, Invalid, and what `request` raises.
     """
     if not isinstance(capabilities, dict):
-        raise Malformed("the server does not say what it is capable of")
+        raise Malformed("the server's answer has no `capabilities`")
     announced = {*capabilities, "tools"} if asks_tools else capabilities
     lists = [one for capability, lists in LISTS.items() if capability in announced for one in lists]
     return {"tools": [], "capabilities": capabilities} | {
@@ -90,10 +90,10 @@ def read_lists(
 
 def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], method: str, member: str) -> list[Any]:
     """Return all pages of a list. The server may answer with an error to each list but that of its tools."""
-    members, asked = list[Any](), dict[str, Any]()
+    members, params = list[Any](), dict[str, Any]()
     for _ in range(MAX_PAGES):
         try:
-            result = request(method, asked)
+            result = request(method, params)
         except Invalid:
             if member == "tools":
                 raise
@@ -111,7 +111,7 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
             return members
         if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR:
             raise Malformed(f"a `nextCursor` is not a text of at most {MAX_CURSOR} characters")
-        asked = {"cursor": cursor}
+        params = {"cursor": cursor}
     raise Invalid(f"{method} has more than {MAX_PAGES} pages")
 
 
@@ -137,13 +137,13 @@ class _Talk:
     def _greet(self) -> object:
         """Return the server's capabilities."""
         try:
-            asked = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
-            said = self._request("initialize", asked)
+            params = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": OURS}
+            answer = self._request("initialize", params)
             self._send({"method": "notifications/initialized"})
-        except Invalid:  # it knows no handshake any more
+        except Invalid:  # since MCP 2026-07-28 there is no handshake
             self._meta = MODERN_META
-            said = self._request("server/discover", {})
-        return said.get("capabilities")
+            answer = self._request("server/discover", {})
+        return answer.get("capabilities")
 
     def _request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The result. Raises Invalid with the server's words where it answers with an error."""
@@ -207,6 +207,6 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             pipe.close()
     with suppress(subprocess.TimeoutExpired):
         server.wait(GRACE_S)
-    with suppress(ProcessLookupError):  # nobody of its group is left
+    with suppress(ProcessLookupError):  # no process of its group is left
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()

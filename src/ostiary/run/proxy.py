@@ -68,7 +68,7 @@ class Proxy:
         except Malformed as refusal:
             self._break(refusal)
         except OSError as error:  # the server has gone: `_down` hears it too
-            log.debug("the server reads no more: %s", error)
+            log.debug("the server has closed its input: %s", error)
         except Exception:
             log.exception("the proxy failed")
             self._break(Unavailable("the proxy failed, and nothing passes any more"))

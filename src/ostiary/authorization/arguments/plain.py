@@ -20,13 +20,13 @@ class BadArguments(Invalid):
 
     code = "bad_arguments"
 
-    def __init__(self, what: str, *, where: str = "") -> None:
-        super().__init__(f"argument `{where}` {what}" if where else f"the arguments: an argument {what}")
-        self.what, self.where = what, where
+    def __init__(self, problem: str, *, where: str = "") -> None:
+        super().__init__(f"argument `{where}` {problem}" if where else f"the arguments: an argument {problem}")
+        self.problem, self.where = problem, where
 
     def inside(self, name: str) -> BadArguments:
         """Return the same error, located in the object that has the value as member `name`."""
-        return BadArguments(self.what, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
+        return BadArguments(self.problem, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 
 
 class Unrepresentable(BadArguments):
@@ -69,7 +69,7 @@ def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
     try:
         return convert(value, *args)
     except Unrepresentable as error:
-        return Unusable(error.what, value)
+        return Unusable(error.problem, value)
 
 
 def to_set(elements: Iterable[Value]) -> Value:
@@ -77,7 +77,7 @@ def to_set(elements: Iterable[Value]) -> Value:
     try:
         return make_set(elements)
     except Unreadable as error:
-        raise Unrepresentable(f"holds a value that {error.value.what}") from None
+        raise Unrepresentable(f"holds a value that {error.value.problem}") from None
 
 
 def to_long(value: int) -> int:

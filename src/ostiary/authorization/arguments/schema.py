@@ -206,7 +206,7 @@ class _Compiler:
                     try:
                         made[name] = (find(name) or unlisted(name))(item, depth - 1, fuel)
                     except Unrepresentable as error:
-                        made[name] = Unusable(error.what, item)
+                        made[name] = Unusable(error.problem, item)
             except BadArguments as error:
                 raise error.inside(str(name)) from None
             return made

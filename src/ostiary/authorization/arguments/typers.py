@@ -134,16 +134,16 @@ def choice(branches: list[Typer], *, exactly_one: bool) -> Typer:
 
 
 def every(parts: list[Typer]) -> Typer:
-    """The value as all of `parts` read it together."""
+    """Return a typer that merges the readings of all `parts`."""
 
-    def together(value: Any, depth: int, fuel: Fuel) -> Value:
+    def read_all(value: Any, depth: int, fuel: Fuel) -> Value:
         spend(fuel, len(parts), depth)
         typed = usable(parts[0], value, depth - 1, fuel)
         for part in parts[1:]:
             typed = merge(typed, usable(part, value, depth - 1, fuel))
         return _member_value(typed)
 
-    return together
+    return read_all
 
 
 def merge(left: Value, right: Value) -> Value:
@@ -158,5 +158,5 @@ def _member_value(value: Value) -> Value:
     decides what follows.
     """
     if type(value) is Unusable:
-        raise Unrepresentable(value.what)
+        raise Unrepresentable(value.problem)
     return value

@@ -12,9 +12,10 @@ Strings are compared code point by code point, without normalisation and with th
 
 *A prefix is text, and a tool reads a path or a URL.* `/srv/a/../../etc` begins with `/srv/a/` and leads elsewhere: the
 tool would be a confused deputy. So a value under `prefix` or `glob` fails if it has a segment `..` or a NUL, plain or
-percent-encoded. And `https://good.example` begins `https://good.example.evil.example/` too, and `https://*.good.example/`
-covers `https://evil.example/.good.example/`: a prefix of a URL must reach beyond the host, and a glob must spell the
-host out (or be nothing else: `https://*`). What text cannot show, links and a tool's own aliases, the tool must refuse.
+percent-encoded. And `https://good.example` begins `https://good.example.attacker.example/` too, and `https://*.good.example/`
+covers `https://attacker.example/.good.example/`: a prefix of a URL must reach beyond the host, and a glob must spell
+the host out (or be nothing else: `https://*`). The tool itself must refuse symbolic links and its own aliases: the
+text of a value does not show them.
 """
 
 from __future__ import annotations
@@ -170,11 +171,11 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return any(limit is not None and limit <= outer.max_length for limit in limits)
 
 
-def is_same(value: object, wanted: Scalar) -> bool:
+def is_same(value: object, expected: Scalar) -> bool:
     """Equality of JSON: by type and value; a number is a number however it is written."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    return isinstance(value, (str, int, float)) and value == wanted
+    if isinstance(value, bool) or isinstance(expected, bool):
+        return value is expected
+    return isinstance(value, (str, int, float)) and value == expected
 
 
 def decimal(value: object) -> Decimal | None:

@@ -37,7 +37,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     datatypes: tuple[str, ...] | None = None
     """data classes: only tools all of whose classes are among them, and that have one; None: whatever they handle"""
     arguments: dict[str, Condition] = {}
-    """by name or dotted path of the argument"""
+    """conditions by name or dotted path of the argument"""
 
     def __post_init__(self) -> None:
         """Raises InvalidDetails for what the types do not say."""

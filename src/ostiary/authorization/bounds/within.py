@@ -17,26 +17,26 @@ def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
     return all(_outside(detail, outer) is None for detail in inner)
 
 
-def narrow(outer: Sequence[ToolDetail], asked: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
+def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
     """Return the requested part of `outer`: all of it if nothing is requested. Raises InvalidDetails for a wider
     request.
     """
-    for detail in asked:
+    for detail in requested:
         if (outside := _outside(detail, outer)) is not None:
             raise InvalidDetails(f"the requested bounds are wider than the available ones: {outside}")
-    return tuple(asked) or tuple(outer)
+    return tuple(requested) or tuple(outer)
 
 
 def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
     """The first resource and tool for which no detail of `outer` allows what `inner` does."""
     binding = [detail for detail in outer if _binds(inner, detail)]
     for location in inner.locations:
-        here = [detail for detail in binding if location in detail.locations]
-        if any(detail.actions is None for detail in here):
+        local = [detail for detail in binding if location in detail.locations]
+        if any(detail.actions is None for detail in local):
             continue
         if inner.actions is None:
             return f"all tools of {location}"
-        allowed = {action for detail in here for action in detail.actions or ()}
+        allowed = {action for detail in local for action in detail.actions or ()}
         if refused := next((action for action in inner.actions if action not in allowed), None):
             return f"the tool `{refused}` of {location}"
     return None

@@ -16,9 +16,9 @@ from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid
 
 MAX_LIMITS = 8
-"""of one task or one agent"""
+"""limits of one task or one agent"""
 MAX_BUDGETS = 32
-"""in one token: those of its task, of the tasks above it, and of their agents"""
+"""budgets in one token: those of its task, of the tasks above it, and of their agents"""
 DAY_US = 86_400_000_000
 
 MAX_WHOLE = 16
@@ -48,7 +48,7 @@ class Meter(NamedTuple):
 
     kind: str
     tools: frozenset[str]
-    what: str = ""
+    counted: str = ""
     """the counted argument, or the counted result"""
 
 
@@ -88,12 +88,12 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Amount(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind", tag="amount"
 ):
-    """The sum of what one argument of these tools says."""
+    """The sum of one argument of these tools."""
 
     limit: str
     tools: Annotated[tuple[ToolId, ...], Meta(min_length=1, max_length=64)]
     argument: Path
-    """by name or dotted path, as in bounds"""
+    """name or dotted path of the argument, as in bounds"""
 
     def __post_init__(self) -> None:
         """Raises InvalidBudget."""
@@ -110,7 +110,7 @@ class Amount(
 
     @property
     def places(self) -> int:
-        """Decimal places: what one unit is."""
+        """The decimal places of a unit."""
         return len(self.limit.partition(".")[2])
 
     @property
@@ -127,7 +127,7 @@ class Amount(
         def cost(arguments: Mapping[str, object]) -> int:
             value = argument_at(arguments, path) if is_dotted else arguments.get(path, ABSENT)
             units = -1
-            if type(value) is str:  # what `_DECIMAL` says, by means that cost less
+            if type(value) is str:  # the same check as `_DECIMAL`, at a lower cost
                 whole, point, fraction = value.partition(".")
                 digits = whole + fraction
                 is_plain = digits.isascii() and digits.isdigit() and len(whole) <= MAX_WHOLE
@@ -140,7 +140,7 @@ class Amount(
             if 0 <= units <= MAX_INT:
                 return units
             if units > MAX_INT:
-                raise BadAmount(f"`{path}` is beyond what can be counted")
+                raise BadAmount(f"`{path}` is too large: over 2^53-1 of the smallest unit")
             problem = "is missing" if value is ABSENT else "is no plain decimal number"
             raise BadAmount(f"`{path}` {problem}", hint='an integer, or a string such as "12.50"')
 

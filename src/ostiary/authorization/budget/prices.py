@@ -57,7 +57,7 @@ def slice_of(left: int, need: int) -> int:
 def exhausted(budget: Budget, left: int) -> Exhausted:
     """Return the refusal for a budget of which `left` units remain."""
     limit = budget.limit
-    counted = limit.meter.what if isinstance(limit, Volume) else limit.meter.kind
+    counted = limit.meter.counted if isinstance(limit, Volume) else limit.meter.kind
     subject = f"{counted} of {' '.join(limit.tools) or 'all tools'}"[:200]
     message = f"the budget for {subject} has {limit.render(left)} of {limit.render(limit.units)} left"
     if isinstance(limit, Volume):

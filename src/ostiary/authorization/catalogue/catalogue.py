@@ -89,11 +89,11 @@ class Catalogue:
         """The data classes that `tool` handles: the resource's, and its own."""
         return frozenset((*(self.data_classes or ()), *(tool.data_classes or ())))
 
-    def check_classes(self, known: Collection[str]) -> None:
-        """Raises Invalid for a data class that is not known."""
-        check_known(self.data_classes or (), known)
+    def check_classes(self, allowed: Collection[str]) -> None:
+        """Raises Invalid for a data class that is not in `allowed`."""
+        check_known(self.data_classes or (), allowed)
         for tool in self.tools.values():
-            check_known(tool.data_classes or (), known)
+            check_known(tool.data_classes or (), allowed)
 
     def after(self, before: Catalogue) -> Catalogue:
         """Return this catalogue as the successor of `before`.

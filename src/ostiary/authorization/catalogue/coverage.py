@@ -2,7 +2,7 @@
 
 The arguments are flattened once. A leaf is a value that is no object and no list, or a member name of an object that
 neither the schema nor the catalogue lists: where names are free, a name is a value like any other. Exactly one rule
-claims each leaf, the first of these that applies:
+claims each leaf, the first applicable rule of this list:
 
     offered      it is a URI that the server lists; of the expansion of a listed URI template, each variable is a leaf
     declared     the catalogue states the kind of the nearest path at or above the leaf; of a path that should lead
@@ -101,8 +101,10 @@ class Coverage:
             names = path.split(".")
             for at, name in enumerate(names):
                 stated = word if at == len(names) - 1 else None
-                known = place.below.get(name)
-                place.below[name] = _Place(stated or (known.word if known else None), known.below if known else {})
+                existing = place.below.get(name)
+                place.below[name] = _Place(
+                    stated or (existing.word if existing else None), existing.below if existing else {}
+                )
                 place = place.below[name]
 
     def leaves(self, arguments: Mapping[str, Any]) -> list[Leaf]:

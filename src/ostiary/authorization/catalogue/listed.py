@@ -48,7 +48,7 @@ class Listed(msgspec.Struct, rename="camel"):
             effect=effect,
             open_world=self.hints.open_world_hint is not False,
             arguments=self.input_schema,
-            description=seen(self.description or ""),
+            description=visible(self.description or ""),
             definition=definition,
         )
 
@@ -73,14 +73,14 @@ def listing_of(unverified: object) -> dict[str, Any]:
     listing: dict[str, Any] = {}
     for part in unverified if isinstance(unverified, list) else [unverified]:
         result = part.get("result") if isinstance(part, dict) and "jsonrpc" in part else part
-        known = {name: result[name] for name in LISTS if name in result} if isinstance(result, dict) else {}
-        for name, members in known.items():
+        lists = {name: result[name] for name in LISTS if name in result} if isinstance(result, dict) else {}
+        for name, members in lists.items():
             if not isinstance(members, list | tuple):
                 raise Malformed(f"not the result of a list method of MCP: `{name}` is not a list")
             listing[name] = [*listing.get(name, ()), *members]
         if isinstance(result, dict) and isinstance(capabilities := result.get("capabilities"), dict):
             listing["capabilities"] = listing.get("capabilities", {}) | capabilities
-        elif not known:
+        elif not lists:
             raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
     if not listing:
         raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
@@ -102,7 +102,7 @@ def definition_of(unverified: Mapping[str, Any]) -> str:
     return canonical.digest(shown, floats=True)
 
 
-def seen(text: str) -> str:
+def visible(text: str) -> str:
     """Return the text with a mark for each invisible character, cut to the stored length."""
     cut = text[:MAX_DESCRIPTION]
     return "".join(one if one in "\n\t" or unicodedata.category(one)[0] != "C" else "\ufffd" for one in cut)

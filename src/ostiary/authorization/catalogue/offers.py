@@ -39,15 +39,15 @@ class _Template(NamedTuple):
         first, *between, last = self.literals
         if not (value.startswith(first) and value.endswith(last) and len(value) >= len(first) + len(last)):
             return None
-        at, end, found = len(first), len(value) - len(last), list[str]()
+        at, end, values = len(first), len(value) - len(last), list[str]()
         for literal in between:
             until = value.find(literal, at, end)
             if until < 0:
                 return None
-            found.append(value[at:until])
+            values.append(value[at:until])
             at = until + len(literal)
-        found.append(value[at:end])
-        pairs = list(zip(found, self.simple, strict=True))
+        values.append(value[at:end])
+        pairs = list(zip(values, self.simple, strict=True))
         if any(is_simple and not _SEPARATORS.isdisjoint(text) for text, is_simple in pairs):
             return None
         return [Variable(unquote(text), is_simple) for text, is_simple in pairs]
@@ -75,7 +75,7 @@ class Offers:
             return []
         if len(value) > MAX_OFFER:
             return None
-        return next((found for one in self._templates if (found := one.variables(value)) is not None), None)
+        return next((variables for one in self._templates if (variables := one.variables(value)) is not None), None)
 
 
 def _template(text: str) -> _Template | None:

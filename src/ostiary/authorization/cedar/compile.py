@@ -210,7 +210,7 @@ def _message(error: Exception, question: Question, context: Record) -> str:
         read = {"context": context} | {
             name: getattr(question, name).attrs for name in ("principal", "action", "resource")
         }
-        return f"{_path_to(error.value, read)} {error.value.what}"
+        return f"{_path_to(error.value, read)} {error.value.problem}"
     return str(error)
 
 

@@ -21,15 +21,15 @@ class EvaluationError(Exception):
 
 
 class Unusable:
-    """A value of a request that Cedar has no value for; `what` says why not, `raw` is the JSON value.
+    """A value of a request that Cedar has no value for; `problem` says why not, `raw` is the JSON value.
 
     Reading it, a comparison included, raises Unreadable: the policy that reads it fails, no other one is concerned.
     """
 
-    __slots__ = ("raw", "what")
+    __slots__ = ("problem", "raw")
 
-    def __init__(self, what: str, raw: object) -> None:
-        self.what, self.raw = what, raw
+    def __init__(self, problem: str, raw: object) -> None:
+        self.problem, self.raw = problem, raw
 
     def __eq__(self, other: object) -> bool:
         raise Unreadable(self)
@@ -42,7 +42,7 @@ class Unreadable(EvaluationError):
     """A policy reads an Unusable value."""
 
     def __init__(self, value: Unusable) -> None:
-        super().__init__(f"a value {value.what}")
+        super().__init__(f"a value {value.problem}")
         self.value = value
 
 

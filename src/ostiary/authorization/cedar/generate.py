@@ -157,8 +157,8 @@ class _Writer:
             name = f"f{len(self.functions)}"
             self.functions.append((name, code))
             return f"{name}(p, a, r, c, E)", kind
-        known, value = _fold(node)
-        if known:
+        is_constant, value = _fold(node)
+        if is_constant:
             return self.constant(value), _KINDS[type(value)]
         return self._compound(node, depth + 1)
 
@@ -242,14 +242,14 @@ class _Writer:
 
     def _in(self, descendant: ir.Expr, ancestor: ir.Expr, depth: int) -> str:
         """Most often principal or resource is asked about, and what about is known: then nothing is left to check."""
-        wanted = _fold(ancestor)[1]
-        if isinstance(descendant, ir.Var) and descendant.name != "context" and isinstance(wanted, Uid):
-            return f"({self.constant(wanted)} in {_ENTITIES[descendant.name]}.lineage)"
+        constant = _fold(ancestor)[1]
+        if isinstance(descendant, ir.Var) and descendant.name != "context" and isinstance(constant, Uid):
+            return f"({self.constant(constant)} in {_ENTITIES[descendant.name]}.lineage)"
         return f"is_in({self.value(descendant, depth)}, {self.value(ancestor, depth)}, E)"
 
     def _key(self, element: ir.Expr, depth: int) -> str:
-        known, value = _fold(element)
-        if known:
+        is_constant, value = _fold(element)
+        if is_constant:
             return self.constant(key(value))
         code, kind = self.expression(element, depth)
         return f"key({code})" if kind in (None, "bool", "record") else code
@@ -286,11 +286,11 @@ def _fold(node: ir.Expr) -> tuple[bool, object]:
             return True, node.uid
         case ir.Set():
             folded = [_fold(element) for element in node.elements]
-            if all(known for known, _ in folded):
+            if all(is_constant for is_constant, _ in folded):
                 return True, make_set(value for _, value in folded)
         case ir.Record():
             fields = {name: _fold(field) for name, field in node.fields}
-            if all(known for known, _ in fields.values()):
+            if all(is_constant for is_constant, _ in fields.values()):
                 return True, {name: value for name, (_, value) in fields.items()}
         case ir.Unary("decimal" | "ip" | "datetime" | "duration", ir.Lit(text)):
             try:

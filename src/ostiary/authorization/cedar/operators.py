@@ -197,13 +197,13 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
     if type(ancestor) is frozenset:
         if not all(type(element) is Uid for element in ancestor):
             raise EvaluationError("in does not take a set of anything but entities")
-        wanted = ancestor
+        ancestors = ancestor
     elif type(ancestor) is Uid:
-        wanted = frozenset((ancestor,))
+        ancestors = frozenset((ancestor,))
     else:
         _wrong("in", ancestor)
     entity = entities.get(descendant)
-    return descendant in wanted if entity is None else not entity.lineage.isdisjoint(wanted)
+    return descendant in ancestors if entity is None else not entity.lineage.isdisjoint(ancestors)
 
 
 def like(text: object, pieces: tuple[str, ...]) -> bool:

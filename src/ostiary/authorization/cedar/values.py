@@ -7,7 +7,7 @@ A value of a request that none of these can hold is an `Unusable`, which fails t
 
 Differs from Cedar in being stricter: a record that has one of the escape names `__entity`, `__extn`, `__expr` and is
 not a well-formed escape is refused, where Cedar would take it for an ordinary record; and of the extension functions
-only those that make a value (not those that ask about one) may stand behind `__extn`.
+only constructors of values (no predicates) may stand behind `__extn`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def absent(uid: Uid) -> Entity:
 class Entities(Protocol):
     """The store of entities: a dict, or an `Overlay` of a dict."""
 
-    def get(self, uid: Uid, /) -> Entity | None: ...
+    def get(self, uid: Uid, /) -> Entity | None:
+        """Return the entity `uid`; None if the store has none."""
 
 
 class Overlay:

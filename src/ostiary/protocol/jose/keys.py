@@ -28,7 +28,7 @@ class PublicKey:
     alg: str
     """one of ALGS"""
     jwk: dict[str, str]
-    """for publishing: key members, `kid`, `alg`, `use`"""
+    """members of the public JWK, with `kid`, `alg` and `use`"""
     thumbprint: str
     """RFC 7638 with SHA-256, base64url"""
     _verify: Verify = field(repr=False)
