@@ -23,11 +23,20 @@ from ostiaryd.registry.wire_admin import ROUTES as REGISTRY_ROUTES
 from ostiaryd.tasks.wire_admin import ROUTES as TASK_ROUTES
 from ostiaryd.tasks.wire_budgets import ROUTES as BUDGET_ROUTES
 from ostiaryd.tasks.wire_holding import ROUTES as HOLDING_ROUTES
+from ostiaryd.trust.wire_clients import ROUTES as CLIENT_ROUTES
 from ostiaryd.trust.wire_clock import ROUTES as CLOCK_ROUTES
 
 T = TypeVar("T")
 SECOND = 1_000_000
-ROUTES = (*REGISTRY_ROUTES, *START_ROUTES, *TASK_ROUTES, *BUDGET_ROUTES, *HOLDING_ROUTES, *CLOCK_ROUTES)
+ROUTES = (
+    *REGISTRY_ROUTES,
+    *START_ROUTES,
+    *TASK_ROUTES,
+    *BUDGET_ROUTES,
+    *HOLDING_ROUTES,
+    *CLIENT_ROUTES,
+    *CLOCK_ROUTES,
+)
 
 
 async def run_act(world: World, flow: Callable[[Act], T], action: str = "test") -> T:

@@ -65,7 +65,7 @@ from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust import wire_access, wire_clock, wire_peps
+from ostiaryd.trust import wire_access, wire_clients, wire_clock, wire_peps
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
@@ -112,6 +112,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_metadata.ROUTES,
     *registry_admin.ROUTES,
     *trust_admin.ROUTES,
+    *wire_clients.ROUTES,
     *wire_clock.ROUTES,
     *wire_peps.ROUTES,
     *wire_tasks.ROUTES,

@@ -44,6 +44,7 @@ def create(
     max_depth: int = 3,
     expires_in: int | None = None,
     undeclared: bool = False,
+    redirect_uri: tuple[str, ...] = (),
     session: Here,
 ) -> None:
     """Register an agent: active with a key, pending without one.
@@ -64,6 +65,7 @@ def create(
         max_depth: Largest number of agents behind this one in a delegation chain.
         expires_in: Seconds until the agent expires.
         undeclared: Accept scopes that no registered resource declares.
+        redirect_uri: URI to which people come back after they log in for the agent; may be given several times.
     """
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {
@@ -85,6 +87,8 @@ def create(
     created = session.api("POST", "/agents", body)
     if key is not None:
         key.save(created["agent_id"], issuer=session.agent.issuer)
+    if redirect_uri:
+        created |= {"client": session.api("PUT", f"/agents/{name}/client", {"redirect_uris": list(redirect_uri)})}
     session.show(created, _print)
 
 
@@ -196,6 +200,31 @@ def transfer(name: str, /, *, owner: str, deputy: str | None = None, session: He
         deputy: Name of the person who takes over when the new owner leaves.
     """
     session.show(session.api("PATCH", f"/agents/{name}", {"owner": owner, "deputy": deputy}), _print)
+
+
+@agent.command(name="redirect")
+def redirect(
+    name: str,
+    /,
+    *uri: str,
+    post_logout: tuple[str, ...] = (),
+    backchannel_logout: str = "",
+    session: Here,
+) -> None:
+    """Set the URIs to which people come back after they log in for an agent; without a URI, all are removed.
+
+    Args:
+        name: Name or id of the agent.
+        uri: Redirect URIs: https, http on 127.0.0.1, [::1] or localhost, or a scheme such as com.example.app:/callback.
+        post_logout: URI to which people may go after a logout; may be given several times.
+        backchannel_logout: URL that receives logout tokens.
+    """
+    path = f"/agents/{name}/client"
+    if not uri:
+        session.show(session.api("DELETE", path), facts)
+        return
+    body = {"redirect_uris": list(uri), "post_logout_redirect_uris": list(post_logout)}
+    session.show(session.api("PUT", path, body | {"backchannel_logout_uri": backchannel_logout}), facts)
 
 
 @agent.command(name="suspend")

@@ -16,6 +16,14 @@ from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, rev
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
+from ostiaryd.trust.flows.oauth_clients import (
+    check_usable,
+    find_agent_client,
+    find_oauth_client,
+    get_oauth_client,
+    resolve_client,
+    set_agent_client,
+)
 from ostiaryd.trust.flows.peps import (
     DEFAULT_DAYS,
     DEFAULT_OVERLAP_H,
@@ -56,6 +64,7 @@ __all__ = [
     "check_client",
     "check_possession",
     "check_secret",
+    "check_usable",
     "create_join_token",
     "create_pep",
     "create_secret",
@@ -64,18 +73,23 @@ __all__ = [
     "examine_peps",
     "exempt",
     "exemptions",
+    "find_agent_client",
+    "find_oauth_client",
     "find_pep",
     "forbid_bearer",
+    "get_oauth_client",
     "is_exempt",
     "list_exempt_agents",
     "live_caller",
     "note_pep_use",
     "prune",
+    "resolve_client",
     "revoke_pep",
     "revoke_secret",
     "rotate_pep",
     "secret_holders",
     "secrets_of",
+    "set_agent_client",
     "show_clock",
     "show_peps",
     "spend",

@@ -1,0 +1,18 @@
+create table oauth_client (
+    client_id text primary key,
+    handle text not null,
+    kind text not null,
+    state text not null,
+    metadata text not null,
+    digest text not null,
+    created_at bigint not null,
+    changed_at bigint not null,
+    fresh_until bigint,
+    used_at bigint,
+    network text not null,
+    secret_digest text,
+    secret_expires_at bigint,
+    access_digest text
+) {keyed};
+create unique index oauth_client_handle on oauth_client (handle);
+create index oauth_client_unused on oauth_client (created_at) where used_at is null;

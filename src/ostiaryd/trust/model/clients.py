@@ -1,0 +1,340 @@
+"""OAuth clients that send people to the authorization endpoint: their records, their metadata, their redirect URIs.
+
+Metadata are those of RFC 7591 section 2, OpenID Connect Registration 1.0 section 2, RP-Initiated Logout 1.0 section
+3.1, Back-Channel Logout 1.0 section 2.2, RFC 9126 section 6 and RFC 9449 section 5.2. Other members are ignored
+(RFC 7591 section 2).
+
+A redirect URI has one spelling, since readers of URIs differ about all others: RFC 3986 section 6.2.2, no fragment, no
+user, no number but a usual address as host. It is `https`, `http` on loopback, or for a native client a private-use
+scheme with a period in it (RFC 8252 section 7.1). It is compared letter by letter; only the port of a loopback URI may
+differ (RFC 8252 section 7.3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.decoding import convert, json_decoder
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.uri import MAX_URI, normalise_uri
+from ostiaryd.registry.model import check_text
+
+MAX_REDIRECT_URIS = 20
+MAX_CLIENT_NAME = 100
+MAX_CLIENT_KEYS = 10
+MAX_CLIENT_TEXT = 256
+MAX_METADATA = 16 << 10
+"""bytes of the metadata of one client"""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
+"""Grant types that a client may use that no administrator registered."""
+SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+_PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
+_LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+"""The last label of a host that resolvers read as an IPv4 address."""
+
+
+class ClientKind(StrEnum):
+    """Class of registration: an agent of an administrator, a metadata document, or a registration at `/register`."""
+
+    AGENT = "agent"
+    DOCUMENT = "document"
+    DYNAMIC = "dynamic"
+
+
+class ClientState(StrEnum):
+    """A pending client waits for a person to approve it; a stopped one was stopped by a person."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+
+
+class InvalidRedirectUri(Invalid):
+    """RFC 7591 section 3.2.2."""
+
+    code = "invalid_redirect_uri"
+
+
+class InvalidClientMetadata(Invalid):
+    """RFC 7591 section 3.2.2."""
+
+    code = "invalid_client_metadata"
+
+
+class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The metadata of a client that this server honours, by their registered names."""
+
+    redirect_uris: tuple[str, ...] = ()
+    client_name: str = ""
+    application_type: str = ""
+    grant_types: tuple[str, ...] = (AUTHORIZATION_CODE,)
+    response_types: tuple[str, ...] = ("code",)
+    token_endpoint_auth_method: str = "none"
+    token_endpoint_auth_signing_alg: str = ""
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str = ""
+    scope: str = ""
+    client_uri: str = ""
+    logo_uri: str = ""
+    policy_uri: str = ""
+    tos_uri: str = ""
+    contacts: tuple[str, ...] = ()
+    software_id: str = ""
+    software_version: str = ""
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str = ""
+    backchannel_logout_session_required: bool = False
+    initiate_login_uri: str = ""
+    dpop_bound_access_tokens: bool = False
+    require_pushed_authorization_requests: bool = False
+    default_max_age: int | None = None
+    default_acr_values: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Return the digest of the members that a person relied on: the name, the places where codes go, the keys.
+
+        A consent counts for the digest that it was given for.
+        """
+        relied = (
+            self.client_name,
+            sorted(self.redirect_uris),
+            self.token_endpoint_auth_method,
+            self.jwks,
+            self.jwks_uri,
+        )
+        return canonical.digest({"relied": list(relied)})
+
+
+class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
+    """A client as the authorization endpoint knows it; times in microseconds since the epoch.
+
+    `client_id` is what the client sends: the id of an agent, the URL of its metadata document, or a `cl_` id.
+    """
+
+    client_id: str
+    handle: str
+    """id of the record for administrators: `cl_...`, or the id of the agent"""
+    kind: ClientKind
+    state: ClientState
+    metadata: ClientMetadata
+    digest: str
+    created_at: int
+    changed_at: int
+    fresh_until: int | None = None
+    """the time after which the metadata document is fetched again"""
+    used_at: int | None = None
+    """time of the first consent, or None"""
+    network: str = ""
+    secret_digest: str | None = None
+    secret_expires_at: int | None = None
+    access_digest: str | None = None
+    """digest of the registration access token (RFC 7592)"""
+
+    @property
+    def name(self) -> str:
+        """Return the name that the client gives itself, or its id."""
+        return self.metadata.client_name or self.client_id
+
+    @property
+    def host(self) -> str:
+        """Return the host that vouches for the client: that of its metadata document; empty for other kinds."""
+        return (urlsplit(self.client_id).hostname or "") if self.kind is ClientKind.DOCUMENT else ""
+
+    @property
+    def is_public(self) -> bool:
+        """Return whether the client authenticates with nothing (RFC 6749 section 2.1)."""
+        return self.metadata.token_endpoint_auth_method == "none"
+
+    def has_redirect_uri(self, unverified_uri: str) -> bool:
+        """Return whether the client registered that redirect URI."""
+        return is_registered_uri(unverified_uri, self.metadata.redirect_uris)
+
+    def has_logout_uri(self, unverified_uri: str) -> bool:
+        """Return whether people may be sent there after a logout (RP-Initiated Logout 1.0 section 3)."""
+        return is_registered_uri(unverified_uri, self.metadata.post_logout_redirect_uris)
+
+
+def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
+    """Return whether a URI is in the list, letter by letter; a loopback URI may have another port."""
+    if unverified_uri in registered:
+        return True
+    if (portless := _without_port(unverified_uri)) is None:
+        return False
+    return any(portless == _without_port(uri) for uri in registered)
+
+
+def _without_port(uri: str) -> str | None:
+    """Return a loopback URI without its port; None for any other, and for a port that there is none."""
+    match = _LOOPBACK_URI.fullmatch(uri)
+    if match is None or not _is_port(uri.removeprefix(match["host"])):
+        return None
+    return f"{match['host']}{match['rest'] or ''}"
+
+
+def _is_port(rest: str) -> bool:
+    digits = re.match(r":([0-9]+)", rest)
+    return digits is None or 0 < int(digits[1]) <= 65_535
+
+
+def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = True) -> ClientMetadata:
+    """Return the metadata of a client. Whether its URLs may be fetched is for the flow to check.
+
+    Raises InvalidClientMetadata, InvalidRedirectUri.
+    """
+    members = {name: value for name, value in unverified.items() if name in _MEMBERS and value is not None}
+    try:
+        metadata = convert(members, ClientMetadata)
+    except msgspec.ValidationError as error:
+        raise InvalidClientMetadata(f"client metadata: {error}") from None
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA:
+        raise InvalidClientMetadata(f"the client metadata are over {MAX_METADATA} bytes")
+    _check_redirect_uris(metadata, is_needed=needs_redirect_uri)
+    _check_grants(metadata)
+    _check_words(metadata)
+    _check_keys(metadata)
+    kind = metadata.application_type or ("native" if _is_native(metadata.redirect_uris) else "web")
+    return msgspec.structs.replace(metadata, application_type=kind)
+
+
+_MEMBERS = frozenset(ClientMetadata.__struct_fields__)
+decode_metadata = json_decoder(ClientMetadata)
+
+
+def _is_native(uris: tuple[str, ...]) -> bool:
+    return bool(uris) and not any(uri.startswith("https:") for uri in uris)
+
+
+def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
+    uris = metadata.redirect_uris
+    if metadata.application_type not in ("", "web", "native"):
+        raise InvalidClientMetadata("`application_type` must be `web` or `native`")
+    if is_needed and not uris and AUTHORIZATION_CODE in metadata.grant_types:
+        raise InvalidRedirectUri("`redirect_uris` is missing", hint="name where people come back to")
+    if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
+        raise InvalidRedirectUri(f"a client has at most {MAX_REDIRECT_URIS} redirect URIs")
+    for uri in (*uris, *metadata.post_logout_redirect_uris):
+        check_redirect_uri(uri, is_native=metadata.application_type != "web")
+
+
+def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
+    """Return a redirect URI in its one spelling. Raises InvalidRedirectUri."""
+    uri = unverified_uri
+    if len(uri) > MAX_URI:
+        raise InvalidRedirectUri(f"a redirect URI has at most {MAX_URI} characters")
+    shown = f"the redirect URI {uri[:200]!a}"
+    if "#" in uri:
+        raise InvalidRedirectUri(f"{shown} has a fragment", hint="leave out the `#` and what follows (RFC 6749 3.1.2)")
+    if not re.match(r"https?:", uri, re.IGNORECASE):
+        if is_native and _PRIVATE_USE.fullmatch(uri):
+            return uri
+        hint = "use https, http on 127.0.0.1, or for a native client a scheme such as com.example.app:/callback"
+        raise InvalidRedirectUri(f"{shown} has a scheme that is not accepted", hint=hint)
+    try:
+        normal = normalise_uri(uri)
+    except Malformed as error:
+        raise InvalidRedirectUri(f"{shown}: {error.message}", hint="write https://HOST[:PORT]/PATH") from None
+    base, question, query = uri.partition("?")
+    if base not in (normal, normal.removesuffix("/")) or "*" in base.split("/", 3)[2]:
+        raise InvalidRedirectUri(f"{shown} can be written in another way", hint=f"write `{normal}{question}{query}`")
+    host = urlsplit(uri).hostname or ""
+    if "%" in host or not _is_usual(host):
+        raise InvalidRedirectUri(f"{shown} has a host that is no usual name or address")
+    if uri.startswith("http:") and host not in LOOPBACK:
+        raise InvalidRedirectUri(f"{shown} must begin with https://", hint="http:// is for 127.0.0.1, [::1], localhost")
+    return uri
+
+
+def _is_usual(host: str) -> bool:
+    """Return whether a host is a name, or an address in its usual spelling."""
+    is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
+    try:
+        return not is_number or str(ip_address(host)) == host
+    except ValueError:
+        return False
+
+
+def _check_grants(metadata: ClientMetadata) -> None:
+    if not metadata.grant_types or len(metadata.grant_types) > len(CLIENT_GRANTS) + 4:
+        raise InvalidClientMetadata("`grant_types` must have 1 to 7 values")
+    if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
+        hint = f"of {', '.join(metadata.grant_types)[:200]}, none begins without another grant"
+        raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
+    if AUTHORIZATION_CODE in metadata.grant_types and metadata.response_types != ("code",):
+        raise InvalidClientMetadata("`response_types` must be `code` alone", hint="no tokens in URLs (RFC 9700 2.1.2)")
+
+
+def _check_words(metadata: ClientMetadata) -> None:
+    try:
+        if metadata.client_name:
+            check_text(metadata.client_name, of="`client_name`", limit=MAX_CLIENT_NAME)
+        for word in (*metadata.contacts, metadata.software_id, metadata.software_version):
+            if word:
+                check_text(word, of="`contacts` or software", limit=MAX_CLIENT_TEXT)
+    except Invalid as error:
+        raise InvalidClientMetadata(error.message, hint=error.hint) from None
+    if len(metadata.contacts) > MAX_REDIRECT_URIS or len(metadata.default_acr_values) > MAX_REDIRECT_URIS:
+        raise InvalidClientMetadata("`contacts` or `default_acr_values` has too many values")
+    if metadata.default_max_age is not None and metadata.default_max_age < 0:
+        raise InvalidClientMetadata("`default_max_age` must not be negative")
+    for name in ("client_uri", "logo_uri", "policy_uri", "tos_uri", "initiate_login_uri"):
+        check_web_page(getattr(metadata, name), name=name)
+
+
+def check_web_page(uri: str, *, name: str) -> None:
+    """Check a URL that is shown to people and never fetched; empty is absent. Raises InvalidClientMetadata."""
+    if not uri:
+        return
+    try:
+        normalise_uri(uri.partition("#")[0])
+    except Malformed as error:
+        raise InvalidClientMetadata(f"`{name}`: {error.message}") from None
+    if not (uri.startswith("https://") or urlsplit(uri).hostname in LOOPBACK):
+        raise InvalidClientMetadata(f"`{name}` must begin with https://")
+
+
+def _check_keys(metadata: ClientMetadata) -> None:
+    """The authentication method has what it needs: `private_key_jwt` has keys, and no other has."""
+    method = metadata.token_endpoint_auth_method
+    if method not in ("none", "private_key_jwt", *SECRET_METHODS):
+        hint = "none with PKCE, or private_key_jwt"
+        raise InvalidClientMetadata(f"`token_endpoint_auth_method` {method[:64]!a} is not offered", hint=hint)
+    if metadata.jwks is not None and metadata.jwks_uri:
+        raise InvalidClientMetadata("`jwks` and `jwks_uri` exclude each other (RFC 7591 section 2)")
+    if method == "private_key_jwt" and metadata.jwks is None and not metadata.jwks_uri:
+        raise InvalidClientMetadata("`private_key_jwt` needs `jwks` or `jwks_uri`")
+    if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
+        raise InvalidClientMetadata(
+            "`token_endpoint_auth_signing_alg` is not offered", hint=", ".join(sorted(jose.ALGS))
+        )
+    if metadata.jwks is not None:
+        parse_client_keys(metadata.jwks)
+
+
+def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
+    """Return the keys of a client that can sign. Raises InvalidClientMetadata."""
+    keys = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
+        raise InvalidClientMetadata(f"a client has 1 to {MAX_CLIENT_KEYS} keys")
+    try:
+        parsed = tuple(
+            jose.parse_public_jwk(jwk) for jwk in keys if not isinstance(jwk, dict) or jwk.get("use", "sig") == "sig"
+        )
+    except jose.InvalidKey as error:
+        raise InvalidClientMetadata(f"the keys of the client: {error.message}", hint=error.hint) from None
+    if not parsed:
+        raise InvalidClientMetadata("the client has no key for signatures")
+    if len({key.kid for key in parsed}) < len(parsed):
+        raise InvalidClientMetadata("two keys of the client have one `kid`")
+    return parsed

@@ -1,0 +1,147 @@
+"""Redirect URIs: which may be registered, and which of those that are sent are registered."""
+
+from __future__ import annotations
+
+import pytest
+
+from ostiary.protocol.uri import MAX_URI
+from ostiaryd.trust.model.clients import InvalidRedirectUri, check_redirect_uri, is_registered_uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://app.example/callback",
+        "https://app.example",
+        "https://app.example/",
+        "https://app.example:8443/callback?tenant=1",
+        "https://203.0.113.7/callback",
+        "https://[2001:db8::1]/callback",
+        "https://xn--bcher-kva.example/callback",
+        "http://127.0.0.1:3000/callback",
+        "http://localhost/callback",
+        "http://[::1]:1/",
+        "com.example.app:/callback",
+        "com.example.app://callback",
+    ],
+)
+def test_these_redirect_uris_are_accepted(uri: str) -> None:
+    assert check_redirect_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "/callback",
+        "app.example/callback",
+        "https://",
+        "https:///callback",
+        "https:app.example/callback",
+        "http://app.example/callback",
+        "http://127.0.0.1.example/callback",
+        "http://localhost.example/callback",
+        "http://127.0.0.2/callback",
+        "https://app.example/callback#",
+        "https://app.example/callback#x",
+        "https://user@app.example/callback",
+        "https://user:password@app.example/callback",
+        "https://app.example%40evil.example/callback",
+        "https://app.example\\@evil.example/callback",
+        "https://app.example\\.evil.example/callback",
+        "https://app.example/a/../callback",
+        "https://app.example/./callback",
+        "https://app.example/%2e%2e/callback",
+        "https://app.example/%63allback",
+        "https://app.example/%2f%zz",
+        "https://APP.example/callback",
+        "HTTPS://app.example/callback",
+        "https://app.example:443/callback",
+        "https://app.example:/callback",
+        "https://app.example:99999/callback",
+        "https://app.example:+1/callback",
+        "https://*.example/callback",
+        "https://app.example /callback",
+        "https://app.example/call back",
+        "https://app.example/callback\r\nset-cookie: a=b",
+        "https://app.example/callback\t",
+        " https://app.example/callback",
+        "https://bücher.example/callback",
+        "https://app.example/callbac\u212a",
+        "https://2130706433/callback",
+        "https://0x7f.1/callback",
+        "https://127.1/callback",
+        "https://0177.0.0.1/callback",
+        "http://[::ffff:127.0.0.1]/callback",
+        "https://[0:0:0:0:0:0:0:1]/callback",
+        "http://[::1%25eth0]/callback",
+        "javascript:alert(1)",
+        "javascript://app.example/%0aalert(1)",
+        "java.script:alert(1)",
+        "data:text/html,x",
+        "data.text:,x",
+        "file:///etc/passwd",
+        "blob:https://app.example/1",
+        "vbscript:x",
+        "about:blank",
+        "ftp://app.example/callback",
+        "ws://localhost/callback",
+        "urn:ietf:wg:oauth:2.0:oob",
+        "myapp:/callback",
+        "myapp://callback",
+        "com.example.app:callback",
+        "Com.example.app:/callback",
+        "com.example.app:/call back",
+        "com..app:/callback",
+        ".app:/callback",
+    ],
+)
+def test_these_redirect_uris_are_refused(uri: str) -> None:
+    with pytest.raises(InvalidRedirectUri):
+        check_redirect_uri(uri)
+
+
+def test_a_private_use_scheme_is_for_native_clients() -> None:
+    with pytest.raises(InvalidRedirectUri):
+        check_redirect_uri("com.example.app:/callback", is_native=False)
+
+
+def test_a_redirect_uri_has_a_largest_length() -> None:
+    base = "https://app.example/"
+    assert check_redirect_uri(base + "a" * (MAX_URI - len(base)))
+    with pytest.raises(InvalidRedirectUri):
+        check_redirect_uri(base + "a" * (MAX_URI - len(base) + 1))
+
+
+@pytest.mark.parametrize(
+    ("sent", "registered", "is_registered"),
+    [
+        ("https://app.example/cb", "https://app.example/cb", True),
+        ("https://app.example/cb/", "https://app.example/cb", False),
+        ("https://app.example/cb?x=1", "https://app.example/cb", False),
+        ("https://app.example:8443/cb", "https://app.example/cb", False),
+        ("https://APP.example/cb", "https://app.example/cb", False),
+        ("https://app.example/%63b", "https://app.example/cb", False),
+        ("http://127.0.0.1:5000/cb", "http://127.0.0.1/cb", True),
+        ("http://127.0.0.1/cb", "http://127.0.0.1:5000/cb", True),
+        ("http://localhost:65535/cb", "http://localhost:1/cb", True),
+        ("http://localhost:65536/cb", "http://localhost:1/cb", False),
+        ("http://localhost:0/cb", "http://localhost:1/cb", False),
+        ("http://[::1]:2/cb", "http://[::1]:1/cb", True),
+        ("http://127.0.0.1:5000/cb2", "http://127.0.0.1/cb", False),
+        ("http://127.0.0.1:5000/cb?x=1", "http://127.0.0.1/cb", False),
+        ("http://127.0.0.1:5000/cb#x", "http://127.0.0.1/cb", False),
+        ("http://localhost:5000/cb", "http://127.0.0.1:5000/cb", False),
+        ("http://127.0.0.1:5000@evil.example/cb", "http://127.0.0.1/cb", False),
+        ("http://127.0.0.1:5000.evil.example/cb", "http://127.0.0.1/cb", False),
+        ("https://127.0.0.1:5000/cb", "https://127.0.0.1/cb", False),
+        ("http://127.0.0.1:5000/cb\n", "http://127.0.0.1/cb", False),
+        ("http://127.0.0.1:5000", "http://127.0.0.1", True),
+        ("com.example.app:/cb", "com.example.app:/cb", True),
+        ("com.example.app:/cb2", "com.example.app:/cb", False),
+    ],
+)
+def test_a_sent_redirect_uri_is_compared_letter_by_letter_but_for_the_port_of_loopback(
+    sent: str, registered: str, is_registered: bool
+) -> None:
+    assert is_registered_uri(sent, (registered,)) is is_registered
