@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from harness.patience import PATIENCE_S, eventually
 from harness.server import Server, running
@@ -43,6 +43,13 @@ class ServerFixture:
     def __init__(self, server: Server, folder: Path) -> None:
         self.server, self.folder = server, folder
         self.admin = Agent.from_credential(server.folder / "admin.json", url=server.url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections of the administrator."""
+        self.admin.close()
 
     def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Call the admin API; the decoded answer."""
@@ -136,10 +143,8 @@ MAX_AGE_S = 2.0
 @contextmanager
 def own_server(folder: Path, *options: str) -> Iterator[ServerFixture]:
     """A server that the test may kill."""
-    with running(folder / "server", *options) as server:
-        live_server = ServerFixture(server, folder)
+    with running(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
         yield live_server
-        live_server.admin.close()
 
 
 def authenticate(guard: Guard, agent_key: Path, uri: str = URI, *, task: str | None = None) -> Verified:

@@ -40,15 +40,13 @@ def test_a_link_that_waits_in_a_folder_is_not_written_through(tmp_path: Path, na
 
 
 def test_no_secret_lies_open_in_the_data_folder_or_the_log(tmp_path: Path) -> None:
-    with running(tmp_path / "server") as server:
-        live_server = ServerFixture(server, tmp_path)
+    with running(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
         owner = live_server.owner()
         live_server.api("POST", "/agents", {"name": "pending", "owner": owner, "purpose": "p"})
         secret = live_server.api("POST", "/agents/pending/join-token", {})["join_token"]
         token = live_server.admin.token(resource=f"{live_server.admin.issuer}/api/v1")["access_token"]
         enrolment = {"join_token": secret, "jwk": dict(jose.generate("ES256").public.jwk), "proof": token}
         live_server.admin.post(f"{server.url}/enrol", json=enrolment)
-        live_server.admin.close()
         root = (server.folder / "root.key").read_bytes().strip()
         private = sqlite3.connect(server.folder / "ostiary.db").execute("select public_jwk, sealed from server_key")
         assert all('"d"' not in public and b'"d"' not in sealed for public, sealed in private.fetchall())

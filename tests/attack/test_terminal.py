@@ -27,8 +27,7 @@ TOOLS = (
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("terminal")
-    with running(folder / "server") as server:
-        live_server = ServerFixture(server, folder)
+    with running(folder / "server") as server, ServerFixture(server, folder) as live_server:
         _, key = live_server.resource("https://files.example/mcp")
         with Agent.from_credential(key, url=server.url) as guard:
             records = [record(tool) for tool in TOOLS]
@@ -36,7 +35,6 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
             answer = guard.post(f"{server.url}/feed/v1/report", json=told, resource=f"{server.url}/api/v1")
             assert answer.status_code == 200, answer.text
         yield live_server
-        live_server.admin.close()
 
 
 def record(tool: str) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from harness.patience import eventually
 from harness.server import Server, running
 from tests.support.cli import Commands
 
@@ -27,3 +31,24 @@ def name(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses."""
     test: str = request.node.name
     return test.lower().replace("_", "-").replace("[", "-").rstrip("]")[-60:].lstrip("-")
+
+
+@pytest.fixture(autouse=True)
+def sockets_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that a test leaves no socket open: the garbage collector would report it in any later test."""
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server")
+    before = count_sockets()
+    yield
+    eventually(lambda: count_sockets() <= before)
+
+
+def count_sockets() -> int:
+    """Return the number of open TCP sockets of this process."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # no socket, or closed meanwhile
+            one = socket.socket(fileno=int(name))
+            count += one.family in (socket.AF_INET, socket.AF_INET6)
+            one.detach()
+    return count

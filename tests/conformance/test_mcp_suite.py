@@ -18,8 +18,7 @@ def statuses(results: Results) -> dict[str, list[tuple[str, str]]]:
 
 async def test_the_suite_finds_the_same_of_a_guarded_server_as_of_the_bare_one(tmp_path: Path) -> None:
     catalogue = await listing(everything())
-    with running(tmp_path / "server") as server:
-        live_server = ServerFixture(server, tmp_path)
+    with running(tmp_path / "server") as server, ServerFixture(server, tmp_path) as live_server:
         bare, guarded, agent = compare(live_server, catalogue, tmp_path, "2026-07-28")
         passed = [name for name, checks in bare.items() if all(status != "FAILURE" for _, status, _ in checks)]
         assert len(passed) >= 38
@@ -29,4 +28,3 @@ async def test_the_suite_finds_the_same_of_a_guarded_server_as_of_the_bare_one(t
         assert live_server.api("GET", "/findings")["findings"] == []
         assert live_server.api("GET", "/incidents")["incidents"] == []
         assert [entry for entry in live_server.entries(action="tool.call") if entry["outcome"] == "deny"] == []
-        live_server.admin.close()

@@ -25,10 +25,8 @@ forbid (principal is Agent, action == Action::"call", resource == Tool::"suite/s
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("live_server")
-    with running(folder / "data") as server:
-        made = ServerFixture(server, folder)
+    with running(folder / "data") as server, ServerFixture(server, folder) as made:
         yield made
-        made.admin.close()
 
 
 def test_a_call_is_asked_about_approved_and_run_and_the_attack_is_not(

@@ -20,8 +20,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
     [attacked] = [run for run in runs(Toy(), "obeyed") if run.injection is not None]
     scored = [[(one.detector, one.points) for one in notice(NEW, *call)] for call in attacked.calls]
     assert [bool(one) for one in scored] == [False, True, False], "the letter is read, the theft, the greeting"
-    with running(tmp_path / "data") as server:
-        live_server = ServerFixture(server, tmp_path)
+    with running(tmp_path / "data") as server, ServerFixture(server, tmp_path) as live_server:
         product = Doorkeeper(live_server, tmp_path, owner.reading(Toy()), without="")
         try:
             assert [row.harmed for row in Plan(Toy()).attacked(product)] == [False]
@@ -32,10 +31,7 @@ def test_a_real_guard_notices_the_same(tmp_path: Path) -> None:
             entries = live_server.entries(action="tool.call", limit=100)
             return entries if len(entries) >= len(attacked.calls) else []
 
-        try:
-            entries = eventually(reported)
-        finally:
-            live_server.admin.close()
+        entries = eventually(reported)
     by_number = sorted(entries, key=lambda entry: entry["index"])
     seen = [entry["detail"].get("noticed", []) for entry in by_number]
     assert [[(one["detector"], one["points"]) for one in each] for each in seen] == scored

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -108,8 +107,7 @@ def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path
         page = httpx2.get(f"{server.url}/console/ledger")
         assert "<pre>127.0.0.1" in page.text or "<pre>localhost" in page.text
         assert httpx2.post(f"{server.url}/api/v1/acme/accounts", json={"thumbprint": "a" * 43}).status_code == 401
-        fixture = ServerFixture(server, tmp_path)
-        with closing(fixture.admin):
+        with ServerFixture(server, tmp_path) as fixture:
             assert fixture.api("POST", "/acme/accounts", {"thumbprint": "a" * 43})["thumbprint"] == "a" * 43
             [entry] = fixture.api("GET", "/audit", action="cert.account")["entries"]
         assert entry["object"] == "a" * 43

@@ -25,8 +25,10 @@ TOOLS = [{"name": "pay", "effect": "pay", "kinds": {"pin": "secret"}, "arguments
 @pytest.fixture
 def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
     """A bank, and an agent that has paid 20, 150 and 250."""
-    with running(tmp_path / "data", "--database", database_url) as server:
-        live_server = ServerFixture(server, tmp_path)
+    with (
+        running(tmp_path / "data", "--database", database_url) as server,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
         catalogue = {"resource": "bank", "tools": TOOLS}
         live_server.api(
             "POST", "/resources", {"name": "bank", "uri": "https://bank.example.org/mcp", "catalogue": catalogue}
@@ -40,7 +42,6 @@ def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
                 "context": {"arguments": {"amount": amount, "pin": "1234"}},
             }
             assert live_server.api("POST", "/decide", question)["decision"] is True
-        live_server.admin.close()
         yield server
 
 

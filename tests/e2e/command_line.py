@@ -22,10 +22,11 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixt
     """A server whose operator opens this machine for webhooks."""
     folder = tmp_path_factory.mktemp("live_server")
     (folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
-    with running(folder / "server", "--config", str(folder / "ostiary.toml")) as server:
-        made = ServerFixture(server, folder)
+    with (
+        running(folder / "server", "--config", str(folder / "ostiary.toml")) as server,
+        ServerFixture(server, folder) as made,
+    ):
         yield made
-        made.admin.close()
 
 
 def ostiary(live_server: ServerFixture, *words: str) -> Any:

@@ -191,14 +191,12 @@ async def test_an_mcp_error_names_the_approval(live_server: ServerFixture, tmp_p
 
 def test_a_yes_survives_both_sides(tmp_path: Path) -> None:
     folder = tmp_path / "server"
-    with running(folder) as server:
-        live_server = ServerFixture(server, tmp_path)
+    with running(folder) as server, ServerFixture(server, tmp_path) as live_server:
         live_server.api("POST", "/policies", {"files": FILES})
         people = People(live_server)
         with denied(people, tmp_path / "one") as (_, _, id):
             people.answer(people.person(), id)
         people.close()
-        live_server.admin.close()
         port = int(server.url.rpartition(":")[2])
     with running(folder, port=port), Guard(people.guard_key, spool_dir=tmp_path / "two") as guard:
         who = authenticate(guard, people.agent_key, people.uri)

@@ -31,8 +31,7 @@ def bank(
     folder: Path, *options: str
 ) -> Iterator[tuple[ServerFixture, Callable[..., subprocess.Popen[str]], str, Path]]:
     """A server, what starts a spender, the task that all spend under, and the key of their guards."""
-    with running(folder / "server", *options) as server:
-        live_server = ServerFixture(server, folder)
+    with running(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
         resource, guard_key = live_server.resource(URI, TOOLS)
         agent, agent_key = live_server.agent(f"{resource}:write")
         budget = [
@@ -47,7 +46,6 @@ def bank(
             return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # why it fails is shown with the test
 
         yield live_server, start, task, guard_key
-        live_server.admin.close()
 
 
 def kill(process: subprocess.Popen[str]) -> None:

@@ -366,8 +366,10 @@ def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.
     time_ns, day = time.time_ns, 86_400 * 10**9
     ahead = day - time_ns() % day - LEFT_OF_DAY_S * 10**9
     monkeypatch.setattr(time, "time_ns", lambda: time_ns() + ahead)
-    with running(tmp_path / "server", command=(sys.executable, "-c", LATER, str(ahead))) as server:
-        live_server = ServerFixture(server, tmp_path)
+    with (
+        running(tmp_path / "server", command=(sys.executable, "-c", LATER, str(ahead))) as server,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
         bank = Bank(live_server)
         live_server.api("PUT", f"/agents/{bank.agent}/budget", {"limits": [calls(7)]})
         task = bank.task()
@@ -384,4 +386,3 @@ def test_a_day_ends_at_a_guard_that_runs_on(tmp_path: Path, monkeypatch: pytest.
                 assert guard.decide(who, "read", {}).decision.allowed, "the same token, on a new day"
             assert not guard.decide(who, "read", {}).decision.allowed
         assert bank.left(task) == [("0", "7")]
-        live_server.admin.close()

@@ -256,12 +256,10 @@ def test_what_is_read_at_one_guard_is_not_told_at_another(bank: Bank, tmp_path: 
 
 def test_the_memory_survives_both_sides(tmp_path: Path) -> None:
     folder = tmp_path / "server"
-    with running(folder) as server:
-        live_server = ServerFixture(server, tmp_path)
+    with running(folder) as server, ServerFixture(server, tmp_path) as live_server:
         bank = Bank(live_server)
         with bank.guard(tmp_path / "1") as (guard, who):
             read(guard, who, "record", {"name": "Ann Lee", "account": ANN}, name="Ann Lee")
-        live_server.admin.close()
         port = int(server.url.rpartition(":")[2])
     with running(folder, port=port), bank.guard(tmp_path / "1") as (guard, who):
         assert pays(guard, who, ANN) == ("pointed-at",)

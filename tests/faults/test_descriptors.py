@@ -37,8 +37,11 @@ def test_an_administrator_revokes_while_strangers_hold_every_connection(
     tmp_path: Path, rounds: int, tally: Tally
 ) -> None:
     broken = 0
-    with running(tmp_path / "data", command=LIMITED) as server, ExitStack() as strangers:
-        live_server = ServerFixture(server, tmp_path)
+    with (
+        running(tmp_path / "data", command=LIMITED) as server,
+        ExitStack() as strangers,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
         port = int(server.url.rpartition(":")[2])
         for _ in range(3 * rounds):
             agent, _ = live_server.agent("files:read")
@@ -46,7 +49,6 @@ def test_an_administrator_revokes_while_strangers_hold_every_connection(
                 strangers.enter_context(socket.create_connection(("127.0.0.1", port)))
             with ServerFixture(server, tmp_path).admin as admin:  # on a connection of its own
                 broken += not eventually(partial(revoked, server, admin, agent))
-        live_server.admin.close()
     tally("an administrator's revoke gets in while strangers hold all connections", broken=broken, of=3 * rounds)
 
 

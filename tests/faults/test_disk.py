@@ -72,9 +72,8 @@ def small_disk(folder: Path) -> Iterator[Disk]:
         seen = Path(f"/proc/{Path(f'{folder}.pid').read_text().strip()}/root{folder}")
         scratch = folder.with_suffix(".copy")
         scratch.mkdir()
-        live_server = ServerFixture(Server(server.url, seen), scratch)
-        yield Disk(live_server, seen)
-        live_server.admin.close()
+        with ServerFixture(Server(server.url, seen), scratch) as live_server:
+            yield Disk(live_server, seen)
 
 
 def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Path, rounds: int, tally: Tally) -> None:

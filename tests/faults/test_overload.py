@@ -29,11 +29,14 @@ def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
     save_key(folder / "admin.json", party.admin.key, client_id=party.admin.id, issuer=ISSUER)
     greedy, other, *revoked = party.agents
     save_key(tmp_path / "other.json", other.key, client_id=other.id, issuer=ISSUER)
-    with running(folder) as server, ThreadPoolExecutor(1) as thread:
+    with (
+        running(folder) as server,
+        ThreadPoolExecutor(1) as thread,
+        ServerFixture(server, tmp_path) as live_server,
+        Agent.from_credential(tmp_path / "other.json", url=server.url) as bystander,
+    ):
         port = int(server.url.rpartition(":")[2])
         nonce = ServerUnderLoad(folder, port, 0).nonce(greedy.ask_token(nonce=None), status=400)
-        live_server = ServerFixture(server, tmp_path)
-        bystander = Agent.from_credential(tmp_path / "other.json", url=server.url)
         live_server.api("GET", "/agents")
         for number in range(rounds):
             over = Event()
@@ -61,8 +64,6 @@ def test_a_flood_of_one_agent_delays_no_revoke_and_starves_no_other_agent(
             sent += len(statuses)
             wrong += sum(status not in (200, 503) for status in statuses)
             wrong += 200 not in statuses
-        bystander.close()
-        live_server.admin.close()
     of = REVOKES * rounds
     tally("a revoke is answered while a flood goes on", broken=late, of=of)
     tally("an agent gets its token beside the flood of another", broken=starved, of=of)

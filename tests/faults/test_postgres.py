@@ -34,9 +34,8 @@ def postgresql() -> Iterator[Cluster]:
 
 @contextmanager
 def administered(server: Server, folder: Path) -> Iterator[ServerFixture]:
-    live_server = ServerFixture(server, folder)
-    yield live_server
-    live_server.admin.close()
+    with ServerFixture(server, folder) as live_server:
+        yield live_server
 
 
 def ready(server: Server) -> httpx2.Response:

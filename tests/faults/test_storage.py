@@ -28,10 +28,8 @@ REFUSALS = ("503 database_lost", "503 database_damaged")
 @contextmanager
 def administered(folder: Path) -> Iterator[ServerFixture]:
     """A real server with `folder / "data"`, and its administrator."""
-    with running(folder / "data") as server:
-        live_server = ServerFixture(server, folder)
+    with running(folder / "data") as server, ServerFixture(server, folder) as live_server:
         yield live_server
-        live_server.admin.close()
 
 
 def _delete(db: Path) -> None:

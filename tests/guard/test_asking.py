@@ -25,9 +25,10 @@ from ostiary.decision.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiary.guard import Guard, Verified, server_rpc
 from ostiary.guard.call import Call
 from ostiary.guard.clock import FeedClock
+from ostiary.guard.drivers import run
 from ostiary.keys import Credential
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Malformed
+from ostiary.protocol.errors import Malformed, Unavailable
 from ostiary.protocol.signed import digest, render_answer
 from tests.guard.feed_server import Server, authenticate_with
 from tests.support.guard_fixtures import records
@@ -266,6 +267,26 @@ async def test_only_so_many_wait(guard: Guard, server: Asked, who: Verified, mon
     assert len(denied) == 1
     assert f"{server_rpc.MAX_ASKING} calls wait" in why(denied[0])
     assert guard.decide(who, *READ).decision.allowed, "whoever was answered has made room"
+
+
+@pytest.mark.parametrize("ask", ["recall", "history"])
+def test_a_memory_that_finds_no_room_is_not_called_an_approval(
+    guard: Guard, who: Verified, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    monkeypatch.setattr(guard._link.rpc, "_room", threading.BoundedSemaphore(1))
+    assert guard._link.rpc._room.acquire(blocking=False)
+    memories = guard._link.memories
+    with pytest.raises(Unavailable, match="calls wait") as refused:
+        run(memories.recall(who.principal) if ask == "recall" else memories.history(who.principal, "read_file"))
+    assert refused.value.code == "memory_unavailable"
+
+
+def test_a_closed_guard_opens_no_connection(guard: Guard, server: Asked) -> None:
+    rpc = guard._link.rpc
+    rpc.close()
+    with pytest.raises(Unavailable, match="the guard is closed"):
+        rpc.post("ask", b"{}", rpc._tick() + 60_000_000)
+    assert not server.asks
 
 
 def test_a_server_that_is_gone_denies_at_once(tmp_path: Path) -> None:

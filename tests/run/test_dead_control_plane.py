@@ -26,10 +26,8 @@ def free_port() -> int:
 
 @contextmanager
 def control_plane(folder: Path, port: int) -> Iterator[ServerFixture]:
-    with running(folder, port=port) as server:
-        live_server = ServerFixture(server, folder)
+    with running(folder, port=port) as server, ServerFixture(server, folder) as live_server:
         yield live_server
-        live_server.admin.close()
 
 
 def dies(talk: StdioProxy, stage: ProxyFixture, answer: str) -> None:

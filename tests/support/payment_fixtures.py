@@ -129,11 +129,9 @@ def codes(decision: Decision) -> list[str]:
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("asking")
-    with running(folder / "server") as server:
-        made = ServerFixture(server, folder)
+    with running(folder / "server") as server, ServerFixture(server, folder) as made:
         made.api("POST", "/policies", {"files": FILES})
         yield made
-        made.admin.close()
 
 
 @pytest.fixture

@@ -14,7 +14,5 @@ from harness.server import running
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     """A server that all tests of a module share; each makes its own agents and resources."""
     folder = tmp_path_factory.mktemp("live_server")
-    with running(folder / "server") as server:
-        made = ServerFixture(server, folder)
+    with running(folder / "server") as server, ServerFixture(server, folder) as made:
         yield made
-        made.admin.close()

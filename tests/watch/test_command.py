@@ -19,10 +19,8 @@ from tests.support.cli import Commands, run
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("watched")
-    with running(folder / "server") as server:
-        made = ServerFixture(server, folder)
+    with running(folder / "server") as server, ServerFixture(server, folder) as made:
         yield made
-        made.admin.close()
 
 
 def test_what_an_agent_does_is_noticed_explained_and_replayed(live_server: ServerFixture, tmp_path: Path) -> None:

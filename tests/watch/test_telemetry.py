@@ -254,10 +254,8 @@ def test_each_refusal_has_a_code() -> None:
 @pytest.fixture(scope="module")
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
     folder = tmp_path_factory.mktemp("telemetry")
-    with running(folder / "server") as server:
-        made = ServerFixture(server, folder)
+    with running(folder / "server") as server, ServerFixture(server, folder) as made:
         yield made
-        made.admin.close()
 
 
 def spans(exporter: SpanExporter, count: int = 1) -> None:

@@ -334,7 +334,11 @@ class Beats:
         self._agent = Agent(agent._client.credential, url=agent._url)
         self._task, self._every, self._holder = task, every, agent._new_holder()
         self._stopping = threading.Event()
-        self._agent._run(self._agent._hold(task, self._holder, "hold"))
+        try:
+            self._agent._run(self._agent._hold(task, self._holder, "hold"))
+        except BaseException:
+            self._agent.close()
+            raise
         self._thread = threading.Thread(target=self._beat, name="ostiary-heartbeat", daemon=True)
         self._thread.start()
 

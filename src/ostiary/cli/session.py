@@ -146,11 +146,13 @@ class Session:
 
     def close(self) -> None:
         """Keep the tokens for the next command, and close the connections."""
-        if self._token_file is not None:
-            self._token_file.save()
+        try:
+            if self._token_file is not None:
+                self._token_file.save()
+        finally:
             self._token_file = None
-        if "agent" in self.__dict__:
-            self.agent.close()
+            if "agent" in self.__dict__:
+                self.agent.close()
 
     def api(
         self,

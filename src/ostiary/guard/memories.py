@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -78,7 +77,7 @@ class TaskMemories:
 
     def recall(self, principal: access.Principal) -> Waits[Memory]:
         """Return what the token's task remembers at the server now. Raises Unavailable."""
-        return self._wait(self._rpc.submit(partial(self._exchange, principal)))
+        return self._wait(partial(self._exchange, principal))
 
     def observe(self, watched: Watched, output: object) -> None:
         """Let the task remember what a tool has returned. Raises Unavailable."""
@@ -91,7 +90,7 @@ class TaskMemories:
             if parts := observed(memory, ready.uid.id, ready.tool, watched.arguments, output, ready.classes):
                 self._exchange(principal, until, tool=ready.tool.name, parts=parts)
 
-        run(self._wait(self._rpc.submit(tell)))
+        run(self._wait(tell))
 
     def before(self, principal: access.Principal) -> Before | None:
         """Return the copy of what happened before, in the task and with the agent of the token."""
@@ -99,11 +98,11 @@ class TaskMemories:
 
     def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
         """Return what has happened before a call of that tool by now. Raises Unavailable."""
-        return self._wait(self._rpc.submit(lambda until: self._tell(principal, tool, until)[0]))
+        return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
     def claim(self, principal: access.Principal, tool: str, claim: HistoryClaim) -> Waits[bool]:
         """Return whether the server accepts the claim. Raises Unavailable."""
-        return self._wait(self._rpc.submit(lambda until: self._claim(principal, tool, claim, until)))
+        return self._wait(lambda until: self._claim(principal, tool, claim, until))
 
     def made(self, watched: Watched, output: object) -> None:
         """Let the task remember what a call has created. Raises Unavailable."""
@@ -112,12 +111,12 @@ class TaskMemories:
         if before is None:
             return
         if values := created_by(before.key, watched.ready.uid.id, tool, watched.arguments, output):
-            run(self._wait(self._rpc.submit(lambda until: self._tell(principal, tool.name, until, made=values))))
+            run(self._wait(lambda until: self._tell(principal, tool.name, until, made=values)))
 
-    @staticmethod
-    def _wait(future: Future[T]) -> Waits[T]:
+    def _wait(self, work: Callable[[int], T]) -> Waits[T]:
+        """Return the result of `work`, run in a thread. Raises Unavailable."""
         try:
-            answer: T = yield Wait(future, ASK_S)
+            answer: T = yield Wait(self._rpc.submit(work, code="memory_unavailable"), ASK_S)
             return answer
         except TimeoutError:
             raise _unavailable(f"the server took longer than {ASK_S:g} s") from None

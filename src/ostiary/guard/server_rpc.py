@@ -71,6 +71,7 @@ class ServerRpc:
         self._connect, self._tick, self._random = connect, tick, random
         self._mutex, self._open = threading.Lock(), ExitStack()
         self._connection: tuple[httpx2.Client, client.Auth] | None = None
+        self._is_closed = False
         self._room = threading.BoundedSemaphore(MAX_ASKING)
         self.pending = pending
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
@@ -117,18 +118,20 @@ class ServerRpc:
             if not question.is_spent:
                 self.pending.release(question.number)
 
-    def submit(self, work: Callable[[int], T], within_s: float | None = None) -> Future[T]:
-        """Let a thread do that, given the instant when ASK_S (or `within_s`) are over and the call has given up.
+    def submit(
+        self, work: Callable[[int], T], within_s: float | None = None, *, code: str = "approval_unavailable"
+    ) -> Future[T]:
+        """Run `work` in a thread, with the instant at which the call gives up: after ASK_S, or `within_s` seconds.
 
-        Raises Unavailable.
+        Raises Unavailable with that code if too many calls wait, or the guard is closed.
         """
         if not self._room.acquire(blocking=False):
-            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code="approval_unavailable")
+            raise Unavailable(f"{MAX_ASKING} calls wait for the server already", code=code)
         try:
             waiting = self._threads.submit(work, self._tick() + round((within_s or ASK_S) * 1e6))
         except RuntimeError:
             self._room.release()
-            raise Unavailable("the guard is closed", code="approval_unavailable") from None
+            raise Unavailable("the guard is closed", code=code) from None
         waiting.add_done_callback(lambda _: self._room.release())
         return waiting
 
@@ -201,6 +204,8 @@ class ServerRpc:
         self._check_time(until)
         with self._mutex:
             self._check_time(until)
+            if self._is_closed:  # a request whose connection `close` has ended must not open another
+                raise Unavailable("the guard is closed")
             if self._connection is None:
                 self._connection = self._open.enter_context(self._connect())[:2]
             return self._connection
@@ -214,7 +219,7 @@ class ServerRpc:
         """Close the connection and the threads."""
         self._threads.shutdown(wait=False)
         with self._mutex:
-            self._connection = None
+            self._is_closed, self._connection = True, None
             self._open.close()
 
 

@@ -77,6 +77,11 @@ class Teller:
             with suppress(OSError):  # the buffer is full, or the listener has gone
                 self._socket.send(msgspec.json.encode(event))
 
+    def close(self) -> None:
+        """Close the socket; later events are dropped."""
+        if self._socket is not None:
+            self._socket.close()
+
 
 class Listener:
     """The end of `ostiary run`."""

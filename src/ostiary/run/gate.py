@@ -83,9 +83,12 @@ class Gate:
         """Report what is left."""
         self._closing.set()
         self._wake.set()
-        self._remember()
-        self._guard.close()
-        self._agent.close()
+        try:
+            self._remember()
+            self._guard.close()
+        finally:
+            self._agent.close()
+            self._teller.close()
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
         """Decide a call and record the decision. Never raises."""
