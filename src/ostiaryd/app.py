@@ -208,7 +208,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
 
 
 def _confirming(gate: Gate | None) -> Gate:
-    """The gate, while the wall clock is confirmed. Raises ClockJumped."""
+    """Return the gate behind a check that the wall clock is confirmed. Raises ClockJumped."""
 
     async def confirm(call: Call) -> Caller | None:
         call.world.now.check_confirmed()
@@ -218,7 +218,7 @@ def _confirming(gate: Gate | None) -> Gate:
 
 
 def _checking(scope: str, *, allows_pep: bool = False) -> Gate:
-    """The check of a caller whose proof is used up later: by the gate, after a large body was read, or by the act."""
+    """Return a check of the caller that leaves the proof to be spent: by the gate after a large body, or by the act."""
 
     async def check(call: Call) -> None:
         try:
@@ -235,8 +235,9 @@ def _checking(scope: str, *, allows_pep: bool = False) -> Gate:
 def _queueing(
     gate: Gate | Callable[[Call], Awaitable[None]] | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY
 ) -> Gate:
-    """The gate, with the request's place in the line before the writer; unless `is_admitted`, a client that has waited
-    too long already is refused before anything of the request is looked at.
+    """Return the gate behind the request's place in the line before the writer.
+
+    Unless `is_admitted`, a client with a job in the line is refused while the line is crowded (`check_admission`).
     """
 
     async def queue(call: Call) -> Caller | None:
@@ -256,8 +257,9 @@ def _queueing(
 def _gate(
     scope: str, *, for_people: bool = False, allows_pep: bool = False
 ) -> Callable[[Call], Awaitable[Caller]] | None:
-    """Who may pass: for `self` anybody who has proved who they are, people only where that is said; else who holds the
-    scope. A refusal is recorded.
+    """Return the gate of a scope, which records its refusals; None without a scope.
+
+    `self` admits every authenticated caller, persons only with `for_people`; another scope admits its holders.
     """
     if not scope:
         return None
@@ -286,8 +288,10 @@ def _check_caller(call: Call, caller: Caller, scope: str, *, for_people: bool = 
 
 
 def _proving(wire: Wire, scope: str, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
-    """The wire, for one that proves its caller in its act; nobody else hears what it would have refused before.
-    `is_reporter`: the caller asks for others, and its entries name it as the reporter.
+    """Return the wire of a route that proves its caller in its own act (`Call.prove`).
+
+    A refusal before the act proves the caller first, so that no other party learns its reason. `is_reporter`: the
+    caller asks for other parties, and its entries name it as the reporter.
     """
 
     async def run(call: Call) -> Reply:

@@ -158,7 +158,7 @@ def _describe_page(page: PageBody, row: Schema) -> Schema:
             "total": {"type": ["integer", "null"], "description": "Number of all rows, if it was requested."},
             "next": {
                 "type": ["string", "null"],
-                "description": "Cursor of the page that follows; null at the end.",
+                "description": "Cursor of the page that follows, which may be empty; null at the end.",
                 "examples": [None],
             },
         },

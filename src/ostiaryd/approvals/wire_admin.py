@@ -49,7 +49,7 @@ class RefusedAnswer(TypedDict):
 
 
 class AnswersBody(TypedDict):
-    """The state after each answer, in the order of the request: denials first."""
+    """The state after each answer: denials first, then approvals, both in the order of the request."""
 
     answers: list[dict[str, Any]]
 

@@ -35,7 +35,7 @@ class Page:
 
 
 def parse_page(limit: str | None, after: str | None) -> Page:
-    """The page that a query asks for. Raises Invalid."""
+    """Return the requested page. Raises Invalid."""
     if after is not None and len(after) > MAX_CURSOR:
         raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
     if limit is None:
@@ -54,7 +54,8 @@ def fill_page(
     cursor: Callable[[T], str],
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null on the last page.
+    """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null if nothing
+    follows; a full page has a `next`, and the page behind it may be empty.
 
     `read` returns the rows behind a cursor, at most as many as requested.
     """
