@@ -29,7 +29,7 @@ from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.feed.flows.guards import BEAT_S
 from ostiaryd.ground.database.line import SERVER, Lane, Priority, priority
-from ostiaryd.ground.http import health
+from ostiaryd.ground.http import health, html
 from ostiaryd.ground.http.admission import (
     admit_to_reserve,
     check_admission,
@@ -65,7 +65,7 @@ from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust import wire_access, wire_clients, wire_clock, wire_peps
+from ostiaryd.trust import wire_access, wire_account, wire_clients, wire_clock, wire_login, wire_people, wire_peps
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
@@ -115,6 +115,10 @@ ROUTES: tuple[Route, ...] = (
     *wire_clients.ROUTES,
     *wire_clock.ROUTES,
     *wire_peps.ROUTES,
+    *wire_people.ROUTES,
+    *wire_login.ROUTES,
+    *wire_account.ROUTES,
+    *html.ROUTES,
     *wire_tasks.ROUTES,
     *tasks_admin.ROUTES,
     *wire_budgets.ROUTES,
@@ -198,7 +202,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
     return Endpoint(
         world,
         wire,
-        render=route.protocol.render,
+        render=html.page_renderer(world.config) if route.protocol is html.PAGES else route.protocol.render,
         gate=gate,
         streams=route.streams,
         check=check,

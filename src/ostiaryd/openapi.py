@@ -14,8 +14,7 @@ import msgspec
 
 from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.http.edge import Reply
-from ostiaryd.ground.http.routes import Content, Either, PageBody, Route
+from ostiaryd.ground.http.routes import Content, Either, PageBody, Route, RouteProtocol
 from ostiaryd.registry.model import SELF
 
 Schema = dict[str, Any]
@@ -222,18 +221,23 @@ def _responses(route: Route, describe: Describe, examples: _Examples) -> Schema:
         codes = dict.fromkeys(refusal.code for refusal in refusals)
         one["description"] = (one["description"] + " Refused: " + ", ".join(f"`{code}`" for code in codes)).strip()
         for refusal in refusals:
-            _add_refusal(one, refusal, route.protocol.render(refusal), describe(route.protocol.error))
+            _add_refusal(one, refusal, route.protocol, describe)
         for media_type in route.protocol.other_media_types:
             one["content"][media_type] = {}
     return responses
 
 
-def _add_refusal(response: Schema, refusal: Refused, answer: Reply, schema: Schema) -> None:
-    """Add a refusal to a response: the schema of its form, and itself as an example."""
+def _add_refusal(response: Schema, refusal: Refused, protocol: RouteProtocol, describe: Describe) -> None:
+    """Add a refusal to a response: the schema of its form, and itself as an example. A page has neither."""
+    answer = protocol.render(refusal)
     assert isinstance(answer.body, bytes)
+    content = response.setdefault("content", {})
+    if protocol.error is None:
+        content.setdefault(answer.media_type.partition(";")[0], {})
+        return
     if not answer.body:
         return
-    media = response.setdefault("content", {}).setdefault(answer.media_type, {"schema": schema, "examples": {}})
+    media = content.setdefault(answer.media_type, {"schema": describe(protocol.error), "examples": {}})
     value = msgspec.json.decode(answer.body)
     media.setdefault("examples", {}).setdefault(refusal.code, {"value": value})
 

@@ -46,6 +46,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.flows.external_pdp import check_at_start
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
 
 log = logging.getLogger("ostiary")
 
@@ -130,14 +131,14 @@ async def _run(config: Config, sock: socket.socket, certificate: Certificate | N
     async with open_world(config) as world:
         await ledger.check_history(world)
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
-        await _bootstrap(world)
+        setup = await _bootstrap(world)
         await world.writer.rebuild()
         if starter_policies:
             await act(world, "policy.activate", policies.activate_starter)
         await check_at_start(world)
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
-        server = _Server(world, certificate)
+        server = _Server(world, certificate, setup)
         gc.collect()
         gc.freeze()  # the objects of the start stay: searching them again would delay requests
         gc.set_threshold(GARBAGE)
@@ -181,8 +182,8 @@ class _ServerState(uvicorn.server.ServerState):
 class _Server(uvicorn.Server):
     """uvicorn, which prints `ready` when the server answers."""
 
-    def __init__(self, world: World, certificate: Certificate | None) -> None:
-        self._certificate = certificate
+    def __init__(self, world: World, certificate: Certificate | None, setup: str | None) -> None:
+        self._certificate, self._setup = certificate, setup
         app = application.build_app(world)
         config = world.config
         connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
@@ -231,7 +232,7 @@ class _Server(uvicorn.Server):
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))
         os.replace(partial, path)
-        print("\n".join([f"ready {url}", *_describe(config, url)]), flush=True)
+        print("\n".join([f"ready {url}", *_describe(config, url, self._setup)]), flush=True)
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -244,20 +245,24 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _describe(config: Config, url: str) -> list[str]:
-    """Return what an operator needs next: the version, the data folder, the credential, and a command."""
+def _describe(config: Config, url: str, setup: str | None) -> list[str]:
+    """Return what an operator needs: version, address, credential, setup link (first start), and a command."""
     return [
         f"  version     {version('ostiary')}",
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
         f"  credential  {config.folder / 'admin.json'} (administrator)",
+        *([] if setup is None else [f"  sign in     {setup} (once, within {DEFAULT_HOURS} hours)"]),
         f"  next        ostiary doctor --data-dir {config.folder}",
     ]
 
 
-async def _bootstrap(world: World) -> None:
-    """Register the administrator at the first start. The credential is on disk before the key is registered."""
+async def _bootstrap(world: World) -> str | None:
+    """Register the administrator at the first start; return the setup link of the person `admin`.
+
+    The credential is on disk before the key is registered.
+    """
     if registry.has_agents(world.db.read()):
-        return
+        return None
     path = world.config.folder / "admin.json"
     if not path.exists():
         agent_id = new_id("ag", now=world.now(), random=world.random)
@@ -271,3 +276,5 @@ async def _bootstrap(world: World) -> None:
     public = jose.parse_private_jwk(credential).public.jwk
     agent_id = credential["client_id"]
     await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, agent_id=agent_id, public_jwk=public))
+    link = await act(world, "person.invite", lambda a: create_setup_link(a, "admin", config=world.config))
+    return link.url

@@ -8,8 +8,12 @@
 
     urn:ostiary:acr:person      a person approved this, with a key of their own (CIBA)
 
-Two proofs under one key are one factor. An agent cannot register a key for itself; only an administrator can raise its
-assurance.
+    urn:ostiary:acr:person:single   a person signed in with one factor: a password, a code, an identity provider
+    urn:ostiary:acr:person:mfa      a person signed in with two independent factors
+    urn:ostiary:acr:person:phr      the same, and one of them resists phishing: a passkey
+
+Two proofs under one key or one issuer are one factor. An agent cannot register a key for itself; only an administrator
+can raise its assurance.
 
 A policy that requires more assurance says so in its annotations, so that a denial names what would help:
 
@@ -23,7 +27,7 @@ The annotations change no decision: the condition decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from ostiary.protocol.errors import Invalid
@@ -33,7 +37,12 @@ BEARER = "urn:ostiary:acr:bearer"
 KEY = "urn:ostiary:acr:key"
 TWO_KEYS = "urn:ostiary:acr:two-keys"
 PERSON = "urn:ostiary:acr:person"
-ACRS = (KEY, TWO_KEYS, PERSON)
+PERSON_SINGLE = "urn:ostiary:acr:person:single"
+PERSON_MFA = "urn:ostiary:acr:person:mfa"
+PERSON_PHR = "urn:ostiary:acr:person:phr"
+PERSON_LEVELS = (PERSON_SINGLE, PERSON_MFA, PERSON_PHR)
+"""Levels of the session of a person, the weakest first."""
+ACRS = (KEY, TWO_KEYS, PERSON_SINGLE, PERSON, PERSON_MFA, PERSON_PHR)
 """Levels that a policy or a restriction can demand, the weakest first."""
 UNBOUND = (SECRET, BEARER)
 """Levels of tokens that are bound to no key: they meet no demand."""
@@ -45,8 +54,12 @@ AMRS = {
     KEY: ["pop", "swk"],
     TWO_KEYS: ["mfa", "pop", "swk"],
     PERSON: ["mca", "pop", "swk"],
+    PERSON_SINGLE: [],
+    PERSON_MFA: ["mfa"],
+    PERSON_PHR: ["mfa", "pop", "user"],
 }
-"""RFC 8176: possession was proved, of a key in software; more than one factor; more than one channel."""
+"""RFC 8176: possession was proved, of a key in software; more than one factor; more than one channel; presence. The
+session of a person names its methods as well."""
 MAX_AGE = 10**9
 """seconds"""
 INSUFFICIENT = "insufficient_user_authentication"
@@ -71,6 +84,12 @@ def weaker(one: str, other: str) -> str:
     if one not in LEVELS or other not in LEVELS:
         return ""
     return min(one, other, key=LEVELS.index)
+
+
+def meets(acr: str, acr_values: Collection[str]) -> bool:
+    """Return whether the level of a person's session meets a demand: it is named, or a weaker level of a session is."""
+    reached = PERSON_LEVELS[: PERSON_LEVELS.index(acr) + 1] if acr in PERSON_LEVELS else ()
+    return not acr_values or acr in acr_values or any(value in reached for value in acr_values)
 
 
 def parse_acr_values(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`ostiary person`: persons with keys. The key of a person answers approvals and incidents, and nothing else."""
+"""`ostiary person`: keys of persons, with which they answer approvals and incidents; their logins and sessions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ostiary.cli.files import key_of
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here, Word
 
-person = App(name="person", help="Create persons with keys, who answer approvals.")
+person = App(
+    name="person",
+    help="Create persons with keys, who answer approvals; invite them to sign in, and end their sessions.",
+)
 
 
 @person.command(name="create")
@@ -76,3 +79,49 @@ def revoke_key(name: str, kid: Word, /, *, session: Here) -> None:
         kid: Thumbprint of the key (RFC 7638), from `ostiary person keys`.
     """
     session.show(session.api("DELETE", f"/persons/{name}/keys/{kid}"), facts)
+
+
+@person.command(name="invite")
+def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
+    """Print a link with which a person sets up a passkey or a password.
+
+    The link works once. It replaces every earlier link of the person.
+
+    Args:
+        name: Name or id.
+        hours: How long the link can be used: 1 to 168.
+    """
+    made = session.api("POST", f"/persons/{name}/invite", {"hours": hours})
+    session.show(made, lambda made: facts({"url": made["url"], "expires_at": made["expires_at"]}))
+
+
+@person.command(name="sessions")
+def list_sessions(name: str, /, *, session: Here) -> None:
+    """List the sessions of a person: the browsers in which the person is signed in.
+
+    Args:
+        name: Name or id.
+    """
+    columns = {
+        "session_id": "ID",
+        "browser": "BROWSER",
+        "network": "NETWORK",
+        "acr": "ASSURANCE",
+        "created_at": "SIGNED IN",
+        "used_at": "USED",
+        "expires_at": "EXPIRES",
+    }
+    rows = session.api("GET", f"/persons/{name}/sessions")["sessions"]
+    session.show(rows, lambda rows: table(rows, columns, empty=f"`{name}` is not signed in anywhere"))
+
+
+@person.command(name="end-sessions")
+def end_sessions(name: str, id: str | None = None, /, *, session: Here) -> None:
+    """End the sessions of a person: the person must sign in again.
+
+    Args:
+        name: Name or id.
+        id: Id of one session, from `ostiary person sessions`; without, all sessions end.
+    """
+    path = f"/persons/{name}/sessions" + ("" if id is None else f"/{id}")
+    session.show(session.api("DELETE", path), facts)

@@ -84,6 +84,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " on a server that was first started before this setting existed"
         ),
     ] = ""
+    session_lifetime_s: Annotated[
+        int, Meta(ge=300, le=2_592_000, description="Longest life of the session of a person in a browser, in seconds")
+    ] = 43_200
+    session_idle_s: Annotated[
+        int, Meta(ge=60, le=2_592_000, description="How long a session may be unused before it ends, in seconds")
+    ] = 7200
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = (
         300
     )

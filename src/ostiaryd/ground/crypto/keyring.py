@@ -8,6 +8,7 @@ a sealed key cannot be moved to another row.
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
@@ -196,6 +197,10 @@ class Keyring:
     def secret(self, use: str) -> bytes:
         """Return 32 secret bytes for this use."""
         return self._secrets[use]
+
+    def derive(self, purpose: str) -> bytes:
+        """Return 32 secret bytes for a purpose, which a change of the root key leaves as they are."""
+        return hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
 
 
 def seal_context(kid: str, use: str, alg: str) -> bytes:

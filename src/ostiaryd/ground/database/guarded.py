@@ -76,6 +76,11 @@ GUARDED: dict[str, Guarded] = {
     "policy_set": Guarded("policy_set", "hash", "files, ir, actions"),
     "person": Guarded("person", "person_id", "name, deputy, state"),
     "person_key": Guarded("person_key", "jkt", "person, alg, jwk, revoked_at"),
+    "session": Guarded("person_session", "id", "digest, person, proofs, expires_at, ended_at"),
+    "password": Guarded("person_password", "person", "hash"),
+    "totp": Guarded("person_totp", "person", "sealed"),
+    "passkey": Guarded("person_passkey", "id", "person, public_key"),
+    "setup_link": Guarded("setup_link", "person", "digest, expires_at"),
     "holding": Guarded(
         "holding",
         "id",

@@ -36,7 +36,14 @@ from ostiaryd.registry.flows.holdings import end_holdings, hold
 from ostiaryd.registry.flows.holds import forget_holds, lift_holds, put_hold
 from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
-from ostiaryd.registry.flows.owners import add_member, create_person, create_team, remove_member, set_deputy
+from ostiaryd.registry.flows.owners import (
+    active_person,
+    add_member,
+    create_person,
+    create_team,
+    remove_member,
+    set_deputy,
+)
 from ostiaryd.registry.flows.person_keys import add_person_key, is_revoked_key, revoke_person_key
 from ostiaryd.registry.flows.queries import *
 from ostiaryd.registry.flows.resources import (
@@ -54,6 +61,7 @@ __all__ = [
     "act_as",
     "act_on_each",
     "active_agent",
+    "active_person",
     "add_key",
     "add_member",
     "add_person_key",

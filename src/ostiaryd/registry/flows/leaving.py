@@ -19,8 +19,8 @@ from ostiaryd.registry.store import agents, owners
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
     """End everything that derives from an owner; what was ended, by kind. Raises NotFound.
 
-    1. A person is marked as left, leaves every team and has no key any more; a team that loses its last active member
-    goes the same way.
+    1. A person is marked as left, leaves every team, and has no key and no login any more; a team that loses its last
+    active member goes the same way.
     2. All holdings of all agents of the owner end, and the epoch of each agent rises.
     3. Each agent passes to its deputy, or to its owner's, if that person is active; else it stops.
     """
@@ -32,6 +32,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     if isinstance(owner, Person):
         owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
         owners.leave_teams(act.tx, owner.person_id)
+        owners.end_logins(act.tx, owner.person_id)
         end_person(act, owner.person_id)
     for gone in everybody:
         owned = agents.owned(act.tx, gone.id)

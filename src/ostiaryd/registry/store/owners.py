@@ -20,6 +20,7 @@ _INSERT_PERSON = sql(
 )
 _INSERT_TEAM = sql("insert into team (team_id, name, deputy, created_at) values (:id, :name, :deputy, :created_at)")
 _SET_STATE = sql("update person set state = :state where person_id = :id")
+_END_LOGINS = sql("update person set logins_since = :now where person_id = :id")
 _SET_PERSON_DEPUTY = sql("update person set deputy = :deputy where person_id = :id")
 _SET_TEAM_DEPUTY = sql("update team set deputy = :deputy where team_id = :id")
 _ADD_MEMBER = sql("insert into member (team, person) values (:team, :person) on conflict do nothing")
@@ -93,6 +94,11 @@ def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
     """Set the state of a person."""
     tx.touch("person", id)
     tx.run(_SET_STATE, id=id, state=state.value)
+
+
+def end_logins(tx: Tx, id: PersonId) -> None:
+    """Void every session, password, passkey and setup link that a person has now: `trust` compares this instant."""
+    tx.run(_END_LOGINS, id=id, now=tx.now)
 
 
 def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:

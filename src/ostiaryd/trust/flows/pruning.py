@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.trust import store
+from ostiaryd.trust.model.throttle import FORGET_AFTER
+from ostiaryd.trust.store import people
 
 AT_ONCE = 1000
+SESSIONS_AT_ONCE = 50
 
 
 async def prune(world: World) -> int:
-    """Forget proofs and join tokens that are past their time, in small batches; how many.
+    """Delete proofs, join tokens, sessions, setup links and failed logins that are past their time; return how many.
 
-    Nothing that counts is changed, so this leaves no entry.
+    Only the deletion of sessions and setup links leaves entries: nothing else that counts is changed.
     """
     total = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
+    total += await _expire_logins(world)
+    total += await world.writer.submit(lambda tx: people.prune_failures(tx, before=tx.now - FORGET_AFTER))
     while True:
         count = await world.writer.submit(lambda tx: store.prune_spent(tx, before=world.now.horizon, limit=AT_ONCE))
         total += count
         if count < AT_ONCE:
             return total
+
+
+async def _expire_logins(world: World) -> int:
+    """Delete expired sessions and setup links, which are guarded rows, so each batch leaves an entry."""
+    total = 0
+    while people.any_expired(world.db.read(), now=world.now.horizon):
+
+        def expire(act: Act) -> int:
+            count = people.drop_expired(act.tx, now=world.now.horizon, limit=SESSIONS_AT_ONCE)
+            act.entry.detail = {"expired": count}
+            return count
+
+        total += await act(world, "person.expire_sessions", expire)
+    return total

@@ -1,0 +1,204 @@
+"""Pages for people: HTML from templates, with headers that keep scripts, frames, caches and referrers out.
+
+A template is named `PACKAGE/FILE`: `trust/login.html` is `ostiaryd/trust/pages/login.html`. It extends
+`ground/base.html` (in `ground/http/templates`) and may use:
+
+    base            path prefix of the public URL, before each link: `{{ base }}/account`
+    asset("NAME")   path of a file of `ground/http/assets`, with its digest in the name
+    person          name of the person who is signed in, or none
+
+Pages work without script; `script=True` admits the static script of passkeys. A form is sent to this server. Browsers
+apply `form-action` to the redirects after a form as well: a page whose form ends at another origin names the origin in
+`form_action`, or the form leads to `continue_page`, from which the browser navigates anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ostiary.protocol.errors import NotFound, Refused
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.edge import NO_STORE, Call, Headers, Render, Reply, status_of
+from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
+
+HTML = "text/html; charset=utf-8"
+HTML_BODY = Content(media_types=("text/html",))
+"""Description of an answer that is a page, for a `Route`."""
+_MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_FIXED: Headers = [
+    NO_STORE,
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+]
+_TITLES = {400: "Bad request", 401: "Sign in", 403: "Not allowed", 404: "Not found", 429: "Too many attempts"}
+
+
+def page(
+    call: Call,
+    template: str,
+    *,
+    status: int = 200,
+    form_action: Collection[str] = (),
+    script: bool = False,
+    headers: Headers | None = None,
+    **values: Any,
+) -> Reply:
+    """Return a page. `form_action`: origins besides this server to which its forms lead."""
+    return _render(
+        template, call.world.config, status=status, form_action=form_action, script=script, headers=headers, **values
+    )
+
+
+def continue_page(call: Call, url: str, *, title: str) -> Reply:
+    """Return a page from which the browser goes on to `url` at once, also to another origin after a form."""
+    return page(call, "ground/continue.html", url=url, title=title)
+
+
+def see_other(call: Call, path: str, *, headers: Headers | None = None) -> Reply:
+    """Return the redirect after a form: 303 to a path of this server, with its query."""
+    location = (base_path(call.world.config) + path).encode("ascii")
+    return Reply(303, b"", HTML, [(b"location", location), *_FIXED, *(headers or [])])
+
+
+def base_path(config: Config) -> str:
+    """Return the path prefix of the public URL: empty, or `/PATH`."""
+    return urlsplit(config.public_url).path
+
+
+def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
+    """Return the page of a refusal: what is wrong, and what to do."""
+    status = status_of(refusal)
+    title = _TITLES.get(status, "The server failed" if status == 500 else "This did not work")
+    return _render("ground/error.html", config, status=status, title=title, refusal=refusal)
+
+
+PAGES = RouteProtocol("Pages", render_error, None)
+"""Routes for browsers."""
+
+
+def page_renderer(config: Config) -> Render:
+    """Return `render_error` with the links of this server."""
+    return lambda refusal: render_error(refusal, config=config)
+
+
+async def show_asset(call: Call) -> Reply:
+    """Return a stylesheet, script or icon of the pages, which never changes under its name."""
+    asset = _assets().get(call.params["name"])
+    if asset is None:
+        raise NotFound("not found")
+    media_type, body = asset
+    headers = [
+        (b"cache-control", b"public, max-age=31536000, immutable"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+    ]
+    return Reply(200, body, media_type, headers)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/assets/{name}",
+        show_asset,
+        "",
+        answers={200: Content(media_types=("text/css", "text/javascript", "image/svg+xml"))},
+    ),
+)
+
+
+def _render(
+    template: str,
+    config: Config | None,
+    *,
+    status: int,
+    form_action: Collection[str] = (),
+    script: bool = False,
+    headers: Headers | None = None,
+    **values: Any,
+) -> Reply:
+    base = "" if config is None else base_path(config)
+    values = {"person": None, **values}
+    text = _environment().get_template(template).render(base=base, script=script, **values)
+    csp = [
+        "default-src 'none'",
+        "style-src 'self'",
+        "img-src 'self'",
+        " ".join(["form-action 'self'", *form_action]),
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        *(["script-src 'self'"] if script else []),
+    ]
+    named = [(b"content-security-policy", "; ".join(csp).encode("ascii")), *_FIXED, *(headers or [])]
+    return Reply(status, text.encode(), HTML, named)
+
+
+@lru_cache(1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_load),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
+    environment.globals["asset"] = _asset_names().__getitem__
+    environment.filters["sentence"] = _sentence
+    environment.filters["time"] = _time
+    return environment
+
+
+def _sentence(text: str) -> Markup:
+    """Return a message as a sentence: capital letter, full stop, and `code` between backticks."""
+    ended = text if text.endswith((".", "?", "!")) else f"{text}."
+    parts = [escape(part) for part in f"{ended[:1].upper()}{ended[1:]}".split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
+def _time(at: int) -> Markup:
+    """Return an instant (microseconds) as people read it, in UTC."""
+    moment = datetime.fromtimestamp(at // 1_000_000, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), f"{moment:%d %b %Y, %H:%M} UTC")
+
+
+def _load(name: str) -> str | None:
+    package, _, file = name.partition("/")
+    folder = (
+        files("ostiaryd.ground.http") / "templates" if package == "ground" else files(f"ostiaryd.{package}") / "pages"
+    )
+    template = folder / file
+    return template.read_text("utf-8") if template.is_file() else None
+
+
+@lru_cache(1)
+def _assets() -> Mapping[str, tuple[str, bytes]]:
+    """Media type and content of each asset, by the name under which it is served."""
+    contents = {file.name: file.read_bytes() for file in (files("ostiaryd.ground.http") / "assets").iterdir()}
+    return MappingProxyType(
+        {_asset_names()[name]: (_MEDIA_TYPES[name.rpartition(".")[2]], body) for name, body in contents.items()}
+    )
+
+
+@lru_cache(1)
+def _asset_names() -> Mapping[str, str]:
+    """The name under which an asset is served, by the name of its file: `style.css` as `style-0123456789abcdef.css`."""
+    names = {}
+    for file in (files("ostiaryd.ground.http") / "assets").iterdir():
+        stem, _, suffix = file.name.rpartition(".")
+        names[file.name] = f"{stem}-{sha256(file.read_bytes()).hexdigest()[:16]}.{suffix}"
+    return MappingProxyType(names)

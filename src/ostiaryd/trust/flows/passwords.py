@@ -1,0 +1,116 @@
+"""Passwords: Argon2id (RFC 9106) as PHC strings, with a secret of the server, computed in a bounded number of threads.
+
+The work for an unknown name is the same, so neither answer nor work shows which names exist. The work of strangers is
+bounded: `THREADS` hashes at a time, `MAX_WAITING` in the line, `MAX_OF_NETWORK` of one network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import unicodedata
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.world import World
+
+T = TypeVar("T")
+ITERATIONS, LANES, MEMORY_KIB, HASH_BYTES, SALT_BYTES = 2, 1, 19 << 10, 32, 16
+"""The cost that OWASP names for Argon2id: 19 MiB and two passes."""
+THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+MAX_WAITING = 64
+MAX_OF_NETWORK = 8
+SHORTEST, LONGEST = 12, 256
+"""Characters of a password."""
+
+
+class TooManyLogins(Unavailable):
+    """More passwords wait to be checked than the server admits at a time."""
+
+    code = "too_many_logins"
+
+
+class PasswordHashing:
+    """The threads that compute password hashes of one server. `computed` counts the hashes."""
+
+    def __init__(self, world: World) -> None:
+        self._secret = world.keys.derive("password")
+        self._random = world.random
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="password")
+        self._waiting: Counter[str] = Counter()
+        salt, hash = (b64encode(world.random(size)).rstrip(b"=").decode() for size in (SALT_BYTES, HASH_BYTES))
+        self._unknown = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${salt}${hash}"  # of no password
+        self.computed = 0
+
+    async def hash(self, password: str, *, network: str) -> str:
+        """Return the PHC string of a new password. Raises TooManyLogins."""
+        salt = self._random(SALT_BYTES)
+        return await self._run(network, lambda: self._derive(password, salt))
+
+    async def verify(self, unverified_password: str, hash: str | None, *, network: str) -> bool:
+        """Return whether that is the password of `hash`; without a hash the work is the same. Raises TooManyLogins."""
+        is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown))
+        return is_right and hash is not None
+
+    async def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, network: str, work: Callable[[], T]) -> T:
+        if self._waiting.total() >= MAX_WAITING or self._waiting[network] >= MAX_OF_NETWORK:
+            raise TooManyLogins("too many passwords are being checked", hint="try again in a few seconds")
+        self._waiting[network] += 1
+        try:
+            self.computed += 1
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting[network] -= 1
+            self._waiting += Counter()  # drops networks without any
+
+    def _derive(self, password: str, salt: bytes) -> str:
+        return self._argon(salt).derive_phc_encoded(_normal(password))
+
+    def _argon(self, salt: bytes) -> Argon2id:
+        return Argon2id(
+            salt=salt,
+            length=HASH_BYTES,
+            iterations=ITERATIONS,
+            lanes=LANES,
+            memory_cost=MEMORY_KIB,
+            secret=self._secret,
+        )
+
+    def _is_right(self, unverified_password: str, hash: str) -> bool:
+        try:
+            Argon2id.verify_phc_encoded(_normal(unverified_password), hash, self._secret)
+        except InvalidKey:
+            return False
+        return True
+
+
+def check_password(password: str, *, name: str) -> str:
+    """Return a new password of a person. Raises Invalid if it is too short, too long or easy to guess."""
+    length = len(unicodedata.normalize("NFKC", password))
+    if not SHORTEST <= length <= LONGEST:
+        raise Invalid(f"a password has {SHORTEST} to {LONGEST} characters", hint="several words are easy to remember")
+    if len(set(password)) < 5 or (len(name) > 2 and name.casefold() in password.casefold()):
+        raise Invalid("the password repeats few characters, or has your name in it", hint="take several words")
+    return password
+
+
+def password_hashing(call: Call) -> PasswordHashing:
+    """Return the threads of this server."""
+    return call.world.keep(PasswordHashing)
+
+
+def _normal(password: str) -> bytes:
+    """Return the bytes of a password in NFKC (NIST SP 800-63B section 3.1.1.2): every keyboard then writes the same."""
+    return unicodedata.normalize("NFKC", password[: LONGEST * 4]).encode("utf-8", "surrogatepass")

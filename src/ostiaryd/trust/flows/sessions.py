@@ -1,0 +1,284 @@
+"""Sessions of people: begin, find, step up, end; and the forms of a browser, which only our own pages may send.
+
+A session is a cookie of 256 random bits, of which the server keeps the SHA-256. Every login begins a new session, so a
+cookie from before a login is worth nothing after it (session fixation). A form is accepted with a token that follows
+from the cookie of its browser, and only from our own origin (CSRF).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.errors import Forbidden, Malformed, NotFound, Unauthenticated
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.admission import queue_proven
+from ostiaryd.ground.http.edge import Call, Headers
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.sessions import (
+    LOGIN_COOKIE,
+    MAX_SESSIONS,
+    SESSION_COOKIE,
+    Proof,
+    Session,
+    describe_browser,
+    parse_cookies,
+)
+from ostiaryd.trust.store import people
+
+T = TypeVar("T")
+COOKIE_BYTES = 32
+LOGIN_LIFETIME = 1800 * SECOND
+"""Life of the cookie of a browser that is not signed in, in microseconds."""
+PROOF_LIFETIME_S = 600
+"""Longest time between the first proof and the second, in seconds."""
+USE_INTERVAL = 60 * SECOND
+"""Uses of a session within this time are recorded once."""
+
+
+class ForgedForm(Forbidden):
+    """A form that did not come from our own page in the same browser."""
+
+    code = "forged_form"
+
+
+class SessionEnded(Unauthenticated):
+    """The session of the browser is over."""
+
+    code = "session_ended"
+
+
+class NewSession(NamedTuple):
+    """A session, and the cookie that is shown once."""
+
+    session: Session
+    cookie: str
+
+
+class Login(msgspec.Struct, frozen=True):
+    """The content of the login cookie: a random value, the proofs given so far, and by whom."""
+
+    nonce: str
+    at: int
+    person: str = ""
+    proofs: tuple[Proof, ...] = ()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = json_decoder(Login)
+
+
+def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
+    """Return the session of a cookie; None if there is none, it has ended, or its person has left."""
+    if not cookie or len(cookie) > 128:
+        return None
+    return people.find_session(reader, _digest(cookie), now=now)
+
+
+def session_of(call: Call) -> Session | None:
+    """Return the session of the browser that sent this request, and note its use."""
+    session = find_session(call.world.db.read(), session_cookie(call), call.world.now())
+    if session is not None:
+        queue_proven(call, session.person, is_privileged=True, is_guard=False)
+    return session
+
+
+async def note_use(call: Call, session: Session) -> None:
+    """Postpone the idle end of a session; written at most once in `USE_INTERVAL`."""
+    world = call.world
+    if world.now() - session.used_at >= USE_INTERVAL:
+        idle = world.config.session_idle_s * SECOND
+        await world.writer.submit(lambda tx: people.use_session(tx, session.id, idle_until=tx.now + idle))
+
+
+def session_cookie(call: Call) -> str | None:
+    """Return the session cookie; None if there is none, or more than one (a second one was planted)."""
+    return _one_cookie(call, SESSION_COOKIE)
+
+
+def begin_session(
+    act: Act,
+    *,
+    person: str,
+    proofs: Sequence[Proof],
+    config: Config,
+    network: str,
+    unverified_browser: str | None,
+    replaces: Session | None = None,
+) -> NewSession:
+    """Begin a session of an active person. `replaces` ends: the session that the same browser had before.
+
+    Raises NotFound, Conflict for a person who has left.
+    """
+    registry.active_person(act, person)
+    cookie = b64u(act.tx.random(COOKIE_BYTES))
+    session = Session(
+        id=act.new_id("se"),
+        person=person,
+        proofs=tuple(proofs),
+        network=network,
+        browser=describe_browser(unverified_browser),
+        created_at=act.now,
+        used_at=act.now,
+        expires_at=act.now + config.session_lifetime_s * SECOND,
+    )
+    act.entry.person = person
+    registry.note(act, object=session.id, acr=session.acr, amr=list(session.amr), provider=session.provider)
+    if replaces is not None:
+        people.end_session(act.tx, replaces.id)
+    for oldest in people.sessions_of(act.tx, person, now=act.now)[MAX_SESSIONS - 1 :]:
+        people.end_session(act.tx, oldest.id)
+    people.add_session(act.tx, session, _digest(cookie), idle_until=act.now + config.session_idle_s * SECOND)
+    return NewSession(session, cookie)
+
+
+def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
+    """Return the live sessions of a person, the last used first."""
+    return people.sessions_of(reader, person, now=now)
+
+
+def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
+    """End one session; `person`: only if it is a session of that person. Raises NotFound."""
+    registry.note(act, object=session_id)
+    live = people.get_session(act.tx, session_id, now=act.now)
+    if live is None or person not in (None, live.person):
+        raise NotFound("session not found", hint="it may have ended already")
+    people.end_session(act.tx, session_id)
+
+
+def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
+    """End all sessions of a person, except `keep`; return their number."""
+    ending = [one.id for one in people.sessions_of(act.tx, person, now=act.now) if one.id != keep]
+    for id in ending:
+        people.end_session(act.tx, id)
+    registry.note(act, object=person, sessions=len(ending))
+    return len(ending)
+
+
+async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:
+    """`act`, with the person of the session on the entry. Raises SessionEnded if the session has ended meanwhile."""
+
+    def run(act: Act) -> T:
+        act.entry.person = session.person
+        if people.get_session(act.tx, session.id, now=act.now) is None:
+            raise SessionEnded("the session has ended", hint="sign in again")
+        return flow(act)
+
+    return await act(call.world, action, run, request=call.request_id, network=call.network)
+
+
+def session_headers(new: NewSession) -> Headers:
+    """Return the headers that give the browser its session, and take the login cookie away."""
+    return [_set_cookie(SESSION_COOKIE, new.cookie), _set_cookie(LOGIN_COOKIE, "", ends=True)]
+
+
+def end_headers() -> Headers:
+    """Return the headers that take the session away from the browser."""
+    return [_set_cookie(SESSION_COOKIE, "", ends=True)]
+
+
+# --- before the login
+
+
+def read_login(call: Call) -> Login | None:
+    """Return the login cookie of this browser; None if there is none that this server made in the last half hour."""
+    sealed, _, tag = (_one_cookie(call, LOGIN_COOKIE) or "").rpartition(".")
+    if not sealed or not hmac.compare_digest(_tag(call.world.keys, sealed).encode(), tag.encode()):
+        return None
+    login = _decode(unb64u(sealed))
+    return login if 0 <= call.world.now() - login.at < LOGIN_LIFETIME else None
+
+
+def new_login(call: Call, *, person: str = "", proofs: Sequence[Proof] = ()) -> Login:
+    """Return the content of a new login cookie, with another random value."""
+    return Login(b64u(call.world.random(16)), call.world.now(), person, tuple(proofs))
+
+
+def login_headers(call: Call, login: Login) -> Headers:
+    """Return the header that gives the browser its login cookie."""
+    sealed = b64u(_encode(login))
+    return [_set_cookie(LOGIN_COOKIE, f"{sealed}.{_tag(call.world.keys, sealed)}")]
+
+
+# --- forms
+
+
+def form_token(call: Call, holder: Session | Login) -> str:
+    """Return the token of the forms of a page: it belongs to the session, or to the login cookie, of the browser."""
+    name = holder.id if isinstance(holder, Session) else holder.nonce
+    return b64u(hmac.digest(call.world.keys.derive("form"), name.encode(), "sha256"))
+
+
+def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
+    """Return the fields of a form that our own page sent from this browser; each at most once.
+
+    Raises ForgedForm, Malformed.
+    """
+    if (origin := call.header(b"origin")) is not None and origin not in own_origins(call.world.config):
+        raise ForgedForm("the form was sent from another site", hint="open the page of this server and try again")
+    fields = call.form()
+    if repeated := [name for name, values in fields.items() if len(values) > 1]:
+        raise Malformed(f"the field `{repeated[0][:64]}` was sent more than once")
+    form = {name: values[0] for name, values in fields.items()}
+    token = form.pop("form_token", "")
+    if holder is None or not hmac.compare_digest(form_token(call, holder).encode(), token.encode()):
+        raise ForgedForm(
+            "the form has expired, or is from another browser", hint="go back to the page, reload it and try again"
+        )
+    return form
+
+
+def own_origins(config: Config) -> frozenset[str]:
+    """Return the origins of this server's own pages: the public URL, and `localhost` if that is an address of this
+    machine, since passkeys need a host name.
+    """
+    return frozenset({_origin(config.public_url), _origin(page_url(config))})
+
+
+def page_url(config: Config) -> str:
+    """Return the URL of the pages for people: the public URL, with the name `localhost` for a loopback address."""
+    url = urlsplit(config.public_url)
+    try:
+        is_loopback = ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        return config.public_url
+    return f"{url.scheme}://localhost{f':{url.port}' if url.port else ''}{url.path}"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + ("" if parts.port in (None, default) else f":{parts.port}")
+
+
+def _one_cookie(call: Call, name: str) -> str | None:
+    values = parse_cookies([value for key, value in call.headers if key == b"cookie"]).get(name, [])
+    return values[0] if len(values) == 1 else None
+
+
+def _set_cookie(name: str, value: str, *, ends: bool = False) -> tuple[bytes, bytes]:
+    end = "; Max-Age=0" if ends else ""
+    return b"set-cookie", f"{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{end}".encode("ascii")
+
+
+def _tag(keys: Keyring, sealed: str) -> str:
+    return b64u(hmac.digest(keys.derive("login cookie"), sealed.encode("latin-1"), "sha256"))
+
+
+def _digest(cookie: str) -> bytes:
+    return sha256(cookie.encode("latin-1")).digest()

@@ -1,0 +1,65 @@
+"""Setup links: a person's first passkey or password, or the next one after all are lost.
+
+A link has 256 random bits, is used once and expires. The server keeps its SHA-256. A new link replaces the one before.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Invalid, NotFound
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.sessions import page_url
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.store import people
+
+HOUR = 3600 * SECOND
+DEFAULT_HOURS, MOST_HOURS = 24, 168
+
+
+class SetupLink(NamedTuple):
+    """A link as it is shown once."""
+
+    url: str
+    person: str
+    expires_at: int
+
+
+def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int = DEFAULT_HOURS) -> SetupLink:
+    """Issue a link that lets a person set up a login. Raises NotFound, Conflict, Invalid."""
+    person = registry.active_person(act, id_or_name)
+    registry.note(act, object=person.person_id, name=person.name, hours=hours)
+    if not 1 <= hours <= MOST_HOURS:
+        raise Invalid(f"`hours` must be 1 to {MOST_HOURS}")
+    code = b64u(act.tx.random(32))
+    expires_at = act.now + hours * HOUR
+    people.add_setup_link(act.tx, _digest(code), person=person.person_id, expires_at=expires_at)
+    return SetupLink(f"{page_url(config)}/setup?code={code}", person.person_id, expires_at)
+
+
+def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
+    """Return the person that a link is for. Raises NotFound."""
+    person = people.find_setup_link(reader, _digest(unverified_code), now=now)
+    if person is None:
+        raise NotFound(
+            "the setup link was used before, or has expired",
+            hint="ask an administrator for a new one: `ostiary person invite NAME`",
+            code="setup_link_ended",
+        )
+    return person
+
+
+def use_setup_link(act: Act, unverified_code: str) -> str:
+    """Use up a link; return its person. Raises NotFound."""
+    person = find_setup_link(act.tx, unverified_code, now=act.now)
+    people.drop_setup_links(act.tx, person)
+    return person
+
+
+def _digest(code: str) -> bytes:
+    return sha256(code.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,228 @@
+"""Sessions of people: their proofs, and the assurance that follows from the proofs.
+
+A proof has a source: the password, the authenticator app, a passkey, an identity provider. It shows one or more
+factors: knowledge, possession, or what a provider vouches for. Two proofs of one source, or of one factor, count once.
+
+    single   one factor
+    mfa      two factors from independent sources, or one source that shows two factors
+    phr      mfa, with a passkey among its proofs, which a look-alike site cannot relay
+
+A proof ages. A level has the age of the oldest proof that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+import msgspec
+
+from ostiary.authorization.assurance import (
+    PERSON_LEVELS,
+    PERSON_MFA,
+    PERSON_PHR,
+    PERSON_SINGLE,
+    meets,
+    parse_acr_values,
+    parse_max_age,
+)
+from ostiaryd.trust.model import SECOND
+
+SESSION_COOKIE = "__Host-ostiary-session"
+LOGIN_COOKIE = "__Host-ostiary-login"
+"""The cookie of a browser that is not signed in yet: it binds forms to the browser, and has the proofs given so far."""
+MAX_BROWSER = 128
+MAX_SESSIONS = 20
+"""Sessions of one person; the least recently used one ends when another begins."""
+RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/logout", "/console")
+"""Paths that a login may lead to: `return_to` is accepted only with one of these."""
+MAX_RETURN = 4096
+MAX_HINT = 254
+
+Method = Literal["password", "totp", "recovery", "passkey", "federated"]
+_FACTORS: dict[Method, frozenset[str]] = {
+    "password": frozenset({"knowledge"}),
+    "totp": frozenset({"possession"}),
+    "recovery": frozenset({"possession"}),  # a look-up secret: NIST SP 800-63B section 3.1.2
+    "passkey": frozenset({"possession", "inherence"}),  # with user verification, which is required
+    "federated": frozenset({"provider"}),
+}
+_AMRS: dict[Method, tuple[str, ...]] = {
+    "password": ("pwd",),
+    "totp": ("otp",),
+    "recovery": ("otp",),
+    "passkey": ("pop", "user"),
+    "federated": (),
+}
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One proof of a person, given at `at` (microseconds).
+
+    `source` tells proofs of one kind apart: the id of a passkey, the issuer of a provider. `acr` and `amr` are what a
+    trusted provider says: its `acr` as one of our levels, "" for a single factor.
+    """
+
+    method: Method
+    at: int
+    source: str = ""
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """The demand on a login: the assurance, the age of its proofs in seconds, and the path that it leads to.
+
+    `is_new`: the person proves themselves again, whatever session there is (`prompt=login`).
+    """
+
+    return_to: str
+    acr_values: tuple[str, ...] = ()
+    max_age: int | None = None
+    is_new: bool = False
+    login_hint: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """Return the parameters of `/login` that say this."""
+        named = {
+            "return_to": self.return_to,
+            "acr_values": " ".join(self.acr_values),
+            "max_age": "" if self.max_age is None else str(self.max_age),
+            "prompt": "login" if self.is_new else "",
+            "login_hint": self.login_hint,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+class Assurance(msgspec.Struct, frozen=True):
+    """A level (`acr`), its methods (RFC 8176), and the time of the oldest proof that it needs, in microseconds."""
+
+    acr: str
+    amr: tuple[str, ...]
+    authenticated_at: int
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """The session of a person in one browser. Times in microseconds. `expires_at` is the end at the latest."""
+
+    id: str
+    person: str
+    proofs: tuple[Proof, ...]
+    network: str
+    browser: str
+    created_at: int
+    used_at: int
+    expires_at: int
+
+    @property
+    def assurance(self) -> Assurance:
+        """The highest level of all proofs, whatever their age."""
+        return assess(self.proofs)
+
+    @property
+    def acr(self) -> str:
+        """The highest level of all proofs."""
+        return self.assurance.acr
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """The methods of that level."""
+        return self.assurance.amr
+
+    @property
+    def authenticated_at(self) -> int:
+        """The time of the oldest proof of that level."""
+        return self.assurance.authenticated_at
+
+    @property
+    def provider(self) -> str:
+        """The issuer of the identity provider by which the person signed in; "" for a local account."""
+        return next((proof.source for proof in self.proofs if proof.method == "federated"), "")
+
+    def meet(
+        self, *, now: int, acr_values: Collection[str] = (), max_age: int | None = None, since: int = 0
+    ) -> Assurance | None:
+        """Return the assurance of the proofs that are fresh enough, if it meets the demand; None otherwise.
+
+        `max_age` in seconds; `since`: no proof before that instant counts (`prompt=login`).
+        """
+        fresh = fresh_proofs(self.proofs, now=now, max_age=max_age, since=since)
+        if not fresh:
+            return None
+        assurance = assess(fresh)
+        return assurance if meets(assurance.acr, acr_values) else None
+
+
+def fresh_proofs(proofs: Sequence[Proof], *, now: int, max_age: int | None, since: int = 0) -> tuple[Proof, ...]:
+    """Return the proofs that are at most `max_age` seconds old and not older than `since` (microseconds)."""
+    oldest = since if max_age is None else max(since, now - max_age * SECOND)
+    return tuple(proof for proof in proofs if proof.at >= oldest)
+
+
+def add_proof(proofs: Sequence[Proof], new: Proof) -> tuple[Proof, ...]:
+    """Return the proofs with a new one, which replaces one of the same source."""
+    return (*(one for one in proofs if (one.method, one.source) != (new.method, new.source)), new)
+
+
+def assess(proofs: Sequence[Proof]) -> Assurance:
+    """Return the highest level that independent proofs reach, with the newest proofs that reach it. Needs a proof."""
+    newest = sorted(proofs, key=lambda proof: -proof.at)
+    reached = {PERSON_SINGLE: newest[:1]}
+    for count in range(1, len(newest) + 1):
+        used = newest[:count]
+        level = _level(used)
+        for reachable in PERSON_LEVELS[: PERSON_LEVELS.index(level) + 1]:
+            reached.setdefault(reachable, used)
+    acr = max(reached, key=PERSON_LEVELS.index)
+    used = reached[acr]
+    amr = {name for proof in used for name in (*_AMRS[proof.method], *proof.amr)}
+    if acr != PERSON_SINGLE:
+        amr.add("mfa")
+    return Assurance(acr, tuple(sorted(amr)), min(proof.at for proof in used))
+
+
+def _level(proofs: Sequence[Proof]) -> str:
+    """Return the level of these proofs together."""
+    if any(proof.method == "passkey" or proof.acr == PERSON_PHR for proof in proofs):
+        return PERSON_PHR
+    sources = {(proof.method if proof.method != "federated" else proof.source) for proof in proofs}
+    factors = {factor for proof in proofs for factor in _FACTORS[proof.method]}
+    if any(proof.acr == PERSON_MFA for proof in proofs) or min(len(sources), len(factors)) > 1:
+        return PERSON_MFA
+    return PERSON_SINGLE
+
+
+def parse_demand(get: Callable[[str], str | None]) -> Demand:
+    """Return what the parameters of `/login` demand. Raises Invalid."""
+    max_age = get("max_age")
+    return Demand(
+        return_to=parse_return(get("return_to")),
+        acr_values=parse_acr_values(get("acr_values") or ""),
+        max_age=parse_max_age(max_age) if max_age else None,
+        is_new="login" in (get("prompt") or "").split(),
+        login_hint=(get("login_hint") or "")[:MAX_HINT],
+    )
+
+
+def parse_return(unverified: str | None) -> str:
+    """Return where a login leads to: a path from `RETURN_PATHS` with its query, else the account page."""
+    text = unverified or ""
+    path, _, query = text.partition("?")
+    is_plain = len(text) <= MAX_RETURN and all("!" <= char <= "~" and char not in "\\#" for char in query)
+    return text if path in RETURN_PATHS and is_plain else "/account"
+
+
+def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
+    """Return the values of every cookie by its name, in the order of the header (RFC 6265 section 4.2)."""
+    cookies: dict[str, list[str]] = {}
+    for header in headers:
+        for pair in header.decode("latin-1").split(";"):
+            name, _, value = pair.strip().partition("=")
+            cookies.setdefault(name, []).append(value)
+    return cookies
+
+
+def describe_browser(unverified_agent: str | None) -> str:
+    """Return the browser as its user recognises it in a list: printable ASCII of the `User-Agent`, cut."""
+    text = "".join(char for char in unverified_agent or "" if " " <= char <= "~")
+    return text[:MAX_BROWSER]

@@ -1,0 +1,130 @@
+"""A browser without script: pages of an ASGI application with a cookie jar, and the forms on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from urllib.parse import urlencode, urljoin
+
+from starlette.types import ASGIApp
+
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.store import owners
+from ostiaryd.trust.flows.setup import create_setup_link
+from tests.support.api_fixtures import Answer, send
+from tests.support.world import PUBLIC_URL
+
+PASSWORD = "four words are fine"
+HOME = "198.51.100.7"
+
+
+class _Forms(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if tag == "form":
+            self.forms.append((named.get("action") or "", {}))
+        elif tag in ("input", "button") and self.forms and named.get("name"):
+            self.forms[-1][1].setdefault(named["name"] or "", named.get("value") or "")
+        elif tag == "script":
+            self.scripts.append(named.get("src") or "inline")
+
+
+@dataclass
+class PageClient:
+    """`follows`: whether redirects are followed."""
+
+    app: ASGIApp
+    address: str = HOME
+    follows: bool = True
+    cookies: dict[str, str] = field(default_factory=dict)
+    origin: str | None = PUBLIC_URL
+    path: str = "/"
+    answer: Answer = field(default_factory=lambda: Answer(0, {}, b""))
+
+    @property
+    def text(self) -> str:
+        return self.answer.body.decode()
+
+    async def get(self, path: str) -> Answer:
+        return await self._send("GET", path)
+
+    async def post(self, path: str, **fields: str) -> Answer:
+        return await self._send("POST", path, urlencode(fields))
+
+    async def submit(self, action: str, **fields: str) -> Answer:
+        """Send the first form of the page that leads to `action`, with these fields filled in."""
+        return await self.post(action, **{**self.form(action), **fields})
+
+    def form(self, action: str) -> dict[str, str]:
+        forms = self._parse().forms
+        found = [fields for one, fields in forms if one == action]
+        assert found, f"no form leads to {action}, only {[one for one, _ in forms]}: {self.text}"
+        return found[0]
+
+    @property
+    def scripts(self) -> list[str]:
+        return self._parse().scripts
+
+    async def log_in(self, name: str = "ann", password: str = PASSWORD, *, path: str = "/login") -> Answer:
+        await self.get(path)
+        return await self.submit("/login", name=name, password=password)
+
+    async def set_up(self, url: str, password: str = PASSWORD) -> Answer:
+        await self.get(url.removeprefix(PUBLIC_URL))
+        return await self.submit("/setup", password=password, repeated=password)
+
+    def _parse(self) -> _Forms:
+        parser = _Forms()
+        parser.feed(self.text)
+        return parser
+
+    async def _send(self, method: str, path: str, body: str = "") -> Answer:
+        headers = [("user-agent", "Firefox")]
+        if self.cookies:
+            headers.append(("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items())))
+        if method == "POST":
+            headers.append(("content-type", "application/x-www-form-urlencoded"))
+            headers += [("origin", self.origin)] if self.origin is not None else []
+        self.path = path
+        self.answer = await send(self.app, method, path, headers=headers, body=body.encode(), address=self.address)
+        for cookie in filter(None, self.answer.headers.get("set-cookie", "").split(", ")):
+            self._keep(cookie)
+        if self.follows and self.answer.status == 303:
+            return await self._send("GET", urljoin(path, self.answer.headers["location"]))
+        return self.answer
+
+    def _keep(self, cookie: str) -> None:
+        named, *attributes = cookie.split("; ")
+        name, _, value = named.partition("=")
+        assert name.startswith("__Host-"), cookie
+        assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} <= set(attributes), cookie
+        if "Max-Age=0" in attributes:
+            self.cookies.pop(name, None)
+        else:
+            self.cookies[name] = value
+
+
+async def invite(world: World, name: str = "ann") -> str:
+    """Register a person of that name if there is none; the URL of a setup link."""
+
+    def run(act: Act) -> str:
+        if owners.person(act.tx, name) is None:
+            registry.create_person(act, name=name)
+        return create_setup_link(act, name, config=world.config).url
+
+    return await act(world, "person.invite", run)
+
+
+async def signed_in(world: World, app: ASGIApp, name: str = "ann") -> PageClient:
+    """A browser in which that person is signed in, with a password."""
+    browser = PageClient(app)
+    await browser.set_up(await invite(world, name))
+    assert browser.path == "/account", browser.text
+    return browser
