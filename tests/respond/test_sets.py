@@ -44,7 +44,7 @@ def test_the_examples_of_the_specifications_say_what_they_say(vector: dict[str, 
     due = effect(event)
     expected = DOES.get(uri.rpartition("/")[2])
     if uri.endswith("device-compliance-change"):
-        expected = Effect.DOUBT
+        expected = Effect.RAISE_RISK
     assert (due and due[0]) == expected
 
 

@@ -40,8 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=200,
             le=60_000,
-            description="How long PostgreSQL may be silent before it counts as down, in milliseconds; a statement may"
-            " take 5 times that, and a frozen server holds up the others for 2 times that",
+            description="Milliseconds without an answer after which PostgreSQL counts as down. The limit of a statement"
+            " is 5 times as long; a frozen server delays the other servers by 2 times as long",
         ),
     ] = 2000
     trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
@@ -50,9 +50,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address"),
     ] = ""
     tls_cert: Annotated[
-        str, Meta(description="PEM file of the certificate and its chain, for TLS; read again when it changes")
+        str, Meta(description="PEM file of the TLS certificate and its chain; loaded again after a change")
     ] = ""
-    tls_key: Annotated[str, Meta(description="PEM file of its key, without a password")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of the key of the TLS certificate, without a password")] = ""
     resources: Annotated[
         Literal["any", "registered"],
         Meta(description="Whether a token may name an https resource that is not registered"),
@@ -61,59 +61,59 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "ES256"
     )
     token_lifetime_s: Annotated[
-        int, Meta(ge=10, le=3600, description="Longest life of an access token, in seconds")
+        int, Meta(ge=10, le=3600, description="Maximum lifetime of an access token, in seconds")
     ] = 300
     bearer_lifetime_s: Annotated[
         int,
         Meta(
             ge=10,
             le=MAX_BEARER_S,
-            description="Longest life of a bearer token, of an agent that is exempt from bound tokens, in seconds",
+            description="Maximum lifetime of a bearer token (of an agent with a bearer exemption), in seconds",
         ),
     ] = MAX_BEARER_S
     dpop_nonce: Annotated[
         Literal["required", "offered"],
-        Meta(description="Whether the authorization server insists on its nonce in DPoP proofs (RFC 9449 section 8)"),
+        Meta(description="Whether the authorization server requires its nonce in DPoP proofs (RFC 9449 section 8)"),
     ] = "required"
     client_assertions: Annotated[
         Literal["", "compatible", "strict"],
         Meta(
-            description="What `private_key_jwt` may look like. `strict`: the issuer as sole audience and no `typ` but"
+            description="Accepted forms of `private_key_jwt`. `strict`: the issuer as sole audience and no `typ` but"
             " `client-authentication+jwt` (RFC 7523bis). `compatible`: also the endpoints of this server as audience,"
-            " `typ` of `JWT`, no `iat` and long lives, as common libraries write them. Empty: `compatible`, or `strict`"
-            " on a server that was first started before this setting existed"
+            " `typ` of `JWT`, no `iat` and long lifetimes, as common libraries write them. Empty: `compatible`, or"
+            " `strict` on a server that was first started before this setting existed"
         ),
     ] = ""
     session_lifetime_s: Annotated[
-        int, Meta(ge=300, le=2_592_000, description="Longest life of the session of a person in a browser, in seconds")
+        int, Meta(ge=300, le=2_592_000, description="Maximum lifetime of a person's browser session, in seconds")
     ] = 43_200
     session_idle_s: Annotated[
-        int, Meta(ge=60, le=2_592_000, description="How long a session may be unused before it ends, in seconds")
+        int, Meta(ge=60, le=2_592_000, description="Time without use after which a session ends, in seconds")
     ] = 7200
-    nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="How long a DPoP nonce is fresh, in seconds")] = (
-        300
-    )
+    nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="Validity of a DPoP nonce, in seconds")] = 300
     replay_days: Annotated[
-        int, Meta(ge=0, le=3650, description="How long what was decided upon is kept, for what-if; 0: not at all")
+        int,
+        Meta(
+            ge=0, le=3650, description="Days for which the facts of a decision are kept, for what-if; 0: none are kept"
+        ),
     ] = 30
     task_history_days: Annotated[
         int,
-        Meta(ge=0, le=3650, description="Days after its end for which a task is kept beside the ledger; 0: for ever"),
+        Meta(ge=0, le=3650, description="Days for which a task is kept in the database after its end; 0: forever"),
     ] = 30
     data_classes: Annotated[
-        str, Meta(description="Data classes beside the standard ones, separated by spaces; all others are refused")
+        str, Meta(description="Additional data classes, separated by spaces; unknown classes are refused")
     ] = ""
     proxies: Annotated[
         str,
-        Meta(description="Networks of reverse proxies whose `X-Forwarded-For` counts, separated by spaces"),
+        Meta(description="Networks of reverse proxies whose `X-Forwarded-For` is trusted, separated by spaces"),
     ] = ""
     max_request_bytes: Annotated[
         int,
         Meta(
             ge=4096,
             le=64 << 20,
-            description="Largest request body that is read from a caller that has proved itself, in bytes; others may"
-            " send 64 KiB",
+            description="Maximum request body of an authenticated caller, in bytes; other callers may send 64 KiB",
         ),
     ] = 1 << 20
     anonymous_connections: Annotated[
@@ -121,33 +121,31 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=16,
             le=65_536,
-            description="Connections of callers that have proved nothing, for each address; in all 16 times as many",
+            description="Maximum connections of unauthenticated callers from one address; in total 16 times as many",
         ),
     ] = 256
     feed_heartbeat_ms: Annotated[
-        int, Meta(ge=50, le=60_000, description="How often a feed says that it is alive, in milliseconds")
+        int, Meta(ge=50, le=60_000, description="Interval of the heartbeats of a feed, in milliseconds")
     ] = 1000
 
     question_lifetime_s: Annotated[
-        int, Meta(ge=30, le=604_800, description="How long a question to a person waits for an answer, in seconds")
+        int, Meta(ge=30, le=604_800, description="Time that an approval request waits for an answer, in seconds")
     ] = 3600
-    approval_lifetime_s: Annotated[
-        int, Meta(ge=30, le=86_400, description="How long a person's yes is good, for one call, in seconds")
-    ] = 900
+    approval_lifetime_s: Annotated[int, Meta(ge=30, le=86_400, description="Lifetime of an approval, in seconds")] = 900
     approvals_to_propose: Annotated[
         int,
         Meta(
             ge=2,
             le=100,
-            description="On how many occasions (tasks, or days of a standing task) people must agree to the same"
-            " counterpart of a tool before a policy is proposed that asks no more about it",
+            description="Number of approvals (in different tasks, or days of a standing task) of one counterpart of a tool"
+            " after which Ostiary proposes a policy without the question",
         ),
     ] = 5
     approvers: Annotated[
         str,
         Meta(
-            description="Persons and teams, by name with spaces between, who may answer the questions of every agent,"
-            " beside those who answer for it"
+            description="Persons and teams that may answer the approval requests of every agent, in addition to its owner,"
+            " by name, separated by spaces"
         ),
     ] = ""
     respond_percent: Annotated[
@@ -155,8 +153,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="How many of the active agents playbooks may act against within an hour before a person has"
-            " looked, in percent; at least one; 0: none",
+            description="Percentage of the active agents against which playbooks may act within an hour without a person's"
+            " review; at least one agent; 0: none",
         ),
     ] = 10
     halt_percent: Annotated[
@@ -164,47 +162,51 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="How many of the active agents playbooks may stop (`freeze`, `quarantine`, `revoke`) within a"
-            " day before a person has looked, in percent; at least one; 0: none. Beyond that they only read",
+            description="Percentage of the active agents that playbooks may stop (`freeze`, `quarantine`, `revoke`) within a"
+            " day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow agents to"
+            " reading",
         ),
     ] = 5
     opa_url: Annotated[
-        str, Meta(description="URL of an Open Policy Agent that policy sets may ask; off this machine it must be https")
+        str, Meta(description="URL of an Open Policy Agent that policy sets may ask; https, except on this machine")
     ] = ""
     rego_ms: Annotated[
-        int, Meta(ge=10, le=5000, description="How long Rego or OPA may take for one question, in milliseconds")
+        int, Meta(ge=10, le=5000, description="Time limit of one Rego or OPA evaluation, in milliseconds")
     ] = 200
     narrow_budget: Annotated[
         int,
         Meta(
             ge=0,
             le=1000,
-            description="Tasks in 10,000, of an agent and of all, in which statistical detectors may make an agent only"
-            " read by mistake without a person; 0: they only inform. Certain evidence acts whatever this is",
+            description="Number of tasks in 10,000 (of an agent, and of all agents) in which statistical detectors may narrow"
+            " an agent by mistake without a person; 0: they only inform. Certain evidence acts independently of this"
+            " setting",
         ),
     ] = 5
 
     places: Annotated[
         str,
         Meta(
-            description="File that says where networks are, for journeys that nobody can make: a line for each,"
-            " NETWORK LATITUDE LONGITUDE"
+            description="File with the places of networks, to detect impossible travel. One line per network: NETWORK"
+            " LATITUDE LONGITUDE"
         ),
     ] = ""
     private_hosts: Annotated[
         str,
         Meta(
-            description="Hosts whose addresses are not public, and that URLs named through the API (webhooks, streams,"
-            " issuers, threat lists) may lead to all the same, separated by spaces; metadata services stay denied"
+            description="Hosts without public addresses that URLs of the API (webhooks, streams, issuers, threat lists)"
+            " may name, separated by spaces; metadata services stay denied"
         ),
     ] = ""
     mail_server: Annotated[
         str,
-        Meta(description="smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS, by which alerts go out as mail"),
+        Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),
     ] = ""
-    mail_from: Annotated[str, Meta(description="Address that alerts by mail are from")] = ""
-    mail_user: Annotated[str, Meta(description="As whom the mail server knows us; empty: it asks for no password")] = ""
-    mail_password: Annotated[str, Meta(description="The password for it; best given by the environment")] = ""
+    mail_from: Annotated[str, Meta(description="Sender address of alerts by mail")] = ""
+    mail_user: Annotated[
+        str, Meta(description="User name at the mail server; empty: the mail server requires no password")
+    ] = ""
+    mail_password: Annotated[str, Meta(description="Password at the mail server; set it in the environment")] = ""
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:

@@ -139,8 +139,8 @@ def _carry_out(
     active = {one.agent_id: one for one in (*owned[:MANY], *ours) if one.state is State.ACTIVE}
     registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
-        if effect is Effect.DOUBT:
-            _doubt(act, agent, points, why=why, config=config)
+        if effect is Effect.RAISE_RISK:
+            _raise_risk(act, agent, points, why=why, config=config)
         else:
             _end(act, agent, is_stopped=effect is Effect.STOP and agent in ours, why=why)
     return len(active)
@@ -154,7 +154,7 @@ def _stop(act: Act, owner: str, *, why: str) -> None:
         acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
 
 
-def _doubt(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
+def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
     """Raise the risk of the agent; playbooks decide on the response, as with every finding."""
     noticed = Noticed(detector=DETECTOR, points=points, says=why[:MAX_SAYS])
     then = responder(config)

@@ -60,12 +60,12 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Effect(StrEnum):
     """The effect of an event. `end`: all holdings end, and the subject may begin anew. `stop`: also, nothing begins
-    until a person decides. `doubt`: the risk rises.
+    until a person decides. `raise_risk`: the risk score rises.
     """
 
     END = "end"
     STOP = "stop"
-    DOUBT = "doubt"
+    RAISE_RISK = "raise_risk"
 
 
 class Named(NamedTuple):
@@ -88,9 +88,9 @@ _ALWAYS = {
 }
 _IF = {
     f"{CAEP}credential-change": ("change_type", {"revoke": (Effect.END, 0), "delete": (Effect.END, 0)}),
-    f"{CAEP}risk-level-change": ("current_level", {"HIGH": (Effect.DOUBT, 60), "MEDIUM": (Effect.DOUBT, 30)}),
-    f"{CAEP}assurance-level-change": ("change_direction", {"decrease": (Effect.DOUBT, 30)}),
-    f"{CAEP}device-compliance-change": ("current_status", {"not-compliant": (Effect.DOUBT, 30)}),
+    f"{CAEP}risk-level-change": ("current_level", {"HIGH": (Effect.RAISE_RISK, 60), "MEDIUM": (Effect.RAISE_RISK, 30)}),
+    f"{CAEP}assurance-level-change": ("change_direction", {"decrease": (Effect.RAISE_RISK, 30)}),
+    f"{CAEP}device-compliance-change": ("current_status", {"not-compliant": (Effect.RAISE_RISK, 30)}),
 }
 EVENTS = (*_ALWAYS, *_IF)
 """The events that we request from a transmitter."""
