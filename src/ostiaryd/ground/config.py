@@ -137,8 +137,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=2,
             le=100,
-            description="Number of approvals (in different tasks, or days of a standing task) of one counterpart of a tool"
-            " after which Ostiary proposes a policy without the question",
+            description="Number of approvals (in different tasks, or days of a standing task) of one counterpart of a"
+            " tool after which Ostiary proposes a policy without the question",
         ),
     ] = 5
     approvers: Annotated[
