@@ -144,8 +144,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     approvers: Annotated[
         str,
         Meta(
-            description="Persons and teams that may answer the approval requests of every agent, in addition to its owner,"
-            " by name, separated by spaces"
+            description="Persons and teams that may answer the approval requests of every agent, in addition to its"
+            " owner, by name, separated by spaces"
         ),
     ] = ""
     respond_percent: Annotated[
@@ -153,8 +153,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="Percentage of the active agents against which playbooks may act within an hour without a person's"
-            " review; at least one agent; 0: none",
+            description="Percentage of the active agents against which playbooks may act within an hour without a"
+            " person's review; at least one agent; 0: none",
         ),
     ] = 10
     halt_percent: Annotated[
@@ -162,9 +162,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="Percentage of the active agents that playbooks may stop (`freeze`, `quarantine`, `revoke`) within a"
-            " day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow agents to"
-            " reading",
+            description="Percentage of the active agents that playbooks may stop (`freeze`, `quarantine`, `revoke`)"
+            " within a day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow agents"
+            " to reading",
         ),
     ] = 5
     opa_url: Annotated[
@@ -178,9 +178,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=1000,
-            description="Number of tasks in 10,000 (of an agent, and of all agents) in which statistical detectors may narrow"
-            " an agent by mistake without a person; 0: they only inform. Certain evidence acts independently of this"
-            " setting",
+            description="Number of tasks in 10,000 (of an agent, and of all agents) in which statistical detectors may"
+            " narrow an agent by mistake without a person; 0: they only inform. Certain evidence acts independently of"
+            " this setting",
         ),
     ] = 5
 
