@@ -163,8 +163,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ge=0,
             le=100,
             description="Percentage of the active agents that playbooks may stop (`freeze`, `quarantine`, `revoke`)"
-            " within a day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow agents"
-            " to reading",
+            " within a day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow"
+            " agents to reading",
         ),
     ] = 5
     opa_url: Annotated[
