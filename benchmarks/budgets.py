@@ -18,7 +18,7 @@ from ostiary import ambient
 from ostiary.authorization import budget
 from ostiary.authorization.claims import Link
 from ostiary.decision import access
-from ostiary.decision.access import AgentFact, Facts, Principal, Protected
+from ostiary.decision.access import AgentStatus, Facts, Principal, Protected
 from ostiary.guard.budgets import BudgetCache
 
 ROUNDS, CALLS = 25, 2000
@@ -51,7 +51,7 @@ def draws(units: int) -> int:
 def main() -> int:
     resource, rules = Protected(name="files", uri=URI, segment="default", catalogue=CATALOGUE), policies(100)
     quiet = Facts(resource, rules)
-    busy = Facts(resource, rules, agents={"ag_9": AgentFact("suspended", 1)}, ended_tasks={"tk_9": 0})
+    busy = Facts(resource, rules, agents={"ag_9": AgentStatus("suspended", 1)}, ended_tasks={"tk_9": 0})
     limits = budget.parse_limits(
         [
             {"kind": "calls", "limit": 1_000_000_000},

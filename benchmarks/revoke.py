@@ -53,7 +53,7 @@ def decide_until_denied(folder: Path, first: int) -> None:
 def forget(spool: Spool) -> None:
     """As if it had been reported."""
     newest = next(reversed(spool._sizes))
-    spool.taken((newest, spool._sizes[newest]))
+    spool.confirm((newest, spool._sizes[newest]))
 
 
 def main(rounds: int) -> int:

@@ -176,8 +176,8 @@ class InProcess:
         ready = self._facts.resource.tools.get(call.tool)
         if ready is None:
             return decision.reasons[0].code
-        tool, beside = ready.tool, dict(decision.beside or {})
-        origins, found = shown(decision.beside), list[str]()
+        tool, beside = ready.tool, dict(decision.call_context or {})
+        origins, found = shown(decision.call_context), list[str]()
         for path, origin in sorted(origins.items()):
             kind = tool.kinds.get(path, "?")
             found.append(f"{kind}:{origin}")
@@ -196,7 +196,7 @@ class InProcess:
         return extent_of(
             ready.tool, arguments, agent=principal.claims.client_id, task=task, resource=self._facts.resource.name,
             secrets=hidden, policies=decision.policies, foreign=foreign(session.memory, ready.tool, arguments),
-            warnings=warnings_of(decision.beside), outside=digest_outside(session.memory),
+            warnings=warnings_of(decision.call_context), outside=digest_outside(session.memory),
         )  # fmt: skip
 
     def _use_cover(self, session: Session, principal: Principal, call: Call, decision: Decision) -> bool:
@@ -239,8 +239,8 @@ class InProcess:
                 & arguments.keys()
             ),
             "foreign": foreign(session.memory, ready.tool, arguments) if principal.claims.memory else {},
-            "origins": shown(decision.beside),
-            "warnings": warnings_of(decision.beside),
+            "origins": shown(decision.call_context),
+            "warnings": warnings_of(decision.call_context),
             "reasons": [{"policy": name} for name in decision.policies],
         }
         question = Question(digest, Call(call.tool, arguments), shows)

@@ -99,7 +99,7 @@ class Watcher:
             reasons=tuple(reason.code for reason in decision.reasons),
         )  # fmt: skip
         if ready is not None:
-            beside = traced(session.session, memory, ready.tool, call.arguments, decision.beside)._asdict()
+            beside = traced(session.session, memory, ready.tool, call.arguments, decision.call_context)._asdict()
             event = msgspec.structs.replace(event, effect=ready.tool.effect.value, **beside)
         session.calls.append((session.session, event))
         return Verdict(True)

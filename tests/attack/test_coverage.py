@@ -226,7 +226,7 @@ def test_a_dotted_kind_that_meets_a_scalar_is_judged() -> None:
 
 def test_a_scalar_in_the_place_of_an_object_has_the_kind_of_what_should_be_inside() -> None:
     tools = catalogue({"name": "invite", "effect": "share", "kinds": {"guests.mail": "address"}})
-    beside = call(tools, "invite", {"guests": "Bob <bob@good.example>"}).beside
+    beside = call(tools, "invite", {"guests": "Bob <bob@good.example>"}).call_context
     assert beside is not None
     assert beside["origin"] == {"guests.mail": "person"}, "as an address, and not as an object"
 

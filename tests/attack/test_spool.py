@@ -15,7 +15,7 @@ def sweep(spool_dir: Path) -> None:
     """What a guard does with what others have left behind, once it is reported."""
     for spool in left_behind(spool_dir):
         while (batch := spool.batch(count=10, size=1 << 20)) is not None and batch.records:
-            spool.taken(batch.mark)
+            spool.confirm(batch.mark)
         spool.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Entity, Uid, entity
-from ostiary.decision.access import CALL, Judgement, Policies, Said
+from ostiary.decision.access import CALL, Judgement, Policies, PolicyResult
 from ostiary.decision.access.reasons import asks_of, reasons_of
 
 WHO, TOOL = Uid("Agent", "ag_1"), Uid("Tool", "bank/pay")
@@ -89,14 +89,14 @@ def test_a_permit_and_a_policy_that_watches_ask_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("rego", "because"),
-    [(Said("rego", permits=True), "approval_needed"), (Said("rego", forbids=("no",)), "forbidden_by_policy"),
-     (Said("rego", error="broken"), "policy_error")],
+    [(PolicyResult("rego", permits=True), "approval_needed"), (PolicyResult("rego", forbids=("no",)),
+    "forbidden_by_policy"), (PolicyResult("rego", error="broken"), "policy_error")],
 )  # fmt: skip
-def test_policies_elsewhere_have_a_say_before_anybody_is_asked(rego: Said, because: str) -> None:
-    policies = Policies("hash", ir.PolicySetIR((PERMIT, asks())), elsewhere={"rego": False})
+def test_policies_elsewhere_have_a_say_before_anybody_is_asked(rego: PolicyResult, because: str) -> None:
+    policies = Policies("hash", ir.PolicySetIR((PERMIT, asks())), remote={"rego": False})
     asked: list[bytes] = []
 
-    def elsewhere(question: bytes) -> tuple[Said, ...]:
+    def elsewhere(question: bytes) -> tuple[PolicyResult, ...]:
         asked.append(question)
         return (rego,)
 

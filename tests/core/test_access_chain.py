@@ -12,7 +12,7 @@ from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.render import render_record
 from ostiary.authorization.cedar.values import Uid, parse_record
 from ostiary.authorization.claims import Actor, Link
-from ostiary.decision.access import CALL, Facts, Said, decide, resolve
+from ostiary.decision.access import CALL, Facts, PolicyResult, decide, resolve
 from ostiary.decision.access.chain import ALONE, agent_of, behind, chain_of
 from ostiary.protocol.errors import Invalid
 from tests.core.chain_fixtures import FIRST, chained, link, links
@@ -97,13 +97,13 @@ def test_a_policy_that_watches_tells_of_each_agent_and_denies_nothing() -> None:
 def test_who_is_asked_elsewhere_sees_the_chain_and_a_forbid_of_cedar_needs_no_answer() -> None:
     asked: list[bytes] = []
 
-    def elsewhere(question: bytes) -> tuple[Said, ...]:
+    def elsewhere(question: bytes) -> tuple[PolicyResult, ...]:
         asked.append(question)
-        return (Said("rego", permits=True),)
+        return (PolicyResult("rego", permits=True),)
 
     def both(*policies: dict[str, Any]) -> Any:
         made = rules(*policies)
-        made.elsewhere = {"rego": False}
+        made.remote = {"rego": False}
         return made
 
     assert call(chained(*CHAIN), policies=both(), elsewhere=elsewhere).allowed

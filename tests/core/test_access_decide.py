@@ -11,17 +11,17 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Actor
 from ostiary.decision.access import (
-    AgentFact,
+    AgentStatus,
     Decision,
     DecisionInputs,
     Facts,
     Policies,
+    PolicyResult,
     Principal,
-    Said,
     decide,
     resolve,
 )
-from ostiary.decision.access.elsewhere import MAX_QUESTION
+from ostiary.decision.access.remote_policies import MAX_QUESTION
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import Memory, remember
 from tests.support.decision_fixtures import (
@@ -62,16 +62,16 @@ def test_a_token_is_dead_from_the_instant_of_its_end_on(now: int, alive: bool) -
 @pytest.mark.parametrize(
     ("fact", "epoch", "code"),
     [
-        (AgentFact("suspended", 0), 0, "agent_not_active"),
-        (AgentFact("quarantined", 0), 0, "agent_not_active"),
-        (AgentFact("decommissioned", 5), 5, "agent_not_active"),
-        (AgentFact("a state of tomorrow", 0), 0, "agent_not_active"),
-        (AgentFact("active", 5), 4, "token_revoked"),
-        (AgentFact("active", 5), 5, None),
-        (AgentFact("active", 5), 6, None),
+        (AgentStatus("suspended", 0), 0, "agent_not_active"),
+        (AgentStatus("quarantined", 0), 0, "agent_not_active"),
+        (AgentStatus("decommissioned", 5), 5, "agent_not_active"),
+        (AgentStatus("a state of tomorrow", 0), 0, "agent_not_active"),
+        (AgentStatus("active", 5), 4, "token_revoked"),
+        (AgentStatus("active", 5), 5, None),
+        (AgentStatus("active", 5), 6, None),
     ],
 )
-def test_an_agent_must_be_active_and_its_token_of_its_epoch(fact: AgentFact, epoch: int, code: str | None) -> None:
+def test_an_agent_must_be_active_and_its_token_of_its_epoch(fact: AgentStatus, epoch: int, code: str | None) -> None:
     decision = call(principal(epoch=epoch), agents={AGENT: fact})
     assert codes(decision) == ([code] if code else [])
     assert decision.allowed is (code is None)
@@ -80,8 +80,8 @@ def test_an_agent_must_be_active_and_its_token_of_its_epoch(fact: AgentFact, epo
 def test_an_agent_that_acts_for_one_that_was_stopped_is_stopped() -> None:
     who = principal(sub="pe_1", act=Actor(AGENT, Actor(PARENT)))
     assert call(who).allowed
-    assert codes(call(who, agents={PARENT: AgentFact("suspended", 1)})) == ["agent_not_active"]
-    assert call(who, agents={PARENT: AgentFact("active", 9)}).allowed  # the epoch in the token is not the parent's
+    assert codes(call(who, agents={PARENT: AgentStatus("suspended", 1)})) == ["agent_not_active"]
+    assert call(who, agents={PARENT: AgentStatus("active", 9)}).allowed  # the epoch in the token is not the parent's
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_resource_that_watches_lets_pass_what_it_would_deny(asked: dict[str, A
     "asked",
     [
         {"now": END * SECOND},
-        {"agents": {AGENT: AgentFact("suspended", 1)}},
+        {"agents": {AGENT: AgentStatus("suspended", 1)}},
         {"ended_tasks": {"tk_1"}},
         {"ended_tokens": {"tok_1"}},
         {"revoked_keys": {"thumb"}},
@@ -333,7 +333,7 @@ def test_a_resource_that_watches_still_stops_a_dead_token_and_one_for_another_au
 
 def mixed(*policies: dict[str, Any], watches: bool = False) -> Policies:
     parsed = ir.parse(json.dumps({"version": 1, "policies": policies}).encode())
-    return Policies("hash", parsed, elsewhere={"rego": watches})
+    return Policies("hash", parsed, remote={"rego": watches})
 
 
 def test_what_cannot_be_asked_here_denies_unless_it_only_watches() -> None:
@@ -344,7 +344,7 @@ def test_what_cannot_be_asked_here_denies_unless_it_only_watches() -> None:
 
 
 def test_what_cedar_forbids_or_fails_is_asked_nowhere_else() -> None:
-    def never(question: bytes) -> tuple[Said, ...]:
+    def never(question: bytes) -> tuple[PolicyResult, ...]:
         raise AssertionError("asked")
 
     assert codes(call(policies=mixed(PERMIT, policy("forbid")), elsewhere=never)) == ["forbidden_by_policy"]
@@ -354,15 +354,17 @@ def test_what_cedar_forbids_or_fails_is_asked_nowhere_else() -> None:
 @pytest.mark.parametrize(
     ("said", "allowed", "why"),
     [
-        ((Said("rego", permits=True),), True, []),
-        ((Said("rego"),), False, ["no_permit"]),
-        ((Said("rego", permits=True, forbids=("",)),), False, ["forbidden_by_policy"]),
-        ((Said("rego", permits=True, error="x"),), False, ["policy_error"]),
-        ((Said("other", permits=True),), False, ["policy_error"]),
+        ((PolicyResult("rego", permits=True),), True, []),
+        ((PolicyResult("rego"),), False, ["no_permit"]),
+        ((PolicyResult("rego", permits=True, forbids=("",)),), False, ["forbidden_by_policy"]),
+        ((PolicyResult("rego", permits=True, error="x"),), False, ["policy_error"]),
+        ((PolicyResult("other", permits=True),), False, ["policy_error"]),
         ((), False, ["policy_error"]),
     ],
 )
-def test_what_is_said_elsewhere_counts_like_a_policy(said: tuple[Said, ...], allowed: bool, why: list[str]) -> None:
+def test_what_is_said_elsewhere_counts_like_a_policy(
+    said: tuple[PolicyResult, ...], allowed: bool, why: list[str]
+) -> None:
     decision = call(policies=mixed(), elsewhere=lambda _: said)
     assert (decision.allowed, codes(decision)) == (allowed, why)
     assert call(policies=mixed(watches=True), elsewhere=lambda _: said).allowed is False
@@ -371,7 +373,7 @@ def test_what_is_said_elsewhere_counts_like_a_policy(said: tuple[Said, ...], all
 
 def test_a_question_that_is_too_large_is_not_asked() -> None:
     arguments = {"path": "x" * MAX_QUESTION}
-    decision = call(policies=mixed(), elsewhere=lambda _: (Said("rego", permits=True),), arguments=arguments)
+    decision = call(policies=mixed(), elsewhere=lambda _: (PolicyResult("rego", permits=True),), arguments=arguments)
     assert codes(decision) == ["policy_error"]
 
 
@@ -442,7 +444,7 @@ def test_a_call_that_is_to_be_judged_by_a_memory_is_denied_without_it() -> None:
     assert codes(decided("go", None)) == ["memory_unavailable"], "the catalogue states no kinds"
     assert decided("look", None).allowed, "a read in a closed world is not judged"
     found = decided("pay", remember(bytes(32), Intent(words="pay ann")))
-    assert (found.allowed, found.beside) == (
+    assert (found.allowed, found.call_context) == (
         True,
         {
             "origin": {"to": "person"}, "origin_worst": "person", "object_worst": "person", "done_worst": "person",

@@ -79,8 +79,8 @@ def test_it_counts_in_the_very_call(below: int) -> None:
         denies = rules(PERMIT, policy("forbid", over(part, worth + below), id="odd"))
         decision = call("pay", policies=denies, to="eve")
         assert decision.allowed is (below >= 0)
-        assert decision.beside is not None
-        assert decision.beside["risk"] == {"score": worth, "agent": 0, "task": 0, "chain": 0, "call": worth}
+        assert decision.call_context is not None
+        assert decision.call_context["risk"] == {"score": worth, "agent": 0, "task": 0, "chain": 0, "call": worth}
         assert detectors(decision) == ["origin_drift"]
         assert call("pay", policies=denies, to="ann").allowed
 

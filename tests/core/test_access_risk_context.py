@@ -40,7 +40,7 @@ def test_a_policy_sees_how_far_the_agent_and_the_task_are_doubted(
     for of in ("score", part):
         decision = call(policies=forbids(of), risks={subject: risk(points)})
         assert decision.allowed is allowed
-        assert decision.beside == {"risk": CALM | {"score": points, part: points}}
+        assert decision.call_context == {"risk": CALM | {"score": points, part: points}}
     for other in {"agent", "task", "chain", "call"} - {part}:
         assert call(policies=forbids(other), risks={subject: risk(points)}).allowed
 
@@ -50,7 +50,7 @@ def test_the_chain_is_who_is_behind_and_what_is_above_and_none_that_acts() -> No
     for subject in (PARENT, "tk_0"):
         decision = call(who, policies=forbids("chain"), risks={subject: risk(60), AGENT: risk(40), "tk_1": risk(70)})
         assert codes(decision) == ["forbidden_by_policy"]
-        assert decision.beside == {"risk": {"score": 70, "agent": 40, "task": 70, "chain": 60, "call": 0}}
+        assert decision.call_context == {"risk": {"score": 70, "agent": 40, "task": 70, "chain": 60, "call": 0}}
 
 
 def test_doubt_halves_until_nobody_is_doubted() -> None:
@@ -62,17 +62,17 @@ def test_doubt_halves_until_nobody_is_doubted() -> None:
 
 def test_of_others_nothing_is_told() -> None:
     decision = call(policies=forbids(), risks={PARENT: risk(100), "tk_0": risk(100)})
-    assert (decision.allowed, decision.beside) == (True, {"risk": CALM})
+    assert (decision.allowed, decision.call_context) == (True, {"risk": CALM})
 
 
 def test_where_no_policy_looks_nothing_is_told() -> None:
-    assert call(risks={AGENT: risk(100)}).beside is None
+    assert call(risks={AGENT: risk(100)}).call_context is None
 
 
 def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
     decision = call(policies=forbids(mode="watch"), risks={AGENT: risk(60)})
     assert (decision.allowed, decision.watched) == (True, ("risk_context",))
-    assert decision.beside is not None
+    assert decision.call_context is not None
 
 
 def test_nobody_brings_a_context_of_his_own() -> None:

@@ -17,9 +17,9 @@ from ostiary.decision.access import (
     Facts,
     History,
     Policies,
+    PolicyResult,
     RemoteAnswers,
     RemotePolicies,
-    Said,
     Steps,
     TaskMemory,
     decide,
@@ -51,7 +51,7 @@ def drive(steps: Steps[Decision], *answers: Any) -> tuple[list[type], Decision]:
 
 def remote_set() -> Policies:
     parsed = ir.parse(json.dumps({"version": 1, "policies": [PERMIT]}).encode())
-    return Policies("hash", parsed, elsewhere={"rego": False})
+    return Policies("hash", parsed, remote={"rego": False})
 
 
 def test_a_decision_that_has_all_it_needs_yields_nothing() -> None:
@@ -79,7 +79,7 @@ def test_a_decision_by_the_history_asks_for_it_and_denies_without_it() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "due"),
-    [((Said("rego", permits=True),), []), ((Said("rego", forbids=("no",)),), ["forbidden_by_policy"]),
+    [((PolicyResult("rego", permits=True),), []), ((PolicyResult("rego", forbids=("no",)),), ["forbidden_by_policy"]),
      (None, ["policy_error"])],
 )  # fmt: skip
 def test_a_decision_by_remote_policies_asks_them_and_denies_without_a_verdict(verdict: Any, due: list[str]) -> None:
@@ -95,7 +95,7 @@ def test_verdicts_under_another_set_fail_every_policy() -> None:
     asking = RemoteAnswers(facts.policies, NOW)
     drive(decide_steps(call, DecisionInputs(remote=asking)), None)
     [question] = asking.missing
-    yes = {question: (Said("rego", permits=True),)}
+    yes = {question: (PolicyResult("rego", permits=True),)}
     assert decide(call, DecisionInputs(remote=RemoteAnswers(facts.policies, NOW, yes))).allowed
     other = decide(call, DecisionInputs(remote=RemoteAnswers(remote_set(), NOW, yes)))
     assert codes(other) == ["policy_error"]

@@ -36,12 +36,12 @@ def test_nothing_that_looks_alike_is_one(name: str) -> None:
 
 def test_an_unknown_class_is_refused_with_the_list() -> None:
     check_known(["health", "secret"], STANDARD)
-    with pytest.raises(Invalid, match="'healt' is no data class here") as refusal:
+    with pytest.raises(Invalid, match="'healt' is not a configured data class") as refusal:
         check_known(["health", "healt"], STANDARD)
     assert refusal.value.hint == "one of public, internal, confidential, personal, health, payment, secret"
     detail = {"type": "tool", "locations": [URI], "datatypes": ["trade"]}
     assert bounds.parse_details([detail]) == bounds.parse_details([detail], classes=(*STANDARD, "trade"))
-    with pytest.raises(InvalidDetails, match="'trade' is no data class here"):
+    with pytest.raises(InvalidDetails, match="'trade' is not a configured data class"):
         bounds.parse_details([detail], classes=STANDARD)
 
 
@@ -144,5 +144,5 @@ def test_classes_are_taken_away_by_saying_so() -> None:
 def test_a_catalogue_names_known_classes_alone(place: str) -> None:
     made = catalogue(READ | {"data_classes": ["trade"]}) if place == "tool" else catalogue(READ, data_classes=["trade"])
     made.check_classes([*STANDARD, "trade"])
-    with pytest.raises(Invalid, match="'trade' is no data class here"):
+    with pytest.raises(Invalid, match="'trade' is not a configured data class"):
         made.check_classes(STANDARD)

@@ -52,9 +52,9 @@ def test_what_a_volume_may_be(more: dict[str, Any]) -> None:
         ({"limit": MAX_INT + 1}, "<="),
         ({"limit": "100"}, "int"),
         ({"unit": "rows"}, "rows"),
-        ({"data_class": "helth"}, "'helth' is no data class here"),
-        ({"data_class": "Health"}, "'Health' is no data class here"),
-        ({"data_class": "he\u0430lth"}, "is no data class here"),
+        ({"data_class": "helth"}, "'helth' is not a configured data class"),
+        ({"data_class": "Health"}, "'Health' is not a configured data class"),
+        ({"data_class": "he\u0430lth"}, "is not a configured data class"),
         ({"data_class": "x" * 64}, "length"),
         ({"argument": "x"}, "unknown field"),
     ],
@@ -198,7 +198,7 @@ def test_nothing_comes_back_of_what_is_not_on_record() -> None:
     made.pay({"bu": 10}, lambda: 1, ahead=["bu"])
     with pytest.raises(ZeroDivisionError):
         made.take_back(["bu"], {"bu": 9}, lambda: 1 // 0)
-    assert made.here("bu") == 10
+    assert made.drawn("bu") == 10
 
 
 def test_what_was_more_must_be_drawn_before_the_next_call() -> None:

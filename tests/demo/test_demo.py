@@ -110,14 +110,14 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert outcomes == [
         ("read_file", "partner.txt", "allowed"),
         ("send_message", "ben@example.org", "allowed"),
-        ("send_message", "collector@evil.example", "denied"),
-        ("send_message", "collector@evil.example", "denied"),
+        ("send_message", "collector@attacker.example", "denied"),
+        ("send_message", "collector@attacker.example", "denied"),
         ("send_message", "cleo@partner.example", "denied"),
         ("send_message", "cleo@partner.example", "denied"),
         ("send_message", "cleo@partner.example", "allowed"),
         ("send_message", "cleo@partner.example", "denied"),
     ]
-    assert "to = 'collector@evil.example', which comes from outside" in asked
+    assert "to = 'collector@attacker.example', which comes from outside" in asked
     assert re.search(r'cleo@partner\.example +denied\n +"Q3 was a disaster\."\n', asked), "what it would send"
     assert re.search(r"a person has said no to it \(ap_\w{32}\s+\(question 1\)\)", asked)
     assert re.search(r"the yes to it was spent already \(ap_\w{32}\s+\(question 2\)\)", asked)
@@ -129,7 +129,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert re.search(r"writer denied: agent ag_\w{32}\s+\(writer\)\s+is\s+suspended", said)
     assert "nor does it get a new token" in said
-    strange = said.partition("An agent behaves as it never did")[2].partition("The ledger:")[0]
+    strange = said.partition("An agent behaves as never before")[2].partition("The ledger:")[0]
     assert re.search(r"risen from 0 to [1-9]\d? of 100", strange)
     assert re.search(r"scout denied: agent ag_\w{32}\s+\(scout\)\s+is\s+quarantined", strange)
     guards = re.findall(r"the guard of `(\w+)` denied \d+\.\d ms after it was noticed", strange)
@@ -140,9 +140,9 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert noticed in (["scout"], ["scout", "assistant"]), "nobody but these two read or did what they should not"
     assert re.search(r"canary, 80 points: it called vault/export_keys", strange)
     assert re.search(r"quarantine done: it is stopped", strange)
-    assert "refused: she answers for this agent" in strange
+    assert "refused: ada owns this agent" in strange
     assert re.findall(r"scout +read_file .* (allowed|denied)", strange) == ["allowed", "allowed"], "before and after"
-    assert "its signal is taken with 202, and the reader is quarantined" in strange
+    assert "its signal is accepted with 202, and the reader is quarantined" in strange
     steps = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
     recorded = re.findall(r"^ +(\d+) +\S+ \S+ +ok +(\S+)", strange.partition("Each step")[2], re.MULTILINE)
     assert [action for _, action in recorded] == list(steps)

@@ -227,7 +227,7 @@ def test_where_the_server_cannot_be_asked_nothing_is_let_pass(tmp_path: Path) ->
         who = authenticate(guard, bank.agent_key, bank.uri, task=task)
         assert guard.decide(who, "read", {}).decision.allowed
     allowed = 1
-    while guard._budgets.here(guard_account(who)):
+    while guard._budgets.drawn(guard_account(who)):
         allowed += guard.decide(who, "read", {}).decision.allowed
     with pytest.raises(Unavailable) as refused:
         guard.decide(who, "read", {})

@@ -209,7 +209,7 @@ def test_a_read_is_free_and_a_task_without_an_intent_is_as_before(
         plain = authenticate(guard, bank.agent_key, bank.uri)
         call = guard.decide(plain, "pay", {"to": EVE, "amount": 5})
         assert call.decision.allowed
-        assert call.decision.beside is None
+        assert call.decision.call_context is None
         guard.observe(call, f"to {EVE}")
         assert asked == []
     assert bank.entries("task.observe") == []

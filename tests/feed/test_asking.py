@@ -10,7 +10,7 @@ import pytest
 
 from harness.registry_fixtures import create_holding, end_holdings, newest_entry, register_agent, run_act
 from ostiary.decision import asking
-from ostiary.decision.access import Said
+from ostiary.decision.access import PolicyResult
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 from ostiary.protocol.signed import digest, parse_answer
@@ -67,13 +67,15 @@ def question(world: World, bot: Agent, task: Task, **changed: Any) -> dict[str, 
     return right | {name: right[name] | value for name, value in changed.items()}
 
 
-async def ask(world: World, bank: Resource, hash: str, question: dict[str, Any], **changed: Any) -> tuple[Said, ...]:
+async def ask(
+    world: World, bank: Resource, hash: str, question: dict[str, Any], **changed: Any
+) -> tuple[PolicyResult, ...]:
     """The answer as the guard of that resource believes it."""
     body = json.dumps({"call": "c" * 22, "token": "tok_1", "policy": hash, "question": question} | changed).encode()
     return await send(world, bank, body)
 
 
-async def send(world: World, bank: Resource, body: bytes) -> tuple[Said, ...]:
+async def send(world: World, bank: Resource, body: bytes) -> tuple[PolicyResult, ...]:
     headers = [(b"content-type", b"application/json")]
     by = Caller(kind="guard", id=bank.resource_id, name="bank", owner=None, scopes=frozenset({"ostiary:feed"}))
     call = Call(world, "POST", "/feed/v1/ask", {}, "", headers, body, "rq_1", by)
@@ -81,15 +83,20 @@ async def send(world: World, bank: Resource, body: bytes) -> tuple[Said, ...]:
     assert isinstance(reply.body, bytes)
     keys = JwkSet(tuple(world.keys.public("feed").values()))
     return parse_answer(
-        reply.body, asking.Answer, body=body, keys=keys, issuer=world.config.issuer, resource_id=bank.resource_id
-    ).said
+        reply.body,
+        asking.RemotePolicyAnswer,
+        body=body,
+        keys=keys,
+        issuer=world.config.issuer,
+        resource_id=bank.resource_id,
+    ).results
 
 
 async def test_what_each_policy_says_is_answered_and_on_record(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str
 ) -> None:
     asked = question(world, bot, task)
-    assert await ask(world, bank, hash, asked) == (Said("levels", permits=True),)
+    assert await ask(world, bank, hash, asked) == (PolicyResult("levels", permits=True),)
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.agent, entry.task, entry.token, entry.policy, entry.tool) == (
         "policy.ask", "ok", bot.agent_id, task.task_id, "tok_1", hash, "bank/pay",
@@ -97,7 +104,7 @@ async def test_what_each_policy_says_is_answered_and_on_record(
     assert entry.digest == digest(json.dumps(asked).encode())
     assert (entry.detail or {})["said"] == {"levels": "permit"}
     said = await ask(world, bank, hash, question(world, bot, task, arguments={"to": "eve"}))
-    assert said == (Said("levels", permits=True, forbids=("not to Eve",)),)
+    assert said == (PolicyResult("levels", permits=True, forbids=("not to Eve",)),)
     assert (newest_entry(world).detail or {})["said"] == {"levels": {"forbid": ["not to Eve"]}}
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness.clock import Clock
 from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
-from ostiary.decision.recall import MAX_RECALL, Next, Past, Recall, Recalled, parse_recall, render_recall
+from ostiary.decision.recall import MAX_RECALL, HistoryVersion, Next, Recall, Recalled, parse_recall, render_recall
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
 from ostiaryd.ground.world import World
@@ -52,7 +52,7 @@ async def task(world: World, bot: Agent) -> Task:
 
 
 async def tell(at: At, known: Before | None = None, tool: str = "send", **said: Any) -> tuple[Before, bool]:
-    past = Past() if known is None else Past(known.seq, known.day)
+    past = HistoryVersion() if known is None else HistoryVersion(known.seq, known.day)
     answer = await at.ask(tool=tool, past=past, **said)
     assert answer.past is not None
     return answer.before(), answer.past.is_accepted
@@ -89,7 +89,7 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     assert [one.value for one in known.met.counterparts.entries] == [ANN]
     after, is_taken = await tell(at, start, next=Next((BOB,), False, (BOB,)))
     assert (after.met, is_taken) == (known.met, False)
-    answer = await at.ask(tool="send", past=Past(known.seq, known.day, known.met.counterparts.seq))
+    answer = await at.ask(tool="send", past=HistoryVersion(known.seq, known.day, known.met.counterparts.seq))
     assert answer.past is not None
     assert answer.past.met is not None
     assert answer.past.met.body is None, "who knows them hears no more of them"
@@ -108,7 +108,7 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
 async def test_only_the_present_state_counts(world: World, files: Resource, task: Task, seq: int, day: int) -> None:
     at = At(world, files)
     known, _ = await tell(at, (await tell(at))[0], next=Next((ANN,)))
-    past = Past(known.seq + seq, known.day + day)
+    past = HistoryVersion(known.seq + seq, known.day + day)
     answer = await at.ask(tool="send", past=past, next=Next((BOB,)))
     assert answer.past is not None
     assert not answer.past.is_accepted
@@ -197,7 +197,7 @@ async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
     ],
 )
 def test_what_is_told_is_bounded(said: dict[str, Any], good: bool) -> None:
-    body = msgspec.json.decode(render_recall(Recall(call="c" * 22, token="tok_1", past=Past())))
+    body = msgspec.json.decode(render_recall(Recall(call="c" * 22, token="tok_1", past=HistoryVersion())))
     sent = msgspec.json.encode(body | said)
     assert len(sent) < MAX_RECALL
     if good:

@@ -49,7 +49,7 @@ def paid(agent: Agent, number: int, **more: object) -> CallRecord:
     """A call in that task with what came from nowhere."""
     facts = CallFacts(
         owner="pe_1", segment="s", resource_segment="s", catalogue="c", context={}, arguments={},
-        beside={"origin_worst": "nowhere"},
+        call_context={"origin_worst": "nowhere"},
     )  # fmt: skip
     return call(agent, token=f"tok_{number}", tool="pay", facts=facts, **more)
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.registry_fixtures import create_holding, run_act
 from ostiary.decision.report import CallRecord, Report, ResultRecord, UndecidedRecord
-from ostiary.decision.report import Reason as Why
+from ostiary.decision.report import RecordedReason as Why
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.provenance.noticing import Noticed
 from ostiaryd.feed import flows

@@ -70,7 +70,7 @@ def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
     said = listed(stage)
     stage.approve([tool | {"description": "was approved"} for tool in said])
     answer = call(stage, "read_file", {"path": "/srv/a"})
-    assert ("says something else of `read_file`" in answer) is not SEES_NO_DEFINITIONS
+    assert ("the definition of `read_file` differs" in answer) is not SEES_NO_DEFINITIONS
     assert ("text of /srv/a" in answer) is SEES_NO_DEFINITIONS
     assert bool(stage.ran) is SEES_NO_DEFINITIONS
     stage.approve(said)

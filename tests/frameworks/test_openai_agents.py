@@ -190,7 +190,7 @@ async def test_what_an_mcp_server_says_of_its_tools_is_compared_whole(stage: Fra
         await asyncio.to_thread(stage.approve, said + others)
         assert "text of /srv/a, 10" in await play()
         await asyncio.to_thread(stage.approve, [tool | {"outputSchema": {"type": "object"}} for tool in said] + others)
-        assert "says something else of `read_file`" in await play()
+        assert "the definition of `read_file` differs" in await play()
 
 
 async def test_a_tool_made_by_hand_is_decided(stage: FrameworkFixture) -> None:

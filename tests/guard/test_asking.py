@@ -20,7 +20,7 @@ from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S, eventually
 from ostiary.authorization.cedar import ir
 from ostiary.decision import asking
-from ostiary.decision.access import Said
+from ostiary.decision.access import PolicyResult
 from ostiary.decision.feed import PolicyFact, ResourceFact, TaskFact, TokenFact
 from ostiary.guard import Guard, Verified, server_rpc
 from ostiary.guard.call import Call
@@ -33,7 +33,7 @@ from ostiary.protocol.signed import digest, render_answer
 from tests.guard.feed_server import Server, authenticate_with
 from tests.support.guard_fixtures import records
 
-YES, NO = (Said("rego", permits=True),), (Said("rego", forbids=("never on a Sunday",)),)
+YES, NO = (PolicyResult("rego", permits=True),), (PolicyResult("rego", forbids=("never on a Sunday",)),)
 READ = ("read_file", {"path": "/a"})
 
 
@@ -50,10 +50,10 @@ class Asked(Server):
         self.meanwhile: Callable[[], None] = lambda: None
 
     def says(
-        self, said: tuple[Said, ...], *, key: jose.PrivateKey = Feeder.feed_key, **changed: str
+        self, said: tuple[PolicyResult, ...], *, key: jose.PrivateKey = Feeder.feed_key, **changed: str
     ) -> Callable[[bytes], tuple[int, bytes]]:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = asking.Answer(iss=self.url, aud=RESOURCE_ID, question_digest=digest(body), said=said)
+            right = asking.RemotePolicyAnswer(iss=self.url, aud=RESOURCE_ID, question_digest=digest(body), results=said)
             return 200, render_answer(key, msgspec.structs.replace(right, **changed))
 
         return answering
@@ -104,7 +104,7 @@ def guard(server: Asked, tmp_path: Path) -> Iterator[Guard]:
 def hear(guard: Guard, server: Asked, fact: PolicyFact) -> None:
     server.say(fact)
     eventually(lambda: guard.feed.current().facts.policies.hash == fact.hash)
-    eventually(lambda: dict(guard.feed.current().facts.policies.elsewhere) == fact.elsewhere)
+    eventually(lambda: dict(guard.feed.current().facts.policies.remote) == fact.remote)
 
 
 @pytest.fixture
@@ -192,8 +192,8 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "not signed": (lambda s: lambda _: (200, b'{"said": [["rego", true]]}'), "cannot be asked"),
     "of another type": (
         lambda s: lambda body: (
-            200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.Answer(
-                iss=s.url, aud=RESOURCE_ID, question_digest=digest(body), said=YES)).encode(),
+            200, jose.sign_jwt(Feeder.feed_key, typ="ostiary-feed+jwt", claims=asking.RemotePolicyAnswer(
+                iss=s.url, aud=RESOURCE_ID, question_digest=digest(body), results=YES)).encode(),
         ),
         "cannot be asked",
     ),
@@ -203,8 +203,8 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "the server answers 500"),
     "a refusal": (lambda s: lambda _: (409, b'{"message": "other policies decide by now"}'), "409: other policies"),
     "a redirect": (lambda s: lambda _: (302, b""), "the server answers 302"),
-    "silence of the policy": (lambda s: s.says((Said("other", permits=True),)), "it gave no answer"),
-    "an error": (lambda s: s.says((Said("rego", error="it fails"),)), "it fails"),
+    "silence of the policy": (lambda s: s.says((PolicyResult("other", permits=True),)), "it gave no answer"),
+    "an error": (lambda s: s.says((PolicyResult("rego", error="it fails"),)), "it fails"),
 }  # fmt: skip
 
 

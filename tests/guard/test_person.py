@@ -47,10 +47,15 @@ class Desk(Server):
         self.meanwhile: Callable[[], None] = lambda: None
 
     def says(
-        self, state: Any, *, key: jose.PrivateKey = Feeder.feed_key, typ: str = approval.Answer.TYP, **changed: str
+        self,
+        state: Any,
+        *,
+        key: jose.PrivateKey = Feeder.feed_key,
+        typ: str = approval.ApprovalAnswer.TYP,
+        **changed: str,
     ) -> Reply:
         def answering(body: bytes) -> tuple[int, bytes]:
-            right = approval.Answer(
+            right = approval.ApprovalAnswer(
                 iss=self.url, aud=RESOURCE_ID, question_digest=digest(body), approval="ap_1", state=state
             )
             return 200, jose.sign_jwt(key, typ=typ, claims=msgspec.structs.replace(right, **changed)).encode()
@@ -315,7 +320,7 @@ def test_a_guard_that_dies_after_the_answer_lets_the_call_pass_once_in_all(
     monkeypatch.setattr(where, name, dies)
     with pytest.raises(KeyboardInterrupt):
         guard.decide(who, *READ)
-    assert guard._spool.asked.exists()
+    assert guard._spool.requested_approvals.exists()
     vanish(guard)
     other = again(guard, server, tmp_path)
     try:
@@ -370,7 +375,7 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
     server.reply = lost
     assert codes(guard.decide(who, *READ)) == ["approval_unavailable"]
     server.reply = spent
-    assert guard._spool.asked.stat().st_mode & 0o777 == 0o600
+    assert guard._spool.requested_approvals.stat().st_mode & 0o777 == 0o600
     if how == "the machine dies":
         os.pwrite(guard._spool._lock, b"another boot of it", 0)
     if how == "it is closed":
@@ -384,8 +389,8 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
         known = authenticate_with(other, server)
         assert other.decide(known, *READ).decision.allowed is (how != "the machine dies")
         assert codes(other.decide(known, *READ)) == ["approval_spent"], "once"
-        assert not other._spool.asked.exists()
-        assert not guard._spool.asked.exists()
+        assert not other._spool.requested_approvals.exists()
+        assert not guard._spool.requested_approvals.exists()
     finally:
         other.close()
 
@@ -393,25 +398,25 @@ def test_a_guard_that_is_gone_loses_no_yes(guard: Guard, server: Desk, who: Veri
 def test_what_is_asked_just_now_is_kept_and_what_was_heard_is_not(guard: Guard, server: Desk, who: Verified) -> None:
     seen: list[bytes] = []
     server.reply = server.says("spent")
-    server.meanwhile = lambda: seen.append(guard._spool.asked.read_bytes())
+    server.meanwhile = lambda: seen.append(guard._spool.requested_approvals.read_bytes())
     assert guard.decide(who, *READ).decision.allowed
     asked = approval.parse_ask(server.asks[0]).call
     assert [number for _, number, _ in json.loads(seen[0])] == [asked]
-    assert not guard._spool.asked.exists()
+    assert not guard._spool.requested_approvals.exists()
 
 
 def test_where_it_cannot_be_kept_nobody_is_asked(guard: Guard, server: Desk, who: Verified) -> None:
     server.reply = server.says("spent")
-    guard._spool.asked.mkdir()
-    (guard._spool.asked / "x").touch()
+    guard._spool.requested_approvals.mkdir()
+    (guard._spool.requested_approvals / "x").touch()
     assert codes(guard.decide(who, *READ)) == ["spool_failed"]
     assert server.asks == []
-    (guard._spool.asked / "x").unlink()
-    guard._spool.asked.rmdir()
+    (guard._spool.requested_approvals / "x").unlink()
+    guard._spool.requested_approvals.rmdir()
 
 
 def test_what_another_guard_has_left_may_be_nonsense(guard: Guard, server: Desk, who: Verified, tmp_path: Path) -> None:
-    guard._spool.asked.write_bytes(b'[["x"]')
+    guard._spool.requested_approvals.write_bytes(b'[["x"]')
     vanish(guard)
     other = again(guard, server, tmp_path)
     try:
@@ -509,8 +514,8 @@ def test_what_nobody_can_be_asked_is_denied_and_on_record(
 
 @pytest.mark.parametrize(("more", "is_asked"), [(0, True), (1, False)])
 def test_a_question_has_a_longest_length(more: int, is_asked: bool) -> None:
-    def ask(text: str) -> approval.Ask:
-        return approval.Ask(
+    def ask(text: str) -> approval.ApprovalRequest:
+        return approval.ApprovalRequest(
             call="c" * 22, token="tok_1", policy="p", policies=["asks"], tool="t", arguments={"text": text}
         )
 

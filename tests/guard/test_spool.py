@@ -58,10 +58,10 @@ def test_what_was_taken_is_not_sent_again_and_what_was_not_is(spool: Spool) -> N
         spool.append({"call": name})
     batch = next_batch(spool, count=2)
     assert numbers(spool, count=2) == [1, 2], "reading alone takes nothing"
-    spool.taken(batch.mark)
+    spool.confirm(batch.mark)
     assert numbers(spool) == [3]
     assert not spool.is_empty
-    spool.taken(next_batch(spool, count=2).mark)
+    spool.confirm(next_batch(spool, count=2).mark)
     assert numbers(spool) == []
     assert spool.is_empty
 
@@ -91,7 +91,7 @@ def test_files_that_the_server_has_are_removed(spool: Spool, tmp_path: Path, mon
     while batch := spool.batch(count=4, size=1 << 20):
         assert batch.first == taken + 1
         taken += len(batch.records)
-        spool.taken(batch.mark)
+        spool.confirm(batch.mark)
     assert taken == 10
     assert len(list((tmp_path / spool.id).glob("*.log"))) == 1
     assert spool.waiting == 0
@@ -118,7 +118,7 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     spool.append({"call": "b"})
     with pytest.raises(SpoolFailed, match="full"):
         spool.append({"call": "c"})
-    spool.taken(next_batch(spool).mark)
+    spool.confirm(next_batch(spool).mark)
     assert spool.append({"call": "c"}) == 3
     assert numbers(spool) == [3]
 
@@ -130,7 +130,7 @@ def test_what_the_server_has_takes_no_room_though_its_file_is_still_there(tmp_pa
         assert (spool.waiting, spool.filled) == (0, 0)
         assert spool.append({"call": "a"}) == number
         assert (spool.waiting, spool.filled) == (19, 47)
-        spool.taken(next_batch(spool).mark)
+        spool.confirm(next_batch(spool).mark)
 
 
 @pytest.mark.parametrize(("limit", "is_enough"), [(RESERVE - 1, False), (RESERVE, False), (RESERVE + 1, True)])
@@ -179,7 +179,7 @@ def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_pa
     file.write_bytes(file.read_bytes().replace(b'"call":"b"}', b'"call";"b"}'))
     first = next_batch(spool)
     assert (first.first, first.records) == (1, [{"call": "a"}])
-    spool.taken(first.mark)
+    spool.confirm(first.mark)
     assert numbers(spool) == [3, 4]
 
 
@@ -188,10 +188,10 @@ def test_damage_at_the_end_is_passed_over(spool: Spool, tmp_path: Path) -> None:
     spool.append({"call": "b"})
     [file] = (tmp_path / spool.id).glob("*.log")
     file.write_bytes(file.read_bytes().replace(b'"call":"b"}', b'"call";"b"}'))
-    spool.taken(next_batch(spool).mark)
+    spool.confirm(next_batch(spool).mark)
     rest = next_batch(spool)
     assert rest.records == []
-    spool.taken(rest.mark)
+    spool.confirm(rest.mark)
     assert spool.is_empty
 
 
@@ -222,7 +222,7 @@ def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(
     assert found.id == full.id
     assert numbers(found) == [1]
     assert left_behind(tmp_path) == [], "one guard finds it, not two"
-    found.taken(next_batch(found).mark)
+    found.confirm(next_batch(found).mark)
     found.close()
     assert not list(tmp_path.iterdir())
 
@@ -297,12 +297,12 @@ def test_a_spool_whose_disk_was_full_takes_records_again_once_the_server_has_wha
         with pytest.raises(SpoolFailed):
             spool.append({"call": "x" * 300})
         half = next_batch(spool, count=kept // 2)
-        spool.taken(half.mark)
+        spool.confirm(half.mark)
         with pytest.raises(SpoolFailed):
             spool.append({"call": "x" * 300})
         rest = next_batch(spool)
         assert (rest.first, len(rest.records)) == (kept // 2 + 1, kept - kept // 2)
-        spool.taken(rest.mark)
+        spool.confirm(rest.mark)
         assert not list((tmp_path / spool.id).glob("*.log")), "nothing of it is left on the disk"
         assert (spool.waiting, spool.is_empty) == (0, True)
         assert spool.append({"call": "after"}) == kept + 1

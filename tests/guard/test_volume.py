@@ -66,12 +66,12 @@ def test_a_call_takes_ahead_and_what_it_did_not_return_is_there_again(guard: Gua
     say(feeder)
     drawn(guard)
     with guard.call(enter(guard, feeder, budget(100)), "read_file", {}) as call:
-        assert guard._budgets.here("bu") == 900
+        assert guard._budgets.drawn("bu") == 900
         call.result(bytes=30, data_class="health")
-    assert guard._budgets.here("bu") == 970
+    assert guard._budgets.drawn("bu") == 970
     assert outcome(guard)["unused"] == {"bu": 70}
     guard.finish(call)
-    assert guard._budgets.here("bu") == 970
+    assert guard._budgets.drawn("bu") == 970
 
 
 @pytest.mark.parametrize("why", ["raised", "silent", "denied"])
@@ -87,7 +87,7 @@ def test_where_nobody_says_what_was_returned_nothing_comes_back(guard: Guard, fe
             pass
     else:
         assert not guard.decide(who, "write_file", {}).decision.allowed
-    assert guard._budgets.here("bu") == (1000 if why == "denied" else 900)
+    assert guard._budgets.drawn("bu") == (1000 if why == "denied" else 900)
 
 
 @pytest.mark.parametrize(("mode", "withheld"), [("enforce", True), ("watch", False)])
@@ -106,7 +106,7 @@ def test_a_decorated_tool_hands_out_no_more(guard: Guard, feeder: Feeder, mode: 
             read(3)
     else:
         assert read(3) == [0, 1, 2]
-    assert guard._budgets.here("bu") == (996 if withheld else 995)
+    assert guard._budgets.drawn("bu") == (996 if withheld else 995)
 
 
 async def test_a_decorated_coroutine_hands_out_no_more(guard: Guard, feeder: Feeder) -> None:
@@ -121,7 +121,7 @@ async def test_a_decorated_coroutine_hands_out_no_more(guard: Guard, feeder: Fee
     assert await read(2) == (0, 1)
     with pytest.raises(Withheld, match="returns more than 2 records of health"):
         await read(3)
-    assert guard._budgets.here("bu") == 996
+    assert guard._budgets.drawn("bu") == 996
 
 
 @pytest.mark.parametrize(("sizes", "heard"), [([60, 40], 100), ([60, 41], 60), ([101], 0), ([60, 41, 1], 60)])

@@ -37,7 +37,7 @@ def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: 
             ["ostiary task start --bounds FILE"],
         ),
         (
-            {"code": "tool_changed", "message": "the server says something else of `read`"},
+            {"code": "tool_changed", "message": "the definition of `read` differs"},
             ["ostiary resource diff files FILE, then ostiary resource accept files FILE"],
         ),
         ({"code": "unknown_tool"}, ["ostiary resource catalogue files FILE"]),

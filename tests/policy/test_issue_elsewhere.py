@@ -10,7 +10,7 @@ import pytest
 from harness.registry_fixtures import call_admin_api, get_agent, run_act
 from ostiary.authorization.assurance import KEY
 from ostiary.authorization.cedar import ir
-from ostiary.decision.access import Policies, RemoteAnswers, Said
+from ostiary.decision.access import Policies, PolicyResult, RemoteAnswers
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
@@ -172,7 +172,7 @@ async def test_an_act_asks_a_bounded_number_of_times(world: World) -> None:
 
 async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Client) -> None:
     policies, now = flows.active_policies(world.db.read()), world.now()
-    other = Policies("another", ir.PolicySetIR(()), elsewhere=policies.elsewhere)
+    other = Policies("another", ir.PolicySetIR(()), remote=policies.remote)
     agent = get_agent(world, "one")
 
     async def issue(retry: Retry | None) -> str:
@@ -190,7 +190,7 @@ async def test_only_fresh_answers_of_the_same_set_count(world: World, client: Cl
         [asked] = needed.value.remote.missing
         return asked
 
-    yes = (Said("tokens", permits=True),)
+    yes = (PolicyResult("tokens", permits=True),)
     for at, counts in ((now, True), (now - FRESH, True), (now - FRESH - 1, False), (now + 1, False)):
         retry = Retry(RemoteAnswers(policies, at, {await question(at): yes}), is_last=True)
         if counts:

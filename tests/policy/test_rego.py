@@ -335,7 +335,7 @@ async def test_a_batch_and_a_search_ask_rego_for_each(world: World, ask: Ask) ->
 
 async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothing(world: World) -> None:
     from ostiary.authorization.cedar import ir
-    from ostiary.decision.access import Policies, RemoteAnswers, Said
+    from ostiary.decision.access import Policies, PolicyResult, RemoteAnswers
     from ostiaryd.policy.flows import FRESH, Evaluator
     from ostiaryd.policy.model import Question, Thing, Verb
 
@@ -343,7 +343,7 @@ async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothin
     policies, reader, now = flows.active_policies(world.db.read()), world.db.read(), world.now()
     question = Question(Thing("user", "ann", {"level": 2}), Verb("see"), Thing("user", "ben"))
 
-    other = Policies("another", ir.PolicySetIR(()), elsewhere=policies.elsewhere)
+    other = Policies("another", ir.PolicySetIR(()), remote=policies.remote)
 
     def allowed(at: int, said: str = "levels", *, of: Policies = policies, about: bytes = b"") -> bool:
         def evaluate(remote: RemoteAnswers | None) -> bool:
@@ -354,7 +354,7 @@ async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothin
         asking = RemoteAnswers(policies, max(now - FRESH, min(at, now)))
         assert not evaluate(asking)
         [asked] = asking.missing
-        return evaluate(RemoteAnswers(of, at, {about or asked: (Said(said, permits=True),)}))
+        return evaluate(RemoteAnswers(of, at, {about or asked: (PolicyResult(said, permits=True),)}))
 
     assert policies.hash == hash
     assert allowed(now - FRESH)
@@ -371,7 +371,7 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
     await put(world, a_set(PERMITS.replace("> 1", "> 5")))
     assert (await decision(ask))[1] == "no policy permits it"
     await act(world, "policy.activate", lambda act: flows.activate(act, first))  # as another process would
-    assert (await decision(ask))[1] == "policy `levels`: it cannot be asked here"
+    assert (await decision(ask))[1] == "policy `levels`: remote policies cannot be asked here"
     assert (await decision(ask))[0] is True
 
 
@@ -397,7 +397,7 @@ async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
 
 async def test_guards_hear_of_policies_that_they_cannot_run(world: World) -> None:
     await put(world, a_set(PERMITS))
-    assert policy_fact(world.db.read()).elsewhere == {"levels": False}
+    assert policy_fact(world.db.read()).remote == {"levels": False}
 
 
 async def test_a_guard_that_cannot_ask_denies(world: World) -> None:

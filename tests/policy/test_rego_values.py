@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harness.patience import PATIENCE_S
 from ostiary.authorization.cedar.extensions import Decimal
 from ostiary.authorization.cedar.values import Record, Uid
-from ostiary.decision.access.elsewhere import question
+from ostiary.decision.access.remote_policies import question
 from ostiary.protocol.errors import Malformed
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.policy.flows.external_pdp import GO, RESERVED, _Rego

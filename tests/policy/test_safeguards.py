@@ -242,7 +242,7 @@ async def answer(call: Call) -> int:
 
 def contents(files: dict[str, str]) -> Contents:
     loaded = load(files)
-    return Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.elsewhere)
+    return Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.remote)
 
 
 def test_a_plan_names_what_is_added_changed_and_removed() -> None:

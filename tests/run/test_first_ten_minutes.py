@@ -26,7 +26,7 @@ def test_watch_then_suggest_then_enforce(stdio_agent: StdioAgent, tmp_path: Path
     assert watched.code == 0, watched.err
     assert [said["ok"] for said in watched.said] == [True, True]
     assert f"registered the agent `{stdio_agent.name}`" in watched.err
-    assert "as it says of itself" in watched.err
+    assert "from its own listing" in watched.err
     assert len(re.findall(r"would be denied files/(write|read)_file +admin +standing task", watched.err)) == 2
     assert "2 calls of" in watched.err
     assert f"next: ostiary suggest {stdio_agent.name} --since 1m" in watched.err

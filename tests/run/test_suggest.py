@@ -13,7 +13,7 @@ from ostiary.authorization.bounds.details import MAX_ARGUMENTS, MAX_DETAILS
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.suggest import Seen, Suggestion, infer, policy_files, seen_call, suggest
 from ostiary.catalogue_advisor.suggest.conditions import MAX_ONE_OF
-from ostiary.guard.seen import seen
+from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.protocol.errors import Invalid
 
 URI = "http://localhost/stdio/bot/files"
@@ -89,7 +89,7 @@ KNOWN = {URI: catalogue("read_file", "write_file", "delete_file", write_file="wr
 
 
 def called(index: int, tool: str, *codes: str, uri: str = URI, **arguments: Any) -> Seen:
-    return Seen(index=index, uri=uri, tool=tool, arguments=seen(arguments, {}), codes=codes)
+    return Seen(index=index, uri=uri, tool=tool, arguments=summarize_arguments(arguments, {}), codes=codes)
 
 
 def lines(found: Suggestion, what: str) -> list[tuple[str, str, int, int]]:

@@ -50,7 +50,7 @@ class Bank:
 
     async def ask(
         self, arguments: dict[str, Any] | None = None, *, by: Resource | None = None, **changed: Any
-    ) -> approval.Answer:
+    ) -> approval.ApprovalAnswer:
         """What the guard of that resource hears of a call under the token `tok_1`. Raises Refused."""
         self._thrown += 1
         right: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Bank:
         }  # fmt: skip
         return await self.send(json.dumps(right | changed).encode(), by=by or self.resource)
 
-    async def send(self, body: bytes, *, by: Resource) -> approval.Answer:
+    async def send(self, body: bytes, *, by: Resource) -> approval.ApprovalAnswer:
         who = Caller(kind="guard", id=by.resource_id, name=by.name, owner=None, scopes=frozenset({"ostiary:feed"}))
         headers = [(b"content-type", b"application/json")]
         world = reconfigured(self.world, approvers=" ".join(sorted(self.approvers)))
@@ -67,7 +67,7 @@ class Bank:
         assert isinstance(reply.body, bytes)
         keys = JwkSet(tuple(self.world.keys.public("feed").values()))
         return parse_answer(
-            reply.body, approval.Answer, body=body, keys=keys, issuer=self.world.config.issuer,
+            reply.body, approval.ApprovalAnswer, body=body, keys=keys, issuer=self.world.config.issuer,
             resource_id=by.resource_id,
         )  # fmt: skip
 

@@ -11,16 +11,16 @@ from ostiary.authorization.claims import AccessClaims, Confirmation
 from ostiary.decision.access import (
     Decision,
     DecisionInputs,
-    Elsewhere,
     Facts,
     Policies,
     Principal,
     Protected,
     RemoteAnswers,
+    RemoteSource,
     decide,
     resolve,
 )
-from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.remote_policies import RemoteVerdict
 
 SECOND = 1_000_000
 
@@ -101,7 +101,7 @@ def call(
     policies: Policies | None = None,
     at: Protected | None = None,
     now: int = NOW,
-    elsewhere: Elsewhere | None = None,
+    elsewhere: RemoteSource | None = None,
     **more: Any,
 ) -> Decision:
     """Return the decision on a call; `elsewhere` answers for remote policies."""
@@ -114,11 +114,11 @@ def call(
 class RemoteFunction(RemoteAnswers):
     """Remote policies that a function answers for."""
 
-    def __init__(self, policies: Policies, at: int, answer: Elsewhere) -> None:
+    def __init__(self, policies: Policies, at: int, answer: RemoteSource) -> None:
         super().__init__(policies, at)
         self._answer = answer
 
-    def look_up(self, question: bytes) -> Verdict:
+    def look_up(self, question: bytes) -> RemoteVerdict:
         return self._answer(question)
 
 

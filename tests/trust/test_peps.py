@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
-from ostiary.guard.seen import seen
+from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.database import sql
@@ -396,7 +396,7 @@ def test_every_key_has_its_form_and_one_wrong_digit_is_noticed(secret: bytes, at
     assert is_pep_key(key)
     changed = key[:at] + digit + key[at + 1 :]
     assert is_pep_key(changed) is (changed == key)
-    assert key not in str(seen({"text": f"use {key} for it"}, {}))
+    assert key not in str(summarize_arguments({"text": f"use {key} for it"}, {}))
 
 
 def test_networks_are_kept_in_one_spelling() -> None:

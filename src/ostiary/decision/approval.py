@@ -32,11 +32,11 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for approval. `arguments` may be shown, `secrets` are the digests of the others."""
 
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a number that the guard threw"""
+    """a random number of the guard"""
     token: Id
     """the token's `jti`"""
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -56,7 +56,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """the approval that the agent means; absent: any approval of this call"""
 
 
-class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ApprovalAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     TYP, MAX_BYTES = "ostiary-approval+jwt", 8 << 10
 
     approval: str
@@ -76,7 +76,9 @@ def binding(
     policies: Iterable[str],
     needs: str,
 ) -> str:
-    """The digest of what a yes is to. `resource` is a name. Raises Malformed for arguments that have no digest."""
+    """Return the digest of the call that an approval is for. `resource` is a name. Raises Malformed for arguments
+    without a digest.
+    """
     shown = {name: value for name, value in arguments.items() if name not in presentation}
     value = {
         "agent": agent,
@@ -106,27 +108,27 @@ def part(
     }
 
 
-def render_ask(ask: Ask) -> bytes:
-    """Raises Malformed for what has no digest, and for what no person would read to its end."""
+def render_ask(ask: ApprovalRequest) -> bytes:
+    """Encode a request. Raises Malformed for arguments without a digest, and for a request over MAX_ASKED bytes."""
     body = canonical.encode(msgspec.to_builtins(ask), floats=True)
     _check_length(body)
     return body
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raises Malformed for what no person would read to its end."""
+    """Raises Malformed for arguments over MAX_ASKED bytes: no person would read them all."""
     _check_length(canonical.encode(dict(arguments), floats=True))
 
 
 def _check_length(body: bytes) -> None:
     if len(body) > MAX_ASKED:
-        what = f"a person would be asked about {len(body)} bytes, at most {MAX_ASKED} are"
-        raise Malformed(what, code="too_long_to_ask")
+        problem = f"the question for a person has {len(body)} bytes; the limit is {MAX_ASKED}"
+        raise Malformed(problem, code="too_long_to_ask")
 
 
-def parse_ask(body: bytes) -> Ask:
+def parse_ask(body: bytes) -> ApprovalRequest:
     """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
     try:
-        return json_decoder(Ask)(body)
+        return json_decoder(ApprovalRequest)(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None

@@ -1,7 +1,7 @@
 """Requests of a guard for the verdicts of remote policies, and the answer, which only the server gives.
 
-The question is that of `ostiary.decision.access.elsewhere`. It is bound to the policies, to a token of the guard's
-resource, and to one call by a random number of the guard. The answer (`ostiary.protocol.signed`) is of type
+The question is that of `ostiary.decision.access.remote_policies`. It is bound to the policies, to a token of the
+guard's resource, and to one call by a random number of the guard. The answer (`ostiary.protocol.signed`) is of type
 `ostiary-said+jwt`.
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ostiary.decision.access import Said
+from ostiary.decision.access import PolicyResult
 from ostiary.decision.report import Id
 from ostiary.protocol import signed
 from ostiary.protocol.decoding import json_decoder
@@ -21,9 +21,9 @@ from ostiary.protocol.errors import Malformed
 _encode = msgspec.json.Encoder().encode
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RemotePolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     call: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
-    """a number that the guard threw"""
+    """a random number of the guard"""
     token: Id
     """the token's `jti`"""
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -51,21 +51,21 @@ class Question(msgspec.Struct, frozen=True):
     context: dict[str, Any]
 
 
-class Answer(signed.Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RemotePolicyAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     TYP, MAX_BYTES = "ostiary-said+jwt", 1 << 20
 
-    said: tuple[Said, ...]
+    results: tuple[PolicyResult, ...] = msgspec.field(name="said")
 
 
-def render_ask(ask: Ask) -> bytes:
+def render_ask(ask: RemotePolicyRequest) -> bytes:
     """Encode a request."""
     return _encode(ask)
 
 
-def parse_ask(body: bytes) -> tuple[Ask, Question]:
+def parse_ask(body: bytes) -> tuple[RemotePolicyRequest, Question]:
     """Parse a request from a body that is strict JSON (no member twice). Raises Malformed."""
     try:
-        ask = json_decoder(Ask)(body)
+        ask = json_decoder(RemotePolicyRequest)(body)
         return ask, json_decoder(Question)(ask.question)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None

@@ -1,12 +1,12 @@
-"""What a guard hears: one signed message a line, and in it facts, each complete in itself.
+"""The feed of a guard: one signed message a line. A message has facts, each complete without the others.
 
 A message is a compact JWS of type `ostiary-feed+jwt` under the server's feed key. It leads from `prev` to `seq`,
-numbers in the server's history, and says what o'clock it is (`at`):
+numbers in the server's history, and states the server's time (`at`):
 
-    opening   for one guard (`aud`) and one connection (`stream`, a number that the guard threw): a snapshot, which
-              replaces all that the guard knew, or, where the guard was at `prev`, all that it has missed
-    step      for every guard, signed once; without facts it says only that the server is alive
-    private   for the guards of one resource (`aud`), right after the step that names it in `private`
+    opening   for one guard (`aud`) and one connection (`stream`, a random number of the guard): a snapshot, which
+              replaces the guard's facts, or, for a guard at `prev`, the facts since then
+    step      for every guard, signed once; without facts it only shows that the server is alive
+    private   for the guards of one resource (`aud`), right after the step that announces it in `private`
 
 A stream cannot be replayed (`stream`), reordered or thinned out (`prev`, `private`), nor a late one pass for a fresh
 one (`at`).
@@ -109,14 +109,14 @@ class ThreatFact(_Fact, frozen=True, tag="threats"):
     name: Id
     points: Annotated[int, Meta(ge=1, le=MOST)]
     marks: str
-    """in base64url"""
+    """marks, in base64url"""
     networks: Annotated[list[tuple[int, int]], Meta(max_length=256)] = []
 
 
 class StopFact(_Fact, frozen=True, tag="stop"):
     """A stop of the kill switch, or its end: `ostiary.decision.access.stops`."""
 
-    what: What
+    stop_kind: What = msgspec.field(name="what")
     value: Annotated[str, Meta(max_length=1024)]
     is_lifted: bool = False
 
@@ -148,18 +148,18 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
 class PolicyFact(_Fact, frozen=True, tag="policy"):
     """The active policies as JSON of `cedar.ir`, and the hash by which decisions and tokens name them.
 
-    `entities` are those that the set states, in Cedar's JSON; empty if there are none. `elsewhere` are the remote
-    policies, with whether each only watches.
+    `entities` are the entities of the set, in Cedar's JSON; empty if there are none. `remote` are the remote policies,
+    with whether each only watches.
     """
 
     hash: str
     policies: str
     entities: str = ""
-    elsewhere: dict[str, bool] = {}
+    remote: dict[str, bool] = msgspec.field(default_factory=dict, name="elsewhere")
 
 
 class KeysFact(_Fact, frozen=True, tag="keys"):
-    """JWK Sets: what signs access tokens, what signs this feed."""
+    """JWK Sets: the keys of access tokens, and the keys of this feed."""
 
     token: list[dict[str, str]]
     feed: list[dict[str, str]]
@@ -193,7 +193,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stream: str = ""
     snapshot: bool = False
     head: Annotated[str, Meta(max_length=4096)] = ""
-    """the ledger's signed checkpoint when the message was made: what the guard has seen of the history"""
+    """the ledger's signed checkpoint when the message was made: the part of the history that the guard has seen"""
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
@@ -219,20 +219,20 @@ def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
 
 def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
     """Return the facts of a message that stop something, or lift a stop, by kind and subject."""
-    found: dict[tuple[str, str], Fact] = {}
+    stops: dict[tuple[str, str], Fact] = {}
     for fact in message.facts:
         match fact:
             case AgentFact():
-                found["agent", fact.agent] = fact
+                stops["agent", fact.agent] = fact
             case TaskFact():
-                found["task", fact.task] = fact
+                stops["task", fact.task] = fact
             case TokenFact():
-                found["token", fact.jti] = fact
+                stops["token", fact.jti] = fact
             case KeyFact():
-                found["key", fact.jkt] = fact
+                stops["key", fact.jkt] = fact
             case StopFact():
-                found["stop", f"{fact.what} {fact.value}"] = fact
-    return found
+                stops["stop", f"{fact.stop_kind} {fact.value}"] = fact
+    return stops
 
 
 def announced_keys(message: Message) -> JwkSet | None:

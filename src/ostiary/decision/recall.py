@@ -23,7 +23,7 @@ from ostiary.decision.report import Id
 from ostiary.protocol.canonical import MAX_INT
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
-from ostiary.protocol.signed import Answer
+from ostiary.protocol.signed import SignedAnswer
 from ostiary.provenance.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
 from ostiary.provenance.history import unpack as unpack_history
 from ostiary.provenance.history.counterparts import unpack as unpack_met
@@ -34,7 +34,7 @@ MAX_RECALL = 192 << 10
 _encode = msgspec.json.Encoder().encode
 
 
-class Past(msgspec.Struct, frozen=True, array_like=True):
+class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
     """The state of the history that a guard knows (`Before`); zeros for none. `met`: the version of the owner's
     counterparts; -1: none.
     """
@@ -66,7 +66,7 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     tool: Annotated[str, Meta(max_length=128)] = ""
     """the tool of the guard's resource that returned `parts`"""
     parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
-    past: Past | None = None
+    past: HistoryVersion | None = None
     """set for a request about the history rather than the origins"""
     next: Next | None = None
     made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
@@ -91,7 +91,7 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
     """the counterparts, if policies read them"""
 
 
-class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
 
     seq: int
@@ -102,18 +102,18 @@ class Recalled(Answer, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
     past: Happened | None = None
 
-    def before(self, known: Before | None = None) -> Before:
-        """`known`: what was known when it was asked. Raises Malformed."""
+    def before(self, base: Before | None = None) -> Before:
+        """Return the history. `base`: the guard's history at the time of the request. Raises Malformed."""
         if self.past is None:
-            raise Malformed("it does not say what happened")
+            raise Malformed("the answer has no history")
         task, recent = map(unpack_history, (self.past.task, self.past.recent))
-        met = None if known is None else known.met
-        if (told := self.past.met) is not None and told.body is not None:
-            met = Met(told.key, unpack_met(told.body))
+        met = None if base is None else base.met
+        if (counterparts := self.past.met) is not None and counterparts.body is not None:
+            met = Met(counterparts.key, unpack_met(counterparts.body))
         return Before(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:
-        """Raises Malformed."""
+        """Return the memory; None if the answer leaves it out. Raises Malformed."""
         return None if self.body is None else unpack(self.body, key=self.key)
 
 

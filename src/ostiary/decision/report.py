@@ -15,7 +15,7 @@ from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.sources import MAX_SOURCES, Source
 
 MAX_RECORDS = 512
-"""in one report"""
+"""records in one report"""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -30,13 +30,14 @@ Rest = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 SpoolId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class RecordedReason(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     code: Annotated[str, Meta(max_length=64)]
     message: Annotated[str, Meta(max_length=500)] = ""
 
 
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The question to the policies, beside the members of the record: sufficient to ask other policies the same.
+    """The question to the policies, without the members of the record: sufficient to ask other policies the same
+    question.
 
     `context` is in Cedar's JSON, without arguments and time; `arguments` as `access.recorded` keeps them.
     """
@@ -50,7 +51,7 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     risk_tier: Name | None = None
     context: dict[str, Any] | msgspec.Raw
     """a guard has it in bytes"""
-    beside: dict[str, Any] = {}
+    call_context: dict[str, Any] = msgspec.field(default_factory=dict, name="beside")
     """the members of the context that belong to this call: `origin` and the like, never a value"""
     arguments: dict[str, Any] | None = None
     hidden: Names = []
@@ -58,13 +59,15 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """asking policies with an approval"""
 
 
-class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RemoteRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The remote verdicts: the digest of the question, and the result of each policy. The server's own entry has the
     same digest.
     """
 
     question: Annotated[str, Meta(max_length=64)]
-    said: Annotated[dict[Name, Literal["permit", "forbid", "neither", "error"]], Meta(max_length=64)]
+    results: Annotated[dict[Name, Literal["permit", "forbid", "neither", "error"]], Meta(max_length=64)] = (
+        msgspec.field(name="said")
+    )
 
 
 class CallRecord(
@@ -76,7 +79,7 @@ class CallRecord(
     tag_field="kind",
     tag="call",
 ):
-    """A decision. `token` is the token's `jti`; `outcome` is what was enforced, `verdict` what the rules say."""
+    """A decision. `token` is the token's `jti`; `outcome` is the enforced result, `verdict` the result of the rules."""
 
     at: Micros
     token: Id
@@ -87,12 +90,12 @@ class CallRecord(
     outcome: Literal["allow", "deny"]
     verdict: Literal["allow", "deny"]
     digest: Annotated[str, Meta(max_length=64)] = ""
-    """of the arguments: `canonical.digest`"""
+    """digest of the arguments: `canonical.digest`"""
     arguments: dict[str, Any] | None = None
     """redacted, if the guard is configured to record them"""
-    reasons: Annotated[list[Reason], Meta(max_length=64)] = []
+    reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
     data_classes: Annotated[list[Name], Meta(max_length=2 * MAX_CLASSES)] = []
-    """of the tool"""
+    """data classes of the tool"""
     policy: Name = ""
     policies: Names = []
     watched: Names = []
@@ -100,7 +103,7 @@ class CallRecord(
     """the charge of the call by account"""
     errors: Annotated[list[tuple[Name, Annotated[str, Meta(max_length=500)]]], Meta(max_length=64)] = []
     facts: CallFacts | None = None
-    elsewhere: Elsewhere | None = None
+    remote: RemoteRecord | None = msgspec.field(default=None, name="elsewhere")
     approval: Name = ""
     """the approval that was requested or spent"""
     network: Network = ""
@@ -135,7 +138,7 @@ class UndecidedRecord(
     """the agent, as the guard believes"""
     digest: Annotated[str, Meta(max_length=64)] = ""
     arguments: dict[str, Any] | None = None
-    reasons: Annotated[list[Reason], Meta(max_length=64)] = []
+    reasons: Annotated[list[RecordedReason], Meta(max_length=64)] = []
 
 
 class ResultRecord(

@@ -1,11 +1,11 @@
-"""How guards draw slices of budgets. Numbers are totals since the spool began, so what is sent again changes nothing.
+"""Slices of budgets that guards draw. Numbers are totals since the spool began, so a repeated request changes nothing.
 
-A guard numbers what it asks for (`turn`), and the server hears nothing that comes after a later turn: a request that
-was held up on its way, and given up by its guard, has no effect any more.
+A guard numbers its requests (`turn`), and the server ignores a request that arrives after a later turn. A request that
+was delayed, and given up by its guard, has no effect.
 
-draw       "to let a call pass under this token I need so much in all"; the answer: so much you have in all
-give back  "of all that I ever drew I keep so much", and never spend the rest
-settle     "nobody writes in this spool any more, and you have all records that spent anything"
+draw       the total that the guard needs for a call under this token; the answer: the total that it has
+give back  the part of all drawn units that the guard keeps; it never spends the rest
+settle     the spool is closed, and the server has all records that spent units
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class GivenBack(msgspec.Struct, frozen=True):
     closed: list[str]
-    """accounts from which this guard has nothing any more: both sides forget them, and count anew"""
+    """closed accounts, of which this guard has no units: both sides forget them and start new totals"""
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
-    told: Count
-    """the number of the last record that spent anything, or a later one"""
+    last_record: Count = msgspec.field(name="told")
+    """the number of the last record that spent units, or a later one"""

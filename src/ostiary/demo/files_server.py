@@ -60,14 +60,14 @@ def build(sandbox: Path) -> MCPServer[Any]:
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
     def export_keys() -> str:
         """The keys of all customers."""
-        return "none: nobody who works here ever calls this"
+        return "none: this tool is a decoy"
 
     return server
 
 
 def main(sandbox: str, port: str, credential: str, url: str, spool: str) -> None:
     """Serve the tools of a folder behind a guard."""
-    with Guard(credential, url=url, spool_dir=spool) as guard:  # 1. who we are, and where the record goes
+    with Guard(credential, url=url, spool_dir=spool) as guard:  # 1. the credential, and the folder of records
         app = protect(build(Path(sandbox)), guard)  # 2. every tool call is decided, on its arguments
         with socket.create_server(("127.0.0.1", int(port))) as sock:
             print("listening", flush=True)

@@ -1,4 +1,4 @@
-"""The chapter in which an agent is taken over: it is noticed, stopped, explained and let go."""
+"""The chapter about an agent under an attacker's control: detection, quarantine, explanation, release."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ostiary.demo.telling import attempt, call, chapter, draw, named, note, refu
 from ostiary.protocol.errors import Refused, Unavailable
 
 DOORS = 14
-"""Refusals within moments that are noticed."""
+"""Number of refusals within seconds that raises a finding."""
 STEPS = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
 LOOKS, LOOK_S = 100, 0.2
 
 
 async def notice_and_stop(stage: Stage, *, person: str) -> None:
     """Tell the chapter about detection; `person` is the file with the key of the owner of all agents."""
-    chapter(9, "An agent behaves as it never did: noticed, stopped, explained, let go")
+    chapter(9, "An agent behaves as never before: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
     async with stage.client("scout") as files, stage.client("scout", uri=stage.vault_uri) as vault:
         await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
-        note(f"Somebody has taken it over: at the vault it tries {DOORS} doors that are not for it.")
+        note(f"An attacker controls it: at the vault it tries {DOORS} calls outside its scopes.")
         for _ in range(DOORS):
             await _refused(vault, "delete_file", path="keys.txt")
         await _until(lambda: _risk(stage) > 0)
@@ -48,12 +48,12 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     stage.names[id] = "of the scout"
     draw(stage, "incident", "list")
     draw(stage, "incident", "show", id, wraps=True)
-    note("Its owner cannot let it go, nor can an administrator; somebody else looks at it.")
+    note("Neither its owner nor an administrator can release it; another person reviews it.")
     why = ("--reason", "the scout was tested", "--as")
     own = ("incident", "release", id, *why, str(stage.folder / person))
     shell(stage, *own)
-    stage.seen(*own, expect=1)
-    say("[red]refused[/]: she answers for this agent")
+    stage.print_of(*own, expect=1)
+    say("[red]refused[/]: ada owns this agent")
     bob = str(stage.folder / "bob.json")
     run(stage, "person", "create", "bob", "--email", "bob@example.org", "--generate-key", bob)
     run(stage, "incident", "release", id, *why, bob)
@@ -66,24 +66,25 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
 
 
 async def _hear_from_outside(stage: Stage) -> None:
-    """An identity provider that is believed says that the reader's key is in wrong hands."""
-    note("Now an identity provider says that the reader's key is in wrong hands.")
+    """A trusted identity provider reports that the reader's key is compromised."""
+    note("Now an identity provider reports that the reader's key is compromised.")
     with providing() as provider:
         trusted = run(stage, "signal", "trust", provider.issuer, "--agents")
         reader = stage.ostiary("agent", "show", "reader")["agent_id"]
         pushed = (trusted["endpoint_url"], trusted["authorization_header"])
         status = await asyncio.to_thread(partial(provider.tell, *pushed, audience=stage.url, agent=reader))
-        say(f"its signal is taken with {status}, and the reader is {stage.ostiary('agent', 'show', 'reader')['state']}")
+        state = stage.ostiary("agent", "show", "reader")["state"]
+        say(f"its signal is accepted with {status}, and the reader is {state}")
 
 
 def _register(stage: Stage) -> None:
     """A second tool server with a guard of its own, and an agent that may read at both."""
-    given = ("--uri", stage.vault_uri, "--catalogue", str(stage.folder / "vault.catalogue.json"))
+    options = ("--uri", stage.vault_uri, "--catalogue", str(stage.folder / "vault.catalogue.json"))
     catalogue = json.loads((stage.folder / "catalogue.json").read_text()) | {"resource": "vault"}
     (stage.folder / "vault.catalogue.json").write_text(json.dumps(catalogue))
-    run(stage, "resource", "create", "vault", *given, "--generate-key", str(stage.folder / "vault.json"))
-    who = ("--owner", "ada", "--scope", "files:read vault:read", "--purpose", "scout of reports")
-    agent = run(stage, "agent", "create", "scout", *who, "--generate-key", str(stage.folder / "scout.json"))
+    run(stage, "resource", "create", "vault", *options, "--generate-key", str(stage.folder / "vault.json"))
+    agent_options = ("--owner", "ada", "--scope", "files:read vault:read", "--purpose", "scout of reports")
+    agent = run(stage, "agent", "create", "scout", *agent_options, "--generate-key", str(stage.folder / "scout.json"))
     stage.names[agent["agent_id"]] = "scout"
     stage.start_tools("vault")
 
@@ -114,13 +115,13 @@ async def _refused(client: Client, tool: str, **arguments: Any) -> Refused | Non
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
-    """Wait for what other processes do. Raises Unavailable when it does not come to be."""
+    """Wait until `is_so()` returns True. Raises Unavailable after LOOKS tries."""
 
     def wait() -> None:
         for _ in range(LOOKS):
             if is_so():
                 return
             time.sleep(LOOK_S)
-        raise Unavailable("what was waited for did not happen")
+        raise Unavailable("an expected event did not happen")
 
     await asyncio.to_thread(wait)

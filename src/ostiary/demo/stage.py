@@ -20,7 +20,7 @@ from ostiary.agent import AsyncAgent
 from ostiary.protocol.errors import Unavailable
 
 PATIENCE_S = 60.0
-"""For a busy machine; a part that has not answered by then never will."""
+"""seconds to wait for a process, enough for a busy machine"""
 
 
 class Stage:
@@ -53,8 +53,8 @@ class Stage:
         """A tool server, `files` or `vault`; its guard has connected when this returns."""
         place, key, spool = self.sandbox.with_name(name), self.folder / f"{name}.json", self.folder / f"{name}.spool"
         place.mkdir(parents=True, exist_ok=True)
-        given = (place, self._ports[name], key, self.url, spool)
-        self._start(name, sys.executable, "-m", "ostiary.demo.files_server", *map(str, given))
+        arguments = (place, self._ports[name], key, self.url, spool)
+        self._start(name, sys.executable, "-m", "ostiary.demo.files_server", *map(str, arguments))
 
     @asynccontextmanager
     async def client(self, name: str, *, task: str | None = None, uri: str = "") -> AsyncIterator[Client]:
@@ -72,11 +72,11 @@ class Stage:
         return AsyncAgent.from_credential(self.folder / f"{name}.json", url=self.url)
 
     def ostiary(self, *arguments: str, expect: int = 0) -> Any:
-        """Run a command as a person would; its JSON. Raises Unavailable when it ends otherwise than expected."""
-        return json.loads(self.seen("--json", *arguments, expect=expect))
+        """Run a command; return its JSON. Raises Unavailable if its exit code is not `expect`."""
+        return json.loads(self.print_of("--json", *arguments, expect=expect))
 
-    def seen(self, *arguments: str, expect: int = 0) -> str:
-        """Run a command as a person would; what it prints. Raises Unavailable when it ends otherwise than expected."""
+    def print_of(self, *arguments: str, expect: int = 0) -> str:
+        """Run a command; return its output. Raises Unavailable if its exit code is not `expect`."""
         command = _ostiary("--data-dir", str(self.data), *arguments)
         environment = ambient.environment() | {
             "TTY_COMPATIBLE": "1",

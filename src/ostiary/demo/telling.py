@@ -21,24 +21,24 @@ from ostiary.protocol.errors import Refused
 out = Console(highlight=False)
 INDENT = 3
 _WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
-"""of a command line: an option stays with its value"""
+"""words of a command line: an option stays together with its value"""
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
-    """Call a tool and say what came of it."""
-    what = f"{name}  {tool:12} {arguments.get('path') or arguments['to']:22}"
+    """Call a tool and print the result."""
+    call_text = f"{name}  {tool:12} {arguments.get('path') or arguments['to']:22}"
     sent = [f'"{arguments["text"]}"'] if "to" in arguments else []
     try:
         answer = (await call(client, tool, **arguments)).strip()
     except MCPError as error:
         refusal = refusal_of(error)
-        say(f"{what} [red]denied[/]")
+        say(f"{call_text} [red]denied[/]")
         below(*sent, named(stage, refusal.message))
         if refusal.hint:
             below(refusal.hint, style="dim")  # may be a command
     else:
-        short = len(what) + len(answer) < room() - len(" allowed: ")
-        say(f"{what} [green]allowed[/]" + (f": {escape(answer)}" if short else ""))
+        short = len(call_text) + len(answer) < room() - len(" allowed: ")
+        say(f"{call_text} [green]allowed[/]" + (f": {escape(answer)}" if short else ""))
         below(*sent, *([] if short else answer.splitlines()))
 
 
@@ -53,8 +53,11 @@ def refusal_of(error: MCPError) -> Refused:
     data = error.data
     if not isinstance(data, dict) or "error" not in data:
         raise error
-    said = {"message": error.message.removeprefix("denied: ").removesuffix(f" ({data['hint']})"), "hint": data["hint"]}
-    first = next(iter(data.get("reasons", [])), said)
+    reason = {
+        "message": error.message.removeprefix("denied: ").removesuffix(f" ({data['hint']})"),
+        "hint": data["hint"],
+    }
+    first = next(iter(data.get("reasons", [])), reason)
     return Refused(first["message"], hint=first.get("hint", ""), code=data["error"])
 
 
@@ -67,7 +70,7 @@ def run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
 def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
     """Show a command, and what it shows to people: as much of each line as fits, or all of it."""
     shell(stage, *arguments)
-    for line in stage.seen(*arguments).splitlines():
+    for line in stage.print_of(*arguments).splitlines():
         further = " " * (len(line) - len(line.lstrip()) + 8)
         wrapped = textwrap.wrap(line, room(), subsequent_indent=further, break_on_hyphens=False)
         for part in wrapped if wraps else [cut(line)]:

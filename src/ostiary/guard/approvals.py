@@ -46,7 +46,7 @@ class Approval:
     """the policies that ask"""
     by: tuple[str, str]
     """agent and task"""
-    ask: Callable[[str], approval.Ask]
+    ask: Callable[[str], approval.ApprovalRequest]
     """make the question about the call with that number; raises Malformed"""
 
     @property
@@ -61,7 +61,7 @@ class ApprovalOutcome:
     """The server's answer about an approval, or why there is none."""
 
     policies: tuple[str, ...]
-    answer: approval.Answer | None = None
+    answer: approval.ApprovalAnswer | None = None
     refusal: Refused | None = None
     number: str = ""
     """the number of the call that spent the yes; empty where none was spent"""
@@ -88,12 +88,12 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
     """Return the need for a person's yes to a call that nothing else denies."""
     claims, ready = call.principal.claims, call.ready
     assert ready is not None
-    origins, warnings = shown_origins(decision.beside), warnings_of(decision.beside)
+    origins, warnings = shown_origins(decision.call_context), warnings_of(decision.call_context)
 
-    def ask(number: str) -> approval.Ask:
+    def ask(number: str) -> approval.ApprovalRequest:
         shown, hidden = approval.part(call.arguments, ready.secrets, task=claims.task)
         others = {} if memory is None else foreign(memory, ready.tool, shown)
-        return approval.Ask(
+        return approval.ApprovalRequest(
             call=number,
             token=claims.jti,
             policy=decision.policy_hash,
@@ -163,9 +163,9 @@ class PendingApprovals:
     def inherit(self, spool: Spool) -> None:
         """Take over the numbers of a guard that is gone, with its spool."""
         try:
-            left = spool.asked.read_bytes()
+            left = spool.requested_approvals.read_bytes()
             recorded = spool.approvals()
-            spool.asked.unlink()  # first: two guards with one number would let two calls pass
+            spool.requested_approvals.unlink()  # first: two guards with one number would let two calls pass
             if spool.is_whole:
                 with self._mutex:
                     triples = _decode(left)

@@ -134,7 +134,7 @@ class BudgetCache:
                 part = self._parts[account]
                 part.left, part.is_touched = total - part.spent, True
 
-    def here(self, account: str) -> int:
+    def drawn(self, account: str) -> int:
         """Return the units of an account that this guard has drawn and not spent."""
         with self._mutex:
             return self._parts.get(account, _NOTHING).left
@@ -194,7 +194,7 @@ class BudgetClient:
         Raises Unavailable.
         """
         with self._alone():
-            need = self._cache.need(costs)  # somebody else may have drawn meanwhile
+            need = self._cache.need(costs)  # another thread may have drawn meanwhile
             if not need:
                 return {}
             if self._unconfirmed:
@@ -205,7 +205,7 @@ class BudgetClient:
             drawn = self._post("draw", Draw(spool=self._spool, turn=self._turn(), token=token, need=need), Drawn)
             self._cache.grant({account: drawn.total[account] for account in need})
             short = [account for account in need if drawn.total[account] < need[account]]
-            return {account: drawn.left[account] + self._cache.here(account) for account in short}
+            return {account: drawn.left[account] + self._cache.drawn(account) for account in short}
 
     def give_back(self) -> None:
         """Give back slices that were idle for a while. Raises Unavailable."""
@@ -217,15 +217,15 @@ class BudgetClient:
     def _keep(self, keep: dict[str, int]) -> int:
         """Give back everything but `keep`; return the number of closed accounts. Raises Unavailable."""
         self._unconfirmed = keep
-        given = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
+        returned = self._post("give-back", GiveBack(spool=self._spool, turn=self._turn(), keep=keep), GivenBack)
         self._unconfirmed = {}
-        self._cache.forget(given.closed)
-        return len(given.closed)
+        self._cache.forget(returned.closed)
+        return len(returned.closed)
 
     def settle(self) -> None:
         """Return everything; all records are reported. Raises Unavailable."""
         with self._alone():
-            self._post("settle", Settled(spool=self._spool, told=self._cache.last), dict)
+            self._post("settle", Settled(spool=self._spool, last_record=self._cache.last), dict)
             self.has_drawn = False
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ MAX_REASON = 500
 MAX_TOOL = 128
 MAX_CLASS = 64
 MAX_NAMED = 16
-"""policies on record of those that decided alike: a record that is too large would stop all later ones"""
+"""policies in the record of a decision; the spool must be able to hold every record"""
 
 
 class Denied(Forbidden):
@@ -36,13 +36,13 @@ class Denied(Forbidden):
         super().__init__(first.message, hint=first.hint, code=first.code)
         self.decision, self.missing_scope = decision, missing_scope
         self.step_up = first if first.code == INSUFFICIENT else None
-        """the demand on the token (RFC 9470), if that is all that is missing"""
+        """the demand on the token (RFC 9470), if only a step-up is missing"""
         self.approval = decision.approval
         """the approval to request; once given, the same call passes one time"""
 
 
 class Withheld(Forbidden):
-    """The tool has run, and what it returned must not leave."""
+    """The tool has run, and its result must not be returned to the agent."""
 
     code = "volume_exceeded"
 
@@ -94,10 +94,10 @@ class Call:
             raise
 
     def _check_size(self) -> None:
-        said = str(self._size["data_class"])
-        if said and self.classes and said not in self.classes:
+        data_class = str(self._size["data_class"])
+        if data_class and self.classes and data_class not in self.classes:
             raise Withheld(
-                f"the tool returns {said[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
+                f"the tool returns {data_class[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
                 hint="its catalogue must say so",
                 code="undeclared_class",
             )
@@ -110,8 +110,8 @@ class Call:
     @property
     def most_bytes(self) -> int | None:
         """The most bytes that the call may return, for a caller that streams the result; None: no limit."""
-        given = [volume.per_call for volume in self.ahead.values() if volume.unit == "bytes" and self.enforces]
-        return min(given, default=None)
+        limits = [volume.per_call for volume in self.ahead.values() if volume.unit == "bytes" and self.enforces]
+        return min(limits, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
         """Return the unused part of the charge; nothing if the result was not stated. With enforcement an excess was
@@ -159,7 +159,9 @@ def call_record(
         outcome="allow" if decision.allowed else "deny",
         verdict="allow" if decision.verdict else "deny",
         digest=digest,
-        reasons=[report.Reason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]],
+        reasons=[
+            report.RecordedReason(reason.code, reason.message[:MAX_REASON]) for reason in decision.reasons[:MAX_NAMED]
+        ],
         data_classes=[] if ready is None else ready.class_names,
         policy=decision.policy_hash,
         policies=list(decision.policies[:MAX_NAMED]),
@@ -169,21 +171,21 @@ def call_record(
         approval=decision.approval,
         network=network,
         facts=_facts(call, decision, approved) if digest and decision.arguments is not None else None,
-        elsewhere=None if remote is None else _elsewhere(remote),
+        remote=None if remote is None else _remote_record(remote),
         noticed=[replace(one, says=one.says[:MAX_SAYS]) for one in noticed[:MAX_NAMED]],
         proof=proof,
     )
 
 
-def _elsewhere(remote: access.RemoteAnswers) -> report.Elsewhere | None:
-    """Return what the remote policies were asked, and what each of them said."""
+def _remote_record(remote: access.RemoteAnswers) -> report.RemoteRecord | None:
+    """Return the digest of the question to the remote policies, and the result of each."""
     for question, verdict in remote.verdicts.items():
-        return report.Elsewhere(question=digest(question), said={one.policy: _word(one) for one in verdict})
+        return report.RemoteRecord(question=digest(question), results={one.policy: _word(one) for one in verdict})
     return None
 
 
-def _word(said: access.Said) -> Literal["permit", "forbid", "neither", "error"]:
-    return "error" if said.error else "forbid" if said.forbids else "permit" if said.permits else "neither"
+def _word(result: access.PolicyResult) -> Literal["permit", "forbid", "neither", "error"]:
+    return "error" if result.error else "forbid" if result.forbids else "permit" if result.permits else "neither"
 
 
 def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple[str, ...]) -> report.CallFacts:
@@ -201,7 +203,7 @@ def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple
         resource_segment=resource.segment,
         catalogue=resource.catalogue_hash,
         context=principal.recorded,
-        beside=decision.beside or {},
+        call_context=decision.call_context or {},
         arguments=kept.arguments,
         hidden=kept.hidden,
         approved=list(approved),
@@ -231,7 +233,7 @@ def undecided_record(
         tool=tool[:MAX_TOOL],
         outcome="allow" if passes else "deny",
         digest=digest,
-        reasons=[report.Reason(why.code[:MAX_CLASS], why.message[:MAX_REASON])],
+        reasons=[report.RecordedReason(why.code[:MAX_CLASS], why.message[:MAX_REASON])],
     )
 
 

@@ -30,14 +30,16 @@ class Connection:
 
 
 class Connections:
-    """Thread-safe. Each is served by one task of an event loop, and looked after by the thread of the feed."""
+    """The open connections. Thread-safe. One task of an event loop serves each; the thread of the feed checks it."""
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
 
     @asynccontextmanager
-    async def open(self, who: Verified, current: Callable[[], access.Facts]) -> AsyncIterator[Connection]:
-        """Around what is served to `who`. Raises InvalidToken where it was cut; `current` facts may raise, too."""
+    async def open(self, caller: Verified, current: Callable[[], access.Facts]) -> AsyncIterator[Connection]:
+        """Serve `caller` in this block. Raises InvalidToken if the connection was cut, and whatever `current`
+        raises.
+        """
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(None)
 
@@ -49,20 +51,20 @@ class Connections:
             with suppress(RuntimeError):  # the loop has ended, and with it the connection
                 loop.call_soon_threadsafe(cancel)
 
-        connection = Connection(who.principal, cut)
+        connection = Connection(caller.principal, cut)
         try:
             async with limit:
                 self._open.add(connection)
-                self._look_at(connection, current())  # what was heard since the token was looked at
+                self._look_at(connection, current())  # facts may have changed since the token was verified
                 yield connection
         except Exception:
-            connection.check()  # whatever became of it: it is because it was cut
+            connection.check()  # a cut connection raises InvalidToken, not the error that the cut caused
             raise
         finally:
             self._open.discard(connection)
 
     def look(self, facts: access.Facts) -> None:
-        """Cut what has died."""
+        """Cut the connections whose token is no longer valid."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)
 

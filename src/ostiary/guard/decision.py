@@ -17,6 +17,7 @@ from ostiary.authorization import budget
 from ostiary.decision import access
 from ostiary.decision.access import Decision, DecisionInputs, History, RemoteAnswers, RemotePolicies, Steps, TaskMemory
 from ostiary.guard.approvals import Approval, ApprovalOutcome, approval_of
+from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.guard.budgets import BudgetCache, BudgetDraw
 from ostiary.guard.call import Call, Verified, call_record, shorten
 from ostiary.guard.drivers import Waits, Work
@@ -26,7 +27,6 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.memories import HistoryClaim, Watched
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.rate import RateCheck
-from ostiary.guard.seen import seen
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
@@ -96,14 +96,14 @@ class _Inputs:
         else:  # something else happened: the call is decided again on that
             self.before, self.is_before_current, self.remote = None, False, None
 
-    def claim(self, decision: Decision, past: access.Past, *, now: int) -> HistoryClaim | None:
-        """Return what the server must confirm before the decision stands: that the call is the next one, or that
-        nothing else has happened.
+    def claim(self, decision: Decision, past: access.CallHistory, *, now: int) -> HistoryClaim | None:
+        """Return the claim that the server must confirm before the decision stands: that the call is the next one, or
+        that nothing else has happened.
         """
         if self.has_claimed:
             return None
         done = past.done if decision.allowed and past.before.is_news(past.done, now=now) else None
-        has_looked = decision.beside is not None and access.HISTORY in decision.beside
+        has_looked = decision.call_context is not None and access.HISTORY in decision.call_context
         if done is not None or (has_looked and not self.is_before_current):
             return HistoryClaim(past.before, done, past.met)
         return None
@@ -115,7 +115,7 @@ class _Decided(NamedTuple):
     decision: Decision
     noticed: tuple[Noticed, ...]
     memory: Memory | None
-    past: access.Past | None
+    past: access.CallHistory | None
     remote: RemoteAnswers | None
 
 
@@ -135,7 +135,9 @@ class CallDecider:
     records_arguments: bool
     learns: bool
 
-    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call | Steps[Call]:
+    def decide(
+        self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
+    ) -> Call | Steps[Call]:
         """Decide, pay for and record a call, which may be denied; or, if it needs something, return the generator that
         yields each `Need` and returns the call. Most calls need nothing.
 
@@ -147,40 +149,42 @@ class CallDecider:
         14. Rate. The call is within the rates of throttled agents; the server counts it.
         15. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing
             else has happened.
-        16. Approval. If only a person's yes is missing, the server spends one, or has a person asked.
+        16. Approval. If only an approval is missing, the server spends one, or asks a person.
         17. Budget. The budgets of the task pay for the call.
         18. Record. The record is in the spool before the tool runs.
 
         Raises Unavailable, and so does the generator.
         """
         inputs = _Inputs(says)
-        outcome = self._attempt(who, tool, arguments, inputs)
-        return outcome if isinstance(outcome, Call) else self._steps(who, tool, arguments, inputs, outcome)
+        outcome = self._attempt(caller, tool, arguments, inputs)
+        return outcome if isinstance(outcome, Call) else self._steps(caller, tool, arguments, inputs, outcome)
 
     def _steps(
-        self, who: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs, need: Need
+        self, caller: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs, need: Need
     ) -> Steps[Call]:
         try:
             for _ in range(MAX_STEPS):
                 yield from inputs.ask(need)
-                outcome = self._attempt(who, tool, arguments, inputs)
+                outcome = self._attempt(caller, tool, arguments, inputs)
                 if isinstance(outcome, Call):
                     return outcome
                 need = outcome
         finally:
-            if inputs.approval is not None and inputs.approval.number:  # a yes was spent, and did not let the call pass
+            if (
+                inputs.approval is not None and inputs.approval.number
+            ):  # an approval was spent, and the call did not pass
                 self.link.rpc.pending.release(inputs.approval.number)
         raise Unavailable("other calls took what was drawn", hint="try again", code="budget_unavailable")
 
-    def _attempt(self, who: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs) -> Call | Need:
-        """Apply the rules to what is true and known now."""
-        call = access.resolve(who.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
-        decided = self._decide(who, call, inputs)
-        return self._settle(who, call, decided, inputs) if isinstance(decided, _Decided) else decided
+    def _attempt(self, caller: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs) -> Call | Need:
+        """Apply the rules to the present facts."""
+        call = access.resolve(caller.principal, tool, arguments, self.feed.current().facts, self.feed.clock())
+        decided = self._decide(caller, call, inputs)
+        return self._settle(caller, call, decided, inputs) if isinstance(decided, _Decided) else decided
 
-    def answer(self, need: Need, who: Verified, tool: str) -> Waits[Any]:
-        """Ask the server for what a decision needs. Raises Unavailable."""
-        link, principal, token = self.link, who.principal, who.principal.claims.jti
+    def answer(self, need: Need, caller: Verified, tool: str) -> Waits[Any]:
+        """Request from the server the input that a decision needs. Raises Unavailable."""
+        link, principal, token = self.link, caller.principal, caller.principal.claims.jti
         match need:
             case TaskMemory():
                 return link.memories.recall(principal)
@@ -197,7 +201,7 @@ class CallDecider:
             case BudgetDraw():
                 return _work(partial(link.budget_client.draw, token, need.costs))
 
-    def _decide(self, who: Verified, call: access.ResolvedCall, inputs: _Inputs) -> _Decided | Need:
+    def _decide(self, caller: Verified, call: access.ResolvedCall, inputs: _Inputs) -> _Decided | Need:
         """Apply rules 1 to 16."""
         principal, facts, now = call.principal, call.facts, call.now
         memories, approval = self.link.memories, inputs.approval
@@ -217,7 +221,7 @@ class CallDecider:
         session = None if self.sessions is None else self.sessions.of(principal.claims.memory)
         approved = () if approval is None else approval.approved
         remote = inputs.remote
-        if remote is None and facts.policies.elsewhere:
+        if remote is None and facts.policies.remote:
             remote = RemoteAnswers(facts.policies, now)
         decision_inputs = DecisionInputs(memory, past, session, approved, remote)
         if inputs.remote is None:
@@ -226,9 +230,9 @@ class CallDecider:
             decision = self._decide_again(call, inputs.remote, decision_inputs)
         if remote is not None and remote.missing and not remote.verdicts:  # 10
             return TaskMemory() if may_recall else RemotePolicies(remote.policies, next(iter(remote.missing)), now)
-        noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(who))
+        noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(caller))
         decision = self.listing.check(decision, call.ready, facts, inputs.says)  # 12
-        if may_recall and decision.beside is not None and not is_settled(decision.beside):  # 13
+        if may_recall and decision.call_context is not None and not is_settled(decision.call_context):  # 13
             return TaskMemory()
         if facts.holds and not inputs.is_counted:  # 14
             checked = self.link.rate.check(call, decision)
@@ -253,7 +257,7 @@ class CallDecider:
             return Decision(False, False, call.facts.policies.hash, (reason,))
         return access.decide(replace(call, now=remote.at), inputs)
 
-    def _settle(self, who: Verified, call: access.ResolvedCall, decided: _Decided, inputs: _Inputs) -> Call | Need:
+    def _settle(self, caller: Verified, call: access.ResolvedCall, decided: _Decided, inputs: _Inputs) -> Call | Need:
         """Apply rules 17 and 18."""
         principal, facts, ready, now = call.principal, call.facts, call.ready, call.now
         decision, approval = decided.decision, inputs.approval
@@ -271,8 +275,8 @@ class CallDecider:
             remote=decided.remote,
             approved=() if approval is None else approval.approved,
             noticed=decided.noticed,
-            network=who.network,
-            proof=who.proof,
+            network=caller.network,
+            proof=caller.proof,
         )
         try:
             record = make_record(decision, spent=costs)
@@ -285,7 +289,7 @@ class CallDecider:
         if self.records_arguments:
             record = replace(record, arguments=shorten(call.arguments))
         elif self.learns and facts.resource.mode == "watch":
-            record = replace(record, arguments=seen(call.arguments, ready.tool.kinds if ready else {}))
+            record = replace(record, arguments=summarize_arguments(call.arguments, ready.tool.kinds if ready else {}))
         then = None
         if decision.allowed and approval is not None and approval.number:
             then = partial(self.link.rpc.pending.drop, approval.number)

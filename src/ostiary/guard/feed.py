@@ -55,7 +55,7 @@ class Feed:
         """the time by which everything is decided"""
         self._began_at = tick()
         self.is_late = False
-        """whether messages arrive so late that only a new stream helps"""
+        """True if messages arrive so late that only a new stream helps"""
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
@@ -154,17 +154,19 @@ class Feed:
         self._knowledge = knowledge
 
     def _listen(self, message: Message, *, is_proof: bool) -> None:
-        """Rely on what is known from this message on, if the server's time, the wall clock and the boot clock agree.
+        """Rely on the facts from this message on, if the server's time, the wall clock and the boot clock agree.
 
-        `is_proof`: the message answers a number that the guard threw at most `max_skew` ago.
+        `is_proof`: the message answers a random number that the guard made at most `max_skew` ago.
         """
         behind = self._now() - message.at
         late = 0 if is_proof else self.clock.late(message.at)
         if abs(behind) > self._max_skew or late > self._max_skew:
             self._heard_at = self._tick() - self.max_age - 1
             self.is_late = late > self._max_skew
-            off, whose = max(abs(behind), late), "behind" if behind > 0 or self.is_late else "ahead of"
-            self._why = f"the server's clock is {off / 1e6:.1f} s {whose} ours, or its messages come late"
+            off, direction = max(abs(behind), late), "behind" if behind > 0 or self.is_late else "ahead of"
+            self._why = (
+                f"the server's clock is {off / 1e6:.1f} s {direction} this machine's clock, or its messages are delayed"
+            )
             return
         self._heard_at = self._tick() - max(behind, late, 0)
         self._why = f"the Ostiary server has been unreachable for {self.max_age / 1e6:g} s; denying to stay safe"

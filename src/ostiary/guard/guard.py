@@ -1,13 +1,14 @@
-"""The guard: enforcement inside a tool server. What it needs to decide is in memory, kept current by the server's feed.
+"""The guard: enforcement inside a tool server. The inputs of a decision are in memory, kept current by the server's
+feed.
 
     guard = Guard("files.guard.json", spool_dir="/var/spool/files")
-    who = guard.verify(authorization=.., proof=.., method="POST", uri="https://files.example/mcp")
-    with guard.call(who, "read_file", {"path": "/srv/reports/q3.txt"}) as call:
+    caller = guard.verify(authorization=.., proof=.., method="POST", uri="https://files.example/mcp")
+    with guard.call(caller, "read_file", {"path": "/srv/reports/q3.txt"}) as call:
         text = read(..)
         call.result(bytes=len(text), records=1)
 
-It fails closed: with a feed that is stale, broken or not there, with a clock that is off, with a spool that cannot be
-written, and with any error of its own, every call is refused. Nothing but `Refused` is ever raised.
+It fails closed: with a stale, broken or missing feed, with a wrong clock, with a spool that cannot be
+written, and with any internal error, it refuses every call. It raises no exception but `Refused`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import msgspec
 from ostiary import ambient
 from ostiary.decision import access
 from ostiary.decision.feed import ResourceFact
+from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.guard.budgets import BudgetCache
 from ostiary.guard.call import Call, Verified, undecided_record
 from ostiary.guard.closed import closed
@@ -36,7 +38,6 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
-from ostiary.guard.seen import seen
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
@@ -72,8 +73,8 @@ class Guard:
         """`credential`: what `ostiary resource create --generate-key` wrote. `url`: the server's, if not its issuer's.
 
         `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. `learn`: record in mode
-        `watch` what the arguments are like (`ostiary.guard.seen`). `notices`: see what is odd about a call before it is
-        decided. Raises Invalid, SpoolFailed.
+        `watch` what the arguments are like (`ostiary.guard.argument_summary`). `notices`: see what is odd about a call
+        before it is decided. Raises Invalid, SpoolFailed.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)
@@ -151,11 +152,11 @@ class Guard:
         return self.feed.current().resource
 
     def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
-        """Verify who is calling, by the values of the only `Authorization` and `DPoP` headers.
+        """Verify the caller by the values of the only `Authorization` and `DPoP` headers.
 
         A bearer token is accepted only from agents that are exempt at this resource.
 
-        `uri` is what the request asks for under the resource's public name, never what `Host` says. Raises
+        `uri` is the target of the request under the resource's public name, never that of `Host`. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
         with closed():
@@ -171,70 +172,82 @@ class Guard:
                 raise NonceNeeded(self._proofs.nonce())
             else:
                 nonce = self._proofs.check(proof, method=method, uri=uri, access_token=token, jkt=principal.jkt)
-            who = Verified(principal, nonce, proof=proof or "")
-            self.check_alive(who)
-            return who
+            caller = Verified(principal, nonce, proof=proof or "")
+            self.check_alive(caller)
+            return caller
 
-    def check_alive(self, who: Verified) -> None:
+    def check_alive(self, caller: Verified) -> None:
         """Check, during long work, that the token is still alive. Raises InvalidToken, Unavailable."""
         with closed():
-            if (reason := access.dead(who.principal, self.feed.current().facts, self._now())) is not None:
+            if (reason := access.dead(caller.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
-    def serving(self, who: Verified) -> AbstractAsyncContextManager[Connection]:
-        """Around what is served: cancelled as soon as what `who` rests on has died. Raises InvalidToken, FeedStale."""
-        return self.connections.open(who, lambda: self.feed.current().facts)
+    def serving(self, caller: Verified) -> AbstractAsyncContextManager[Connection]:
+        """Serve `caller` in this block, which is cancelled once the token is no longer valid. Raises InvalidToken,
+        FeedStale.
+        """
+        return self.connections.open(caller, lambda: self.feed.current().facts)
 
-    def decide(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
+    def decide(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """Decide, pay for and record a call, in this order; the call may be denied. Blocks while the server is asked.
 
-        `says` returns what the very tool that is to run says of itself. Raises Unavailable.
+        `says` returns the present definition of the tool that is to run. Raises Unavailable.
         """
         with closed():
-            made = self._decider.decide(who, tool, arguments, says)
-            return made if isinstance(made, Call) else run(self._conversation(made, who, tool))
+            made = self._decider.decide(caller, tool, arguments, says)
+            return made if isinstance(made, Call) else run(self._conversation(made, caller, tool))
 
-    async def decide_async(self, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide as `decide` does; the event loop goes on while the server is asked."""
+    async def decide_async(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
+        """Decide as `decide` does; the event loop keeps running meanwhile."""
         with closed():
-            made = self._decider.decide(who, tool, arguments, says)
-            return made if isinstance(made, Call) else await run_async(self._conversation(made, who, tool))
+            made = self._decider.decide(caller, tool, arguments, says)
+            return made if isinstance(made, Call) else await run_async(self._conversation(made, caller, tool))
 
-    def _conversation(self, decision: access.Steps[Call], who: Verified, tool: str) -> Waits[Call]:
-        return answer_needs(decision, lambda need: self._decider.answer(need, who, tool))
+    def _conversation(self, decision: access.Steps[Call], caller: Verified, tool: str) -> Waits[Call]:
+        return answer_needs(decision, lambda need: self._decider.answer(need, caller, tool))
 
     def undecided(
-        self, who: Verified | None, agent: str, tool: str, arguments: Mapping[str, Any], why: Refused, *, passes: bool
+        self,
+        caller: Verified | None,
+        agent: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        why: Refused,
+        *,
+        passes: bool,
     ) -> Call:
         """Record a call that could not be decided, and whether it runs all the same, as it may in mode `watch`.
         `agent`: the supposed caller, if no token was shown. Raises Unavailable.
         """
         with closed():
-            principal = None if who is None else who.principal
+            principal = None if caller is None else caller.principal
             record = undecided_record(principal, agent, tool, arguments, why, passes=passes, now=self._now())
             if self._learns and passes:
-                record = msgspec.structs.replace(record, arguments=seen(arguments, {}))
+                record = msgspec.structs.replace(record, arguments=summarize_arguments(arguments, {}))
             number = self._spool.append(record)
             self._link.note()
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)
 
     def observe(self, call: Call, output: object) -> None:
-        """Let the task of a call remember what it returned (JSON, or a text), before that is handed out. Where the task
-        remembers nothing, this does nothing. Raises Withheld where it cannot be remembered: it must not be handed out.
+        """Record the output of a call (JSON, or a text) in the memory of its task, before it is returned to the agent.
+        Where the task has no memory, this does nothing. Raises Withheld if the output cannot be recorded: it must not
+        be returned.
 
-        Of a call that has failed (`call.result(ok=False)`) nothing was created.
+        A call that has failed (`call.result(ok=False)`) has created nothing.
         """
         observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 
     async def observe_async(self, call: Call, output: object) -> None:
-        """Observe as `observe` does; a thread waits where something is to be remembered."""
+        """Observe as `observe` does; a thread waits while the output is recorded."""
         if call.watched is not None:
             await asyncio.to_thread(self.observe, call, output)
 
     @contextmanager
-    def call(self, who: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
-        """Around the tool: decides and records before, records how it went after. Raises Denied, Unavailable."""
-        call = self.decide(who, tool, arguments)
+    def call(self, caller: Verified, tool: str, arguments: Mapping[str, Any]) -> Iterator[Call]:
+        """Run the tool in this block: the call is decided and recorded before it, its outcome after it. Raises
+        Denied, Unavailable.
+        """
+        call = self.decide(caller, tool, arguments)
         call.check()
         try:
             yield call
@@ -245,6 +258,8 @@ class Guard:
             self.finish(call)
 
     def finish(self, call: Call) -> None:
-        """Record how a call went that was let through. It has happened: what cannot be recorded is logged."""
+        """Record the outcome of an allowed call. The call has already run, so an outcome that cannot be recorded is
+        logged.
+        """
         if finish(call, spool=self._spool, budgets=self._budgets, now=self._now()):
             self._link.note()

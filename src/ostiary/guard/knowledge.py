@@ -68,29 +68,29 @@ class Knowledge:
     protected: access.Protected | None = None
     policies: access.Policies | None = None
     keys: JwkSet = field(default_factory=lambda: JwkSet(()))
-    agents: dict[str, access.AgentFact] = field(default_factory=dict)
+    agents: dict[str, access.AgentStatus] = field(default_factory=dict)
     agents_until: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
     """keys, by thumbprint"""
     risks: dict[str, Risk] = field(default_factory=dict)
-    """by agent or task"""
+    """risk by agent or task"""
     holds: dict[str, tuple[access.Hold, ...]] = field(default_factory=dict)
-    """by agent"""
+    """restrictions by agent"""
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
     """the subjects that the kill switch has stopped"""
     profiles: dict[str, Profile] = field(default_factory=dict)
-    """by agent, the one with the oldest message first"""
+    """usual behaviour by agent; the oldest message comes first"""
 
     def learn(self, fact: Fact) -> None:
         """Raises Refused for a catalogue or a policy set that is not well-formed."""
         match fact:
             case AgentFact():
-                known = self.agents.get(fact.agent)
-                if known is None or fact.epoch >= known.epoch:  # resuming may tell again what is known
-                    self.agents[fact.agent] = access.AgentFact(fact.state, fact.epoch)
+                status = self.agents.get(fact.agent)
+                if status is None or fact.epoch >= status.epoch:  # a resumed stream may repeat a fact
+                    self.agents[fact.agent] = access.AgentStatus(fact.state, fact.epoch)
                     self.agents_until[fact.agent] = fact.until
             case TaskFact():
                 self.tasks[fact.task] = fact.until
@@ -108,7 +108,7 @@ class Knowledge:
                 if marks := parse_marks(unb64u(packed)):
                     self.threats[id] = ThreatList(name, points, marks, frozenset(networks))
             case StopFact():
-                (self.stops.discard if fact.is_lifted else self.stops.add)((fact.what, fact.value))
+                (self.stops.discard if fact.is_lifted else self.stops.add)((fact.stop_kind, fact.value))
             case ProfileFact(agent, packed):
                 self.profiles.pop(agent, None)
                 self.profiles[agent] = _profile(packed)
@@ -122,14 +122,14 @@ class Knowledge:
                 self.keys = JwkSet.parse({"keys": fact.token})
 
     def learn_stop(self, fact: Fact) -> None:
-        """Add a stop of another history to what a snapshot said: it takes nothing away and lifts nothing."""
+        """Add a stop of another history to the facts of a snapshot. It never lifts a stop."""
         match fact:
             case AgentFact(agent, state, epoch, until):
-                known = self.agents.get(agent)
-                if known is not None:
-                    state = known.state if state == "active" else state
-                    epoch = max(epoch, known.epoch)
-                self.agents[agent] = access.AgentFact(state, epoch)
+                status = self.agents.get(agent)
+                if status is not None:
+                    state = status.state if state == "active" else state
+                    epoch = max(epoch, status.epoch)
+                self.agents[agent] = access.AgentStatus(state, epoch)
                 self.agents_until[agent] = max(until, self.agents_until.get(agent, 0))
             case TaskFact(task, until):
                 self.tasks[task] = max(until, self.tasks.get(task, 0))
@@ -138,7 +138,7 @@ class Knowledge:
             case KeyFact(jkt, until):
                 self.revoked[jkt] = max(until, self.revoked.get(jkt, 0))
             case StopFact(is_lifted=False):
-                self.stops.add((fact.what, fact.value))
+                self.stops.add((fact.stop_kind, fact.value))
 
     def present(self) -> Present:
         """Raises FeedBroken where a part is missing, or there is too much."""
@@ -197,7 +197,7 @@ def _policies(fact: PolicyFact) -> access.Policies:
         fact.hash,
         cedar.ir.parse(fact.policies.encode()),
         entities=cedar.values.parse_entities(stated),
-        elsewhere=fact.elsewhere,
+        remote=fact.remote,
     )
 
 

@@ -1,4 +1,6 @@
-"""The stream of a feed on the wire: its lines, how a thread ends what another one reads, and a server in recovery."""
+"""The stream of a feed on the wire: its lines, how one thread ends a stream that another reads, and a server in
+recovery.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,16 @@ RECOVERY = "recovery"
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield complete lines. Raises Malformed for a line without an end."""
-    held = bytearray()
+    buffer = bytearray()
     for chunk in chunks:
         if b"\n" not in chunk:
-            held += chunk
-            if len(held) > MAX_LINE_BYTES:
+            buffer += chunk
+            if len(buffer) > MAX_LINE_BYTES:
                 raise Malformed("a line of the feed is too long")
             continue
-        *whole, rest = (bytes(held) + chunk).split(b"\n")
+        *whole, rest = (bytes(buffer) + chunk).split(b"\n")
         yield from whole
-        held = bytearray(rest)
+        buffer = bytearray(rest)
 
 
 def is_recovering(response: httpx2.Response) -> bool:
@@ -42,5 +44,5 @@ def hang_up(response: httpx2.Response) -> None:
     if sock is not None:
         try:
             sock.shutdown(2)
-        except OSError as error:  # it has ended by itself
+        except OSError as error:  # the stream has already ended
             log.debug("hanging up: %s", error)

@@ -1,8 +1,8 @@
-"""Two of the guard's conversations with the server, in threads of their own, so that they serve any kind of program.
+"""Two conversations of the guard with the server, in threads of their own, so that they work in any kind of program.
 
 listen   GET /feed/v1/stream, for ever; reconnects, resuming where it was unless the feed was broken
-tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after it was decided, and what
-         is to be said of slices: /feed/v1/give-back what lies idle, /feed/v1/settle a spool that is told to its end
+tell     POST /feed/v1/applied as soon as a fact is in force, POST /feed/v1/report soon after a decision, and the
+         requests about slices: /feed/v1/give-back for idle ones, /feed/v1/settle for a spool that is fully reported
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Link:
             connect=lambda: self._connected(ASK_S),
             tick=tick,
             random=random,
-            pending=PendingApprovals(spool.asked),
+            pending=PendingApprovals(spool.requested_approvals),
         )
         self.memories = TaskMemories(self.rpc, random=random)
         self.rate = RateLimiter(self.rpc, now=feed.clock)
@@ -85,10 +85,10 @@ class Link:
         self.trouble = "not connected yet"
         """the last error; empty while the stream runs"""
         self._applied: tuple[str, int, int] | None = None
-        """stream, number and moment of what is in force and was not told yet"""
+        """stream, number and time of the newest message in force, if the server has no acknowledgement of it yet"""
         self._is_reporting = self._has_to_deliver = False
         self._told_at = tick()
-        """when the server had all records"""
+        """time at which the server had all records (`tick`, in microseconds)"""
         self._response: httpx2.Response | None = None
         self._threads = [
             threading.Thread(target=target, name=f"ostiary-{target.__name__.strip('_')}", daemon=True)
@@ -125,12 +125,14 @@ class Link:
 
     @contextmanager
     def _connected(self, timeout_s: float | None = None) -> Iterator[tuple[httpx2.Client, client.Auth, str]]:
-        """A conversation's own client, what shows who we are, and the issuer. Raises what goes wrong."""
+        """Give the HTTP client of one conversation, its authentication, and the issuer. Raises any error of the
+        connection.
+        """
         timeout = httpx2.Timeout(timeout_s or CONNECT_S, read=timeout_s or self._feed.max_age / 1e6)
         with httpx2.Client(timeout=timeout) as http:
-            known = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
-            issuer = client.run(http, known.discover()).issuer
-            yield http, client.Auth(known, client.Target(f"{issuer}/api/v1", SCOPE)), issuer
+            issuer_client = client.Client(self._credential, url=self._url, now=self._now, random=self._random)
+            issuer = client.run(http, issuer_client.discover()).issuer
+            yield http, client.Auth(issuer_client, client.Target(f"{issuer}/api/v1", SCOPE)), issuer
 
     def _listen(self) -> None:
         pause = FIRST_RETRY_S
@@ -218,24 +220,24 @@ class Link:
                     for _ in self._converse(http, auth):
                         pause = FIRST_RETRY_S
                     return
-            except Exception as error:  # noqa: BLE001 because what is in the spool must be told whatever it was
+            except Exception as error:  # noqa: BLE001 because no error may end the reports of this spool
                 self._complain("cannot report", error)
             if is_last:
                 return
             self._closing.wait(self._jitter(pause))
             pause = min(2 * pause, LAST_RETRY_S)
 
-    def _complain(self, what: str, error: Exception) -> None:
-        """Say what went wrong; a conversation is begun anew whatever it was."""
+    def _complain(self, problem: str, error: Exception) -> None:
+        """Log a failure; the conversation starts again after any error."""
         if not self._closing.is_set():
-            log.warning("%s: %s", what, error, exc_info=not isinstance(error, Expected))
+            log.warning("%s: %s", problem, error, exc_info=not isinstance(error, Expected))
 
     def _jitter(self, pause: float) -> float:
-        """Half to one and a half of it, so that guards do not come back all at once."""
+        """Return between a half and one and a half of `pause`, so that guards do not reconnect all at once."""
         return pause * (0.5 + self._random(1)[0] / 255)
 
     def _converse(self, http: httpx2.Client, auth: client.Auth) -> Iterator[None]:
-        """Tell what there is to tell, until the guard closes; yields after each success. Raises what goes wrong."""
+        """Send what is due until the guard closes; yield after each success. Raises any error of the connection."""
         self._sweep()
         while True:
             self._is_reporting = False
@@ -262,29 +264,35 @@ class Link:
             stream, seq, at = applied
             now = self._tick()
             late = now - self._told_at if any(spool.waiting for spool in self._spools) else 0
-            said = {"stream": stream, "seq": seq, "ago": now - at, "late": late, "filled": self._spools[0].filled}
-            self._post(http, auth, "applied", said)
+            acknowledgement = {
+                "stream": stream,
+                "seq": seq,
+                "ago": now - at,
+                "late": late,
+                "filled": self._spools[0].filled,
+            }
+            self._post(http, auth, "applied", acknowledgement)
 
     def _report(self, http: httpx2.Client, auth: client.Auth) -> None:
         for spool in list(self._spools):
-            told = 0
+            last_record = 0
             while (batch := spool.batch(count=MAX_RECORDS, size=REPORT_BYTES)) is not None:
                 body = {"spool": spool.id, "first": batch.first, "records": batch.records}
                 if batch.records:
-                    self._acknowledge(http, auth)  # first: what is in force does not wait for what is on record
+                    self._acknowledge(http, auth)  # first: acknowledgements do not wait for records
                     self._post(http, auth, "report", body)
-                    told = batch.first + len(batch.records) - 1
-                spool.taken(batch.mark)
+                    last_record = batch.first + len(batch.records) - 1
+                spool.confirm(batch.mark)
             if spool is not self._spools[0]:
-                if spool.is_whole:  # else what its guard had drawn stays spent: the last records may be lost
-                    self._post(http, auth, "settle", {"spool": spool.id, "told": told})
+                if spool.is_whole:  # else its last records may be lost, so its drawn units count as spent
+                    self._post(http, auth, "settle", {"spool": spool.id, "told": last_record})
                 spool.close()
                 self._spools.remove(spool)
 
     def _sweep(self) -> None:
-        found = left_behind(self._spool_dir, boot=ambient.boot())
-        self._spools += found
-        for spool in found:
+        spools = left_behind(self._spool_dir, boot=ambient.boot())
+        self._spools += spools
+        for spool in spools:
             self.rpc.pending.inherit(spool)
 
     def _post(self, http: httpx2.Client, auth: client.Auth, path: str, body: object) -> httpx2.Response:

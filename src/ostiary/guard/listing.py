@@ -16,9 +16,9 @@ from ostiary.decision import access
 from ostiary.protocol.errors import Malformed
 
 MAX_LISTED = 4 * MAX_TOOLS
-"""Names that are kept; with more, what is not among them counts as changed."""
+"""Names that are kept; beyond that, any other tool counts as changed."""
 AMBIGUOUS = "?"
-"""In place of a digest: a name that two tools have in one answer, or a tool without a digest."""
+"""digest of an ambiguous tool: a name that two tools have in one answer, or a tool without a digest"""
 
 Says = Callable[[], Mapping[str, Any]] | None
 """The present definition of a tool, as a member of `tools` in an answer to `tools/list`; None: the listing counts."""
@@ -41,15 +41,15 @@ class Listing:
 
         None: an unreadable answer, after which all approved tools count as changed.
         """
-        said: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for tool in tools or ():
             if isinstance(name := tool.get("name"), str):
                 digest = _digest(tool)
-                said[name] = digest if said.get(name, digest) == digest else AMBIGUOUS
+                digests[name] = digest if digests.get(name, digest) == digest else AMBIGUOUS
         with self._writing:
             if tools is None:
                 self._now, self._is_full = {"": AMBIGUOUS}, True
-            for name, digest in said.items():
+            for name, digest in digests.items():
                 if name in self._now or len(self._now) < MAX_LISTED:
                     self._now[name] = digest
                 else:
@@ -66,7 +66,7 @@ class Listing:
         name = facts.resource.name
         reason = access.Reason(
             "tool_changed",
-            f"the server says something else of `{ready.tool.name}` than its owner approved",
+            f"the definition of `{ready.tool.name}` differs from the version that its owner approved",
             f"ostiary resource diff {name} FILE shows it, ostiary resource accept {name} FILE approves it",
         )
         return access.deny(facts.resource, facts.policies, reason)

@@ -1,11 +1,11 @@
 """Memories and histories of tasks: copies of what the server keeps (`ostiary.decision.recall`).
 
-A copy of a memory that lags behind knows less, and to know less makes nothing more trusted
-(`ostiary.provenance.origins`). So a decision asks the server only where to know more could change it, and what a tool
-returned is handed out once the server has it. A call that gets no answer in time is refused.
+An outdated copy of a memory has fewer entries, and a missing entry never makes a value more trusted
+(`ostiary.provenance.origins`). So a decision asks the server only if more entries could change it, and the output of a
+tool is returned once the server has it. A call that gets no answer in time is refused.
 
-A copy of a history (`ostiary.provenance.history`) must not lag: a call counts once the server has accepted it as the
-next one after all that the guard knows.
+A copy of a history (`ostiary.provenance.history`) must be current: a call counts once the server has accepted it as the
+next one after the calls that the guard knows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from ostiary.decision import access
-from ostiary.decision.recall import Next, Past, Recall, Recalled, render_recall
+from ostiary.decision.recall import HistoryVersion, Next, Recall, Recalled, render_recall
 from ostiary.guard.drivers import Wait, Waits, run
 from ostiary.guard.server_rpc import ASK_S, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
@@ -97,7 +97,7 @@ class TaskMemories:
         return self._histories.get(_key(principal))
 
     def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
-        """Return what has happened before a call of that tool by now. Raises Unavailable."""
+        """Return the history before a call of that tool. Raises Unavailable."""
         return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
     def claim(self, principal: access.Principal, tool: str, claim: HistoryClaim) -> Waits[bool]:
@@ -105,7 +105,7 @@ class TaskMemories:
         return self._wait(lambda until: self._claim(principal, tool, claim, until))
 
     def made(self, watched: Watched, output: object) -> None:
-        """Let the task remember what a call has created. Raises Unavailable."""
+        """Record in the history the objects that a call has created. Raises Unavailable."""
         principal, tool = watched.principal, watched.ready.tool
         before = self.before(principal)
         if before is None:
@@ -122,10 +122,10 @@ class TaskMemories:
             raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
 
     def _claim(self, principal: access.Principal, tool: str, claim: HistoryClaim, until: int) -> bool:
-        known, done = claim.before, claim.done
+        base, done = claim.before, claim.done
         step = None if done is None else Next(done.recipients, done.is_more, claim.met)
-        now, is_taken = self._tell(principal, tool, until, known=known, step=step)
-        return is_taken if step is not None else (now.seq, now.day) == (known.seq, known.day)
+        now, is_taken = self._tell(principal, tool, until, base=base, step=step)
+        return is_taken if step is not None else (now.seq, now.day) == (base.seq, base.day)
 
     def _tell(
         self,
@@ -133,18 +133,18 @@ class TaskMemories:
         tool: str,
         until: int,
         *,
-        known: Before | None = None,
+        base: Before | None = None,
         step: Next | None = None,
         made: tuple[bytes, ...] = (),
     ) -> tuple[Before, bool]:
-        """Return what has happened by now, and whether the step was accepted. Raises Unavailable."""
-        past = Past()
-        if known is not None:
-            past = Past(known.seq, known.day, -1 if known.met is None else known.met.counterparts.seq)
+        """Return the present history, and whether the server accepted the step. Raises Unavailable."""
+        past = HistoryVersion()
+        if base is not None:
+            past = HistoryVersion(base.seq, base.day, -1 if base.met is None else base.met.counterparts.seq)
         recall = Recall(
             call=b64u(self._random(16)), token=principal.claims.jti, tool=tool, past=past, next=step, made=made
         )
-        answer, now = self._ask(recall, until, lambda answer: answer.before(known))
+        answer, now = self._ask(recall, until, lambda answer: answer.before(base))
         with self._mutex:
             kept = self._histories.get(key := _key(principal))
             if kept is None or (kept.day, kept.seq) <= (now.day, now.seq):
@@ -187,8 +187,8 @@ class TaskMemories:
     def _keep(self, task: str, copy: _Copy) -> None:
         """Keep a copy, unless another call has a later one meanwhile."""
         with self._mutex:
-            known = self._copies.get(task)
-            if known is None or known.seq < copy.seq:
+            present = self._copies.get(task)
+            if present is None or present.seq < copy.seq:
                 self._copies[task] = copy
             self._copies.move_to_end(task)
             while len(self._copies) > MAX_COPIES:

@@ -13,7 +13,7 @@ from ostiary.guard.call import Verified
 from ostiary.provenance.noticing import Noticed
 
 MAX_TOKENS = 10_000
-"""beyond which the token that came first is forgotten"""
+"""tokens that are remembered; beyond that, the oldest one is forgotten"""
 POINTS = 60
 
 
@@ -25,16 +25,16 @@ class BearerNetworks:
         self._mutex = threading.Lock()
         self._first: OrderedDict[tuple[str, bool], str] = OrderedDict()
 
-    def notice(self, who: Verified) -> tuple[Noticed, ...]:
-        """Return what is odd about the network that a call comes from; nothing for a token that is bound to a key."""
-        claims = who.principal.claims
-        if claims.cnf is not None or not who.network:
+    def notice(self, caller: Verified) -> tuple[Noticed, ...]:
+        """Return the oddities of the network of a call; none for a token that is bound to a key."""
+        claims = caller.principal.claims
+        if claims.cnf is not None or not caller.network:
             return ()
         with self._mutex:
-            first = self._first.setdefault((claims.jti, ":" in who.network), who.network)
+            first = self._first.setdefault((claims.jti, ":" in caller.network), caller.network)
             if len(self._first) > self._limit:
                 self._first.popitem(last=False)
-        if first == who.network:
+        if first == caller.network:
             return ()
         return (
             Noticed(

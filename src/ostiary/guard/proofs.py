@@ -39,17 +39,17 @@ class Proofs:
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
     def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:
-        """Use up a proof of that key; the next nonce, where the last one is half gone.
+        """Use up a proof of that key. Return the next nonce once half the life of the present one is over.
 
         Raises NonceNeeded, InvalidProof, Unavailable.
         """
         now = self._now()
         nonce: str | None = None
 
-        def is_fresh(given: str | None) -> bool:
+        def is_fresh(sent_nonce: str | None) -> bool:
             nonlocal nonce
-            nonce = given
-            return dpop.is_fresh_nonce(self._secret, b"rs", given, now, NONCE_LIFETIME_US)
+            nonce = sent_nonce
+            return dpop.is_fresh_nonce(self._secret, b"rs", sent_nonce, now, NONCE_LIFETIME_US)
 
         try:
             proof = dpop.check_proof(
@@ -70,7 +70,7 @@ class Proofs:
         while used and used[oldest := next(iter(used))] < now:
             del used[oldest]
         if len(used) >= self._limit:
-            raise Unavailable("too many requests: no more proofs can be remembered", hint="try again in a minute")
+            raise Unavailable("too many requests: the memory of used DPoP proofs is full", hint="try again in a minute")
         used[digest] = until
 
 

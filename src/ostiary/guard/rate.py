@@ -23,7 +23,9 @@ from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
-"""That time, in microseconds. Minutes begin by the server's clock, not by the guard's."""
+"""time for which a denied agent is denied without asking the server, in microseconds; minutes begin by the server's
+clock
+"""
 
 Limits = tuple[tuple[str, int], ...]
 """Agents with their calls a minute."""

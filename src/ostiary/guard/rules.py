@@ -20,8 +20,8 @@ class Rules:
 
     def __call__(self, scope: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
         for method, pattern, tool in self._rules:
-            if method == scope["method"] and (found := pattern.fullmatch(scope["path"])) is not None:
-                return tool, _arguments(found.groupdict(), scope["query_string"])
+            if method == scope["method"] and (match := pattern.fullmatch(scope["path"])) is not None:
+                return tool, _arguments(match.groupdict(), scope["query_string"])
         return None
 
 

@@ -3,10 +3,10 @@
 They ask for verdicts of remote policies (`ostiary.decision.asking`), for a person's approval
 (`ostiary.decision.approval`), for the memory of tasks, and for the rate of throttled agents.
 
-Several calls ask at once. Each waits for at most ASK_S in all, one that needs an approval for PERSON_S (the answer is
-written down first). Where too many wait already, a call does not wait at all. A call that gets no answer to exactly its
-question is denied and told why: by each remote policy as an error, which denies where the policy is enforced; by a
-refusal where a person should have been asked.
+Several calls ask at once. Each waits for at most ASK_S in all, a call that needs an approval for PERSON_S (the answer
+is stored first). If too many calls wait already, a call does not wait at all. A call that gets no answer to exactly its
+question is denied with a reason: an error of each remote policy, which denies if the policy is enforced; a
+refusal if a person should have been asked.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ostiary import client
 from ostiary.client.refusals import parse_refusal, read_object
 from ostiary.decision import approval, asking
 from ostiary.decision.access import RemotePolicies, failed
-from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.guard.approvals import Approval, ApprovalOutcome, PendingApprovals
 from ostiary.guard.drivers import Wait, Waits
 from ostiary.guard.feed import Feed
 from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiary.protocol.jose import b64u
-from ostiary.protocol.signed import Answer, parse_answer
+from ostiary.protocol.signed import SignedAnswer, parse_answer
 
 ASK_S = 1.0
 """Seconds that a call waits for an answer."""
@@ -40,12 +40,12 @@ PERSON_S = 5.0
 """Seconds that a call waits for an approval: the server has the answer of the person or not, but writes it down."""
 TOO_LONG = "the server took too long"
 T = TypeVar("T")
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=SignedAnswer)
 SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
-"""Refusals after which the number of a call has spent no yes, and will spend none."""
+"""Refusals after which the number of a call has spent no approval, and never will."""
 MAX_ASKING = 64
 """Calls that wait at once."""
-MAX_ANSWER = asking.Answer.MAX_BYTES
+MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
 """Bytes of the longest kind of answer."""
 CONNECTIONS = 8
 
@@ -76,13 +76,13 @@ class ServerRpc:
         self.pending = pending
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
-    def ask_policies(self, need: RemotePolicies, token: str) -> Waits[Verdict]:
+    def ask_policies(self, need: RemotePolicies, token: str) -> Waits[RemoteVerdict]:
         """Return the verdict of the remote policies on a call under that token (its `jti`); whatever goes wrong, each
         policy fails with that message.
         """
-        names = need.policies.elsewhere
+        names = need.policies.remote
         try:
-            verdict: Verdict = yield Wait(self.submit(partial(self._ask_policies, need, token)), ASK_S)
+            verdict: RemoteVerdict = yield Wait(self.submit(partial(self._ask_policies, need, token)), ASK_S)
             return verdict
         except TimeoutError:
             return failed(names, TOO_LONG)
@@ -135,27 +135,27 @@ class ServerRpc:
         waiting.add_done_callback(lambda _: self._room.release())
         return waiting
 
-    def _ask_person(self, body: bytes, until: int) -> approval.Answer:
+    def _ask_person(self, body: bytes, until: int) -> approval.ApprovalAnswer:
         """Raises Forbidden in the server's words, Unavailable if no person can be asked."""
         try:
-            return self.answer("approval", body, approval.Answer, until)
+            return self.answer("approval", body, approval.ApprovalAnswer, until)
         except ServerRefused as refused:
             raise refused.own or _unasked(refused.message) from None
         except (Refused, httpx2.HTTPError, OSError) as error:
             raise _unasked(error.message if isinstance(error, Refused) else type(error).__name__) from None
 
-    def _ask_policies(self, need: RemotePolicies, token: str, until: int) -> Verdict:
-        names = need.policies.elsewhere
+    def _ask_policies(self, need: RemotePolicies, token: str, until: int) -> RemoteVerdict:
+        names = need.policies.remote
         try:
             body = asking.render_ask(
-                asking.Ask(
+                asking.RemotePolicyRequest(
                     call=b64u(self._random(16)),
                     token=token,
                     policy=need.policies.hash,
                     question=msgspec.Raw(need.question),
                 )
             )
-            return self.answer("ask", body, asking.Answer, until).said
+            return self.answer("ask", body, asking.RemotePolicyAnswer, until).results
         except httpx2.TimeoutException:
             return failed(names, TOO_LONG)
         except (Refused, httpx2.HTTPError, OSError) as error:
@@ -237,8 +237,8 @@ class _Question:
         """Raises Malformed."""
         return approval.render_ask(self.need.ask(self.number))
 
-    def outcome(self, answer: approval.Answer) -> ApprovalOutcome:
-        """Return what the answer means for the call. Raises SpoolFailed if a spent yes cannot be noted."""
+    def outcome(self, answer: approval.ApprovalAnswer) -> ApprovalOutcome:
+        """Return what the answer means for the call. Raises SpoolFailed if a spent approval cannot be recorded."""
         if answer.state != "spent":
             self.pending.drop(self.number)
             return ApprovalOutcome(self.need.policies, answer)

@@ -31,11 +31,11 @@ class Sources:
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
         """Return the record of a call with the sources of its values, each once a task."""
         task, tool = watched.principal.claims.memory, watched.ready.tool
-        found = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
-        if not found:
+        sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
+        if not sources:
             return record
-        self._keep(task, lambda one: reported(one, tool, found))
-        return replace(record, sources=list(found))
+        self._keep(task, lambda one: reported(one, tool, sources))
+        return replace(record, sources=list(sources))
 
     def _keep(self, task: str, change: Callable[[Fields], Fields]) -> None:
         with self._mutex:

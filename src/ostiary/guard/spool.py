@@ -1,14 +1,14 @@
-"""What a guard has decided and not yet reported: numbered records in files, written before the tool runs.
+"""The spool: numbered records of decisions that are not reported yet, in files that are written before the tool runs.
 
-    SPOOL_DIR/<id>/lock            held by the guard that writes here; free when it is gone, however it went; in it is
-                                   which boot of the machine it was, since only that one has kept every record
+    SPOOL_DIR/<id>/lock            locked by the guard that writes here until it ends in any way; its content is the
+                                   boot id of the machine, since records survive for certain only until a reboot
     SPOOL_DIR/<id>/000000001.log   records as JSON lines, the name is the number of the first
-    SPOOL_DIR/<id>/asked           approvals that were asked for and are not on record (`ostiary.guard.approvals`)
+    SPOOL_DIR/<id>/asked           approvals that were requested and are not recorded yet (`ostiary.guard.approvals`)
 
-Each life of a guard is a spool of its own with a random id, so that a number never means two records. What a guard
-that was killed left behind, whichever guard comes next reports. A record is in the kernel's hands before `append`
-returns, so it survives the end of the process; power loss may take the last seconds. Numbers count up by one, so that
-the server sees what is missing.
+Each run of a guard has a spool of its own with a random id, so that a number never names two records. The next guard
+reports the spool of a guard that was killed. A record is in the kernel's buffers before `append`
+returns, so it survives the end of the process; a power loss may destroy the last seconds. Numbers count up by one, so
+that the server notices gaps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ostiary.protocol.errors import Invalid, Unavailable
 SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
-"""Kept free for the outcomes of calls that were let through."""
+"""Space that is kept free for the outcomes of allowed calls."""
 MAX_RECORD_BYTES = 128 << 10
 """More bytes than any record has, whatever the arguments are: a denial must not stay off the record."""
 
@@ -50,7 +50,7 @@ class SpoolFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `taken`. Without records
+    """Records with the numbers `first`, `first` + 1, ..; `mark` is the place after them, for `confirm`. Without records
     there was only damage up to the mark.
     """
 
@@ -70,21 +70,21 @@ class Spool:
         files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
         self._sizes = {int(path.stem): path.stat().st_size for path in files}
         """bytes of each segment, in order"""
-        self._taken: Mark = (0, 0)
+        self._confirmed: Mark = (0, 0)
         self._file = -1
         self._next = 1
         self._is_closed = False
         self._is_tight = False
-        """whether the disk was full: then each file is deleted as soon as the server has all of it"""
+        """True after the disk was full: then each file is deleted as soon as the server has all of it"""
 
     @property
-    def asked(self) -> Path:
+    def requested_approvals(self) -> Path:
         """The file of requested and unrecorded approvals."""
         return self._folder / "asked"
 
     @property
     def waiting(self) -> int:
-        """Bytes that the server has not taken."""
+        """Bytes that the server has not confirmed."""
         with self._mutex:
             return self._left()
 
@@ -94,7 +94,7 @@ class Spool:
         return 100 * self.waiting // (self._limit - RESERVE)
 
     def _left(self) -> int:
-        return sum(self._sizes.values()) - self._taken[1]
+        return sum(self._sizes.values()) - self._confirmed[1]
 
     def append(
         self,
@@ -148,7 +148,7 @@ class Spool:
         None if it has all. A line that cannot be read is passed over, and the next one begins a batch: the server will
         note the gap.
         """
-        first, records, mark = 0, list[dict[str, object]](), self._taken
+        first, records, mark = 0, list[dict[str, object]](), self._confirmed
         for line, end in self._waiting():
             number, record = _parse(line)
             size -= len(line)
@@ -158,14 +158,14 @@ class Spool:
             if record is not None:
                 first = first or number
                 records.append(record)
-        return Batch(first, records, mark) if mark != self._taken else None
+        return Batch(first, records, mark) if mark != self._confirmed else None
 
     def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
         """Each line after what was taken, with the place after it. A torn line is none: it was never acted upon."""
         with self._mutex:
-            segments = [first for first in self._sizes if first >= self._taken[0]]
+            segments = [first for first in self._sizes if first >= self._confirmed[0]]
         for first in segments:
-            offset = self._taken[1] if first == self._taken[0] else 0
+            offset = self._confirmed[1] if first == self._confirmed[0] else 0
             with self._path(first).open("rb") as file:
                 file.seek(offset)
                 for line in file:
@@ -174,13 +174,13 @@ class Spool:
                     offset += len(line)
                     yield line, (first, offset)
 
-    def taken(self, mark: Mark) -> None:
-        """The server has everything up to `mark`: files that are done with go."""
+    def confirm(self, mark: Mark) -> None:
+        """Note that the server has everything up to `mark`: files before it are deleted."""
         with self._mutex:
-            self._taken = mark
+            self._confirmed = mark
             if self._is_tight and self._file >= 0 and mark == next(reversed(self._sizes.items())):
                 os.close(self._file)
-                self._file, self._taken, self._is_tight = -1, (0, 0), False
+                self._file, self._confirmed, self._is_tight = -1, (0, 0), False
                 mark = mark[0] + 1, 0
             for first in [first for first in self._sizes if first < mark[0]]:
                 self._path(first).unlink(missing_ok=True)
@@ -188,25 +188,25 @@ class Spool:
 
     def approvals(self) -> set[str]:
         """The approvals that calls on record have spent, whether or not the server has the records."""
-        found = set()
+        approvals = set()
         for first in self._sizes:
             for line in self._path(first).read_bytes().splitlines():
                 _, record = _parse(line)
                 if record is not None and record.get("outcome") == "allow" and record.get("approval"):
-                    found.add(str(record["approval"]))
-        return found
+                    approvals.add(str(record["approval"]))
+        return approvals
 
     @property
     def is_empty(self) -> bool:
         """Return whether the server has everything."""
         with self._mutex:
-            return all((first, size) <= self._taken or size == 0 for first, size in self._sizes.items())
+            return all((first, size) <= self._confirmed or size == 0 for first, size in self._sizes.items())
 
     def close(self, *, keep: bool = False) -> None:
         """Close the spool. Unreported records stay for the next guard; an empty spool is removed, unless the server
         must still learn its end (`keep`), or an approval is unrecorded.
         """
-        is_empty = self.is_empty and not keep and not self.asked.exists()
+        is_empty = self.is_empty and not keep and not self.requested_approvals.exists()
         with self._mutex:
             if self._is_closed:
                 return
@@ -218,7 +218,7 @@ class Spool:
             os.close(self._lock)
 
     def _remove(self) -> None:
-        """Take away what is ours, and the folder unless something else is in it."""
+        """Remove the files of this spool, and the folder unless other files are in it."""
         for file in (*map(self._path, self._sizes), self._folder / "lock"):
             file.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: another guard may be looking at it just now
@@ -246,14 +246,14 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
 
 
 def left_behind(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
-    """The spools of guards that are gone; they are ours now, to report. Whatever else is there is let alone."""
-    found = []
+    """Lock and return the spools of guards that have ended, to report them. Other files are left alone."""
+    spools = []
     for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):
         with suppress(BlockingIOError, FileNotFoundError):  # its guard lives; or another one has just finished it
             lock = _lock(folder)
             is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
-            found.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
-    return found
+            spools.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
+    return spools
 
 
 def _lock(folder: Path) -> int:

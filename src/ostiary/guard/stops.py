@@ -59,7 +59,7 @@ class _Kept:
     history: str
     stops: dict[Subject, Fact]
     announced_at: int | None
-    """when the message announced new keys of the feed, in microseconds; None for any other message"""
+    """time of the message that announced new keys of the feed, in microseconds; None for any other message"""
 
     @classmethod
     def of(cls, line: bytes, message: Message, *, history: str) -> _Kept:
@@ -85,7 +85,7 @@ class KeptStops:
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
-        """whether the file lacks messages, since a write failed"""
+        """True if the file lacks messages, since a write failed"""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Malformed, Unauthenticated
 from ostiary.protocol.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SignedAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The members of every answer."""
 
     TYP: ClassVar[str]
@@ -30,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`digest` of the question"""
 
 
-T = TypeVar("T", bound=Answer)
+T = TypeVar("T", bound=SignedAnswer)
 
 
 def digest(body: bytes) -> str:
@@ -38,7 +38,7 @@ def digest(body: bytes) -> str:
     return b64u(sha256(body).digest())
 
 
-def render_answer(key: PrivateKey, answer: Answer) -> bytes:
+def render_answer(key: PrivateKey, answer: SignedAnswer) -> bytes:
     """Sign an answer."""
     return sign_jwt(key, typ=answer.TYP, claims=answer).encode()
 

@@ -154,16 +154,16 @@ def tell_call(told: ReportEntries, number: int, record: CallRecord, held: Holdin
         | ({"actors": record.actors} if record.actors else {})
         | ({"spent": record.spent} if record.spent else {})
         | ({"approval": record.approval} if record.approval else {})
-        | ({"origins": record.facts.beside} if record.facts is not None and record.facts.beside else {})
+        | ({"origins": record.facts.call_context} if record.facts is not None and record.facts.call_context else {})
         | ({"noticed": msgspec.to_builtins(record.noticed)} if record.noticed else {})
-        | ({"elsewhere": msgspec.to_builtins(record.elsewhere)} if record.elsewhere is not None else {}),
+        | ({"elsewhere": msgspec.to_builtins(record.remote)} if record.remote is not None else {}),
         evidence=record.proof or None,
     )
 
 
 def event_of(told: ReportEntries, number: int, record: CallRecord) -> Event:
     """A call that has an entry, as profiles are learned from it."""
-    entry, beside = told.calls[number], {} if record.facts is None else record.facts.beside
+    entry, beside = told.calls[number], {} if record.facts is None else record.facts.call_context
     return Event(
         at=record.at,
         action=entry.action,
@@ -210,7 +210,7 @@ def asked_of(told: ReportEntries, record: CallRecord, held: Holding) -> Posed | 
     agent = AgentSeen(held.agent, facts.owner, facts.segment, facts.model, facts.risk_tier)
     tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
     assert isinstance(facts.context, dict)
-    context, kept = facts.context | facts.beside, Kept(facts.arguments, facts.hidden)
+    context, kept = facts.context | facts.call_context, Kept(facts.arguments, facts.hidden)
     return call_seen(agent, tool, context, kept, approved=facts.approved)
 
 

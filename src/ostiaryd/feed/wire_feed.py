@@ -14,13 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.decision import approval, asking
-from ostiary.decision.access.elsewhere import MAX_QUESTION, Verdict
+from ostiary.decision.access.remote_policies import MAX_QUESTION, RemoteVerdict
 from ostiary.decision.feed import MAX_STOPS, MAX_STOPS_BYTES, SCOPE
 from ostiary.decision.recall import (
     MAX_RECALL,
     Counterparts,
     Happened,
-    Past,
+    HistoryVersion,
     Recall,
     Recalled,
     parse_recall,
@@ -30,7 +30,7 @@ from ostiary.decision.slices import Draw, Drawn, GiveBack, GivenBack, Settled
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.jose import unb64u
-from ostiary.protocol.signed import Answer, digest, render_answer
+from ostiary.protocol.signed import SignedAnswer, digest, render_answer
 from ostiary.provenance import history
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.feed import flows
@@ -181,7 +181,9 @@ async def settle(call: Call) -> Reply:
     """Settle a spool that is fully reported: its unused units return to their budgets."""
     said = call.json(Settled)
     await registry.act_as(
-        call, "budget.settle", lambda act: flows.settle(act, said.spool, told=said.told, resource_id=call.caller.id)
+        call,
+        "budget.settle",
+        lambda act: flows.settle(act, said.spool, told=said.last_record, resource_id=call.caller.id),
     )
     return reply({}, headers=[NO_STORE])
 
@@ -192,7 +194,7 @@ async def ask(call: Call) -> Reply:
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_ASK, max_depth=MAX_DEPTH)  # no member twice
     asked, question = asking.parse_ask(call.body)
-    verdict: Verdict = ()
+    verdict: RemoteVerdict = ()
     with suppress(Refused):  # which is for the act to say, so that it is recorded
         reader = world.db.read()
         ready = flows.check_ask(reader, asked, question, resource_id=resource_id, now=world.now())
@@ -200,7 +202,7 @@ async def ask(call: Call) -> Reply:
     await registry.act_as(
         call, "policy.ask", lambda act: flows.note_asked(act, asked, question, verdict, resource_id=resource_id)
     )
-    return _signed(call, asking.Answer(**_to(call), said=verdict))
+    return _signed(call, asking.RemotePolicyAnswer(**_to(call), results=verdict))
 
 
 async def ask_person(call: Call) -> Reply:
@@ -214,7 +216,7 @@ async def ask_person(call: Call) -> Reply:
         "approval.ask",
         lambda act: approvals.ask_about_call(act, asked, resource_id=resource_id, config=world.config),
     )
-    return _signed(call, approval.Answer(**_to(call), approval=id, state="spent" if is_spent else "open"))
+    return _signed(call, approval.ApprovalAnswer(**_to(call), approval=id, state="spent" if is_spent else "open"))
 
 
 class Paced(msgspec.Struct, forbid_unknown_fields=True):
@@ -247,7 +249,7 @@ async def memory(call: Call) -> Reply:
     return _signed(call, Recalled(**_to(call), seq=found.seq, key=found.memory.key, body=body))
 
 
-async def _past(call: Call, asked: Recall, known: Past) -> Reply:
+async def _past(call: Call, asked: Recall, known: HistoryVersion) -> Reply:
     """The same about what happened before."""
     world, resource_id, is_taken = call.world, call.caller.id, True
     if asked.next is None and not asked.made:
@@ -265,7 +267,7 @@ def _to(call: Call) -> dict[str, Any]:
     return {"iss": call.world.config.issuer, "aud": call.caller.id, "asked": digest(call.body)}
 
 
-def _signed(call: Call, answer: Answer) -> Reply:
+def _signed(call: Call, answer: SignedAnswer) -> Reply:
     signed = render_answer(call.world.keep(Streams).key, answer)
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
@@ -300,7 +302,16 @@ ROUTES = (
     Route("POST", "/feed/v1/stops", stops, SCOPE, body=Stops, answers={200: ReplayedBody}),
     Route("POST", "/feed/v1/report", report, SCOPE, body=Report, is_large=True, answers={200: NextRecord}),
     Route("POST", "/feed/v1/applied", applied, SCOPE, body=Applied, stops=True, answers={200: EmptyBody}),
-    Route("POST", "/feed/v1/ask", ask, SCOPE, grants=True, is_large=True, body=asking.Ask, answers={200: JWT}),
+    Route(
+        "POST",
+        "/feed/v1/ask",
+        ask,
+        SCOPE,
+        grants=True,
+        is_large=True,
+        body=asking.RemotePolicyRequest,
+        answers={200: JWT},
+    ),
     Route(
         "POST",
         "/feed/v1/approval",
@@ -308,7 +319,7 @@ ROUTES = (
         SCOPE,
         grants=True,
         is_large=True,
-        body=approval.Ask,
+        body=approval.ApprovalRequest,
         answers={200: JWT},
     ),
     Route("POST", "/feed/v1/pace", pace, SCOPE, body=Paced, answers={200: EmptyBody}),

@@ -24,7 +24,9 @@ MAX_ENDING = 8
 
 
 def infer(values: Sequence[object]) -> tuple[Condition | None, str]:
-    """`values` are as `ostiary.guard.seen` records them. Without a condition, the words say why there is none."""
+    """`values` are as `ostiary.guard.argument_summary` records them. Without a condition, the words say why there is
+    none.
+    """
     kinds = {_kind(value) for value in values}
     if len(kinds) != 1:
         return None, f"is of several kinds: {', '.join(sorted(kinds))}"

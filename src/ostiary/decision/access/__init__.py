@@ -17,8 +17,7 @@ for each missing input.
 """
 
 from ostiary.decision.access.decide import Decision, dead, decide, decide_steps, deny, refuse, unproved
-from ostiary.decision.access.elsewhere import Elsewhere, Said, failed
-from ostiary.decision.access.facts import AgentFact, Facts, Principal, Protected, ReadyTool
+from ostiary.decision.access.facts import AgentStatus, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
 from ostiary.decision.access.holds import Hold
 from ostiary.decision.access.inputs import (
@@ -32,10 +31,11 @@ from ostiary.decision.access.inputs import (
     TaskMemory,
     resolve,
 )
-from ostiary.decision.access.lazy_context import Past, past_of
+from ostiary.decision.access.lazy_context import CallHistory, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
 from ostiary.decision.access.recorded import Kept, keep
+from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, failed
 from ostiary.decision.access.risk_context import risk_context
 
 __all__ = [
@@ -45,10 +45,10 @@ __all__ = [
     "HISTORY",
     "NEVER",
     "RISK",
-    "AgentFact",
+    "AgentStatus",
+    "CallHistory",
     "Decision",
     "DecisionInputs",
-    "Elsewhere",
     "Facts",
     "Foresight",
     "History",
@@ -57,16 +57,16 @@ __all__ = [
     "Kept",
     "Need",
     "Needs",
-    "Past",
     "Policies",
+    "PolicyResult",
     "Principal",
     "Protected",
     "ReadyTool",
     "Reason",
     "RemoteAnswers",
     "RemotePolicies",
+    "RemoteSource",
     "ResolvedCall",
-    "Said",
     "Steps",
     "TaskMemory",
     "dead",

@@ -40,14 +40,14 @@ def chain_of(links: Sequence[Link], *, holder: str, acted: Sequence[str] = ()) -
 
 @lru_cache(maxsize=4096)
 def _chain(links: tuple[Link, ...], holder: str, acted: tuple[str, ...]) -> Chain:
-    found = {link.agent: link for link in (*(Link(agent, 0, "") for agent in acted), *reversed(links))}
-    found.pop(holder, None)
-    if not found:
+    by_agent = {link.agent: link for link in (*(Link(agent, 0, "") for agent in acted), *reversed(links))}
+    by_agent.pop(holder, None)
+    if not by_agent:
         return ALONE
     order = tuple(dict.fromkeys((*(link.agent for link in links), *acted)))
-    agents = tuple(agent_of(found[agent]) for agent in order if agent in found)
+    agents = tuple(agent_of(by_agent[agent]) for agent in order if agent in by_agent)
     actors = frozenset[object](agent.uid for agent in agents)
-    return _made(agents, actors, make_set(map(_said, agents, range(1, len(agents) + 1))))
+    return _made(agents, actors, make_set(map(_link_record, agents, range(1, len(agents) + 1))))
 
 
 def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozenset[object]) -> Chain:
@@ -56,22 +56,22 @@ def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozense
 
 
 def behind(context: Record) -> tuple[Entity, ...]:
-    """The agents that a context names in its `chain`, the nearest first. Raises Invalid for what is no chain."""
-    said = context.get("chain", frozenset())
-    if not isinstance(said, frozenset):
-        raise Invalid("`chain` is no set")
-    found = sorted(map(_read, said), key=lambda one: one[0])
-    return tuple(agent for _, agent in found)
+    """Return the agents in the `chain` of a context, the nearest first. Raises Invalid for a malformed chain."""
+    members = context.get("chain", frozenset())
+    if not isinstance(members, frozenset):
+        raise Invalid("`chain` is not a set")
+    numbered = sorted(map(_read, members), key=lambda one: one[0])
+    return tuple(agent for _, agent in numbered)
 
 
 def agent_of(link: Link) -> Entity:
-    """The agent of a link."""
+    """Return the entity of the agent of a link."""
     return agent_entity(link.agent, owner=link.owner, segment=link.segment, model=link.model, risk_tier=link.risk_tier)
 
 
-def _said(agent: Entity, step: int) -> Record:
-    told = {name: agent.attrs[name] for name in ("owner", "segment", "model", "risk_tier")}
-    return {"agent": agent.uid, **told, "step": step}
+def _link_record(agent: Entity, step: int) -> Record:
+    facts = {name: agent.attrs[name] for name in ("owner", "segment", "model", "risk_tier")}
+    return {"agent": agent.uid, **facts, "step": step}
 
 
 def _read(stood_for: object) -> tuple[int, Entity]:

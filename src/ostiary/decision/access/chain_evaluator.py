@@ -25,11 +25,15 @@ class ChainInvariants(NamedTuple):
     permits: frozenset[str]
     """Policies that permit an agent behind the principal."""
     lacking: tuple[tuple[Uid, frozenset[str]], ...]
-    """Agents that none of those permits, each with the policies that say the same of it as of the principal."""
+    """Agents that no policy of `permits` permits, each with the policies whose verdict is the same for it as for the
+    principal.
+    """
     varying: tuple[Uid, ...]
-    """Agents of which some policy may say something else in another call."""
-    said: dict[tuple[str, ...], Verdict]
-    """Verdicts for all, by the policies that permit the principal, if no agent is `varying`."""
+    """Agents for which the verdict of some policy depends on the call."""
+    verdicts: dict[tuple[str, ...], Verdict]
+    """Verdicts for the principal and all agents, by the policies that permit the principal, if no agent is
+    `varying`.
+    """
     denied: bool
     """An agent is forbidden, or a policy has failed."""
 
@@ -67,35 +71,35 @@ class ChainEvaluator:
         entities: Entities,
         cache: ChainCache | None = None,
     ) -> tuple[Verdict, str]:
-        """The verdict for all of them: the principal and each agent behind it must be permitted, and none forbidden.
-        With it, for which agent it is so if not for the principal.
+        """Return the joint verdict: the principal and each agent behind it must be permitted, and none forbidden. The
+        second value is the agent behind the principal for which the verdict denies; empty for the principal itself.
         """
         if cache is None:
             first, steady = self.compiled.decide(principal, action, resource, context, entities), None
         else:
             key = (self, action, resource)
-            if (known := cache.get(key)) is None:
+            if (cached := cache.get(key)) is None:
                 if len(cache) >= MAX_CACHED:
                     cache.clear()
-                known = cache[key] = self._look(principal, behind, action, resource, entities)
-            question, steady = known
+                cached = cache[key] = self._look(principal, behind, action, resource, entities)
+            question, steady = cached
             first = self.compiled.answer(question, context)
         if not behind:
             return first, ""
         if steady is not None and not denies(first):
-            permitted = steady.said.get(first.reasons)
+            permitted = steady.verdicts.get(first.reasons)
             if permitted is None:
                 permitted = self._permitted(first, steady, action, resource, context, entities)
             if permitted is not None:
                 return permitted, ""
         others = [self.compiled.decide(one, action, resource, context, entities) for one in behind]
-        denied = (one.id for one, said in zip(behind, others, strict=True) if denies(said))
+        denied = (one.id for one, verdict in zip(behind, others, strict=True) if denies(verdict))
         of = "" if denies(first) else next(denied, "")
         verdicts = [first, *others]
         denying = [one for one in verdicts if not one.allowed]
         if any(not one.reasons for one in denying):
-            return together(verdicts, allowed=False, reasons=()), of
-        return together(verdicts, allowed=not denying, reasons=names(denying or verdicts)), of
+            return join_verdicts(verdicts, allowed=False, reasons=()), of
+        return join_verdicts(verdicts, allowed=not denying, reasons=names(denying or verdicts)), of
 
     def _permitted(
         self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
@@ -108,17 +112,17 @@ class ChainEvaluator:
         lacking = {agent for agent, shared in steady.lacking if shared.isdisjoint(first.reasons)}
         permits = steady.permits
         for one in steady.varying:
-            said = self._again.decide(one, action, resource, context, entities)
-            if _forbids(said):
+            verdict = self._again.decide(one, action, resource, context, entities)
+            if _forbids(verdict):
                 return None
-            permits = permits.union(said.reasons)
-            if said.allowed:
+            permits = permits.union(verdict.reasons)
+            if verdict.allowed:
                 lacking.discard(one)
         if lacking:
             return None
         permitted = Verdict(True, tuple(sorted(permits.union(first.reasons))), (), False)
-        if not steady.varying and len(steady.said) < MAX_CACHED:
-            steady.said[first.reasons] = permitted
+        if not steady.varying and len(steady.verdicts) < MAX_CACHED:
+            steady.verdicts[first.reasons] = permitted
         return permitted
 
     def _look(
@@ -134,15 +138,15 @@ class ChainEvaluator:
             return frozenset(self._scoped.decide(agent, action, resource, {}, entities).reasons)
 
         own = scope_of(principal)
-        said = {one: self._steady.decide(one, action, resource, {}, entities) for one in behind}
+        verdicts = {one: self._steady.decide(one, action, resource, {}, entities) for one in behind}
         return ChainInvariants(
-            permits=frozenset(name for one in said.values() for name in one.reasons),
-            lacking=tuple((one, self._common | (own & scope_of(one))) for one in behind if not said[one].allowed),
+            permits=frozenset(name for one in verdicts.values() for name in one.reasons),
+            lacking=tuple((one, self._common | (own & scope_of(one))) for one in behind if not verdicts[one].allowed),
             varying=tuple(
                 one for one in behind if scope_of(one) - own or self._varying.concerns(one, action, resource, entities)
             ),
-            said={},
-            denied=any(map(_forbids, said.values())),
+            verdicts={},
+            denied=any(map(_forbids, verdicts.values())),
         )
 
 
@@ -165,7 +169,7 @@ def denies(verdict: Verdict) -> bool:
     return bool(verdict.errors) or not verdict.allowed
 
 
-def together(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
+def join_verdicts(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str, ...]) -> Verdict:
     """Join verdicts into one."""
     errors = tuple(sorted({error for one in verdicts for error in one.errors}))
     return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))

@@ -42,7 +42,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     `verdict` is the result of the rules, `allowed` the enforced result, which differs in mode `watch` only. `policies`
     decided; `watched` are policies in mode `watch` that held; `errors` are (policy id, message). `asks`: the number of
-    approvals that are all that is missing; `approval`: the approval that was requested or given.
+    approvals, if only approvals are missing; `approval`: the approval that was requested or given.
     """
 
     allowed: bool
@@ -56,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """typed, where the policies were asked"""
     asks: Needs | None = None
     approval: str = ""
-    beside: Record | None = None
+    call_context: Record | None = None
     """the members of the context that belong to this call: origins of its arguments, history, and the risk of the
     agents in the chain
     """
@@ -84,7 +84,7 @@ def decide_steps(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Step
 def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     """Return whether the agent may make the call. The caller has verified the token and its proof. Raises nothing.
 
-    Whatever cannot be judged is denied. The rules are checked in this order, and the first one that is not met denies:
+    A call that cannot be judged is denied. The rules are checked in this order, and the first unmet rule denies:
 
      1. Liveness. The token has not expired; it, its key, its tasks and the agents of its chain are alive; the kill
         switch stops none of them.
@@ -95,8 +95,8 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
      5. Task. The scope of the tool is in the token, and the bounds of the token permit the call.
      6. Arguments. They match the schema of the tool.
      7. Origins. If the policies judge by the memory of the task, the memory is at hand.
-     8. Noticing. What is odd about the call denies nothing, but raises `context.risk`.
-     9. History. If a policy that is enforced reads what happened before, that is at hand.
+     8. Noticing. Oddities of the call do not deny it, but raise `context.risk`.
+     9. History. If an enforced policy reads the history, the history is at hand.
     10. Policies. For the agent and for each agent behind it, one permits, none forbids and none fails; a policy that
         asks a person counts until it is approved.
     11. Complete history. If enforced policies read the history, and one has done so, nothing is missing from it.
@@ -120,7 +120,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     if reason is not None:
         denied = deny(resource, policies, reason)
         if session is not None:
-            why_not = "" if denied.allowed else reason.code  # while it is watched, nobody has said what it is for
+            why_not = "" if denied.allowed else reason.code  # in mode watch the agent's purpose is not declared yet
             denied = replace(denied, noticed=noticed_of(call, ready, session, inputs.memory, why_not=why_not))
         return denied
     try:
@@ -129,22 +129,22 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         return deny(resource, policies, Reason(error.code, error.message))
 
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
-    beside: Record | None = None
+    call_context: Record | None = None
     if call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
             return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
-        beside = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
-        beside |= outgoing(memory, ready.tool, call.arguments)
-        beside |= judged_plan(memory, ready.uid.id, ready.tool, call.arguments)
-        context |= beside
+        call_context = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
+        call_context |= outgoing(memory, ready.tool, call.arguments)
+        call_context |= judged_plan(memory, ready.uid.id, ready.tool, call.arguments)
+        context |= call_context
     noticed: tuple[Noticed, ...] = ()
     if session is not None:  # 8
-        noticed = noticed_of(call, ready, session, inputs.memory, beside)
+        noticed = noticed_of(call, ready, session, inputs.memory, call_context)
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
         risk = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
         context[RISK] = risk
-        beside = {**(beside or {}), RISK: risk}
+        call_context = {**(call_context or {}), RISK: risk}
     if policies.reads_history:  # 9
         if inputs.past is not None:
             context = LazyContext(context, inputs.past, call.arguments)
@@ -152,7 +152,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
             return deny(resource, policies, Reason("history_unavailable", "the history of the task is not available"))
     entities, cache = principal.entity_overlay(facts.entities)
     remote = None if inputs.remote is None else inputs.remote.source_for(policies)
-    judged = policies.judge(  # 10
+    judgement = policies.judge(  # 10
         principal.entity.uid,
         CALL,
         ready.uid,
@@ -164,35 +164,35 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         cache=cache,
     )
     if isinstance(context, LazyContext) and (history := context.looked_at) is not None:  # 11
-        if context.is_full and policies.relies_on_history and judged.because in ("", "approval_needed"):
+        if context.is_full and policies.relies_on_history and judgement.because in ("", "approval_needed"):
             return deny(resource, policies, _FULL)
-        beside = {**(beside or {}), HISTORY: history}
-    if judged.allowed:
+        call_context = {**(call_context or {}), HISTORY: history}
+    if judgement.allowed:
         return Decision(
             True,
             True,
             policies.hash,
             (),
-            judged.policies,
-            judged.watched,
-            judged.errors,
+            judgement.policies,
+            judgement.watched,
+            judgement.errors,
             typed,
             None,
             "",
-            beside,
+            call_context,
             noticed,
         )
     return Decision(
         resource.mode == "watch",
         False,
         policies.hash,
-        reasons_of(judged, policies),
-        judged.policies,
-        judged.watched,
-        judged.errors,
+        reasons_of(judgement, policies),
+        judgement.policies,
+        judgement.watched,
+        judgement.errors,
         typed,
-        asks_of(judged, policies),
-        beside=beside,
+        asks_of(judgement, policies),
+        call_context=call_context,
         noticed=noticed,
     )
 

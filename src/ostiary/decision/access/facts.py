@@ -70,7 +70,7 @@ class Principal:
         chain = chain_of(claims.chain, holder=claims.client_id, acted=acted)
         self._chain = chain.behind
         self.links = tuple(agent.uid for agent in chain.behind)
-        """the same agents as entities, about each of which policies are asked"""
+        """entities of the agents in `behind`; policies must permit each of them"""
         self.agents = tuple((agent, epochs.get(agent)) for agent in (claims.client_id, *self.behind))
         """the agent that holds the token and those behind it, each with its epoch where the token says it"""
         self.tasks = tuple(dict.fromkeys((claims.task, *(link.task for link in claims.chain))))
@@ -88,9 +88,9 @@ class Principal:
         }
         if claims.auth_time is not None:
             self.context["auth_time"] = Datetime(claims.auth_time * 1000)
-        here = datatypes(detail for detail in self.details if claims.aud in detail.locations)
-        if self.details and here is not None:
-            self.context["datatypes"] = frozenset[object](here)
+        classes = datatypes(detail for detail in self.details if claims.aud in detail.locations)
+        if self.details and classes is not None:
+            self.context["datatypes"] = frozenset[object](classes)
         self._covering: dict[str, tuple[frozenset[str], tuple[ToolDetail, ...]]] = {}
         self._prices: dict[str, tuple[frozenset[str], tuple[Price, ...]]] = {}
         self._overlay: tuple[Entities | None, Entities, ChainCache] = None, {}, {}
@@ -99,11 +99,11 @@ class Principal:
 
     def bounds(self, tool: str, classes: frozenset[str]) -> tuple[ToolDetail, ...]:
         """The details of the token that speak of this tool of its audience, and admit the data classes that it has."""
-        found = self._covering.get(tool)
-        if found is None or found[0] is not classes:  # a catalogue may change while the token lives
+        cached = self._covering.get(tool)
+        if cached is None or cached[0] is not classes:  # a catalogue may change while the token lives
             details = tuple(one for one in self.details if one.covers(self.claims.aud, tool) and one.admits(classes))
-            found = self._covering[tool] = classes, details
-        return found[1]
+            cached = self._covering[tool] = classes, details
+        return cached[1]
 
     @property
     def names(self) -> frozenset[Named]:
@@ -123,10 +123,10 @@ class Principal:
         """Return the prices of the tool (`bank/pay`), which handles these data classes, for the
         budgets of the token.
         """
-        found = self._prices.get(tool)
-        if found is None or found[0] is not classes:
-            found = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
-        return found[1]
+        cached = self._prices.get(tool)
+        if cached is None or cached[0] is not classes:
+            cached = self._prices[tool] = classes, prices(self.claims.budgets, tool, classes)
+        return cached[1]
 
     def entity_overlay(self, entities: Entities) -> tuple[Entities, ChainCache]:
         """Return `entities` with this agent and the agents behind it among them, and the cache of the chain there.
@@ -150,11 +150,11 @@ class ReadyTool(NamedTuple):
     classes: frozenset[str]
     """data classes that it handles"""
     class_names: list[str]
-    """the same, in order"""
+    """data classes, sorted"""
     presentation: frozenset[str]
     """arguments that say how the answer looks, so that a person's yes need not name them"""
     plan: Plan
-    """how its calls are kept in the history"""
+    """the plan of the tool's history: how calls of it are remembered"""
 
 
 class Protected:
@@ -198,7 +198,7 @@ class Protected:
             )
 
 
-class AgentFact(NamedTuple):
+class AgentStatus(NamedTuple):
     """An exceptional fact about an agent: its state is not active, or older tokens are revoked."""
 
     state: str
@@ -211,22 +211,22 @@ class Facts:
 
     resource: Protected
     policies: Policies
-    agents: Mapping[str, AgentFact] = field(default_factory=lambda: MappingProxyType({}))
-    """exceptions by agent id; who is not here is active, with epoch 0"""
+    agents: Mapping[str, AgentStatus] = field(default_factory=lambda: MappingProxyType({}))
+    """exceptions by agent id; any other agent is active, with epoch 0"""
     ended_tasks: Container[str] = frozenset()
     ended_tokens: Container[str] = frozenset()
     revoked_keys: Container[str] = frozenset()
     risks: Mapping[str, Risk] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent or task; absent means no risk"""
+    """risk by agent or task; absent means no risk"""
     threats: Threats = field(default_factory=lambda: MappingProxyType({}))
     holds: Mapping[str, tuple[Hold, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent, expired ones included"""
+    """restrictions by agent, expired ones included"""
     stops: Set[Named] = frozenset()
     """the subjects that the kill switch has stopped"""
     profiles: Mapping[str, Profile] = field(default_factory=lambda: MappingProxyType({}))
-    """by agent, its usual behaviour at this resource; absent means unknown"""
+    """usual behaviour at this resource, by agent; absent means unknown"""
     entities: Entities = field(init=False)
-    """the resource's and those that the set states"""
+    """entities of the resource and of the policy set"""
 
     def __post_init__(self) -> None:
         near, stated = self.resource.entities, self.policies.entities

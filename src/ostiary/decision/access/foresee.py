@@ -95,19 +95,19 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
         context[HISTORY] = Unknown(*unknown)
     entities, _ = principal.entity_overlay(facts.entities)
     links = (principal.entity.uid, *principal.links)
-    found = policies.foresee(links, CALL, ready.uid, PartialRecord(context), entities)
-    if not found.may:
+    foresight = policies.foresee(links, CALL, ready.uid, PartialRecord(context), entities)
+    if not foresight.may:
         return NEVER
-    must = found.must and bounds.must
-    return ALWAYS if must else Foresight(True, False, found.inputs | bounds.inputs or unknown)
+    must = foresight.must and bounds.must
+    return ALWAYS if must else Foresight(True, False, foresight.inputs | bounds.inputs or unknown)
 
 
 def _within_bounds(details: tuple[ToolDetail, ...], ready: ReadyTool, arguments: Mapping[str, object]) -> Foresight:
     """Return whether a detail of the token can permit the call."""
-    found = [_within(detail, ready, arguments) for detail in details]
-    if any(one.must for one in found):
+    foresights = [_within(detail, ready, arguments) for detail in details]
+    if any(one.must for one in foresights):
         return ALWAYS
-    open_ = [one for one in found if one.may]
+    open_ = [one for one in foresights if one.may]
     return Foresight(True, False, frozenset().union(*(one.inputs for one in open_))) if open_ else NEVER
 
 
@@ -130,9 +130,8 @@ def _within(detail: ToolDetail, ready: ReadyTool, arguments: Mapping[str, object
 
 
 def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset[str]) -> PartialRecord:
-    """Return the arguments as policies see them. Raises BadArguments for a given one that the schema refuses.
-
-    Each unknown argument is optional, also if the schema requires it: policies do not see a null argument.
+    """Return the arguments as policies see them. Raises BadArguments for a known argument that the schema refuses. Each
+    unknown argument is optional, also if the schema requires it: policies do not see a null argument.
     """
     schema = ready.tool.arguments
     properties: Mapping[str, Any] = schema.get("properties", {})
@@ -142,8 +141,8 @@ def _typed(ready: ReadyTool, arguments: Mapping[str, object], unknown: frozenset
         given_ones = {name: Unknown("arguments", optional=True) for name in arguments}  # of a type that is not known
         others = {name: Unknown(f"arguments.{name}", optional=True) for name in properties if name not in arguments}
         return PartialRecord(given_ones | others, rest)
-    given = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
-    members: dict[str, object] = dict(given)
+    typed = Arguments({**schema, "required": [], "minProperties": 0}).type_(arguments)
+    members: dict[str, object] = dict(typed)
     for name, inner in properties.items():
         if name not in arguments:
             members[name] = Unknown(f"arguments.{name}", kind=_kind(inner), optional=True)

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ostiary.decision.access.elsewhere import Elsewhere, Verdict, failed
 from ostiary.decision.access.facts import Facts, Principal, ReadyTool
-from ostiary.decision.access.lazy_context import Past
+from ostiary.decision.access.lazy_context import CallHistory
 from ostiary.decision.access.policies import Policies
+from ostiary.decision.access.remote_policies import RemoteSource, RemoteVerdict, failed
 from ostiary.provenance.noticing import Session
 from ostiary.provenance.origins import Memory, needs_origins
 
@@ -61,30 +61,30 @@ class RemoteAnswers:
 
     __slots__ = ("at", "missing", "policies", "verdicts")
 
-    def __init__(self, policies: Policies, at: int, verdicts: Mapping[bytes, Verdict] | None = None) -> None:
+    def __init__(self, policies: Policies, at: int, verdicts: Mapping[bytes, RemoteVerdict] | None = None) -> None:
         self.policies, self.at = policies, at
-        self.verdicts: dict[bytes, Verdict] = dict(verdicts or {})
+        self.verdicts: dict[bytes, RemoteVerdict] = dict(verdicts or {})
         self.missing: dict[bytes, None] = {}
         """Questions without an answer, in order."""
 
-    def look_up(self, question: bytes) -> Verdict:
+    def look_up(self, question: bytes) -> RemoteVerdict:
         """Return the verdict on that question."""
         if (verdict := self.verdicts.get(question)) is None:
             self.missing[question] = None
             return ()
         return verdict
 
-    def add(self, question: bytes, verdict: Verdict) -> None:
+    def add(self, question: bytes, verdict: RemoteVerdict) -> None:
         """Keep the verdict on a question that was missing."""
         self.verdicts[question] = verdict
         self.missing.pop(question, None)
 
-    def source_for(self, policies: Policies) -> Elsewhere:
+    def source_for(self, policies: Policies) -> RemoteSource:
         """Return the function that answers questions of that set: for another set than ours, every policy fails."""
         return self.look_up if policies is self.policies else self._outdated
 
-    def _outdated(self, _: bytes) -> Verdict:
-        return failed(self.policies.elsewhere, "the policy set changed while remote policies were asked; try again")
+    def _outdated(self, _: bytes) -> RemoteVerdict:
+        return failed(self.policies.remote, "the policy set changed while remote policies were asked; try again")
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +92,7 @@ class DecisionInputs(msgspec.Struct, frozen=True, gc=False):
 
     memory: Memory | None = None
     """Memory of the task."""
-    past: Past | None = None
+    past: CallHistory | None = None
     """History before the call."""
     session: Session | None = None
     """Text that the task has read so far; None: the decision does not look for odd calls."""
@@ -114,7 +114,7 @@ class History(msgspec.Struct, frozen=True, gc=False):
 
 
 class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
-    """Asks the remote policies of a set one question. The answer is a `Verdict`; None: they cannot be asked."""
+    """Asks the remote policies of a set one question. The answer is a `RemoteVerdict`; None: they cannot be asked."""
 
     policies: Policies
     question: bytes

@@ -11,7 +11,7 @@ from ostiary.decision.access.policies import HISTORY
 from ostiary.provenance.history import Before, Done, done_of, recipients_of
 
 
-class Past(NamedTuple):
+class CallHistory(NamedTuple):
     """History before a call, and the call itself as it will be remembered.
 
     `met`: its recipients as the counterparts of the owner are known, if a policy reads those.
@@ -22,10 +22,10 @@ class Past(NamedTuple):
     met: tuple[bytes, ...] = ()
 
 
-def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> Past:
+def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> CallHistory:
     """Return the history of a call of that tool."""
     met = () if before.met is None else recipients_of(before.met.key, ready.plan, arguments)[0]
-    return Past(before, done_of(before.key, ready.plan, arguments), met)
+    return CallHistory(before, done_of(before.key, ready.plan, arguments), met)
 
 
 class LazyContext(dict[str, Value]):
@@ -33,7 +33,7 @@ class LazyContext(dict[str, Value]):
 
     __slots__ = ("_arguments", "_others", "_past", "looked_at")
 
-    def __init__(self, context: Record, past: Past, arguments: Mapping[str, object]) -> None:
+    def __init__(self, context: Record, past: CallHistory, arguments: Mapping[str, object]) -> None:
         super().__init__(context)
         self._others, self._past, self._arguments = context, past, arguments
         self.looked_at: Record | None = None

@@ -26,16 +26,16 @@ def noticed_of(
     *,
     why_not: str = "",
 ) -> tuple[Noticed, ...]:
-    """Return what is odd about a call of a tool that the catalogue has.
+    """Return the oddities of a call of a tool in the catalogue.
 
-    `origins` is what the context says of where the arguments came from, if it was judged; `why_not` is the code of the
-    reason for which the call is denied already.
+    `origins`: the origins of the arguments in the context, if they were judged; `why_not`: the code of the
+    reason for which the call is already denied.
     """
     arguments, facts = call.arguments, call.facts
-    found = find(arguments, facts.threats) if facts.threats else []
+    listed = find(arguments, facts.threats) if facts.threats else []
     tool, claims = ready.tool, call.principal.claims
     if tool.effect is Effect.READ and tool.canary is not True:
-        return tuple(found)
+        return tuple(listed)
     event = Event(
         at=call.now,
         action="tool.call",
@@ -49,4 +49,4 @@ def noticed_of(
         reasons=(why_not,) if why_not else (),
         **traced(session, memory, tool, arguments, origins)._asdict(),
     )
-    return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *found)
+    return (*notice(facts.profiles.get(claims.client_id, NEW), session, event), *listed)

@@ -4,7 +4,7 @@ Cedar skips a policy that errors. Here an error in an enforced policy denies, wh
 since its verdict is unknown. A policy with the annotation `@mode("watch")` neither permits nor denies; its result is
 reported beside the answer.
 
-A set can have remote policies (`ostiary.decision.access.elsewhere`). They permit, forbid, fail and watch like all
+A set can have remote policies (`ostiary.decision.access.remote_policies`). They permit, forbid, fail and watch like all
 others, and are asked after Cedar, so a call that a Cedar policy forbids needs no remote verdict.
 
 Playbooks are left out: they respond to findings about agents.
@@ -27,9 +27,9 @@ from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.authorization.cedar.ir import PolicyIR, PolicySetIR, reads_context, reads_within
 from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
-from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, names, together
-from ostiary.decision.access.elsewhere import Elsewhere, Said, failed, question
+from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, names
 from ostiary.decision.access.playbooks import is_playbook
+from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, failed, question
 
 CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"
@@ -46,9 +46,9 @@ Needs = Literal["person", "two"]
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     """The judgement of a policy set.
 
-    `because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message). `said`:
-    (policy id, message) of policies that forbid with their own message. `of`: the agent behind the principal for which
-    the call is denied, if not the principal.
+    `because`: why not; `policies` decided it; `watched` held without counting; `errors`: (policy id, message).
+    `messages`: (policy id, message) of policies that forbid with their own message. `of`: the agent behind the
+    principal for which the call is denied, if not the principal.
     """
 
     allowed: bool
@@ -56,7 +56,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     policies: tuple[str, ...]
     errors: tuple[tuple[str, str], ...] = ()
     watched: tuple[str, ...] = ()
-    said: tuple[tuple[str, str], ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
     of: str = ""
 
 
@@ -71,12 +71,12 @@ class Foresight(msgspec.Struct, frozen=True, gc=False):
 
 
 class Policies:
-    """A compiled set under its `hash`. Immutable, so that many threads may use it at once.
+    """A compiled policy set, named by its `hash`. Immutable, so that many threads may use it at once.
 
-    `actions`: those of the set's schema, each with all its groups; `entities`: those that the set states; `known`:
-    both. `elsewhere`: the remote policies, and whether each only watches. `asks`: the asking policies with the number
-    of approvals; `approvers`: the persons who may answer them (empty: those accountable for the agent); `covers`: those
-    whose approval may cover more than one call.
+    `actions`: the actions of the set's schema, each with all its groups; `entities`: the entities that the set states;
+    `known`: both. `remote`: the remote policies, and whether each only watches. `asks`: the asking policies with the
+    number of approvals; `approvers`: the persons who may answer them (empty: those accountable for the agent);
+    `covers`: asking policies whose approval may cover more than one call.
     """
 
     __slots__ = (
@@ -88,7 +88,6 @@ class Policies:
         "approvers",
         "asks",
         "covers",
-        "elsewhere",
         "entities",
         "hash",
         "hints",
@@ -99,6 +98,7 @@ class Policies:
         "reasons",
         "relies_on_history",
         "relies_on_risk",
+        "remote",
     )
 
     def __init__(
@@ -107,7 +107,7 @@ class Policies:
         policies: PolicySetIR,
         actions: Mapping[Uid, Entity] | None = None,
         entities: Mapping[Uid, Entity] | None = None,
-        elsewhere: Mapping[str, bool] | None = None,
+        remote: Mapping[str, bool] | None = None,
     ) -> None:
         """Raises Invalid for what breaks a bound of the IR."""
         deciding = [policy for policy in policies.policies if not is_playbook(policy)]
@@ -115,7 +115,7 @@ class Policies:
         enforced = tuple(policy for policy in deciding if not _is_watched(policy))
         self.hash = hash
         self.relies_on_history = reads_context(PolicySetIR(enforced), HISTORY)
-        """whether the history may decide"""
+        """True if an enforced policy reads the history, so that it can change the verdict"""
         self.reads_history = self.relies_on_history or reads_context(PolicySetIR(watched), HISTORY)
         self.reads_counterparts = self.reads_history and reads_within(policies, HISTORY, COUNTERPARTS)
         self.relies_on_risk = reads_context(PolicySetIR(enforced), RISK)
@@ -132,7 +132,7 @@ class Policies:
             self._denying = ChainEvaluator(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
         self.known: dict[Uid, Entity] = {CALL: entity(CALL)} | dict(actions or {}) | self.entities
-        self.elsewhere: dict[str, bool] = dict(elsewhere or {})
+        self.remote: dict[str, bool] = dict(remote or {})
         self.reasons = _annotated(policies, "reason")
         self.hints = _annotated(policies, "hint")
         self._step_ups = {
@@ -170,22 +170,22 @@ class Policies:
         """Return the possible judgements of a request with unknown parts; the first principal is that of the request,
         the others are the agents behind it. Asking policies count as forbidding ones.
         """
-        may, must, inputs = True, not any(not watches for watches in self.elsewhere.values()), set[str]()
-        is_open = not must  # what the policies elsewhere say is not known
+        may, must, inputs = True, not any(not watches for watches in self.remote.values()), set[str]()
+        is_open = not must  # the results of remote policies are unknown
         for principal in principals:
             question = self._enforced.compiled.question(principal, action, resource, entities)
             request = Request(*question[:3], context, entities)
-            found = [
+            results = [
                 (policy.forbids, evaluate_policy(self._sources[policy.id], request)) for policy in question.candidates
             ]
-            permits = [result for forbids, result in found if not forbids]
-            forbids = [result for forbids, result in found if forbids]
-            fails = any(result.fails for _, result in found)
+            permits = [result for forbids, result in results if not forbids]
+            forbids = [result for forbids, result in results if forbids]
+            fails = any(result.fails for _, result in results)
             may &= not fails and not any(result.must_hold for result in forbids)
             may &= is_open or any(result.may_hold for result in permits)
             must &= any(result.must_hold for result in permits) and not any(result.may_hold for result in forbids)
-            must &= not any(result.may_fail for _, result in found)
-            inputs.update(*(result.inputs for _, result in found if result.unknown or result.may_fail))
+            must &= not any(result.may_fail for _, result in results)
+            inputs.update(*(result.inputs for _, result in results if result.unknown or result.may_fail))
         must = must and may
         return Foresight(may, must, frozenset() if must else frozenset(inputs))
 
@@ -196,7 +196,7 @@ class Policies:
         resource: Uid,
         context: Record,
         entities: Entities,
-        elsewhere: Elsewhere | None = None,
+        remote: RemoteSource | None = None,
         approved: Container[str] = (),
         *,
         behind: Sequence[Uid] = (),
@@ -206,15 +206,15 @@ class Policies:
 
         `approved`: asking policies with an approval. `cache`: the cache of these agents among these entities.
         """
-        if self.reads_history and self.elsewhere and HISTORY in context:
+        if self.reads_history and self.remote and HISTORY in context:
             context[HISTORY]  # computed here, because the question to remote policies has the whole context
         verdict, of = self._enforced.decide(principal, behind, action, resource, context, entities, cache)
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
             verdict, of = self._denying.decide(principal, behind, action, resource, context, entities, cache)
-            judged = self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
-            return _asking(judged, asking) if judged.allowed and asking else judged
-        return self._join(verdict, of, principal, behind, action, resource, context, entities, elsewhere)
+            judgement = self._join(verdict, of, principal, behind, action, resource, context, entities, remote)
+            return _asking(judgement, asking) if judgement.allowed and asking else judgement
+        return self._join(verdict, of, principal, behind, action, resource, context, entities, remote)
 
     def _join(
         self,
@@ -226,15 +226,15 @@ class Policies:
         resource: Uid,
         context: Record,
         entities: Entities,
-        elsewhere: Elsewhere | None,
+        remote: RemoteSource | None,
     ) -> Judgement:
         """Join the verdict of Cedar with those of remote and watching policies."""
-        if self.elsewhere:
+        if self.remote:
             watched = self._judge_watched((principal, *behind), action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
                 return _judgement(verdict, watched, of)
-            said = self._ask(principal, action, resource, context, entities, elsewhere)
-            return _joined(_judgement(verdict, watched, of), said, self.elsewhere)
+            results = self._ask(principal, action, resource, context, entities, remote)
+            return _joined(_judgement(verdict, watched, of), results, self.remote)
         if self._watched is None and verdict.allowed and not verdict.errors:
             return Judgement(True, "", verdict.reasons)
         watched = self._judge_watched((principal, *behind), action, resource, context, entities)
@@ -243,11 +243,11 @@ class Policies:
     def _judge_watched(
         self, principals: Sequence[Uid], action: Uid, resource: Uid, context: Record, entities: Entities
     ) -> Verdict | None:
-        """Return the watching policies that held for any principal, and those that failed."""
+        """Return the watching policies that held for any principal, and the errors of failed ones."""
         if self._watched is None:
             return None
-        said = [self._watched.decide(one, action, resource, context, entities) for one in principals]
-        return said[0] if len(said) == 1 else together(said, allowed=False, reasons=names(said))
+        verdicts = [self._watched.decide(one, action, resource, context, entities) for one in principals]
+        return verdicts[0] if len(verdicts) == 1 else join_verdicts(verdicts, allowed=False, reasons=names(verdicts))
 
     def _ask(
         self,
@@ -256,18 +256,18 @@ class Policies:
         resource: Uid,
         context: Record,
         entities: Entities,
-        elsewhere: Elsewhere | None,
-    ) -> list[Said]:
+        remote: RemoteSource | None,
+    ) -> list[PolicyResult]:
         """Return the result of each remote policy; one without a result has failed."""
-        if elsewhere is None:
-            answers = failed(self.elsewhere, "it cannot be asked here")
+        if remote is None:
+            answers = failed(self.remote, "remote policies cannot be asked here")
         else:
             try:
-                answers = elsewhere(question(principal, action, resource, context, entities))
+                answers = remote(question(principal, action, resource, context, entities))
             except ValueError as error:
-                answers = failed(self.elsewhere, str(error))
-        said = {one.policy: one for one in answers}
-        return [said.get(policy) or Said(policy, error="it gave no answer") for policy in self.elsewhere]
+                answers = failed(self.remote, str(error))
+        by_policy = {one.policy: one for one in answers}
+        return [by_policy.get(policy) or PolicyResult(policy, error="it gave no answer") for policy in self.remote]
 
 
 def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:
@@ -284,13 +284,13 @@ def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgeme
     return Judgement(False, because, verdict.reasons, errors, watched, of=of)
 
 
-def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) -> Judgement:
+def _joined(cedar: Judgement, results: list[PolicyResult], watching: Mapping[str, bool]) -> Judgement:
     """Return the judgement with the remote results; `cedar` neither forbids nor has failed."""
-    errors = cedar.errors + tuple((one.policy, one.error) for one in said if one.error)
+    errors = cedar.errors + tuple((one.policy, one.error) for one in results if one.error)
     watched = cedar.watched + tuple(
-        one.policy for one in said if watching[one.policy] and not one.error and (one.permits or one.forbids)
+        one.policy for one in results if watching[one.policy] and not one.error and (one.permits or one.forbids)
     )
-    counts = [one for one in said if not watching[one.policy]]
+    counts = [one for one in results if not watching[one.policy]]
     if wrong := tuple(one.policy for one in counts if one.error):
         return Judgement(False, "policy_error", wrong, errors, watched)
     if forbidding := [one for one in counts if one.forbids]:
@@ -303,9 +303,9 @@ def _joined(cedar: Judgement, said: list[Said], watching: Mapping[str, bool]) ->
     return Judgement(False, "no_permit", (), errors, watched, of=cedar.of)
 
 
-def _asking(judged: Judgement, policies: tuple[str, ...]) -> Judgement:
+def _asking(judgement: Judgement, policies: tuple[str, ...]) -> Judgement:
     """Return the judgement of a call that only needs an approval."""
-    return Judgement(False, "approval_needed", policies, judged.errors, judged.watched)
+    return Judgement(False, "approval_needed", policies, judgement.errors, judgement.watched)
 
 
 def _asks(policy: PolicyIR) -> bool:
@@ -318,7 +318,7 @@ def _needs(policy: PolicyIR) -> Needs:
 
 
 def approvers(policy: PolicyIR) -> tuple[str, ...]:
-    """The persons and teams that `@approvers("finance, ada")` names, by name; none where it is not said."""
+    """Return the names of persons and teams in `@approvers("finance, ada")`; none without the annotation."""
     return tuple(filter(None, (name.strip() for name in policy.annotations.get("approvers", "").split(","))))
 
 

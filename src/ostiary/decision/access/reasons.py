@@ -22,27 +22,29 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     max_age: int | None = None
 
 
-def asks_of(judged: Judgement, policies: Policies) -> Needs | None:
-    """Return the number of approvals, if they are all that is missing."""
-    if judged.because != "approval_needed":
+def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
+    """Return the number of approvals, if only approvals are missing."""
+    if judgement.because != "approval_needed":
         return None
-    return "two" if any(policies.asks[policy] == "two" for policy in judged.policies) else "person"
+    return "two" if any(policies.asks[policy] == "two" for policy in judgement.policies) else "person"
 
 
 _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 
-def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
+def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
     """Return the reasons in words; a policy's own `@reason` and `@hint` take precedence."""
-    whose = f" (for {judged.of}, through which it comes)" if judged.of else ""
-    match judged.because:
+    suffix = f" (for {judgement.of}, through which it comes)" if judgement.of else ""
+    match judgement.because:
         case "":
             return ()
         case "no_permit":
-            return (Reason("no_permit", f"no policy permits it{whose}"),)
+            return (Reason("no_permit", f"no policy permits it{suffix}"),)
         case "policy_error":
-            failed = dict(judged.errors)
-            return tuple(Reason("policy_error", f"policy `{name}`: {failed[name]}{whose}") for name in judged.policies)
+            failed = dict(judgement.errors)
+            return tuple(
+                Reason("policy_error", f"policy `{name}`: {failed[name]}{suffix}") for name in judgement.policies
+            )
         case "approval_needed":
             return tuple(
                 Reason(
@@ -50,27 +52,27 @@ def reasons_of(judged: Judgement, policies: Policies) -> tuple[Reason, ...]:
                     policies.reasons.get(name) or f"policy `{name}` asks {_WHOM[policies.asks[name]]}",
                     policies.hints.get(name, ""),
                 )
-                for name in judged.policies
+                for name in judgement.policies
             )
         case "forbidden_by_policy":
-            if (demand := policies.step_up(judged.policies)) is not None:
-                return (_insufficient(demand, judged, policies),)
-            said = dict(judged.said)
+            if (demand := policies.step_up(judgement.policies)) is not None:
+                return (_insufficient(demand, judgement, policies),)
+            messages = dict(judgement.messages)
             return tuple(
                 Reason(
                     "forbidden_by_policy",
-                    (said.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it") + whose,
+                    (messages.get(name) or policies.reasons.get(name) or f"policy `{name}` forbids it") + suffix,
                     policies.hints.get(name, ""),
                 )
-                for name in judged.policies
+                for name in judgement.policies
             )
 
 
-def _insufficient(demand: StepUp, judged: Judgement, policies: Policies) -> Reason:
+def _insufficient(demand: StepUp, judgement: Judgement, policies: Policies) -> Reason:
     """Return the reason of an assurance that is too weak or too old."""
     values = " ".join(demand.acr_values)
     needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
-    needed += [] if demand.max_age is None else [f"whose holder proved itself within {demand.max_age} s"]
-    message = next(filter(None, map(policies.reasons.get, judged.policies)), "it takes " + " ".join(needed))
-    hint = next(filter(None, map(policies.hints.get, judged.policies)), "get a token with these `acr_values`")
+    needed += [] if demand.max_age is None else [f"whose holder authenticated within the last {demand.max_age} s"]
+    message = next(filter(None, map(policies.reasons.get, judgement.policies)), "it takes " + " ".join(needed))
+    hint = next(filter(None, map(policies.hints.get, judgement.policies)), "get a token with these `acr_values`")
     return Reason(INSUFFICIENT, message, hint, values, demand.max_age)

@@ -19,12 +19,12 @@ def names_of(claims: AccessClaims) -> frozenset[Named]:
     """Return the names by which the token could be stopped."""
     links = [(claims.task, claims.owner, claims.segment, claims.model)]
     links += [(link.task, link.owner, link.segment, link.model) for link in claims.chain]
-    found = [("everything", ""), ("resource", claims.aud), ("owner", claims.sub)]
+    names = [("everything", ""), ("resource", claims.aud), ("owner", claims.sub)]
     for link in links:
-        found += [pair for pair in zip(("task", "owner", "segment", "model"), link, strict=True) if pair[1]]
-    return frozenset(found)
+        names += [pair for pair in zip(("task", "owner", "segment", "model"), link, strict=True) if pair[1]]
+    return frozenset(names)
 
 
 def spelled(stops: Iterable[Named]) -> str:
     """Return the stops as text for a message."""
-    return ", ".join(sorted(f"{what} {value}".rstrip() for what, value in stops))[:200]
+    return ", ".join(sorted(f"{kind} {value}".rstrip() for kind, value in stops))[:200]

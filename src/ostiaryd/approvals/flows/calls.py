@@ -28,7 +28,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 
 
-def ask_about_call(act: Act, asked: approval.Ask, *, resource_id: str, config: Config) -> tuple[str, bool]:
+def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: str, config: Config) -> tuple[str, bool]:
     """Return the approval of a call, and whether this request spends it: then the call may pass, once.
 
     1. The token is alive and for this resource, its task is alive, the tool is known, and the asking policies are ours.
@@ -187,7 +187,7 @@ def describe(
     )
 
 
-def _parted(asked: approval.Ask, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
+def _parted(asked: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the arguments that may be shown, and the digests of the rest, by our own catalogue."""
     if both := asked.arguments.keys() & asked.secrets.keys():
         raise Forbidden(f"argument {min(both)[:64]!a} is there twice", code="foreign_question")

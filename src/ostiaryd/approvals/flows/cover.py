@@ -28,7 +28,7 @@ from ostiaryd.tasks.model import Task, standing_id
 
 def measure(
     act: Act,
-    asked: approval.Ask,
+    asked: approval.ApprovalRequest,
     task: Task,
     ready: ReadyTool,
     ours: Policies,

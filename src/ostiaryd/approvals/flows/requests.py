@@ -84,6 +84,6 @@ def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | Non
         secrets=secrets,
         policy=ours.hash,
         reasons=reasons,
-        origins=shown_origins(decision.beside),
+        origins=shown_origins(decision.call_context),
     )
     return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)

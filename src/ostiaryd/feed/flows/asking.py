@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from ostiary.decision.access import CALL
-from ostiary.decision.access.elsewhere import Verdict
-from ostiary.decision.asking import Ask, Question
+from ostiary.decision.access.remote_policies import RemoteVerdict
+from ostiary.decision.asking import Question, RemotePolicyRequest
 from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.protocol.signed import digest
 from ostiaryd.ground.database import Reader
@@ -20,7 +20,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
 
 
-def check_ask(reader: Reader, ask: Ask, question: Question, *, resource_id: str, now: int) -> Ready:
+def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, resource_id: str, now: int) -> Ready:
     """The policies that are asked.
 
     Raises Forbidden for a token that is not alive or not for this resource, and for a question that is about something
@@ -53,7 +53,9 @@ def _is_of(instant: object, now: int) -> bool:
     return isinstance(instant, int) and abs(instant // 1000 - now) <= FRESH
 
 
-def note_asked(act: Act, ask: Ask, question: Question, verdict: Verdict, *, resource_id: str) -> None:
+def note_asked(
+    act: Act, ask: RemotePolicyRequest, question: Question, verdict: RemoteVerdict, *, resource_id: str
+) -> None:
     """Record the verdict. Raises as `check_ask` does, for the token may have ended meanwhile."""
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy

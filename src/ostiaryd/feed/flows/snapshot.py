@@ -83,7 +83,7 @@ def threat_fact(reader: Reader, id: str) -> ThreatFact:
 def policy_fact(reader: Reader) -> PolicyFact:
     """Return the fact of the active policy set."""
     ready = active_set(reader)
-    return PolicyFact(*policy.get_active_ir(reader), ready.entities, ready.policies.elsewhere)
+    return PolicyFact(*policy.get_active_ir(reader), ready.entities, ready.policies.remote)
 
 
 def keys_fact(keyring: Keyring) -> KeysFact:

@@ -1,7 +1,7 @@
 """Rego by OPA's own library, in a confined process: one request in, one answer out, both JSON.
 
     {"program": Program}                     compile the program and keep it under its hash   -> {} or {"error": ..}
-    {"hash": .., "question": {..}}           evaluate each policy of the program              -> [Said, ..]
+    {"hash": .., "question": {..}}           evaluate each policy of the program              -> [PolicyResult, ..]
 
 A built-in that fails is an error, not undefined (OPA's strict mode). A rule without a value, or with a value of the
 wrong type, is an error of its policy.

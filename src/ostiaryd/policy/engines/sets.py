@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.authorization.cedar import ir
-from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.decoding import msgpack_decoder
 from ostiary.protocol.errors import Refused
 from ostiaryd.ground.process.confined import parser
@@ -31,7 +31,7 @@ class Upload(msgspec.Struct, frozen=True):
     files: dict[str, str]
     has_engine: bool
     is_checked: bool = False
-    verdicts: list[tuple[bytes, Verdict]] = []
+    verdicts: list[tuple[bytes, RemoteVerdict]] = []
 
 
 class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
@@ -77,7 +77,7 @@ class _Rehearsal:
         if not self._is_checked:
             raise _Unchecked
 
-    def ask(self, program: Program, question: bytes) -> Verdict:
+    def ask(self, program: Program, question: bytes) -> RemoteVerdict:
         if question not in self._known:
             self.asked[question] = None
         return self._known.get(question, ())

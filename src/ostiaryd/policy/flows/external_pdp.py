@@ -23,8 +23,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.decision.access import RemoteAnswers, Said, failed
-from ostiary.decision.access.elsewhere import MAX_SAID, Verdict
+from ostiary.decision.access import PolicyResult, RemoteAnswers, failed
+from ostiary.decision.access.remote_policies import MAX_SAID, RemoteVerdict
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.database import Reader
@@ -51,7 +51,7 @@ ALL_S = 2.0
 MAX_RETRIES = 3
 """An exchange asks twice, and the set may be swapped in between."""
 _encode = msgspec.json.Encoder().encode
-_decode_said = json_decoder(tuple[Said, ...])
+_decode_said = json_decoder(tuple[PolicyResult, ...])
 _decode_error = json_decoder(dict[str, str])
 
 
@@ -138,7 +138,7 @@ class Engines:
         except Unavailable as error:
             raise Invalid(f"the Rego of the set cannot be compiled: {error.message}", hint=error.hint) from None
 
-    async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, Verdict]:
+    async def ask(self, program: Program, questions: Iterable[bytes]) -> dict[bytes, RemoteVerdict]:
         """Return the verdicts of all policies of the program on each question. Raises nothing: a failed policy has an
         error verdict.
         """
@@ -166,13 +166,13 @@ class Engines:
         finally:
             self._free.put(one)
 
-    async def _ask_rego(self, program: Program, questions: list[bytes]) -> list[Verdict]:
+    async def _ask_rego(self, program: Program, questions: list[bytes]) -> list[RemoteVerdict]:
         if not program.policies:
             return [()] * len(questions)
         until = asyncio.get_running_loop().time() + ALL_S
         return [await self._ask_one(program, question, until=until) for question in questions]
 
-    async def _ask_one(self, program: Program, question: bytes, *, until: float) -> Verdict:
+    async def _ask_one(self, program: Program, question: bytes, *, until: float) -> RemoteVerdict:
         names = dict.fromkeys(program.policies, False)
         if asyncio.get_running_loop().time() > until:
             return failed(names, f"there is no time left of {ALL_S:g} s")
@@ -185,33 +185,33 @@ class Engines:
         except msgspec.DecodeError:
             return failed(names, "it gave no answer")
 
-    async def _ask_opa(self, program: Program, question: bytes) -> Verdict:
+    async def _ask_opa(self, program: Program, question: bytes) -> RemoteVerdict:
         return tuple([await self._ask_document(policy, path, question) for policy, path in program.remote.items()])
 
-    async def _ask_document(self, policy: str, path: str, question: bytes) -> Said:
+    async def _ask_document(self, policy: str, path: str, question: bytes) -> PolicyResult:
         if self._opa is None:
-            return Said(policy, error="no OPA is configured")
+            return PolicyResult(policy, error="no OPA is configured")
         try:
             body = b'{"input":%b}' % question
             answer = await self._opa.post(f"/v1/data/{path}", body, within_s=self._limit_s)
             document = _decode_document(answer)
             if not document.result:
-                return Said(policy, error="the document is undefined")
+                return PolicyResult(policy, error="the document is undefined")
             return _said(policy, _decode_policy(document.result))
         except Unavailable as error:
-            return Said(policy, error=error.message)
+            return PolicyResult(policy, error=error.message)
         except (msgspec.DecodeError, RecursionError):
-            return Said(policy, error="it answers with what is no decision")
+            return PolicyResult(policy, error="it answers with what is no decision")
 
 
-def _said(policy: str, found: bool | _Policy) -> Said:
+def _said(policy: str, found: bool | _Policy) -> PolicyResult:
     if isinstance(found, bool):
-        return Said(policy, permits=found)
+        return PolicyResult(policy, permits=found)
     if found.permit is None and found.forbid is None:
-        return Said(policy, error="the document has neither `permit` nor `forbid`")
+        return PolicyResult(policy, error="the document has neither `permit` nor `forbid`")
     forbid = found.forbid or ()
     messages = ("",) if forbid is True else tuple(message[:MAX_SAID] for message in forbid[:16])
-    return Said(policy, bool(found.permit), messages)
+    return PolicyResult(policy, bool(found.permit), messages)
 
 
 class Latest:
@@ -313,7 +313,7 @@ async def why_no_token(call: Call, ready: Ready) -> str:
     return found if ready.program is None else why(await _answer(world, ready, remote))
 
 
-async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> Verdict:
+async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:
     """Return what the remote policies of that set say to a question that a guard made."""
     assert ready.program is not None
     return (await world.keep(Engines).ask(ready.program, [question]))[question]

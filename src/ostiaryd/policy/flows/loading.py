@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
@@ -37,7 +37,7 @@ async def load_set(world: World, files: dict[str, str], *, has_engine: bool = Tr
             while not isinstance(answer := decode_answer(await parser.parse(encode_upload(upload))), Parsed):
                 if not answer.is_checked:
                     await engines.check(answer.program)
-                verdicts: list[tuple[bytes, Verdict]] = [*upload.verdicts]
+                verdicts: list[tuple[bytes, RemoteVerdict]] = [*upload.verdicts]
                 for question in answer.asked:
                     verdicts.append((question, (await engines.ask(answer.program, [question]))[question]))
                 upload = Upload(files, has_engine, is_checked=True, verdicts=verdicts)

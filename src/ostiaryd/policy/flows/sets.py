@@ -53,7 +53,7 @@ def activate_starter(act: Act) -> PolicySet:
 
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
     """Return what the set would change if it became active."""
-    after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.elsewhere)
+    after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.remote)
     return plan_switch(_contents(reader, store.active(reader)), after)
 
 
@@ -65,7 +65,7 @@ def plan_activation(reader: Reader, hash: str) -> Plan:
 def _contents(reader: Reader, hash: str) -> Contents:
     rules = store.rules(reader, hash)
     files, policies = (starter().files, starter().ir) if rules is None else rules[:2]
-    return Contents(hash, files, policies, ready(reader, hash).policies.elsewhere)
+    return Contents(hash, files, policies, ready(reader, hash).policies.remote)
 
 
 def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:

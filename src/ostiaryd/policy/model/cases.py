@@ -12,7 +12,7 @@ from msgspec import Meta
 from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Entity, Overlay, Record, Uid, entity
 from ostiary.authorization.claims import MAX_LINKS, Link
-from ostiary.decision.access import CALL, RISK, Elsewhere, Judgement, Policies
+from ostiary.decision.access import CALL, RISK, Judgement, Policies, RemoteSource
 from ostiary.decision.access.chain import agent_of, chain_of
 from ostiary.decision.access.facts import resource_entity
 from ostiary.decision.access.playbooks import RESPONSES
@@ -52,7 +52,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     policies: list[str] | None = None
     """exactly those that decide it; None: whichever"""
 
-    def run(self, policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None = None) -> str:
+    def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
         """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
         judged = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judged.allowed else "ask" if judged.because == "approval_needed" else "deny"
@@ -64,7 +64,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             return f"expected {told} by {_list(self.policies)}, got it by {_list(judged.policies)}{errors}"
         return ""
 
-    def _ask(self, policies: Policies, elsewhere: Elsewhere | None) -> Judgement:
+    def _ask(self, policies: Policies, elsewhere: RemoteSource | None) -> Judgement:
         verb = self._verb
         times = {name: _instant(value) for name, value in self.context.items() if isinstance(value, datetime)}
         said = {name: value for name, value in self.context.items() if name not in times}
@@ -163,7 +163,7 @@ def parse_cases(name: str, text: str) -> list[Case]:
 
 
 def run_cases(
-    name: str, cases: list[Case], policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None = None
+    name: str, cases: list[Case], policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None
 ) -> None:
     """Run all; raises Invalid that names the first that fails, and says how many do."""
     failed = [(case, wrong) for case in cases if (wrong := _run(case, policies, playbooks, elsewhere))]
@@ -173,7 +173,7 @@ def run_cases(
         raise Invalid(f"{name}: test `{case.name}`: {wrong}{more}", code="policy_test_failed")
 
 
-def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: Elsewhere | None) -> str:
+def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None) -> str:
     try:
         return case.run(policies, playbooks, elsewhere)
     except Invalid as error:

@@ -144,8 +144,8 @@ def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, call.tool)
     kept = keep(decision.arguments, call.ready.secrets)
     context = principal.recorded
-    if decision.beside is not None:
-        context = encode_context(render_record({**principal.context, **decision.beside}))
+    if decision.call_context is not None:
+        context = encode_context(render_record({**principal.context, **decision.call_context}))
     return call_seen(seen, where, context, kept, approved=approved)
 
 

@@ -53,7 +53,7 @@ def candidate_of(loaded: Loaded, by: By) -> Candidate:
     """Return the candidate set for the what-if process."""
     rules = ir.render(loaded.ir).decode()
     ready = loaded.ready
-    return Candidate(loaded.hash, rules, encode_actions(loaded.actions), ready.entities, ready.policies.elsewhere, by)
+    return Candidate(loaded.hash, rules, encode_actions(loaded.actions), ready.entities, ready.policies.remote, by)
 
 
 encode_request = msgspec.msgpack.Encoder().encode

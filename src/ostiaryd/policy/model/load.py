@@ -18,7 +18,7 @@ import msgspec
 from ostiary.authorization import assurance
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Entity, Uid, entity, parse_uid
-from ostiary.decision.access import Elsewhere, Needs, Policies
+from ostiary.decision.access import Needs, Policies, RemoteSource
 from ostiary.decision.access.policies import approvers
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.cases import parse_cases, run_cases
@@ -69,7 +69,7 @@ class Loaded:
     @property
     def count(self) -> int:
         """The number of its own policies, in any language."""
-        return len(self.ir.policies) + len(self.policies.elsewhere) - self.safeguards
+        return len(self.ir.policies) + len(self.policies.remote) - self.safeguards
 
     @property
     def safeguards(self) -> int:
@@ -132,7 +132,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     return Ready(policies, vocabulary, by_type(entities), stated, Playbooks(policy_set, policies.known), program)
 
 
-def _prepare(program: Program, engine: Engine | None) -> Elsewhere:
+def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
     """Return the function that answers the remote questions of the tests. Raises Invalid."""
     if engine is None:
         raise Invalid("the set has policies that are not Cedar, and nothing here runs them")
@@ -143,7 +143,7 @@ def _prepare(program: Program, engine: Engine | None) -> Elsewhere:
 def notes(loaded: Loaded) -> list[str]:
     """Return notes for the person who puts the set: what it stops."""
     found = []
-    enforced = sorted(policy for policy, watches in loaded.policies.elsewhere.items() if not watches)
+    enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
     if enforced:
         names = ", ".join(f"`{policy}`" for policy in enforced)
         found.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from ostiary.decision.access.elsewhere import Verdict
+from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed
@@ -53,7 +53,7 @@ class Engine(Protocol):
     def check(self, program: Program) -> None:
         """Raises Invalid for a program that does not compile, Unavailable."""
 
-    def ask(self, program: Program, question: bytes) -> Verdict:
+    def ask(self, program: Program, question: bytes) -> RemoteVerdict:
         """Raises nothing."""
 
 

@@ -15,8 +15,8 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
 from ostiary.decision.access import CALL, RISK, Facts, Judgement, Policies, Protected
 from ostiary.decision.access.chain import ALONE, agent_entity, behind
-from ostiary.decision.access.elsewhere import Verdict
 from ostiary.decision.access.facts import resource_entity
+from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, Seen, ToolSeen
 from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
@@ -137,9 +137,9 @@ class Replay:
             behind=[one.uid for one in agents],
         )
 
-    def _elsewhere(self, _: bytes) -> Verdict:
+    def _elsewhere(self, _: bytes) -> RemoteVerdict:
         """Return no verdicts for watching policies. Raises Unreplayable if an enforcing remote policy is needed."""
-        if all(self._policies.elsewhere.values()):
+        if all(self._policies.remote.values()):
             return ()
         raise Unreplayable("the policies are Rego, which is not replayed")
 

@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _MS = 1_000_000
 
 
-class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class PolicyResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The result of one policy: whether it permits, the messages with which it forbids, or its error."""
 
     policy: str
@@ -37,42 +37,42 @@ class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error: str = ""
 
 
-Verdict = tuple[Said, ...]
-Elsewhere = Callable[[bytes], Verdict]
-"""Answers a question; raises nothing, for an error is what a policy says."""
+RemoteVerdict = tuple[PolicyResult, ...]
+RemoteSource = Callable[[bytes], RemoteVerdict]
+"""A function that answers a question. It never raises: an error is part of the result of a policy."""
 
 
-def failed(policies: Mapping[str, bool], error: str) -> Verdict:
-    """Return an error verdict for all of them."""
-    return tuple(Said(policy, error=error[:MAX_SAID]) for policy in policies)
+def failed(policies: Mapping[str, bool], error: str) -> RemoteVerdict:
+    """Return a verdict in which each of the policies has failed."""
+    return tuple(PolicyResult(policy, error=error[:MAX_SAID]) for policy in policies)
 
 
 def question(principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities) -> bytes:
-    """The question as JSON. Raises ValueError where it is too large."""
+    """Return the question as JSON. Raises ValueError for more than MAX_QUESTION bytes."""
     verb: dict[str, object] = {"name": action.id}
     if "action" in context:
         verb["properties"] = _plain(context["action"])
-    asked = {
+    members = {
         "subject": _entity(principal, entities),
         "action": verb,
         "resource": _entity(resource, entities),
         "context": {name: _plain(value) for name, value in context.items() if name != "action"},
     }
-    encoded = _encode(asked)
+    encoded = _encode(members)
     if len(encoded) > MAX_QUESTION:
-        raise ValueError(f"the question has {len(encoded)} bytes, at most {MAX_QUESTION} are asked")
+        raise ValueError(f"the question has {len(encoded)} bytes; the limit is {MAX_QUESTION}")
     return encoded
 
 
 def _entity(uid: Uid, entities: Entities) -> dict[str, object]:
-    found = entities.get(uid)
-    if found is None:
+    entity = entities.get(uid)
+    if entity is None:
         return {"type": uid.type, "id": uid.id, "attributes": {}, "ancestors": []}
     return {
         "type": uid.type,
         "id": uid.id,
-        "attributes": {name: _plain(value) for name, value in found.attrs.items()},
-        "ancestors": [_uid(up) for up in sorted(found.lineage - {uid}, key=lambda up: (up.type, up.id))],
+        "attributes": {name: _plain(value) for name, value in entity.attrs.items()},
+        "ancestors": [_uid(up) for up in sorted(entity.lineage - {uid}, key=lambda up: (up.type, up.id))],
     }
 
 

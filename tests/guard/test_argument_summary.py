@@ -13,14 +13,14 @@ from harness.clock import Clock, SeededRandom
 from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard, Verified
-from ostiary.guard.seen import MAX_ARGUMENTS, MAX_DEPTH, MAX_TEXT, seen
+from ostiary.guard.argument_summary import MAX_ARGUMENTS, MAX_DEPTH, MAX_TEXT, summarize_arguments
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Unavailable
 
 
 def test_what_a_bound_could_name_stays_as_it_is() -> None:
     arguments = {"path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at": {"x": {"y": "z"}}}
-    assert seen(arguments, {}) == {
+    assert summarize_arguments(arguments, {}) == {
         "path": "/srv/a.txt", "limit": 5, "deep": True, "ratio": 0.5, "none": None, "at.x.y": "z",
     }  # fmt: skip
 
@@ -28,12 +28,12 @@ def test_what_a_bound_could_name_stays_as_it_is() -> None:
 @pytest.mark.parametrize(("length", "whole"), [(MAX_TEXT - 1, True), (MAX_TEXT, True), (MAX_TEXT + 1, False)])
 def test_a_long_text_is_its_length(length: int, whole: bool) -> None:
     text = "é " * (length // 2) + "é" * (length % 2)
-    assert seen({"text": text}, {}) == {"text": text if whole else {"type": "string", "length": length}}
+    assert summarize_arguments({"text": text}, {}) == {"text": text if whole else {"type": "string", "length": length}}
 
 
 def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
     arguments = {"tags": ["a", "b"], "none": {}, "far": 2**60, "huge": 1e300}
-    assert seen(arguments, {}) == {
+    assert summarize_arguments(arguments, {}) == {
         "tags": {"type": "array", "length": 2},
         "none": {"type": "object", "length": 0},
         "far": {"type": "number"},
@@ -55,7 +55,7 @@ def test_of_other_kinds_only_the_kind_and_the_length_stay() -> None:
     ],
 )  # fmt: skip
 def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) -> None:
-    recorded = seen({name: value}, {})[name]
+    recorded = summarize_arguments({name: value}, {})[name]
     assert recorded["secret"] is True
     assert str(value) not in json.dumps(recorded)
 
@@ -69,11 +69,11 @@ def test_what_is_spelled_like_a_secret_is_not_recorded(name: str, value: Any) ->
     ],
 )  # fmt: skip
 def test_what_identifies_is_recorded(name: str, value: Any) -> None:
-    assert seen({name: value}, {}) == {name: value}
+    assert summarize_arguments({name: value}, {}) == {name: value}
 
 
 def test_the_catalogue_says_what_is_secret() -> None:
-    assert seen({"pat": "a", "note": "b", "in": {"x": 1}}, {"note": "secret", "in": "secret"}) == {
+    assert summarize_arguments({"pat": "a", "note": "b", "in": {"x": 1}}, {"note": "secret", "in": "secret"}) == {
         "pat": {"type": "string", "length": 1, "secret": True},
         "note": {"type": "string", "length": 1, "secret": True},
         "in": {"type": "object", "length": 1, "secret": True},
@@ -81,12 +81,12 @@ def test_the_catalogue_says_what_is_secret() -> None:
 
 
 def test_names_are_paths_and_nothing_is_without_bounds() -> None:
-    assert seen({"a.b": 1, "": 2, "x" * 257: 3, "a": {"b": 4}}, {}) == {"a.b": 4}
-    assert len(seen({str(number): number for number in range(1000)}, {})) == MAX_ARGUMENTS
+    assert summarize_arguments({"a.b": 1, "": 2, "x" * 257: 3, "a": {"b": 4}}, {}) == {"a.b": 4}
+    assert len(summarize_arguments({str(number): number for number in range(1000)}, {})) == MAX_ARGUMENTS
     deep: Any = "end"
     for _ in range(MAX_DEPTH + 3):
         deep = {"d": deep}
-    assert seen(deep, {}) == {".".join("d" * MAX_DEPTH): {"type": "object", "length": 1}}
+    assert summarize_arguments(deep, {}) == {".".join("d" * MAX_DEPTH): {"type": "object", "length": 1}}
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
-"""What goes on record of the arguments of a call in mode `watch`, so that bounds can be suggested from what was seen.
+"""Summaries of the arguments of calls in mode `watch`, from which bounds are suggested.
 
-Values that a bound could name stay as they are: numbers, flags, and texts that are short and no secret. Of all else
-the record says of what kind it was and how long. Objects are opened, so that a name is a path as bounds have it
+Values that a bound could name stay unchanged: numbers, flags, and texts that are short and no secret. Of other values
+the record has the type and the length. Objects are flattened, so that a name is a path as in bounds
 (`a.b`), and a value that is an object is always such a summary:
 
     {"path": "/srv/reports/q3.txt", "limit": 20, "text": {"type": "string", "length": 8210},
      "key": {"type": "string", "length": 40, "secret": true}, "walk.depth": 3, "tags": {"type": "array", "length": 2}}
 
-A value is a secret where the catalogue says so (kind `secret`), where its name says so, or where it looks like one.
-That finds what is spelled as secrets usually are, and nothing else.
+A value is a secret if the catalogue says so (kind `secret`), if its name says so, or if it looks like one. This finds
+secrets in common notations only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SECRET_TEXT = re.compile(
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 
 
-def seen(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+def summarize_arguments(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
     """Return the recorded form of the arguments; `kinds` is the catalogue's, by the name of an
     argument. Raises nothing.
     """
