@@ -23,15 +23,15 @@ from ostiary.provenance.noticing import (
     Event,
     Profile,
     Session,
-    doubt,
+    extend_session,
     learn,
     notice,
     pack,
-    told,
+    total_points,
     traced,
 )
 from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS
-from ostiary.provenance.origins import judged, learned, marked, observed, remember
+from ostiary.provenance.origins import judge_origins, learned, marked, observed, remember
 
 LIMIT = 15.0
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "note": "text"})
@@ -60,15 +60,15 @@ def main() -> None:
     begun = marked(remember(bytes(range(32)), Intent(words="Pay Ann 1,200.00 to DE89 3704 0044 0532 0130 00")))
     output = [{"from": "eve@example.com", "body": ASKS}]
     memory = learned(begun, observed(begun, "mail/inbox", INBOX, {}, output))
-    asked, profile = told(BEGUN, begun, INBOX, {}, output), full()
-    assert traced(asked, memory, PAY, THEIRS, None).together == 2
+    asked, profile = extend_session(BEGUN, begun, INBOX, {}, output), full()
+    assert traced(asked, memory, PAY, THEIRS, None).values_in_text == 2
     assert len(pack(profile)) <= MAX_PROFILE
     print(f"the largest profile has {len(pack(profile))} bytes, at most {MAX_PROFILE}")
 
     def noticing(session: Session, arguments: Mapping[str, Any], beside: Record) -> float:
         def one() -> int:
             found = traced(session, memory, PAY, arguments, beside)
-            return doubt(notice(profile, session, event(**found._asdict())))
+            return total_points(notice(profile, session, event(**found._asdict())))
 
         return microseconds(one, 2000)
 
@@ -77,11 +77,11 @@ def main() -> None:
         ("a call with values of strangers", BEGUN, THEIRS),
         ("the same after a text was read that has them", asked, THEIRS),
     ):
-        cost = noticing(session, arguments, judged(memory, PAY, arguments))
+        cost = noticing(session, arguments, judge_origins(memory, PAY, arguments))
         print(f"{what:<66} {cost:8.2f} µs, limit {LIMIT:.0f}")
     texts = {"prose": prose(dice, 10_240), "JSON": json.loads(records(dice, 10_240)), "one text": ASKS * 170}
     for what, read in texts.items():
-        cost = microseconds(lambda read=read: told(BEGUN, begun, INBOX, {}, read), 3)  # type: ignore[misc]
+        cost = microseconds(lambda read=read: extend_session(BEGUN, begun, INBOX, {}, read), 3)  # type: ignore[misc]
         print(f"{f'keep the texts of 10 KB of {what}':<66} {cost:8.0f} µs")
     cost = microseconds(lambda: learn(profile, event(task="tk_new")), 500)
     print(f"{'learn one more call, the largest profile':<66} {cost:8.2f} µs")

@@ -35,13 +35,13 @@ class Strangeness:
     """whether the person writes dates, times, amounts and accounts in other formats and places than the tools"""
     text: bool = False
     """whether tools return plain text, each in a layout of its own, instead of JSON"""
-    hints: Literal["kept", "dropped", "told"] = "kept"
+    hints: Literal["kept", "dropped", "extend_session"] = "kept"
     """MCP's annotations; `told`: each tool also says by `readOnlyHint` whether it only reads"""
 
 
 LEVELS: dict[str, Strangeness] = {
     "synonyms": Strangeness("synonyms", descriptions=True),
-    "hinted": Strangeness("foreign", hints="told"),
+    "hinted": Strangeness("foreign", hints="extend_session"),
     "foreign": Strangeness("foreign"),
     "formats": Strangeness("synonyms", descriptions=True, formats=True, text=True),
     "letters": Strangeness("letters", formats=True, text=True, hints="dropped"),
@@ -159,7 +159,7 @@ class Strange:
         names, hints = self._arguments[tool.name], dict(tool.hints)
         if self._strangeness.hints == "dropped":
             hints = {}
-        elif self._strangeness.hints == "told":
+        elif self._strangeness.hints == "extend_session":
             hints |= {"readOnlyHint": tool.name in self._readers}
         return Tool(
             self.tool_names[tool.name],

@@ -24,7 +24,7 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import AccessClaims
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, resolve
-from ostiary.provenance.noticing import BEGUN, Event, Session, told, traced
+from ostiary.provenance.noticing import BEGUN, Event, Session, extend_session, traced
 from ostiary.provenance.origins import Memory, learned, marked, observed, remember
 
 URI = "https://tools.example/mcp"
@@ -108,7 +108,7 @@ class Watcher:
         ready = self._facts.resource.tools.get(call.tool)
         if ready is not None:
             value = output.error or (output.text if output.data is None else output.data)
-            session.session = told(session.session, session.memory, ready.tool, call.arguments, value)
+            session.session = extend_session(session.session, session.memory, ready.tool, call.arguments, value)
             parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
             session.memory = learned(session.memory, parts)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.detect.runs import Run
-from ostiary.provenance.noticing import NEW, Profile, doubt, learn, notice
+from ostiary.provenance.noticing import NEW, Profile, learn, notice, total_points
 
 FOLDS = 5
 
@@ -36,7 +36,7 @@ class Scored:
 def score(run: Run, profile: Profile, without: str = "") -> Scored:
     worst, scores = 0, list[int]()
     for session, event in run.calls:
-        worst = max(worst, doubt(one for one in notice(profile, session, event) if one.detector != without))
+        worst = max(worst, total_points(one for one in notice(profile, session, event) if one.detector != without))
         scores.append(worst)
     return Scored(run, scores)
 

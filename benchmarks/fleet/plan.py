@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ostiary.provenance.noticing.threats import ThreatList, known_network
+from ostiary.provenance.noticing.threats import ThreatList, find_network_list
 from ostiaryd.watch.engines.lists import parse_list
 from ostiaryd.watch.wire_threats import DEFAULT_POINTS
 
@@ -114,7 +114,7 @@ def draw(seed: int, *, agents: int, kinds: int = 8, days: int = 14) -> Fleet:
 def _threats(networks: Iterable[str]) -> dict[str, tuple[str, int]]:
     listed = parse_list("plain", LIST.encode(), now=FIRST_DAY, spared=frozenset())
     lists = {"tl_1": ThreatList("of a provider", DEFAULT_POINTS, listed.marks, listed.networks)}
-    found = {network: known_network(network, lists) for network in networks}
+    found = {network: find_network_list(network, lists) for network in networks}
     return {network: (one.name, one.points) for network, one in found.items() if one is not None}
 
 

@@ -79,9 +79,9 @@ def test_an_amount_stays_where_every_reader_counts_alike() -> None:
     assert cost(MAX_INT, limit="1") == MAX_INT
     assert cost(str(MAX_INT), limit="1") == MAX_INT
     for beyond in (MAX_INT + 1, str(MAX_INT + 1), 10**400):
-        with pytest.raises(BadAmount, match="beyond"):
+        with pytest.raises(BadAmount, match="too large"):
             cost(beyond, limit="1")
-    with pytest.raises(BadAmount, match="beyond"):
+    with pytest.raises(BadAmount, match="too large"):
         cost(MAX_INT, limit="1.00")
 
 

@@ -21,12 +21,14 @@ def name(number: int) -> bytes:
 
 def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
     known = met(met(met(NOBODY, (ANN,), day=10), (ANN, BOB), day=12), (ANN,), day=20)
-    assert known.seen((ANN,), is_more=False, day=21) == {"unknown": 0, "age_days": 11, "uses": 3}
-    assert known.seen((ANN, BOB), is_more=False, day=21) == {"unknown": 0, "age_days": 9, "uses": 1}
-    assert known.seen((ANN, EVE), is_more=False, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
-    assert known.seen((ANN,), is_more=True, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
-    assert known.seen((), is_more=False, day=21) == {"unknown": 0, "age_days": 0, "uses": 0}
-    assert known.seen((ANN,), is_more=False, day=9)["age_days"] == 0, "a clock that went back makes nobody older"
+    assert known.recipient_context((ANN,), is_more=False, day=21) == {"unknown": 0, "age_days": 11, "uses": 3}
+    assert known.recipient_context((ANN, BOB), is_more=False, day=21) == {"unknown": 0, "age_days": 9, "uses": 1}
+    assert known.recipient_context((ANN, EVE), is_more=False, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
+    assert known.recipient_context((ANN,), is_more=True, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
+    assert known.recipient_context((), is_more=False, day=21) == {"unknown": 0, "age_days": 0, "uses": 0}
+    assert known.recipient_context((ANN,), is_more=False, day=9)["age_days"] == 0, (
+        "a clock that went back makes nobody older"
+    )
 
 
 @pytest.mark.parametrize("count", [MAX_COUNTERPARTS - 1, MAX_COUNTERPARTS, MAX_COUNTERPARTS + 1])
@@ -50,7 +52,7 @@ def test_uses_and_ages_are_what_counting_anew_gives(calls: list[tuple[list[bytes
     for one in (ANN, BOB, EVE):
         when = [at for values, at in days if one in values]
         said = {"unknown": 0, "age_days": day - when[0], "uses": len(when)} if when else {"unknown": 1}
-        assert said.items() <= known.seen((one,), is_more=False, day=day).items()
+        assert said.items() <= known.recipient_context((one,), is_more=False, day=day).items()
 
 
 def test_they_are_small_and_come_back_from_their_bytes() -> None:

@@ -158,7 +158,7 @@ def test_a_run_of_words_is_one_that_stands_there(inner: list[str], outer: list[s
 
 
 def test_what_is_kept_is_read_back_and_its_digest_cannot_be_guessed() -> None:
-    one = Recorded(intent=parse_intent(WHOLE), said_by=SaidBy.PERSON, who="pe_1", salt="a")
+    one = Recorded(intent=parse_intent(WHOLE), said_by=SaidBy.PERSON, stated_by="pe_1", salt="a")
     assert Recorded.decode(one.encode().decode()) == one
-    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.PERSON, who="pe_1", salt="b").digest
-    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.AGENT, who="pe_1", salt="a").digest
+    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.PERSON, stated_by="pe_1", salt="b").digest
+    assert one.digest != Recorded(intent=one.intent, said_by=SaidBy.AGENT, stated_by="pe_1", salt="a").digest

@@ -17,7 +17,7 @@ from ostiary.provenance.origins import (
     Memory,
     Origin,
     Part,
-    judged,
+    judge_origins,
     judged_plan,
     learned,
     pack,
@@ -138,14 +138,14 @@ def test_an_amount_above_the_cap_or_one_that_cannot_be_read_is_over_the_plan(amo
 def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> None:
     known = after(planned(), Origin.KNOWN, "acc1", "acc2")
     both = after(known, Origin.OUTSIDE, "acc2", "ann")
-    assert judged(both, PAY, {"to": "acc1"})["mentioned"] is False
-    assert judged(both, PAY, {"to": "acc2"})["mentioned"] is True
-    assert judged(both, PAY, {"to": ["acc1", "acc2"]})["mentioned"] is True
-    assert judged(both, PAY, {"to": "Ann"})["mentioned"] is False, "the person said it"
-    assert judged(known, PAY, {"to": "acc2"})["mentioned"] is False
+    assert judge_origins(both, PAY, {"to": "acc1"})["mentioned"] is False
+    assert judge_origins(both, PAY, {"to": "acc2"})["mentioned"] is True
+    assert judge_origins(both, PAY, {"to": ["acc1", "acc2"]})["mentioned"] is True
+    assert judge_origins(both, PAY, {"to": "Ann"})["mentioned"] is False, "the person said it"
+    assert judge_origins(known, PAY, {"to": "acc2"})["mentioned"] is False
     amounts = after(after(known, Origin.KNOWN, "70", "80"), Origin.OUTSIDE, "80")
-    assert judged(amounts, PAY, {"to": "Ann", "amount": 70})["mentioned"] is False
-    assert judged(amounts, PAY, {"to": "Ann", "amount": 80})["mentioned"] is True
+    assert judge_origins(amounts, PAY, {"to": "Ann", "amount": 70})["mentioned"] is False
+    assert judge_origins(amounts, PAY, {"to": "Ann", "amount": 80})["mentioned"] is True
 
 
 TOOLS = ("bank/pay", "bank/look", "mail/send")
@@ -160,4 +160,4 @@ def test_a_plan_says_something_of_the_tools_that_it_names_and_nothing_of_values(
     memory = after(after(planned(*map(Planned, plan)), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
     bare = after(after(planned(), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
     assert judged_plan(memory, tool, PAY, arguments)["planned"] is (tool in plan)
-    assert judged(memory, PAY, arguments) == judged(bare, PAY, arguments)
+    assert judge_origins(memory, PAY, arguments) == judge_origins(bare, PAY, arguments)

@@ -15,9 +15,9 @@ from ostiary.provenance.noticing.threats import (
     Kind,
     ThreatList,
     find,
+    find_list,
+    find_network_list,
     indicator,
-    known,
-    known_network,
     parse_marks,
 )
 
@@ -69,13 +69,13 @@ def test_what_is_on_the_list_is_found_however_it_is_written(text: str) -> None:
     (noticed,) = find({"where": text}, LIST)
     assert (noticed.detector, noticed.points) == (DETECTOR, 60)
     assert noticed.says.startswith("its argument 'where' names a")
-    assert known(text, LIST) is LIST["tl_evil"]
+    assert find_list(text, LIST) is LIST["tl_evil"]
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_what_is_not_is_let_be(text: str) -> None:
     assert find({"where": text}, LIST) == []
-    assert known(text, LIST) is None
+    assert find_list(text, LIST) is None
 
 
 def test_it_is_found_wherever_it_stands_and_its_value_is_not_said() -> None:
@@ -94,7 +94,7 @@ def test_each_list_is_told_once_and_the_worst_of_several_counts() -> None:
     lists = LIST | listed(("domain", "evil.example"), ("domain", "other.example"), name="more", points=90)
     told = find({"a": "evil.example other.example", "b": "evil.example"}, lists)
     assert sorted((one.points, "`more`" in one.says) for one in told) == [(60, False), (90, True)]
-    worst = known("evil.example", lists)
+    worst = find_list("evil.example", lists)
     assert worst is not None
     assert worst.name == "more"
     assert find({"a": "evil.example"}, {}) == []
@@ -120,12 +120,12 @@ def test_names_of_arguments_are_no_way_to_write_into_what_is_said() -> None:
 
 
 def test_a_network_is_known_where_all_of_it_is() -> None:
-    assert known_network("45.83.65.0/24", LIST) is LIST["tl_evil"]
-    assert known_network("45.83.64.0/22", LIST) is LIST["tl_evil"]
+    assert find_network_list("45.83.65.0/24", LIST) is LIST["tl_evil"]
+    assert find_network_list("45.83.64.0/22", LIST) is LIST["tl_evil"]
     for network in ("45.83.64.0/21", "45.83.68.0/24", "203.0.113.0/24", "2a0e:b106::/31", ""):
-        assert known_network(network, LIST) is None
-    assert known_network("2a0e:b107:5::/48", LIST) is LIST["tl_evil"]
-    assert known_network("45.83.65.0/24", {}) is None
+        assert find_network_list(network, LIST) is None
+    assert find_network_list("2a0e:b107:5::/48", LIST) is LIST["tl_evil"]
+    assert find_network_list("45.83.65.0/24", {}) is None
 
 
 # ---------------------------------------------------------------------------------------- What a list may name

@@ -12,12 +12,24 @@ from msgspec.structs import replace
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.intent import parse_intent
-from ostiary.provenance.noticing import BEGUN, NEW, Event, Noticed, Profile, Session, doubt, learn, notice, told, traced
+from ostiary.provenance.noticing import (
+    BEGUN,
+    NEW,
+    Event,
+    Noticed,
+    Profile,
+    Session,
+    extend_session,
+    learn,
+    notice,
+    total_points,
+    traced,
+)
 from ostiary.provenance.noticing.noticing import DRIFT, HABIT, NAMED, SIGNS, TOGETHER
 from ostiary.provenance.noticing.profile import MAX_TASKS
 from ostiary.provenance.noticing.session import MAX_LEAVES, MAX_TEXTS, MAX_WORDS, MIN_TEXT
 from ostiary.provenance.noticing.traced import UNTRACED
-from ostiary.provenance.origins import Memory, judged, learned, observed, remember
+from ostiary.provenance.origins import Memory, judge_origins, learned, observed, remember
 
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "when": "time"})
 SEND = Tool(name="send", effect=Effect.SEND, kinds={"to": "address", "body": "text"})
@@ -55,13 +67,13 @@ def read(
     """The task once that mail was read, in a folder by name."""
     known = memory(words)
     arguments, output = {"folder": folder} if folder else {}, [{"from": "eve@evil.example", "body": text}]
-    session = told(BEGUN, known, tool, arguments, output)
+    session = extend_session(BEGUN, known, tool, arguments, output)
     return session, learned(known, observed(known, f"mail/{tool.name}", tool, arguments, output))
 
 
 def paying(session: Session, known: Memory, **arguments: Any) -> Event:
     arguments = {"to": THEIRS} | arguments
-    return call(**traced(session, known, PAY, arguments, judged(known, PAY, arguments))._asdict())
+    return call(**traced(session, known, PAY, arguments, judge_origins(known, PAY, arguments))._asdict())
 
 
 def test_what_the_person_asked_for_is_not_noticed() -> None:
@@ -71,7 +83,7 @@ def test_what_the_person_asked_for_is_not_noticed() -> None:
 
 def test_reads_are_not_noticed_whatever_they_are_like() -> None:
     for effect in ("read", ""):
-        assert points(call(effect=effect, worst="nowhere", together=3, signs=("reveals",), **OUTSIDE_TASK)) == {}
+        assert points(call(effect=effect, worst="nowhere", values_in_text=3, signs=("reveals",), **OUTSIDE_TASK)) == {}
 
 
 def test_a_call_that_the_task_is_not_for() -> None:
@@ -105,7 +117,7 @@ def test_a_habit_takes_away_a_part_and_never_all(event: Event) -> None:
 
 
 def test_no_habit_excuses_what_the_task_is_not_for_nor_what_strangers_ask() -> None:
-    event = call(worst="outside", together=2, **OUTSIDE_TASK)
+    event = call(worst="outside", values_in_text=2, **OUTSIDE_TASK)
     usual = points(event, used_to(worst="outside"))
     assert usual["purpose_drift"] == points(event)["purpose_drift"]
     assert usual["instructed"] == points(event)["instructed"] == TOGETHER[2]
@@ -138,25 +150,25 @@ def test_the_more_of_a_call_stands_in_one_text_of_strangers_the_odder_it_is(
 ) -> None:
     session, known = read(PAGE)
     event = paying(session, known, **more)
-    assert (event.worst, event.together, event.is_named) == ("outside", together, False)
+    assert (event.worst, event.values_in_text, event.is_named) == ("outside", together, False)
     assert points(event, session=session)["instructed"] == TOGETHER[together]
 
 
 def test_values_of_several_texts_are_not_together() -> None:
     session, known = read(f"The first one of two has {THEIRS} in it.")
-    fresh = told(session, known, INBOX, {}, [f"The second one of two has {THEIRS} in it, too."])
+    fresh = extend_session(session, known, INBOX, {}, [f"The second one of two has {THEIRS} in it, too."])
     assert len(fresh.texts) == 2
-    assert paying(fresh, known, amount=700).together == 1
+    assert paying(fresh, known, amount=700).values_in_text == 1
 
 
 def test_an_amount_or_a_time_alone_composes_nothing() -> None:
     session, known = read(PAGE, words=f"pay {THEIRS}")
-    assert paying(session, known, amount=700, when="2026-05-01").together == 0
+    assert paying(session, known, amount=700, when="2026-05-01").values_in_text == 0
 
 
 def test_a_value_of_the_person_stays_theirs_though_a_stranger_repeats_it() -> None:
     session, known = read(PAGE, words=f"pay 700 to {THEIRS}")
-    assert paying(session, known, amount=700).together == 0
+    assert paying(session, known, amount=700).values_in_text == 0
     assert points(call(worst="person"), session=session) == {}
 
 
@@ -171,7 +183,7 @@ def test_what_names_something_of_the_persons_is_less_odd() -> None:
 def test_a_document_that_the_person_named_composes_with_less_weight() -> None:
     session, known = read(PAGE, folder="bills", words="pay what is in bills")
     event = paying(session, known, amount=700)
-    assert (event.together, event.is_named) == (2, True)
+    assert (event.values_in_text, event.is_named) == (2, True)
     assert points(replace(event, is_mixed=False))["instructed"] == round(TOGETHER[2] * NAMED)
 
 
@@ -183,7 +195,7 @@ def test_a_text_that_is_sent_on_as_strangers_wrote_it_counts_and_so_does_a_link_
         ("mail mallory@evil.example", 1),
         ("come soon", 0),
     ):
-        assert traced(session, known, SEND, {"to": "", "body": body}, None).together == together, body
+        assert traced(session, known, SEND, {"to": "", "body": body}, None).values_in_text == together, body
 
 
 @pytest.mark.parametrize("sign", SIGNS)
@@ -195,7 +207,7 @@ def test_each_sign_of_the_flow_of_data_counts_where_something_is_foreign(sign: s
 def test_signs_are_read_from_what_the_decision_found_out() -> None:
     known = memory()
     arguments = {"to": THEIRS}
-    beside = judged(known, PAY, arguments)
+    beside = judge_origins(known, PAY, arguments)
     assert traced(BEGUN, known, PAY, arguments, beside).signs == ()
     beside |= {"planned": False, "substituted": True, "mentioned": False, "unrequested": True}
     beside |= {"reveals": frozenset({"card"}), "carries": frozenset({"outside"})}
@@ -207,29 +219,29 @@ def test_signs_are_read_from_what_the_decision_found_out() -> None:
 
 def test_only_content_from_outside_is_kept() -> None:
     assert read(PAGE, tool=MINE)[0] == BEGUN
-    assert told(BEGUN, None, INBOX, {}, PAGE) == BEGUN
+    assert extend_session(BEGUN, None, INBOX, {}, PAGE) == BEGUN
     for length, is_kept in ((MIN_TEXT - 1, False), (MIN_TEXT, False), (MIN_TEXT + 1, True)):
-        assert (told(BEGUN, memory(), INBOX, {}, [PAGE[:length], "x"]) != BEGUN) is is_kept
+        assert (extend_session(BEGUN, memory(), INBOX, {}, [PAGE[:length], "x"]) != BEGUN) is is_kept
 
 
 def test_however_much_comes_back_a_session_stays_small_and_the_newest_stays() -> None:
     session, known = BEGUN, memory()
     for number in range(40):
-        session = told(session, known, INBOX, {}, [f"This one is for mallory{number}@evil.example alone."])
+        session = extend_session(session, known, INBOX, {}, [f"This one is for mallory{number}@evil.example alone."])
     assert len(session.texts) == MAX_TEXTS
     for number, together in ((39, 1), (40 - MAX_TEXTS, 1), (39 - MAX_TEXTS, 0)):
         sent = {"to": f"mallory{number}@evil.example", "body": "x"}
-        assert traced(session, known, SEND, sent, None).together == together
-    session = told(session, known, INBOX, {}, ["so many words, " * MAX_WORDS])
+        assert traced(session, known, SEND, sent, None).values_in_text == together
+    session = extend_session(session, known, INBOX, {}, ["so many words, " * MAX_WORDS])
     assert sum(text.size for text in session.texts) <= MAX_WORDS
-    many = told(BEGUN, known, INBOX, {}, [*(["x"] * (MAX_LEAVES - 1)), PAGE, PAGE + " "])
+    many = extend_session(BEGUN, known, INBOX, {}, [*(["x"] * (MAX_LEAVES - 1)), PAGE, PAGE + " "])
     assert len(many.texts) == 1
 
 
 def test_calls_that_are_denied_before_they_are_judged_are_traced_too() -> None:
     session, known = read(PAGE)
     arguments = {"to": THEIRS, "amount": 7}
-    beside = judged(known, PAY, arguments)
+    beside = judge_origins(known, PAY, arguments)
     assert traced(session, known, PAY, arguments, None) == traced(session, known, PAY, arguments, beside)
     assert traced(session, known, INBOX, {"folder": THEIRS}, None) == UNTRACED
     assert traced(session, None, PAY, arguments, None) == UNTRACED
@@ -241,15 +253,15 @@ def test_a_decoy_is_noticed_whatever_else_is_so() -> None:
 
 def test_points_of_a_call_count_as_independent_doubts() -> None:
     some = [Noticed(detector="a", points=50, says="x"), Noticed(detector="b", points=20, says="x")]
-    assert (doubt([]), doubt(some[:1]), doubt(some)) == (0, 50, 60)
+    assert (total_points([]), total_points(some[:1]), total_points(some)) == (0, 50, 60)
 
 
 def test_it_says_why_in_words() -> None:
     session, _ = read(PAGE)
-    odd = call(worst="nowhere", links="outside", together=2, signs=("reveals", "unplanned"))
+    odd = call(worst="nowhere", links="outside", values_in_text=2, signs=("reveals", "unplanned"))
     assert [one.says for one in notice(NEW, session, odd)] == [
-        "bank/pay with values from what nobody said and nothing read has and a link from what strangers wrote",
-        "bank/pay with 2 values of one of 1 texts of strangers",
+        "bank/pay with values from no known source and a link from untrusted content",
+        "bank/pay with 2 values of one of 1 untrusted texts",
         "bank/pay: reveals, unplanned",
     ]
     long = notice(NEW, session, replace(odd, tool="t" * 5000, **OUTSIDE_TASK))

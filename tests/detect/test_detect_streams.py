@@ -17,7 +17,7 @@ from tests.support.toys import LOOK, Toy
 
 def run(kind: str, *worst: str, task: str = "t") -> Run:
     facts: dict[str, Any] = {"at": 1, "action": "tool.call", "outcome": "allow", "tool": "bank/pay", "effect": "pay"}
-    calls = [(BEGUN, Event(worst=one, together=3 * (one == "outside"), **facts)) for one in worst]
+    calls = [(BEGUN, Event(worst=one, values_in_text=3 * (one == "outside"), **facts)) for one in worst]
     injected = kind == "compromised"
     return Run("s", "m", task, "i" if injected else None, calls, len(calls) - 1 if injected else None)
 

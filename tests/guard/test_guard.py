@@ -330,7 +330,7 @@ def test_arguments_that_the_ledger_cannot_name_refuse_the_call(guard: Guard, fee
 
 def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None:
     who = authenticate_at(guard, feeder)
-    guard.feed.doubt("the guard is closed")
+    guard.feed.distrust("the guard is closed")
     assert "closed" in closed(guard, who).message
 
 

@@ -79,7 +79,7 @@ for line in sys.stdin:
         ("sys.exit(3)", Unavailable, "ends before it answers"),
         ("time.sleep(60)", Unavailable, "does not answer"),
         ("os.close(0); time.sleep(60)", Unavailable, "does not answer|reads nothing"),
-        ('capabilities = "all"', Malformed, "capable"),
+        ('capabilities = "all"', Malformed, "capabilities"),
         ("def greet(id): say(id, error={'code': 1, 'message': 'go away\\x1b[2J'})", Invalid, "no such method"),
         ("listed = lambda _: {}", Malformed, "no `tools`"),
         ("listed = lambda _: {'tools': {}}", Malformed, "no `tools`"),

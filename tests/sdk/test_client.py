@@ -312,7 +312,9 @@ def test_a_step_up_that_the_issuer_refuses_is_said_in_both_their_words(
 ) -> None:
     get(http, client)
     server.demand, server.refuse_tokens = DEMAND, True
-    with pytest.raises(StepUpNeeded, match=r"wants `acr` urn:a urn:b and .* within 60 s: the agent is suspended") as no:
+    with pytest.raises(
+        StepUpNeeded, match=r"requires `acr` urn:a urn:b and .* within the last 60 s: the agent is suspended"
+    ) as no:
         get(http, client)
     assert (no.value.acr_values, no.value.max_age) == ("urn:a urn:b", 60)
 

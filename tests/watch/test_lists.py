@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiary.provenance.noticing.threats import Kind, ThreatList, indicator, known
+from ostiary.provenance.noticing.threats import Kind, ThreatList, find_list, indicator
 from ostiaryd.watch.engines import lists
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_PATTERN, Listed, parse_list
 
@@ -164,4 +164,4 @@ def test_a_list_is_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_read_is_what_is_found() -> None:
     read = plain("evil.example")
-    assert known("https://evil.example/", {"a": ThreatList("a", 1, read.marks)}) is not None
+    assert find_list("https://evil.example/", {"a": ThreatList("a", 1, read.marks)}) is not None

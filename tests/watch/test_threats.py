@@ -14,7 +14,7 @@ from harness.clock import Clock
 from ostiary.decision.feed import ThreatFact
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.provenance.noticing import Event
-from ostiary.provenance.noticing.threats import ThreatList, indicator, known
+from ostiary.provenance.noticing.threats import ThreatList, find_list, indicator
 from ostiaryd import doctor
 from ostiaryd.feed.flows.snapshot import threat_fact, threat_facts
 from ostiaryd.ground.outbound import outbox
@@ -107,7 +107,7 @@ async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_wh
     await add(here, url=publisher.url)
     await wire_threats.refresh_due(here)
     assert (now_of(here).count, now_of(here).failed, now_of(here).refreshed_at) == (2, "", clock())
-    assert known("https://evil.example/", store.load(here.db.read())) is not None
+    assert find_list("https://evil.example/", store.load(here.db.read())) is not None
     clock.advance(us=flows.EVERY - 1)
     await wire_threats.refresh_due(here)
     assert publisher.asked == 1

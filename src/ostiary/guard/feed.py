@@ -91,7 +91,7 @@ class Feed:
             self._learn(message)
             self.kept.keep(unverified_line, message)
         except Refused as refusal:
-            self.doubt(refusal.message)
+            self.distrust(refusal.message)
             raise FeedBroken(f"the feed is broken: {refusal.message}") from None
         self.seq = message.seq
         answers = self._place is _Place.OPENING and self._tick() - self._began_at <= self._max_skew
@@ -102,7 +102,7 @@ class Feed:
                 listener(self._present.facts)
         return message
 
-    def doubt(self, why: str) -> None:
+    def distrust(self, why: str) -> None:
         """Forget everything."""
         self._knowledge = self._present = self.seq = None
         self._why = f"the feed is broken: {why}"

@@ -134,7 +134,7 @@ class Guard:
 
     def close(self) -> None:
         """Report what is left and end; from now on every call is refused."""
-        self.feed.doubt("the guard is closed")
+        self.feed.distrust("the guard is closed")
         self._budgets.close()
         self._link.stop()
         self._spool.close(keep=self._link.budget_client.has_drawn)

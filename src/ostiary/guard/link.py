@@ -157,7 +157,7 @@ class Link:
             if response.status_code != 200:
                 response.read()
                 if is_recovering(response):
-                    self._feed.doubt("the server has lost a part of its history and is in recovery")
+                    self._feed.distrust("the server has lost a part of its history and is in recovery")
                     self._deliver()
                 raise Unavailable(f"the feed answers {response.status_code}: {response.text[:200]}")
             self._response = response
@@ -207,7 +207,7 @@ class Link:
             log.warning("the server has lost the key that signed %d kept stops: this guard keeps them", unverified)
         elif is_connected and self._feed.history == history and kept.has_others(history):
             kept.settle(history)
-            self._feed.doubt("the kept stops were delivered to the server's new history")
+            self._feed.distrust("the kept stops were delivered to the server's new history")
             if (response := self._response) is not None:
                 hang_up(response)
 

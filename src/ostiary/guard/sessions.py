@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 
 from ostiary.guard.memories import Watched
-from ostiary.provenance.noticing import BEGUN, Session, told
+from ostiary.provenance.noticing import BEGUN, Session, extend_session
 from ostiary.provenance.origins import Memory
 
 MAX_SESSIONS = 256
@@ -33,7 +33,7 @@ class Sessions:
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)
-            if (following := told(session, memory, watched.ready.tool, watched.arguments, output)) is session:
+            if (following := extend_session(session, memory, watched.ready.tool, watched.arguments, output)) is session:
                 return
             self._sessions[id] = following
             self._sessions.move_to_end(id)

@@ -146,7 +146,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     intent: Intent
     said_by: SaidBy
-    who: str
+    stated_by: str = msgspec.field(name="who")
     """id of the caller that stated the intent; empty: the server itself"""
     salt: str
 
@@ -156,8 +156,9 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         return json_decoder(cls)(text)
 
     @property
-    def said(self) -> tuple[SaidBy, str]:
-        return self.said_by, self.who
+    def source(self) -> tuple[SaidBy, str]:
+        """The kind of the source of the intent, and the id of the caller that stated it."""
+        return self.said_by, self.stated_by
 
     def encode(self) -> bytes:
         """Return the canonical JSON, of which `digest` is made."""

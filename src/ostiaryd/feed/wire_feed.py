@@ -263,8 +263,8 @@ async def _past(call: Call, asked: Recall, known: HistoryVersion) -> Reply:
 
 
 def _to(call: Call) -> dict[str, Any]:
-    """What binds an answer to what was asked."""
-    return {"iss": call.world.config.issuer, "aud": call.caller.id, "asked": digest(call.body)}
+    """Return the members that bind an answer to the question of `call`."""
+    return {"iss": call.world.config.issuer, "aud": call.caller.id, "question_digest": digest(call.body)}
 
 
 def _signed(call: Call, answer: SignedAnswer) -> Reply:

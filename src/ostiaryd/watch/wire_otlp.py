@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 from ostiary.protocol.errors import Forbidden, Malformed, Refused
-from ostiary.provenance.noticing.threats import Threats, known
+from ostiary.provenance.noticing.threats import Threats, find_list
 from ostiaryd.ground.http import buckets
 from ostiaryd.ground.http.buckets import Bucket, TooMuch
 from ostiaryd.ground.http.edge import Call, Reply, TooLarge, UnsupportedMediaType, status_of
@@ -112,7 +112,7 @@ def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> 
     """How many records there are, how many of them are rejected, and what they say. It may take half a second."""
 
     def look(text: str) -> tuple[str, int] | None:
-        found = known(text, threats)
+        found = find_list(text, threats)
         return None if found is None else (found.name, found.points)
 
     records, more = parse_export(signal, encoding, body)

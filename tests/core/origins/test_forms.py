@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.provenance.origins import Memory, Origin, judged, learned, marked, observed, of_value, remember
-from ostiary.provenance.origins.words import apart, together
+from ostiary.provenance.origins import Memory, Origin, judge_origins, learned, marked, observed, of_value, remember
+from ostiary.provenance.origins.words import apart, join_parts
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
@@ -29,7 +29,7 @@ def tool(*names: str) -> Tool:
 
 def worst(words: str, names: list[str], values: dict[str, Any]) -> str:
     memory = marked(remember(KEY, seed(words)))
-    return str(judged(memory, tool(*names), values)["origin_worst"])
+    return str(judge_origins(memory, tool(*names), values)["origin_worst"])
 
 
 SPLIT: list[tuple[str, list[Any], list[Any]]] = [
@@ -65,14 +65,14 @@ def test_what_tools_return_has_no_parts() -> None:
     memory = learned(
         remember(KEY, seed("look")), observed(remember(KEY, seed("look")), "x/list", LIST, {}, ["octo/hello"])
     )
-    assert judged(memory, tool("one", "two"), {"one": "octo", "two": "hello"})["origin_worst"] == "nowhere"
+    assert judge_origins(memory, tool("one", "two"), {"one": "octo", "two": "hello"})["origin_worst"] == "nowhere"
 
 
 @given(st.lists(st.text("abc019", min_size=1, max_size=6), min_size=2, max_size=4), st.sampled_from("/@#:."))
 def test_of_an_identifier_all_its_parts_in_order_count(parts: list[str], separator: str) -> None:
-    assert together(parts) in set(apart(separator.join(parts)))
+    assert join_parts(parts) in set(apart(separator.join(parts)))
     if len(set(parts)) == len(parts):
-        assert together(parts[::-1]) not in set(apart(separator.join(parts)))
+        assert join_parts(parts[::-1]) not in set(apart(separator.join(parts)))
 
 
 PATHS: list[tuple[str, str, str]] = [
@@ -123,7 +123,7 @@ def test_the_key_of_a_map_is_the_name_of_its_record(said: str) -> None:
     memory = learned(begun, observed(begun, "x/list", LIST, {}, output))
     for key, name in (("u-17", "Ann"), ("u-18", "Bob")):
         assert of_value(memory, Kind.OBJECT, key) is (Origin.RECORD if name == said else Origin.KNOWN)
-        beside = judged(memory, tool("id"), {"id": key})
+        beside = judge_origins(memory, tool("id"), {"id": key})
         assert ("substituted" in beside) is (name != said)
 
 
@@ -171,6 +171,6 @@ def test_the_default_of_an_argument_that_may_be_left_out_says_nothing(
 ) -> None:
     kinds = dict.fromkeys(("calendar", "room", "n"), "object")
     alias = Tool(name="do", effect=Effect.CHANGE, arguments=ALIAS, kinds=kinds)
-    beside = judged(remember(KEY, seed("look")), alias, arguments)
+    beside = judge_origins(remember(KEY, seed("look")), alias, arguments)
     assert beside.get("origin_worst") == origin
     assert beside["object_worst"] == "nowhere", "which is what a call without it has"

@@ -13,7 +13,7 @@ from ostiary.provenance.intent import Planned
 from ostiary.provenance.origins import (
     Memory,
     Origin,
-    judged,
+    judge_origins,
     learned,
     lent_to,
     marked,
@@ -123,13 +123,13 @@ def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object)
 def test_a_percentage_is_no_amount_to_pay(text: str) -> None:
     said = remember(KEY, seed(f"{text} Pay 12.5 to Bob"))
     scale = Tool(name="scale", effect="change", kinds={"by": "amount"})  # type: ignore[arg-type]
-    assert judged(said, PAY, {"amount": 10})["amount_worst"] == "nowhere"
-    assert judged(said, PAY, {"amount": 12.5})["amount_worst"] == "person"
-    assert judged(said, scale, {"by": 10.0})["amount_worst"] == "person"
-    assert judged(said, scale, {"by": 1})["amount_worst"] == "nowhere"
+    assert judge_origins(said, PAY, {"amount": 10})["amount_worst"] == "nowhere"
+    assert judge_origins(said, PAY, {"amount": 12.5})["amount_worst"] == "person"
+    assert judge_origins(said, scale, {"by": 10.0})["amount_worst"] == "person"
+    assert judge_origins(said, scale, {"by": 1})["amount_worst"] == "nowhere"
     send = Tool(name="send", effect="send", kinds={"to": "address", "sum": "amount"})  # type: ignore[arg-type]
-    assert judged(said, send, {"to": "Bob", "sum": 10})["amount_worst"] == "nowhere", "it goes somewhere"
-    assert judged(said, send, {"to": "Bob", "sum": 12.5})["amount_worst"] == "person"
+    assert judge_origins(said, send, {"to": "Bob", "sum": 10})["amount_worst"] == "nowhere", "it goes somewhere"
+    assert judge_origins(said, send, {"to": "Bob", "sum": 12.5})["amount_worst"] == "person"
 
 
 def test_a_record_that_the_call_points_at_is_a_record_and_any_other_is_known(memory: Memory) -> None:
@@ -209,7 +209,9 @@ def test_an_endorsed_document_counts_for_the_kinds_it_was_endorsed_for() -> None
 
 def test_what_policies_see(memory: Memory) -> None:
     seen = after(memory, OUTSIDE, {}, "EVE99887766")
-    context = judged(seen, PAY, {"to": "EVE99887766", "amount": 1200, "when": "2030-01-01", "via": "x", "note": None})
+    context = judge_origins(
+        seen, PAY, {"to": "EVE99887766", "amount": 1200, "when": "2030-01-01", "via": "x", "note": None}
+    )
     assert context == {
         "origin": {"to": "outside", "amount": "person", "when": "nowhere"},
         "origin_worst": "outside",
@@ -220,12 +222,12 @@ def test_what_policies_see(memory: Memory) -> None:
         "origin_best": "person",
         "mentioned": False,
     }
-    assert judged(seen, PAY, {"to": "EVE99887766", "amount": 7})["origin_best"] == "outside"
-    assert judged(seen, PAY, {"amount": 5}) == {
+    assert judge_origins(seen, PAY, {"to": "EVE99887766", "amount": 7})["origin_best"] == "outside"
+    assert judge_origins(seen, PAY, {"amount": 5}) == {
         "origin": {"amount": "nowhere"}, "amount_worst": "nowhere", "object_worst": "nowhere", "done_worst": "nowhere",
         "origin_best": "nowhere", "mentioned": False,
     }, "what is paid to nobody in particular is not pointed at"  # fmt: skip
-    assert judged(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
+    assert judge_origins(seen, PAY, {"to": "DE89370400440532013000", "note": "for bob@example.com"}) == {
         "origin": {"to": "person", "note": "person"},
         "origin_worst": "person", "object_worst": "person", "links_worst": "person", "done_worst": "person",
         "recipient_worst": "person", "origin_best": "person", "mentioned": False,
@@ -235,7 +237,7 @@ def test_what_policies_see(memory: Memory) -> None:
 def test_of_several_arguments_of_one_kind_the_least_trusted_counts(memory: Memory) -> None:
     tool = Tool(name="send", effect=Effect.SEND, kinds={"to": "address", "cc": "address", "a": "text", "b": "text"})
     for one, other in (("bob@example.com", "eve@example.net"), ("eve@example.net", "bob@example.com")):
-        seen = judged(memory, tool, {"to": one, "cc": other, "a": f"for {one}", "b": f"for {other}"})
+        seen = judge_origins(memory, tool, {"to": one, "cc": other, "a": f"for {one}", "b": f"for {other}"})
         worst = (seen["origin_worst"], seen["object_worst"], seen["done_worst"], seen["links_worst"])
         assert worst == ("nowhere",) * 4
 
@@ -258,7 +260,7 @@ def test_what_is_done_to_a_thing_is_told_from_which_thing_it_is(
     memory: Memory, arguments: dict[str, Any], done: str | None
 ) -> None:
     seen = after(memory, OUTSIDE, {}, [{"id": 7}])
-    context = judged(seen, MOVE, arguments)
+    context = judge_origins(seen, MOVE, arguments)
     assert context.get("done_worst") == done
     assert context["origin_worst"] == ("nowhere" if arguments.get("to") == "eve@example.net" else "known")
 
@@ -268,37 +270,42 @@ PLAN = Tool(name="plan", effect="change", kinds={"title": "text", "start": "time
 
 def test_times_count_where_nothing_else_says_what_a_call_is_about(memory: Memory) -> None:
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
-    assert judged(seen, PLAN, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
-    assert judged(seen, PLAN, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", "it follows"
+    assert judge_origins(seen, PLAN, {"title": "x", "start": "2031-05-06"})["origin_worst"] == "outside"
+    assert judge_origins(seen, PLAN, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "person", (
+        "it follows"
+    )
     named = remember(KEY, seed("see a.txt", endorsed=[("files/read", "a.txt", ["time"])]))
     planned = after(after(named, READ, {"path": "a.txt"}, "on 2026-06-01"), OUTSIDE, {}, "at 2031-05-06")
     assert of_value(planned, Kind.TIME, "2026-06-01") is Origin.ENDORSED
-    assert judged(planned, PLAN, {"start": "2026-06-01", "end": "2031-05-06"})["origin_worst"] == "outside"
+    assert judge_origins(planned, PLAN, {"start": "2026-06-01", "end": "2031-05-06"})["origin_worst"] == "outside"
     for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
         clear = Tool(name="clear", effect=grave, kinds=PLAN.kinds)
-        assert judged(seen, clear, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
+        assert judge_origins(seen, clear, {"start": "2026-06-01", "end": "2031-05-07"})["origin_worst"] == "nowhere"
     assert (
-        judged(seen, PLAN, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"] == "person"
+        judge_origins(seen, PLAN, {"start": "2031-05-06", "room": "https://example.com/a/B?x=1"})["origin_worst"]
+        == "person"
     )
-    assert "origin_worst" not in judged(seen, PLAN, {"title": "x"})
+    assert "origin_worst" not in judge_origins(seen, PLAN, {"title": "x"})
 
 
 def test_a_time_that_nobody_said_is_the_agents_own_affair(memory: Memory) -> None:
     seen = after(memory, OUTSIDE, {}, "at 2031-05-06")
     for arguments in ({"start": "2031-05-07"}, {"start": "2031-05-07", "end": "2031-05-08"}):
-        assert "origin_worst" not in judged(seen, PLAN, arguments)
+        assert "origin_worst" not in judge_origins(seen, PLAN, arguments)
         for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
             clear = Tool(name="clear", effect=grave, kinds=PLAN.kinds)
-            assert judged(seen, clear, arguments)["origin_worst"] == "nowhere"
-    assert judged(seen, PLAN, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
+            assert judge_origins(seen, clear, arguments)["origin_worst"] == "nowhere"
+    assert judge_origins(seen, PLAN, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
 
 
 def test_a_fixed_time_counts_as_what_says_whom(memory: Memory) -> None:
     tool = Tool(name="plan", effect=Effect.CHANGE, kinds=dict(PLAN.kinds) | {"start": "fixed-time"})
     for room in ({}, {"room": "https://example.com/a/B?x=1"}):
-        assert judged(memory, tool, {"start": "2031-05-07"} | room)["origin_worst"] == "nowhere"
-        assert judged(memory, tool, {"start": "2026-06-01", "end": "2031-05-07"} | room)["origin_worst"] == "person"
-    assert judged(memory, tool, {"start": "2031-05-07"})["done_worst"] == "nowhere"
+        assert judge_origins(memory, tool, {"start": "2031-05-07"} | room)["origin_worst"] == "nowhere"
+        assert (
+            judge_origins(memory, tool, {"start": "2026-06-01", "end": "2031-05-07"} | room)["origin_worst"] == "person"
+        )
+    assert judge_origins(memory, tool, {"start": "2031-05-07"})["done_worst"] == "nowhere"
 
 
 @pytest.mark.parametrize(
@@ -370,15 +377,21 @@ def test_a_link_in_what_the_person_named_is_followed_and_nothing_else_goes_out_w
     for output in (SAID, [{"by": "Eve", "text": SAID}]):
         seen = after(memory, ROOM, {"room": "general"}, output)
         for url in FOLLOWED:
-            assert judged(seen, GET, {"url": url})["origin_worst"] == "known"
-            assert judged(seen, GET, {"url": url, "fresh": True, "pages": 3, "as": None})["origin_worst"] == "known"
-            assert judged(seen, GET, {"url": url, "as": "512.pdf"})["origin_worst"] == "outside", "that goes out too"
-            assert judged(seen, GET, {"url": url, "headers": {"x": "1"}})["origin_worst"] == "nowhere"
-            assert judged(seen, GET, {"url": [url]})["origin_worst"] == "outside"
-            assert judged(seen, PAY, {"note": f"see {url}"})["links_worst"] == "outside", "no text takes it further"
+            assert judge_origins(seen, GET, {"url": url})["origin_worst"] == "known"
+            assert (
+                judge_origins(seen, GET, {"url": url, "fresh": True, "pages": 3, "as": None})["origin_worst"] == "known"
+            )
+            assert judge_origins(seen, GET, {"url": url, "as": "512.pdf"})["origin_worst"] == "outside", (
+                "that goes out too"
+            )
+            assert judge_origins(seen, GET, {"url": url, "headers": {"x": "1"}})["origin_worst"] == "nowhere"
+            assert judge_origins(seen, GET, {"url": [url]})["origin_worst"] == "outside"
+            assert judge_origins(seen, PAY, {"note": f"see {url}"})["links_worst"] == "outside", (
+                "no text takes it further"
+            )
         for url in LEFT:
-            assert judged(seen, GET, {"url": url})["origin_worst"] in ("outside", "nowhere"), url
-        assert judged(seen, SHARE, {"with": "eve@far.example"})["origin_worst"] == "outside"
+            assert judge_origins(seen, GET, {"url": url})["origin_worst"] in ("outside", "nowhere"), url
+        assert judge_origins(seen, SHARE, {"with": "eve@far.example"})["origin_worst"] == "outside"
 
 
 def test_a_link_is_followed_one_step_from_what_the_person_named(memory: Memory) -> None:
@@ -390,11 +403,11 @@ def test_a_link_is_followed_one_step_from_what_the_person_named(memory: Memory) 
         (GET, {"url": "https://example.com/a/B?x=1"}),
     ):
         seen = after(memory, tool, arguments, SAID)
-        assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside"
+        assert judge_origins(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside"
     known = after(memory, ROOM, {}, [{"name": "private"}])
     assert of_value(known, Kind.PRINCIPAL, "private") is Origin.KNOWN
     seen = after(known, ROOM, {"room": "private"}, SAID)
-    assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside", "the person named no such room"
+    assert judge_origins(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] == "outside", "the person named no such room"
 
 
 def test_the_addresses_of_an_endorsed_page_are_those_of_mail() -> None:
@@ -416,14 +429,14 @@ def test_the_addresses_of_an_endorsed_page_are_those_of_mail() -> None:
 def test_a_link_that_the_agent_said_itself_is_not_followed(memory: Memory) -> None:
     said = Tool(name="room", effect=Effect.READ, kinds={"room": "principal", "find": "none"})
     seen = after(memory, said, {"room": "general", "find": FOLLOWED[0]}, f"nothing about {FOLLOWED[0]}")
-    assert judged(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] != "known"
+    assert judge_origins(seen, GET, {"url": FOLLOWED[0]})["origin_worst"] != "known"
 
 
 def test_only_so_many_links_of_one_output_are_followed(memory: Memory) -> None:
     pages = [f"https://paper.example.org/{number}" for number in range(MAX_PAGES + 1)]
     seen = after(memory, ROOM, {"room": "general"}, " ".join(pages))
-    assert judged(seen, GET, {"url": pages[-2]})["origin_worst"] == "known"
-    assert judged(seen, GET, {"url": pages[-1]})["origin_worst"] == "outside"
+    assert judge_origins(seen, GET, {"url": pages[-2]})["origin_worst"] == "known"
+    assert judge_origins(seen, GET, {"url": pages[-1]})["origin_worst"] == "outside"
 
 
 def test_an_endorsed_document_is_the_one_that_the_person_named_in_all_that_says_which() -> None:
@@ -466,7 +479,7 @@ NESTED = Tool(name="pay", effect=Effect.PAY, kinds={"order.to": "account", "note
 def test_a_path_is_followed_into_objects_and_each_element_of_lists(
     memory: Memory, arguments: dict[str, Any], origin: str | None
 ) -> None:
-    context = judged(memory, NESTED, arguments)
+    context = judge_origins(memory, NESTED, arguments)
     assert context.get("origin_worst") == origin
     assert context["object_worst"] == (origin or "nowhere")
 
@@ -505,8 +518,8 @@ SENT = {
 
 @pytest.mark.parametrize("text", SENT, ids=ascii)
 def test_links_and_addresses_of_what_is_sent(memory: Memory, text: str) -> None:
-    assert judged(memory, PAY, {"note": text}).get("links_worst") == SENT[text]
-    assert judged(memory, PAY, {"note": {"parts": ["hello", text]}}).get("links_worst") == SENT[text]
+    assert judge_origins(memory, PAY, {"note": text}).get("links_worst") == SENT[text]
+    assert judge_origins(memory, PAY, {"note": {"parts": ["hello", text]}}).get("links_worst") == SENT[text]
 
 
 def test_an_endorsed_document_lends_its_values_to_the_effects_of_the_plan_alone() -> None:

@@ -14,7 +14,7 @@ from ostiary.provenance.origins import (
     Origin,
     Part,
     check_observed,
-    judged,
+    judge_origins,
     learned,
     observed,
     remember,
@@ -38,7 +38,7 @@ def after(words: str, arguments: dict[str, Any], output: object) -> Memory:
 
 
 def origin(memory: Memory, name: str, value: str) -> str:
-    return str(judged(memory, PAY, {name: value})["origin_worst"])
+    return str(judge_origins(memory, PAY, {name: value})["origin_worst"])
 
 
 @pytest.mark.parametrize("id", [PAGE, PAGE.upper(), "a1234567", "rec-00123456789", f"{'x' * 17}12345678", "K0000000"])
@@ -90,19 +90,19 @@ def test_content_is_named_where_a_value_that_says_which_is_the_persons(
     arguments: dict[str, Any], is_named: bool
 ) -> None:
     memory = after("leave a remark on the page about the Oslo office", arguments, STRANGER)
-    assert judged(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
+    assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is is_named
 
 
 def test_content_that_untrusted_content_points_at_is_not_named() -> None:
     memory = after("read the page about the Oslo office", {}, "see page-77 of the Oslo office")
     pointed = {"query": "Oslo office", "page": "page-77"}
     memory = learned(memory, observed(memory, "notes/search", SEARCH, pointed, STRANGER))
-    assert judged(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
+    assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
 
 
 def test_one_value_that_is_not_from_outside_alone_says_nothing_of_named_content() -> None:
     memory = after("pay ann about the Oslo office", {"query": "Oslo office"}, STRANGER)
-    assert "from_named" not in judged(memory, PAY, {"to": "EVE99887766", "thing": "ann"})
+    assert "from_named" not in judge_origins(memory, PAY, {"to": "EVE99887766", "thing": "ann"})
 
 
 def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Effect, Tool
-from ostiary.provenance.origins import Memory, judged, learned, marked, observed, pack, remember, unpack
+from ostiary.provenance.origins import Memory, judge_origins, learned, marked, observed, pack, remember, unpack
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.words import words
 from tests.support.seed import seed
@@ -32,7 +32,7 @@ def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object)
 
 
 def is_substituted(memory: Memory, **arguments: object) -> bool:
-    return "substituted" in judged(memory, DO, arguments)
+    return "substituted" in judge_origins(memory, DO, arguments)
 
 
 ASKED = [
@@ -67,7 +67,7 @@ def test_where_the_person_named_none_no_value_is_a_substitute() -> None:
 
 def test_a_value_that_nothing_returned_is_no_substitute_but_unknown() -> None:
     memory = after(remember(KEY, seed("cancel 17")), LIST, {}, QUX)
-    beside = judged(memory, DO, {"id": 19})
+    beside = judge_origins(memory, DO, {"id": 19})
     assert (beside["origin_worst"], "substituted" in beside) == ("nowhere", False)
 
 
@@ -163,7 +163,7 @@ def test_facts_are_bounded_and_take_no_room_from_words() -> None:
         memory = after(memory, LIST, {}, [{"id": f"x{turn}y{one}", "more": one} for one in range(400)])
     assert sum(len(part.words) for part in memory.parts) < 60_000
     assert not is_substituted(memory, id=17)
-    assert judged(memory, DO, {"id": 17})["origin_worst"] == "person"
+    assert judge_origins(memory, DO, {"id": 17})["origin_worst"] == "person"
 
 
 ODD: list[object] = [10**4999, float("inf"), float("nan"), "x" * 10**6, [[]] * 9, {}, None, True, {"": {}}]

@@ -32,9 +32,8 @@ from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
 from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import spelled
 from ostiary.protocol.errors import Refused
-from ostiary.provenance.noticing import Noticed, doubt
-from ostiary.provenance.origins import judged as judged_origins
-from ostiary.provenance.origins import judged_plan, lent_to, outgoing
+from ostiary.provenance.noticing import Noticed, total_points
+from ostiary.provenance.origins import judge_origins, judged_plan, lent_to, outgoing
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -133,7 +132,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     if call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
             return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
-        call_context = judged_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
+        call_context = judge_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
         call_context |= outgoing(memory, ready.tool, call.arguments)
         call_context |= judged_plan(memory, ready.uid.id, ready.tool, call.arguments)
         context |= call_context
@@ -142,7 +141,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         noticed = noticed_of(call, ready, session, inputs.memory, call_context)
     if policies.reads_risk:
         agents = (principal.claims.client_id, *principal.behind)
-        risk = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=doubt(noticed))
+        risk = risk_context(facts.risks, agents=agents, tasks=principal.tasks, now=now, call=total_points(noticed))
         context[RISK] = risk
         call_context = {**(call_context or {}), RISK: risk}
     if policies.reads_history:  # 9

@@ -62,7 +62,7 @@ class Before:
             "created": is_created(self.task, self.key, done.tool, arguments),
         }
         if self.met is not None:
-            context["counterparts"] = self.met.counterparts.seen(met, is_more=done.is_more, day=self.day)
+            context["counterparts"] = self.met.counterparts.recipient_context(met, is_more=done.is_more, day=self.day)
         return context
 
 

@@ -20,7 +20,7 @@ from ostiary.provenance.history.kept import Value
 
 MAX_COUNTERPARTS = 512
 MAX_MET = 16 << 10
-"""bytes of them"""
+"""bytes of the stored counterparts of an owner"""
 MAX_USES = 1 << 20
 
 Day = Annotated[int, Meta(ge=0, lt=1 << 24)]
@@ -41,7 +41,7 @@ class Counterparts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     entries: Annotated[tuple[Counterpart, ...], Meta(max_length=MAX_COUNTERPARTS)] = ()
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
 
-    def seen(self, values: Collection[bytes], *, is_more: bool, day: int) -> Record:
+    def recipient_context(self, values: Collection[bytes], *, is_more: bool, day: int) -> Record:
         """Return `context.history.counterparts` of a call to these values.
 
         `unknown`: the number of unknown values; if 0, `age_days` is the age of the newest entry, and `uses` the least

@@ -1,20 +1,20 @@
-"""What behaviour is noticed by, at guards and at the server: events, findings, and the risk that they raise.
+"""Detection of odd behaviour at guards and at the server: events, findings, and the risk that they raise.
 
-At a guard, of each call of a task before it runs:
+At a guard, for each call of a task before it runs:
 
-    event = Event(.., **traced(session, memory, tool, arguments, beside)._asdict())
-    noticed = notice(profile, session, event)                       what is odd about it
-    session = told(session, memory, tool, arguments, output)        once it has returned
+    event = Event(.., **traced(session, memory, tool, arguments, context)._asdict())
+    noticed = notice(profile, session, event)                              the oddities of the call
+    session = extend_session(session, memory, tool, arguments, output)     once it has returned
 
-and at the server, of each call that was let through: `profile = learn(profile, event)`.
+and at the server, for each allowed call: `profile = learn(profile, event)`.
 """
 
 from ostiary.provenance.noticing.event import Event
 from ostiary.provenance.noticing.finding import MAX_SAYS, Noticed
-from ostiary.provenance.noticing.noticing import doubt, notice
+from ostiary.provenance.noticing.noticing import notice, total_points
 from ostiary.provenance.noticing.profile import MAX_PROFILE, NEW, Profile, learn, pack, unpack
 from ostiary.provenance.noticing.risk import CALM, HALF_LIFE, MOST, Risk
-from ostiary.provenance.noticing.session import BEGUN, Session, told
+from ostiary.provenance.noticing.session import BEGUN, Session, extend_session
 from ostiary.provenance.noticing.traced import Traced, traced
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
     "Risk",
     "Session",
     "Traced",
-    "doubt",
+    "extend_session",
     "learn",
     "notice",
     "pack",
-    "told",
+    "total_points",
     "traced",
     "unpack",
 ]

@@ -1,4 +1,4 @@
-"""What a detector noticed about one event."""
+"""A detector's finding about one event."""
 
 from __future__ import annotations
 

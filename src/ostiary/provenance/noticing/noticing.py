@@ -1,15 +1,16 @@
-"""What is odd about a call before it runs: by where its values came from, and by what the agent usually does.
+"""Oddities of a call before it runs, judged by the origins of its values and by the agent's usual behaviour.
 
-Only calls that do something or send something are looked at. Each rule gives points; the points of one call combine as
-independent doubts do (`doubt`). A habit takes away a part of the points and never all: an agent that was led to bad
-habits is still noticed. No rule reads words: neither the person's, nor a tool's, nor a stranger's.
+Only calls that have an effect or send data are judged. Each rule gives points; the points of one call combine as
+independent risks do (`total_points`). A habit takes away a part of the points and never all: an agent that was led to
+bad habits is still noticed. No rule interprets words: neither the person's, nor a tool's, nor those of untrusted
+sources.
 
-    purpose_drift   bounds that somebody wrote, or the agent's scopes, refuse the call
-    origin_drift    what the call names, or a link in what it sends, comes from strangers or from nowhere
-    instructed      one text of strangers has several values of the call in it
-    flow_drift      data flows as no honest task needs it (`SIGNS`)
+    purpose_drift   the bounds of the task, or the agent's scopes, refuse the call
+    origin_drift    a value that identifies an object or recipient, or a link in outgoing text, is untrusted or from
+    nowhere instructed      one untrusted text contains several values of the call
+    flow_drift      data flows in a way that no honest task needs (`SIGNS`)
 
-What points are worth was measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a-budget.md says how.
+The points were measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a-budget.md describes the method.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from ostiary.provenance.noticing.session import Session
 
 GRAVE = frozenset({"pay", "destroy", "administer"})
 DRIFT, DRIFT_AS_SAID = 60, 35
-"""outside of the task; where all that it names is the person's, its bounds may have been drawn too narrow"""
+"""points of a call outside its task; fewer if the person stated all its values, since the bounds may be too narrow"""
 ORIGIN = {"outside": 20, "nowhere": 25}
-"""a value that nothing read has may be one that was hidden in what was read"""
+"""points by the least trusted origin; a value from nowhere may have been hidden in content that was read"""
 MORE_IF_GRAVE = 15
 LINKS = 50
 TOGETHER = (0, 30, 30, 70)
-"""by how many values of the call stand in one text: none, one, two, more"""
+"""points by the number of values of the call in one untrusted text: none, one, two, more"""
 MIXED, NAMED = 0.6, 0.5
-"""the part that is left of the points for values of strangers where the call names something of the person's, too; of
-those for what stands together in one text, where that is of a document that the person named
+"""factor on the points of untrusted values if the call also has values of the person; factor on the points of
+values in one text if that text is of a document that the person named
 """
 SIGNS = {"substituted": 30, "reveals": 30, "unrequested": 20, "unplanned": 20, "carries": 10}
 CANARY = 95
 HABIT = 0.6
-"""the part of the points that a habit takes away at most"""
+"""the largest part of the points that a habit takes away"""
 FIRM = 4
-"""tasks without a habit that weigh against it"""
+"""number of tasks that a habit needs to take away half of that part"""
 _SAID = frozenset({"person", "own", "endorsed"})
 
 
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
-    """Of a call that is about to be decided, or is denied already because the task is not for it."""
+    """Return the oddities of a call that is about to be decided, or that was denied as outside its task."""
     if event.canary:
         says = f"it calls {event.tool[:128]}, which is a decoy"
         return [Noticed(detector="canary", points=CANARY, says=says)]
@@ -52,25 +53,25 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
         return []
     return [
         Noticed(detector=detector, points=points, says=says)
-        for detector, points, says in _found(profile, session, event)
+        for detector, points, says in _rate(profile, session, event)
         if points
     ]
 
 
-def doubt(noticed: Iterable[Noticed]) -> int:
-    """The points of one call together, 0 to 100."""
+def total_points(noticed: Iterable[Noticed]) -> int:
+    """Return the combined points of the oddities of one call, 0 to 100."""
     return combined(one.points for one in noticed)
 
 
 def combined(points: Iterable[int]) -> int:
-    """Points of independent doubts together, 0 to 100."""
+    """Combine the points of independent risks, 0 to 100."""
     left = 1.0
     for one in points:
         left *= 1 - one / 100
     return round(100 * (1 - left))
 
 
-def _found(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
+def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
     tool, effect = event.tool[:128], event.effect
     is_foreign = event.worst in FOREIGN or event.links in FOREIGN
     if "outside_task" in event.reasons:
@@ -83,10 +84,10 @@ def _found(profile: Profile, session: Session, event: Event) -> Iterator[tuple[s
     if is_foreign:
         yield "origin_drift", _of_origins(profile, event), f"{tool} with {_foreign(event)}"
     left = (NAMED if event.is_named else 1) * (MIXED if event.is_mixed else 1)
-    points = round(left * TOGETHER[min(event.together, len(TOGETHER) - 1)])
-    whose = "a document that the person named" if event.is_named else f"one of {len(session.texts)} texts of strangers"
-    yield "instructed", points, f"{tool} with {event.together} values of {whose}"
-    if is_foreign or event.together:
+    points = round(left * TOGETHER[min(event.values_in_text, len(TOGETHER) - 1)])
+    source = "a document that the person named" if event.is_named else f"one of {len(session.texts)} untrusted texts"
+    yield "instructed", points, f"{tool} with {event.values_in_text} values of {source}"
+    if is_foreign or event.values_in_text:
         signs = [name for name in event.signs if name in SIGNS]
         yield "flow_drift", combined(SIGNS[name] for name in signs), f"{tool}: {', '.join(signs)}"
 
@@ -106,8 +107,8 @@ def _unusual(tasks: int, times: int) -> float:
 
 
 def _foreign(event: Event) -> str:
-    """In words; no value is quoted."""
-    where = {"outside": "what strangers wrote", "nowhere": "what nobody said and nothing read has"}
+    """Describe the untrusted origins of a call in words; no value is quoted."""
+    where = {"outside": "untrusted content", "nowhere": "no known source"}
     named = [f"values from {where[event.worst]}"] if event.worst in where else []
     linked = [f"a link from {where[event.links]}"] if event.links in where else []
     return " and ".join(named + linked)

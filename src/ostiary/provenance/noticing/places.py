@@ -1,9 +1,9 @@
-"""Where networks are, as a file of the operator says: a line for each, `NETWORK LATITUDE LONGITUDE`.
+"""Places of networks, from a file of the operator with a line for each: `NETWORK LATITUDE LONGITUDE`.
 
     10.0.0.0/8          50.11   8.68   # Frankfurt
     2001:db8:7::/48     53.35  -6.26
 
-Of several networks that hold an address the smallest counts. What follows `#` is a remark.
+The smallest network that contains an address counts. Text after `#` is a comment.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """By version and length of prefix, the longest first; then by the network's number."""
+    """The places by version and length of prefix, the longest first; then by the network's number."""
 
     by_length: Mapping[tuple[int, int], Mapping[int, Place]]
 
     def of(self, network: str) -> Place | None:
-        """Where that network is; None where nobody says."""
+        """Return the place of a network; None if it is unknown."""
         whole = ip_network(network)
         number = int(whole.network_address)
         for (version, length), places in self.by_length.items():
             if version == whole.version and length <= whole.prefixlen:
                 shift = whole.max_prefixlen - length
-                if (found := places.get(number >> shift << shift)) is not None:
-                    return found
+                if (place := places.get(number >> shift << shift)) is not None:
+                    return place
         return None
 
 
 def parse_places(text: str) -> Places:
-    """Raises Invalid, by the line."""
+    """Parse the file of places. Raises Invalid, which names the line."""
     if len(text) > MAX_BYTES:
         raise Invalid(f"places: more than {MAX_BYTES} characters")
-    found: dict[tuple[int, int], dict[int, Place]] = {}
+    by_length: dict[tuple[int, int], dict[int, Place]] = {}
     lines = [(number, line.partition("#")[0].split()) for number, line in enumerate(text.splitlines(), 1)]
-    said = [(number, words) for number, words in lines if words]
-    if len(said) > MAX_PLACES:
+    rows = [(number, words) for number, words in lines if words]
+    if len(rows) > MAX_PLACES:
         raise Invalid(f"places: more than {MAX_PLACES} networks")
-    for number, words in said:
+    for number, words in rows:
         try:
             network, place = _line(words)
         except ValueError as error:
             raise Invalid(f"places, line {number}: {error}", hint="NETWORK LATITUDE LONGITUDE") from None
-        found.setdefault((network.version, network.prefixlen), {})[int(network.network_address)] = place
-    return Places({key: found[key] for key in sorted(found, reverse=True)})
+        by_length.setdefault((network.version, network.prefixlen), {})[int(network.network_address)] = place
+    return Places({key: by_length[key] for key in sorted(by_length, reverse=True)})
 
 
 def _line(words: list[str]) -> tuple[IPv4Network | IPv6Network, Place]:
     if len(words) != 3:
-        raise ValueError("three words are needed")
+        raise ValueError("expected three words")
     latitude, longitude = map(float, words[1:])
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise ValueError("no such place")
+        raise ValueError("latitude is -90 to 90, longitude -180 to 180")
     return ip_network(words[0]), (latitude, longitude)

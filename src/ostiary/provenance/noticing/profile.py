@@ -1,7 +1,7 @@
-"""What an agent usually does, in at most 512 bytes: which tools it calls, and from where their arguments come.
+"""Usual behaviour of an agent, in at most 512 bytes: the tools that it calls, and the origins of their arguments.
 
-It is counted in tasks and not in calls, so that no task makes anything usual, however long it is; and only in what was
-allowed. Where the counters are full all of them halve: an agent that changes is learnt anew.
+Tasks are counted, not calls, so that one task makes nothing usual, however long it is. Only allowed calls
+count. When the counters are full, all of them halve, so that the profile follows an agent that changes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ VERSION = 1
 MAX_PROFILE = 512
 MAX_TOOLS = 48
 MAX_TASKS = 64
-"""with more, all counters halve"""
+"""tasks that are counted; beyond that, all counters halve"""
 RECENT = 4
 _HEAD = struct.Struct(f"<BBB{RECENT}I")
 _ROW = struct.Struct("<IBBBBB")
 _CALLED, _OUTSIDE, _NOWHERE, _LINKED = 1, 2, 4, 8
-"""bits of what was counted in the present task"""
+"""bits of the counters that the present task has raised"""
 FOREIGN = frozenset({"outside", "nowhere"})
 
 
 class Habit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """In how many tasks it called a tool; in how many of them with what came from outside, from nowhere, with links of
-    strangers. `marks`: what was counted in the present task already.
+    """The number of tasks in which the agent called a tool, and of those with values from untrusted content, from
+    nowhere, or with untrusted links. `marks`: the counters that the present task has already raised.
     """
 
     tasks: int = 0
@@ -46,11 +46,12 @@ NEVER = Habit()
 class Profile(msgspec.Struct, frozen=True, gc=False):
     tasks: int = 0
     recent: tuple[int, ...] = (0,) * RECENT
-    """digests of the tasks it was last learnt from"""
+    """digests of the last tasks that were counted"""
     tools: dict[int, Habit] = {}
-    """by digest, the one that was learnt of the longest ago first"""
+    """habits by digest of the tool; the least recently updated one first"""
 
     def habit(self, tool: str) -> Habit:
+        """Return the habit of a tool; NEVER for an unknown tool."""
         return self.tools.get(digest(tool), NEVER)
 
 
@@ -59,6 +60,7 @@ NEW = Profile()
 
 @lru_cache(maxsize=4096)
 def digest(name: str) -> int:
+    """Return a number of 32 bits for a name."""
     return int.from_bytes(blake2s(name.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
 
 
@@ -75,9 +77,9 @@ def learn(profile: Profile, event: Event) -> Profile:
         if tasks > MAX_TASKS:
             tasks, tools = tasks // 2, {name: half for name, habit in tools.items() if (half := _halved(habit)).tasks}
     habit = tools.get(tool, NEVER)
-    seen = _CALLED | _OUTSIDE * (event.worst == "outside") | _NOWHERE * (event.worst == "nowhere")
-    seen |= _LINKED * (event.links in FOREIGN)
-    fresh = seen & ~habit.marks
+    counters = _CALLED | _OUTSIDE * (event.worst == "outside") | _NOWHERE * (event.worst == "nowhere")
+    counters |= _LINKED * (event.links in FOREIGN)
+    fresh = counters & ~habit.marks
     if not fresh and not is_new:
         return profile
     tools = {name: one for name, one in tools.items() if name != tool}
@@ -86,7 +88,7 @@ def learn(profile: Profile, event: Event) -> Profile:
         habit.outside + bool(fresh & _OUTSIDE),
         habit.nowhere + bool(fresh & _NOWHERE),
         habit.linked + bool(fresh & _LINKED),
-        habit.marks | seen,
+        habit.marks | counters,
     )
     if len(tools) > MAX_TOOLS:
         del tools[next(iter(tools))]
@@ -98,6 +100,7 @@ def _halved(habit: Habit) -> Habit:
 
 
 def pack(profile: Profile) -> bytes:
+    """Return the stored form of a profile."""
     head = _HEAD.pack(VERSION, profile.tasks, len(profile.tools), *profile.recent)
     rows = (
         _ROW.pack(name, one.tasks, one.outside, one.nowhere, one.linked, one.marks)
@@ -112,9 +115,9 @@ def unpack(packed: bytes) -> Profile:
         version, tasks, count, *recent = _HEAD.unpack_from(packed)
         rows = [_ROW.unpack_from(packed, _HEAD.size + at * _ROW.size) for at in range(count)]
     except struct.error:
-        raise Malformed("it is no profile") from None
+        raise Malformed("the bytes are not a profile") from None
     if version != VERSION or len(packed) != _HEAD.size + count * _ROW.size or count > MAX_TOOLS or tasks > MAX_TASKS:
-        raise Malformed("it is no profile of this version")
+        raise Malformed("the bytes are not a profile of this version")
     tools = {name: Habit(*row) for name, *row in rows}
     if any(not max(one.outside, one.nowhere, one.linked) <= one.tasks <= tasks for one in tools.values()):
         raise Malformed("a habit of more tasks than there were")

@@ -1,4 +1,4 @@
-"""How far an agent or a task is to be doubted: 0 to 100 points, which halve with every half-life."""
+"""The risk score of an agent or a task: 0 to 100 points, which halve with every half-life."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HALF_LIFE = 1_800_000_000
 """microseconds"""
 SCALE = 1000
 OVER_AFTER = 18 * HALF_LIFE
-"""by then no risk is left"""
+"""age in microseconds from which no risk is left"""
 
 
 class Risk(msgspec.Struct, frozen=True, gc=False):
@@ -22,20 +22,22 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
     at: Annotated[int, Meta(ge=0, le=1 << 53)]
 
     def points(self, now: int) -> int:
-        """What is left of it, rounded to the nearest: what has just been worth 60 points passes a bar of 60.
+        """Return the remaining points at `now`, rounded to the nearest: a new risk of 60 points reaches a limit of 60.
 
-        Before `at` it is what it was then: a clock that is off calms nobody.
+        Before `at` the points are those of `at`: a wrong clock never lowers a risk.
         """
         return (self._left(now) + SCALE // 2) // SCALE
 
     def raised(self, points: int, now: int) -> Risk:
-        """With one more reason to doubt, independent of what there was: it nears 100 and never passes it."""
+        """Return the risk after one more finding, independent of earlier ones. The points approach 100 and never exceed
+        it.
+        """
         left = self._left(now)
         return Risk(left + (MOST * SCALE - left) * points // MOST, max(now, self.at))
 
     @property
     def until(self) -> int:
-        """When none is left, whoever asks."""
+        """The time from which no risk is left."""
         return self.at + OVER_AFTER
 
     def _left(self, now: int) -> int:

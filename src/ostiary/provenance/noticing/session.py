@@ -1,7 +1,7 @@
-"""What a guard keeps of a task so far, for noticing: the texts of strangers that came back to it.
+"""The session of a task at a guard, for detection: the untrusted texts that its calls returned.
 
-One such text that has several values of one call in it has composed that call, in whatever language and with whatever
-words. So each text is kept as a source of its own: its words in order, hashed as the task's memory has them.
+If one text contains several values of one call, the text instructed that call, in any language and any
+words. So each text is stored as a source of its own: its words in order, hashed as in the task's memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from ostiary.authorization.catalogue import Tool
 from ostiary.provenance.origins import ALL_KINDS, POINTS, Memory, Origin, Part, of_value
-from ostiary.provenance.origins.judging import given, leaves
+from ostiary.provenance.origins.judging import declared_values, leaves
 from ostiary.provenance.origins.layouts import layout_of
 from ostiary.provenance.origins.scribe import WIDTH, Scribe
 
@@ -29,7 +29,7 @@ MAX_LEAVES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of strangers. `is_named`: it is of a document that the person named."""
+    """An untrusted text. `is_named`: it is of a document that the person named."""
 
     words: Memory
     size: int
@@ -46,7 +46,9 @@ class Session:
 BEGUN = Session()
 
 
-def told(session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object) -> Session:
+def extend_session(
+    session: Session, memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], output: object
+) -> Session:
     """Return the session after a call that returned `output` (JSON or a text); `memory` is the task's, as it was before
     the call.
     """
@@ -78,5 +80,5 @@ def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
 
 def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether the call names what it reads by values of the person alone."""
-    named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return bool(named) and max(named) <= Origin.ENDORSED

@@ -1,16 +1,16 @@
-"""Threat lists: addresses, names, links and digests of files that others know to be evil, looked for before a call.
+"""Threat lists: addresses, hosts, links and digests of known malicious files, checked before each call.
 
-A list holds no values but their marks: 8 bytes of the digest of the one spelling of each. So a guard can look for
-100,000 of them in little memory, what it looks through leaves it no more than before, and nobody reads a list out of a
-guard. A mark is met by chance once in 10^14 looks at 100,000.
+A list has no values but marks: 8 bytes of the digest of the normal form of each value. So a guard can check
+100,000 values in little memory, the arguments leave the guard no further than before, and a list cannot be read from a
+guard. A false match occurs once in 10^14 lookups in 100,000 marks.
 
-    domain    evil.example        and every name below it
+    domain    bad.example         and every name below it
     link      https://host/path   with and without what follows `?`; http and https are one
     address   203.0.113.7, 2001:db8::1, and networks of them: 203.0.113.0/24
-    mail      eve@evil.example
+    mail      eve@bad.example
     digest    of a file: MD5, SHA-1, SHA-256, SHA-512
 
-What could be read in another way than it stands (percent, base64, other letters) is looked through in each reading.
+Text that can be decoded (percent, base64, compatible letters) is checked in each decoded form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ostiary.provenance.origins.links import is_odd, link, mail, plainest, readi
 DETECTOR = "threat_list"
 MARK_BYTES = 8
 MAX_LOOKS = 20_000
-"""Names, links and digests of one call that are looked up, in some 40 ms; who names more is noticed for that."""
+"""Names, links and digests of one call that are looked up, in some 40 ms; a call that names more raises a finding."""
 MAX_LABELS = 16
 _NAME = re.compile(r"(?<![\w.-])(?:[\w-]{1,63}\.)+[\w-]{1,63}")
 _V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15}(?![\w:])")
@@ -40,7 +40,7 @@ _DIGEST = re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{32}){1,4}(?:[0-9A-Fa-f]{8}
 _DIGEST_SIZES = (32, 40, 64, 128)
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _TELLING = re.compile(r"[.:@]|[0-9A-Fa-f]{32}|[A-Za-z0-9+/_-]{12}|[^ -~\s]|[%&\\\[({]")
-"""Only in a text with one of these can there be anything."""
+"""Only a text with one of these can contain an indicator."""
 Address = IPv4Address | IPv6Address
 Kind = Literal["domain", "link", "address", "mail", "digest"]
 _WORDS: Mapping[Kind, str] = {
@@ -62,7 +62,7 @@ class ThreatList(NamedTuple):
 
 
 Threats = Mapping[str, ThreatList]
-"""by the id of the list"""
+"""threat lists by id"""
 
 
 def parse_marks(packed: bytes) -> frozenset[bytes]:
@@ -76,7 +76,7 @@ def parse_marks(packed: bytes) -> frozenset[bytes]:
 
 
 def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
-    """Which lists know what the arguments of a call name: once for each list, with the first argument that does."""
+    """Return a finding for each list that has a value of the arguments, with the name of the first such argument."""
     if not threats:
         return []
     met: dict[str, Noticed] = {}
@@ -92,14 +92,14 @@ def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
     return list(met.values())
 
 
-def known(text: str, threats: Threats) -> ThreatList | None:
-    """The list that knows something that this short text names; of several the worst."""
-    marks = {mark for _, mark in _seen(text, _prefixes(threats))} if threats else set()
+def find_list(text: str, threats: Threats) -> ThreatList | None:
+    """Return the list that has an indicator in this short text; of several, the list with most points."""
+    marks = {mark for _, mark in _indicators(text, _prefixes(threats))} if threats else set()
     return max((one for one in threats.values() if not one.marks.isdisjoint(marks)), key=_points, default=None)
 
 
-def known_network(network: str, threats: Threats) -> ThreatList | None:
-    """The list that knows all of a network, as `198.51.100.0/24`; of several the worst."""
+def find_network_list(network: str, threats: Threats) -> ThreatList | None:
+    """Return the list that has all of a network, as `198.51.100.0/24`; of several, the list with most points."""
     if not threats or not network:
         return None
     whole = ip_network(network)
@@ -124,7 +124,7 @@ Prefixes = frozenset[tuple[int, int]]
 def _named(arguments: Mapping[str, object], prefixes: Prefixes) -> Iterator[tuple[str, Kind, bytes]]:
     for name, value in arguments.items():
         for text in _texts(value):
-            for kind, mark in _seen(text, prefixes):
+            for kind, mark in _indicators(text, prefixes):
                 yield name, kind, mark
 
 
@@ -141,8 +141,8 @@ def _texts(value: object) -> Iterator[str]:
                 yield from _texts(one)
 
 
-def _seen(text: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
-    """What a text names, each as what kind of thing, in each way in which it can be read."""
+def _indicators(text: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
+    """Yield the indicators in a text, each with its kind, in each decoded form of the text."""
     if _TELLING.search(text) is None:
         return
     for reading in readings(text) if is_odd(text) else (text,):
@@ -179,9 +179,9 @@ def _of_host(host: str, prefixes: Prefixes) -> Iterator[tuple[Kind, bytes]]:
 
 
 def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
-    """The mark of what a list names, and the version and length of its prefix where it is a network. Raises Invalid.
+    """Return the mark of an indicator and, for a network, the version and length of its prefix. Raises Invalid.
 
-    Networks of which a list would know half the world are refused, and so are names of one label.
+    Networks that are too wide, and host names of one label, are refused.
     """
     match kind:
         case "address":
@@ -190,19 +190,19 @@ def indicator(kind: Kind, value: str) -> tuple[bytes, tuple[int, int] | None]:
             spelling = _ascii(value)
             labels = spelling.split(".")
             if not 2 <= len(labels) <= MAX_LABELS or not all(map(_LABEL.fullmatch, labels)) or _address(spelling):
-                raise Invalid("no name of a host in a domain")
+                raise Invalid("not a host name with a domain")
         case "link":
             spelling = _link(value)
             if not _LINK.fullmatch(value):
-                raise Invalid("no http or https link")
+                raise Invalid("not an http or https link")
         case "mail":
             spelling = mail(value)
             if not _MAIL.fullmatch(value):
-                raise Invalid("no mail address")
+                raise Invalid("not a mail address")
         case "digest":
             spelling = value.lower()
             if not _DIGEST.fullmatch(value) or len(value) not in _DIGEST_SIZES:
-                raise Invalid("no digest of a file")
+                raise Invalid("not a digest of a file")
     return _mark(kind, spelling), None
 
 
@@ -214,15 +214,15 @@ def _network(value: str) -> tuple[bytes, tuple[int, int] | None]:
     try:
         network = ip_network(value.strip("[]"), strict=False)
     except ValueError:
-        raise Invalid("no address") from None
+        raise Invalid("not an address") from None
     if network.prefixlen < WIDEST[network.version]:
         raise Invalid(f"a network of /{network.prefixlen} is too wide")
     if network.is_loopback or network.is_unspecified or network.is_link_local or network.is_multicast:
-        raise Invalid("an address that is everybody's own")
+        raise Invalid("the address is not global (loopback, link-local, multicast)")
     if network.num_addresses == 1:
         return _mark("address", str(network.network_address)), None
     if network.is_private:
-        raise Invalid("a network that is everybody's own")
+        raise Invalid("the network is private")
     return _mark("address", str(network)), (network.version, network.prefixlen)
 
 
@@ -231,7 +231,7 @@ def _mark(kind: Kind, spelling: str) -> bytes:
 
 
 def _ascii(host: str) -> str:
-    """A name of the DNS in lower case, international ones in ASCII (RFC 5890)."""
+    """Return a host name in lower case, an international name in ASCII (RFC 5890)."""
     text = host.casefold().rstrip(".")
     if text.isascii():
         return text
@@ -242,16 +242,16 @@ def _ascii(host: str) -> str:
 
 
 def _link(text: str) -> str:
-    """Without scheme, user and fragment."""
+    """Return a link without scheme, user and fragment."""
     return link(_USER.sub("", text)).partition("://")[2].partition("#")[0].removesuffix(":80")
 
 
 def _address(host: str) -> Address | None:
-    """An address in each of the ways in which one may be written (`0xcb.0.113.7`, `3405803783`)."""
+    """Return the address in any of its notations (`0xcb.0.113.7`, `3405803783`); None for other text."""
     try:
         if ":" in host:
-            found = IPv6Address(host)
-            return found.ipv4_mapped or found
+            address = IPv6Address(host)
+            return address.ipv4_mapped or address
         parts = [int(part, 8 if part[0] == "0" and part.isdigit() else 0) for part in host.split(".")]
         *high, low = parts
         if len(parts) > 4 or any(part > 255 for part in high):

@@ -1,9 +1,9 @@
-"""Origins: where the values of a task came from, and what policies see of it.
+"""Origins: the sources of the values of a task, as policies see them.
 
 memory = remember(key, Seed("pay the bill in bill.txt", own=[..], endorsed=[("files/read_file", "bill.txt", [..])]))
-parts = observed(memory, "files/read_file", tool, {"path": "bill.txt"}, output)      what a tool returned
+parts = observed(memory, "files/read_file", tool, {"path": "bill.txt"}, output)      the output of a tool
 memory = learned(memory, parts)
-judged(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
+judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
 """
 
 from ostiary.provenance.origins.judging import (
@@ -11,7 +11,7 @@ from ostiary.provenance.origins.judging import (
     foreign,
     is_effect,
     is_settled,
-    judged,
+    judge_origins,
     judged_plan,
     lent_to,
     needs_origins,
@@ -68,7 +68,7 @@ __all__ = [
     "goes_out",
     "is_effect",
     "is_settled",
-    "judged",
+    "judge_origins",
     "judged_plan",
     "kinds_of",
     "learned",

@@ -16,14 +16,14 @@ from typing import Any
 
 from ostiary.provenance.origins.memory import Memory, Origin
 from ostiary.provenance.origins.scribe import hashed
-from ostiary.provenance.origins.words import MAX_APART, together
+from ostiary.provenance.origins.words import MAX_APART, join_parts
 
 MAX_SPLIT = 6
 """arguments of a call that may be parts of one identifier"""
 MAX_STEPS = 12
 """names in a path"""
 _HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
-"""where systems keep the folders of persons, each by the person's name"""
+"""folders in which systems have the home folders of persons, each under the person's name"""
 
 
 def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
@@ -40,17 +40,19 @@ def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tup
     if not 1 < len(listed) <= MAX_SPLIT or len({path for _, path, _ in listed}) < len(listed):
         return {}
     listed.sort()
-    found: dict[str, Origin] = {}
+    origins: dict[str, Origin] = {}
     for count in range(2, min(len(listed), MAX_APART) + 1):
         for chosen in combinations(listed, count):
-            origin = memory.find(hashed(memory.key, together([text for _, _, text in chosen])), least=Origin.OWN)
+            origin = memory.find(hashed(memory.key, join_parts([text for _, _, text in chosen])), least=Origin.OWN)
             if origin <= Origin.OWN:
-                found |= {path: min(origin, found.get(path, Origin.NOWHERE)) for _, path, _ in chosen}
-    return found
+                origins |= {path: min(origin, origins.get(path, Origin.NOWHERE)) for _, path, _ in chosen}
+    return origins
 
 
 def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
-    """Return the origin of a path that nobody named as a whole; `of`: that of a name or a folder."""
+    """Return the origin of a path that the person did not state as a whole; `of` returns the origin of a name or a
+    folder.
+    """
     if any(step in ("", ".", "..") for step in text.removeprefix("./").removeprefix("/").split("/")):
         return Origin.NOWHERE
     if text.startswith("./"):
@@ -72,7 +74,7 @@ def path_origin(text: str, of: Callable[[str], Origin]) -> Origin:
 
 
 def _home(text: str, of: Callable[[str], Origin]) -> str:
-    """The folder of the person at the beginning of a path, with its last slash."""
+    """Return the home folder of the person at the beginning of a path, with its last slash; empty without one."""
     if text.startswith("~/"):
         return "~/"
     for homes in _HOMES:

@@ -1,6 +1,6 @@
 """Secret and personal identifiers in a text, known by shape and checksum: cards, accounts, keys, passports, persons.
 
-Each kind has a published form; where the form alone is common, only a valid checksum counts. What a reader of the text
+Each kind has a published form; if the form alone is common, only a valid checksum counts. Text that a reader
 may decode is searched as well. The time is linear in the length of the text.
 
     card         ISO/IEC 7812: an issuer's range and length, and the Luhn digit
@@ -24,12 +24,12 @@ from ostiary.provenance.origins.links import is_encoded, is_odd, readings
 MAX_FOUND = 64
 """identifiers of one text"""
 MIN_BITS = 4.0
-"""of entropy for each character of a key without a known form; at most log2 of its length"""
+"""entropy in bits for each character of a key without a known form; at most log2 of its length"""
 
 _GROUPED = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){9,18}(?![\w-]|\.\d)")
 """digits with single blanks or hyphens between"""
 _BLOCKS = re.compile(r"(?<!\w)\d{4}((?:[^\w\n]|_){1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\w)")
-"""digits in the groups of a card, whatever stands between them"""
+"""digits in the groups of a card, with any separator between them"""
 _CARDS = re.compile(
     r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}"
@@ -64,7 +64,7 @@ _JWT = re.compile(r"(?<![\w.-])eyJ[\w-]{10,}\.[\w-]{4,}\.[\w-]*")
 _ISSUED = re.compile(r"(?<![A-Za-z0-9])(?:A(?:KI|SI)A[A-Z2-7]{16}|AIza[\w-]{35}|ya29\.[\w-]{20,})(?![A-Za-z0-9])")
 """access keys of clouds, whose form no word has"""
 _PREFIXED = re.compile(r"(?<![A-Za-z0-9])(?:[A-Za-z][A-Za-z0-9]{1,9}[_.-]){1,3}[A-Za-z0-9_-]{16,255}(?![A-Za-z0-9])")
-"""tokens that begin with the name of their issuer or of what they are, as `ghp_..` and `sk-..` do"""
+"""tokens that begin with the name of their issuer or of their kind, such as `ghp_..` and `sk-..`"""
 _RUN = re.compile(r"(?<![\w/+.:=@-])[A-Za-z0-9_+/-]{20,512}={0,2}(?![\w/+.@-])")
 _HEX = re.compile(r"(?:0x)?[0-9a-fA-F-]+")
 _MRZ = re.compile(
@@ -87,13 +87,13 @@ _HYPHENS = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 def identifiers(text: str) -> Iterator[tuple[str, str]]:
     """Yield the kind of each identifier in a text and the identifier itself, at most MAX_FOUND."""
-    found: set[tuple[str, str]] = set()
+    yielded: set[tuple[str, str]] = set()
     for reading in readings(text) if is_odd(text) else (text,):
         if not _DIGIT.search(reading) and "-----BEGIN" not in reading and "eyJ" not in reading:
             continue
         for one in _search(reading):
-            if one not in found and len(found) < MAX_FOUND:
-                found.add(one)
+            if one not in yielded and len(yielded) < MAX_FOUND:
+                yielded.add(one)
                 yield one
 
 
@@ -114,13 +114,13 @@ def _search(text: str) -> Iterator[tuple[str, str]]:
 
 
 def luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1, annex B."""
+    """Return whether the check digit is right (ISO/IEC 7812-1, annex B)."""
     doubled = (int(one) * 2 for one in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(one - 9 if one > 9 else one for one in doubled)) % 10 == 0
 
 
 def _iban(text: str) -> str:
-    """Return the account number with which a text begins; empty if there is none. What follows it may be a word."""
+    """Return the account number at the beginning of a text; empty if there is none. A word may follow it."""
     bare = re.sub(r"[\W_]", "", text).upper()
     length = _IBAN_LENGTHS.get(bare[:2], 0)
     if not length or len(bare) < length:

@@ -1,28 +1,30 @@
-"""Origins of the arguments of a call, for policies: `origin` by argument, and the least trusted of them.
+"""Origins of the arguments of a call, for policies: `origin` by argument, and the least trusted origin by role.
 
-    origin         by the name of each argument that identifies something
-    origin_worst   the least trusted of those that say whom and what, of secrets, and of times that the catalogue says
-                   matter (`fixed-time`); where a call has none of these and no amount, of its times. A time from
-                   nowhere does not count: the agent plans it. Where one is the person's (an end follows from a
-                   beginning) that. If something is destroyed, paid or administered, each time counts
-    amount_worst   the least trusted of those that say how much
-    object_worst   the least trusted of those that say whom and what; `nowhere` where none of them is given
-    recipient_worst  the least trusted of those that say whom (principals, accounts, addresses); absent without one
-    done_worst     the least trusted of all that is not which thing it is about: whom, how much, secrets; or else that
-                   time; not there where there is none
-    origin_best    the most trusted of those that say whom, what and how much, and of secrets; not there where there is
-                   none
-    from_named     where that is `outside`, whether one of these stands in content from outside that the person named
-    mentioned      whether one of these is of a record, and content from outside has that value too
-    links_worst    the least trusted of all links and mail addresses in outgoing text; not there where there is none
-    substituted    true: a value of a record stands in the place of one that the person named (`slots`); or not there
+    origin           origins by the name of each argument that identifies something
+    origin_worst     the least trusted origin of values that identify a recipient or an object, of secrets, and of times
+                     that the catalogue marks as significant (`fixed-time`); for a call with none of these and no
+                     amount, of its times. A time from nowhere does not count: the agent plans it. If one time is the
+                     person's, it stands for all (an end follows from a beginning). If the call destroys, pays or
+                     administers, each time counts
+    amount_worst     the least trusted origin of amounts
+    object_worst     the least trusted origin of values that identify a recipient or an object; `nowhere` if the
+                     catalogue declares such arguments and the call has none
+    recipient_worst  the least trusted origin of recipients (principals, accounts, addresses); absent without one
+    done_worst       the least trusted origin of recipients, amounts, secrets and significant times; without these, of
+                     the times; absent without any
+    origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
+    from_named       if `origin_best` is `outside`: whether one of these values is in untrusted content that the person
+                     named
+    mentioned        whether one of these values is from a record, and untrusted content has the same value
+    links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
+    substituted      true if a value of a record replaces a value that the person named (`slots`); otherwise absent
 
-Every leaf of the arguments counts: those whose kind the catalogue states, and those that nothing claims as objects
-(`ostiary.authorization.catalogue.coverage`). Of a read in an open world, a string with a link or a host in it is an
-address. A list is as trusted as its least trusted element. An argument is taken as it stands: a value that is encoded
-is another value, for somebody may have taken that very name. Outgoing text is decoded, for whoever reads it may do so.
+Every leaf of the arguments counts: with the kind that the catalogue states, or as an object if no rule claims it
+(`ostiary.authorization.catalogue.coverage`). For a read in an open world, a string with a link or a host counts as an
+address. A list is as trusted as its least trusted element. An argument is compared as it stands: an encoded value is
+another value, since an object may really have that name. Outgoing text is decoded, since its reader may decode it.
 
-A link that is all that a call says (it is fetched) is `known` where it stands in what the person named.
+A link that is the only content of a call (it is fetched) is `known` if it stands in content that the person named.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ MAX_WORDS = 256
 _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
-"""without these, a text is one value and no name with an address"""
+"""a text without these characters is one value, and no name with an address"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
@@ -109,8 +111,8 @@ def _is_long(leaf: Leaf) -> bool:
 
 
 def _may_link(leaf: Leaf) -> bool:
-    """Return whether a leaf has a link in it, or cannot be searched for one: it is too long, or beyond a limit. A URI
-    that the server lists is none: whoever answers there offered it.
+    """Return whether a leaf contains a link, or cannot be searched for one: it is too long, or beyond a limit. A URI
+    that the server lists is no such link, since the server itself offered it.
     """
     value = leaf.value
     if leaf.rule is OFFERED:
@@ -118,7 +120,7 @@ def _may_link(leaf: Leaf) -> bool:
     return value is UNREADABLE or (isinstance(value, str) and (len(value) > MAX_TEXT or bool(links(value))))
 
 
-def given(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
+def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
     """Yield the arguments that have a kind and a value: name or dotted path, kind and value.
 
     If the name of an argument is also the dotted path of another, the value is ambiguous and comes from nowhere.
@@ -141,12 +143,12 @@ def _inside(value: object, names: list[str]) -> object:
     if isinstance(value, Mapping):
         return _inside(value.get(names[0]), names[1:])
     if isinstance(value, list | tuple):
-        found = [one for item in value if (one := _inside(item, names)) is not None]
-        return found or None
+        values = [one for item in value if (one := _inside(item, names)) is not None]
+        return values or None
     return None
 
 
-def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """Return the origins of a call, as policies see them."""
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments)
@@ -164,35 +166,37 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     split: Mapping[str, Origin] | None = None
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     for path, kind, value in all_leaves:
-        found = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
-        if found is None:
+        value_origin = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
+        if value_origin is None:
             continue
-        if kind is AMOUNT and found > OWN and may_be_share:
-            found = min(found, _of_share(memory, value))
-        if found is ENDORSED and path not in tool.argument_kinds:
-            found = OUTSIDE  # a document is endorsed for kinds, and nobody has said of which kind this is
-        if kind in POINTS and found > OWN:
+        if kind is AMOUNT and value_origin > OWN and may_be_share:
+            value_origin = min(value_origin, _of_share(memory, value))
+        if value_origin is ENDORSED and path not in tool.argument_kinds:
+            value_origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
+        if kind in POINTS and value_origin > OWN:
             if split is None:
                 split = _split(memory, tool, all_leaves)
-            found = min(found, split.get(path, NOWHERE))
-        if kind is ADDRESS and found > KNOWN and _is_all(arguments, value):
-            found = _of_link(memory, cast(str, value))
+            value_origin = min(value_origin, split.get(path, NOWHERE))
+        if kind is ADDRESS and value_origin > KNOWN and _is_all(arguments, value):
+            value_origin = _of_link(memory, cast(str, value))
         elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
-            fixed = max(fixed, found)
-        elif kind is TIME and (is_grave or found is not NOWHERE):
-            times.append(found)
-        if (found is RECORD or found is KNOWN) and kind in _SLOTS:
+            fixed = max(fixed, value_origin)
+        elif kind is TIME and (is_grave or value_origin is not NOWHERE):
+            times.append(value_origin)
+        if (value_origin is RECORD or value_origin is KNOWN) and kind in _SLOTS:
             found_in_records.append((kind, value))
-        if found > of_kind[place := _PLACE[kind]]:
-            of_kind[place] = found
+        if value_origin > of_kind[place := _PLACE[kind]]:
+            of_kind[place] = value_origin
         if kind in IDENTIFIES or kind is AMOUNT:
-            best = min(best, found)
-            if found is OUTSIDE:
+            best = min(best, value_origin)
+            if value_origin is OUTSIDE:
                 from_outside.append((kind, value))
-            mentioned = mentioned or (RECORD <= found <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE)
-        if found >= worst_of.get(path, PERSON):
-            worst_of[path] = found
-            origin[path] = _NAMES[found]
+            mentioned = mentioned or (
+                RECORD <= value_origin <= KNOWN and of_value(memory.outside, kind, value) is OUTSIDE
+            )
+        if value_origin >= worst_of.get(path, PERSON):
+            worst_of[path] = value_origin
+            origin[path] = _NAMES[value_origin]
     principal, account, address, thing, secret, amount, _, linked = of_kind
     to_whom = max(principal, account, address)
     pointed = max(to_whom, thing)
@@ -232,24 +236,24 @@ def judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
 
 
 def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:
-    """The origin of arguments that are parts of one identifier."""
+    """Return the origin of arguments that are parts of one identifier, by path."""
     named = [(path, value) for path, kind, value in all_leaves if kind in POINTS]
     return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the person named what a call returns: a value that says which content it is was the person's, and
-    none came from outside. Words that are searched for say it too.
+    """Return whether the person named the content that a call returns: a value that identifies the content was the
+    person's, and none was untrusted. Search words count as such a value.
     """
     is_named = False
     for leaf in tool.coverage.leaves(arguments):
         if leaf.value is UNREADABLE:
             return False
         if leaf.kind in NAMES:
-            found = of_value(memory, OBJECT if leaf.kind is TEXT else leaf.kind, leaf.value)
-            if found is OUTSIDE:
+            value_origin = of_value(memory, OBJECT if leaf.kind is TEXT else leaf.kind, leaf.value)
+            if value_origin is OUTSIDE:
                 return False
-            is_named = is_named or found <= ENDORSED
+            is_named = is_named or value_origin <= ENDORSED
     return is_named
 
 
@@ -265,9 +269,9 @@ def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:
 
 
 def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
-    """Return what policies see of the plan of the task: `planned`, whether it has the tool of that id (`bank/pay`);
-    `over_plan`, whether an amount is above its cap, or is one that cannot be read; `read_outside`, whether the task has
-    read content from outside. Empty without a plan, and of a read.
+    """Return the attributes of the plan of the task for policies: `planned`, whether the plan has the tool of that id
+    (`bank/pay`); `over_plan`, whether an amount is above its cap, or cannot be parsed; `read_outside`, whether the task
+    has read untrusted content. Empty without a plan, and for a read.
     """
     if memory.plan is None or tool.effect is Effect.READ:
         return {}
@@ -291,18 +295,18 @@ def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Dec
 
 
 def has_substitute(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether a value of a record stands in the place of one that the person named."""
+    """Return whether a value of a record replaces a value that the person named."""
     all_leaves = [*judged_leaves(memory, tool, arguments)]
-    found = [
+    candidates = [
         (kind, value)
         for _, kind, value in all_leaves
         if kind in _SLOTS and of_value(memory, kind, value) in (RECORD, KNOWN)
     ]
-    return _have_substitute(memory, all_leaves, found)
+    return _have_substitute(memory, all_leaves, candidates)
 
 
-def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], found: Iterable[tuple[Kind, object]]) -> bool:
-    for kind, value in found:
+def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], candidates: Iterable[tuple[Kind, object]]) -> bool:
+    for kind, value in candidates:
         things: list[str] = []
         if kind is AMOUNT:
             things = [text for _, one, thing in all_leaves if one in POINTS for text in leaves(thing)]
@@ -333,8 +337,8 @@ def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any
 
 
 def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | None, text: str) -> Iterator[Judged]:
-    """Yield what a text is judged as that nobody has declared: prose that was neither said nor read word for word is
-    text, with the identifiers in it; of what is paid, destroyed or administered, only where `text` is proposed.
+    """Yield the judged values of an undeclared text. Prose that was neither stated nor read word for word is text, with
+    the identifiers in it; for tools that pay, destroy or administer, only if the catalogue proposes `text`.
     """
     if len(text) > MAX_TEXT:
         yield path, OBJECT, UNREADABLE
@@ -359,36 +363,36 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
     for leaf in tool.coverage.leaves(arguments):
         if not _may_link(leaf):
             continue
-        found = _of_text(memory, leaf.value) if isinstance(leaf.value, str) else None
-        if found is None:
-            found = NOWHERE
-        elif found > KNOWN and _is_all(arguments, leaf.value):
-            found = _of_link(memory, cast(str, leaf.value))
-        worst[leaf.path] = max(found, worst.get(leaf.path, PERSON))
-    context: Record = {"origin": {path: _NAMES[found] for path, found in worst.items()}}
+        value_origin = _of_text(memory, leaf.value) if isinstance(leaf.value, str) else None
+        if value_origin is None:
+            value_origin = NOWHERE
+        elif value_origin > KNOWN and _is_all(arguments, leaf.value):
+            value_origin = _of_link(memory, cast(str, leaf.value))
+        worst[leaf.path] = max(value_origin, worst.get(leaf.path, PERSON))
+    context: Record = {"origin": {path: _NAMES[value_origin] for path, value_origin in worst.items()}}
     if worst:
         context["origin_worst"] = context["object_worst"] = _NAMES[max(worst.values())]
     return context
 
 
 def shown(context: Record | None) -> dict[str, str]:
-    """Return the origin of each argument in a context of `judged`; empty without a context."""
-    found = {} if context is None else context.get("origin", {})
-    return cast(dict[str, str], found)
+    """Return the origin of each argument in a context of `judge_origins`; empty without a context."""
+    origins = {} if context is None else context.get("origin", {})
+    return cast(dict[str, str], origins)
 
 
 def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the links and mail addresses in outgoing text that are neither the person's nor of their records, by
     argument, for the person who is asked: at most MAX_FOREIGN of each, cut to MAX_SHOWN characters.
     """
-    found: dict[str, set[str]] = {}
+    by_path: dict[str, set[str]] = {}
     for path, kind, value in judged_leaves(memory, tool, arguments):
         if kind is TEXT and isinstance(value, str):
-            said = links(value[:MAX_TEXT])
-            others = {one for one in said if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD}
+            listed = links(value[:MAX_TEXT])
+            others = {one for one in listed if _best(memory, spellings(one), BIT[ADDRESS]) > RECORD}
             if others:
-                found.setdefault(path, set()).update(others)
-    return {path: [one[:MAX_SHOWN] for one in sorted(others)[:MAX_FOREIGN]] for path, others in found.items()}
+                by_path.setdefault(path, set()).update(others)
+    return {path: [one[:MAX_SHOWN] for one in sorted(others)[:MAX_FOREIGN]] for path, others in by_path.items()}
 
 
 def is_settled(context: Record) -> bool:
@@ -452,25 +456,25 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
     if kind is AMOUNT:
         number = amount(text)
         return NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
-    if kind is TIME and (said := moments(words(text, is_source=False))):
-        return _of_moments(memory, said, bit)
+    if kind is TIME and (moment_words := moments(words(text, is_source=False))):
+        return _of_moments(memory, moment_words, bit)
     if is_alone(text):
         return memory.find(hashed(memory.key, text.lower()), bit)
-    found = _of_phrase(memory, text, bit)
-    if found is PERSON:
-        return found
+    best = _of_phrase(memory, text, bit)
+    if best is PERSON:
+        return best
     if kind is ADDRESS and text[:7].lower() == "mailto:":
         return _of_phrase(memory, text[7:], bit)
     if kind is ACCOUNT and (account := compact(text)):
-        found = min(found, _best(memory, (account,), bit))
-    if kind is OBJECT and found > RECORD and "/" in text and "://" not in text:
-        found = min(found, path_origin(text, lambda one: _of_phrase(memory, one, bit)))
+        best = min(best, _best(memory, (account,), bit))
+    if kind is OBJECT and best > RECORD and "/" in text and "://" not in text:
+        best = min(best, path_origin(text, lambda one: _of_phrase(memory, one, bit)))
     if _SINGLE.isdisjoint(text):
-        return found
+        return best
     parts = _parts(kind, text)
     if 0 < len(parts) <= MAX_VALUES:
-        found = min(found, max(_of_phrase(memory, part, bit) for part in parts))
-    return found
+        best = min(best, max(_of_phrase(memory, part, bit) for part in parts))
+    return best
 
 
 def _parts(kind: Kind, text: str) -> list[str]:
@@ -484,7 +488,9 @@ def _parts(kind: Kind, text: str) -> list[str]:
 
 
 def _is_all(arguments: Mapping[str, Any], value: object) -> bool:
-    """Return whether a text is all that the call says; switches and numbers beside it say how it is asked."""
+    """Return whether a text is the only content of a call; switches and numbers beside it only
+    configure the request.
+    """
     return isinstance(value, str) and all(
         one is value or one is None or isinstance(one, bool | int | float) for one in arguments.values()
     )
@@ -495,23 +501,25 @@ def _of_link(memory: Memory, text: str) -> Origin:
 
 
 def _of_phrase(memory: Memory, text: str, bit: int) -> Origin:
-    said = words(text, is_source=False)
-    if not said or len(said) > MAX_WORDS or not _SAYS.search(text):
+    phrase = words(text, is_source=False)
+    if not phrase or len(phrase) > MAX_WORDS or not _SAYS.search(text):
         return NOWHERE
-    if len(said) == 1:
-        return _best(memory, spellings(said[0]), bit)
-    return memory.find_words(said, bit)
+    if len(phrase) == 1:
+        return _best(memory, spellings(phrase[0]), bit)
+    return memory.find_words(phrase, bit)
 
 
-def _of_moments(memory: Memory, said: list[str], bit: int) -> Origin:
-    """A day counts where its year was not said; midnight is no time of day where a day is given."""
-    dates = [one for one in said if one.startswith("@")]
-    times = [one for one in said if one.startswith("~") and not (dates and one == "~00:00")]
-    found = [_best(memory, (one, f"@{one[-5:]}") if len(one) > 6 else (one,), bit) for one in dates]
+def _of_moments(memory: Memory, moment_words: list[str], bit: int) -> Origin:
+    """Return the origin of dates and times. A day without a year matches any year; midnight beside a date is no
+    time.
+    """
+    dates = [one for one in moment_words if one.startswith("@")]
+    times = [one for one in moment_words if one.startswith("~") and not (dates and one == "~00:00")]
+    date_origins = [_best(memory, (one, f"@{one[-5:]}") if len(one) > 6 else (one,), bit) for one in dates]
     return (
-        max([min(found)] if found else [], default=PERSON)
+        max([min(date_origins)] if date_origins else [], default=PERSON)
         if not times
-        else max(*([min(found)] if found else []), *(_best(memory, (one,), bit) for one in times), PERSON)
+        else max(*([min(date_origins)] if date_origins else []), *(_best(memory, (one,), bit) for one in times), PERSON)
     )
 
 
@@ -519,9 +527,9 @@ def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
     """Return the most trusted origin of single words with the same meaning."""
     best = NOWHERE
     for word in spelled:
-        found = memory.find(hashed(memory.key, word), bit, least=best - 1)
-        if found < best:
-            best = found
+        origin = memory.find(hashed(memory.key, word), bit, least=best - 1)
+        if origin < best:
+            best = origin
             if best is PERSON:
                 break
     return best
@@ -534,9 +542,9 @@ def _of_text(memory: Memory, value: object) -> Origin | None:
         if len(text) > MAX_TEXT or count > MAX_VALUES:
             return NOWHERE
         for one in links(text):
-            found = _best(memory, spellings(one), BIT[ADDRESS])
-            if worst is None or found > worst:
-                worst = found
+            origin = _best(memory, spellings(one), BIT[ADDRESS])
+            if worst is None or origin > worst:
+                worst = origin
                 if worst is NOWHERE:
                     return worst
     return worst

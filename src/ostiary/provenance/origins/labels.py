@@ -1,16 +1,16 @@
-"""Labels: what content is remembered as not named by the person, and what outgoing text carries of it.
+"""Labels of content whose source the person did not name, and the labels that outgoing text carries.
 
 Information-flow control in the sense of FIDES (arXiv 2505.23643), without a planner. Integrity is the origin of a value
-(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether strangers
-may have written it. Content has a label if the person did not name its source, so a text may repeat what the person
-asked about, and a policy sees what else it carries. A document that the person endorsed names no source for them:
+(`Origin`). Confidentiality is a label of content: the data classes of the tool that returned it, and whether third
+parties may have written it. Content has a label if the person did not name its source, so a text may repeat content
+that the person asked for, and a policy sees the labels of the rest. An endorsed document does not name further sources:
 
-    carries      the data classes of such content, with `outside` or `record` for where it came from
-    unrequested  the task has read something that only untrusted content asked for; from then on any text may tell it,
-                 in whatever words
+    carries      the data classes of such content, with `outside` or `record` for its source
+    unrequested  the task has read something that only untrusted content asked for; from then on any text may reveal it,
+                 in other words
     reveals      kinds of secret or personal identifiers that the person did not give (`identifiers`)
 
-All three are about text that leaves for anybody but the person. Unlike origins, to know less of labels may allow more:
+All three concern text for recipients other than the person. Unlike origins, missing labels may allow more:
 a guard that decides on such a text asks the server first.
 """
 
@@ -38,7 +38,7 @@ _JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
 """tags, and what is no letter and no digit"""
 _TAIL = SPAN - 1
-"""words of a text that was sent which a span of the next one may begin with"""
+"""last words of a sent text, with which a span of the next text may begin"""
 
 
 def labelled(
@@ -50,26 +50,28 @@ def labelled(
     fields: Iterable[str],
     classes: Collection[str],
 ) -> list[Part]:
-    """Return the labels that a call leaves: of the content that it returned, and of what it sent.
+    """Return the labels of the content that a call returned, and of the texts that it sent.
 
-    `texts`: what it returned that the person did not name; `fields`: values of a layout in it.
+    `texts`: returned content that the person did not name; `fields`: values of a layout in it.
     """
-    found: list[Part] = []
+    parts: list[Part] = []
     origin = Origin.OUTSIDE if tool.is_outside else Origin.KNOWN
     by = _named_by(memory, tool, arguments)
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
-        said = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
-        prints = [one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in said]
+        sent_prints = {one for _, text in _outgoing(tool, arguments, every=True) for one in _prints_of(scribe, text)}
+        prints = [
+            one for one in source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1) if one not in sent_prints
+        ]
         fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
         if fresh:
-            found.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
+            parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
     if Origin.OUTSIDE in by and not memory.is_unrequested and not reaches_out(tool, arguments):
-        found.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
+        parts.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
     if memory.labels and goes_out(tool):
-        ends = [_end(memory, scribe, who, text) for who, text in _addressed(memory, tool, arguments)]
+        ends = [_end(memory, scribe, recipient, text) for recipient, text in _addressed(memory, tool, arguments)]
         if ends:
-            found.append(Part(Origin.KNOWN, SENT, END.join(ends)[: (LABEL_ROOM[SENT] - 1) * WIDTH]))
-    return found
+            parts.append(Part(Origin.KNOWN, SENT, END.join(ends)[: (LABEL_ROOM[SENT] - 1) * WIDTH]))
+    return parts
 
 
 def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
@@ -109,8 +111,8 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
 
 
 def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a call, each with the path of its argument: what is declared as text or as harmless, and what
-    nothing is said of, if it has several words. `every`: all strings.
+    """Yield the texts of a call, each with the path of its argument: declared texts, harmless values, and undeclared
+    values of several words. `every`: all strings.
     """
     for leaf in tool.coverage.leaves(arguments):
         value = leaf.value
@@ -122,7 +124,7 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
 
 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
-    """Yield the texts of a call, each with a hash of to whom it goes and in which argument."""
+    """Yield the texts of a call, each with a hash of its recipients and its argument."""
     to = "\0".join(_recipients(memory, tool, arguments)).casefold()
     for path, text in _outgoing(tool, arguments):
         if text.strip():
@@ -136,67 +138,69 @@ def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Ite
 
 
 def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether each recipient of a call is a whole value of the person's own record. What names something and
-    nobody has said what it stands for may be a recipient besides.
+    """Return whether each recipient of a call is a whole value of the person's own record. An undeclared value that
+    names an object may be a further recipient.
     """
     own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
     to = list(_recipients(memory, tool, arguments)) if own else []
     if not to:
         return False
-    judged = list(judged_leaves(memory, tool, arguments))
+    judged_values = list(judged_leaves(memory, tool, arguments))
     unsaid = {leaf.path for leaf in tool.coverage.leaves(arguments) if leaf.rule is Rule.UNCLAIMED}
-    unsaid -= {path for path, kind, _ in judged if kind is Kind.TEXT}
-    to += [text for path, kind, value in judged if kind is Kind.OBJECT and path in unsaid for text in leaves(value)]
+    unsaid -= {path for path, kind, _ in judged_values if kind is Kind.TEXT}
+    to += [
+        text for path, kind, value in judged_values if kind is Kind.OBJECT and path in unsaid for text in leaves(value)
+    ]
     return all(memory.hashed(words(text, is_source=False)) in own for text in to)
 
 
 def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
-    """Return the data classes of labelled content that texts carry, and where it came from. Each text has a hash of to
-    whom it goes; empty if nothing was sent before.
+    """Return the data classes of labelled content that texts carry, and its sources. Each text has a hash of its
+    recipients; empty if nothing was sent before.
     """
-    found: set[str] = set()
+    classes: set[str] = set()
     scribe = Scribe(memory.key)
-    for who, text in texts:
-        before = _tail(memory, who) if who else []
-        for said, spoken in _spoken(scribe, text):
-            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(said)], spoken, marks=memory.marks):
+    for recipient, text in texts:
+        before = _tail(memory, recipient) if recipient else []
+        for plain_words, spoken in _spoken(scribe, text):
+            for one, phrase in text_prints(scribe, [*before, *scribe.hashes(plain_words)], spoken, marks=memory.marks):
                 parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
                     for part in parts:
-                        found.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
-    return found
+                        classes.update(part.classes, ("outside" if part.origin == Origin.OUTSIDE else "record",))
+    return classes
 
 
 def _spoken(scribe: Scribe, text: str) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the words of each reading of a text in their order, and those with other spellings of single ones. Where
     signs join words, or tags stand between them, the words without these too.
     """
-    for reading, said in scribe.spoken((text,)):
-        yield said, [*said, *scribe.otherwise(reading)]
+    for reading, plain_words in scribe.spoken((text,)):
+        yield plain_words, [*plain_words, *scribe.otherwise(reading)]
         if _JOINED.search(reading):
             yield scribe.words(_BETWEEN.sub(" ", reading)), []
 
 
 def _prints_of(scribe: Scribe, text: str) -> Iterator[bytes]:
-    for said, spoken in _spoken(scribe, text):
-        for fingerprint, _ in text_prints(scribe, scribe.hashes(said), spoken):
+    for plain_words, spoken in _spoken(scribe, text):
+        for fingerprint, _ in text_prints(scribe, scribe.hashes(plain_words), spoken):
             yield fingerprint
 
 
-def _tail(memory: Memory, who: bytes) -> list[bytes]:
-    """Return the last words of what was sent there before."""
+def _tail(memory: Memory, recipient: bytes) -> list[bytes]:
+    """Return the last words of the text that was sent to the recipient before."""
     for part in memory.parts:
         if part.kinds == SENT:
             for entry in reversed(split(part.words)):
-                if entry.startswith(who):
+                if entry.startswith(recipient):
                     return [entry[at : at + WIDTH] for at in range(WIDTH, len(entry), WIDTH)]
     return []
 
 
-def _end(memory: Memory, scribe: Scribe, who: bytes, text: str) -> bytes:
-    """Return what is remembered of a text that was sent: to whom, and its last words."""
-    said = [*_tail(memory, who), *scribe.hashes(scribe.words(text))]
-    return who + b"".join(said[-_TAIL:])
+def _end(memory: Memory, scribe: Scribe, recipient: bytes, text: str) -> bytes:
+    """Return the stored form of a sent text: the hash of its recipients, and its last words."""
+    last_words = [*_tail(memory, recipient), *scribe.hashes(scribe.words(text))]
+    return recipient + b"".join(last_words[-_TAIL:])
 
 
 def _is_given(memory: Memory, value: str) -> bool:

@@ -2,8 +2,8 @@
 
 A layout has a frame (names of fields, bullets, cells) and values in it. In JSON a value cannot end its own string, so
 the frame is whole. In every other layout a value with a line break may continue with lines that look like more of the
-frame, and no parser can tell. `Layout.is_escaped` says which of the two it is, and `certain` where the frame of the
-second kind ends: before the first value of a field that holds free text anywhere in the output, since whoever writes
+frame, and no parser can tell. `Layout.is_escaped` distinguishes the two, and `certain` returns where the frame of the
+second kind ends: before the first value of a field that has free text anywhere in the output, since an author of
 free text may write line breaks.
 
     layout_of("- name: Ann\\n  room: 4\\n- name: Bob\\n  room: 5")      [{"name": "Ann", "room": "4"}, {"name": ..}]
@@ -36,7 +36,7 @@ _RULE = re.compile(rf"[{re.escape(_RULES)}]{{3,}}")
 """a line that only separates"""
 _EMPHASIS = '*_`"'
 _UNNAMED = frozenset(':=|"`*\t')
-"""what the name of a field has not"""
+"""characters that the name of a field does not have"""
 _FENCE = re.compile(r"([^\n`]{0,128}\s*)```[\w-]*[ \t]*\n(.*)\n```\s*", re.DOTALL)
 """a fence and at most one line before it"""
 _SPLIT = re.compile(r"[,;|] (?=[^\W_][^,;|:]{0,63}: )")
@@ -147,7 +147,9 @@ def _is_framed(line: str) -> bool:
 
 
 def _inlined(value: object) -> object:
-    """Of a list whose items have all their fields in one line (`- name: Ann, room: 4`), the records; else the value."""
+    """Return the records of a list whose items have all their fields in one line (`- name: Ann, room: 4`); any other
+    value unchanged.
+    """
     if not isinstance(value, list) or not all(isinstance(item, dict) and len(item) == 1 for item in value):
         return value
     lines = [f"{name}: {text}" for item in value for name, text in item.items() if isinstance(text, str)]
@@ -160,17 +162,17 @@ def _inlined(value: object) -> object:
 
 def _sections(lines: Sequence[str]) -> dict[str, Any] | None:
     """Tables and lists that stand under a name each, with blank lines between them."""
-    found: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     for is_blank, block in groupby(lines, key=lambda line: not line):
         if is_blank:
             continue
         head, *rest = block
         name, text = _named(head)
         value = (_table(rest) or _outline(rest)) if rest else None
-        if name is None or text or name in found or value is None:
+        if name is None or text or name in sections or value is None:
             return None
-        found[name] = value
-    return found or None
+        sections[name] = value
+    return sections or None
 
 
 def _letters(lines: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -250,11 +252,11 @@ def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
 
 
 def _named(bare: str) -> tuple[str | None, str]:
-    """The name of a field and its value; None and the whole line where it has none."""
+    """Return the name of a field and its value; None and the whole line without a name."""
     for mark in (":", " = "):
-        name, found, rest = bare.partition(mark)
+        name, separator, rest = bare.partition(mark)
         name = name.strip(_EMPHASIS)
-        if found and name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name):
+        if separator and name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name):
             rest = rest.lstrip(_EMPHASIS) if rest[:1] in _EMPHASIS else rest
             if not rest or rest[0] in " \t" or mark != ":":
                 return name, _unquoted(rest.strip())
@@ -328,22 +330,22 @@ class _Outline:
             return line.rest
         if not line.rest:
             return self.block(following.column, depth - 1)
-        said = [line.rest]
+        lines = [line.rest]
         while (more := self._next(line.column + 1)) is not None and not more.is_apart:
-            said.append(more.rest if more.name is None else f"{more.name}: {more.rest}")
+            lines.append(more.rest if more.name is None else f"{more.name}: {more.rest}")
             self.at += 1
-        return "\n".join(said)
+        return "\n".join(lines)
 
 
 def _markup(text: str) -> object:
-    """The rows of the first table of HTML, or the elements of XML by their names; None where they do not nest."""
+    """Return the rows of the first table of HTML, or the elements of XML by their names; None if they do not nest."""
     stack: list[tuple[str, list[tuple[str, Any]], list[str]]] = [("", [], [])]
-    for count, found in enumerate(_TAG.finditer(text)):
-        closing, name, empty, said = found.groups()
+    for count, tag in enumerate(_TAG.finditer(text)):
+        closing, name, empty, text_part = tag.groups()
         if count > MAX_LINES or len(stack) > MAX_DEPTH:
             return None
-        if said is not None:
-            stack[-1][2].append(said)
+        if text_part is not None:
+            stack[-1][2].append(text_part)
         elif name is None or name.lower() in _VOID or empty:
             continue
         elif not closing:

@@ -1,10 +1,10 @@
-"""Links and mail addresses: one spelling for each (RFC 3986 section 6.2, RFC 5321 section 2.4), and where they hide.
+"""Links and mail addresses: the normal form of each (RFC 3986 section 6.2, RFC 5321 section 2.4), and their encodings.
 
 Links are read as browsers read them (WHATWG URL, section 4.4): a scheme that browsers know needs no slashes, a
 backslash is a slash, and tabs and line ends inside are left out.
 
 Case of scheme and host, the default port and a last slash make no difference; another host, path, query or fragment
-is another link. What does not parse cleanly stays as it is written, and so equals itself alone.
+is another link. Text that does not parse stays unchanged, and so equals only itself.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
 _EVEN = re.compile(r"(?:[\w+/-]{0,11}+[\n\r\t !-$')*,.:-@\]^`|}~]++)*+[\w+/-]{0,11}+", re.ASCII)
-"""in which there is nothing to decode: printed ASCII without a mark of an escape, and no word that is long enough"""
+"""text in which there is nothing to decode: printed ASCII without escapes, and without a word that is long enough"""
 _PLAIN = re.compile(r"https?://[a-z0-9.-]+(?:/[A-Za-z0-9._~/-]*)?")
-"""a link in its one spelling, but for the last slash"""
+"""a link in its normal form, except for the last slash"""
 _BARE_MAIL = re.compile(r"[A-Za-z0-9_+-]+@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}")
-"""in which nothing else can be found"""
+"""text that is one mail address and contains nothing else"""
 _PAGE = re.compile(
     r"(?:https?://)?(?:[a-z0-9-]+\.)+(?!(?:local|localhost|internal|intranet|lan|home|corp|private)\b)[a-z]{2,}"
     r"(?:/[\w./~-]*)?",
@@ -112,31 +112,31 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def links(text: str) -> set[str]:
-    """The links and mail addresses of a text that goes out, those too that whoever reads it may decode."""
-    found: set[str] = set()
+    """Return the links and mail addresses of outgoing text, including encoded ones that a reader may decode."""
+    collected: set[str] = set()
     for reading in readings(text) if is_odd(text) else (text,):
         if ":" in reading and ("\n" in reading or "\t" in reading or "\r" in reading):
             for match in _BROKEN.finditer(reading):
                 whole = match[0].translate(_NO_BREAKS)
                 if whole != match[0]:
-                    found.add(_bare(whole))
+                    collected.add(_bare(whole))
         for run in [run for run in reading.split() if not run.isalpha()]:
             bare = run.rstrip(_END)
             if "." not in bare and ":" not in bare and "//" not in bare and "\\" not in bare:
                 continue
             if _PLAIN.fullmatch(bare):
-                found.add(bare.rstrip("/"))
+                collected.add(bare.rstrip("/"))
             elif "@" in bare and _BARE_MAIL.fullmatch(bare):
-                found.add(bare.lower())
+                collected.add(bare.lower())
             else:
-                found.update(_bare(match[0]) for match in _FOUND.finditer(run))
+                collected.update(_bare(match[0]) for match in _FOUND.finditer(run))
                 if "@" in run:
-                    found.update(mail(match[0]) for match in MAIL.finditer(run))
-    return found
+                    collected.update(mail(match[0]) for match in MAIL.finditer(run))
+    return collected
 
 
 def _bare(text: str) -> str:
-    """A link that may lack its scheme."""
+    """Return the normal form of a link that may lack its scheme."""
     if text[:7].lower() == "mailto:":
         return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.casefold()
     if (special := _SPECIAL.match(text)) is not None:
@@ -153,7 +153,7 @@ def is_page(word: str) -> bool:
 
 
 def spellings(one: str) -> Iterator[str]:
-    """How a source may have it, whose word it is: itself, without encryption, and without a scheme."""
+    """Yield the forms of a link that count as equal in a source: itself, without encryption, and without a scheme."""
     yield one
     if one.startswith("https://"):
         yield f"http://{one[8:]}"
@@ -161,24 +161,24 @@ def spellings(one: str) -> Iterator[str]:
 
 
 def is_odd(text: str) -> bool:
-    """Return whether it could be read in another way than as it stands."""
+    """Return whether the text may have a decoded form."""
     return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
 def readings(text: str) -> Iterator[str]:
-    """The text, and what it becomes decoded: forms of letters, HTML, percent, base64, hex, each within each."""
-    seen = {text}
+    """Yield the text and its decoded forms: compatible letters, HTML, percent, base64, hex, also nested."""
+    forms = {text}
     todo = [(text, 0)]
     room = MAX_DECODED
-    while todo and len(seen) <= MAX_READINGS:
+    while todo and len(forms) <= MAX_READINGS:
         reading, depth = todo.pop()
         yield reading
         if depth == DEPTH:
             continue
         for decoded in _decoded(reading):
-            if decoded not in seen and len(decoded) <= room:
+            if decoded not in forms and len(decoded) <= room:
                 room -= len(decoded)
-                seen.add(decoded)
+                forms.add(decoded)
                 todo.append((decoded, depth + 1))
 
 
@@ -207,7 +207,7 @@ def is_encoded(run: str) -> bool:
 
 
 def plainest(text: str) -> str:
-    """Compatible letters made one (NFKC), what cannot be seen left out."""
+    """Return the text with compatible letters replaced (NFKC) and invisible characters removed."""
     made = unicodedata.normalize("NFKC", text).replace("。", ".")
     return "".join(one for one in made if one.isascii() or unicodedata.category(one) not in ("Cf", "Mn"))
 

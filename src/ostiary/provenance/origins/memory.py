@@ -1,11 +1,11 @@
 """The memory of a task: hashes of words in their order, by origin. Pure, bounded, immutable.
 
 Each word is six bytes of BLAKE2s under a key of the task (RFC 7693), so without the key no value can be guessed. A
-phrase is remembered where its words stand in that order within one source, and nothing but whole words is compared.
-Each origin has its own room, so that nothing which a tool returns takes room from what the person said; where a room
-is full, the oldest goes, and what is not remembered comes from nowhere.
+phrase is found if its words stand in that order within one source, and only whole words are compared.
+Each origin has space of its own, so that the output of tools takes no space from the person's words; if the space
+is full, the oldest words are removed, and removed words come from nowhere.
 
-More knowledge makes nothing less trusted: a memory that lags behind may ask too much, and never allows too much.
+More entries make no value less trusted: an outdated memory may ask too often, and never allows too much.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ ROOM = {
     Origin.KNOWN: 1024,
     Origin.OUTSIDE: 1024,
 }
-"""words of each"""
+"""words of each origin"""
 SLOT_ROOM = {Origin.PERSON: 32, Origin.RECORD: 128, Origin.KNOWN: 512}
-"""facts of `slots` of each"""
+"""facts of `slots` of each origin"""
 FOUND = (Origin.RECORD, Origin.KNOWN, Origin.OUTSIDE)
 """origins of content that tools return, and that no person has vouched for"""
 OBSERVED = (Origin.ENDORSED, *FOUND)
@@ -83,21 +83,22 @@ KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, K
 ALL_KINDS = (1 << len(KINDS)) - 1
 _OBJECT = 1 << KINDS.index(Kind.OBJECT)
 LINK = 1 << len(KINDS)
-"""the kind of a link that a call has nothing to say beside"""
+"""the kind of a link that is the only content of a call"""
 RETIRED = LINK << 1
-"""the kind of what amounts were computed with until ADR 60: older guards may still tell it; it is not kept"""
+"""the kind of operands of amounts until ADR 60: older guards may still send it; it is not stored"""
 NAMED = RETIRED
-"""beside all kinds, the mark of content from outside that the person named; older guards read past it"""
+"""a bit beside all kinds: the mark of untrusted content that the person named; older guards ignore it"""
 SLOT = LINK << 2
-"""the kind of which field each value of a record stood in (`slots`); older guards keep it and read nothing in it"""
+"""the kind of facts about fields of records (`slots`); older guards store it and do not read it"""
 NUMBER = b"\0\1"
-"""before four bytes of the hash of a number that the person said: a fact of `slots`"""
+"""prefix of four bytes of the hash of a number in the person's words: a fact of `slots`"""
 LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
-"""the kinds of what is no value (`labels`): fingerprints of content, the end of what was sent to somebody, the mark
-of a task that read something which only untrusted content asked for, and that of one for whose content from outside
-there was not room"""
+"""kinds of parts that are no values (`labels`): fingerprints of content; the last words of sent texts; the mark of a
+task that has read something that only untrusted content asked for; the mark of a task that has lost untrusted content
+for lack of space
+"""
 LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
-"""words of each, of one origin"""
+"""words of each kind of label, of one origin"""
 Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
 Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
 _OUTSIDE = {(Origin.OUTSIDE, ALL_KINDS), (Origin.OUTSIDE, ALL_KINDS | NAMED)}
@@ -117,7 +118,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Document(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An endorsed source: what this tool (`files/read_file`) returns of the one thing that this value names."""
+    """An endorsed source: the output of this tool (`files/read_file`) for the object that this value names."""
 
     tool: Annotated[str, Meta(max_length=256)]
     value: Annotated[bytes, Meta(max_length=MAX_VALUE * WIDTH)]
@@ -157,7 +158,7 @@ class Memory:
 
     @property
     def outside(self) -> Memory:
-        """The same memory of content from outside alone."""
+        """The memory of untrusted content only."""
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
@@ -174,11 +175,14 @@ class Memory:
         )
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 
-    def hashed(self, found: Sequence[str]) -> bytes:
-        return b"".join([hashed(self.key, word) for word in found])
+    def hashed(self, phrase: Sequence[str]) -> bytes:
+        """Return the hash of a phrase by its words."""
+        return b"".join([hashed(self.key, word) for word in phrase])
 
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
-        """The most trusted origin of that phrase for a kind of argument (its bit), if it is at least so trusted."""
+        """Return the most trusted origin of a phrase for a kind of argument (its bit); `nowhere` if it is less
+        trusted than `least`.
+        """
         if not phrase or (self.marks and not self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
             return _NOWHERE
         for part in self.parts:
@@ -188,10 +192,10 @@ class Memory:
                 return _ORIGINS[part.origin]
         return _NOWHERE
 
-    def find_words(self, said: Iterable[str], kind: int) -> Origin:
-        """The most trusted origin of a phrase by its words. The first word without a mark ends the search."""
+    def find_words(self, phrase_words: Iterable[str], kind: int) -> Origin:
+        """Return the most trusted origin of a phrase by its words. The first word without a mark ends the search."""
         phrase, marks = b"", self.marks
-        for word in said:
+        for word in phrase_words:
             one = hashed(self.key, word)
             if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
                 return _NOWHERE
@@ -200,17 +204,17 @@ class Memory:
 
 
 def remember(key: bytes, intent: Intent) -> Memory:
-    """The memory of a task that begins: what the person said, each value of their own record, what they endorsed."""
+    """Return the memory of a new task: the person's words, each value of their own record, and endorsed documents."""
     blank, scribe = Memory(key), Scribe(key)
     documents = tuple(
         Document(one.tool, blank.hashed(words(one.value, is_source=False)[:MAX_VALUE]), kinds_of(one.kinds))
         for one in intent.endorsed
     )
-    told = scribe.source([intent.words], room=ROOM[Origin.PERSON])
-    room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(told) // WIDTH - 2)
+    stated = scribe.source([intent.words], room=ROOM[Origin.PERSON])
+    room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(stated) // WIDTH - 2)
     forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in apart(word))
-    said = [
-        Part(Origin.PERSON, ALL_KINDS, told),
+    parts = [
+        Part(Origin.PERSON, ALL_KINDS, stated),
         Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
         Part(
@@ -221,7 +225,7 @@ def remember(key: bytes, intent: Intent) -> Memory:
             ),
         ),
     ]
-    return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), said)
+    return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
 
 
 def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
@@ -229,7 +233,7 @@ def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
 
 
 def kinds_of(kinds: Iterable[Kind]) -> int:
-    """Their bits; `text` identifies nothing."""
+    """Return the bits of the kinds; `text` identifies nothing and has no bit."""
     return sum(1 << KINDS.index(kind) for kind in set(kinds) if kind in KINDS)
 
 
@@ -242,7 +246,9 @@ def holds(source: bytes, phrase: bytes) -> bool:
 
 
 def learned(memory: Memory, more: Sequence[Part]) -> Memory:
-    """The memory with more in it, in this order; of an origin that has no room, the oldest is gone."""
+    """Return the memory with further parts, in this order; if an origin has no space, its oldest sources are
+    removed.
+    """
     parts = {(part.origin, part.kinds, part.classes): part.words for part in memory.parts}
     for part in more:
         if part.words and part.kinds != RETIRED:
@@ -260,33 +266,33 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
 
 
 def marked(memory: Memory) -> Memory:
-    """The same, for who will look up often: with a bit for the beginning of each word, so that most values that are not
-    there are not looked for. What is forgotten keeps its bit.
+    """Return the memory with marks for many lookups: a bit for the beginning of each word, so that most absent values
+    need no search. Removed words keep their bit.
     """
     return replace(memory, marks=_mark(bytes(MARKS), (part.words for part in memory.parts)))
 
 
 def _mark(marks: bytes, sources: Iterable[bytes]) -> bytes:
-    found = bytearray(marks)
+    bits = bytearray(marks)
     for source in sources:
         for first, second in set(zip(source[::WIDTH], source[1::WIDTH], strict=True)):
-            found[first | second >> 3 << 8] |= 1 << (second & 7)
-    return bytes(found)
+            bits[first | second >> 3 << 8] |= 1 << (second & 7)
+    return bytes(bits)
 
 
 def _group(name: _Name) -> tuple[int, int]:
-    """Return by what parts share a room: their origin, and their kind unless it is one of values."""
+    """Return the group of a part, which shares space: its origin, and its kind unless it is one of values."""
     origin, kinds, _ = name
     return origin, kinds if kinds == SLOT or kinds in LABEL_ROOM else 0
 
 
 def _room(origin: Origin, kinds: int) -> int:
-    """Return how many words such a group of parts may have."""
+    """Return the largest number of words of such a group of parts."""
     return SLOT_ROOM[origin] if kinds == SLOT else LABEL_ROOM[kinds] if kinds else ROOM[origin]
 
 
 def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
-    """Forget of that group what is too much, the oldest of the largest part first, whole sources."""
+    """Remove sources of a group until it fits into its space, the oldest of the largest part first."""
     room = _room(Origin(group[0]), group[1]) * WIDTH
     mine = {name: sum(map(len, name[2])) for name in parts if _group(name) == group}
     while (over := sum(len(parts[name]) + more for name, more in mine.items()) - room) > 0:
@@ -297,7 +303,9 @@ def _fit(parts: dict[_Name, bytes], group: tuple[int, int]) -> None:
 
 
 def _after(source: bytes, count: int) -> bytes:
-    """What comes after the source in which that many bytes end; where that is all, its end."""
+    """Return the bytes after the source in which the first `count` bytes end; after the last source, the bytes after
+    these.
+    """
     count += -count % WIDTH
     at = source.find(END, count - WIDTH)
     while at % WIDTH:
@@ -306,7 +314,7 @@ def _after(source: bytes, count: int) -> bytes:
 
 
 def pack(memory: Memory) -> bytes:
-    """For storage and the wire, without the key."""
+    """Return the form for storage and the wire, without the key."""
     plan = None if memory.plan is None else tuple(memory.plan.values())
     values = tuple(part for part in memory.parts if part.kinds not in LABEL_ROOM)
     labels = tuple(part for part in memory.parts if part.kinds in LABEL_ROOM)
@@ -318,13 +326,13 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
     try:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
-        raise Malformed(f"it is no memory of a task: {error}") from None
+        raise Malformed(f"not a memory of a task: {error}") from None
     values = (part for part in kept.parts if part.kinds != RETIRED)
     return Memory(key, (*values, *kept.labels), kept.documents, plan=_by_tool(kept.plan))
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Return whether a guard may say that. Raises Malformed."""
+    """Check that a guard may state these parts. Raises Malformed."""
     for part in more:
         if part.kinds in LABEL_ROOM:
             if (
@@ -332,18 +340,18 @@ def check_observed(more: Iterable[Part]) -> None:
                 or len(part.words) % WIDTH
                 or len(part.words) > LABEL_ROOM[part.kinds] * WIDTH
             ):
-                raise Malformed("no content has that label")
+                raise Malformed("a part has a label that no content has")
             continue
         if (
             part.origin not in OBSERVED
             or len(part.words) % WIDTH
             or len(part.words) > ROOM[Origin(part.origin)] * WIDTH
         ):
-            raise Malformed("no tool returns that")
+            raise Malformed("a part has an origin that no tool output has")
         is_endorsed = part.origin == Origin.ENDORSED and (part.kinds < LINK or part.kinds == RETIRED)
         is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (
             part.origin == Origin.RECORD and part.kinds == SLOT
         )
         is_named = part.origin == Origin.OUTSIDE and part.kinds == ALL_KINDS | NAMED
         if part.kinds != ALL_KINDS and not is_endorsed and not is_known and not is_named:
-            raise Malformed("it counts for all kinds of arguments")
+            raise Malformed("a part of this origin must count for all kinds of arguments")

@@ -1,6 +1,6 @@
-"""Dates and times of day among words, in one spelling each: `@2026-11-25`, `@11-25` where no year is said, `~10:30`.
+"""Dates and times of day among words, in one spelling each: `@2026-11-25`, `@11-25` without a year, `~10:30`.
 
-ISO 8601, the forms with dots and slashes, and English month names. What could be two dates is both.
+ISO 8601, the forms with dots and slashes, and English month names. An ambiguous date yields both dates.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ _HALVES = {"am": "am", "a.m": "am", "a.m.": "am", "pm": "pm", "p.m": "pm", "p.m.
 
 
 def moments(words: Sequence[str]) -> list[str]:
-    """Of words as `words` gives them."""
-    found: list[str] = []
+    """Return the dates and times among words, as `words` returns them."""
+    spelled: list[str] = []
     for place, word in enumerate(words):
         if not word[:1].isdigit():
             continue
         if (match := _ISO.fullmatch(word)) is not None:
             year, month, day, time = match.groups()
-            found += _date(year, month, day) + (_time(time, "") if time else [])
+            spelled += _date(year, month, day) + (_time(time, "") if time else [])
         elif (match := _OTHER.fullmatch(word)) is not None:
             one, _, two, year = match.groups()
-            found += _date(year, two, one) + _date(year, one, two)
+            spelled += _date(year, two, one) + _date(year, one, two)
         elif (match := _DAY.fullmatch(word)) is not None and (near := _near(words, place)):
-            found += _date(near[1], near[0], match[1])
+            spelled += _date(near[1], near[0], match[1])
         else:
-            found += _time(word, words[place + 1] if place + 1 < len(words) else "")
-    return list(dict.fromkeys(found))
+            spelled += _time(word, words[place + 1] if place + 1 < len(words) else "")
+    return list(dict.fromkeys(spelled))
 
 
 MAX_NUMBERS = 32
-"""numbers of a text that are looked at"""
+"""numbers of a text that are examined"""
 
 
 def numbers(words: Sequence[str]) -> list[str]:
-    """The numbers among words (as `words` gives them) that may say how much: no percentages, no parts of dates."""
-    found: dict[str, None] = {}
+    """Return the numbers among words that may be amounts: no percentages, no parts of dates."""
+    spelled: dict[str, None] = {}
     places = (at for at, one in enumerate(words) if one[:1].isdigit())
     for place in islice(places, MAX_NUMBERS):
         word = words[place]
         around = words[max(0, place - 3) : place + 4]
         number = None if word.endswith("%") else decimal(word)
         if number is not None and not _YEARS.fullmatch(number) and moments(around) == moments(_without(around, word)):
-            found[number] = None
-    return [*found]
+            spelled[number] = None
+    return [*spelled]
 
 
 def _without(words: Sequence[str], word: str) -> list[str]:

@@ -1,16 +1,16 @@
-"""What a tool returned, as a task remembers it: words and their origin.
+"""Observation of tool output for the memory of a task: its words and their origin.
 
-Content from outside stays outside, whatever was asked. Strangers write texts, and the system that keeps them writes
-the fields around: where a tool returns data, and not a text, a number, a moment, or a name of one or two words is known
-from a record. Whatever reaches or pays somebody (links, mail addresses, longer numbers) is none of these. A field that
-is an opaque identifier (a UUID, or a short word of letters and digits) is known as an object, and as nothing else: no
-payee and no addressee is one. Of the rest, a record counts as pointed at where the call named it by values that the
-task may point with, or where the record itself has such a value for its own among others. What an endorsed document
-says counts for the kinds of arguments that it was endorsed for; of a page that was fetched, the addresses are those of
+Untrusted content stays untrusted, whatever the call asked for. Third parties write texts, and the system that stores
+them writes the fields around: if a tool returns data and no text, a number, a moment, or a name of one or two words is
+known from a record. Values that reach or pay a recipient (links, mail addresses, longer numbers) are none of these. A
+field that is an opaque identifier (a UUID, or a short word of letters and digits) is known as an object, and as
+nothing else: no payee and no recipient is one. Of the rest, a record counts as named if the call identified it by
+values that the task may use for that, or if the record has such a value that no other record has. The content of an
+endorsed document counts for the kinds of arguments that it was endorsed for; in a fetched page, addresses are those of
 mail.
 
-Links that stand in what the person named themselves may be followed: who does says nothing that was not said before.
-What a page that was fetched links to is none of these: two steps away, strangers choose.
+Links in content that the person named may be followed: following one reveals nothing new.
+Links of a fetched page are none of these: two steps away, third parties choose the content.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import (
     BIT,
     POINTS,
-    given,
+    declared_values,
     has_substitute,
     is_effect,
     leaves,
@@ -89,7 +89,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """RFC 9562 section 4"""
 _OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
-"""At most 25 letters and digits; addresses of cryptocurrencies have 26 or more."""
+"""Letters and digits of an opaque identifier: at most 25, since addresses of cryptocurrencies have 26 or more."""
 _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
 """The shape of an IBAN (ISO 13616), whatever its checksum."""
 Found = tuple[Origin, int, str]
@@ -109,24 +109,26 @@ def observed(
     `classes`: the data classes of the tool and its resource; None: only the classes of the tool.
     """
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
-    asked, layout = _asked(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
+    call_words, layout = _call_words(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
     opened = layout.value if layout is not None and layout.is_escaped else output
     if kinds:
-        found = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
+        observed_texts = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
     elif tool.is_outside:
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
         if is_frame and layout is not None and opened is output and not layout.is_inline:
-            found = list(_framed(layout.value))
+            observed_texts = list(_framed(layout.value))
         else:
-            found = list(_fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output)))
+            observed_texts = list(
+                _fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output))
+            )
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
-        found = list(_records(memory, scribe, opened, is_linked=is_linked))
+        observed_texts = list(_records(memory, scribe, opened, is_linked=is_linked))
         if layout is not None and opened is output and not is_linked:
             of_records = _records(memory, scribe, layout.value, is_linked=False)
-            found += [one for one in of_records if one[0] is Origin.RECORD]
+            observed_texts += [one for one in of_records if one[0] is Origin.RECORD]
     groups: dict[tuple[Origin, int], list[str]] = {}
-    for origin, bits, text in found:
+    for origin, bits, text in observed_texts:
         groups.setdefault((origin, bits), []).append(text)
     if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
         mark = NAMED if names_content(memory, tool, arguments) else 0
@@ -136,21 +138,21 @@ def observed(
             groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts
             groups[Origin.ENDORSED, BIT[Kind.ADDRESS]] = [*filter(MAIL.fullmatch, _dotted(scribe, texts))]
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
-        pages = filter(is_page, _dotted(scribe, (text for _, _, text in found)))
+        pages = filter(is_page, _dotted(scribe, (text for _, _, text in observed_texts)))
         groups[Origin.KNOWN, LINK] = [*islice(dict.fromkeys(pages), MAX_PAGES)]
     parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
     for (origin, bits), texts in sorted(groups.items()):
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
             if origin is not Origin.OUTSIDE:
-                fresh = _unasked(memory, fresh, asked, origin, bits)
+                fresh = _without_echoes(memory, fresh, call_words, origin, bits)
             is_cut = origin is Origin.OUTSIDE and len(fresh) >= (ROOM[origin] - 1) * WIDTH
-            # Told whole where there was not room for all, so that the memory knows that something is missing.
+            # Sent whole if there was not space for all, so that the memory records that something is missing.
             if words_ := fresh if is_cut else _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
-    unnamed = [text for origin, _, text in found if origin in LABELLED]
+    unnamed = [text for origin, _, text in observed_texts if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
     return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
 
@@ -170,21 +172,21 @@ def _slots(
 
 
 def _dotted(scribe: Scribe, texts: Iterable[str]) -> Iterator[str]:
-    """The words among which links and mail addresses are, as they stand there."""
+    """Yield the words of the texts that have a dot, among which are all links and mail addresses."""
     for text in texts:
         if "." in text:
             yield from scribe.words(text[:MAX_TEXT])
 
 
 def _endorsed(memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any]) -> int:
-    """For which kinds this is a document that the person named; 0: it is none.
+    """Return the kinds for which the output is a document that the person named; 0 if it is none.
 
-    Whatever else says which one it is (the drive of a file) must be the person's too.
+    Other values that identify the document (such as the drive of a file) must be the person's too.
     """
     documents = [document for document in memory.documents if document.tool == uid]
     if not documents:
         return 0
-    named = [(kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    named = [(kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     for place, (_, value) in enumerate(named):
         is_name = isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST)
         hashed = _hashed(memory, str(value)) if is_name else b""
@@ -199,12 +201,15 @@ def _hashed(memory: Memory, value: str) -> bytes:
     return memory.hashed(words(value, is_source=False)) if len(value) <= MAX_TEXT else b""
 
 
-def _asked(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
+def _call_words(scribe: Scribe, tool: Tool, arguments: Mapping[str, Any]) -> frozenset[bytes]:
     """Return the words of the call. If they return in its output, the agent is their source."""
-    texts = [*_strings(arguments), *(text for _, _, value in given(tool, arguments) for text in leaves(value))]
+    texts = [
+        *_strings(arguments),
+        *(text for _, _, value in declared_values(tool, arguments) for text in leaves(value)),
+    ]
     pieces = (text[at : at + MAX_TEXT] for text in texts for at in range(0, len(text), MAX_TEXT - OVERLAP))
-    said = scribe.source(pieces, room=MAX_ASKED)
-    return frozenset(said[at : at + WIDTH] for at in range(0, len(said), WIDTH)) - {END}
+    sources = scribe.source(pieces, room=MAX_ASKED)
+    return frozenset(sources[at : at + WIDTH] for at in range(0, len(sources), WIDTH)) - {END}
 
 
 def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
@@ -217,19 +222,21 @@ def _strings(value: object, depth: int = MAX_DEPTH) -> Iterator[str]:
             yield from _strings(item, depth - 1)
 
 
-def _unasked(memory: Memory, fresh: bytes, asked: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
-    """The sources without the words of the call, but for those that the memory trusts as much already."""
-    echoes = {word for word in asked if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE}
+def _without_echoes(memory: Memory, fresh: bytes, call_words: frozenset[bytes], origin: Origin, kinds: int) -> bytes:
+    """Return the sources without the words of the call, except words that the memory already trusts as much."""
+    echoes = {
+        word for word in call_words if holds(fresh, word) and memory.find(word, kinds, least=origin) is Origin.NOWHERE
+    }
     if not echoes:
         return fresh
-    found = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
-    kept = b"".join(END if word in echoes else word for word in found)
+    hashes = (fresh[at : at + WIDTH] for at in range(0, len(fresh), WIDTH))
+    kept = b"".join(END if word in echoes else word for word in hashes)
     return END.join(filter(None, split(kept)))
 
 
 def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
     """Return the least trusted origin of the values that identify what a call reads; `nowhere` without such values."""
-    named = [of_value(memory, kind, value) for _, kind, value in given(tool, arguments) if kind in POINTS]
+    named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return max(named, default=Origin.NOWHERE)
 
 
@@ -242,20 +249,20 @@ def _names_thing(leaf: Leaf) -> bool:
 
 
 def _opened(value: object) -> object:
-    """Return what a text holds that is JSON itself; any other value as it is."""
-    found = layout_of(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else None
-    return value if found is None else found.value
+    """Return the content of a text that is JSON; any other value unchanged."""
+    layout = layout_of(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else None
+    return value if layout is None else layout.value
 
 
 def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
-    """Yield each text as one from outside, or of data as known where it is a field that no stranger writes."""
+    """Yield each text as untrusted; in data, a field that only the system writes is known."""
     for name, text in islice(_named(opened), MAX_LEAVES):
         yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
 
 
 def _framed(value: object) -> Iterator[Found]:
-    """Yield each text of a layout that is not escaped: known as far as its frame is certain, or else from outside, with
-    the name of its field, which a stranger may have written too.
+    """Yield each text of a layout that is not escaped. It is known up to the end of the certain frame, and untrusted
+    after it, with the name of its field, which may be untrusted too.
     """
     sure = sum(1 for _ in certain(value, WRITTEN))
     for place, (name, text) in enumerate(islice(fields(value), MAX_LEAVES)):
@@ -275,7 +282,7 @@ def _of_field(name: str, text: str) -> Found:
 
 
 def _is_identifier(text: str) -> bool:
-    """Return whether a field is an opaque identifier, which can name a thing and reach or pay nobody."""
+    """Return whether a field is an opaque identifier, which can name an object but cannot reach or pay a recipient."""
     if _UUID.fullmatch(text):
         return True
     if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
@@ -284,7 +291,7 @@ def _is_identifier(text: str) -> bool:
 
 
 def _named(value: object, name: str = "", depth: int = MAX_DEPTH) -> Iterator[tuple[str, str]]:
-    """The texts in it, each with the name of what it is of."""
+    """Yield the texts in a value, each with the name of the field that contains it."""
     if isinstance(value, dict) and depth:
         for inner, item in value.items():
             yield from _named(item, str(inner), depth - 1)
@@ -319,7 +326,9 @@ def _texts(output: object) -> Iterator[str]:
 def _records(
     memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
 ) -> Iterator[Found]:
-    """Each text with its origin: of a record that has a value of its own by which the task points at it, all of it."""
+    """Yield each text with its origin. A record with a unique value that the task may name it by counts as named as
+    a whole.
+    """
     value = rows(value)
     if isinstance(value, dict) and depth:
         for item in value.values():
@@ -339,7 +348,7 @@ def _records(
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:
-    """The values by which one may know a record among others: texts that have a letter."""
+    """Yield the values that may identify a record among others: texts with a letter."""
     for value in record.values():
         if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
             yield value

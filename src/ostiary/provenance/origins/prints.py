@@ -1,8 +1,8 @@
-"""Fingerprints of content: by what a text is recognised that repeats a part of a source.
+"""Fingerprints of content, by which a text that repeats a part of a source is recognised.
 
 A *span* is `SPAN` words in their order. Of a source one span in `STRIDE` is kept, and in a text all are looked up, so
-each run of `SPAN + STRIDE - 1` words that a text repeats is noticed. Of a source that is too long for its room fewer
-are kept. A *fact* is too short for a span and tells something by itself: a long number, a day, a mail address, a link,
+each run of `SPAN + STRIDE - 1` words that a text repeats is noticed. Of a source that is too long for its space, fewer
+are kept. A *fact* is too short for a span and has meaning alone: a long number, a day, a mail address, a link,
 two neighbouring words that are written as names are, or all of a field, if it has two to four words.
 
 A fingerprint is a checksum of keyed hashes of words: without the key of the task it tells nothing.
@@ -37,18 +37,18 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     """
     facts: dict[bytes, None] = {}
     runs: list[bytes] = []
-    for reading, said in scribe.spoken(texts):
-        for word in (*said, *scribe.otherwise(reading)):
+    for reading, phrase in scribe.spoken(texts):
+        for word in (*phrase, *scribe.otherwise(reading)):
             if not word.isalpha() and _tells(word):
                 facts[_print(scribe.word(word))] = None
-        if len(said) > 1:
+        if len(phrase) > 1:
             facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
-            if len(said) < SPAN:
+            if len(phrase) < SPAN:
                 facts[_print(scribe.phrase(reading))] = None
             else:
                 runs.append(scribe.phrase(reading))
     for field in fields:
-        if 1 < len(said := scribe.words(field[:MAX_FIELD])) < SPAN:
+        if 1 < len(phrase := scribe.words(field[:MAX_FIELD])) < SPAN:
             facts[_print(scribe.phrase(field[:MAX_FIELD]))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
@@ -88,8 +88,8 @@ def _print(phrase: bytes) -> bytes:
 
 
 def _tells(word: str) -> bool:
-    """Return whether a word that is not letters alone tells something by itself: an address, a day of a year, or a
-    number that is no year.
+    """Return whether a word that is not letters alone has meaning alone: an address, a day of a year, or a number that
+    is no year.
     """
     if "@" in word[1:] or "://" in word:
         return True

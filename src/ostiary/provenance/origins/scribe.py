@@ -18,11 +18,11 @@ END = bytes(WIDTH)
 MAX_TEXT = 1 << 18
 """characters of a source; what comes after is not remembered"""
 LARGEST = 1 << 128
-"""a whole number that is as large, or larger, nobody has said: it may have more digits than are written down"""
+"""whole numbers of this size or more are never compared: they may have more digits than are written down"""
 
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-"""as JSON has it"""
+"""a number in JSON"""
 
 
 class _Hashes(dict[str, bytes]):
@@ -37,12 +37,12 @@ class _Hashes(dict[str, bytes]):
     def __missing__(self, word: str) -> bytes:
         made = self._hasher.copy()
         made.update(word.encode("utf-8", "surrogatepass"))
-        found = self[word] = made.digest()
-        return found
+        word_hash = self[word] = made.digest()
+        return word_hash
 
 
 class Scribe:
-    """Writes down texts as they are remembered. What it has read or hashed before, it does not again."""
+    """Writer of the stored form of texts. It caches the readings and hashes of texts."""
 
     __slots__ = ("_hashes", "_other", "_phrases", "_read", "_spoken", "word")
 
@@ -56,32 +56,32 @@ class Scribe:
         self._spoken: dict[str, list[str]] = {}
 
     def phrase(self, text: str) -> bytes:
-        """The words of a text, without other spellings."""
-        found = self._phrases.get(text)
-        if found is None:
-            found = self._phrases[text] = b"".join(map(self.word, self.words(text)))
-        return found
+        """Return the hash of the words of a text, without other spellings."""
+        phrase_hash = self._phrases.get(text)
+        if phrase_hash is None:
+            phrase_hash = self._phrases[text] = b"".join(map(self.word, self.words(text)))
+        return phrase_hash
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
-        """Each text as a source of its own, decoded ones too, as far as they have room."""
-        found, full = bytearray(), room * WIDTH
+        """Return each text as a source of its own, with its decoded forms, as far as there is space."""
+        hashes, full = bytearray(), room * WIDTH
         for whole in dict.fromkeys(texts):
             text = whole[:MAX_TEXT]
-            if len(found) >= full:
+            if len(hashes) >= full:
                 break
             if _NUMBER.fullmatch(text):
                 exact = text.rstrip("0").rstrip(".") if "." in text else text
-                found += self.word(text) + (b"" if exact == text else self.word(f"#{exact}")) + END
+                hashes += self.word(text) + (b"" if exact == text else self.word(f"#{exact}")) + END
                 continue
             for reading in self._readings(text):
-                left, spoken = max(full - len(found), 0), self.phrase(reading)
-                found += spoken[:left]
+                left, spoken = max(full - len(hashes), 0), self.phrase(reading)
+                hashes += spoken[:left]
                 is_whole = len(spoken) <= left
                 other = self.otherwise(reading) if is_whole else _otherwise(self.words(reading)[: left // WIDTH])
-                found += b"".join(map(self.word, other)) + END
-        while found.endswith(END):
-            del found[-WIDTH:]
-        return bytes(found[: full - WIDTH])
+                hashes += b"".join(map(self.word, other)) + END
+        while hashes.endswith(END):
+            del hashes[-WIDTH:]
+        return bytes(hashes[: full - WIDTH])
 
     def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         """Yield each reading of each text, decoded ones too, with its words."""
@@ -90,24 +90,24 @@ class Scribe:
                 yield reading, self.words(reading)
 
     def _readings(self, text: str) -> list[str]:
-        found = self._read.get(text)
-        if found is None:
-            found = self._read[text] = [*readings(text)] if is_odd(text) else [text]
-        return found
+        forms = self._read.get(text)
+        if forms is None:
+            forms = self._read[text] = [*readings(text)] if is_odd(text) else [text]
+        return forms
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:
-        """The hashes of words."""
+        """Return the hashes of words."""
         return [*map(self.word, spoken)]
 
     def otherwise(self, reading: str) -> list[str]:
-        """Other spellings of the words of a text: amounts, accounts and dates in one form."""
-        found = self._other.get(reading)
-        if found is None:
-            found = self._other[reading] = _otherwise(self.words(reading)) if _DIGIT.search(reading) else []
-        return found
+        """Return other spellings of the words of a text: amounts, accounts and dates in one form."""
+        other = self._other.get(reading)
+        if other is None:
+            other = self._other[reading] = _otherwise(self.words(reading)) if _DIGIT.search(reading) else []
+        return other
 
     def words(self, text: str) -> list[str]:
-        """The words of a text, read as those of a source."""
+        """Return the words of a text, read as those of a source."""
         spoken = self._spoken.get(text)
         if spoken is None:
             spoken = self._spoken[text] = words(text, is_source=True)
@@ -115,7 +115,7 @@ class Scribe:
 
 
 def hashed(key: bytes, word: str) -> bytes:
-    """The keyed hash of a word."""
+    """Return the keyed hash of a word."""
     made = _hasher(key).copy()
     made.update(word.encode("utf-8", "surrogatepass"))
     return made.digest()
@@ -128,18 +128,18 @@ def _hasher(key: bytes) -> blake2s:
 
 
 def split(sources: bytes) -> list[bytes]:
-    """The words of each source."""
-    found, start = [], 0
+    """Return the words of each source."""
+    parts, start = [], 0
     for at in range(0, len(sources), WIDTH):
         if sources[at : at + WIDTH] == END:
-            found.append(sources[start:at])
+            parts.append(sources[start:at])
             start = at + WIDTH
-    return [*found, sources[start:]]
+    return [*parts, sources[start:]]
 
 
 def _otherwise(spoken: list[str]) -> list[str]:
     """Other spellings of single words: amounts without their grouping, accounts without theirs, dates and times."""
-    found: list[str] = []
+    spellings: list[str] = []
     with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
     for word in with_digits:
         if not word.isalnum():
@@ -147,7 +147,7 @@ def _otherwise(spoken: list[str]) -> list[str]:
                 continue  # a percentage is no amount
             if (number := decimal(word)) is not None:
                 if number != word:
-                    found.append(f"#{number}")
+                    spellings.append(f"#{number}")
             elif account := compact(word):
-                found.append(account)
-    return found + moments(spoken) if with_digits else found
+                spellings.append(account)
+    return spellings + moments(spoken) if with_digits else spellings

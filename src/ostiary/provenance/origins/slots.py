@@ -1,15 +1,15 @@
-"""Slots: the field that each value of a record stood in. A value in the place of one that the person named is noticed.
+"""Slots: the fields of the values of records. They reveal a value that replaces another value that the person named.
 
-The person said order 17, and tools returned orders 17 and 18. Both are values of one field, so a call that takes 18 has
-a *substitute*. Nothing here reads what a word means: a field is a path in what one tool returns.
+The person named order 17, and tools returned orders 17 and 18. Both are values of one field, so a call with 18 has
+a *substitute*. The meaning of words does not matter: a field is a path in the output of one tool.
 
     field     the tool, and the names that lead to a value; the elements of a list, and of a map of records, share it
-    named     a field of which the person said a value, or which belongs to the record that they named
+    named     a field of which the person named a value, or which belongs to the record that they named
     rival     a value of a field that the person did not name
 
-A value is a substitute where it is a rival in a named field, and is nowhere one of those that the person named. Amounts
-have one rule more: where the person's words have a number, or a document has one that they endorsed for amounts, each
-other amount is one. A number does not count where the call names a thing by it that a record has.
+A value is a substitute if it is a rival in a named field, and is not itself named by the person in any field. Amounts
+have one more rule: if the person's words have a number, or a document that they endorsed for amounts has one, each
+other amount is a substitute. A number does not count if the call uses it to name an object of a record.
 
 In the memory each fact is one word of six bytes (`SLOT`), two for the field and four for the value. That is enough: of
 2,000 pairs of values, one in two million collides.
@@ -33,12 +33,12 @@ MAX_SCALARS = 4096
 MAX_RIVALS, MAX_NAMED = 256, 128
 """facts that one output adds"""
 MAX_VALUE = 64
-"""characters of a value; what is longer is prose, and so is what has more than MAX_SPACES"""
+"""characters of a value; a longer text is prose, and so is a text with more than MAX_SPACES spaces"""
 MAX_SPACES = 5
 MAX_DEPTH = 32
 _ANY = bytes(4)
 _VALUE = b"\0\0"
-"""in the place of a field: a named value (`NUMBER`: a number of the person's words)"""
+"""prefix of a named value, in place of a field (`NUMBER`: prefix of a number of the person's words)"""
 _SUM = b"\0\2" + _ANY
 """the fact that an endorsed document states an amount"""
 _LETTER = re.compile(r"[^\W\d_]")
@@ -48,8 +48,8 @@ Scalar = tuple[str, str, bool]
 
 
 def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named: bool, is_record: bool) -> list[Part]:
-    """Return what the output of a call of the tool `uid` adds. `is_named`: whether the person named what it returns;
-    `is_record`: whether nobody outside wrote it.
+    """Return the parts that the output of a call of the tool `uid` adds. `is_named`: whether the person named the
+    content; `is_record`: whether it has no untrusted author.
     """
     reader = _Reader(memory, uid, scribe, is_record=is_record)
     marks: dict[bytes, None] = {}
@@ -65,19 +65,19 @@ def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named:
     old = _facts(memory)
     new = [one for one in rivals if one not in old]
     first = [one for one in new if (mark := one[:2] + _ANY) in marks or mark in old]
-    found = (
+    by_origin = (
         (Origin.RECORD, [one for one in marks if one not in old][:MAX_NAMED]),
         (Origin.KNOWN, list(dict.fromkeys([*first, *new]))[:MAX_RIVALS]),
     )
-    return [Part(origin, SLOT, b"".join(facts)) for origin, facts in found if facts]
+    return [Part(origin, SLOT, b"".join(facts)) for origin, facts in by_origin if facts]
 
 
 def says_amount(memory: Memory) -> list[Part]:
-    """Return that a document which was endorsed for amounts says how much."""
+    """Return the fact that a document that was endorsed for amounts states an amount."""
     return [] if _holds(memory, _SUM) else [Part(Origin.RECORD, SLOT, _SUM)]
 
 
-def is_substitute(memory: Memory, kind: Kind, text: str, beside: Iterable[str] = ()) -> bool:
+def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = ()) -> bool:
     """Return whether the person named another value in the place of this one, which comes from a record. `beside`: by
     what the same call names things.
     """
@@ -87,28 +87,28 @@ def is_substitute(memory: Memory, kind: Kind, text: str, beside: Iterable[str] =
         number = amount(text)
         if number is None:
             return False
-        return _is_said_how_much(memory, beside) or _is_rival(memory, _digest(hashed(memory.key, number)))
+        return _is_other_amount(memory, names) or _is_rival(memory, _digest(hashed(memory.key, number)))
     number = decimal(text) if text[:1] in _DIGITS else None
-    said = words(text, is_source=False) if number is None else [number]
-    if len(said) == 1:
-        return any(_is_rival(memory, _digest(hashed(memory.key, one))) for one in spellings(said[0]))
-    return _is_rival(memory, _digest(memory.hashed(said)))
+    phrase = words(text, is_source=False) if number is None else [number]
+    if len(phrase) == 1:
+        return any(_is_rival(memory, _digest(hashed(memory.key, one))) for one in spellings(phrase[0]))
+    return _is_rival(memory, _digest(memory.hashed(phrase)))
 
 
 class _Reader:
-    """Reads what one call returned. What it has looked up before, it does not again."""
+    """Reader of the output of one call. It caches its lookups."""
 
     def __init__(self, memory: Memory, uid: str, scribe: Scribe, *, is_record: bool) -> None:
         self._memory, self._uid, self._scribe, self._is_record = memory, uid, scribe, is_record
         self._fields: dict[str, bytes] = {}
-        self._said: dict[str, bool] = {}
+        self._stated: dict[str, bool] = {}
 
     def field(self, path: str) -> bytes:
-        found = self._fields.get(path)
-        if found is None:
+        mark = self._fields.get(path)
+        if mark is None:
             made = hashed(self._memory.key, f"field {self._uid} {path}")
-            found = self._fields[path] = bytes((made[0] or 1, made[1]))  # zero is kept for other facts
-        return found
+            mark = self._fields[path] = bytes((made[0] or 1, made[1]))  # zero is kept for other facts
+        return mark
 
     def value(self, text: str) -> bytes:
         is_plain = text.isdigit() or text[:1] not in _DIGITS
@@ -117,44 +117,44 @@ class _Reader:
 
     def is_said(self, text: str) -> bool:
         """Return whether the words of the person or an endorsed document have the text, their own record aside."""
-        found = self._said.get(text)
-        if found is None:
+        stated = self._stated.get(text)
+        if stated is None:
             origin = self._memory.find(self._scribe.phrase(text), least=Origin.ENDORSED)
-            found = self._said[text] = origin in (Origin.PERSON, Origin.ENDORSED)
-        return found
+            stated = self._stated[text] = origin in (Origin.PERSON, Origin.ENDORSED)
+        return stated
 
-    def scalars(self, value: object, path: str, is_named: bool, depth: int, found: list[Scalar]) -> None:
-        """Add each scalar with the path of its field, and whether it belongs to a record that the person named. Of
-        several records they named those that have a name of their own which the person said.
+    def scalars(self, value: object, path: str, is_named: bool, depth: int, collected: list[Scalar]) -> None:
+        """Add each scalar with the path of its field, and whether it belongs to a record that the person named. Among
+        several records, the named ones have a value of their own that the person stated.
         """
-        if len(found) >= MAX_SCALARS:
+        if len(collected) >= MAX_SCALARS:
             return
         if isinstance(value, str):
             text = value.strip()
             if 0 < len(text) <= MAX_VALUE and text.count(" ") <= MAX_SPACES:
-                found.append((path, text, is_named))
+                collected.append((path, text, is_named))
         elif isinstance(value, int | float):
             if not isinstance(value, bool) and abs(value) < LARGEST:
                 text = repr(int(value) if isinstance(value, float) and value.is_integer() else value)
                 if len(text) <= MAX_VALUE:
-                    found.append((path, text, is_named))
+                    collected.append((path, text, is_named))
         elif depth and isinstance(value, dict):
             if (records := rows(value)) is not value:
-                self.scalars(records, path, is_named, depth, found)
+                self.scalars(records, path, is_named, depth, collected)
                 return
             for name, one in value.items():
-                self.scalars(one, f"{path}/{name}", is_named, depth - 1, found)
+                self.scalars(one, f"{path}/{name}", is_named, depth - 1, collected)
         elif depth and isinstance(value, list | tuple):
             names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
             among = Counter(text for each in names for text in each if self.is_said(text))
             for one, each in zip(value, names, strict=True):
                 named = any(among[text] == 1 for text in each) if among else False
-                self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, found)
+                self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, collected)
 
 
 def rows(value: object) -> object:
     """Return the records of a map (two or more that have the same names) as a list, each with its key as a field; any
-    other value as it is.
+    other value unchanged.
     """
     if not isinstance(value, dict) or len(value) < 2:
         return value
@@ -167,7 +167,7 @@ def rows(value: object) -> object:
 
 
 def _names(record: Mapping[str, object]) -> list[str]:
-    """The values by which one may know a record among others: texts that have a letter."""
+    """Return the values that may identify a record among others: texts with a letter."""
     return [
         value
         for value in record.values()
@@ -214,10 +214,16 @@ def _is_rival(memory: Memory, value: bytes) -> bool:
     return False
 
 
-def _is_said_how_much(memory: Memory, beside: Iterable[str]) -> bool:
+def _is_other_amount(memory: Memory, names: Iterable[str]) -> bool:
     if _holds(memory, _SUM):
         return True
-    said = next((part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b"")
-    numbers = {said[at + 2 : at + WIDTH] for at in range(0, len(said), WIDTH) if said[at : at + 2] == NUMBER}
-    things = {_digest(hashed(memory.key, number)) for text in beside if (number := decimal(text)) is not None}
+    number_facts = next(
+        (part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b""
+    )
+    numbers = {
+        number_facts[at + 2 : at + WIDTH]
+        for at in range(0, len(number_facts), WIDTH)
+        if number_facts[at : at + 2] == NUMBER
+    }
+    things = {_digest(hashed(memory.key, number)) for text in names if (number := decimal(text)) is not None}
     return any(one not in things or not _holds(memory, _VALUE + one) for one in numbers)

@@ -1,12 +1,12 @@
-"""The kind of a value by its own form, for an argument of which nobody has declared what it stands for.
+"""The kind of a value by its form, for an argument whose kind is not declared.
 
     `time`       a date, a time or a duration, and nothing besides
-    `text`       prose: sentences in words, in which each identifier is judged by itself
+    `text`       prose: sentences in words, in which each identifier is judged separately
     `address`    a mail address or a link
     `account`    a number with at least six digits
     `object`     anything else: a name, an identifier, a path, a few words
 
-Whoever plants a value chooses its form, so only prose is treated as something that identifies nothing. It needs
+An attacker who plants a value chooses its form, so only prose is treated as a value that identifies nothing. It needs
 MIN_PROSE ordinary words, most of them in lower case, among few tokens of other forms.
 """
 
@@ -26,7 +26,7 @@ MIN_PROSE = 6
 MAX_IDENTIFIERS = 64
 """identifiers of one text that are judged"""
 MIN_DIGITS = 7
-"""of a number in prose that identifies: telephone, account and card numbers; amounts and years have fewer"""
+"""digits of a number in prose that identifies: telephone, account and card numbers; amounts and years have fewer"""
 MIN_MIXED = 5
 """characters of a token of letters and digits that identifies: `INV-2291`, not `10am`, `3rd`, `Q3`"""
 _PLAIN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -47,7 +47,7 @@ def kind_of(text: str) -> Kind:
 
 
 def is_prose(text: str) -> bool:
-    """Return whether a text is prose; False in case of doubt."""
+    """Return whether a text is prose; False if uncertain."""
     tokens = [token for run in text.split() if (token := run.strip(_EDGES))]
     plain = [token for token in tokens if _PLAIN.fullmatch(token)]
     words = sum(max(1, len(_UNSPACED.findall(token)) // 2) for token in plain)
@@ -59,9 +59,9 @@ def identifiers(text: str) -> Iterator[str]:
     """Yield the tokens of a text that look like identifiers, links and mail addresses aside. The last one of more than
     MAX_IDENTIFIERS is the text as a whole, which nothing names.
     """
-    found = dict.fromkeys(_identifiers(text))
-    yield from islice(found, MAX_IDENTIFIERS)
-    if len(found) > MAX_IDENTIFIERS:
+    tokens = dict.fromkeys(_identifiers(text))
+    yield from islice(tokens, MAX_IDENTIFIERS)
+    if len(tokens) > MAX_IDENTIFIERS:
         yield text
 
 

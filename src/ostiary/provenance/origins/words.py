@@ -23,7 +23,7 @@ _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
 _SIGILS = "#@$€£¥₹"
 _MARKS = "*_~"
 _BARE = "-–—&/+·•:."
-"""stand by themselves between words, and mean nothing there"""
+"""characters that stand alone between words and have no meaning there"""
 _SPACE = "    "
 _GROUPED = re.compile(
     rf"""(?<![\w.,/-])(?:
@@ -51,45 +51,45 @@ _FORMS = (
     (re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}"), "."),
     (re.compile(r"\d+,(?:\d{1,2}|\d{4,})"), ""),
 )
-"""how a number is written, and what groups its digits; `1.200` is one and a fifth"""
+"""forms of numbers, and the characters that group their digits; `1.200` is one and a fifth"""
 _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
 MAX_NUMBER = 40
 MAX_WORD = 256
-"""characters of an identifier that is looked at in parts"""
+"""characters of an identifier that is split into parts"""
 
 
 def is_alone(text: str) -> bool:
-    """Return whether it is one word that has one spelling, but for case."""
+    """Return whether a text is one word that has one spelling, except for case."""
     return _ALONE.fullmatch(text) is not None
 
 
 def words(text: str, *, is_source: bool) -> list[str]:
-    """The words of a text, in order."""
+    """Return the words of a text, in order."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     elif is_alone(text):
         return [text.lower()]
     if _MAYBE_GROUPED.search(text):
         text = _GROUPED.sub(_joined, text)
-    found: list[str] = []
+    pieces: list[str] = []
     for run in text.split():
         if not run.isascii():
-            found += _pieces(run, is_source=is_source)
+            pieces += _pieces(run, is_source=is_source)
         elif run.isalnum() or ("@" in run and _PLAIN_MAIL.fullmatch(run)):
-            found.append(run.lower())
+            pieces.append(run.lower())
         elif run[0].isdigit() and _DECIMAL.fullmatch(run):
-            found.append(run)
-        elif run == "%" and found and found[-1][-1:].isdigit():
-            found[-1] += run
+            pieces.append(run)
+        elif run == "%" and pieces and pieces[-1][-1:].isdigit():
+            pieces[-1] += run
         elif is_source and (word := run.rstrip(".,;:!?)\"'").lstrip("(\"'")).isalnum():
-            found.append(word.lower())
+            pieces.append(word.lower())
         else:
-            found += _pieces(run, is_source=is_source)
-    if not is_source and len(found) > 1:
-        found = [word.rstrip(".:") for word in found]
-    return [word for word in found if word not in _BARE]
+            pieces += _pieces(run, is_source=is_source)
+    if not is_source and len(pieces) > 1:
+        pieces = [word.rstrip(".:") for word in pieces]
+    return [word for word in pieces if word not in _BARE]
 
 
 def _joined(match: re.Match[str]) -> str:
@@ -115,15 +115,15 @@ def _is_iban(text: str) -> bool:
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
     """The words of what stands between white space, and is not letters and digits alone."""
-    found: list[str] = []
+    pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():
         for match in pattern.finditer(run):
             if match.start() >= end:
-                found += _plain(run[end : match.start()], is_source=is_source)
-                found.append(spell(match[0]))
+                pieces += _plain(run[end : match.start()], is_source=is_source)
+                pieces.append(spell(match[0]))
                 end = match.end()
-    return found + _plain(run[end:], is_source=is_source)
+    return pieces + _plain(run[end:], is_source=is_source)
 
 
 def _plain(run: str, *, is_source: bool) -> list[str]:
@@ -131,7 +131,7 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
     number = whole.rstrip(".,:") if is_source else whole
     if _NUMBER.fullmatch(number) and decimal(number) is not None:
         return [number]
-    found: list[str] = []
+    pieces: list[str] = []
     for part in _BETWEEN.split(run):
         word = _strip(part, is_source=is_source)
         if (domain := _DOMAIN.fullmatch(word)) is not None:
@@ -139,10 +139,10 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
         elif word:
             word = word.casefold()
         if not word.isascii() and _UNSPACED.search(word):
-            found += _PARTS.findall(word)
+            pieces += _PARTS.findall(word)
         elif word and (not is_source or any(map(str.isalnum, word))):
-            found.append(word)
-    return found
+            pieces.append(word)
+    return pieces
 
 
 def _strip(part: str, *, is_source: bool) -> str:
@@ -154,7 +154,9 @@ def _strip(part: str, *, is_source: bool) -> str:
 
 
 def decimal(text: str) -> str | None:
-    """A number as digits alone, `-1200.5`, however it is grouped; None for what is none, or could be two."""
+    """Return a number as digits alone, `-1200.5`, however it is grouped; None for other text and for an ambiguous
+    number.
+    """
     text = text.strip().lstrip(_SIGILS).rstrip("€$£¥₹%").strip()
     sign = "-" if text.startswith("-") else ""
     text = text.lstrip("+-") if text[:1] in "+-" and text[1:2].isdigit() else text
@@ -168,8 +170,8 @@ def decimal(text: str) -> str | None:
                 text = text.replace(mark, "")
             whole, _, rest = text.replace(",", ".").partition(".")
             whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
-            found = f"{whole}.{rest}" if rest else whole
-            return found if found == "0" else sign + found
+            digits = f"{whole}.{rest}" if rest else whole
+            return digits if digits == "0" else sign + digits
     return None
 
 
@@ -178,41 +180,41 @@ _AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
 
 
 def amount(text: str) -> str | None:
-    """The number of an amount that goes to a tool as text; None if two tools could read two amounts (`1,200`, `1.200`,
-    `0100`, `100%`, `1e2`).
+    """Return the number of an amount that is sent to a tool as text; None if two tools could read two amounts
+    (`1,200`, `1.200`, `0100`, `100%`, `1e2`).
     """
     text = text.strip().lstrip("@$€£¥₹").rstrip("€$£¥₹").strip()
     return decimal(text) if _AMOUNT.fullmatch(text) else None
 
 
 def compact(word: str) -> str:
-    """An account number without its grouping; empty for what is none."""
+    """Return an account number without its grouping; empty for other text."""
     bare = re.sub(r"[\s./-]", "", word).casefold()
     return bare if bare.isalnum() and sum(map(str.isdigit, bare)) >= 6 else ""
 
 
 MAX_APART, MAX_STEPS = 4, 6
-"""parts of one identifier that count together; steps of the path of a link that are looked at"""
+"""parts of one identifier that count together; steps of the path of a link that are examined"""
 _SEPARATORS = tuple(map(re.compile, ("/", "@", "#", ":", r"\.", "[/#]", "[/#:@]")))
 _APART = re.compile(r"[/@#:.]")
 
 
-def together(parts: Iterable[str]) -> str:
-    """The spelling under which the parts of one identifier are remembered: no word of a text, and no part alone."""
+def join_parts(parts: Iterable[str]) -> str:
+    """Return the spelling under which the parts of one identifier are stored: no word of a text, and no part alone."""
     return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
 
 
 def apart(word: str) -> Iterator[str]:
-    """The ways in which a word is an identifier of several parts, each as `together` spells it."""
+    """Yield the ways in which a word is an identifier of several parts, each as `join_parts` spells it."""
     if len(word) > MAX_WORD or not _APART.search(word):
         return
     _, scheme, rest = word.partition("://")
     if scheme:
         steps = [step for step in re.split("[/?#]", rest)[1:] if step][:MAX_STEPS]
         for count in range(2, min(len(steps), MAX_APART) + 1):
-            yield from map(together, combinations(steps, count))
+            yield from map(join_parts, combinations(steps, count))
         return
     for separator in _SEPARATORS:
         parts = separator.split(word.strip("/"))
         if 1 < len(parts) <= MAX_APART and all(parts):
-            yield together(parts)
+            yield join_parts(parts)

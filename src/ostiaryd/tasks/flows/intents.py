@@ -37,8 +37,8 @@ def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Calle
         asked.check_within(None if outer is None else outer.intent)
     for document in asked.endorsed:
         _check_document(act.tx, task, document)
-    said_by, who = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.said
-    recorded = Recorded(intent=asked, said_by=said_by, who=who, salt=b64u(act.tx.random(SALT_BYTES)))
+    said_by, who = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.source
+    recorded = Recorded(intent=asked, said_by=said_by, stated_by=who, salt=b64u(act.tx.random(SALT_BYTES)))
     return msgspec.structs.replace(task, intent=intents.insert(act.tx, recorded))
 
 

@@ -67,7 +67,7 @@ def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
         "budgets": balances_of(reader, task, now=now),
     }
     if (recorded := intent_of(reader, task)) is not None:
-        said = {"said_by": recorded.said_by.value, "who": recorded.who, "digest": task.intent}
+        said = {"said_by": recorded.said_by.value, "who": recorded.stated_by, "digest": task.intent}
         shown["intent"] = msgspec.to_builtins(recorded.intent) | said
     if task.heartbeat is None:
         return shown

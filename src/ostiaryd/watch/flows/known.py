@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.provenance.noticing.threats import Threats, known_network
+from ostiary.provenance.noticing.threats import Threats, find_network_list
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.watch.model import ToolSeen
@@ -66,7 +66,7 @@ class Known:
         if network not in self._networks:
             if len(self._networks) >= MAX_KNOWN:
                 self._networks.clear()
-            threat = known_network(network, self._threats)
+            threat = find_network_list(network, self._threats)
             self._networks[network] = None if threat is None else (threat.name, threat.points)
         return self._networks[network]
 

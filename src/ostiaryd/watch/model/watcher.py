@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ostiary.provenance.noticing import MAX_SAYS, Event, Noticed, doubt
+from ostiary.provenance.noticing import MAX_SAYS, Event, Noticed, total_points
 from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.detector import Anomaly, Detector, Kept
 from ostiaryd.watch.model.memory import Memory
@@ -39,7 +39,7 @@ def combine(noticed: Sequence[Noticed]) -> Noticed:
     """Combine all observations of a guard about one call, under the name of the strongest."""
     strongest, *others = sorted(noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
-    return Noticed(detector=strongest.detector, points=doubt(noticed), says=says)
+    return Noticed(detector=strongest.detector, points=total_points(noticed), says=says)
 
 
 def _is_certain(event: Event) -> bool:
