@@ -81,7 +81,7 @@ async def create_holding(world: World, agent: Agent | str, id: str, *, seconds: 
         id=HoldingId(id), kind=more.pop("kind", "token"), agent=holder,
         expires_at=world.now() + round(seconds * SECOND), **more,
     )  # fmt: skip
-    await run_act(world, lambda a: flows.hold(a, held))
+    await run_act(world, lambda a: flows.add_holding(a, held))
     return held
 
 

@@ -396,7 +396,7 @@ LOOPS = (
     _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),
     _every(1, wire_webhooks.tell_due),
-    _every(600, registry.forget_holds),
+    _every(600, registry.forget_restrictions),
     _every(1, signals.gather),
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),

@@ -17,7 +17,7 @@ from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
 from ostiaryd.notifications.model.webhooks import HEARD
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, State
-from ostiaryd.registry.store import holds
+from ostiaryd.registry.store import restrictions
 from ostiaryd.signals import wire_signals, wire_signals_poll
 from ostiaryd.signals.store import issuers as store
 from ostiaryd.signals.wire_signals import COST, SETS, Said
@@ -157,11 +157,11 @@ async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World
     made = await trust(home, idp)
     medium = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "MEDIUM", "principal": "USER"})
     assert await push(home, made, medium) == (202, "")
-    assert get_agent(home, "bot").held_until == 0
+    assert get_agent(home, "bot").restricted_until == 0
     high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
     assert await push(home, made, high) == (202, "")
     assert [one.object for one in entries_of(home, "incident.open")] != []
-    kept = holds.of_agent(home.db.read(), get_agent(home, "bot").agent_id, now=clock())
+    kept = restrictions.of_agent(home.db.read(), get_agent(home, "bot").agent_id, now=clock())
     assert [one.kind for one in kept] == ["narrow"]
 
 

@@ -12,7 +12,7 @@ from ostiaryd.incidents.flows import incidents as flows
 from ostiaryd.incidents.model.incidents import DAY, HOUR, Limits, Verb
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, State
-from ostiaryd.registry.store import holds
+from ostiaryd.registry.store import restrictions
 from ostiaryd.tasks import flows as tasks
 from tests.support.incident_fixtures import close_incident, create_approver, entries_of, report_finding, responses_of
 from tests.support.policy_fixtures import put
@@ -23,7 +23,7 @@ MINUTE = 60_000_000
 
 def held(world: World, agent: str, *, now: int) -> list[tuple[str, int, int]]:
     """Kind, limit, and how many minutes are left."""
-    found = holds.of_agent(world.db.read(), agent, now=now)
+    found = restrictions.of_agent(world.db.read(), agent, now=now)
     return [(one.kind, one.limit, (one.until - now) // MINUTE) for one in found]
 
 
@@ -115,7 +115,7 @@ async def test_a_task_that_is_frozen_is_work_that_stands_still(world: World) -> 
     one, two = await register_agent(world, "one"), await register_agent(world, "two")
     await report_finding(world, one, limits=Limits(acted=100, halted=1))
     await report_finding(world, two, limits=Limits(acted=100, halted=1))
-    assert [(stop.what, stop.value) for stop in registry.list_stops(world.db.read())] == [
+    assert [(stop.target_kind, stop.value) for stop in registry.list_stops(world.db.read())] == [
         ("task", one.agent_id.replace("ag_", "tk_"))
     ]
 

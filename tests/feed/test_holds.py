@@ -26,17 +26,17 @@ async def test_a_hold_is_at_the_guard_with_its_commit_and_goes_with_its_lifting(
     until = clock() + 60 * SECOND
     async with listening(world, resource) as guard:
         await guard.hear()
-        await run_act(world, lambda a: registry.put_hold(a, "bot", "throttle", until=until, limit=3))
+        await run_act(world, lambda a: registry.put_restriction(a, "bot", "throttle", until=until, limit=3))
         assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), until)]
-        await run_act(world, lambda a: registry.lift_holds(a, "bot"))
+        await run_act(world, lambda a: registry.lift_restrictions(a, "bot"))
         assert await guard.facts() == [HoldFact(bot.agent_id, "throttle", 3, clock(), clock())]
 
 
 async def test_a_snapshot_has_what_is_in_force(world: World, resource: Resource, clock: Clock) -> None:
     bot = await register_agent(world)
     until = clock() + 60 * SECOND
-    await run_act(world, lambda a: registry.put_hold(a, "bot", "narrow", until=until))
-    await run_act(world, lambda a: registry.put_hold(a, "bot", "step_up", until=until + 1))
+    await run_act(world, lambda a: registry.put_restriction(a, "bot", "narrow", until=until))
+    await run_act(world, lambda a: registry.put_restriction(a, "bot", "step_up", until=until + 1))
     since = clock()
     clock.advance(us=until - since)
     async with listening(world, resource) as late:

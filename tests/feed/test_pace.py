@@ -36,7 +36,7 @@ async def guarded(world: World, clock: Clock) -> tuple[Resource, Resource]:
 
 async def throttle(world: World, agent: str, limit: int) -> None:
     until = world.now() + 60 * MINUTE
-    await run_act(world, lambda a: registry.put_hold(a, agent, "throttle", until=until, limit=limit))
+    await run_act(world, lambda a: registry.put_restriction(a, agent, "throttle", until=until, limit=limit))
 
 
 async def count(world: World, resource: Resource, token: str, **more: Any) -> str:

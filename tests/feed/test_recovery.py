@@ -251,7 +251,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     assert not held.is_live(world.now())
     assert revoked is not None
     assert not revoked.is_active(world.now())
-    assert ("model", "m-9") in [(stop.what, stop.value) for stop in stops.stops(reader)]
+    assert ("model", "m-9") in [(stop.target_kind, stop.value) for stop in stops.stops(reader)]
     assert len(describe(world, reader)["replayed"]) == 10
     again = await replay_messages(world, lines, resource_id=resource.resource_id, source="another guard")
     assert again == (0, 0)

@@ -172,7 +172,7 @@ async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, re
         await guard.hear()
     stop, lift = (
         (lambda a: registry.stop(a, "model", "m-1", why="x", by=None)),
-        partial(registry.lift_stop, what="model"),
+        partial(registry.lift_stop, target="model"),
     )
     for _ in range(3):
         await run_act(world, lambda a: registry.tell(a, ThreatDelta("tl_1")))

@@ -48,7 +48,7 @@ async def code(ask: Ask, agent: Agent, tool: str = "read", **context: Any) -> st
 
 
 async def put(world: World, kind: HoldKind, limit: int = 0) -> None:
-    await run_act(world, lambda a: registry.put_hold(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
+    await run_act(world, lambda a: registry.put_restriction(a, "bot", kind, until=a.now + 3600 * SECOND, limit=limit))
 
 
 async def part_of(world: World) -> str:
@@ -64,7 +64,7 @@ async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(
     for agent, task, denied in ((bot, "", "narrowed"), (helper, part, "narrowed"), (helper, "", "")):
         assert await code(ask, agent, "write", task=task) == denied
         assert await code(ask, agent, "read", task=task) == ""
-    await run_act(world, lambda a: registry.lift_holds(a, "bot"))
+    await run_act(world, lambda a: registry.lift_restrictions(a, "bot"))
     assert await code(ask, bot, "write") == ""
 
 

@@ -153,7 +153,7 @@ async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: 
     await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
     assert get_agent(world, "bot").state is State.SUSPENDED
     clock.advance(60)
-    with pytest.raises(Conflict, match="has come"):
+    with pytest.raises(Conflict, match="has expired"):
         await move(world, "bot", Verb.RESUME)
     await run_act(world, lambda a: flows.set_end(a, "bot", None))
     await run_act(world, lambda a: flows.revoke_owner(a, "alice"))

@@ -28,7 +28,7 @@ async def test_an_agent_whose_end_has_come_is_suspended_and_its_holdings_end(wor
     await create_holding(world, agent, "tok_1", seconds=60)
     clock.advance(10, us=-1)
     assert await flows.expire_due(world) == 0
-    with pytest.raises(Conflict, match="has not come"):
+    with pytest.raises(Conflict, match="has not expired"):
         await run_act(world, lambda a: flows.expire_agent(a, agent.agent_id))
     clock.advance(us=1)
     assert await flows.expire_due(world) == 1
@@ -54,7 +54,7 @@ async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(
     agent = await register_agent(world)
     key = await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk(), not_after=a.now + 10 * SECOND))
     await create_holding(world, agent, "tok_1", seconds=60, client_jkt=key.jkt)
-    with pytest.raises(Conflict, match="has not come"):
+    with pytest.raises(Conflict, match="has not expired"):
         await run_act(world, lambda a: flows.expire_key(a, key.jkt))
     clock.advance(10)
     assert await flows.expire_due(world) == 1

@@ -15,7 +15,7 @@ from ostiaryd.ground.process.clock import MARGIN
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
 from ostiaryd.registry.model import Agent
-from ostiaryd.registry.store import holds
+from ostiaryd.registry.store import restrictions
 
 HOUR = 3600 * SECOND
 
@@ -27,21 +27,21 @@ async def bot(world: World) -> Agent:
 
 async def put(world: World, kind: HoldKind, *, seconds: float = 3600, limit: int = 0) -> Hold:
     until = world.now() + round(seconds * SECOND)
-    return await run_act(world, lambda a: flows.put_hold(a, "bot", kind, until=until, limit=limit))
+    return await run_act(world, lambda a: flows.put_restriction(a, "bot", kind, until=until, limit=limit))
 
 
 def in_force(world: World) -> list[tuple[str, Hold]]:
-    return holds.in_force(world.db.read(), now=world.now())
+    return restrictions.in_force(world.db.read(), now=world.now())
 
 
 async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
-    assert get_agent(world, "bot").held_until == 0
+    assert get_agent(world, "bot").restricted_until == 0
     made = await put(world, "throttle", limit=5)
     assert made == Hold("throttle", 5, clock(), clock() + HOUR)
     assert in_force(world) == [(bot.agent_id, made)]
-    assert get_agent(world, "bot").held_until == made.until
+    assert get_agent(world, "bot").restricted_until == made.until
     clock.advance(us=HOUR - 1)
-    assert holds.of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
+    assert restrictions.of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
     clock.advance(us=1)
     assert in_force(world) == []
 
@@ -65,23 +65,23 @@ async def test_who_is_let_go_is_free_at_once_and_what_else_holds_stays(world: Wo
     narrow = await put(world, "narrow")
     await put(world, "throttle", limit=5, seconds=7200)
     clock.advance(1)
-    [lifted] = await run_act(world, lambda a: flows.lift_holds(a, bot.agent_id, "throttle"))
+    [lifted] = await run_act(world, lambda a: flows.lift_restrictions(a, bot.agent_id, "throttle"))
     assert lifted.kind == "throttle"
     assert in_force(world) == [(bot.agent_id, narrow)]
-    assert get_agent(world, "bot").held_until == narrow.until
-    with pytest.raises(Conflict, match="not held"):
-        await run_act(world, lambda a: flows.lift_holds(a, "bot", "throttle"))
-    await run_act(world, lambda a: flows.lift_holds(a, "bot"))
+    assert get_agent(world, "bot").restricted_until == narrow.until
+    with pytest.raises(Conflict, match="not restricted"):
+        await run_act(world, lambda a: flows.lift_restrictions(a, "bot", "throttle"))
+    await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
     assert in_force(world) == []
-    with pytest.raises(Conflict, match="not held"):
-        await run_act(world, lambda a: flows.lift_holds(a, "bot"))
+    with pytest.raises(Conflict, match="not restricted"):
+        await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
 
 
 async def test_guards_hear_of_each(world: World, clock: Clock, bot: Agent) -> None:
     seen = len(feed_messages(world))
     made = await put(world, "step_up", limit=2)
     clock.advance(1)
-    await run_act(world, lambda a: flows.lift_holds(a, "bot"))
+    await run_act(world, lambda a: flows.lift_restrictions(a, "bot"))
     told = {"kind": "hold", "agent": bot.agent_id, "hold": "step_up", "limit": 2, "since": made.since}
     assert feed_messages(world)[seen:] == [told | {"until": made.until}, told | {"until": clock()}]
 
@@ -106,15 +106,15 @@ async def test_a_hold_ends_in_the_future_and_is_on_somebody(world: World, clock:
         await put(world, "narrow", seconds=0)
     assert (await put(world, "narrow", seconds=1e-6)).until == clock() + 1
     with pytest.raises(NotFound):
-        await run_act(world, lambda a: flows.put_hold(a, "nobody", "narrow", until=clock() + 1))
+        await run_act(world, lambda a: flows.put_restriction(a, "nobody", "narrow", until=clock() + 1))
     with pytest.raises(NotFound):
-        await run_act(world, lambda a: flows.lift_holds(a, "nobody"))
+        await run_act(world, lambda a: flows.lift_restrictions(a, "nobody"))
 
 
 async def test_what_is_over_is_forgotten(world: World, clock: Clock, bot: Agent) -> None:
     until: Any = (await put(world, "narrow")).until
     clock.advance(us=HOUR + MARGIN - 1)
-    assert await flows.forget_holds(world) == 0
+    assert await flows.forget_restrictions(world) == 0
     clock.advance(us=1)
     assert clock() == until + MARGIN
-    assert await flows.forget_holds(world) == 1
+    assert await flows.forget_restrictions(world) == 1

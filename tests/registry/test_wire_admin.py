@@ -68,7 +68,7 @@ async def test_the_life_of_an_agent_in_five_requests(world: World) -> None:
     ]  # fmt: skip
     status, refusal = await call_admin_api(world, "POST", "/agents/bot/resume", {})
     assert (status, refusal["error"]) == (409, "wrong_state")
-    assert "never comes back" in refusal["hint"]
+    assert "decommissioning is final" in refusal["hint"]
 
 
 async def test_keys_are_added_rotated_revoked_and_listed(world: World) -> None:

@@ -22,7 +22,7 @@ from ostiaryd.incidents.model.incidents import State as Is
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Kind, State
-from ostiaryd.registry.store import holds, risks, stops
+from ostiaryd.registry.store import restrictions, risks, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import store as findings
@@ -54,7 +54,7 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     assert {outcome for _, outcome in responses_of(world, opened)} == {"done" if may_narrow else "informed"}
     assert flows.examine(world.db.read()), "nothing is held back by a limit"
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert bool(holds.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
+    assert bool(restrictions.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
 async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(world: World) -> None:
@@ -103,7 +103,7 @@ async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) 
     opened = await report_finding(world, bot, 75)
     assert opened is not None
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert [one.kind for one in holds.of_agent(world.db.read(), bot.agent_id, now=clock())] == ["narrow"]
+    assert [one.kind for one in restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())] == ["narrow"]
     again = await report_finding(world, bot, 1)
     assert again is not None
     assert again.incident_id == opened.incident_id
@@ -143,7 +143,7 @@ async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: 
     assert second is not None
     await close_incident(world, Verb.NARROW, first, judith, hours=2)
     assert get_agent(world, "bot").state is State.ACTIVE
-    kept = holds.of_agent(world.db.read(), bot.agent_id, now=clock())
+    kept = restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
     assert [(one.kind, one.until) for one in kept] == [("narrow", clock() + 2 * HOUR)]
     await close_incident(world, Verb.DECOMMISSION, second, judith)
     assert get_agent(world, "other").state is State.DECOMMISSIONED
@@ -168,7 +168,7 @@ async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(wor
     closed = await close_incident(world, Verb.RELEASE, second, judith)
     assert (closed.state, closed.closed_at) == (Is.RELEASED, clock())
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert not holds.of_agent(world.db.read(), bot.agent_id, now=clock())
+    assert not restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
     await close_incident(world, Verb.DECOMMISSION, first, judith)
     assert get_agent(world, "bot").state is State.DECOMMISSIONED
 
@@ -255,7 +255,7 @@ async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
 async def test_who_was_acted_against_already_may_be_stopped_altogether(world: World) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other")
     await report_finding(world, bot, 75)
-    assert get_agent(world, "bot").held_until
+    assert get_agent(world, "bot").restricted_until
     await report_finding(world, other)
     assert get_agent(world, "other").state is State.ACTIVE
     await report_finding(world, bot)
@@ -305,7 +305,7 @@ async def test_each_response(world: World, clock: Clock) -> None:
     task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
     for kind in ("step_up", "throttle", "narrow"):
         await report_finding(world, bot, 1, by=kind)
-        kept = {one.kind: one for one in holds.of_agent(world.db.read(), bot.agent_id, now=clock())}
+        kept = {one.kind: one for one in restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())}
         assert kept[kind].until == clock() + 5 * 60_000_000
     assert kept["throttle"].limit == 3
     await report_finding(world, bot, 1, by="freeze", task=task.task_id)
@@ -318,7 +318,7 @@ async def test_each_response(world: World, clock: Clock) -> None:
     await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
     assert get_agent(world, "bot").state is State.ACTIVE
     assert stops.stops(world.db.read()) == []
-    assert holds.of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
+    assert restrictions.of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
 
 
 async def test_what_only_watches_says_what_it_would_do(world: World) -> None:

@@ -187,7 +187,7 @@ async def test_an_agent_waits_for_a_person(world: World) -> None:
     ],
 )  # fmt: skip
 def test_how_many_there_may_be(count: int, is_ours: bool, fits: bool) -> None:
-    some = [Stop(what="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
+    some = [Stop(target_kind="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
     if fits:
         check_room(some, is_ours=is_ours)
     else:

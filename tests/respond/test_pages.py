@@ -61,7 +61,7 @@ async def test_a_defect_is_found_at_start_and_stops_everything(
         with pytest.raises(Conflict) as refused:
             world.keep(Pages).describe()
         assert refused.value.hint
-        assert [(one.what, one.value) for one in registry.list_stops(world.db.read())] == [("everything", "")]
+        assert [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())] == [("everything", "")]
         await run_act(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
 
 

@@ -49,7 +49,7 @@ def epochs(world: World) -> dict[str, int]:
 
 
 def stopped(world: World) -> list[tuple[str, str]]:
-    return [(stop.what, stop.value) for stop in registry.list_stops(world.db.read())]
+    return [(stop.target_kind, stop.value) for stop in registry.list_stops(world.db.read())]
 
 
 async def start(world: World, agent: str, behalf: str | None) -> str:

@@ -185,7 +185,7 @@ async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: 
     check = await complete_state_check(world)
     with pytest.raises(Conflict, match="behind the ledger|was inserted"):
         describe(check)
-    assert ("everything", "") in [(one.what, one.value) for one in registry.list_stops(world.db.read())]
+    assert ("everything", "") in [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
 
 
 def put_policies(act: Any) -> None:
@@ -198,7 +198,7 @@ def put_policies(act: Any) -> None:
 async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot: Agent) -> None:
     change_database(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
     await complete_state_check(world)
-    assert ("resource", URI) in [(one.what, one.value) for one in registry.list_stops(world.db.read())]
+    assert ("resource", URI) in [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
     assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
 
 
@@ -271,7 +271,7 @@ async def test_an_entry_that_was_changed_with_its_row_is_a_difference_of_the_led
     change_database(world, "update entry set body = :body where idx = 1", body=b'{"at":1,"action":"x"}')
     with pytest.raises(Conflict, match="do not lead to the signed checkpoint"):
         await check_deeply(world)
-    assert ("everything", "") in [(one.what, one.value) for one in registry.list_stops(world.db.read())]
+    assert ("everything", "") in [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
 
 
 @pytest.mark.parametrize("more", [0, 1, 2, 40])

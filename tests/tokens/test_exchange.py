@@ -137,7 +137,7 @@ async def test_mixing_chains(world: World) -> None:
     part = await start(world, agent="two", parent=(await start(world, agent="other")).task_id)
     lent = await two.token(resource=f"{ISSUER}/api/v1", task=part.task_id)
     answer = await exchange(two, token, actor_token=lent["access_token"], actor_token_type=ACCESS)
-    assert (answer.error, "not mixed" in answer.json["error_description"]) == (REQUEST, True)
+    assert (answer.error, "cannot be combined" in answer.json["error_description"]) == (REQUEST, True)
     for_other = await token_for(one, "other", scope="files:read")
     assert (await exchange(two, for_other)).error == REQUEST
     assert (await exchange(other, token)).error == REQUEST
@@ -177,7 +177,7 @@ async def test_a_token_that_is_bound_to_no_key(world: World) -> None:
     token = (await one.token(resource=FILES, scope="files:read", proof=None))["access_token"]
     assert "cnf" not in claims_of(token)
     answer = await exchange(one, token)
-    assert (answer.error, "bound to no key" in answer.json["error_description"]) == (REQUEST, True)
+    assert (answer.error, "not bound to a key" in answer.json["error_description"]) == (REQUEST, True)
 
 
 async def test_foreign_forged_and_confused_tokens(world: World) -> None:

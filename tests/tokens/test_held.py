@@ -16,7 +16,7 @@ from ostiary.protocol import jose
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.store import holds
+from ostiaryd.registry.store import restrictions
 from ostiaryd.trust.flows import live_caller, verify_token
 from tests.support.api_fixtures import FILES, Client, claims_of
 from tests.support.delegation_fixtures import agents, exchange, exchange_token, start, token_for
@@ -36,7 +36,7 @@ async def client(world: World, client: Client) -> Client:
 async def put(client: Client, kind: HoldKind, limit: int = 0) -> None:
     await run_act(
         client.world,
-        lambda a: registry.put_hold(a, client.id, kind, until=a.now + 3600 * SECOND, limit=limit),
+        lambda a: registry.put_restriction(a, client.id, kind, until=a.now + 3600 * SECOND, limit=limit),
     )
 
 
@@ -50,7 +50,7 @@ async def test_who_is_narrowed_gets_tokens_for_what_reads(client: Client) -> Non
     assert claims_of((await client.token(scope=None))["access_token"])["scope"] == "files:read"
     assert await error(client, scope="files:write") == "access_denied"
     assert await error(client, resource="https://unregistered.example/") == "access_denied"
-    await run_act(client.world, lambda a: registry.lift_holds(a, client.id))
+    await run_act(client.world, lambda a: registry.lift_restrictions(a, client.id))
     assert await error(client, scope="files:write") == ""
 
 
@@ -123,7 +123,7 @@ async def test_tokens_count_as_calls_of_this_minute(client: Client, clock: Clock
     assert [await error(client) for _ in range(3)] == ["", "", "access_denied"]
     await put(client, "throttle", 1)
     assert await error(client) == "access_denied"
-    await run_act(client.world, lambda a: registry.lift_holds(a, client.id))
+    await run_act(client.world, lambda a: registry.lift_restrictions(a, client.id))
     assert await error(client) == ""
 
 
@@ -133,6 +133,6 @@ async def test_two_processes_together_let_no_call_more_through(
     await put(client, "throttle", 5)
     async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
         taken = await asyncio.gather(
-            *(run_act((world, replica)[n % 2], lambda a: holds.take(a.tx, client.id)) for n in range(12))
+            *(run_act((world, replica)[n % 2], lambda a: restrictions.take(a.tx, client.id)) for n in range(12))
         )
     assert sum(taken) == 5

@@ -280,7 +280,7 @@ async def test_no_token_is_issued_that_names_more_budgets_than_a_guard_reads(cli
     await allow(2)
     refused = await client.ask(task=task, scope="files:read")
     assert (refused.status, refused.error) == (400, "invalid_request")
-    assert refused.json["error_description"].startswith(f"more than {MAX_BUDGETS} limits hold for this task; ")
+    assert refused.json["error_description"].startswith(f"more than {MAX_BUDGETS} budget limits apply to this task; ")
     await allow(1)
     assert (await client.ask(task=task, scope="files:read")).status == 200
 

@@ -274,7 +274,7 @@ async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, wha
     assert not stops.stops(world.db.read())
     change_database(world, BY_HAND[what], **({"digest": b"forged"} if ":digest" in BY_HAND[what] else {}))
     await complete_state_check(world)
-    assert [(one.what, one.value) for one in stops.stops(world.db.read())] == [("everything", "")]
+    assert [(one.target_kind, one.value) for one in stops.stops(world.db.read())] == [("everything", "")]
 
 
 async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, app: ASGIApp, clock: Clock) -> None:

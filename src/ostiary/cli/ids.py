@@ -53,7 +53,8 @@ LISTS = {
 """The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
 _UNNAMED = frozenset({"fi", "in", "is", "st", "wh"})
 """Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
-prefix only in the path of their list. No name begins like an id of the other kinds; the registry refuses it.
+prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
+kinds.
 """
 
 

@@ -74,7 +74,7 @@ async def bc_authorize(call: Call) -> Reply:
         login_hint=required(form, "login_hint"),
         scope=required(form, "scope"),
         resource=form.get("resource"),
-        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        details=parse_details_of(form.get("authorization_details"), classes=config.classes),
         message=form.get("binding_message", ""),
         expiry_s=None if expiry is None else int(expiry),
     )

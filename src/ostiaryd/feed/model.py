@@ -17,11 +17,11 @@ from ostiaryd.policy.model import AgentSeen, PolicyDelta, Posed, ToolSeen, call_
 from ostiaryd.registry.model import (
     LONGEST_TOKEN,
     AgentDelta,
-    HoldDelta,
     Holding,
     KeyDelta,
     ProfileDelta,
     ResourceDelta,
+    RestrictionDelta,
     RiskDelta,
     StopDelta,
     ThreatDelta,
@@ -30,7 +30,7 @@ from ostiaryd.registry.model import (
 from ostiaryd.tasks.model import TaskDelta
 from ostiaryd.tokens.model import KeysDelta
 
-PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | HoldDelta | StopDelta
+PlainDelta = AgentDelta | TaskDelta | TokenDelta | KeyDelta | RiskDelta | RestrictionDelta | StopDelta
 """deltas that are complete facts"""
 Delta = PlainDelta | ThreatDelta | ProfileDelta | ResourceDelta | PolicyDelta | KeysDelta
 _decode = json_decoder(Delta)
@@ -60,10 +60,10 @@ def plain_fact(delta: PlainDelta, *, at: int) -> Fact:
             return KeyFact(delta.jkt, delta.until)
         case RiskDelta():
             return RiskFact(delta.subject, delta.millis, delta.at)
-        case HoldDelta():
+        case RestrictionDelta():
             return HoldFact(delta.agent, delta.hold, delta.limit, delta.since, delta.until)
         case StopDelta():
-            return StopFact(delta.what, delta.value, delta.is_lifted)
+            return StopFact(delta.target_kind, delta.value, delta.is_lifted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

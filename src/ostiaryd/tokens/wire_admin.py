@@ -29,10 +29,10 @@ class SigningKeyBody(TypedDict):
 
 async def rotate_key(call: Call) -> Reply:
     """Rotate a signing key; `/jwks` shows the old key until its last signature expires."""
-    asked = call.json(SigningKeyRotation)
-    kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=asked.use, alg=asked.alg))
+    rotation = call.json(SigningKeyRotation)
+    kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=rotation.use, alg=rotation.alg))
     load_keys(call.world.keys, call.world.db.read())
-    return reply({"use": asked.use, "alg": asked.alg, "kid": kid}, status=201)
+    return reply({"use": rotation.use, "alg": rotation.alg, "kid": kid}, status=201)
 
 
 ROUTES = (

@@ -45,9 +45,9 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "response_types_supported": ["none"],
         "grant_types_supported": list(GRANT_TYPES),
         **{
-            f"{endpoint}_endpoint_auth_{what}_supported": values
+            f"{endpoint}_endpoint_auth_{suffix}_supported": values
             for endpoint in ("token", "introspection", "revocation")
-            for what, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
+            for suffix, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
         },
         "token_endpoint_auth_methods_supported": [*_METHODS, "client_secret_basic", "client_secret_post"],
         "code_challenge_methods_supported": ["S256"],

@@ -192,27 +192,27 @@ async def token(call: Call) -> Reply:
     if form.get("grant_type") == CIBA:
         return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:
-        asked = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
-        given = asked.credentials
-        action, issuing = "token.exchange", lambda act: flows.exchange(act, asked, config=config)
+        request = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
+        client = request.credentials
+        action, issuing = "token.exchange", lambda act: flows.exchange(act, request, config=config)
     else:
         grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
-        given = grant.credentials
+        client = grant.credentials
         action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
-    await trust.verify_ahead(call.world, given, unverified_proof)
+    await trust.verify_ahead(call.world, client, unverified_proof)
     issued = await act_with_answers(
         call.world,
         lambda retry: act(call.world, action, issuing, request=call.request_id, again=retry, network=call.network),
     )
-    return _answer(issued, asked=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
+    return _answer(issued, requested=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
 
 
-def _answer(issued: Issued, *, asked: str = "", exchanged: bool = False) -> Reply:
+def _answer(issued: Issued, *, requested: str = "", exchanged: bool = False) -> Reply:
     body: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",
         "expires_in": issued.expires_in,
-        "scope": spell_scope(issued.scope, asked=asked),
+        "scope": spell_scope(issued.scope, requested=requested),
     }
     if exchanged:
         body["issued_token_type"] = ACCESS_TOKEN
@@ -230,13 +230,13 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
     """CIBA section 10.1, mode poll: what a person has said to a request. When it was asked last is remembered though
     the answer be that it waits still.
     """
-    given = credentials(form, authorization)
+    client = credentials(form, authorization)
     id, world = required(form, "auth_req_id"), call.world
 
-    await trust.verify_ahead(world, given, unverified_proof)
+    await trust.verify_ahead(world, client, unverified_proof)
 
     def redeem(act: Act) -> Issued:
-        return flows.redeem(act, given, unverified_proof, auth_req_id=id, config=world.config)
+        return flows.redeem(act, client, unverified_proof, auth_req_id=id, config=world.config)
 
     try:
         issued = await act_with_answers(
@@ -265,12 +265,12 @@ async def introspect(call: Call) -> Reply:
     def run(act: Act) -> AccessClaims | None:
         return flows.introspect(act, unverified_token, asker=find(act), config=config)
 
-    found = await _with_challenge(
+    claims = await _with_challenge(
         call, act(call.world, "token.introspect", run, request=call.request_id, network=call.network)
     )
-    if found is None:
+    if claims is None:
         return reply({"active": False}, headers=[NO_STORE])
-    body = {"active": True, "token_type": "Bearer" if found.cnf is None else "DPoP", **msgspec.to_builtins(found)}
+    body = {"active": True, "token_type": "Bearer" if claims.cnf is None else "DPoP", **msgspec.to_builtins(claims)}
     return reply(body, headers=[NO_STORE])
 
 
@@ -304,8 +304,8 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
             return flows.asker_by_token(act, request, config=config)
 
         return by_token
-    given = credentials(form, authorization)
-    return lambda act: flows.asker_by_assertion(act, given, config=config)
+    client = credentials(form, authorization)
+    return lambda act: flows.asker_by_assertion(act, client, config=config)
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
@@ -328,7 +328,7 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
         task=form.get("task"),
-        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        details=parse_details_of(form.get("authorization_details"), classes=config.classes),
         demand=parse_demand(form),
     )
 
@@ -352,7 +352,7 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
         audience=form.get("audience"),
-        details=parse_details_of(form.get("authorization_details"), known=config.classes),
+        details=parse_details_of(form.get("authorization_details"), classes=config.classes),
         demand=parse_demand(form),
     )
 
@@ -360,7 +360,7 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
 OAUTH = RouteProtocol("OAuth", render_oauth, OAuthError)
 
 CLIENT_ERRORS: tuple[Refused, ...] = (
-    InvalidClient("the client is not known, or its assertion is not valid"),
+    InvalidClient("the client is unknown, or its assertion is not valid"),
     NonceNeeded("AAAAAAAAAAA"),
     dpop.InvalidProof("the DPoP proof is not valid"),
 )
@@ -370,7 +370,7 @@ GRANT_ERRORS: tuple[Refused, ...] = (
     UnauthorizedClient("the agent is suspended"),
     UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES)),
     claims.InvalidScope("no scope `files:read`"),
-    InvalidTarget("a token is for one resource", hint="ask once for each"),
+    InvalidTarget("a token is for one resource", hint="send one request for each"),
     bounds.InvalidDetails("`authorization_details` is not a list"),
     Unmet("no key of this strength", hint="register a second key"),
     Pending("the person has not answered"),

@@ -234,9 +234,7 @@ def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: 
             if now >= hold.until:
                 continue
             if hold.kind == "narrow" and (ready is None or ready.tool.effect is not Effect.READ):
-                return Reason(
-                    "narrowed", f"agent {agent} may only read for now", "its owner or an administrator knows why"
-                )
+                return Reason("narrowed", f"agent {agent} may only read for now", "ask its owner or an administrator")
             if (
                 hold.kind == "step_up"
                 and (reason := unproved(principal.claims.acr, principal.claims.auth_time, hold, now=now)) is not None

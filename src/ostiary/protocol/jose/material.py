@@ -152,7 +152,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
         raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
     if all(n % prime in powers for prime, powers in _ROCA):
-        raise InvalidKey("an RSA key of the faulty generator that CVE-2017-15361 is about", hint="make a new one")
+        raise InvalidKey("an RSA key of the faulty generator that CVE-2017-15361 is about", hint="generate a new key")
     native, size = rsa.RSAPublicNumbers(e, n).public_key().verify, (n.bit_length() + 7) // 8
 
     def verifier(alg: str) -> Verify:

@@ -56,7 +56,7 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     """
     client = trust.authenticate_client(act, asked.credentials, config=config)
     if (agent := client.agent) is None:
-        raise UnauthorizedClient("only agents ask persons")
+        raise UnauthorizedClient("only agents can send a backchannel request")
     person = _person(act, asked.login_hint)
     act.entry.person = person.person_id
     if len(asked.message) > MAX_MESSAGE or not asked.message.isprintable():
@@ -65,8 +65,8 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     if not scopes:
         raise InvalidRequest("`scope` says nothing that a person could say yes to", hint="such as `files:read`")
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
-    target = choose_target(act, asked.resource, asked=scopes, held=agent.scopes, config=config)
-    scopes_at(target, scopes, held=agent.scopes)
+    target = choose_target(act, asked.resource, requested=scopes, available=agent.scopes, config=config)
+    scopes_at(target, scopes, available=agent.scopes)
     narrowed = narrow_details(asked.details, task=(), target=target)
     check_size(purpose=asked.message, bounds=narrowed)
     details = render_details(narrowed)
@@ -96,7 +96,7 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
         approval=question.approval_id,
         client=agent.agent_id,
         person=person.person_id,
-        asked=wish,
+        wish=wish,
         digest=digest,
         expires_at=ends,
     )

@@ -47,7 +47,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
         RiskFact(subject, risk.millis, risk.at) for subject, risk in registry.list_risks(reader, now - OVER_AFTER)
     ]
     facts += threat_facts(reader)
-    facts += [StopFact(one.what, one.value) for one in registry.list_stops(reader)]
+    facts += [StopFact(one.target_kind, one.value) for one in registry.list_stops(reader)]
     facts += profile_facts(reader, resource.resource_id)
     facts += [HoldFact(agent, *hold) for agent, hold in registry.list_restrictions(reader, now=now)]
     return facts

@@ -55,7 +55,7 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     if response in STOPS or step.agent.state is not State.ACTIVE:
         return step.agent.state is not State.ACTIVE
     if response == "freeze":
-        return any((one.what, one.value) == ("task", step.task) for one in registry.list_stops(reader))
+        return any((one.target_kind, one.value) == ("task", step.task) for one in registry.list_stops(reader))
     until = now + step.proposal.minutes * MINUTE // 2
     active = [
         one for one in registry.list_restrictions_of_agent(reader, step.agent.agent_id, now=now) if one.kind == response
@@ -87,7 +87,7 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:
-        act_with_entry(act, "agent.let_go", lambda more: registry.lift_holds(more, agent.agent_id, *active))
+        act_with_entry(act, "agent.let_go", lambda more: registry.lift_restrictions(more, agent.agent_id, *active))
     melt(act, incident)
     for response, (state, verb, action) in _RESTART.items():
         if response in responses and agent.state is state:
@@ -99,7 +99,7 @@ def melt(act: Act, incident: Incident) -> None:
     """Let the tasks go on that stand still since this incident."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
-            act_with_entry(act, "task.melt", partial(registry.lift_stop, what=stop.what, value=stop.value))
+            act_with_entry(act, "task.melt", partial(registry.lift_stop, target=stop.target_kind, value=stop.value))
 
 
 def decommission(act: Act, incident: Incident) -> None:
@@ -141,7 +141,7 @@ def _freeze(act: Act, step: Step) -> None:
 def _hold(act: Act, step: Step) -> None:
     limit = step.proposal.calls if step.proposal.response == "throttle" else 0
     until = act.now + step.proposal.minutes * MINUTE
-    registry.put_hold(act, step.agent.agent_id, step.proposal.response, until=until, limit=limit)  # type: ignore[arg-type]
+    registry.put_restriction(act, step.agent.agent_id, step.proposal.response, until=until, limit=limit)  # type: ignore[arg-type]
 
 
 _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {

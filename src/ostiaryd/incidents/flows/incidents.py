@@ -103,7 +103,7 @@ def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
         acting.act_with_entry(
             act,
             "agent.narrow",
-            lambda more: registry.put_hold(more, incident.agent, "narrow", until=until),
+            lambda more: registry.put_restriction(more, incident.agent, "narrow", until=until),
             incident=incident.incident_id,
         )
 

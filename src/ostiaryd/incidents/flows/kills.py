@@ -40,7 +40,7 @@ def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
     check_text(why, of="reason", limit=500)
     if what == "agent":
         raise Conflict("a person releases an agent", hint="ostiary incident list", code="awaits_person")
-    stopped = next((one for one in registry.list_stops(act.tx) if (one.what, one.value) == (what, name)), None)
+    stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (what, name)), None)
     if stopped is not None and stopped.incident is not None:
         hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
         raise Conflict("it waits for a person's word", hint=hint, code="awaits_person")

@@ -96,12 +96,12 @@ async def list_kills(call: Call) -> Reply:
 
 
 def _place(stop: Stop) -> str:
-    return f"{stop.what} {stop.value}"
+    return f"{stop.target_kind} {stop.value}"
 
 
 def _render(stop: Stop) -> StopBody:
     return {
-        "what": stop.what,
+        "what": stop.target_kind,
         "name": stop.value,
         "since": stop.since / SECOND,
         "by": stop.said_by,

@@ -36,7 +36,7 @@ def hold_approval(
     """
     jkt, other = (*keys, None, None)[:2]
     held = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
-    registry.hold(act, held)
+    registry.add_holding(act, held)
     store.insert_approved(act.tx, id, digest=digest, policies=policies)
 
 

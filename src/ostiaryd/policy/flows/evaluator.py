@@ -261,9 +261,10 @@ class Evaluator:
             raise Unanswerable("`context.arguments` is not an object")
         task = self._task(agent, context.get("task"))
         principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
-        own = (agent.agent_id,) if agent.held_until > self._now else ()
+        own = (agent.agent_id,) if agent.restricted_until > self._now else ()
         restrictions = {
-            one: registry.list_restrictions_of_agent(self._reader, one, now=self._now) for one in (*own, *task.held)
+            one: registry.list_restrictions_of_agent(self._reader, one, now=self._now)
+            for one in (*own, *task.restricted)
         }
         facts = Facts(
             protected(self._reader, resource), self._policies, risks=self._risks(principal), holds=restrictions
@@ -284,7 +285,7 @@ class Evaluator:
             raise Unanswerable("`context.task` is not a string")
         task = tasks.live(self._reader, id, now=self._now)
         if task.agent != agent.agent_id:
-            raise NotFound("there is no such task, or it is another agent's")
+            raise NotFound("task not found")
         return task
 
     def _tool(self, id: str) -> tuple[Resource, str]:

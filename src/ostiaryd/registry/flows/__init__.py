@@ -32,8 +32,7 @@ from ostiaryd.registry.flows.find import (
     is_privileged,
     speakers,
 )
-from ostiaryd.registry.flows.holdings import end_holdings, hold
-from ostiaryd.registry.flows.holds import forget_holds, lift_holds, put_hold
+from ostiaryd.registry.flows.holdings import add_holding, end_holdings
 from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
 from ostiaryd.registry.flows.owners import (
@@ -54,6 +53,7 @@ from ostiaryd.registry.flows.resources import (
     set_mode,
     set_resource_key,
 )
+from ostiaryd.registry.flows.restrictions import forget_restrictions, lift_restrictions, put_restriction
 from ostiaryd.registry.flows.stops import check_none_stopped, lift_stop, stop
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "act_on_each",
     "active_agent",
     "active_person",
+    "add_holding",
     "add_key",
     "add_member",
     "add_person_key",
@@ -86,18 +87,17 @@ __all__ = [
     "find_person",
     "find_resource",
     "find_team",
-    "forget_holds",
+    "forget_restrictions",
     "has_agents",
-    "hold",
     "is_known_key",
     "is_privileged",
     "is_revoked_key",
     "leaving",
-    "lift_holds",
+    "lift_restrictions",
     "lift_stop",
     "note",
     "note_caller",
-    "put_hold",
+    "put_restriction",
     "remove_member",
     "renew_tokens",
     "return_person",

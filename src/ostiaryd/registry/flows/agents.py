@@ -118,7 +118,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     check_may(act, by, verb, agent)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
         hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
-        raise Conflict(f"`{agent.name}` waits for a person's word", hint=hint, code="awaits_person")
+        raise Conflict(f"`{agent.name}` waits for the decision of a person", hint=hint, code="awaits_person")
     if why:
         check_text(why, of="reason", limit=500)
     state = next_state(agent.state, verb)
@@ -186,11 +186,11 @@ def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
     """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)
-    given = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
+    transferred = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
     note(act, object=agent.agent_id, was=agent.owner, to=to.id)
-    _check_answerable(act, given)
-    agents.set_owner(act.tx, given.agent_id, given.owner, given.deputy)
-    return renew_tokens(act, given, why="transferred")
+    _check_answerable(act, transferred)
+    agents.set_owner(act.tx, transferred.agent_id, transferred.owner, transferred.deputy)
+    return renew_tokens(act, transferred, why="transferred")
 
 
 def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
@@ -218,7 +218,7 @@ def _living(act: Act, id_or_name: str) -> Agent:
     agent = find_agent(act.tx, id_or_name)
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
     if agent.state is State.DECOMMISSIONED:
-        raise Conflict(f"`{agent.name}` is decommissioned", hint="it never comes back", code="wrong_state")
+        raise Conflict(f"`{agent.name}` is decommissioned", hint="decommissioning is final", code="wrong_state")
     return agent
 
 
@@ -237,7 +237,7 @@ def _check_fit(act: Act, agent: Agent) -> None:
     if not keys.active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint="add one first", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
-        raise Conflict(f"the end of `{agent.name}` has come", hint="move its end first", code="agent_expired")
+        raise Conflict(f"`{agent.name}` has expired", hint="set a later expiry first", code="agent_expired")
 
 
 def _check_answerable(act: Act, agent: Agent) -> None:

@@ -58,14 +58,15 @@ def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None
     if verb in OWNER_MAY and answers_for(act.tx, caller.id, agent):
         return
     raise Forbidden(
-        f"you may not {verb} the agent `{agent.name}`", hint="its owner may suspend it, an administrator all"
+        f"you may not {verb} the agent `{agent.name}`",
+        hint="the owner may suspend the agent; an administrator may do all",
     )
 
 
 def check_admin(caller: Caller | None) -> None:
     """Raises Forbidden unless the caller is an administrator, or the server itself (None)."""
     if caller is not None and not caller.is_admin:
-        raise Forbidden("this is for administrators", hint=f"it takes the scope {ADMIN}")
+        raise Forbidden("only administrators may do this", hint=f"the scope {ADMIN} is required")
 
 
 def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = False) -> bool:

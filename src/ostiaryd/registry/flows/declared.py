@@ -25,7 +25,7 @@ def check_declared(reader: Reader, scopes: Iterable[str]) -> None:
         if not _is_declared(reader, scope):
             raise Invalid(
                 f"no resource declares the scope `{scope}`",
-                hint=f"{nearest_hint(scope, _all(reader))}; or register the resource first, or say --undeclared",
+                hint=f"{nearest_hint(scope, _all(reader))}; or register the resource first, or use --undeclared",
                 code="undeclared_scope",
             )
 

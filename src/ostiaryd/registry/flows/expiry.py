@@ -1,4 +1,6 @@
-"""Expiry: a reader sees the end of a date by itself; the functions here write its entry and end the holdings."""
+"""Expiry: readers compare dates with the present time; the functions here write the entry of an expiry and end the
+holdings.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def expire_agent(act: Act, id: str) -> Agent:
     """Suspend an agent whose end has come; with a later end it can be resumed. Raises Conflict before that."""
     agent = find_agent(act.tx, id)
     if agent.expires_at is None or act.now < agent.expires_at:
-        raise Conflict(f"the end of `{agent.name}` has not come")
+        raise Conflict(f"`{agent.name}` has not expired")
     return set_agent_state(act, agent.agent_id, Verb.SUSPEND, why="expired")
 
 
@@ -32,7 +34,7 @@ def expire_key(act: Act, jkt: str) -> None:
     """Revoke a key whose end has come. Raises NotFound, and Conflict before that."""
     key = keys.get(act.tx, jkt)
     if key is not None and key.is_active(act.now):
-        raise Conflict("the end of this key has not come")
+        raise Conflict("this key has not expired")
     revoke_key(act, jkt, why="expired")
 
 

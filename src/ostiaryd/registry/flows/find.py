@@ -53,7 +53,7 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
         check_not_stopped(stops.stops(reader), names_of_agent(agent))
         return agent
     state = agent.state if agent.state is not State.ACTIVE else "expired"
-    hint = "register its first key" if agent.state is State.PENDING else "its owner or an administrator knows why"
+    hint = "register its first key" if agent.state is State.PENDING else "ask its owner or an administrator"
     raise Forbidden(f"the agent `{agent.name}` is {state}", hint=hint, code=f"agent_{state}")
 
 
@@ -87,13 +87,13 @@ def find_resource(reader: Reader, id_or_name: str) -> Resource:
 
 def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
     """The data classes of all tools that these scopes reach, as far as catalogues say."""
-    found: set[str] = set()
+    classes: set[str] = set()
     for name in {scope.partition(":")[0] for scope in scopes}:
         resource = resources.get(reader, name)
         text = None if resource is None else resources.catalogue(reader, resource.resource_id)
         if text is not None:
-            found |= classes_at(text, scopes)
-    return frozenset(found)
+            classes |= classes_at(text, scopes)
+    return frozenset(classes)
 
 
 def speakers(reader: Reader) -> list[str]:

@@ -14,25 +14,25 @@ from ostiaryd.registry.model.holding import names_root
 from ostiaryd.registry.store import holdings
 
 
-def hold(act: Act, held: Holding) -> None:
-    """Record what an agent (or a guard, by its resource id) gets.
+def add_holding(act: Act, holding: Holding) -> None:
+    """Record an object that an agent (or a guard, by its resource id) gets.
 
-    Raises Forbidden for a holder that is not active, a parent that has ended or would be outlived, Invalid for what has
-    expired already.
+    Raises Forbidden for a holder that is not active, and for a parent that has ended or would be outlived; Invalid for
+    a holding that has expired already.
     """
-    if held.agent.startswith("rs_"):
-        find_resource(act.tx, held.agent)
+    if holding.agent.startswith("rs_"):
+        find_resource(act.tx, holding.agent)
     else:
-        active_agent(act.tx, held.agent, now=act.now)
-    if not held.is_live(act.now):
-        raise Invalid("what has ended cannot be held")
-    if held.parent is not None:
-        parent = holdings.get(act.tx, held.parent)
+        active_agent(act.tx, holding.agent, now=act.now)
+    if not holding.is_live(act.now):
+        raise Invalid("a holding must end in the future")
+    if holding.parent is not None:
+        parent = holdings.get(act.tx, holding.parent)
         if parent is None or not parent.is_live(act.now):
-            raise Forbidden("what this derives from has ended", code="parent_ended")
-        if held.expires_at > parent.expires_at:
-            raise Forbidden("this would outlive what it derives from", code="outlives_parent")
-    holdings.insert(act.tx, held)
+            raise Forbidden("the parent of this holding has ended", code="parent_ended")
+        if holding.expires_at > parent.expires_at:
+            raise Forbidden("this holding would outlive its parent", code="outlives_parent")
+    holdings.insert(act.tx, holding)
 
 
 def end_holdings(
@@ -48,9 +48,9 @@ def end_holdings(
     Guards get a delta for each, except where its token names a root, an agent or a task that has a delta of its own.
     """
     counts, ended = holdings.end(act.tx, root, value, why=why)
-    for held in ended:
-        if held.agent not in stopped and not names_root(held, root, value):
-            tell(act, TokenDelta(held.id, held.expires_at))
+    for one in ended:
+        if one.agent not in stopped and not names_root(one, root, value):
+            tell(act, TokenDelta(one.id, one.expires_at))
     if counts:
         note(act, object=act.entry.object or value, ended=dict(counts))
     return counts

@@ -54,7 +54,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
     """
     key = keys.get(act.tx, jkt)
     if key is None or of not in (None, key.agent):
-        raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
+        raise NotFound("key not found", hint="keys are named by their RFC 7638 thumbprint")
     agent = find_agent(act.tx, key.agent)
     note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
     keys.revoke(act.tx, jkt)
@@ -68,7 +68,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     if agent.state is State.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
     if len(keys.active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
-        raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke one first", code="too_many_keys")
+        raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = AgentKey(
         jkt=public.thumbprint,
@@ -86,12 +86,14 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
 def is_known_key(reader: Reader, jkt: str) -> bool:
     """Return whether the key is or was registered."""
     return any(
-        found is not None
-        for found in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))
+        owner is not None
+        for owner in (keys.get(reader, jkt), resources.by_jkt(reader, jkt), person_keys.get(reader, jkt))
     )
 
 
 def check_unknown_key(act: Act, jkt: str) -> None:
     """One key is one identity: raises Conflict for a key that an agent, a guard or a person has or had."""
     if is_known_key(act.tx, jkt):
-        raise Conflict("this key is registered already", hint="make a new one; keys are never shared", code="key_taken")
+        raise Conflict(
+            "this key is registered already", hint="generate a new key; keys are never shared", code="key_taken"
+        )

@@ -59,7 +59,9 @@ def leaving(reader: Reader, owner: Owner) -> list[Owner]:
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
-    """Give the agent to its deputy, or stop it without one. Return the id of the new owner, or `nobody`."""
+    """Give the agent to its deputy, or revoke the agent without a deputy. Return the id of the new
+    owner, or "nobody".
+    """
     deputies = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in deputies if person is not None and person.is_active), None)
     state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)

@@ -36,10 +36,10 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
     team = Team(
         team_id=TeamId(act.new_id("te")), name=_free_name(act, name), deputy=_deputy(act, deputy), created_at=act.now
     )
-    found = [active_person(act, member).person_id for member in members]
-    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(found))
+    persons = [active_person(act, member).person_id for member in members]
+    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(persons))
     owners.insert_team(act.tx, team)
-    for member in found:
+    for member in persons:
         owners.add_member(act.tx, team.team_id, member)
     return team
 
@@ -57,20 +57,20 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
 
 def add_member(act: Act, team: str, person: str) -> Team:
     """Add a person to a team; a member stays a member."""
-    into, who = find_team(act.tx, team), active_person(act, person)
-    note(act, object=into.team_id, member=who.person_id)
+    into, member = find_team(act.tx, team), active_person(act, person)
+    note(act, object=into.team_id, member=member.person_id)
     if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
         raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members")
-    owners.add_member(act.tx, into.team_id, who.person_id)
+    owners.add_member(act.tx, into.team_id, member.person_id)
     return into
 
 
 def remove_member(act: Act, team: str, person: str) -> Team:
     """Remove a person from a team. Raises Conflict for a person who is not a member, and for the last active member."""
-    out_of, who = find_team(act.tx, team), find_person(act.tx, person)
-    note(act, object=out_of.team_id, member=who.person_id)
-    if not owners.remove_member(act.tx, out_of.team_id, who.person_id):
-        raise Conflict(f"`{who.name}` is not in the team `{out_of.name}`")
+    out_of, member = find_team(act.tx, team), find_person(act.tx, person)
+    note(act, object=out_of.team_id, member=member.person_id)
+    if not owners.remove_member(act.tx, out_of.team_id, member.person_id):
+        raise Conflict(f"`{member.name}` is not in the team `{out_of.name}`")
     if not owners.has_active_member(act.tx, out_of.team_id) and agents.owned(act.tx, out_of.team_id):
         raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add another member first")
     return out_of

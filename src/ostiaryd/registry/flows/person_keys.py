@@ -23,7 +23,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
     public = jose.parse_public_jwk(jwk)
     note(act, object=person.person_id, key=public.thumbprint)
     if len(person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
-        raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke one first", code="too_many_keys")
+        raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = PersonKey(
         jkt=public.thumbprint,
@@ -45,7 +45,7 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     person = find_person(act.tx, id_or_name)
     key = person_keys.get(act.tx, jkt)
     if key is None or key.person != person.person_id:
-        raise NotFound("there is no such key", hint="keys are named by their RFC 7638 thumbprint")
+        raise NotFound("key not found", hint="keys are named by their RFC 7638 thumbprint")
     note(act, object=jkt, holder=person.person_id)
     person_keys.revoke(act.tx, jkt)
     return _end(act, person.person_id, jkt, why="key revoked")

@@ -15,9 +15,6 @@ from ostiaryd.registry.store.agents import raise_epochs
 from ostiaryd.registry.store.holdings import end_all as end_all_holdings
 from ostiaryd.registry.store.holdings import get as get_holding
 from ostiaryd.registry.store.holdings import insert as insert_holding
-from ostiaryd.registry.store.holds import in_force as list_restrictions
-from ostiaryd.registry.store.holds import of_agent as list_restrictions_of_agent
-from ostiaryd.registry.store.holds import take as take_call
 from ostiaryd.registry.store.keys import get as get_key
 from ostiaryd.registry.store.keys import revoked as list_revoked_keys
 from ostiaryd.registry.store.owners import is_member
@@ -32,6 +29,9 @@ from ostiaryd.registry.store.resources import get as get_resource
 from ostiaryd.registry.store.resources import kept_catalogue as get_catalogue_by_hash
 from ostiaryd.registry.store.resources import page as list_resources
 from ostiaryd.registry.store.resources import public_url as get_public_url
+from ostiaryd.registry.store.restrictions import in_force as list_restrictions
+from ostiaryd.registry.store.restrictions import of_agent as list_restrictions_of_agent
+from ostiaryd.registry.store.restrictions import take as take_call
 from ostiaryd.registry.store.risks import forget as forget_risks
 from ostiaryd.registry.store.risks import get as get_risk
 from ostiaryd.registry.store.risks import of as get_risks

@@ -88,13 +88,13 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
     """Return the catalogue of the resource, or None if it has none. Parsed once for each hash."""
     if (hash := resource.catalogue_hash) is None:
         return None
-    if (found := _parsed.get(hash)) is None:
+    if (catalogue := _parsed.get(hash)) is None:
         text = resources.kept_catalogue(reader, hash)
-        found = None if text is None else Catalogue.parse(text)
+        catalogue = None if text is None else Catalogue.parse(text)
         while len(_parsed) >= MAX_PARSED:
             _parsed.pop(next(iter(_parsed)), None)
-        _parsed[hash] = found
-    return found
+        _parsed[hash] = catalogue
+    return catalogue
 
 
 def set_catalogue(
@@ -119,7 +119,9 @@ def set_catalogue(
         proposed=is_proposed,
     )
     if was is not None and was != resource.catalogue_hash:
-        raise Conflict("another catalogue came into force meanwhile", hint="look at it first", code="changed_meanwhile")
+        raise Conflict(
+            "another catalogue was confirmed meanwhile", hint="review that catalogue first", code="changed_meanwhile"
+        )
     if catalogue.resource != resource.name:
         raise Invalid(f"this is the catalogue of `{catalogue.resource}`, not of `{resource.name}`")
     if is_proposed != resource.is_proposed:

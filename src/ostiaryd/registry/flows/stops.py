@@ -15,25 +15,25 @@ from ostiaryd.registry.model.stop import check_room
 from ostiaryd.registry.store import stops as store
 
 
-def stop(act: Act, what: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
+def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
     """Stop everything that names the value, from the commit of this act. Raises Conflict (`stopped_already`)."""
-    note(act, object=value or what, stop=what, value=value, why=why, incident=incident)
+    note(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     check_room(store.stops(act.tx), is_ours=by is None)
-    made = Stop(what=what, value=value, since=act.now, said_by=by, why=why, incident=incident)
+    made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
-        raise Conflict(f"{what} {value} is stopped already", hint="ostiary kill list", code="stopped_already")
-    tell(act, StopDelta(what, value))
+        raise Conflict(f"{target} {value} is stopped already", hint="ostiary kill list", code="stopped_already")
+    tell(act, StopDelta(target, value))
     return made
 
 
-def lift_stop(act: Act, what: What, value: str) -> None:
+def lift_stop(act: Act, target: What, value: str) -> None:
     """Lift a stop: tokens that have not ended are accepted again. Raises NotFound."""
-    note(act, object=value or what, stop=what, value=value)
-    if not store.delete(act.tx, what, value):
-        raise NotFound(f"{what} {value} is not stopped", hint="ostiary kill list")
-    tell(act, StopDelta(what, value, is_lifted=True))
+    note(act, object=value or target, stop=target, value=value)
+    if not store.delete(act.tx, target, value):
+        raise NotFound(f"{target} {value} is not stopped", hint="ostiary kill list")
+    tell(act, StopDelta(target, value, is_lifted=True))
 
 
-def check_none_stopped(reader: Reader, what: What, values: Iterable[str | None]) -> None:
+def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
     """Check that no stop of this kind names one of these values. Raises Forbidden."""
-    check_not_stopped(store.stops(reader), [(what, value) for value in values if value is not None])
+    check_not_stopped(store.stops(reader), [(target, value) for value in values if value is not None])

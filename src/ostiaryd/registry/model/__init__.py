@@ -29,10 +29,10 @@ from ostiaryd.registry.model.caller import (
 )
 from ostiaryd.registry.model.delta import (
     AgentDelta,
-    HoldDelta,
     KeyDelta,
     ProfileDelta,
     ResourceDelta,
+    RestrictionDelta,
     RiskDelta,
     ThreatDelta,
     TokenDelta,
@@ -60,7 +60,6 @@ __all__ = [
     "AgentId",
     "AgentKey",
     "Caller",
-    "HoldDelta",
     "Holding",
     "HoldingId",
     "KeyDelta",
@@ -76,6 +75,7 @@ __all__ = [
     "Resource",
     "ResourceDelta",
     "ResourceId",
+    "RestrictionDelta",
     "RiskDelta",
     "RiskTier",
     "Root",

@@ -4,7 +4,7 @@
                              |            |
                              +-> quarantined -> active          every state -> decommissioned, which is the end
 
-Whoever leaves `active` loses everything that it holds, and its epoch rises: tokens of an older epoch are dead for good.
+An agent that leaves `active` loses all its holdings, and its epoch rises: tokens of an older epoch stay invalid.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def next_state(state: State, verb: Verb) -> State:
     try:
         return _NEXT[verb][state]
     except KeyError:
-        hint = "a decommissioned agent never comes back" if state is State.DECOMMISSIONED else ""
+        hint = "decommissioning is final" if state is State.DECOMMISSIONED else ""
         raise Conflict(f"an agent that is {state} cannot {verb}", hint=hint, code="wrong_state") from None
 
 
@@ -102,8 +102,8 @@ class Agent:
     """largest number of agents in a delegation chain behind this agent"""
     speaks: bool = False
     """permission to state the words of its person in a task"""
-    held_until: int = 0
-    """Until when it is held to something (`registry.store.holds`)."""
+    restricted_until: int = 0
+    """end of its last restriction (microseconds); 0: none (`registry.store.restrictions`)"""
 
     def is_active(self, now: int) -> bool:
         """Return whether the agent may act at this instant; the end of its registration counts."""

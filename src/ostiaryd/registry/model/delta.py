@@ -43,8 +43,8 @@ class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
     list: str
 
 
-class HoldDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
-    """Lifted, or over, once `until` has come."""
+class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
+    """A restriction of an agent, in force before `until` (microseconds); a lifted one has the time of its end."""
 
     agent: str
     hold: HoldKind

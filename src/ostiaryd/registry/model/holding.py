@@ -58,12 +58,12 @@ class Ended(NamedTuple):
     expires_at: int
 
 
-def names_root(held: Ended, root: Root, value: str) -> bool:
+def names_root(holding: Ended, root: Root, value: str) -> bool:
     """Return whether the token names the root itself, so that a guard needs no delta about the token."""
     match root:
         case Root.AGENT:
-            return held.agent == value
+            return holding.agent == value
         case Root.KEY:
-            return held.jkt == value
+            return holding.jkt == value
         case Root.HOLDING | Root.TASK | Root.OWNER:
             return False

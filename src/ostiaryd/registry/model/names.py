@@ -25,7 +25,7 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
     name = unverified_name
     if _NAME.fullmatch(name):
         if name.startswith(_ID_PREFIXES):
-            raise Invalid(f"the {of} `{name}` begins like an id", hint="leave out what stands before the `_`")
+            raise Invalid(f"the {of} `{name}` begins with the prefix of an id", hint="remove the part before the `_`")
         return name
     if not name:
         raise Invalid(f"the {of} is empty")
@@ -33,7 +33,7 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
         raise Invalid(f"the {of} has {len(name)} characters, at most {NAME_LIMIT} are allowed")
     wrong = next((c for c in name if not re.match(r"[a-z0-9._-]", c)), name[0])
     hint = "use a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit"
-    raise Invalid(f"the {of} has {_describe(wrong)} in it", hint=hint)
+    raise Invalid(f"the {of} contains {_describe(wrong)}", hint=hint)
 
 
 def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
@@ -42,7 +42,7 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
         raise Invalid(f"the {of} must have 1 to {limit} characters")
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":
-            raise Invalid(f"the {of} has {_describe(character)} in it", hint="remove the invisible character")
+            raise Invalid(f"the {of} contains {_describe(character)}", hint="remove the invisible character")
     return text
 
 

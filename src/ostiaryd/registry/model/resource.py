@@ -47,19 +47,21 @@ def check_uri(unverified_uri: str) -> str:
     """A resource identifier in its one spelling: https, or http on loopback; raises Invalid."""
     uri = unverified_uri
     if "#" in uri:
-        raise Invalid("the URI has a fragment", hint="leave out the `#` and what follows (RFC 8707 section 2)")
+        raise Invalid("the URI has a fragment", hint="remove the fragment (RFC 8707 section 2)")
     if "@" in uri.partition("://")[2].partition("/")[0]:
-        raise Invalid("the URI has user information in it", hint="leave out what stands before the `@`")
+        raise Invalid("the URI contains user information", hint="remove the part before the `@`")
     try:
         normal = normalise_uri(uri)
     except Malformed as error:
         raise Invalid(f"the URI is not accepted: {error.message}", hint="write https://HOST[:PORT][/PATH]") from None
     base, question, query = uri.partition("?")
     if base not in (normal, normal.removesuffix("/")):
-        raise Invalid("the URI can be written in another way", hint=f"write `{normal}{question}{query}`")
+        raise Invalid("the URI is not in canonical form", hint=f"write `{normal}{question}{query}`")
     parts = urlsplit(uri)
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise Invalid("the URI must begin with https://", hint="http:// is for 127.0.0.1, [::1] and localhost")
+        raise Invalid(
+            "the URI must begin with https://", hint="http:// is accepted for 127.0.0.1, [::1] and localhost only"
+        )
     return uri
 
 
@@ -78,6 +80,6 @@ def parse_catalogue(resource: str, unverified: object, *, classes: Collection[st
         return catalogue
     tools = unverified.get("tools") if isinstance(unverified, dict) else None
     if isinstance(tools, list) and any(isinstance(tool, dict) and "effect" in tool for tool in tools):
-        hint = f'write `"resource": "{resource}"` beside `tools`, and it is read as a catalogue of ours'
-        raise Invalid("a tool says its `effect`, which tools/list of MCP does not know", hint=hint)
+        hint = f'write `"resource": "{resource}"` beside `tools` for a catalogue of Ostiary'
+        raise Invalid("a tool of a catalogue has an `effect`, which tools/list of MCP does not have", hint=hint)
     return Catalogue.from_mcp(resource, unverified)

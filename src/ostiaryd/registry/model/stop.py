@@ -13,15 +13,17 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""stops by the server itself; they have a limit of their own, so that they never use up the room of persons"""
+"""maximum number of stops by the server itself, so that they never use up the limit of persons"""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`value`: the id of a task or an owner, the URI of a resource, the name of a segment or a model; of everything
-    nothing. `said_by`: who did it; None: we ourselves. `incident`: which one it came with.
+    """A stop in force.
+
+    `value`: the id of a task or an owner, the URI of a resource, the name of a segment or a model; empty for
+    `everything`. `said_by`: the person or client that stopped it; None: the server itself. `incident`: its incident.
     """
 
-    what: What
+    target_kind: What
     value: str
     since: int
     said_by: str | None
@@ -30,22 +32,22 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
-    what: What
+    """A stop of the kill switch, or its end."""
+
+    target_kind: What = msgspec.field(name="what")
     value: str
     is_lifted: bool = False
 
 
 def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> None:
-    """Raises Forbidden."""
+    """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
     if not stops:
         return
     named = set(names)
     for stop in stops:
-        if (stop.what, stop.value) in named:
-            what = f"{stop.what} {stop.value}".rstrip()
-            raise Forbidden(
-                f"the kill switch has stopped it: {what}", hint="an administrator knows why", code="stopped"
-            )
+        if (stop.target_kind, stop.value) in named:
+            label = f"{stop.target_kind} {stop.value}".rstrip()
+            raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:

@@ -246,7 +246,7 @@ def _agent(row: Row) -> Agent:
         expires_at,
         max_depth,
         speaks,
-        held_until,
+        restricted_until,
     ) = row
     return Agent(
         agent_id=id,
@@ -266,5 +266,5 @@ def _agent(row: Row) -> Agent:
         expires_at=expires_at,
         max_depth=max_depth,
         speaks=bool(speaks),
-        held_until=held_until,
+        restricted_until=restricted_until,
     )

@@ -66,8 +66,8 @@ _END = {
             ),
         )
     ),
-    # Tasks under it have just ended with it, and are found by that faster than by walking down to them. What they hold
-    # names the task, of which guards hear.
+    # Tasks under the task have just ended in this act; a search by that time is faster than a walk down to them. Their
+    # tokens name the task, and guards get a delta for the task.
     Root.TASK: sql(
         _end(
             f"agent = {_AGENT_OF_ROOT} and task = :root",
@@ -106,21 +106,21 @@ _END_BELOW = sql(
 """Holdings below what has just ended. Below an expired holding none is live, since none outlives its parent."""
 
 
-def insert(tx: Tx, held: Holding) -> None:
+def insert(tx: Tx, holding: Holding) -> None:
     """The id is new. Ends and times are for `end` to set."""
     tx.late(
         _INSERT,
         (
-            held.id,
-            held.kind,
-            held.agent,
-            held.task,
-            held.parent,
-            held.jkt,
-            held.client_jkt,
-            held.audience,
-            held.expires_at,
-            held.ath,
+            holding.id,
+            holding.kind,
+            holding.agent,
+            holding.task,
+            holding.parent,
+            holding.jkt,
+            holding.client_jkt,
+            holding.audience,
+            holding.expires_at,
+            holding.ath,
         ),
     )
 
@@ -142,12 +142,12 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
     first = tx.all(_END[root], root=value, why=why, now=tx.now)
     below = [Ended._make(row) for row in tx.all(_END_BELOW, why=why, now=tx.now)]
     if root is Root.TASK:
-        return Counter(chain((kind for (kind,) in first), (held.kind for held in below))), below
+        return Counter(chain((kind for (kind,) in first), (one.kind for one in below))), below
     ended = [*map(Ended._make, first), *below]
     if root is Root.HOLDING:  # all others are ended by a root whose own row says so
-        for held in ended:
-            tx.touch("holding", held.id)
-    return Counter(held.kind for held in ended), ended
+        for one in ended:
+            tx.touch("holding", one.id)
+    return Counter(one.kind for one in ended), ended
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

@@ -26,10 +26,10 @@ def stops(reader: Reader) -> list[Stop]:
 
 def put(tx: Tx, stop: Stop) -> bool:
     """Insert a stop. Return False if it is in force already."""
-    tx.touch("stop", f"{stop.what} {stop.value}")
+    tx.touch("stop", f"{stop.target_kind} {stop.value}")
     count = tx.run(
         _PUT,
-        what=stop.what,
+        what=stop.target_kind,
         value=stop.value,
         since=stop.since,
         said_by=stop.said_by,
@@ -39,14 +39,14 @@ def put(tx: Tx, stop: Stop) -> bool:
     return count == 1
 
 
-def delete(tx: Tx, what: str, value: str) -> bool:
+def delete(tx: Tx, target_kind: str, value: str) -> bool:
     """Delete a stop; return whether it was in force."""
-    tx.touch("stop", f"{what} {value}")
-    return tx.run(_DELETE, what=what, value=value) == 1
+    tx.touch("stop", f"{target_kind} {value}")
+    return tx.run(_DELETE, what=target_kind, value=value) == 1
 
 
 def awaits(reader: Reader, agent: str) -> str | None:
-    """The incident about which a person is to say something before the agent may act again."""
+    """Return the incident that a person must decide before the agent may act again; None if there is none."""
     row = reader.one(_AWAITS, agent=agent)
     return None if row is None else row[0]
 
@@ -64,5 +64,5 @@ def release_agent(tx: Tx, agent: str) -> None:
 
 
 def _stop(row: Row) -> Stop:
-    what, value, since, said_by, why, incident = row
-    return Stop(what=what, value=value, since=since, said_by=said_by, why=why, incident=incident)
+    target_kind, value, since, said_by, why, incident = row
+    return Stop(target_kind=target_kind, value=value, since=since, said_by=said_by, why=why, incident=incident)

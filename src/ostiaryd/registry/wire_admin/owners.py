@@ -67,11 +67,11 @@ async def show_person(call: Call) -> Reply:
 
 async def set_person_deputy(call: Call) -> Reply:
     """Set the deputy, who becomes the owner when this person leaves."""
-    wanted = call.json(Deputy)
+    body = call.json(Deputy)
     await flows.act_as(
         call,
         "person.set_deputy",
-        lambda act: flows.set_deputy(act, flows.find_person(act.tx, call.params["name"]).person_id, wanted.deputy),
+        lambda act: flows.set_deputy(act, flows.find_person(act.tx, call.params["name"]).person_id, body.deputy),
     )
     return await show_person(call)
 
@@ -145,11 +145,11 @@ async def show_team(call: Call) -> Reply:
 
 async def set_team_deputy(call: Call) -> Reply:
     """Set the deputy, who becomes the owner when the team has no members left."""
-    wanted = call.json(Deputy)
+    body = call.json(Deputy)
     await flows.act_as(
         call,
         "team.set_deputy",
-        lambda act: flows.set_deputy(act, flows.find_team(act.tx, call.params["name"]).team_id, wanted.deputy),
+        lambda act: flows.set_deputy(act, flows.find_team(act.tx, call.params["name"]).team_id, body.deputy),
     )
     return await show_team(call)
 

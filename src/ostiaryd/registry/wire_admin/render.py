@@ -21,8 +21,8 @@ def seconds(time: int | None) -> int | None:
 
 def name_of(reader: Reader, owner: str | None) -> str | None:
     """The name behind the id of a person or a team."""
-    found = None if owner is None else owners.owner(reader, owner)
-    return None if found is None else found.name
+    row = None if owner is None else owners.owner(reader, owner)
+    return None if row is None else row.name
 
 
 class PersonBody(TypedDict):

@@ -84,8 +84,8 @@ class ResourceClasses(ResourceBody):
 
 async def create_resource(call: Call) -> Reply:
     """Register a protected resource, with the key of its guard and a catalogue if there are any."""
-    new, known = call.json(NewResource), call.world.config.classes
-    check_known(new.data_classes or (), known)
+    new, classes = call.json(NewResource), call.world.config.classes
+    check_known(new.data_classes or (), classes)
     catalogue = None
     if new.catalogue is not None:
         catalogue = await _parse_catalogue(call.world, new.name, new.catalogue)
@@ -115,10 +115,10 @@ async def list_resources(call: Call) -> Reply:
 async def show_resource(call: Call) -> Reply:
     """Show a resource with its catalogue."""
     reader = call.world.db.read()
-    found = flows.find_resource(reader, call.params["name"])
-    text = resources.catalogue(reader, found.resource_id)
+    resource = flows.find_resource(reader, call.params["name"])
+    text = resources.catalogue(reader, resource.resource_id)
     body: ResourceDetail = {
-        **render.resource(found),
+        **render.resource(resource),
         "catalogue": None if text is None else msgspec.Raw(text.encode()),
     }
     return reply(body)

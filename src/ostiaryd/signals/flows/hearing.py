@@ -150,7 +150,7 @@ def _stop(act: Act, owner: str, *, why: str) -> None:
     """Stop everything of that owner, and everything on the owner's behalf, until a person lifts the stop (`ostiary kill
     list`).
     """
-    if not any((stop.what, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
+    if not any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
         acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
 
 

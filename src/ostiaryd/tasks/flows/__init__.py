@@ -1,7 +1,7 @@
 """Operations on tasks, and the one revocation that ends everything derived."""
 
 from ostiaryd.tasks.flows import queries
-from ostiaryd.tasks.flows.above import above, held_of, link_of, place_of, tree
+from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
     balances,
@@ -61,7 +61,6 @@ __all__ = [
     "forget_histories",
     "give_back",
     "happened",
-    "held_of",
     "hold",
     "holders",
     "in_force",
@@ -79,6 +78,7 @@ __all__ = [
     "renew",
     "report_lost",
     "report_spent",
+    "restricted_agents",
     "revoke",
     "revoked_state",
     "set_allowance",

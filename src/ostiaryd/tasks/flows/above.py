@@ -68,9 +68,9 @@ def link_of(agent: Agent, task: str) -> Link:
     )
 
 
-def held_of(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
+def restricted_agents(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
     """Return the agents of these that are under a restriction."""
-    return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.held_until > now))
+    return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.restricted_until > now))
 
 
 def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
@@ -99,5 +99,5 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
         expires_at=min(ends, default=None),
         scopes=task.scopes.intersection(doer.scopes, *(agent.scopes for agent in line)),
         chain=tuple(link_of(agent, one.task_id) for one, agent in zip(tasks, line, strict=True)),
-        held=held_of(line, now=now),
+        restricted=restricted_agents(line, now=now),
     )

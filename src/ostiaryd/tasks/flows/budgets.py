@@ -76,7 +76,9 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
         store.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
         store.open_account(act.tx, budget.id, budget)
     if limits and len(in_force(act.tx, task)) > MAX_BUDGETS:
-        raise InvalidBudget(f"more than {MAX_BUDGETS} limits hold for this task", hint="those above it count too")
+        raise InvalidBudget(
+            f"more than {MAX_BUDGETS} budget limits apply to this task", hint="those above it count too"
+        )
 
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:

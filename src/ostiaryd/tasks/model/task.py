@@ -81,8 +81,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[Link, ...] = ()
     """The tasks above it, the nearest first; filled in where it matters who is behind a task."""
 
-    held: tuple[str, ...] = ()
-    """agents of its chain that are under a restriction (`registry.store.holds`); filled in with the chain"""
+    restricted: tuple[str, ...] = ()
+    """agents of its chain that are under a restriction (`registry.store.restrictions`); filled in with the chain"""
 
     intent: str | None = None
     """digest of its intent, or of the intent above; None: no intent"""

@@ -45,9 +45,7 @@ INTERVAL_S = 5
 SLOWER_S = 5
 
 
-def await_person(
-    act: Act, *, approval: str, client: str, person: str, asked: Wish, digest: str, expires_at: int
-) -> str:
+def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wish, digest: str, expires_at: int) -> str:
     """The `auth_req_id` of a question; an older one about the same question ends."""
     id = b64u(act.tx.random(32))
     store.put_backchannel(
@@ -57,7 +55,7 @@ def await_person(
             approval=approval,
             client=client,
             person=person,
-            asked=asked,
+            wish=wish,
             digest=digest,
             interval_s=INTERVAL_S,
             expires_at=expires_at,
@@ -94,29 +92,31 @@ def redeem(
     """
     client, possession, _ = authenticate(act, credentials, unverified_proof, config=config)
     if client.agent is None:
-        raise UnauthorizedClient("only agents ask persons")
+        raise UnauthorizedClient("only agents can send a backchannel request")
     if possession.jkt is None:
-        raise dpop.InvalidProof("the DPoP proof is missing", hint="a person's yes is bound to a key: send `DPoP`")
-    found = store.backchannel(act.tx, _request(auth_req_id))
-    if found is None or found.client != client.id:
-        raise InvalidGrant("there is no such request, or it is another client's")
-    registry.note(act, object=found.approval)
-    answered_at = _check_answered(found, now=act.now)
-    _spend(act, found)
+        raise dpop.InvalidProof(
+            "the DPoP proof is missing", hint="the approval of a person is bound to a key: send `DPoP`"
+        )
+    request = store.backchannel(act.tx, _request(auth_req_id))
+    if request is None or request.client != client.id:
+        raise InvalidGrant("request not found")
+    registry.note(act, object=request.approval)
+    answered_at = _check_answered(request, now=act.now)
+    _spend(act, request)
 
-    asked = found.asked
+    wish = request.wish
     task = tasks.start(
         act,
         agent=client.id,
-        purpose=asked.message or "what a person was asked for",
-        scopes=asked.scope.split(),
-        bounds=parse_details(asked.details, classes=config.classes),
-        on_behalf_of=found.person,
+        purpose=wish.message or "approved by the person at `/bc-authorize`",
+        scopes=wish.scope.split(),
+        bounds=parse_details(wish.details, classes=config.classes),
+        on_behalf_of=request.person,
         unregistered=config.resources == "any",
     )
-    scopes = parse_scope(asked.scope)
-    target = choose_target(act, asked.resource, asked=scopes, held=task.scopes, config=config)
-    scope = scopes_at(target, scopes, held=task.scopes)
+    scopes = parse_scope(wish.scope)
+    target = choose_target(act, wish.resource, requested=scopes, available=task.scopes, config=config)
+    scope = scopes_at(target, scopes, available=task.scopes)
     details = narrow_details((), task=task.bounds, target=target)
     policy = policies.decide_issue(
         act,
@@ -146,23 +146,23 @@ def redeem(
     )
 
 
-def _check_answered(found: Backchannel, *, now: int) -> int:
+def _check_answered(request: Backchannel, *, now: int) -> int:
     """Return the time at which the person approved. Raises Pending, SlowDown, ExpiredToken, Forbidden."""
-    if found.answered_at is not None and not found.is_approved:
-        raise Forbidden("the person has said no", code="access_denied")
-    if now >= found.expires_at:
-        raise ExpiredToken("the request has ended", hint="ask again")
-    if found.answered_at is not None:
-        return found.answered_at
-    if now - found.polled_at < found.interval_s * SECOND:
-        raise SlowDown(f"at most once in {found.interval_s} seconds", hint=f"add {SLOWER_S}")
+    if request.answered_at is not None and not request.is_approved:
+        raise Forbidden("the person denied the request", code="access_denied")
+    if now >= request.expires_at:
+        raise ExpiredToken("the request has expired", hint="send a new request")
+    if request.answered_at is not None:
+        return request.answered_at
+    if now - request.polled_at < request.interval_s * SECOND:
+        raise SlowDown(f"poll at most once in {request.interval_s} seconds", hint=f"add {SLOWER_S}")
     raise Pending("the person has not answered yet")
 
 
-def _spend(act: Act, found: Backchannel) -> None:
+def _spend(act: Act, request: Backchannel) -> None:
     """Spend the approval. Raises InvalidGrant if it was spent before, ExpiredToken if it has ended."""
     try:
-        policies.spend_approval(act, found.approval, digest=found.digest, call=found.request)
+        policies.spend_approval(act, request.approval, digest=request.digest, call=request.request)
     except Forbidden as error:
         kind = ExpiredToken if error.code == "approval_ended" else InvalidGrant
         raise kind(error.message) from None

@@ -56,43 +56,45 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     demand: StepUp = NO_DEMAND
 
 
-def exchange(act: Act, asked: Exchange, *, config: Config) -> Issued:
+def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     """Exchange a token.
 
-    1. The client proves itself, and that it has the key which the new token will be bound to. 2. The subject token is
-    alive, and the client may exchange it. 3. An actor token is the client's own. 4. The client may come after all that
-    the token came through, and the new token proves no more than the weaker of both. 5. Target, scopes and bounds are
-    narrowed. 6. The policies permit the step and the token. 7. The new token dies with the subject token, and with
-    whatever that rests on.
+    1. Authenticate the client, and check that the client has the key of the new token. 2. Check that the subject token
+    is live, and that the client may exchange it. 3. Check that an actor token is the client's own. 4. Check that the
+    client may follow every agent of the token's chain; the new token states the weaker of both authentications. 5.
+    Narrow target, scopes and bounds. 6. Consult the policies about the delegation and the token. 7. Bind the end of the
+    new token to the subject token and its roots.
 
     Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest (either token, section 2.2.2),
     Unmet, InvalidTarget, InvalidScope, InvalidDetails, and Forbidden (`access_denied`).
     """
-    client, possession, proved = authenticate(act, asked.credentials, asked.unverified_proof, config=config)
+    client, possession, proved = authenticate(act, request.credentials, request.unverified_proof, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("only agents exchange tokens")
     if possession.jkt is None:
-        raise dpop.InvalidProof("what is bound to a key is not exchanged for what is bound to none", hint="send `DPoP`")
-    subject = _verify(act, asked.unverified_subject, of="subject", config=config)
+        raise dpop.InvalidProof("a DPoP-bound token cannot be exchanged for a bearer token", hint="send `DPoP`")
+    subject = _verify(act, request.unverified_subject, of="subject", config=config)
     act.entry.detail = {"subject_token": subject.jti}
     _check_recipient(subject, agent, config=config)
-    if asked.unverified_actor is not None:
-        actor = _verify(act, asked.unverified_actor, of="actor", config=config)
+    if request.unverified_actor is not None:
+        actor = _verify(act, request.unverified_actor, of="actor", config=config)
         _check_actor(actor, agent, possession, config=config)
     task, line = _step(act, subject, agent)
     proved = Proved(weaker(proved.acr, subject.acr), min(proved.at, subject.auth_time or subject.iat))
-    check_demand(proved, asked.demand, now=act.now)
+    check_demand(proved, request.demand, now=act.now)
 
-    held = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
-    wanted = parse_scope(asked.scope)
-    if extra := wanted - held:
-        hint = nearest_hint(min(extra), held) or "ask for less"
-        raise InvalidScope(f"more than there is to hand on: {render_scope(extra)}", hint=hint)
-    target = _target(act, asked, subject, agent, wanted=wanted, held=held, config=config)
-    scope = scopes_at(target, wanted, held=held)
-    details = narrow_details(asked.details, task=parse_details(subject.authorization_details), target=target)
+    available = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
+    requested = parse_scope(request.scope)
+    if extra := requested - available:
+        hint = nearest_hint(min(extra), available) or "ask for less"
+        raise InvalidScope(
+            f"scopes that the subject token, the task and the agents do not all have: {render_scope(extra)}", hint=hint
+        )
+    target = _target(act, request, subject, agent, requested=requested, available=available, config=config)
+    scope = scopes_at(target, requested, available=available)
+    details = narrow_details(request.details, task=parse_details(subject.authorization_details), target=target)
     if not scope and not details:
-        raise InvalidTarget("the subject token reaches nothing there")
+        raise InvalidTarget("the subject token has no scope and no bounds at this target")
 
     if subject.client_id != agent.agent_id:
         _consult(act, line[0], agent, task, scope=scope, details=details)
@@ -137,7 +139,7 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
     except (AccessRefused, jose.InvalidToken) as error:
         raise InvalidRequest(f"`{of}_token`: {error.message}", hint=error.hint) from None
     if claims.cnf is None:
-        raise InvalidRequest(f"`{of}_token`: it is bound to no key", hint="bearer tokens are not exchanged")
+        raise InvalidRequest(f"`{of}_token`: the token is not bound to a key", hint="bearer tokens cannot be exchanged")
     return claims
 
 
@@ -146,9 +148,9 @@ def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> 
     if subject.client_id == agent.agent_id:
         return
     if subject.aud != agent_uri(config.issuer, agent.name):
-        raise InvalidRequest("`subject_token`: it is not for this client (`aud`)")
+        raise InvalidRequest("`subject_token`: the audience is not this client (`aud`)")
     if subject.may_act is None or subject.may_act.sub != agent.agent_id:
-        raise InvalidRequest("`subject_token`: it does not let this client act (`may_act`)")
+        raise InvalidRequest("`subject_token`: `may_act` does not name this client")
 
 
 def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, config: Config) -> None:
@@ -156,13 +158,17 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
     proof.
     """
     if actor.client_id != agent.agent_id:
-        raise InvalidRequest("`actor_token`: it is another client's", hint="who exchanges is who acts")
+        raise InvalidRequest(
+            "`actor_token`: the token was issued to another client", hint="the client that exchanges is the actor"
+        )
     if actor.aud != config.api:
-        raise InvalidRequest("`actor_token`: it is not for this server (`aud`)", hint=config.api)
+        raise InvalidRequest("`actor_token`: the audience is not this server (`aud`)", hint=config.api)
     if actor.sub != agent.agent_id or actor.chain:
-        raise InvalidRequest("`actor_token`: it was issued through another agent", hint="two chains are not mixed")
+        raise InvalidRequest(
+            "`actor_token`: the token was issued through another agent", hint="two delegation chains cannot be combined"
+        )
     if actor.cnf is None or actor.cnf.jkt != possession.jkt:
-        raise InvalidRequest("`actor_token`: it is bound to another key than the DPoP proof shows")
+        raise InvalidRequest("`actor_token`: the token is bound to another key than that of the DPoP proof")
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:
@@ -177,39 +183,39 @@ def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Age
         task = tasks.live(act.tx, subject.task, now=act.now)
         line = [registry.active_agent(act.tx, link.agent, now=act.now) for link in links]
         if any(link.epoch < one.epoch for link, one in zip(links, line, strict=True)):
-            raise Forbidden("an agent that it came through was stopped since")
+            raise Forbidden("an agent of its delegation chain was stopped after its issue")
         if line:
             check_line(agent, line)
     except (Forbidden, NotFound) as error:
         raise InvalidRequest(f"`subject_token`: {error.message}", hint=error.hint) from None
     chain = tuple(tasks.link_of(one, link.task) for link, one in zip(links, line, strict=True))
-    return replace(task, agent=agent.agent_id, chain=chain, held=tasks.held_of(line, now=act.now)), line
+    return replace(task, agent=agent.agent_id, chain=chain, restricted=tasks.restricted_agents(line, now=act.now)), line
 
 
 def _target(
     act: Act,
-    asked: Exchange,
+    request: Exchange,
     subject: AccessClaims,
     agent: Agent,
     *,
-    wanted: frozenset[str],
-    held: frozenset[str],
+    requested: frozenset[str],
+    available: frozenset[str],
     config: Config,
 ) -> Target:
     """One's own token stays for whom it is; what was handed on is for whatever it reaches. Raises InvalidTarget."""
-    uri = asked.resource
-    if asked.audience is not None:
-        named = _named(act, asked.audience, config=config)
+    uri = request.resource
+    if request.audience is not None:
+        named = _named(act, request.audience, config=config)
         if uri not in (None, named):
-            raise InvalidTarget("`resource` and `audience` are not the same", hint="a token is for one of them")
+            raise InvalidTarget("`resource` and `audience` are not the same", hint="send one of them")
         uri = named
     if subject.client_id == agent.agent_id:
         if uri not in (None, subject.aud):
-            raise InvalidTarget("one's own token stays for whom it is", hint=subject.aud)
+            raise InvalidTarget("the agent's own token keeps its audience", hint=subject.aud)
         uri = subject.aud
-    target = choose_target(act, uri, asked=wanted, held=held, config=config)
+    target = choose_target(act, uri, requested=requested, available=available, config=config)
     if target.agent is not None and target.agent.agent_id == agent.agent_id:
-        raise InvalidTarget("a token for oneself gives nothing new", hint="name a resource, or another agent")
+        raise InvalidTarget("an agent cannot exchange for a token for itself", hint="name a resource, or another agent")
     return target
 
 

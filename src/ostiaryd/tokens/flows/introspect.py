@@ -43,8 +43,8 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
     """Return the claims of a live token that this client may see; None for every other token.
 
-    A client sees its own tokens and those that it may act on. The guard of a resource sees the tokens for its resource,
-    an administrator all (RFC 7662 section 4).
+    A client sees its own tokens and the tokens that name it in `may_act`. The guard of a resource sees the tokens for
+    its resource. An administrator sees all tokens (RFC 7662 section 4).
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)

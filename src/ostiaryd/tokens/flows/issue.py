@@ -49,9 +49,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     """Issue a token.
 
-    1. The client proves itself, and that it has the key which the token will be bound to; what proved it is used up.
-    2. The task is its own, and live. 3. Target, scopes and bounds are narrowed. 4. The policies permit it. 5. The token
-    ends with whatever it rests on that ends first, and is held, so that it dies with its agent, its task and its keys.
+    1. Authenticate the client, and check that it has the key to which the token will be bound; the authentication is
+    spent. 2. Check that the task is the client's own, and live. 3. Narrow target, scopes and bounds. 4. Consult the
+    policies. 5. Insert a holding: the token ends when the first of its roots ends (agent, task, keys).
 
     Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
@@ -62,22 +62,22 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     check_demand(proved, grant.demand, now=act.now)
     task = _own_task(act, client, grant.task)
     has = client.scopes | task.elevated
-    asked, held = parse_scope(grant.scope), has & task.scopes
+    requested, available = parse_scope(grant.scope), has & task.scopes
     if possession.jkt is None:
-        asked, held = scopes_of_bearer(asked, held=held)
-    check_scopes(asked, agent=has, task=task.scopes)
-    target = choose_target(act, grant.resource, asked=asked, held=held, config=config)
+        requested, available = scopes_of_bearer(requested, available=available)
+    check_scopes(requested, agent=has, task=task.scopes)
+    target = choose_target(act, grant.resource, requested=requested, available=available, config=config)
     if act.tx.pin.is_lost and target.uri != config.api:
         raise InRecovery
     if target.agent is not None and client.agent in (None, target.agent):
-        raise InvalidTarget("a token for an agent is for another agent to get", hint="name a resource")
+        raise InvalidTarget("only another agent can get a token for an agent", hint="name a resource")
     longest = config.token_lifetime_s
     if possession.jkt is None:
         _check_exempt(act, client, target)
         if proved.acr == SECRET and target.uri == config.api:
             raise InvalidTarget("a client secret gets no token for this server", hint="send `client_assertion`")
         longest = min(longest, config.bearer_lifetime_s)
-    scope = scopes_at(target, asked, held=held)
+    scope = scopes_at(target, requested, available=available)
     details = narrow_details(grant.details, task=task.bounds, target=target)
     policy = _consult(act, client, task, target, scope, details, acr=proved.acr)
     seconds = lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at))
@@ -135,12 +135,12 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         act.entry.detail = {"task": id[:64]}  # claimed: `task` is set where it is the agent's own
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:
-        raise InvalidGrant("there is no such task, or it is another agent's") from None
+        raise InvalidGrant("task not found") from None
     except Forbidden as error:
         code = error.code if error.code == tasks.ELEVATION_ENDED else None  # as it is recorded; said is `invalid_grant`
         raise InvalidGrant(error.message, hint=error.hint, code=code) from None
     if task.agent != client.id:
-        raise InvalidGrant("there is no such task, or it is another agent's")
+        raise InvalidGrant("task not found")
     return task
 
 
@@ -161,7 +161,7 @@ def _consult(
     """
     if client.agent is None:
         if not scope:
-            raise InvalidTarget("there is no such token for the guard of a resource, or for a person")
+            raise InvalidTarget("guards of resources and persons cannot get this token")
         return ""
     return policies.decide_issue(
         act,

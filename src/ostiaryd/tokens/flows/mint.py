@@ -19,7 +19,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
-from ostiaryd.tokens.flows.held import within_holds
+from ostiaryd.tokens.flows.restrictions import restrict_scopes
 from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
@@ -58,7 +58,7 @@ def authenticate(
         client = trust.check_secret(act, credentials)
         if unverified_proof is not None:
             hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
-            raise InvalidRequest("a client secret gets bearer tokens alone", hint=hint)
+            raise InvalidRequest("a client secret gets bearer tokens only", hint=hint)
         return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
     client = trust.check_client(act, credentials, config=config)
     possession, acr = _check_possession(act, client, unverified_proof, config=config)
@@ -94,11 +94,13 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
     is bound to the key that authenticated the person. Raises InvalidProof for all other keys.
     """
     if client.id.startswith("pe_"):
-        raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that one")
-    known = registry.get_key(act.tx, jkt)
-    is_own = known is not None and known.agent == client.id and known.is_active(act.now)
+        raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
+    registered = registry.get_key(act.tx, jkt)
+    is_own = registered is not None and registered.agent == client.id and registered.is_active(act.now)
     if not is_own and registry.is_known_key(act.tx, jkt):
-        raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+        raise dpop.InvalidProof(
+            "the key of the DPoP proof belongs to another client, or was revoked", hint="generate a new key"
+        )
     return is_own
 
 
@@ -113,9 +115,9 @@ def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
     """Return whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
-        raise Unmet(f"what was proved is `acr` {proved.acr or 'nothing'}", hint=hint)
+        raise Unmet(f"the authentication has `acr` {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
-        raise Unmet(f"it was proved more than {demand.max_age} seconds ago", hint="begin with a new token")
+        raise Unmet(f"the authentication is older than {demand.max_age} seconds", hint="start with a new token")
 
 
 def mint(
@@ -144,13 +146,13 @@ def mint(
     if target.uri != config.api:
         act.check_granting()
     if client.agent is not None:
-        scope = within_holds(act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config)
+        scope = restrict_scopes(act, client.agent, task, target, scope, acr=proved.acr, at=proved.at, config=config)
     agents = tuple(dict.fromkeys((client.id, *(link.agent for link in task.chain))))
     subject, actor = acting(agents, person=task.person)
     budgets = tasks.in_force(act.tx, task)
     if len(budgets) > MAX_BUDGETS:
-        hint = "those of the tasks above and the days of all their agents count too"
-        raise InvalidBudget(f"more than {MAX_BUDGETS} limits hold for this task", hint=hint)
+        hint = "limits of parent tasks and daily limits of all their agents count too"
+        raise InvalidBudget(f"more than {MAX_BUDGETS} budget limits apply to this task", hint=hint)
     claims = AccessClaims(
         iss=config.issuer,
         sub=subject,
@@ -183,7 +185,7 @@ def mint(
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
     _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent, ath=dpop.hash_token(token))
-    if target.agent is not None or target.uri == config.api:  # whoever is shown it shows it to us
+    if target.agent is not None or target.uri == config.api:  # the token comes back to this server
         act.tx.keys.verified.add(token, signer.public.kid, claims)
     return Issued(
         access_token=token,
@@ -217,8 +219,8 @@ def _hold(
     )
     entry = act.entry
     entry.task, entry.resource, entry.token = claims.task or None, claims.aud, claims.jti
-    beside = {name: value for name, value in (entry.detail or {}).items() if name in ("watched", "errors")}
-    entry.detail = beside | {"scope": claims.scope, "seconds": claims.exp - claims.iat}
+    watched = {name: value for name, value in (entry.detail or {}).items() if name in ("watched", "errors")}
+    entry.detail = watched | {"scope": claims.scope, "seconds": claims.exp - claims.iat}
     if claims.cnf is None:
         entry.detail["acr"] = claims.acr
     if claims.act is not None:

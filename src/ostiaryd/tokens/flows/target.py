@@ -10,13 +10,15 @@ from ostiaryd.registry.model import Resource, agent_uri
 from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_name, sole_resource
 
 
-def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: frozenset[str], config: Config) -> Target:
+def choose_target(
+    act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
+) -> Target:
     """Return the named resource or agent, or the only resource that the scopes belong to. Raises InvalidTarget.
 
     An unregistered resource has none of the scopes of a registered one.
     """
     if uri is None:
-        name = sole_resource(asked or held)
+        name = sole_resource(requested or available)
         if (resource := registry.get_resource(act.tx, name)) is None:
             raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
         return _resource(act, resource)
@@ -27,7 +29,7 @@ def choose_target(act: Act, uri: str | None, *, asked: frozenset[str], held: fro
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
-    for name in sorted({resource_name(scope) for scope in asked}):
+    for name in sorted({resource_name(scope) for scope in requested}):
         if registry.get_resource(act.tx, name) is not None:
             raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)

@@ -218,7 +218,7 @@ def parse_request(
         code_challenge=_parse_challenge(values),
         scope=scope,
         resource=values.get("resource"),
-        details=render_details(parse_details_of(values.get("authorization_details"), known=classes)),
+        details=render_details(parse_details_of(values.get("authorization_details"), classes=classes)),
         nonce=values.get("nonce", ""),
         prompt=_parse_prompt(values.get("prompt", "")),
         max_age=demand.max_age,

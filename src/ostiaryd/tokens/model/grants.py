@@ -139,7 +139,7 @@ def sole_resource(scopes: Iterable[str]) -> str:
     """The name of the one resource that all these scopes belong to. Raises InvalidTarget unless it is exactly one."""
     names = {resource_name(scope) for scope in scopes}
     if len(names) != 1:
-        raise InvalidTarget("for which resource the token shall be is not said", hint="send `resource`")
+        raise InvalidTarget("the target resource is not determined", hint="send `resource`")
     return names.pop()
 
 
@@ -155,43 +155,45 @@ def check_target(uri: str) -> None:
         raise InvalidTarget("a resource that is not registered must be https")
 
 
-def check_scopes(asked: frozenset[str], *, agent: frozenset[str], task: frozenset[str]) -> None:
-    """Raises InvalidScope when more is asked than both agent and task have."""
-    if extra := asked - (agent & task):
-        who = "agent" if extra - agent else "task"
+def check_scopes(requested: frozenset[str], *, agent: frozenset[str], task: frozenset[str]) -> None:
+    """Check the requested scopes. Raises InvalidScope for a scope that the agent or the task lacks."""
+    if extra := requested - (agent & task):
+        party = "agent" if extra - agent else "task"
         near = nearest(min(extra), agent & task)
-        hint = f"did you mean `{near}`?" if near else "ask for less, or let it be granted"
-        raise InvalidScope(f"the {who} does not have {render_scope(extra)}", hint=hint)
+        hint = f"did you mean `{near}`?" if near else "request fewer scopes, or have them granted"
+        raise InvalidScope(f"the {party} does not have {render_scope(extra)}", hint=hint)
 
 
-def scopes_of_bearer(asked: frozenset[str], *, held: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the requested scopes of a bearer client that it has and that a bearer token can carry.
 
     A client without DPoP asks for every scope in a resource's metadata; the response states the granted ones (RFC 6749
     section 3.3). No bearer token administers this server. Raises InvalidScope if nothing is left.
     """
-    held -= {ADMIN}
-    if asked and not asked & held:
-        hint = "a bearer token never has `ostiary:admin`" if ADMIN in asked else "let an administrator grant the scope"
-        raise InvalidScope(f"the agent has none of these scopes: {render_scope(asked)}", hint=hint)
-    return asked & held, held
+    available -= {ADMIN}
+    if requested and not requested & available:
+        hint = (
+            "a bearer token never has `ostiary:admin`" if ADMIN in requested else "let an administrator grant the scope"
+        )
+        raise InvalidScope(f"the agent has none of these scopes: {render_scope(requested)}", hint=hint)
+    return requested & available, available
 
 
-def scopes_at(target: Target, asked: frozenset[str], *, held: frozenset[str]) -> frozenset[str]:
+def scopes_at(target: Target, requested: frozenset[str], *, available: frozenset[str]) -> frozenset[str]:
     """Return the requested scopes, or all scopes of the agent there if none is requested. Raises InvalidTarget for a
     scope of another resource.
     """
-    if not asked:
-        return frozenset(filter(target.owns, held))
-    foreign = frozenset(scope for scope in asked if not target.owns(scope))
+    if not requested:
+        return frozenset(filter(target.owns, available))
+    foreign = frozenset(scope for scope in requested if not target.owns(scope))
     if foreign and target.resource is not None:
         name = target.resource.name
-        raise InvalidTarget(f"not of the resource `{name}`: {render_scope(foreign)}", hint="ask for it apart")
-    return asked
+        raise InvalidTarget(f"not of the resource `{name}`: {render_scope(foreign)}", hint="request a separate token")
+    return requested
 
 
 def narrow_details(
-    asked: Iterable[bounds.ToolDetail], *, task: Iterable[bounds.ToolDetail], target: Target
+    requested: Iterable[bounds.ToolDetail], *, task: Iterable[bounds.ToolDetail], target: Target
 ) -> tuple[bounds.ToolDetail, ...]:
     """Return the bounds of the token: the requested bounds within those of the task, cut down to the target.
 
@@ -199,16 +201,16 @@ def narrow_details(
     them is at the target, and InvalidTarget if the task's bounds do not reach the target: an empty result would mean no
     bounds. Bounds for an agent are not cut down, because the token is not used before its exchange.
     """
-    wanted, outer = tuple(asked), tuple(task)
-    granted = bounds.narrow(outer, wanted) if outer else wanted
+    inner, outer = tuple(requested), tuple(task)
+    granted = bounds.narrow(outer, inner) if outer else inner
     if target.agent is not None:
         return granted
-    here = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
-    if granted and not here:
-        if wanted:
-            raise bounds.InvalidDetails("nothing that is asked for is at this resource", hint="see `locations`")
+    reached = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
+    if granted and not reached:
+        if inner:
+            raise bounds.InvalidDetails("none of the requested bounds is at this resource", hint="see `locations`")
         raise InvalidTarget("the task does not reach this resource")
-    return here
+    return reached
 
 
 def _at(detail: bounds.ToolDetail, uri: str) -> bounds.ToolDetail:
@@ -225,7 +227,7 @@ def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
     left = min((end - now for end in ends if end is not None), default=longest * SECOND)
     seconds = min(longest, left // SECOND)
     if seconds < 1:
-        raise InvalidGrant("what the token would rest on ends within a second")
+        raise InvalidGrant("an object that the token depends on ends within a second")
     return seconds
 
 
@@ -235,14 +237,14 @@ def read_form(form: dict[str, list[str]]) -> Form:
     Raises InvalidRequest, and InvalidTarget for more than one `resource`.
     """
     if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
-        raise InvalidTarget("a token is for one resource", hint="ask once for each")
+        raise InvalidTarget("a token is for one resource", hint="send one request for each")
     for name, values in form.items():
         if len(values) > 1:
             raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
         if len(values[0]) > MAX_VALUE:
             raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
         if "\0" in values[0]:
-            raise InvalidRequest(f"the parameter {name[:50]!a} has a NUL in it")
+            raise InvalidRequest(f"the parameter {name[:50]!a} contains a NUL")
     return {name: values[0] for name, values in form.items() if values[0]}
 
 
@@ -251,9 +253,9 @@ def resolve_aliases(scope: str) -> str:
     return " ".join(dict.fromkeys(SCOPE_ALIASES.get(name, name) for name in scope.split(" "))) if scope else ""
 
 
-def spell_scope(scope: str, *, asked: str) -> str:
+def spell_scope(scope: str, *, requested: str) -> str:
     """Return granted scopes by the names that the client asked for, which some clients compare."""
-    names = set(asked.split(" "))
+    names = set(requested.split(" "))
     aliases = {full: alias for alias, full in SCOPE_ALIASES.items() if alias in names and full not in names}
     return " ".join(aliases.get(name, name) for name in scope.split(" "))
 
@@ -275,7 +277,7 @@ def credentials(form: Form, authorization: str | None) -> Credentials:
     """
     ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
     if ways > 1:
-        raise InvalidRequest("the client authenticates in two ways", hint="once is enough: `client_assertion`")
+        raise InvalidRequest("the client sent two authentications", hint="send only `client_assertion`")
     if authorization is not None:
         return _basic(form, authorization)
     return Credentials(
@@ -310,7 +312,7 @@ def parse_demand(form: Form) -> StepUp:
         raise InvalidRequest(error.message) from None
 
 
-def parse_details_of(text: str | None, *, known: Collection[str]) -> tuple[bounds.ToolDetail, ...]:
+def parse_details_of(text: str | None, *, classes: Collection[str]) -> tuple[bounds.ToolDetail, ...]:
     """Return the parsed `authorization_details`; none if the parameter is missing. Raises InvalidDetails."""
     if text is None:
         return ()
@@ -318,7 +320,7 @@ def parse_details_of(text: str | None, *, known: Collection[str]) -> tuple[bound
         value = canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_DETAILS_DEPTH)
     except Malformed as error:
         raise bounds.InvalidDetails(f"`authorization_details`: {error.message}") from None
-    return bounds.parse_details(value, classes=known)
+    return bounds.parse_details(value, classes=classes)
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -331,7 +333,7 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
     approval: str
     client: str
     person: str
-    asked: Wish
+    wish: Wish
     digest: str
     interval_s: int
     expires_at: int

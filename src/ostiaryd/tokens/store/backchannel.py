@@ -30,13 +30,13 @@ def backchannel(reader: Reader, request: str) -> Backchannel | None:
     row = reader.one(_GET, request=request)
     if row is None:
         return None
-    request, approval, client, person, asked, digest, interval_s, polled_at, expires_at, answered_at, approved = row
+    request, approval, client, person, wish, digest, interval_s, polled_at, expires_at, answered_at, approved = row
     return Backchannel(
         request=request,
         approval=approval,
         client=client,
         person=person,
-        asked=_decode(asked),
+        wish=_decode(wish),
         digest=digest,
         interval_s=interval_s,
         polled_at=polled_at,
@@ -54,7 +54,7 @@ def put_backchannel(tx: Tx, one: Backchannel) -> None:
         approval=one.approval,
         client=one.client,
         person=one.person,
-        asked=msgspec.json.encode(one.asked).decode(),
+        asked=msgspec.json.encode(one.wish).decode(),
         digest=one.digest,
         interval_s=one.interval_s,
         expires_at=one.expires_at,

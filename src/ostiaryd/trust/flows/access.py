@@ -167,7 +167,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
     _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
-    return caller if agent.held_until <= now else _within_restrictions(reader, caller, claims, now=now)
+    return caller if agent.restricted_until <= now else _within_restrictions(reader, caller, claims, now=now)
 
 
 def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:

@@ -152,7 +152,7 @@ def check_active(act: Act, agent: Agent) -> None:
     """Raises InvalidClient for an agent that is not active, has expired or was stopped."""
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
-        raise InvalidClient(f"the agent is {state}", hint="its owner or an administrator knows why")
+        raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")
     _check_not_stopped(act, names_of_agent(agent))
 
 

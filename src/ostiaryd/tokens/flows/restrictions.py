@@ -16,25 +16,25 @@ from ostiaryd.tasks.model import Task
 from ostiaryd.tokens.model import Target, Unmet
 
 
-def within_holds(
+def restrict_scopes(
     act: Act, agent: Agent, task: Task, target: Target, scope: frozenset[str], *, acr: str, at: int, config: Config
 ) -> frozenset[str]:
-    """The scopes that are left to a token for `agent` under that task, which says `acr`, and `at` (seconds) when that
-    was proved. It counts as a call of each of those through whom it comes.
+    """Return the scopes that the restrictions of `agent` and of its delegation chain leave to a token.
 
-    Raises Unmet, and Forbidden where nothing is left.
+    `acr` and `at` (seconds): the authentication that the token states. The token counts as a call of every agent that
+    is throttled. Raises Unmet for a `step_up`, and Forbidden above a rate or if no scope is left.
     """
-    own = (agent.agent_id,) if agent.held_until > act.now else ()
-    for held in (*own, *task.held):
-        for hold in registry.list_restrictions_of_agent(act.tx, held, now=act.now):
-            if hold.kind == "throttle" and not registry.take_call(act.tx, held):
-                raise Forbidden(f"agent {held} is held to {hold.limit} calls a minute", code="access_denied")
-            if hold.kind == "step_up" and (reason := unproved(acr, at, hold, now=act.now)) is not None:
+    own = (agent.agent_id,) if agent.restricted_until > act.now else ()
+    for name in (*own, *task.restricted):
+        for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
+            if restriction.kind == "throttle" and not registry.take_call(act.tx, name):
+                raise Forbidden(f"agent {name} is limited to {restriction.limit} calls a minute", code="access_denied")
+            if restriction.kind == "step_up" and (reason := unproved(acr, at, restriction, now=act.now)) is not None:
                 raise Unmet(reason.message, hint=f"`acr_values` {reason.acr_values}")
-            if hold.kind == "narrow" and target.agent is None and target.uri != config.api:
+            if restriction.kind == "narrow" and target.agent is None and target.uri != config.api:
                 scope &= _reading(act, target)
                 if not scope:
-                    raise Forbidden(f"agent {held} may only read for now", code="access_denied")
+                    raise Forbidden(f"agent {name} is restricted to reading for now", code="access_denied")
     return scope
 
 

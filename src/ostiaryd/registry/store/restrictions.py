@@ -37,18 +37,25 @@ def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Hold, ...]:
 
 
 def in_force(reader: Reader, *, now: int) -> list[tuple[str, Hold]]:
-    """All at that instant: (agent, hold)."""
+    """Return all restrictions in force at `now` (microseconds), each with its agent."""
     return [(agent, Hold(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
 
 
-def put(tx: Tx, agent: str, hold: Hold) -> None:
+def put(tx: Tx, agent: str, restriction: Hold) -> None:
     """Insert or replace a restriction."""
-    tx.run(_PUT, agent=agent, kind=hold.kind, most=hold.limit, since=hold.since, until=hold.until)
+    tx.run(
+        _PUT,
+        agent=agent,
+        kind=restriction.kind,
+        most=restriction.limit,
+        since=restriction.since,
+        until=restriction.until,
+    )
     tx.run(_NOTE, agent=agent)
 
 
 def take(tx: Tx, agent: str) -> bool:
-    """Count a call of an agent that is held to a pace; False where that would be one too many in this minute."""
+    """Count a call of a throttled agent. Return False if the call is over the limit of this minute."""
     return tx.run(_TAKE, agent=agent, now=tx.now, minute=tx.now // MINUTE) == 1
 
 

@@ -1,0 +1,58 @@
+"""Restrictions: temporary limits on an agent, and their end."""
+
+from __future__ import annotations
+
+from ostiary.authorization.assurance import ACRS
+from ostiary.decision.access import Hold
+from ostiary.decision.access.holds import HoldKind
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.find import find_agent
+from ostiaryd.registry.model import RestrictionDelta
+from ostiaryd.registry.store import restrictions
+
+MAX_LIMIT: dict[HoldKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(ACRS) - 1}
+
+
+def put_restriction(act: Act, id_or_name: str, kind: HoldKind, *, until: int, limit: int = 0) -> Hold:
+    """Put an agent under a restriction until `until` (microseconds). Raises NotFound, Invalid.
+
+    Restrictions of the same kind combine; the stricter limit of each applies.
+    """
+    agent = find_agent(act.tx, id_or_name)
+    note(act, object=agent.agent_id, owner=agent.owner, hold=kind, limit=limit, until=until)
+    if not 0 <= limit <= MAX_LIMIT[kind]:
+        raise Invalid(f"the limit of `{kind}` must be 0 to {MAX_LIMIT[kind]}")
+    if until <= act.now:
+        raise Invalid("the end of a restriction must be in the future")
+    restriction = Hold(kind, limit, act.now, until)
+    for present in restrictions.of_agent(act.tx, agent.agent_id, now=act.now):
+        if present.kind == kind:
+            stricter = min if kind == "throttle" else max
+            restriction = Hold(kind, stricter(limit, present.limit), act.now, max(until, present.until))
+    restrictions.put(act.tx, agent.agent_id, restriction)
+    tell(act, RestrictionDelta(agent.agent_id, *restriction))
+    return restriction
+
+
+def lift_restrictions(act: Act, id_or_name: str, *kinds: HoldKind) -> list[Hold]:
+    """Lift the restrictions of an agent, of these kinds or all. Raises NotFound, and Conflict if none is in force."""
+    agent = find_agent(act.tx, id_or_name)
+    lifted = [
+        one for one in restrictions.of_agent(act.tx, agent.agent_id, now=act.now) if not kinds or one.kind in kinds
+    ]
+    note(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])
+    if not lifted:
+        raise Conflict(f"the agent `{agent.name}` is not restricted", code="not_held")
+    for one in lifted:
+        restrictions.end(act.tx, agent.agent_id, one.kind)
+        tell(act, RestrictionDelta(agent.agent_id, *one._replace(until=act.now)))
+    return lifted
+
+
+async def forget_restrictions(world: World) -> int:
+    """Drop restrictions that ended at every server of the database; return their number."""
+    return await world.writer.submit(lambda tx: restrictions.forget(tx, before=world.now.horizon))
