@@ -23,7 +23,7 @@ async def fails(_: Any) -> Any:
     raise RuntimeError(SECRET)
 
 
-HINT = "its log says why, by the `x-request-id` of this answer"
+HINT = "search the server's log for the `x-request-id` of this response"
 ADMIN = {"error": "internal_error", "message": "the server failed", "hint": HINT}
 FORMS: dict[str, Any] = {
     "/token": {"error": "server_error", "error_description": f"the server failed; {HINT}"},

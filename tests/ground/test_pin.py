@@ -79,7 +79,7 @@ def test_a_head_is_compared_by_size_and_root(size: int, root: bytes, is_lost: bo
 def test_after_a_start_the_tree_is_asked_for_the_pinned_head_and_only_once(is_there: bool, history: str) -> None:
     pin, asked = Pin(), list[Head]()
     pin.write(head(5))
-    pin.doubt()
+    pin.require_check()
 
     def has(seen: Head) -> bool:
         asked.append(seen)

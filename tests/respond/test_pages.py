@@ -115,7 +115,7 @@ async def test_a_check_is_repeated_after_a_day_or_where_a_request_met_damage(
         clock.advance(us=wound)
         await check_pages(world)
         assert len(ran) == count
-    world.db.is_doubted = True
+    world.db.is_suspect = True
     await check_pages(world)
     await check_pages(world)
     assert len(ran) == 3

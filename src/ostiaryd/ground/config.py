@@ -55,7 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls_key: Annotated[str, Meta(description="PEM file of the key of the TLS certificate, without a password")] = ""
     resources: Annotated[
         Literal["any", "registered"],
-        Meta(description="Whether a token may name an https resource that is not registered"),
+        Meta(description="Resources that a token may name: any https resource, or registered resources only"),
     ] = "any"
     token_alg: Annotated[Literal["ES256", "RS256", "EdDSA"], Meta(description="Algorithm that signs access tokens")] = (
         "ES256"
@@ -254,7 +254,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"{self.public_url}/api/v1"
 
 
-def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **given: Any) -> Config:
+def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **options: Any) -> Config:
     """Read the file, the environment and the command line, the later ones winning; raises `Invalid`."""
     values: dict[str, Any] = {}
     if file is not None:
@@ -266,9 +266,9 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
     for field in Config.__struct_fields__:
         if (value := environ.get(f"OSTIARY_{field.upper()}")) is not None:
             values[field] = value
-    values |= {name: value for name, value in given.items() if value is not None}
+    values |= {name: value for name, value in options.items() if value is not None}
     if "data_dir" not in values:
-        raise Invalid("where shall the data live?", hint="give --data-dir DIR", code="usage")
+        raise Invalid("the data folder is not set", hint="give --data-dir DIR", code="usage")
     try:
         return _checked(convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
@@ -312,16 +312,16 @@ def _checked(config: Config) -> Config:
     return config
 
 
-def check_public_url(given: str) -> str:
+def check_public_url(public_url: str) -> str:
     """Return the public URL, which is the issuer. Raises Invalid."""
-    url = urlsplit(given)
+    url = urlsplit(public_url)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
-        raise Invalid(f"public URL `{given}` must be http(s)://HOST[:PORT][/PATH]")
+        raise Invalid(f"public URL `{public_url}` must be http(s)://HOST[:PORT][/PATH]")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Invalid(
-            f"public URL `{given}` is not of this machine, so it must be https",
+            f"public URL `{public_url}` is not of this machine, so it must be https",
             hint="put TLS in front, and name that URL: --public-url",
         )
-    if given.endswith("/"):
+    if public_url.endswith("/"):
         raise Invalid("the public URL must not end in a slash", hint="issuers are compared letter by letter")
-    return given
+    return public_url

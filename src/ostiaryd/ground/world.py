@@ -127,8 +127,8 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
         tx.run(_BEGIN_HISTORY, id=tx.random(16).hex(), now=tx.now)
     is_first = tx.one(_GET, name="public_url") is None
     fixed = {
-        name: _fix(tx, name, given, default)
-        for name, given, default in (
+        name: _fix(tx, name, value, default)
+        for name, value, default in (
             ("trust_domain", config.trust_domain, "localhost"),
             ("public_url", config.public_url, config.own_url),
         )
@@ -148,15 +148,15 @@ def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> 
     return default
 
 
-def _fix(tx: Tx, name: str, given: str, default: str) -> str:
+def _fix(tx: Tx, name: str, configured: str, default: str) -> str:
     row = tx.one(_GET, name=name)
     if row is None:
-        tx.run(_PUT, name=name, value=given or default)
-        return given or default
+        tx.run(_PUT, name=name, value=configured or default)
+        return configured or default
     value: str = row[0]
-    if given and given != value:
+    if configured and configured != value:
         raise Conflict(
-            f"`{name}` is `{value}` since the first start and cannot become `{given}`",
+            f"`{name}` is `{value}` since the first start and cannot become `{configured}`",
             hint="tokens and identities carry it; begin with a new data folder instead",
         )
     return value

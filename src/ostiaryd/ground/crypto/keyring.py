@@ -48,14 +48,14 @@ class Verified:
         if not unverified_token.isascii():
             return None
         digest = sha256(unverified_token.encode()).digest()
-        if (found := self._new.get(digest)) is None and (found := self._old.get(digest)) is not None:
-            self._keep(digest, found)
-        return found
+        if (entry := self._new.get(digest)) is None and (entry := self._old.get(digest)) is not None:
+            self._keep(digest, entry)
+        return entry
 
-    def _keep(self, digest: bytes, found: tuple[str, AccessClaims]) -> None:
+    def _keep(self, digest: bytes, entry: tuple[str, AccessClaims]) -> None:
         if len(self._new) >= self.MOST:
             self._new, self._old = {}, self._new
-        self._new[digest] = found
+        self._new[digest] = entry
 
 
 class RootKey:

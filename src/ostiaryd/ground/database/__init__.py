@@ -2,14 +2,14 @@
 
 A statement is written once with `:name` parameters in the subset that SQLite and PostgreSQL share (text, bigint, bytea;
 `on conflict`, `returning`, CTEs, window functions; JSON as text; booleans as 0 and 1; time as bigint microseconds).
-What really differs lives in the two connection classes and nowhere else. Rows are plain tuples.
+Only the two connection classes differ between the databases. Rows are plain tuples.
 
-Point reads run on the caller's thread (about 4 microseconds in SQLite); whatever may scan goes to a reader thread.
+Point reads run on the caller's thread (about 4 microseconds in SQLite); a read that may scan goes to a reader thread.
 """
 
 from ostiaryd.ground.database.connection import (
     PRAGMAS,
-    Connection,
+    DatabaseConnection,
     DatabaseUnavailable,
     OutcomeUnknown,
     SqliteConnection,
@@ -23,9 +23,9 @@ from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
 
 __all__ = [
     "PRAGMAS",
-    "Connection",
     "DamagedDatabase",
     "Database",
+    "DatabaseConnection",
     "DatabaseUnavailable",
     "LostDatabase",
     "OutcomeUnknown",

@@ -37,7 +37,7 @@ class OutcomeUnknown(DatabaseUnavailable):
     code = "outcome_unknown"
 
 
-class Connection(Protocol):
+class DatabaseConnection(Protocol):
     """The few calls in which the two drivers differ."""
 
     @property
@@ -49,18 +49,37 @@ class Connection(Protocol):
         """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that is unknown."""
         ...
 
-    def execute(self, statement: Sql, params: dict[str, Any]) -> Any: ...
-    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None: ...
+    def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        """Execute a statement, and return the cursor of its rows."""
+        ...
+
+    def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row of parameters."""
+        ...
 
     def queue(self, statement: Sql) -> None:
         """Execute a statement without parameters and results, at the latest ahead of the next one."""
         ...
 
-    def script(self, text: str) -> None: ...
-    def begin(self, *, write: bool) -> None: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
-    def close(self) -> None: ...
+    def script(self, text: str) -> None:
+        """Execute the statements of a migration."""
+        ...
+
+    def begin(self, *, write: bool) -> None:
+        """Begin a transaction. `write`: the transaction takes the lock of the writer."""
+        ...
+
+    def commit(self) -> None:
+        """Commit the transaction. Raises OutcomeUnknown if the connection is lost meanwhile."""
+        ...
+
+    def rollback(self) -> None:
+        """Roll the transaction back; do nothing outside a transaction."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, and release its locks."""
+        ...
 
     def is_alone(self) -> bool:
         """Return whether no other connection committed between the last two write transactions."""
@@ -98,31 +117,36 @@ class SqliteConnection:
             ) from error
         self._path, self._locks = path, list[int]()
         self._writes = False
-        """whether a write transaction is open"""
+        """a write transaction is open"""
         self._waits = True
         self._version, self._is_alone = 0, False
         if read_only:
             self._raw.execute("pragma query_only=on")
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> sqlite3.Cursor:
+        """Execute a statement, and return the cursor of its rows."""
         return self._raw.execute(statement.sqlite, [params[name] for name in statement.names])
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row of parameters."""
         self._raw.executemany(statement.sqlite, rows)
 
     def queue(self, statement: Sql) -> None:
+        """Execute a statement at once: a call within the process costs no round trip."""
         self._raw.execute(statement.sqlite)
 
     def script(self, text: str) -> None:
+        """Execute the statements of a migration one by one."""
         for part in text.split(";\n"):
             if part.strip():
                 self._raw.execute(part)
 
     def begin(self, *, write: bool) -> None:
+        """Begin a transaction; a write transaction checks the files first."""
         self._wait(True)
         self._raw.execute("begin immediate" if write else "begin")
         if write:
-            self._look()
+            self._check_files()
 
     def begin_now(self) -> bool:
         """Begin to write, but do not wait: False while another process writes."""
@@ -133,11 +157,11 @@ class SqliteConnection:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             return False
-        self._look()
+        self._check_files()
         return True
 
-    def _look(self) -> None:
-        """Check whether other connections have written, and whether the files are still those that were opened."""
+    def _check_files(self) -> None:
+        """Check whether other connections have written, and that the paths still name the opened files."""
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
         self._writes = True
@@ -149,6 +173,7 @@ class SqliteConnection:
             self._waits = waits
 
     def is_alone(self) -> bool:
+        """Return whether no other connection committed between the last two write transactions."""
         return self._is_alone
 
     def take(self, lock: int) -> bool:
@@ -163,12 +188,14 @@ class SqliteConnection:
         return True
 
     def commit(self) -> None:
+        """Commit. Raises LostDatabase if a file was lost: the commit is lost with it."""
         self._files.check_ready()
         self._raw.execute("commit")
         self._writes = False
         self._files.check_committed()
 
     def rollback(self) -> None:
+        """Roll the open transaction back, if there is one, and check the files after a write transaction."""
         if self._raw.in_transaction:
             self._raw.execute("rollback")
         if self._writes:
@@ -177,12 +204,15 @@ class SqliteConnection:
 
     @property
     def losses(self) -> int:
+        """Return 0: a connection to a file is never replaced."""
         return 0
 
     def has_committed(self) -> bool:
+        """Fail: SQLite never loses a connection during a commit."""
         raise AssertionError("SQLite always answers a commit")
 
     def close(self) -> None:
+        """Close the connection, and release its locks."""
         self._raw.close()
         while self._locks:
             os.close(self._locks.pop())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.ground.database.connection import Connection, DatabaseUnavailable, SqliteConnection
+from ostiaryd.ground.database.connection import DatabaseConnection, DatabaseUnavailable, SqliteConnection
 from ostiaryd.ground.database.failures import StorageFailed
 from ostiaryd.ground.database.transaction import Reader
 
@@ -42,15 +42,15 @@ class Database:
             )
         self.loss: StorageFailed | None = None
         """the reason why reads are refused: a file of the database was lost, or is damaged too much"""
-        self.is_doubted = False
-        """whether a request met a damaged page since the last check"""
+        self.is_suspect = False
+        """a request met a damaged page since the last check"""
         self._server: PostgresServer | None = None
         if not self.is_sqlite:
             from ostiaryd.ground.database.postgres_server import PostgresServer  # psycopg is an extra
 
             self._server = PostgresServer(url, timeout_s=timeout_s)
         self._local = threading.local()
-        self._opened: list[Connection] = []
+        self._opened: list[DatabaseConnection] = []
         self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
 
     @property
@@ -77,7 +77,7 @@ class Database:
         if self._server is not None:
             self._server.watch()
 
-    def connect(self, *, read_only: bool = False, create: bool = False) -> Connection:
+    def connect(self, *, read_only: bool = False, create: bool = False) -> DatabaseConnection:
         """A new connection. `create`: make a missing SQLite file, for `migrate` alone. Raises Unavailable."""
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
@@ -96,7 +96,7 @@ class Database:
             reader = self._local.reader = Reader(connection)
         return reader
 
-    def _connect(self, *, times: int, read_only: bool = False, create: bool = False) -> Connection:
+    def _connect(self, *, times: int, read_only: bool = False, create: bool = False) -> DatabaseConnection:
         if self._server is None:
             return SqliteConnection(str(self.path), read_only=read_only, create=create, on_loss=self.give_up)
         if not self._server.is_up:

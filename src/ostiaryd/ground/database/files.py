@@ -74,8 +74,8 @@ class DatabaseFiles:
             self.check_committed()
 
     def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
-        for path, seen, now in zip(paths, self._seen, states, strict=False):
-            if not self._is_shared and (seen.st_size, seen.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+        for path, before, now in zip(paths, self._seen, states, strict=False):
+            if not self._is_shared and (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
                 raise self._lost(f"another program has changed {path} while the server runs")
 
     def _check_log(self, states: list[os.stat_result]) -> None:
@@ -92,8 +92,8 @@ class DatabaseFiles:
                 states.append(os.stat(path))
             except OSError as error:
                 raise self._lost(f"{path} is gone while the server runs: {error.strerror}") from None
-        for path, seen, now in zip(self._paths, self._seen, states, strict=False):
-            if (seen.st_dev, seen.st_ino) != (now.st_dev, now.st_ino):
+        for path, before, now in zip(self._paths, self._seen, states, strict=False):
+            if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
                 raise self._lost(f"{path} was replaced while the server runs")
         if states[0].st_size < self._seen[0].st_size:
             raise self._lost(f"{self._paths[0]} was cut while the server runs")

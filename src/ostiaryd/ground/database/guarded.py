@@ -1,4 +1,4 @@
-"""Guarded rows: the rows on which decisions rest, each with a digest of what it says.
+"""Guarded rows: the rows on which decisions rest, each with a digest of its columns.
 
 A store that writes a guarded row calls `tx.touch(kind, key)`; the entry of the act then holds the digest of the row as
 it is after the batch. A row whose digest is not the one in the newest entry that names it was changed behind the
@@ -40,7 +40,7 @@ class Guarded(NamedTuple):
     """the agent whose access the row is about"""
     ended: str = "0"
     is_listed: bool = True
-    """whether an entry names every row of the table; otherwise only named rows are compared"""
+    """an entry names every row of the table; if False, only named rows are compared"""
 
 
 GUARDED: dict[str, Guarded] = {

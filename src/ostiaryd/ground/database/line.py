@@ -32,7 +32,7 @@ class Lane(IntEnum):
 
 @dataclass(slots=True)
 class Priority:
-    """How the jobs of one request queue.
+    """The lane and the limits of the jobs of one request.
 
     `expires`: a job that waits longer than `LONGEST_WAIT` is refused. `wants`: the lane of the request once its caller
     is proved. `is_essential`: the job may use the reserve of a full disk, because stopping or reading depends on it.
@@ -128,7 +128,9 @@ class FairQueue(Generic[T]):
 
 
 class Line(Generic[T]):
-    """Both lanes. Thread-safe: on PostgreSQL the writer's thread takes the jobs that the event loop puts in."""
+    """A queue with two lanes. Thread-safe: on PostgreSQL the writer's thread takes the jobs that the
+    event loop puts in.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -12,7 +12,7 @@ import re
 from importlib.resources import files
 
 from ostiary.protocol.errors import Conflict
-from ostiaryd.ground.database import Connection, Database, Reader, sql
+from ostiaryd.ground.database import Database, DatabaseConnection, Reader, sql
 
 _APPLIED = sql("select number, name, checksum from migration order by number")
 _RECORD = sql(
@@ -76,7 +76,7 @@ def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
     return [name for _, name, _ in fresh]
 
 
-def _apply(connection: Connection, number: int, name: str, text: str, *, is_sqlite: bool, now: int) -> None:
+def _apply(connection: DatabaseConnection, number: int, name: str, text: str, *, is_sqlite: bool, now: int) -> None:
     connection.script(render(text, is_sqlite=is_sqlite))
     connection.execute(_RECORD, {"number": number, "name": name, "checksum": _checksum(text), "applied_at": now})
 

@@ -51,13 +51,13 @@ class Head(NamedTuple):
 class HistoryLost(InRecovery):
     """The database does not have the head that this server, a guard or a client has seen."""
 
-    seen: Head | None = None
+    missing: Head | None = None
 
     @classmethod
-    def of(cls, seen: Head) -> HistoryLost:
+    def of(cls, head: Head) -> HistoryLost:
         """Return the refusal for a head that was seen before."""
-        lost = cls(f"the database does not have the ledger's head of {seen.size} entries that was seen before")
-        lost.seen = seen
+        lost = cls(f"the database does not have the ledger's head of {head.size} entries that was seen before")
+        lost.missing = head
         return lost
 
 
@@ -74,9 +74,9 @@ class Pin:
                 os.pwrite(self._file, bytes(2 * SLOT_BYTES), 0)
         self._sequence, self.head = _newest(content)
         self.is_checked = self.head is None
-        """whether the database has shown this head since it was opened or reconnected"""
+        """the database has shown this head since it was opened or reconnected"""
         self.is_lost = False
-        """whether the server is in recovery; the pin then keeps the missing head"""
+        """the server is in recovery; the pin then keeps the missing head"""
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
         """Check the database's head, before anything is added, against the pin. Raises HistoryLost.
@@ -93,7 +93,7 @@ class Pin:
             raise HistoryLost.of(head)
         self.is_checked = True
 
-    def doubt(self) -> None:
+    def require_check(self) -> None:
         """Have the next batch compare the whole head: the database may be another copy, after a new connection."""
         self.is_checked = self.head is None
 

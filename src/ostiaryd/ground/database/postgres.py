@@ -77,6 +77,7 @@ class PostgresConnection:
         self._execute("select 1")
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        """Execute a statement, and return the cursor of its rows. Raises Malformed for a text with NUL."""
         self._has_written |= statement.writes
         try:
             text = statement.postgres
@@ -90,6 +91,7 @@ class PostgresConnection:
             raise
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row of parameters, after the queued statements."""
         self._has_written = True
         names = statement.names
         self._flush()
@@ -102,6 +104,7 @@ class PostgresConnection:
             raise
 
     def queue(self, statement: Sql) -> None:
+        """Queue a statement without parameters; it is sent with the next one, in the same round trip."""
         self._queue.append(statement.postgres)
 
     def script(self, text: str) -> None:
@@ -118,6 +121,7 @@ class PostgresConnection:
             raw.limit_s = self.times * self._server.timeout_s
 
     def begin(self, *, write: bool) -> None:
+        """Begin a transaction with the next statement. `write`: the transaction waits for the lock of the writer."""
         self._current()
         self._in_transaction, self._may_write, self._has_written = True, write, False
         self._newest = None
@@ -186,6 +190,7 @@ class PostgresConnection:
         self._queue.clear()
 
     def close(self) -> None:
+        """Close the connection, and its replacement if that is open already."""
         self._server.forget(self)
         self._raw.close()
         fresh, self._fresh = self._fresh, None
@@ -193,6 +198,7 @@ class PostgresConnection:
             fresh[0].close()
 
     def is_alone(self) -> bool:
+        """Return whether no other server committed between the last two write transactions."""
         newest = self._ask_newest()
         was, self._number = self._number, newest
         return was == newest
@@ -203,6 +209,7 @@ class PostgresConnection:
         return self._newest
 
     def take(self, lock: int) -> bool:
+        """Return whether this connection has that lock, alone among all processes."""
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)
 

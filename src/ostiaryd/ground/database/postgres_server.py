@@ -41,6 +41,9 @@ class BoundedConnection(psycopg.Connection[Any]):
     is_current: Callable[[], bool] = staticmethod(lambda: True)
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.05, timeout: float | None = None) -> T:
+        """Wait for the server as `psycopg` does, at most `limit_s` seconds. Raises Silent, and closes
+        the connection.
+        """
         if not self.limit_s:
             return super().wait(gen, interval, timeout)
         try:
@@ -89,7 +92,7 @@ class PostgresServer:
 
     @property
     def is_up(self) -> bool:
-        """Whether the database answers."""
+        """Return whether the database answers."""
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:

@@ -22,7 +22,7 @@ LOW_BYTES = 1 << 20
 
 
 class DiskFull(Unavailable):
-    """The disk has no room for an act other than one that stops something. The act changed nothing."""
+    """The disk has no room for an act. Acts that stop an agent, and reading, still work. The act changed nothing."""
 
     code = "disk_full"
 
@@ -52,7 +52,7 @@ class Reserve:
         self._path = folder / "reserve"
         self._wanted = 0
         self.was_full = self.open_room()
-        """whether the disk was full when the server started"""
+        """the disk was full when the server started"""
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ostiaryd.ground.database.connection import Connection
+from ostiaryd.ground.database.connection import DatabaseConnection
 from ostiaryd.ground.database.pin import Head, Pin
 from ostiaryd.ground.database.query_cache import QueryCache
 from ostiaryd.ground.database.statement import Sql, sql
@@ -26,7 +26,7 @@ class Reader:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: DatabaseConnection) -> None:
         self._connection = connection
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
@@ -73,12 +73,12 @@ class Tx(Reader):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: DatabaseConnection,
         *,
         now: int,
         random: Callable[[int], bytes],
         keys: Keyring,
-        known: QueryCache | None = None,
+        cache: QueryCache | None = None,
         is_granting: bool = True,
         pin: Pin | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class Tx(Reader):
         self.touched: list[str] = []
         """names of the guarded rows that the act in progress has written (`ground.database.guarded`)"""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
-        self._known = known or QueryCache()
+        self._known = cache or QueryCache()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
 
@@ -191,13 +191,15 @@ class Late:
 
     @property
     def end(self) -> int:
+        """Return the number of the next row."""
         return self.begin + len(self.rows)
 
     def add(self, statement: Sql, row: Sequence[Any]) -> None:
+        """Append a row for a statement."""
         self.rows.append((statement, row))
         self.tables |= statement.tables
 
-    def write(self, connection: Connection, *, end: int | None = None) -> None:
+    def write(self, connection: DatabaseConnection, *, end: int | None = None) -> None:
         """Write the rows up to that number, or all. A failure fails the batch, and keeps the rows."""
         count = len(self.rows) if end is None else max(0, end - self.begin)
         by_statement: dict[Sql, list[Sequence[Any]]] = {}
@@ -228,6 +230,7 @@ class Savepoint:
         self._has_begun = False
 
     def begin(self) -> None:
+        """Begin the savepoint in the database, once: rows that were late before it are written first."""
         if not self._has_begun:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)

@@ -1,7 +1,7 @@
 """The one writer: takes all jobs that wait, runs each in turn, commits once.
 
-One fsync serves many acts (group commit), and nobody is answered before it. A job isolates itself with
-`tx.savepoint()`; a job that raises without one takes its batch down, and every waiter hears it.
+One fsync serves many acts (group commit), and no act is answered before it. A job isolates itself with
+`tx.savepoint()`; a job that raises without a savepoint fails its batch, and with it every job of the batch.
 
 On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes microseconds, but gives up
 the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. The
@@ -43,15 +43,15 @@ Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
 """Time that the jobs of a batch take; none is begun after it."""
 SLICE_S = 0.002
-"""On SQLite a batch holds the event loop for this time, or for as long as everything else has just taken: writing gets
-half of the time.
+"""Seconds for which a batch on SQLite holds the event loop. If other work has just taken longer, the batch takes as
+long: writing gets half of the time.
 """
 SWEEP_S = 0.05
-"""How often the line is searched for jobs that are too old: also while a commit does not come back."""
+"""Seconds between searches of the line for jobs that are too old, also while a commit is in progress."""
 LONGEST_WAIT = 10
-"""Sweeps, so 500 ms: the age at which a job is refused; while a client has one of that age, more are refused at once.
-Counted in sweeps, since a process that got no processor meanwhile has not let anybody wait. A turn of the event loop
-that takes longer than a sweep counts as many as it took processor time.
+"""Sweeps, so 500 ms: the age at which a job is refused. While a client has a job of that age, further jobs are refused
+at once. The unit is the sweep, because a process without a processor lets no client wait. A turn of the event loop that
+takes longer than a sweep counts as many sweeps as it took processor time.
 """
 CROWDED = 4
 """Sweeps, so 200 ms: while the oldest job of all is of that age, a client with anything waiting is refused more."""
@@ -72,7 +72,7 @@ class Busy(Unavailable):
 
 
 class Raised:
-    """What a job hands back instead of raising, when its effects on the batch shall stand (a recorded refusal)."""
+    """The error of a job whose effects on the batch stay (a recorded refusal): returned instead of raised."""
 
     __slots__ = ("error",)
 
@@ -100,18 +100,18 @@ class _Batch:
     head: Head | None = None
     error: BaseException | None = None
     is_retried: bool = False
-    """whether the jobs that may use the reserve run once more, since a part of it is free now"""
+    """the jobs that may use the reserve run again, because a part of the reserve is free now"""
     tx: Tx | None = None
     left_s: float = LONGEST_BATCH_S
     """time that is left for its jobs"""
     ran_at: float = 0.0
-    """when its last slice ended"""
+    """time at which its last slice ended"""
     last: Lane = Lane.ORDINARY
     """the last lane from which jobs are taken: after a job of the lane `STOP` only that one, so that it commits soon"""
 
 
 def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
-    """The same job, undone by itself when it is refused: its batch goes on."""
+    """Return the job within a savepoint: a refusal undoes the job alone, and its batch goes on."""
 
     def run(tx: Tx) -> T | Raised:
         try:
@@ -144,11 +144,11 @@ class Writer:
         self._db, self._connection = db, (connection := db.connect())
         self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
-        """where jobs run on the event loop"""
+        """the beginning of a transaction on the event loop, on SQLite"""
         self._known = QueryCache()
         self._reserve = reserve
         self.is_full = reserve is not None and reserve.was_full
-        """whether the disk is full: then only jobs that may use the reserve are run, until `rebuild` finds room"""
+        """the disk is full: only jobs that may use the reserve run, until `rebuild` finds room"""
         self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
@@ -216,7 +216,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many jobs are queued."""
+        """Return the number of queued jobs."""
         return len(self._line)
 
     def _push(self, waiting: _Waiting) -> None:
@@ -247,7 +247,7 @@ class Writer:
 
     @property
     def busy_s(self) -> float:
-        """For how long the batch in progress has been in progress, in seconds; 0 while there is none."""
+        """Return the seconds since the batch in progress began; 0 if there is none."""
         return time.monotonic() - self._started if self._started else 0.0
 
     async def close(self) -> None:
@@ -336,7 +336,7 @@ class Writer:
     def _new_tx(self, batch: _Batch) -> Tx:
         if self._losses != self._connection.losses:  # another server may answer, with an older state
             self._known, self._losses = QueryCache(), self._connection.losses
-            self._pin.doubt()
+            self._pin.require_check()
         if not self._connection.is_alone():
             self._known.clear()
         batch.left_s = LONGEST_BATCH_S
@@ -345,7 +345,7 @@ class Writer:
             now=self._now(),
             random=self._random,
             keys=self._keys,
-            known=self._known,
+            cache=self._known,
             pin=self._pin,
             is_granting=self._now.is_confirmed,
         )

@@ -52,7 +52,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more connections; connections that were accepted stay open."""
+        """Stop accepting connections; connections that were accepted stay open."""
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)

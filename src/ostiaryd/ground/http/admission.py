@@ -116,8 +116,8 @@ def client_of(call: Call) -> Client:
     for name, value in call.headers:
         if name == b"authorization":
             token = value.partition(b" ")[2].strip(b" ")
-            if (known := call.world.keys.verified.get(token.decode("latin-1"))) is not None:
-                return known[1].client_id, ""
+            if (entry := call.world.keys.verified.get(token.decode("latin-1"))) is not None:
+                return entry[1].client_id, ""
             return call.network, _name(token)
     return call.network, _name((b"&" + call.body).partition(b"&client_assertion=")[2])
 
@@ -135,9 +135,9 @@ def _name(token: bytes) -> str:
     return (claims.client_id or claims.sub)[:256]
 
 
-def _takes_stop(call: Call, who: str) -> bool:
-    """Take one request of the caller `who` in the lane `STOP`; return False if none is left."""
-    bucket = call.world.keep(Stops).of(who)
+def _takes_stop(call: Call, caller: str) -> bool:
+    """Take one request of `caller` in the lane `STOP`; return False if none is left."""
+    bucket = call.world.keep(Stops).of(caller)
     if has := bucket.has(1):
         bucket.take(1)
     return has

@@ -87,11 +87,11 @@ class Buckets:
         self._world = world
         self._known: OrderedDict[str, Bucket] = OrderedDict()
 
-    def of(self, who: str) -> Bucket:
+    def of(self, sender: str) -> Bucket:
         """Return the bucket of a sender, refilled."""
         now = self._world.now()
-        bucket = self._known.setdefault(who, Bucket(self.burst, self.per_second, now))
-        self._known.move_to_end(who)
+        bucket = self._known.setdefault(sender, Bucket(self.burst, self.per_second, now))
+        self._known.move_to_end(sender)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         bucket.fill(now)

@@ -28,7 +28,7 @@ FRESH_S = 0.25
 _FORWARDED = b"x-forwarded-for"
 
 
-class Connection(Protocol):
+class AnonymousConnection(Protocol):
     """A connection that may be closed to make room.
 
     `is_answering`: bytes of it wait for the server, to be parsed or to be answered; `answered`: the number of requests
@@ -36,30 +36,38 @@ class Connection(Protocol):
     """
 
     @property
-    def is_idle(self) -> bool: ...
+    def is_idle(self) -> bool:
+        """Return whether no part of a request has arrived, and no answer is due."""
+        ...
 
     @property
-    def is_fresh(self) -> bool: ...
+    def is_fresh(self) -> bool:
+        """Return whether the connection was opened less than `FRESH_S` ago."""
+        ...
 
     @property
-    def is_answering(self) -> bool: ...
+    def is_answering(self) -> bool:
+        """Return whether bytes of the connection wait to be parsed or answered."""
+        ...
 
     @property
-    def answered(self) -> int: ...
+    def answered(self) -> int:
+        """Return the number of requests that were answered."""
+        ...
 
     def turn_away(self) -> None:
         """Close the connection; if part of a request is there, answer 503 first."""
 
 
 class Rank(IntEnum):
-    """The order in which connections are closed; within a rank, the one that entered the rank first is closed first."""
+    """The order in which connections are closed; within a rank, the oldest entry is closed first."""
 
     IDLE_AGAIN = 0
     """idle after two answers or more: HTTP lets a server close such a connection, and clients expect it"""
     SILENT = 1
-    """idle, and without an answer so far; those that are fresh come after `ANSWERED_OFTEN`"""
+    """idle, and without an answer so far; fresh connections come after `ANSWERED_OFTEN`"""
     ARRIVING = 2
-    """without an answer so far, and its first request is still arriving"""
+    """no answer so far, and the first request is still arriving"""
     ANSWERED_OFTEN = 3
     """has a request under way, after two answers or more"""
     ANSWERED_ONCE = 4
@@ -68,7 +76,7 @@ class Rank(IntEnum):
     """waits for its first answer: such a connection is closed only if it is the newest and all others wait as well"""
 
 
-def rank_of(connection: Connection) -> Rank:
+def rank_of(connection: AnonymousConnection) -> Rank:
     """Return the rank of a connection as it is now."""
     answered = connection.answered
     if answered >= 2:
@@ -86,18 +94,18 @@ class _AddressConnections:
     __slots__ = ("by_rank", "count")
 
     def __init__(self) -> None:
-        self.by_rank: list[dict[Connection, None]] = [{} for _ in Rank]
+        self.by_rank: list[dict[AnonymousConnection, None]] = [{} for _ in Rank]
         self.count = 0
 
-    def add(self, connection: Connection, rank: Rank) -> None:
+    def add(self, connection: AnonymousConnection, rank: Rank) -> None:
         self.by_rank[rank][connection] = None
         self.count += 1
 
-    def remove(self, connection: Connection, rank: Rank) -> None:
+    def remove(self, connection: AnonymousConnection, rank: Rank) -> None:
         del self.by_rank[rank][connection]
         self.count -= 1
 
-    def first_to_close(self, newest: Connection) -> Connection:
+    def first_to_close(self, newest: AnonymousConnection) -> AnonymousConnection:
         """Return the connection that makes room for the newest one."""
         fresh = newest
         for rank in (Rank.IDLE_AGAIN, Rank.SILENT, Rank.ARRIVING, Rank.ANSWERED_OFTEN):
@@ -107,7 +115,7 @@ class _AddressConnections:
                 fresh = connection
         return fresh if fresh is not newest else self._first(Rank.ANSWERED_ONCE, newest) or newest
 
-    def _first(self, rank: Rank, newest: Connection) -> Connection | None:
+    def _first(self, rank: Rank, newest: AnonymousConnection) -> AnonymousConnection | None:
         return next((one for one in self.by_rank[rank] if one is not newest), None)
 
 
@@ -117,7 +125,7 @@ class Connections:
     def __init__(self, *, of_address: int = OF_ADDRESS, proxies: Sequence[Network] = ()) -> None:
         self._of_address, self._in_all, self._proxies = of_address, TIMES_IN_ALL * of_address, proxies
         self._by_address: dict[str, _AddressConnections] = {}
-        self._places: dict[Connection, tuple[str, Rank]] = {}
+        self._places: dict[AnonymousConnection, tuple[str, Rank]] = {}
         self.turns = ParsingTurns()
         self.held = 0
         """Bytes that anonymous requests hold."""
@@ -126,9 +134,10 @@ class Connections:
         return len(self._places)
 
     def is_proxy(self, address: str) -> bool:
+        """Return whether the address is that of a trusted reverse proxy."""
         return bool(self._proxies) and is_within(address, self._proxies)
 
-    def add(self, connection: Connection, address: str) -> None:
+    def add(self, connection: AnonymousConnection, address: str) -> None:
         """Count a connection, or count it under another address; turn one away if that is one too many.
 
         The empty address is that of proxies between two requests: only the bound in all applies to it.
@@ -143,7 +152,7 @@ class Connections:
         elif len(self._places) > self._in_all:
             self._turn_away(max(self._by_address.values(), key=lambda one: one.count), connection)
 
-    def update(self, connection: Connection) -> None:
+    def update(self, connection: AnonymousConnection) -> None:
         """Note that a request on a connection has begun, has come, or was answered."""
         if (place := self._places.get(connection)) is None:
             return
@@ -154,7 +163,7 @@ class Connections:
             of_address.add(connection, rank)
             self._places[connection] = address, rank
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: AnonymousConnection) -> None:
         """Count a connection no longer: its caller has proved itself, or the connection is closed."""
         if (place := self._places.pop(connection, None)) is not None:
             address, rank = place
@@ -168,7 +177,7 @@ class Connections:
         forwarded = [value.decode("latin-1") for name, value in headers if name == _FORWARDED]
         return origin(address, forwarded, self._proxies)
 
-    def _turn_away(self, among: _AddressConnections, newest: Connection) -> None:
+    def _turn_away(self, among: _AddressConnections, newest: AnonymousConnection) -> None:
         connection = among.first_to_close(newest)
         self.remove(connection)
         connection.turn_away()

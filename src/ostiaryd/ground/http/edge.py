@@ -64,12 +64,12 @@ class UnsupportedMediaType(Malformed):
 
 
 class Failed(Refused):
-    """Our own fault. What it was is in the log, beside the id of the request, and reaches nobody else."""
+    """A fault of the server. The log has the cause, with the id of the request; the caller does not learn it."""
 
     code = "internal_error"
 
     def __init__(self, message: str = "the server failed") -> None:
-        super().__init__(message, hint="its log says why, by the `x-request-id` of this answer")
+        super().__init__(message, hint="search the server's log for the `x-request-id` of this response")
 
 
 @dataclass(slots=True)
@@ -92,13 +92,13 @@ class Call:
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     address: str = ""
-    """whose connection it came by; empty where there is none"""
+    """network address of the connection; empty without a connection"""
     parsed: object = None
     """The value of a JSON body that was too large to be parsed on the event loop."""
     known_network: str | None = None
     """`network`, once it is known"""
     is_privileged: bool = False
-    """whether the caller is proved to be an administrator or a person"""
+    """the caller is proved to be an administrator or a person"""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """The one value of a header; sent twice is refused, as `twice`, since readers differ on which counts."""
@@ -108,14 +108,16 @@ class Call:
         return values[0].decode("latin-1") if values else None
 
     def prove(self, act: Any) -> Any:
-        """Who calls; for a wire that runs one act, at the beginning of it. Raises what the gate would have raised."""
+        """Return the caller, proved at the beginning of the one act of the request. Raises the refusals of the gate."""
         if self.proving is not None:
             proving, self.proving = self.proving, None
             self.caller = proving(act)
         return self.caller
 
     async def prove_first(self) -> None:
-        """The same ahead of the act, for a wire that has work to do that not everybody may have done."""
+        """Prove the caller before the act, for a wire that works only for proved callers. Raises the refusals of the
+        gate.
+        """
         if self.proving is not None and self.gate is not None:
             gate, self.proving = self.gate, None
             self.caller = await gate(self)
@@ -123,8 +125,8 @@ class Call:
     @property
     def origin(self) -> str:
         """The address of the caller behind the proxies that the configuration names."""
-        said = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
-        return origin(self.address, said, self.world.config.proxy_networks)
+        forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
+        return origin(self.address, forwarded, self.world.config.proxy_networks)
 
     @property
     def network(self) -> str:
@@ -142,7 +144,7 @@ class Call:
         """The body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
         self.expect("application/json")
         if b"\\u0000" in self.body:  # no database of ours keeps it
-            raise Malformed("the body has a null character in it")
+            raise Malformed("the body contains a null character")
         try:
             return convert(self.parse_json() if self.parsed is None else self.parsed, kind)
         except msgspec.ValidationError as error:
@@ -167,10 +169,11 @@ class Call:
     def expect(self, media_type: str) -> None:
         """Raises UnsupportedMediaType."""
         if not self.has_type(media_type):
-            given = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-            raise UnsupportedMediaType(f"the content type is `{given[:100]}`", hint=f"send {media_type}")
+            sent = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+            raise UnsupportedMediaType(f"the content type is `{sent[:100]}`", hint=f"send {media_type}")
 
     def has_type(self, media_type: str) -> bool:
+        """Return whether the content type of the request is that media type."""
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
 
 
@@ -209,10 +212,11 @@ STATUS: dict[type[Refused], int] = {
     Unavailable: 503,
     Refused: 400,
 }
-"""How the admin API renders a refusal: the nearest class in its ancestry counts."""
+"""Status of each refusal in the admin API: the nearest class in its ancestry counts."""
 
 
 def status_of(refusal: Refused) -> int:
+    """Return the HTTP status of a refusal."""
     return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
 
 
@@ -316,7 +320,7 @@ class Endpoint:
         try:
             self._check_size(body)
             if "\0" in path or "%00" in query:
-                raise Malformed("the path or the query has a null character in it")
+                raise Malformed("the path or the query contains a null character")
             if read is not None and self._check is not None:
                 await self._check(call)
                 call.body = await read()
@@ -332,7 +336,7 @@ class Endpoint:
             log.exception("%s %s failed (%s)", method, path, request_id)
             call.answer_headers.clear()
             failure = storage_failure(error)
-            world.db.is_doubted |= isinstance(failure, DamagedDatabase)
+            world.db.is_suspect |= isinstance(failure, DamagedDatabase)
             answer = self._render(failure or Failed())
         if self.proves and answer.status < 400 and note_proven is not None:
             note_proven(call.is_privileged)
@@ -352,7 +356,9 @@ class Endpoint:
             raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
 
     def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
-        """What is answered where an answer could not be sent as it was made; call it where that is caught."""
+        """Return the answer to a request whose own answer could not be sent. Call it in the handler of
+        that exception.
+        """
         answer, id = self._render(Failed()), request_id_of(headers, self._world)
         log.exception("%s: the answer failed (%s)", path, id)
         named = [
@@ -368,6 +374,7 @@ def retry_after_s(world: World) -> int:
 
 
 def request_id_of(headers: Headers, world: World) -> str:
+    """Return the `x-request-id` of the headers if it is valid, or a new id."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
             return text

@@ -86,7 +86,7 @@ async def readyz(call: Call) -> Reply:
     An orchestrator sends no requests to a server that is not ready. `checks` has the result of each check.
     """
     checks = {name: check() or "ok" for name, check in call.world.keep(Health).checks.items()}
-    is_ready = all(said == "ok" for said in checks.values())
+    is_ready = all(result == "ok" for result in checks.values())
     body = {"status": "ready" if is_ready else "not ready", "checks": checks}
     return reply(body, status=200 if is_ready else 503, headers=[NO_STORE])
 

@@ -63,15 +63,15 @@ def fill_page(
     after, size, more = page.after, len(kind) + MAX_CURSOR, True
     while more and len(rows) < page.limit:
         count = min(CHUNK, page.limit - len(rows))
-        found = read(Page(count, after))
-        for one in found:
+        chunk = read(Page(count, after))
+        for one in chunk:
             row = _encode_row(render(one))
             size += len(row) + 1
             if size > MAX_PAGE_BYTES:
                 return _encode_page(kind, rows, after, extra)
             rows.append(row)
             after = cursor(one)
-        more = len(found) == count
+        more = len(chunk) == count
     return _encode_page(kind, rows, after if more else None, extra)
 
 

@@ -83,9 +83,9 @@ class Protocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **given: Any
+        self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **options: Any
     ) -> None:
-        super().__init__(**given)
+        super().__init__(**options)
         self._endpoints = endpoints
         self._connections = Connections() if connections is None else connections
         self._address = ""
@@ -103,6 +103,7 @@ class Protocol(HttpToolsProtocol):
     # --- the connection
 
     def connection_made(self, transport: Any) -> None:
+        """Register the connection with the bounds of its address."""
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
         self._address = self.client[0] if self.client else ""
@@ -110,6 +111,7 @@ class Protocol(HttpToolsProtocol):
         self._connections.add(self, "" if self._is_proxied else self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Remove the connection from the bounds, and drop its requests."""
         self._connections.remove(self)
         self._hold(0)
         if self._running is not None and not self._running.response_complete:
@@ -126,15 +128,18 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_answering(self) -> bool:
+        """Return whether bytes of the connection wait to be parsed or answered."""
         if self.flow.has_unparsed:
             return True
         return self.cycle is not None and not self.cycle.response_complete and not self._is_in_message
 
     @property
     def is_fresh(self) -> bool:
+        """Return whether the connection was opened less than `FRESH_S` ago."""
         return self.loop.time() - self._opened_at < FRESH_S
 
     def turn_away(self) -> None:
+        """Close the connection; if part of a request is there, answer 503 first."""
         if self._stalls_since is not None:  # the client does not read
             self._is_refused = True
             self.transport.abort()
@@ -142,7 +147,7 @@ class Protocol(HttpToolsProtocol):
             self._is_refused = True
             self.transport.close()
         else:
-            self._refuse(503, "too_many_connections", "too many connections of callers that have proved nothing")
+            self._refuse(503, "too_many_connections", "too many connections of unauthenticated callers")
 
     def close_if_slow(self, now: float) -> None:
         """Close the connection if its request, or the reading of its answer, is overdue at `now` (loop clock)."""
@@ -156,10 +161,12 @@ class Protocol(HttpToolsProtocol):
             self._refuse(408, "too_slow", f"the request did not come within {SLOWEST_S:g} s")
 
     def pause_writing(self) -> None:
+        """Note since when the client does not read."""
         self._stalls_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        """Note that the client reads again."""
         self._stalls_since = None
         super().resume_writing()
 
@@ -239,7 +246,7 @@ class Protocol(HttpToolsProtocol):
         arrived = self._seen + self._unseen + self._body_bytes
         self._hold(self._waiting_bytes + len(self._unparsed) + arrived)
         if self._connections.held > MAX_HELD:
-            self._refuse(503, "too_much_waits", "requests of callers that have proved nothing hold too much memory")
+            self._refuse(503, "too_much_waits", "requests of unauthenticated callers use too much memory")
 
     def _feed(self, data: bytes) -> None:
         self._unseen += len(data)  # the parser's callbacks reset this to 0
@@ -257,6 +264,7 @@ class Protocol(HttpToolsProtocol):
         return False
 
     def on_message_begin(self) -> None:
+        """Begin a request: reset its counts."""
         self._is_in_head = self._is_in_message = True
         self._has_cycle = False
         self._fields = self._seen = self._unseen = self._body_bytes = 0
@@ -266,12 +274,14 @@ class Protocol(HttpToolsProtocol):
             self._connections.update(self)
 
     def on_url(self, url: bytes) -> None:
+        """Add a part of the URL, and check the size of the head."""
         self._unseen = 0
         self._seen += len(url)
         super().on_url(url)
         self._check_size()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header, and check the number and the size of the headers."""
         self._unseen = 0
         self._fields += 1
         self._seen += len(name) + len(value) + 4
@@ -281,6 +291,7 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """End the head: check it, and choose the endpoint or the application for the request."""
         self._unseen = 0
         self._is_in_head = False
         self._check_head()
@@ -324,9 +335,9 @@ class Protocol(HttpToolsProtocol):
         for name, value in self.headers:
             hosts += name == b"host"
             if b"\n" in value or b"\r" in value or b"\0" in value:
-                raise httptools.HttpParserError("a field has more than one line, or a null character")
+                raise httptools.HttpParserError("a header field contains a line break or a null character")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
-            raise httptools.HttpParserError("a request names its host once")
+            raise httptools.HttpParserError("a request has exactly one `Host` field")
 
     def _is_plain(self, endpoint: Endpoint) -> bool:
         """Return whether this is a POST like most, with a body that is small, and the answers before it were given."""
@@ -340,9 +351,11 @@ class Protocol(HttpToolsProtocol):
         )
 
     def on_chunk_header(self) -> None:
+        """Begin a chunk of the body."""
         self._unseen = 0
 
     def on_body(self, body: bytes) -> None:
+        """Add a part of the body."""
         self._unseen = 0
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
@@ -353,6 +366,7 @@ class Protocol(HttpToolsProtocol):
             self._body_bytes = len(exchange.body)
 
     def on_message_complete(self) -> None:
+        """End the request: answer it, or refuse it at once."""
         self._waits_since = None
         self._is_in_message = False
         if self.pipeline:
@@ -405,6 +419,7 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
+        """Count the answer, begin the next request of the pipeline, and parse the bytes that have arrived meanwhile."""
         self.answered += 1
         if not self.pipeline:
             self._waiting_bytes = 0
@@ -458,11 +473,11 @@ class Protocol(HttpToolsProtocol):
 def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
     """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
     body = answer.body
-    assert isinstance(body, bytes), "what is sent as a stream is no endpoint of this protocol"
+    assert isinstance(body, bytes), "this protocol cannot send a stream"
     headers = [*headers, (b"content-length", b"%d" % len(body))]
     if not keep_alive:
         headers.append((b"connection", b"close"))
     head = b"".join([b"%b: %b\r\n" % header for header in headers])
     if not head.count(b"\n") == head.count(b"\r") == len(headers):
-        raise ValueError("a header has more than one line")
+        raise ValueError("a header field contains a line break")
     return b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, body)

@@ -177,7 +177,7 @@ INVALID = Invalid("`limit` must be 1 to 1000")
 NOT_FOUND = NotFound("not found")
 SAMPLES: Mapping[str, tuple[Refused, ...]] = {
     "always": (
-        Malformed("the path or the query has a null character in it"),
+        Malformed("the path or the query contains a null character"),
         TooLarge("the body is over 65536 bytes", hint="send less"),
         Failed(),
         Unavailable("the server cannot answer now", hint="try again later"),

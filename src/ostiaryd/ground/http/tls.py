@@ -19,7 +19,7 @@ log = logging.getLogger("ostiary")
 LOOK_EVERY_S = 1.0
 """Seconds between checks of the files, while connections arrive."""
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2)"""
+"""ciphers of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2)"""
 _State = tuple[tuple[int, int, int], ...]
 
 

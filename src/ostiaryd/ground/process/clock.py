@@ -1,6 +1,6 @@
 """The time of the server: it never decreases, and it follows the wall clock only as far as the wall clock is credible.
 
-Server time runs on CLOCK_BOOTTIME, which nobody sets and which counts the time that a suspended machine slept. The wall
+Server time runs on CLOCK_BOOTTIME, which cannot be set and counts the time that a suspended machine slept. The wall
 clock corrects it, within bounds:
 
     forward, up to 5 minutes at once    followed; a budget of 5 minutes that refills within a day bounds many small
@@ -11,7 +11,7 @@ clock corrects it, within bounds:
     backward, by any amount             server time goes on at 99 per cent of its speed until the wall clock is level
                                         again. If an operator confirms the wall clock, server time waits for it instead
 
-A restart goes on with the course on the disk, as long as the boot is the same. After a reboot nobody can tell how long
+A restart goes on with the course on the disk, as long as the boot is the same. After a reboot it is unknown how long
 the machine was off: the wall clock is followed without bound only if the kernel says that it is synchronised. Servers
 that share a database also share the largest time that any of them has put on the disk.
 

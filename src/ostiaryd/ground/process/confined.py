@@ -285,14 +285,14 @@ def main(target: str, memory: int, reserved: int, nice: int, cpu_s: int) -> None
     for codec in _CODECS:
         codecs.lookup(codec)
     os.nice(nice)
-    for what, limit in (
+    for kind, limit in (
         (resource.RLIMIT_AS, memory + reserved),
         (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 0),
     ):
-        resource.setrlimit(what, (limit, limit))
+        resource.setrlimit(kind, (limit, limit))
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:
         body = requests.read(*_LENGTH.unpack(head))
         if cpu_s:

@@ -14,13 +14,13 @@ MOST = 1 << 20
 """The value of an unlimited limit."""
 
 
-class Connection(Protocol):
+class UvicornConnection(Protocol):
     """The members of uvicorn's connection that are read here; `cycle` is its present or latest request."""
 
     cycle: Any
 
 
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=UvicornConnection)
 
 
 def raise_limit() -> int:
@@ -39,7 +39,8 @@ def most_connections(limit: int) -> int:
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
     """Return the idle connections to close so that at most `most` are left, or all idle ones.
 
-    Connections that wait for their next request come first, then those that wait longest for their first one.
+    Connections that wait for their next request come first. The others follow, the longest wait for a first request
+    first.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:

@@ -38,10 +38,12 @@ class LineFormatter(logging.Formatter):
     """Escape messages, and indent each line of a traceback, so that a caller cannot forge a line of the log."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the record as one line, with its control characters escaped."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:
+        """Return the end of the traceback, each line indented and escaped."""
         text = super().formatException(ei)  # type: ignore[arg-type]  # as `logging` hands it on
         lines = text[-MAX_TRACEBACK:].split("\n")
         return "\n".join(INDENT + escape(line) for line in lines)

@@ -78,10 +78,10 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
 async def check_pages(world: World, *, within_s: float | None = None) -> None:
     """Check all pages, if that is due or a request met a damaged one; a background loop calls this."""
     pages = world.keep(Pages)
-    is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_doubted
+    is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect
     if not world.db.is_sqlite or pages.defects or not is_due:
         return
-    world.db.is_doubted = False
+    world.db.is_suspect = False
     defects = await asyncio.to_thread(quick_check, world.db.path, within_s=within_s)
     if defects is None:
         return
@@ -103,7 +103,7 @@ async def describe_pages(world: World) -> str:
 
 async def check_pages_deeply(world: World) -> str:
     """Check all pages now; in words. Raises Conflict."""
-    world.db.is_doubted = True
+    world.db.is_suspect = True
     await check_pages(world)
     return world.keep(Pages).describe()
 

@@ -121,8 +121,8 @@ async def act(
     try:
         return await world.writer.submit(job)
     except HistoryLost as lost:
-        if lost.seen is not None:
-            await lose_history(world, lost.seen, source=PIN)
+        if lost.missing is not None:
+            await lose_history(world, lost.missing, source=PIN)
         raise
     except InRecovery:
         follow_recovery(world)
@@ -143,7 +143,7 @@ async def check_history(world: World) -> None:
         if world.pin.is_lost:
             load_keys(world.keys, reader)
         world.pin.is_lost = False
-        world.pin.doubt()
+        world.pin.require_check()
     else:
         await lose_history(world, pinned, source=PIN)
 

@@ -15,6 +15,9 @@ from ostiaryd.registry.flows.person_keys import end_person
 from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
 from ostiaryd.registry.store import agents, owners
 
+_NO_HEIR = "nobody"
+"""new owner in the entry of an agent that was stopped"""
+
 
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
     """End everything that derives from an owner; what was ended, by kind. Raises NotFound.
@@ -60,7 +63,7 @@ def leaving(reader: Reader, owner: Owner) -> list[Owner]:
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
     """Give the agent to its deputy, or revoke the agent without a deputy. Return the id of the new
-    owner, or "nobody".
+    owner, or `_NO_HEIR`.
     """
     deputies = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in deputies if person is not None and person.is_active), None)
@@ -70,4 +73,4 @@ def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
         agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
     agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
     tell(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
-    return "nobody" if heir is None else heir.person_id
+    return _NO_HEIR if heir is None else heir.person_id
