@@ -150,11 +150,11 @@ def matches_redirect_uri(sent: str, registered: str) -> bool:
     """
     if sent == registered:
         return True
-    here, there = _LOOPBACK.fullmatch(sent), _LOOPBACK.fullmatch(registered)
-    if here is None or there is None:
+    sent_parts, registered_parts = _LOOPBACK.fullmatch(sent), _LOOPBACK.fullmatch(registered)
+    if sent_parts is None or registered_parts is None:
         return False
-    port_is_valid = here[2] is None or 0 < int(here[2]) < 65536
-    return port_is_valid and (here[1], here[3]) == (there[1], there[3])
+    port_is_valid = sent_parts[2] is None or 0 < int(sent_parts[2]) < 65536
+    return port_is_valid and (sent_parts[1], sent_parts[3]) == (registered_parts[1], registered_parts[3])
 
 
 def parse_return_address(form: Mapping[str, Sequence[str]], redirect_uris: Sequence[str]) -> ReturnAddress:
@@ -206,8 +206,8 @@ def parse_request(
     if OPENID in scopes and "redirect_uri" not in values:
         raise InvalidRequest("`redirect_uri` is missing", hint="OpenID Connect requires it")
     demand = parse_demand(values)
-    asked = _parse_claims(values.get("claims"))
-    named = asked.subject or subject
+    requested = _parse_claims(values.get("claims"))
+    named = requested.subject or subject
     if subject and named != subject:
         raise InvalidRequest("`claims` and `id_token_hint` name two persons")
     return AuthorizationRequest(
@@ -222,9 +222,9 @@ def parse_request(
         nonce=values.get("nonce", ""),
         prompt=_parse_prompt(values.get("prompt", "")),
         max_age=demand.max_age,
-        acr_values=asked.acr_values or tuple(value for value in demand.acr_values if value in assurance.LEVELS),
-        id_token_claims=asked.id_token,
-        userinfo_claims=asked.userinfo,
+        acr_values=requested.acr_values or tuple(value for value in demand.acr_values if value in assurance.LEVELS),
+        id_token_claims=requested.id_token,
+        userinfo_claims=requested.userinfo,
         subject=named,
         login_hint=values.get("login_hint", ""),
         jkt=_parse_jkt(values.get("dpop_jkt")),
@@ -269,7 +269,7 @@ def _parse_jkt(thumbprint: str | None) -> str:
 
 
 class RequestedClaims(NamedTuple):
-    """What `claims` requests: names of claims, an essential `acr`, and the person."""
+    """The contents of the parameter `claims`: names of claims, an essential `acr`, and the person."""
 
     id_token: tuple[str, ...] = ()
     userinfo: tuple[str, ...] = ()
@@ -291,10 +291,10 @@ def _parse_claims(text: str | None) -> RequestedClaims:
     if text is None:
         return RequestedClaims()
     try:
-        asked = convert(canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_CLAIMS_DEPTH), _Claims)
+        requested = convert(canonical.parse(text, max_bytes=MAX_VALUE, max_depth=MAX_CLAIMS_DEPTH), _Claims)
     except (Malformed, msgspec.ValidationError) as error:
         raise InvalidRequest(f"`claims`: {str(error)[:200]}") from None
-    id_token, userinfo = asked.id_token or {}, asked.userinfo or {}
+    id_token, userinfo = requested.id_token or {}, requested.userinfo or {}
     subjects = [request["value"] for part in (id_token, userinfo) if "value" in (request := part.get("sub") or {})]
     if not all(isinstance(subject, str) and subject == subjects[0] for subject in subjects):
         raise InvalidRequest("`claims`: `value` of `sub` is not one string")
