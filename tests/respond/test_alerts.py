@@ -33,7 +33,8 @@ from ostiaryd.notifications.model.webhooks import (
     mailed,
     origin,
 )
-from tests.respond.mail_server import certificate, mail_server
+from tests.respond.mail_server import mail_server
+from tests.support.pem import certificate
 from tests.support.webhook_receiver import Receiver, receiving
 
 SECOND = 1_000_000

@@ -17,9 +17,10 @@ from msgspec import Meta
 
 from ostiary.authorization.claims import MAX_BEARER_S
 from ostiary.authorization.classes import MAX_CLASSES, STANDARD, is_class
+from ostiary.protocol import canonical
 from ostiary.protocol.addresses import check_address, check_server
 from ostiary.protocol.decoding import convert
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.noticing.places import MAX_BYTES, Places, parse_places
 from ostiaryd.ground.outbound.fetch import check_origin
 from ostiaryd.ground.proxies import Network, parse_networks
@@ -91,6 +92,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=60, le=2_592_000, description="Time without use after which a session ends, in seconds")
     ] = 7200
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="Validity of a DPoP nonce, in seconds")] = 300
+    client_documents: Annotated[
+        Literal["open", "approval", "closed"],
+        Meta(
+            description="Clients that are known by the URL of their metadata document: `open` lets them ask people,"
+            " `approval` after an administrator approved them, `closed` refuses them"
+        ),
+    ] = "open"
+    client_registration: Annotated[
+        Literal["open", "approval", "closed"],
+        Meta(
+            description="Clients that register themselves at `/register`: `open` lets them ask people, `approval` after"
+            " an administrator approved them. `closed` takes only those with an initial access token or the software"
+            " statement of a trusted issuer, which are approved in every case"
+        ),
+    ] = "open"
+    software_statements: Annotated[
+        str,
+        Meta(
+            description="JSON file of the issuers whose software statements (RFC 7591) are trusted: an object with the"
+            " JWK Set of each issuer"
+        ),
+    ] = ""
     replay_days: Annotated[
         int,
         Meta(
@@ -198,6 +221,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " may name, separated by spaces; metadata services stay denied"
         ),
     ] = ""
+    ca_file: Annotated[
+        str,
+        Meta(
+            description="PEM file of certificate authorities that are trusted beside those of the system where metadata"
+            " documents and keys of clients are fetched"
+        ),
+    ] = ""
     mail_server: Annotated[
         str,
         Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),
@@ -286,8 +316,22 @@ def read_places(file: str) -> Places:
         raise Invalid(f"cannot read the places {file}: {error}") from error
 
 
+def read_statement_issuers(file: str) -> dict[str, object]:
+    """Return the JWK Set of each trusted issuer of software statements, not parsed. Raises `Invalid`."""
+    if not file:
+        return {}
+    try:
+        issuers = canonical.parse(Path(file).read_bytes())
+    except (OSError, Malformed) as error:
+        raise Invalid(f"cannot read the issuers of software statements {file}: {error}") from error
+    if not isinstance(issuers, dict):
+        raise Invalid(f"the issuers of software statements {file} are no JSON object")
+    return issuers
+
+
 def _checked(config: Config) -> Config:
     read_places(config.places)
+    read_statement_issuers(config.software_statements)
     try:
         parse_networks(config.proxies)
     except ValueError as error:

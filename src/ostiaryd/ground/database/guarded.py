@@ -62,7 +62,7 @@ GUARDED: dict[str, Guarded] = {
     ),
     "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
     "secret": Guarded("client_secret", "id", "agent, digest, expires_at", agent="agent"),
-    "client": Guarded("oauth_client", "client_id", "kind, state, metadata, secret_digest, access_digest"),
+    "client": Guarded("oauth_client", "client_id", "kind, state, metadata, access_digest"),
     "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),
     "awaiting": Guarded("awaiting", "agent", "incident", agent="agent"),
     "resource": Guarded(

@@ -16,8 +16,10 @@ import asyncio
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -47,12 +49,13 @@ def check_origin(url: str, *, name: str) -> None:
 
 
 class Answer(NamedTuple):
-    """`media_type` in lower case and without parameters; `retry_after` as it was sent."""
+    """`media_type` in lower case and without parameters; the other headers as they were sent."""
 
     status: int
     media_type: str
     body: bytes
     retry_after: str
+    cache_control: str = ""
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
@@ -97,7 +100,13 @@ def _literal(host: str, *, of: str) -> Address | None:
 
 @asynccontextmanager
 async def _sending(
-    method: str, url: str, body: bytes, headers: Mapping[str, str], within_s: float, private: Collection[str]
+    method: str,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    within_s: float,
+    private: Collection[str],
+    ca_file: str = "",
 ) -> AsyncIterator[httpx2.Response]:
     """Send a request on a connection of its own and give the answer to read. Raises Invalid, Unavailable."""
     check_named(url, of="the URL", private=private)
@@ -109,7 +118,9 @@ async def _sending(
             address = await _resolve(host, parts.port or (443 if parts.scheme == "https" else 80), private=private)
             pinned_url = httpx2.URL(url).copy_with(host=str(address))
             async with (
-                httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=None) as client,
+                httpx2.AsyncClient(
+                    follow_redirects=False, trust_env=False, timeout=None, verify=_tls(ca_file)
+                ) as client,
                 client.stream(
                     method, pinned_url, content=body, headers=sent, extensions={"sni_hostname": host}
                 ) as response,
@@ -121,6 +132,18 @@ async def _sending(
         raise Unavailable(f"it is not reached: {type(error).__name__}") from None
 
 
+@lru_cache(maxsize=8)
+def _tls(ca_file: str) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of the system, and those in a file. Raises Unavailable."""
+    context = httpx2.create_ssl_context(trust_env=False)
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Unavailable(f"cannot read the certificate authorities {ca_file}: {error}") from None
+    return context
+
+
 async def request(
     method: str,
     url: str,
@@ -130,16 +153,23 @@ async def request(
     within_s: float,
     max_bytes: int = MAX_ANSWER,
     private: Collection[str] = (),
+    ca_file: str = "",
 ) -> Answer:
-    """Return the answer of a URL that another party named, whatever its status. Raises Invalid, Unavailable."""
-    async with _sending(method, url, body, headers, within_s, private) as response:
+    """Return the answer of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
+
+    `ca_file` holds certificate authorities that are trusted beside those of the system.
+    """
+    async with _sending(method, url, body, headers, within_s, private, ca_file) as response:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         answer = b""
         async for chunk in response.aiter_raw():
             answer += chunk
             if len(answer) > max_bytes:
                 raise Unavailable(f"it answers with more than {max_bytes} bytes")
-        return Answer(response.status_code, kind, answer, response.headers.get("retry-after", ""))
+        sent = response.headers
+        return Answer(
+            response.status_code, kind, answer, sent.get("retry-after", ""), ", ".join(sent.get_list("cache-control"))
+        )
 
 
 async def deliver(

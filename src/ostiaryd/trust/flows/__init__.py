@@ -15,13 +15,17 @@ from ostiaryd.trust.flows.bearers import allow_bearer, exempt, exemptions, forbi
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
+from ostiaryd.trust.flows.documents import find_client_keys, resolve_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.oauth_clients import (
+    AuthenticatedClient,
+    authenticate_oauth_client,
     check_usable,
+    claimed_client_id,
     find_agent_client,
     find_oauth_client,
     get_oauth_client,
-    resolve_client,
+    note_client_use,
     set_agent_client,
 )
 from ostiaryd.trust.flows.peps import (
@@ -63,6 +67,7 @@ __all__ = [
     "DEFAULT_LIFETIME_S",
     "DEFAULT_OVERLAP_H",
     "Access",
+    "AuthenticatedClient",
     "Client",
     "InvalidJoin",
     "JoinToken",
@@ -74,11 +79,13 @@ __all__ = [
     "act_as_person",
     "allow_bearer",
     "authenticate_client",
+    "authenticate_oauth_client",
     "begin_session",
     "check_client",
     "check_possession",
     "check_secret",
     "check_usable",
+    "claimed_client_id",
     "create_join_token",
     "create_pep",
     "create_secret",
@@ -90,6 +97,7 @@ __all__ = [
     "exempt",
     "exemptions",
     "find_agent_client",
+    "find_client_keys",
     "find_oauth_client",
     "find_pep",
     "find_session",
@@ -99,6 +107,7 @@ __all__ = [
     "is_exempt",
     "list_exempt_agents",
     "live_caller",
+    "note_client_use",
     "note_pep_use",
     "note_use",
     "page_url",

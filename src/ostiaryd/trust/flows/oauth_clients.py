@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
-from ostiary.protocol.errors import NotFound
+from ostiary.protocol import jose
+from ostiary.protocol.errors import NotFound, Unavailable
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.fetch import check_named
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model import (
+    Credentials,
+    InvalidClient,
+    Spend,
+    check_assertion,
+    check_assertion_type,
+    parse_assertion,
+)
 from ostiaryd.trust.model.clients import ClientKind, ClientState, OAuthClient, parse_metadata
 from ostiaryd.trust.store import clients as store
+
+MAX_UNUSED = 10_000
+MAX_UNUSED_OF_NETWORK = 200
+"""clients of document and registration that no person has agreed to"""
 
 
 def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
@@ -38,9 +50,95 @@ def check_usable(client: OAuthClient | None) -> OAuthClient:
     return client
 
 
-async def resolve_client(world: World, client_id: str) -> OAuthClient:
-    """Return the client of an authorization request. Raises InvalidClient, and Unavailable where it cannot be known."""
-    return get_oauth_client(world.db.read(), client_id)
+class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
+    """A client that no administrator registered, after its authentication.
+
+    `jkt` is the key with which it authenticated, None for a public client; `assertion` is still to be spent.
+    """
+
+    client: OAuthClient
+    jkt: str | None = None
+    assertion: Spend | None = None
+
+
+def authenticate_oauth_client(
+    act: Act, credentials: Credentials, keys: Sequence[jose.PublicKey] | None, *, config: Config
+) -> AuthenticatedClient:
+    """Return the document or dynamic client that sent a form, by its registered method. Raises InvalidClient.
+
+    A public client proves nothing here: the code, and PKCE or the key of its refresh token, do. `keys` are those of
+    `find_client_keys`. The caller has to `spend` the assertion.
+    """
+    client_id = claimed_client_id(credentials)
+    act.entry.object = client_id[:200] or None  # claimed, not proved
+    client = get_oauth_client(act.tx, client_id)
+    act.entry.object = client.handle
+    if client.kind is ClientKind.AGENT:
+        raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
+    if credentials.unverified_secret is not None:
+        hint = "send `client_id` alone" if client.is_public else "send `client_assertion`"
+        raise InvalidClient("the client has no secret", hint=hint, scheme=credentials.scheme)
+    if client.is_public:
+        if credentials.unverified_assertion is not None:
+            raise InvalidClient("the client registered no keys", hint="its `token_endpoint_auth_method` is none")
+        return AuthenticatedClient(client=client)
+    return _check_client_assertion(act, client, credentials, keys or (), config=config)
+
+
+def claimed_client_id(credentials: Credentials) -> str:
+    """Return the client id that a form claims, unchecked: `client_id`, or the subject of its assertion.
+
+    Raises InvalidClient.
+    """
+    if credentials.client_id is not None:
+        return credentials.client_id
+    try:
+        subject = jose.parse_claims(parse_assertion(credentials).payload).get("sub")
+    except jose.InvalidToken as error:
+        raise InvalidClient(f"the client assertion: {error.message}") from None
+    return subject if isinstance(subject, str) else ""
+
+
+def _check_client_assertion(
+    act: Act, client: OAuthClient, credentials: Credentials, keys: Sequence[jose.PublicKey], *, config: Config
+) -> AuthenticatedClient:
+    """Check the assertion of a client by its own keys (RFC 7523, rfc7523bis). Raises InvalidClient."""
+    unverified_jws = parse_assertion(credentials)
+
+    def is_compatible(_: str = "") -> bool:
+        return config.client_assertions == "compatible"
+
+    assertion = check_assertion(
+        unverified_jws,
+        client_id=client.client_id,
+        issuer=config.issuer,
+        now=act.now,
+        is_compatible=is_compatible,
+    )
+    check_assertion_type(unverified_jws.header, is_compatible=is_compatible)
+    kid, alg = unverified_jws.header.get("kid"), unverified_jws.header["alg"]
+    named = [key for key in keys if kid in (None, key.kid, key.thumbprint) and key.accepts(alg)]
+    if len(named) != 1 or client.metadata.token_endpoint_auth_signing_alg not in ("", alg):
+        raise InvalidClient("the client has no such key, or not exactly one", hint="name the key in `kid`")
+    try:
+        named[0].verify(unverified_jws.signature, unverified_jws.signing_input)
+    except jose.InvalidToken as error:
+        raise InvalidClient(f"the client assertion: {error.message}") from None
+    act.entry.key = named[0].thumbprint
+    return AuthenticatedClient(client=client, jkt=named[0].thumbprint, assertion=assertion.spend)
+
+
+def check_room(act: Act, network: str) -> None:
+    """Check that another unused client may be stored, in all and for the network. Raises Unavailable."""
+    total, of_network = store.count_unused(act.tx, network=network)
+    if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
+        hint = "clients that no person agreed to are deleted after a day"
+        raise Unavailable("too many clients wait for a first use", hint=hint, code="too_many_clients")
+
+
+def note_client_use(act: Act, client_id: str) -> None:
+    """Note that a person agreed to a client, which is then kept."""
+    store.set_used(act.tx, client_id)
 
 
 def set_agent_client(

@@ -23,7 +23,7 @@ from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unau
 from ostiary.protocol.jose.jws import parse_claims
 
 SECOND = 1_000_000
-_CLIENT_ID = re.compile(r"(?:ag|pe|rs)_[0-9a-f]{32}")
+_CLIENT_ID = re.compile(r"(?:ag|cl|pe|rs)_[0-9a-f]{32}|https://[!-~]{1,992}")
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_TYP = "client-authentication+jwt"
 ENROL_TYP = "enrol+jwt"

@@ -137,8 +137,6 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
     used_at: int | None = None
     """time of the first consent, or None"""
     network: str = ""
-    secret_digest: str | None = None
-    secret_expires_at: int | None = None
     access_digest: str | None = None
     """digest of the registration access token (RFC 7592)"""
 
@@ -154,7 +152,7 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_public(self) -> bool:
-        """Return whether the client authenticates with nothing (RFC 6749 section 2.1)."""
+        """Return whether the client proves nothing (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
 
     def has_redirect_uri(self, unverified_uri: str) -> bool:
@@ -338,3 +336,77 @@ def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
     if len({key.kid for key in parsed}) < len(parsed):
         raise InvalidClientMetadata("two keys of the client have one `kid`")
     return parsed
+
+
+MAX_DOCUMENT = 5 << 10
+"""bytes of a metadata document, as the draft recommends"""
+MAX_DOCUMENT_ID = 1000
+_DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_MAX_AGE = re.compile(r'max-age\s*=\s*"?([0-9]{1,10})"?')
+SHORTEST_FRESH_S, USUAL_FRESH_S, LONGEST_FRESH_S = 300, 3600, 86_400
+
+
+def is_document_id(client_id: str) -> bool:
+    """Return whether a client id is the URL of a metadata document. Ids that this server makes never are."""
+    return client_id.startswith("https://")
+
+
+def check_document_id(unverified_id: str) -> str:
+    """Check the URL of a metadata document (draft-ietf-oauth-client-id-metadata-document section 3).
+
+    It has a path, no dot segment, no fragment and no user, and one spelling: ids are compared letter by letter, so a
+    second spelling would be a second client of the same name. Raises InvalidClientMetadata.
+    """
+    url = unverified_id
+    shown = f"the client id {url[:200]!a}"
+    if not is_document_id(url) or len(url) > MAX_DOCUMENT_ID or "#" in url:
+        hint = f"https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
+        raise InvalidClientMetadata(f"{shown} is not the URL of a metadata document", hint=hint)
+    base, question, query = url.partition("?")
+    if _DOT_SEGMENT.search(base.removeprefix("https://")):
+        raise InvalidClientMetadata(f"{shown} has a dot segment in its path")
+    try:
+        normal = normalise_uri(base)
+    except Malformed as error:
+        raise InvalidClientMetadata(f"{shown}: {error.message}") from None
+    if urlsplit(normal).path == "/":
+        raise InvalidClientMetadata(f"{shown} has no path", hint="such as https://app.example/client.json")
+    if base != normal:
+        raise InvalidClientMetadata(f"{shown} can be written in another way", hint=f"send `{normal}{question}{query}`")
+    return url
+
+
+def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMetadata:
+    """Return the metadata in the document of a client (section 4.1). Raises InvalidClientMetadata, InvalidRedirectUri.
+
+    A client cannot share a secret through a document, so no method with a secret is accepted. A client with keys that
+    names no method authenticates with them.
+    """
+    if media_type != "application/json" and not re.fullmatch(r"application/[!-~]+\+json", media_type):
+        raise InvalidClientMetadata(f"the metadata document has the type {media_type[:64]!a}", hint="application/json")
+    try:
+        unverified = canonical.parse(body, max_bytes=MAX_DOCUMENT)
+    except Malformed as error:
+        raise InvalidClientMetadata(f"the metadata document: {error.message}") from None
+    if not isinstance(unverified, dict):
+        raise InvalidClientMetadata("the metadata document is not a JSON object")
+    if unverified.get("client_id") != client_id:
+        raise InvalidClientMetadata("`client_id` of the metadata document is not the URL of the document")
+    if "client_secret" in unverified or "client_secret_expires_at" in unverified:
+        raise InvalidClientMetadata("a metadata document must not have a client secret")
+    has_keys = unverified.get("jwks") is not None or unverified.get("jwks_uri") is not None
+    unverified = {"token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"} | unverified
+    metadata = parse_metadata(unverified)
+    if metadata.token_endpoint_auth_method in SECRET_METHODS:
+        raise InvalidClientMetadata("a client with a metadata document cannot have a secret", hint="none")
+    return metadata
+
+
+def fresh_s(cache_control: str) -> int:
+    """Return the seconds for which a document is fresh (RFC 9111 section 5.2.2), between five minutes and a day."""
+    words = cache_control.lower()
+    if "no-store" in words or "no-cache" in words:
+        return SHORTEST_FRESH_S
+    match = _MAX_AGE.search(words)
+    seconds = USUAL_FRESH_S if match is None else int(match[1])
+    return min(max(seconds, SHORTEST_FRESH_S), LONGEST_FRESH_S)

@@ -7,22 +7,44 @@ from functools import lru_cache
 import msgspec
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.trust.model.clients import ClientKind, ClientState, OAuthClient, decode_metadata
 
 _SELECT = """select client_id, handle, kind, state, metadata, digest, created_at, changed_at, fresh_until, used_at,
-    network, secret_digest, secret_expires_at, access_digest from oauth_client """
+    network, access_digest from oauth_client """
 _BY_ID = sql(_SELECT + "where client_id = :client_id", steady=True)
 _PUT = sql(
     """insert into oauth_client (client_id, handle, kind, state, metadata, digest, created_at, changed_at, fresh_until,
-           used_at, network, secret_digest, secret_expires_at, access_digest)
+           used_at, network, access_digest)
        values (:client_id, :handle, :kind, :state, :metadata, :digest, :created_at, :changed_at, :fresh_until,
-           :used_at, :network, :secret_digest, :secret_expires_at, :access_digest)
+           :used_at, :network, :access_digest)
        on conflict (client_id) do update set state = excluded.state, metadata = excluded.metadata,
            digest = excluded.digest, changed_at = excluded.changed_at, fresh_until = excluded.fresh_until,
-           used_at = excluded.used_at, secret_digest = excluded.secret_digest,
-           secret_expires_at = excluded.secret_expires_at, access_digest = excluded.access_digest"""
+           used_at = excluded.used_at, access_digest = excluded.access_digest"""
 )
 _DELETE = sql("delete from oauth_client where client_id = :client_id")
+_BY_HANDLE = sql(_SELECT + "where handle = :handle")
+_LIST = sql(_SELECT + "where handle > :after and (:state = '' or state = :state) order by handle limit :limit")
+_SET_FRESH = sql("update oauth_client set fresh_until = :until where client_id = :client_id")
+_SET_USED = sql("update oauth_client set used_at = :now where client_id = :client_id and used_at is null")
+_COUNT_UNUSED = sql(
+    """select count(*), coalesce(sum(case when network = :network then 1 else 0 end), 0) from oauth_client
+       where used_at is null"""
+)
+_UNUSED = sql(
+    """select client_id from oauth_client where used_at is null and created_at <= :before
+       order by created_at limit :limit"""
+)
+_ADD_TOKEN = sql(
+    """insert into registration_token (digest, id, created_at, expires_at, uses_left)
+       values (:digest, :id, :now, :expires_at, :uses)"""
+)
+_USE_TOKEN = sql(
+    """update registration_token set uses_left = uses_left - 1
+       where digest = :digest and expires_at > :now and uses_left > 0 returning id"""
+)
+_COUNT_TOKENS = sql("select count(*) from registration_token")
+_PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or uses_left = 0")
 
 
 def get(reader: Reader, client_id: str) -> OAuthClient | None:
@@ -46,10 +68,58 @@ def put(tx: Tx, client: OAuthClient) -> None:
         fresh_until=client.fresh_until,
         used_at=client.used_at,
         network=client.network,
-        secret_digest=client.secret_digest,
-        secret_expires_at=client.secret_expires_at,
         access_digest=client.access_digest,
     )
+
+
+def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
+    """Return a client by the id of its record."""
+    return reader.made(_BY_HANDLE, _client, handle=handle)
+
+
+def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
+    """Return a page of the clients in that state, or in any, in the order of their handles."""
+    return [_client(row) for row in reader.all(_LIST, after=page.after, limit=page.limit, state=state)]
+
+
+def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:
+    """Note until when the stored metadata of a client need not be fetched."""
+    tx.run(_SET_FRESH, client_id=client_id, until=until)
+
+
+def set_used(tx: Tx, client_id: str) -> None:
+    """Note the first consent to a client."""
+    tx.run(_SET_USED, client_id=client_id, now=tx.now)
+
+
+def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
+    """Return the number of unused clients, and of those from a network."""
+    row = reader.one(_COUNT_UNUSED, network=network)
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def unused(reader: Reader, *, before: int, limit: int) -> list[str]:
+    """Return the ids of the oldest clients without use that were stored by `before`."""
+    return [client_id for (client_id,) in reader.all(_UNUSED, before=before, limit=limit)]
+
+
+def add_registration_token(tx: Tx, digest: str, *, id: str, expires_at: int, uses: int) -> None:
+    """Store the digest of an initial access token."""
+    tx.run(_ADD_TOKEN, digest=digest, id=id, now=tx.now, expires_at=expires_at, uses=uses)
+
+
+def use_registration_token(tx: Tx, digest: str) -> str | None:
+    """Use an initial access token; return its id, None if it is unknown, used up or expired."""
+    row = tx.one(_USE_TOKEN, digest=digest, now=tx.now)
+    return None if row is None else str(row[0])
+
+
+def count_registration_tokens(tx: Tx) -> int:
+    """Delete the initial access tokens that have ended; return the number of the others."""
+    tx.run(_PRUNE_TOKENS, now=tx.now)
+    row = tx.one(_COUNT_TOKENS)
+    return 0 if row is None else int(row[0])
 
 
 def delete(tx: Tx, client_id: str) -> None:
@@ -61,7 +131,7 @@ def delete(tx: Tx, client_id: str) -> None:
 @lru_cache(maxsize=1024)
 def _client(row: Row) -> OAuthClient:
     client_id, handle, kind, state, metadata, digest, created_at, changed_at, *rest = row
-    fresh_until, used_at, network, secret_digest, secret_expires_at, access_digest = rest
+    fresh_until, used_at, network, access_digest = rest
     return OAuthClient(
         client_id=client_id,
         handle=handle,
@@ -74,7 +144,5 @@ def _client(row: Row) -> OAuthClient:
         fresh_until=fresh_until,
         used_at=used_at,
         network=network,
-        secret_digest=secret_digest,
-        secret_expires_at=secret_expires_at,
         access_digest=access_digest,
     )

@@ -1,0 +1,270 @@
+"""Clients that are known by the URL of a metadata document, and the keys that clients publish (`jwks_uri`).
+
+draft-ietf-oauth-client-id-metadata-document-01: no redirect is followed, errors are not remembered, cache headers
+count within bounds, and an address that is not public is refused. The one exception is loopback, for a server that is
+itself on loopback; `private_hosts` opens nothing here, since strangers name the URL in an authorization request.
+
+A fetch costs a stranger one of the few that the network, and the host that is fetched from, have in a minute. Requests
+for one document that come at once share a fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Invalid, Malformed, Unavailable
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.buckets import Buckets
+from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.oauth_clients import check_room, check_usable, claimed_client_id
+from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, parse_assertion
+from ostiaryd.trust.model.clients import (
+    LOOPBACK,
+    MAX_DOCUMENT,
+    ClientKind,
+    ClientMetadata,
+    ClientState,
+    OAuthClient,
+    check_document_id,
+    fresh_s,
+    is_document_id,
+    parse_client_keys,
+    parse_document,
+)
+from ostiaryd.trust.store import clients as store
+
+T = TypeVar("T")
+FETCH_S = 5
+MAX_JWKS = 64 << 10
+MAX_AT_ONCE = 16
+"""fetches"""
+MAX_KNOWN_KEYS = 10_000
+"""clients whose keys are in memory"""
+KEYS_FRESH = 3600 * SECOND
+KEYS_SOON = 60 * SECOND
+"""the shortest time between two fetches of the keys of a client, in microseconds"""
+COST = 3
+
+
+class FetchBuckets(Buckets):
+    """Fetches that a network may cause, and that a host may get: 20 at once, then one in 3 seconds."""
+
+    burst, per_second = 20 * COST, 1
+
+
+class Fetches:
+    """Fetches for clients: one at a time for each URL, and `MAX_AT_ONCE` in all. Lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._under_way: dict[str, asyncio.Task[Any]] = {}
+
+    async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
+        """Return what `fetch` returns; a fetch for that URL that is under way serves this caller too.
+
+        Raises Unavailable for a network or a host that had its share.
+        """
+        if (task := self._under_way.get(url)) is None:
+            self._take(network, urlsplit(url).netloc)
+            task = self._under_way[url] = asyncio.ensure_future(self._run(fetch))
+            task.add_done_callback(lambda _: self._under_way.pop(url, None))
+        result: T = await asyncio.shield(task)
+        return result
+
+    async def _run(self, fetch: Callable[[], Awaitable[T]]) -> T:
+        async with self._room:
+            return await fetch()
+
+    def _take(self, network: str, host: str) -> None:
+        buckets = [self._world.keep(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
+        if not all(bucket.has(COST) for bucket in buckets):
+            raise Unavailable("too many clients are looked up", hint="try again in a minute", code="too_many_lookups")
+        for bucket in buckets:
+            bucket.take(COST)
+
+
+async def resolve_client(
+    world: World, client_id: str, *, network: str = "", request_id: str | None = None
+) -> OAuthClient:
+    """Return the client of a request, with its metadata document fetched where that is due.
+
+    Call it in a wire, ahead of the act. `network` is that of the caller. Raises InvalidClient, and Unavailable where
+    the document cannot be fetched.
+    """
+    client = store.get(world.db.read(), client_id)
+    if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):
+        return check_usable(client)
+    if client is not None and client.fresh_until is not None and world.now() < client.fresh_until:
+        return check_usable(client)
+    if client is None and world.config.client_documents == "closed":
+        raise InvalidClient("clients with metadata documents are not accepted", hint="register the client")
+    action = "client.discover" if client is None else "client.change"
+    try:
+        check_document_id(client_id)
+        metadata, seconds = await world.keep(Fetches).share(
+            client_id, network=network, fetch=lambda: _fetch_document(world, client_id)
+        )
+    except Invalid as refusal:
+        return await act(world, action, partial(_refuse, client_id, refusal), request=request_id, network=network)
+    until = world.now() + seconds * SECOND
+    if client is not None and client.metadata == metadata:
+        await world.writer.submit(lambda tx: store.set_fresh(tx, client_id, until=until))
+        return check_usable(msgspec.structs.replace(client, fresh_until=until))
+
+    def keep(act: Act) -> OAuthClient:
+        return keep_document(act, client_id, metadata, fresh_until=until, network=network, config=world.config)
+
+    return check_usable(await act(world, action, keep, request=request_id, network=network))
+
+
+def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
+    """Leave the entry of a document that is not accepted. Raises InvalidClient."""
+    act.entry.object = client_id[:200]
+    raise InvalidClient(refusal.message, hint=refusal.hint)
+
+
+def keep_document(
+    act: Act, client_id: str, metadata: ClientMetadata, *, fresh_until: int, network: str, config: Config
+) -> OAuthClient:
+    """Store the metadata of a document, new or changed. Raises Unavailable if too many clients wait for a first use."""
+    before = store.get(act.tx, client_id)
+    if before is None:
+        state = ClientState.ACTIVE if config.client_documents == "open" else ClientState.PENDING
+        before = OAuthClient(
+            client_id=client_id,
+            handle=act.new_id("cl"),
+            kind=ClientKind.DOCUMENT,
+            state=state,
+            metadata=metadata,
+            digest="",
+            created_at=act.now,
+            changed_at=act.now,
+            network=network,
+        )
+        check_room(act, network)
+    client = msgspec.structs.replace(
+        before, metadata=metadata, digest=metadata.digest(), changed_at=act.now, fresh_until=fresh_until
+    )
+    registry.note(act, object=client.handle, client=client_id, name=metadata.client_name, digest=client.digest)
+    store.put(act.tx, client)
+    return client
+
+
+async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
+    """Return the metadata at a URL, and the seconds for which they are fresh. Raises Invalid, Unavailable."""
+    answer = await request(
+        "GET",
+        url,
+        headers={"accept": "application/json"},
+        within_s=FETCH_S,
+        max_bytes=MAX_DOCUMENT,
+        private=_own_hosts(world.config),
+        ca_file=world.config.ca_file,
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the metadata document: its server answers {answer.status}, and only 200 counts")
+    metadata = parse_document(answer.body, media_type=answer.media_type, client_id=url)
+    check_client_urls(metadata, config=world.config)
+    return metadata, fresh_s(answer.cache_control)
+
+
+def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
+    """Check the URLs of a client to which this server sends requests. Raises Invalid.
+
+    `logo_uri` and the other pages for people are never fetched.
+    """
+    for name in ("jwks_uri", "backchannel_logout_uri"):
+        if url := getattr(metadata, name):
+            check_named(url, of=f"`{name}`", private=_own_hosts(config))
+
+
+def _own_hosts(config: Config) -> frozenset[str]:
+    """Return the loopback hosts, for a server whose public URL is on loopback; none for any other."""
+    return LOOPBACK if urlsplit(config.public_url).hostname in LOOPBACK else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchedKeys:
+    url: str
+    keys: tuple[jose.PublicKey, ...]
+    at: int
+
+
+class ClientKeys:
+    """The keys that clients publish, fetched anew each hour, and for an unknown `kid` at most once a minute."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: OrderedDict[str, _FetchedKeys] = OrderedDict()
+
+    async def get(self, client: OAuthClient, *, kid: object, network: str) -> tuple[jose.PublicKey, ...]:
+        """Return the keys of a client with a `jwks_uri`. Raises Invalid, Unavailable."""
+        url, now = client.metadata.jwks_uri, self._world.now()
+        kept = self._known.get(client.client_id)
+        if kept is not None and kept.url == url:
+            is_known = kid is None or any(kid in (key.kid, key.thumbprint) for key in kept.keys)
+            if now < kept.at + (KEYS_FRESH if is_known else KEYS_SOON):
+                return kept.keys
+        keys = await self._world.keep(Fetches).share(url, network=network, fetch=lambda: self._fetch(url))
+        self._known[client.client_id] = _FetchedKeys(url, keys, now)
+        self._known.move_to_end(client.client_id)
+        if len(self._known) > MAX_KNOWN_KEYS:
+            self._known.popitem(last=False)
+        return keys
+
+    async def _fetch(self, url: str) -> tuple[jose.PublicKey, ...]:
+        config = self._world.config
+        answer = await request(
+            "GET",
+            url,
+            headers={"accept": "application/jwk-set+json, application/json"},
+            within_s=FETCH_S,
+            max_bytes=MAX_JWKS,
+            private=_own_hosts(config),
+            ca_file=config.ca_file,
+        )
+        if answer.status != 200:
+            raise Unavailable(f"the keys of the client: their server answers {answer.status}")
+        try:
+            return parse_client_keys(canonical.parse(answer.body, max_bytes=MAX_JWKS))
+        except Malformed as error:
+            raise Unavailable(f"the keys of the client: {error.message}") from None
+
+
+async def find_client_keys(
+    world: World, credentials: Credentials, *, network: str = ""
+) -> tuple[jose.PublicKey, ...] | None:
+    """Return the keys of the client that a form claims to come from, for `authenticate_oauth_client`.
+
+    None for a client without keys of its own, and for an agent. Call it in a wire, ahead of the act: it fetches a
+    metadata document or a `jwks_uri` where that is due. Raises InvalidClient, Unavailable.
+    """
+    try:
+        client = store.get(world.db.read(), claimed_client_id(credentials))
+    except InvalidClient:  # the act refuses it too, and leaves the entry
+        return None
+    if client is None or client.kind is ClientKind.AGENT or client.is_public:
+        return None
+    client = await resolve_client(world, client.client_id, network=network)
+    if client.metadata.jwks is not None:
+        return parse_client_keys(client.metadata.jwks)
+    if credentials.unverified_assertion is None:
+        return ()
+    kid = parse_assertion(credentials).header.get("kid")
+    try:
+        return await world.keep(ClientKeys).get(client, kid=kid, network=network)
+    except Invalid as refusal:
+        raise InvalidClient(refusal.message, hint=refusal.hint) from None
