@@ -24,6 +24,7 @@ SUITES := .suites/.setup
 OPENAPI := .openapi/.setup
 PROXIES := .proxies/.setup
 SITE := .site/.setup
+BROWSER := .browser/.setup
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 
@@ -35,7 +36,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## make .venv and every environment of the tests from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## make .venv and every environment of the tests from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -49,6 +50,10 @@ suites: $(SETUP) ## make the environment of the suites that `make bench BENCH_AR
 openapi: $(SETUP) ## make the environment of schemathesis, which proves the OpenAPI document
 	$(MAKE) $(OPENAPI)
 
+.PHONY: browser
+browser: $(SETUP) ## make the environment that drives Chromium, which it installs where it may (Debian, root)
+	$(MAKE) $(BROWSER)
+
 .PHONY: everyday
 everyday: $(EVERYDAY) ## bring the MCP servers of `make bench BENCH_ARGS="contain --suite everyday"`
 
@@ -61,7 +66,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: quick
@@ -90,7 +95,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -114,13 +119,14 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock
 	$(UV_COMPILE) pyproject.toml requirements/openapi.in --output-file requirements/openapi.lock
 	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
+	$(UV_COMPILE) requirements/browser.in --output-file requirements/browser.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .site .frameworks .suites .openapi .proxies docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .site .frameworks .suites .openapi .browser .proxies docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -159,6 +165,16 @@ $(SITE): requirements/site.lock docs/mermaid/package-lock.json | $(SETUP)
 $(OPENAPI): requirements/openapi.lock
 	$(UV) venv --clear --python $(BIN)/python .openapi
 	$(UV) pip install --python .openapi/bin/python --require-hashes --no-deps -r $<
+	touch $@
+
+# Tests of pages in a browser are skipped, with this message, where Chromium is missing.
+$(BROWSER): requirements/browser.lock
+	$(UV) venv --clear --python $(BIN)/python .browser
+	$(UV) pip install --python .browser/bin/python --require-hashes --no-deps -r $<
+	if [ -x /usr/bin/chromium ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	else echo "Chromium is not installed and this user may not install it: the pages are tested without a browser."; fi
 	touch $@
 
 $(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)

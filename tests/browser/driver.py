@@ -1,0 +1,130 @@
+"""Chromium by lines of JSON: a request `[method, arguments, named]`, then `{"value": ..}` or `{"error": ..}` back.
+
+Run by `tests/support/chromium.py` with the Python of `.browser`, the only environment that has playwright.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
+
+EXECUTABLE = "/usr/bin/chromium"
+
+
+class Driver:
+    """One browser window at a time; `open_window` begins anew, without cookies."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._context: BrowserContext | None = None
+        self._page: Page | None = None
+        self._cdp: CDPSession | None = None
+        self.problems: list[str] = []
+
+    @property
+    def page(self) -> Page:
+        assert self._page is not None, "open a window first"
+        return self._page
+
+    def open_window(self, *, script: bool = True, dark: bool = False, width: int = 1000, height: int = 900) -> None:
+        if self._context is not None:
+            self._context.close()
+        self._context = self._browser.new_context(
+            java_script_enabled=script,
+            color_scheme="dark" if dark else "light",
+            viewport={"width": width, "height": height},
+            ignore_https_errors=True,
+        )
+        self._page, self.problems = self._context.new_page(), []
+        self._page.on("console", lambda message: self._note(message.type, message.text))
+        self._page.on("pageerror", lambda error: self._note("error", str(error)))
+
+    def _note(self, kind: str, text: str) -> None:
+        if kind == "error" and "Failed to load resource" not in text:  # the status of a page that a test asks for
+            self.problems.append(text)
+
+    def set_look(self, *, dark: bool, width: int, height: int = 900) -> None:
+        self.page.emulate_media(color_scheme="dark" if dark else "light")
+        self.page.set_viewport_size({"width": width, "height": height})
+
+    def add_authenticator(self, *, verifies: bool = True) -> str:
+        """Plug in a virtual authenticator with discoverable credentials; return its id."""
+        self._cdp = self.page.context.new_cdp_session(self.page)
+        self._cdp.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+            "isUserVerified": verifies, "automaticPresenceSimulation": True,
+        }  # fmt: skip
+        return str(self._cdp.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"])
+
+    def credentials(self, authenticator: str) -> list[Any]:
+        assert self._cdp is not None
+        found = self._cdp.send("WebAuthn.getCredentials", {"authenticatorId": authenticator})["credentials"]
+        return list(found)
+
+    def goto(self, url: str) -> int:
+        """Open a URL; return the status of the page that it leads to."""
+        response = self.page.goto(url)
+        return 0 if response is None else response.status
+
+    def fill(self, selector: str, text: str) -> None:
+        self.page.fill(selector, text)
+
+    def check(self, selector: str, *, on: bool = True) -> None:
+        self.page.set_checked(selector, on)
+
+    def click(self, selector: str) -> None:
+        self.page.click(selector)
+
+    def wait_for_url(self, pattern: str) -> str:
+        """Wait until the URL matches a glob; return it."""
+        self.page.wait_for_url(pattern)
+        return self.page.url
+
+    def wait_for(self, selector: str) -> None:
+        self.page.wait_for_selector(selector)
+
+    def url(self) -> str:
+        return self.page.url
+
+    def text(self, selector: str = "body") -> str:
+        return self.page.inner_text(selector)
+
+    def html(self) -> str:
+        return self.page.content()
+
+    def evaluate(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def cookies(self) -> list[Any]:
+        return list(self.page.context.cookies())
+
+    def screenshot(self, path: str) -> None:
+        self.page.screenshot(path=path, full_page=True)
+
+    def get_problems(self) -> list[str]:
+        """Return the errors of the console: violations of the policy, exceptions of scripts."""
+        return self.problems
+
+
+def main() -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=EXECUTABLE, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        driver = Driver(browser)
+        print(json.dumps({"value": browser.version}), flush=True)
+        for line in sys.stdin:
+            method, arguments, named = json.loads(line)
+            try:
+                answer = {"value": getattr(driver, method)(*arguments, **named)}
+            except Exception as error:  # noqa: BLE001 because the other side raises it
+                answer = {"error": str(error)}
+            print(json.dumps(answer), flush=True)
+        browser.close()
+
+
+main()
