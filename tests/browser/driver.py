@@ -82,19 +82,19 @@ class Driver:
     def wait_for_url(self, pattern: str) -> str:
         """Wait until the URL matches a glob; return it."""
         self.page.wait_for_url(pattern)
-        return self.page.url
+        return str(self.page.url)
 
     def wait_for(self, selector: str) -> None:
         self.page.wait_for_selector(selector)
 
     def url(self) -> str:
-        return self.page.url
+        return str(self.page.url)
 
     def text(self, selector: str = "body") -> str:
-        return self.page.inner_text(selector)
+        return str(self.page.inner_text(selector))
 
     def html(self) -> str:
-        return self.page.content()
+        return str(self.page.content())
 
     def evaluate(self, expression: str) -> Any:
         return self.page.evaluate(expression)

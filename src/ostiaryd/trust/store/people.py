@@ -5,10 +5,13 @@ Rows from before `person.logins_since` are void: a person who left and returns b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.trust.model.passkeys import Passkey
 from ostiaryd.trust.model.sessions import Proof, Session
 from ostiaryd.trust.model.throttle import NONE, Failures
 
@@ -42,6 +45,43 @@ _SET_PASSWORD = sql(
        on conflict (person) do update set hash = excluded.hash, set_at = excluded.set_at"""
 )
 _DROP_PASSWORD = sql("delete from person_password where person = :person")
+
+_TOTP = sql(
+    """select c.sealed, c.last_step from person_totp c join person p on p.person_id = c.person
+       where c.person = :person and p.state = 'active' and c.set_at > p.logins_since"""
+)
+_SET_TOTP = sql(
+    """insert into person_totp (person, sealed, set_at, last_step) values (:person, :sealed, :now, :step)
+       on conflict (person) do update
+       set sealed = excluded.sealed, set_at = excluded.set_at, last_step = excluded.last_step"""
+)
+_USE_TOTP = sql("update person_totp set last_step = :step where person = :person and last_step < :step")
+_DROP_TOTP = sql("delete from person_totp where person = :person")
+
+_PASSKEY = """select c.id, c.person, c.name, c.public_key, c.sign_count, c.transports, c.added_at, c.used_at
+    from person_passkey c join person p on p.person_id = c.person
+    where p.state = 'active' and c.added_at > p.logins_since """
+_FIND_PASSKEY = sql(_PASSKEY + "and c.id = :id")
+_PASSKEYS_OF = sql(_PASSKEY + "and c.person = :person order by c.added_at, c.id")
+_IS_PASSKEY = sql("select 1 from person_passkey where id = :id")
+_ADD_PASSKEY = sql(
+    """insert into person_passkey (id, person, name, public_key, sign_count, transports, added_at)
+       values (:id, :person, :name, :public_key, :sign_count, :transports, :now)"""
+)
+_USE_PASSKEY = sql("update person_passkey set sign_count = :sign_count, used_at = :now where id = :id")
+_DROP_PASSKEY = sql("delete from person_passkey where id = :id and person = :person")
+_PASSKEY_IDS = sql("select id from person_passkey where person = :person")
+
+_COUNT_RECOVERY = sql(
+    """select count(*) from recovery_code c join person p on p.person_id = c.person
+       where c.person = :person and p.state = 'active' and c.made_at > p.logins_since"""
+)
+_ADD_RECOVERY = sql("insert into recovery_code (digest, person, made_at) values (:digest, :person, :now)")
+_USE_RECOVERY = sql(
+    """delete from recovery_code where digest = :digest and person = :person
+       and made_at > (select logins_since from person where person_id = :person)"""
+)
+_DROP_RECOVERY = sql("delete from recovery_code where person = :person")
 
 _LINK = sql(
     """select l.person, l.expires_at from setup_link l join person p on p.person_id = l.person
@@ -148,6 +188,99 @@ def drop_password(tx: Tx, person: str) -> None:
     tx.run(_DROP_PASSWORD, person=person)
 
 
+def totp(reader: Reader, person: str) -> tuple[bytes, int] | None:
+    """Return the sealed secret of a person's authenticator app, and the step of the last code that was accepted."""
+    row = reader.one(_TOTP, person=person)
+    return None if row is None else (bytes(row[0]), row[1])
+
+
+def set_totp(tx: Tx, person: str, sealed: bytes, *, step: int) -> None:
+    """Store the sealed secret of an authenticator app, and the step of its first code."""
+    tx.touch("totp", person)
+    tx.run(_SET_TOTP, person=person, sealed=sealed, step=step, now=tx.now)
+
+
+def use_totp(tx: Tx, person: str, *, step: int) -> bool:
+    """Record the step of a code; return False if a code of that step or a later one was accepted before."""
+    return bool(tx.run(_USE_TOTP, person=person, step=step))
+
+
+def drop_totp(tx: Tx, person: str) -> None:
+    """Delete the authenticator app of a person."""
+    tx.touch("totp", person)
+    tx.run(_DROP_TOTP, person=person)
+
+
+def find_passkey(reader: Reader, id: str) -> Passkey | None:
+    """Return a passkey of an active person by its credential id."""
+    row = reader.one(_FIND_PASSKEY, id=id)
+    return None if row is None else _passkey(row)
+
+
+def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
+    """Return the passkeys of a person, the oldest first."""
+    return [_passkey(row) for row in reader.all(_PASSKEYS_OF, person=person)]
+
+
+def is_passkey(reader: Reader, id: str) -> bool:
+    """Return whether a passkey of that id is stored, of whatever person."""
+    return reader.one(_IS_PASSKEY, id=id) is not None
+
+
+def add_passkey(tx: Tx, one: Passkey) -> None:
+    """Store a new passkey."""
+    tx.touch("passkey", one.id)
+    tx.run(
+        _ADD_PASSKEY,
+        id=one.id,
+        person=one.person,
+        name=one.name,
+        public_key=one.public_key,
+        sign_count=one.sign_count,
+        transports=one.transports,
+        now=tx.now,
+    )
+
+
+def use_passkey(tx: Tx, id: str, *, sign_count: int) -> None:
+    """Record the use of a passkey."""
+    tx.run(_USE_PASSKEY, id=id, sign_count=sign_count, now=tx.now)
+
+
+def drop_passkey(tx: Tx, id: str, *, person: str) -> bool:
+    """Delete a passkey of a person; return whether there was one."""
+    tx.touch("passkey", id)
+    return bool(tx.run(_DROP_PASSKEY, id=id, person=person))
+
+
+def count_recovery_codes(reader: Reader, person: str) -> int:
+    """Return the number of unused recovery codes of a person."""
+    row = reader.one(_COUNT_RECOVERY, person=person)
+    return 0 if row is None else int(row[0])
+
+
+def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:
+    """Replace the recovery codes of a person; none deletes all."""
+    tx.run(_DROP_RECOVERY, person=person)
+    for digest in digests:
+        tx.run(_ADD_RECOVERY, digest=digest, person=person, now=tx.now)
+
+
+def use_recovery_code(tx: Tx, digest: bytes, *, person: str) -> bool:
+    """Delete a recovery code of a person; return whether there was one."""
+    return bool(tx.run(_USE_RECOVERY, digest=digest, person=person))
+
+
+def drop_credentials(tx: Tx, person: str) -> None:
+    """Delete the password, the authenticator app, the passkeys, recovery codes and setup links of a person."""
+    drop_password(tx, person)
+    drop_totp(tx, person)
+    for (id,) in tx.all(_PASSKEY_IDS, person=person):
+        drop_passkey(tx, id, person=person)
+    set_recovery_codes(tx, person, ())
+    drop_setup_links(tx, person)
+
+
 def find_setup_link(reader: Reader, digest: bytes, *, now: int) -> str | None:
     """Return the person that a setup link is for; None if it was used, has expired, or the person has left."""
     row = reader.one(_LINK, digest=digest, now=now)
@@ -200,3 +333,8 @@ def _session(row: Row) -> Session:
         used_at=used_at,
         expires_at=expires_at,
     )
+
+
+def _passkey(row: Row) -> Passkey:
+    id, person, name, public_key, sign_count, transports, added_at, used_at = row
+    return Passkey(id, person, name, bytes(public_key), sign_count, transports, added_at, used_at)

@@ -1,0 +1,69 @@
+"""Passkeys: the public key of a WebAuthn credential, and the challenge of a ceremony.
+
+A challenge is bound to the browser and to the ceremony by a keyed digest, so the server need not remember those that
+strangers ask for. It is used once: `trust.store.spend` remembers those that led to a login or a passkey.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+from ostiary.protocol.errors import Forbidden
+from ostiaryd.trust.model import DIGEST_BYTES, SECOND, Spend
+
+MAX_PASSKEYS = 20
+MAX_NAME = 64
+MAX_CREDENTIAL = 16 << 10
+CHALLENGE_LIFETIME = 600 * SECOND
+_NONCE, _TAG = 16, 32
+Ceremony = Literal["create", "get"]
+
+
+class PasskeyRefused(Forbidden):
+    """The response of an authenticator does not verify, or is for another browser or an earlier page."""
+
+    code = "passkey_refused"
+
+    def __init__(self, message: str = "the passkey was not accepted") -> None:
+        super().__init__(message, hint="reload the page and try again")
+
+
+class Passkey(NamedTuple):
+    """A passkey as it is stored. `id` is the credential id in Base64url, `public_key` a COSE key. Times in
+    microseconds.
+    """
+
+    id: str
+    person: str
+    name: str
+    public_key: bytes
+    sign_count: int
+    transports: str
+    added_at: int
+    used_at: int | None
+
+
+def make_challenge(
+    secret: bytes, ceremony: Ceremony, browser: str, *, now: int, random: Callable[[int], bytes]
+) -> bytes:
+    """Return a challenge for one ceremony in one browser."""
+    head = now.to_bytes(8) + random(_NONCE)
+    return head + _tag(secret, ceremony, browser, head)
+
+
+def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified: bytes, *, now: int) -> Spend:
+    """Return what to spend of a challenge of this server for this browser. Raises PasskeyRefused."""
+    head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
+    if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):
+        raise PasskeyRefused("the page is from another browser")
+    until = int.from_bytes(head[:8]) + CHALLENGE_LIFETIME
+    if now >= until:
+        raise PasskeyRefused("the page has expired")
+    return Spend(sha256(b"challenge" + unverified).digest()[:DIGEST_BYTES], until)
+
+
+def _tag(secret: bytes, ceremony: Ceremony, browser: str, head: bytes) -> bytes:
+    return hmac.digest(secret, f"{ceremony} {browser} ".encode() + head, "sha256")[:_TAG]
