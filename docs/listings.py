@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+import ostiary
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.asgi import GuardASGI
 from ostiary.audit.entries import FAMILIES
@@ -85,6 +86,60 @@ REASONS = {
 """The codes that a decision gives, each with its meaning. A test finds every code of the source here."""
 
 
+SUBJECTS = {
+    "agent": "life cycle, scopes, daily budget and restrictions of an agent",
+    "api": "a read or a change through the server's own API",
+    "approval": "an approval request, its answer, expiry and use",
+    "bearer": "a bearer exemption of an agent",
+    "budget": "slices of budgets at guards",
+    "clock": "steps of the wall clock, and their confirmation",
+    "database": "a damaged database",
+    "decide": "a batch of AuthZEN evaluations",
+    "disk": "a full disk",
+    "elevation": "eligible scopes, and elevations",
+    "entry": "an entry",
+    "feed": "a batch of records from a guard",
+    "history": "a lost part of the ledger's history, and the recovery",
+    "incident": "alerts, and incidents with their steps",
+    "issuer": "an issuer of security events",
+    "join": "a join token for a new instance of an agent",
+    "key": "a key of an agent or a guard",
+    "keys": "the signing keys of the server",
+    "kill": "the kill switch",
+    "ledger": "the ledger",
+    "limits": "limits of callers",
+    "memory": "the memory of a task",
+    "network": "the networks of a caller",
+    "owner": "an owner of agents",
+    "pep": "an API key of an AuthZEN gateway",
+    "person": "a person, the person's keys and sessions",
+    "policy": "policy sets, and what-if",
+    "recovery": "the recovery of a database",
+    "refusals": "a summary of refused requests",
+    "report": "missing or refused records of a guard",
+    "resource": "a resource, its catalogue, data classes and mode",
+    "respond": "the limits of automatic responses",
+    "resume": "a resumed agent",
+    "secret": "a client secret of an agent",
+    "server": "the first start of a server, and checks by `doctor`",
+    "signal": "received security events",
+    "spool": "the spool of a guard",
+    "state": "comparison of the database with the ledger",
+    "storage": "the storage of the server",
+    "stream": "streams of security events to receivers",
+    "task": "a task, its holders and its observations",
+    "team": "a team and its members",
+    "telemetry": "telemetry of agents",
+    "test": "a test event",
+    "threats": "threat lists",
+    "token": "tokens: exchange, introspection, revocation, backchannel requests",
+    "tool": "a decided call, its result, and a call that could not be decided",
+    "watch": "findings, and restarts of the detectors",
+    "webhook": "webhooks and their deliveries",
+}
+"""The subject of each family of actions."""
+
+
 def commands() -> str:
     """Render every command with its arguments and options, from the program's own help."""
     arguments, sys.argv = sys.argv, ["ostiary"]  # the name of the program stands in the usage of some commands
@@ -125,10 +180,12 @@ def _class(kind: type) -> str:
             and (inspect.isroutine(member) or _is_property(member))
         ):
             entries.append(_entry(name, member))
-    return f"## {kind.__name__}\n\n`from {kind.__module__} import {kind.__name__}`\n\n" + "\n\n".join(entries)
+    home = "ostiary" if kind.__name__ in ostiary.__all__ else kind.__module__
+    return f"## {kind.__name__}\n\n`from {home} import {kind.__name__}`\n\n" + "\n\n".join(entries)
 
 
-_STARS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_ADDRESS = re.compile(r"<[^>]*>")
+"""A default that is a function, which Python prints with its address."""
 
 
 def _is_property(member: object) -> bool:
@@ -140,9 +197,14 @@ def _entry(name: str, member: object) -> str:
     if isinstance(member, property):
         title = f"### `{name}`"
     else:
-        parameters = inspect.signature(member).parameters  # type: ignore[arg-type]
-        names = [f"{_STARS.get(p.kind, '')}{p.name}" for p in parameters.values() if p.name not in {"self", "cls"}]
-        title = f"### `{name}({', '.join(names)})`"
+        signature = inspect.signature(member)  # type: ignore[arg-type]
+        parameters = [
+            parameter.replace(annotation=inspect.Parameter.empty)
+            for parameter in signature.parameters.values()
+            if parameter.name not in {"self", "cls"}
+        ]
+        shown = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+        title = f"### `{name}{_ADDRESS.sub('...', str(shown))}`"
     text = inspect.getdoc(member) or "Undocumented."
     return f"{title}\n\n{text}"
 
@@ -166,8 +228,8 @@ A denied call carries one or more reasons, each with a `code`, a `message` and o
 
 ## Refused requests
 
-A request that the server or a guard refuses before a decision carries one code. The meaning is the first sentence of
-the error class.
+A request that the server or a guard refuses before a decision carries one code. Where a specification defines the code,
+the meaning names its section.
 
 | code | meaning |
 | --- | --- |
@@ -176,7 +238,7 @@ the error class.
 
 
 def _refusals() -> dict[str, str]:
-    """Return the codes of all refusals that the program defines, with the first line of their docstrings."""
+    """Return the codes of all refusals that the program defines, with the first paragraph of their docstrings."""
     for path in sorted((ROOT / "src").rglob("*.py")):  # whatever else this process has imported
         if "adapters" not in path.parts and re.search(r'^    code = "', path.read_text("utf-8"), re.MULTILINE):
             import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__"))
@@ -185,8 +247,9 @@ def _refusals() -> dict[str, str]:
     for kind in classes:
         classes += kind.__subclasses__()
         if "code" in vars(kind) and kind.__module__.startswith("ostiary"):
-            first = (inspect.getdoc(kind) or "").split("\n", 1)[0]
-            meanings.setdefault(kind.code, first.replace("|", "\\|"))
+            first = " ".join((kind.__doc__ or "").split("\n\n", 1)[0].split())
+            if first:
+                meanings.setdefault(kind.code, first.replace("|", "\\|"))
     return meanings
 
 
@@ -204,7 +267,8 @@ def events() -> str:
     for action in _actions():
         families[action.partition(".")[0]].add(action)
     rows = "\n".join(
-        f"| {name} | {', '.join(f'`{action}`' for action in sorted(families[name]))} |" for name in sorted(families)
+        f"| {SUBJECTS.get(name, name)} | {', '.join(f'`{action}`' for action in sorted(families[name]))} |"
+        for name in sorted(families)
     )
     return f"""# Events
 
@@ -215,7 +279,7 @@ Every act leaves one entry with an `action`, a time, an outcome and the identifi
 leaves an entry with the same action and its [reason codes](reasons.md). [Webhooks](../how-to/elevation.md#webhooks)
 deliver entries by action; Shared Signals have [events of their own](../how-to/signals.md).
 
-| first word | actions |
+| subject | actions |
 | --- | --- |
 {rows}
 """
@@ -238,12 +302,11 @@ def records() -> str:
     """Render the list of decision records below the introduction that the page has."""
     page = RECORDS / "README.md"
     introduction = page.read_text("utf-8").partition("| record |")[0]
-    summaries = tomllib.loads((RECORDS / "summaries.toml").read_text("utf-8"))
     rows = []
     for path in sorted(RECORDS.glob("[0-9]*.md")):
         number, title = path.name[:4], path.read_text("utf-8").partition("\n")[0].partition(". ")[2]
         if number != "0000":
-            rows.append(f"| [{number}]({path.name}) | {summaries.get(number, title.rstrip('.') + '.')} |\n")
+            rows.append(f"| [{number}]({path.name}) | {title}. |\n")
     return f"{introduction}| record | decision |\n| --- | --- |\n{''.join(rows)}"
 
 
