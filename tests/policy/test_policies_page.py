@@ -41,7 +41,7 @@ def test_the_set_on_the_page_loads_and_its_tests_hold() -> None:
 
 def test_a_test_on_the_page_turned_round_fails() -> None:
     turned = shown()["payments.test.toml"].replace("99.99", "100.0")
-    with pytest.raises(Invalid, match="an agent pays a little by itself"):
+    with pytest.raises(Invalid, match="an agent can pay a small amount"):
         load(shown() | {"payments.test.toml": turned})
 
 

@@ -50,6 +50,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class TooLarge(Malformed):
+    """The body of the request is larger than the limit."""
+
     code = "too_large"
 
 
@@ -60,6 +62,8 @@ class PreconditionFailed(Conflict):
 
 
 class UnsupportedMediaType(Malformed):
+    """The route does not accept the content type of the body."""
+
     code = "unsupported_media_type"
 
 

@@ -41,6 +41,8 @@ PASSED = 500
 
 
 class TooSoon(Refused):
+    """The receiver requested a second verification within a minute (SSF 8.1.4.2)."""
+
     code = "too_many_requests"
 
 
