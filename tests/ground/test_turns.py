@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -36,6 +38,20 @@ async def test_what_comes_after_the_time_of_a_round_waits_in_order_of_arrival(mo
     for rounds in range(1, 5):
         assert parsed == list(range(rounds))
         await asyncio.sleep(0)
+
+
+async def test_an_error_in_one_turn_takes_no_turn_from_others() -> None:
+    loop, parsing, parsed, errors = asyncio.get_running_loop(), ParsingTurns(), list[int](), list[object]()
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    error = OSError("of one connection")
+
+    def fail() -> None:
+        raise error
+
+    parsing.wait(fail, loop)
+    parsing.wait(partial(parsed.append, 1), loop)
+    await eventually_async(lambda: parsing.is_free)
+    assert (parsed, errors) == ([1], [error])
 
 
 async def test_a_round_that_has_time_left_parses_all_that_waits_and_is_free_again() -> None:
@@ -145,7 +161,7 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
     return head.partition(b"\r\n")[0]
 
 
-OK = b"HTTP/1.1 200 OK"
+OK, BUSY = b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable"
 
 
 @pytest.mark.parametrize("path", ["/greet", "/greet/x"])
@@ -224,3 +240,93 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing(world: World) 
 
         await eventually_async(has_left)
         assert server.connections.held == 0
+
+
+async def test_requests_that_one_client_sends_in_one_go_are_refused_in_many_rounds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr(turns, "ROUND_S", 1e-9)
+    monkeypatch.setattr(turns, "EACH_S", 0)
+    loop, rounds, refused = asyncio.get_running_loop(), 0, Counter[int]()
+
+    def refuse(call: Call) -> bool:
+        refused[rounds] += 1
+        return True
+
+    def begin_round() -> None:
+        nonlocal rounds
+        rounds += 1
+        if refused.total() < many:
+            loop.call_soon(begin_round)
+
+    one, many = b"POST /busy HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", 2000
+    endpoint = Endpoint(world, greet, render=render_admin, is_refused=refuse)
+    app = Starlette(routes=[Route("/busy", endpoint, methods=["POST"])])
+    async with serving(app, partial(Protocol, endpoints_of(app.routes), Connections())) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        loop.call_soon(begin_round)
+        writer.write(one * many)
+        for _ in range(many):
+            assert await answer(reader) == BUSY
+        writer.close()
+    assert max(refused.values()) <= protocol.SLICE_BYTES // len(one) + 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_all_that_a_client_sends_is_answered_in_order_however_short_rounds_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
+    monkeypatch.setattr(turns, "ROUND_S", 1e-9)
+    monkeypatch.setattr(turns, "EACH_S", 0)
+    draw, lengths, statuses = random.Random(seed), list[int](), Counter[bytes]()
+
+    async def tell(call: Call) -> Reply:
+        call.is_privileged = call.header(b"authorization") == "administrator"
+        for _ in range(draw.randrange(3)):
+            await asyncio.sleep(0)
+        lengths.append(len(call.body))
+        return reply({})
+
+    endpoint = Endpoint(world, tell, render=render_admin, is_refused=lambda call: call.body[:1] == b"b", proves=True)
+    app = Starlette(
+        routes=[
+            Route("/plain", endpoint, methods=["POST"]),
+            Route("/named/{name}", endpoint, methods=["POST"]),
+        ]
+    )
+    kinds = [
+        (post("/plain", b"busy"), (OK, BUSY), 4),
+        (post("/plain", b"x" * 200), (OK,), 200),
+        (post("/plain", b"x" * 9000), (OK,), 9000),
+        (post("/named/x", b"x"), (OK,), 1),
+        (post("/named/x", b"x" * 60_000), (OK,), 60_000),
+        (post("/named/y", b"xy", "x-long: " + "y" * 5000), (OK,), 2),
+    ]
+    if seed % 2:
+        kinds.append((post("/plain", b"x", "authorization: administrator"), (OK,), 1))
+    sent = [kinds[0], *draw.choices(kinds, weights=[90, 20, 5, 20, 2, 3, 1][: len(kinds)], k=1000)]
+    async with serving(app, partial(Protocol, endpoints_of(app.routes), Connections())) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def send() -> None:
+            rest = b"".join(request for request, _, _ in sent)
+            while rest:
+                part = draw.choice([1, 100, 5000, 50_000, 500_000])
+                writer.write(rest[:part])
+                rest = rest[part:]
+                await writer.drain()
+                await asyncio.sleep(0)
+
+        sending = asyncio.create_task(send())
+        for _, expected, length in sent:
+            status = await answer(reader)
+            assert status in expected
+            statuses[status] += 1
+            if status == OK:
+                assert lengths.pop(0) == length
+        await sending
+        writer.close()
+    assert not lengths
+    assert statuses[BUSY] > 0

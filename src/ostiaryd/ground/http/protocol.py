@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import httptools
 from starlette.routing import BaseRoute, Route
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
@@ -94,6 +94,8 @@ class Protocol(HttpToolsProtocol):
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
+        self._has_turn = False
+        """A turn of this connection is to come."""
         self._running: Any = None
         """The request that is being answered; `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
@@ -211,30 +213,46 @@ class Protocol(HttpToolsProtocol):
             if self._is_refused:  # what still comes is read and dropped
                 self.flow.has_unparsed = False
                 return
-        was_paused = self.flow.read_paused
         self.flow.pause_reading()
+        if not self._has_turn:
+            self._has_turn = True
+            self._connections.turns.wait(self._take_turn, self.loop)
 
-        def parse() -> None:
-            self.flow.has_unparsed = False
-            if self.transport.is_closing():
-                return
-            if not was_paused:
-                self.flow.resume_reading()
-            if not self._is_refused:
-                self._parse()
+    def _take_turn(self) -> None:
+        self._has_turn = self.flow.has_unparsed = False
+        if self.transport.is_closing():
+            return
+        if not self._is_full:
+            self.flow.resume_reading()
+        if not self._is_refused:
+            self._parse()
 
-        self._connections.turns.wait(parse, self.loop)
+    @property
+    def _is_full(self) -> bool:
+        """Return whether earlier requests must be answered, or what came of a body be read, before more is read. Who
+        does that resumes reading.
+        """
+        cycle: Any = self.cycle
+        if self.pipeline or cycle is None or cycle.response_complete or isinstance(cycle, Exchange):
+            return bool(self.pipeline)
+        return len(cycle.body) > HIGH_WATER_LIMIT
 
     def _parse(self) -> None:
-        """Parse the bytes that have arrived. While too many requests wait, keep the rest and stop reading."""
+        """Parse the bytes that have arrived, at least one slice. While too many requests wait, keep the rest and stop
+        reading; once the time of the round is used up, parse the rest in a later round.
+        """
         data, self._unparsed = self._unparsed, b""
-        at = 0
-        while at < len(data) and len(self.pipeline) < MAX_WAITING and not self._is_refused:
+        at, is_over = 0, False
+        while at < len(data) and len(self.pipeline) < MAX_WAITING and not (self._is_refused or is_over):
             self._feed(data[at : at + SLICE_BYTES])
             at += SLICE_BYTES
+            is_over = at < len(data) and not self._is_privileged and self._connections.turns.is_over
         if self._is_refused:
             return
         self._unparsed = data[at:]
+        if self._unparsed and len(self.pipeline) < MAX_WAITING:
+            self._wait_for_turn()
+            return
         self.flow.has_unparsed = bool(self._unparsed)
         if self._unparsed:
             self.flow.pause_reading()
@@ -431,9 +449,10 @@ class Protocol(HttpToolsProtocol):
             self._connections.update(self)
         super().on_response_complete()
         if self._unparsed and not self.transport.is_closing():
-            self._parse()
-            if not self.pipeline:
+            self.flow.has_unparsed = False
+            if not self._is_full:
                 self.flow.resume_reading()
+            self._parse()
 
     def _render(self, exchange: Exchange, answer: Reply, headers: Headers) -> bytes:
         return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)
