@@ -130,6 +130,28 @@ def test_the_tools_of_a_running_mcp_server_are_read(ostiary: Commands, name: str
     assert shown["uri"] == f"http://127.0.0.1:{port}/mcp"
 
 
+def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
+    ostiary: Commands, folder: Path, name: str
+) -> None:
+    short = name[:30].rstrip("-")
+    (folder / "api.json").write_text(json.dumps(DOCUMENT), "utf-8")
+    words = (
+        "protect", "api.json", "--name", short, "--uri", f"https://{short}.example", "--agent", short, "--owner", "ada",
+        "--purpose", "p",
+    )  # fmt: skip
+    refused = ostiary(*words)
+    assert (refused.code, "two new keys" in refused.err) == (2, True), refused.err
+    (folder / "link.json").symlink_to(folder / "nowhere.json")
+    refused = ostiary(*words[:6], "--key", "link.json")
+    assert (refused.code, "link.json exists" in refused.err) == (2, True), refused.err
+    assert ostiary("resource", "show", short).code != 0
+    assert ostiary("agent", "show", short).code != 0
+    assert not (folder / "nowhere.json").exists()
+    ostiary.json(*words, "--key", "guard.json")
+    assert {(folder / file).stat().st_mode & 0o777 for file in ("guard.json", f"{short}.json")} == {0o600}
+    assert set(verdicts(ostiary.json(*words))) == {("resource", "unchanged"), ("agent", "unchanged")}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

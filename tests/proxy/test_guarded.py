@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import httpx2
 import pytest
@@ -10,8 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.proxy.entrance import Rejected
-from ostiary.proxy.guarded import _check_named, _data, _events, _is_stream, _refusal, _unreadable, _with_data
+from ostiary.proxy.guarded import (
+    SseUpstream,
+    _check_named,
+    _data,
+    _events,
+    _is_stream,
+    _refusal,
+    _Stream,
+    _unreadable,
+    _with_data,
+    passing,
+)
+from ostiary.proxy.upstream import Body
 from ostiary.run import frames
+from ostiary.run.exchange import Exchange
+from ostiary.run.gate import Gate
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINE = st.sampled_from(
@@ -150,3 +165,37 @@ def test_an_error_has_the_status_of_the_version(code: int, status: int) -> None:
     for headers in ([], [(b"mcp-protocol-version", b"2025-11-25")]):
         assert _refusal([reply], headers).status_code == 200
     assert _refusal([reply, reply], [(b"mcp-protocol-version", b"2026-07-28")]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"range", b"accept-encoding", b"x-http-method-override", b"x_http_method_override", b"x-http_method",
+        b"x-original-url", b"x_rewrite_url", b"x-forwarded-uri",
+    ],
+)  # fmt: skip
+def test_a_header_by_which_a_server_reads_another_request_does_not_pass(name: bytes) -> None:
+    """CGI and WSGI take `_` for `-`."""
+    assert passing([(name, b"DELETE"), (b"x-own", b"1"), (b"api_key", b"2")]) == [(b"x-own", b"1"), (b"api_key", b"2")]
+
+
+@pytest.mark.parametrize("status", [200, 202, 400])
+async def test_the_answer_to_a_message_has_no_content_with_server_sent_events(status: int) -> None:
+    """Results come on the stream alone, where they are judged."""
+    upstream = SseUpstream("http://127.0.0.1:1/sse", cast(Gate, None), prefix="/x")
+    result = b'{"jsonrpc": "2.0", "id": 1, "result": {"content": "secret"}}'
+    upstream._http = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(lambda _: httpx2.Response(status, content=result))
+    )
+    upstream._streams["/messages/1"] = _Stream(Exchange(cast(Gate, None)), "http://127.0.0.1:1/messages")
+
+    async def message() -> bytes:
+        return messages.pop() if messages else b""
+
+    messages = [b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}']
+    body = Body(message, max_bytes=1000)
+    async with upstream.send("POST", "/messages/1", [], body) as response:
+        parts = [part async for part in upstream.parts(response)]
+    body.close()
+    await upstream.close()
+    assert (response.status_code, b"".join(parts)) == (status, b"")

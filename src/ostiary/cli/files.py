@@ -65,7 +65,7 @@ class NewKey:
     @classmethod
     def generate(cls, path: Path) -> NewKey:
         """Generate a key for a file. Raises Usage if the file could not be written after the registration."""
-        if path.exists():
+        if os.path.lexists(path):
             raise Usage(f"{path} exists", hint="name another file; keys are never overwritten")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise Usage(f"cannot write into {path.parent}", hint="name another file")

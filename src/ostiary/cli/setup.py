@@ -38,6 +38,8 @@ class Step:
     details: str
     undo: str = ""
     widens: str = ""
+    key: Path | None = None
+    """The file of the new key."""
     carry_out: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -217,7 +219,7 @@ def _new_resource(
         made.save(created["resource_id"], issuer=session.agent.issuer)
 
     details = f"{uri}, {_tools_of(listed)}, mode {mode}; key of its guard: {key}"
-    return Step("resource", name, "create", details, f"ostiary kill resource {name}", carry_out=create)
+    return Step("resource", name, "create", details, f"ostiary kill resource {name}", key=key, carry_out=create)
 
 
 def _other_tools(
@@ -282,11 +284,18 @@ def _agent(
 
     details = f"for {owner}, scopes {' '.join(scopes) or 'none'}; its key: {key}"
     widens = f"{name} may use {' '.join(scopes)}" if scopes else ""
-    return Step("agent", name, "create", details, f"ostiary agent decommission {name}", widens, carry_out=create)
+    undo = f"ostiary agent decommission {name}"
+    return Step("agent", name, "create", details, undo, widens, key=key, carry_out=create)
 
 
 def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
-    """Show the steps, have changes of existing objects confirmed, and carry them out. Raises Usage."""
+    """Show the steps, have changes of existing objects confirmed, and carry them out.
+
+    Raises Usage, before any step, if two new keys have the same file.
+    """
+    files = [step.key.resolve() for step in steps if step.key is not None]
+    if len(set(files)) < len(files):
+        raise Usage(f"two new keys cannot both be written to {files[0]}", hint="choose another name, or use --key FILE")
     changes = [step for step in steps if step.verdict == "change"]
     if not session.as_json:
         rows = [step.facts for step in steps]

@@ -35,12 +35,26 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _EVENT_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _BOM = b"\xef\xbb\xbf"
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*;?\s*')
-DROPPED = frozenset((b"accept-encoding", b"range")) | {
-    b"x-http-method-override",
-    b"x-http-method",
-    b"x-method-override",
-}
-"""Headers that do not pass: of an answer in parts or compressed, and those by which a server takes a GET for a POST."""
+DROPPED = frozenset(
+    (
+        b"accept-encoding",
+        b"range",
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-method",
+        b"x-forwarded-method",
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-rewrite-url",
+        b"x-forwarded-uri",
+        b"x-forwarded-path",
+        b"x-forwarded-prefix",
+    )
+)
+"""Headers that do not pass: they ask for a part or a compressed answer, or some servers read another method or path
+from them than the decided request has.
+"""
 NAMED_BY = {"resources/read": "uri", "prompts/get": "name"}
 """the member of `params` that the header `Mcp-Name` repeats (MCP 2026-07-28, streamable HTTP)"""
 STATUSES_SINCE = b"2026-07-28"
@@ -73,7 +87,7 @@ class GuardedUpstream(Upstream):
             raise Rejected(405, "method_not_allowed", "MCP has GET, POST and DELETE")
         session = next((value.decode("latin-1") for name, value in headers if name == b"mcp-session-id"), None)
         exchange = self._exchange(session)
-        headers = [(name, value) for name, value in headers if name not in DROPPED]
+        headers = passing(headers)
         headers.append((b"accept-encoding", b"identity"))
         text = b"".join([part async for part in body]) if body is not None else b""
         is_over = session is None
@@ -178,8 +192,8 @@ class SseUpstream(GuardedUpstream):
         if len(self._streams) > MAX_SESSIONS:
             self._streams.pop(next(iter(self._streams)))
         try:
-            plain = [(name, value) for name, value in headers if name not in DROPPED]
-            async with Upstream.send(self, "GET", "", [*plain, (b"accept-encoding", b"identity")], None) as response:
+            plain = [*passing(headers), (b"accept-encoding", b"identity")]
+            async with Upstream.send(self, "GET", "", plain, None) as response:
                 if response.is_success and not _is_stream(response):
                     raise Rejected(502, "upstream_failed", "the server does not answer with Server-Sent Events")
                 response.extensions[EXCHANGE], response.extensions[STREAM] = stream.exchange, (path, stream)
@@ -197,9 +211,8 @@ class SseUpstream(GuardedUpstream):
         replies = list[bytes]()
         admit = partial(stream.exchange.admit, text, replies.append, why=_unreadable(headers))
         if await asyncio.to_thread(admit):
-            plain = [(name, value) for name, value in headers if name not in DROPPED]
-            async with Upstream.send(self, "POST", path, plain, body) as response:
-                yield response
+            async with Upstream.send(self, "POST", path, passing(headers), body) as response:
+                yield httpx2.Response(response.status_code)  # results come on the stream, where they are checked
             return
         for reply in replies:
             await stream.queue.put(_Reply(b"event: message\ndata: " + reply.strip() + b"\n\n"))
@@ -262,6 +275,11 @@ class _Stream:
                 await self.queue.put(event)
         finally:
             await self.queue.put(None)
+
+
+def passing(headers: Headers) -> Headers:
+    """Return the headers that a server may see. CGI and WSGI read `_` in a name as `-`."""
+    return [(name, value) for name, value in headers if name.replace(b"_", b"-") not in DROPPED]
 
 
 def _check_named(headers: Headers, text: bytes) -> None:

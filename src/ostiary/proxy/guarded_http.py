@@ -19,7 +19,7 @@ from ostiary.guard import Withheld
 from ostiary.openapi import Endpoint, HttpTool, OpenApiTable, check_path
 from ostiary.protocol.errors import Malformed, Refused
 from ostiary.proxy.entrance import Headers, Rejected, requested
-from ostiary.proxy.guarded import DROPPED
+from ostiary.proxy.guarded import passing
 from ostiary.proxy.upstream import Body, Upstream, too_large
 from ostiary.run.gate import Gate, Verdict
 
@@ -76,10 +76,10 @@ class GuardedHttpUpstream(Upstream):
         if not verdict.passes:
             yield _denied(verdict.why)
             return
-        plain = [(name, value) for name, value in headers if name not in DROPPED]
+        plain = [*passing(headers), (b"accept-encoding", b"identity")]
         is_ok = False
         try:
-            async with super().send(method, path, [*plain, (b"accept-encoding", b"identity")], body) as response:
+            async with super().send(method, path, plain, body) as response:
                 response.extensions[VERDICT] = verdict
                 yield response
                 is_ok = response.is_success or response.is_redirect
