@@ -53,6 +53,20 @@ def test_a_bearer_token_of_an_exempt_agent_is_accepted(exempt: Guard, feeder: Fe
     assert show(exempt, bearer(feeder), scheme="bearer").principal.claims.client_id == AGENT
 
 
+def test_a_class_of_registration_is_exempt_at_its_resource_alone(guard: Guard, feeder: Feeder) -> None:
+    feeder.say(resource(feeder, exempt_classes=["document"]))
+    assert show(guard, bearer(feeder, registration="document")).principal.claims.registration == "document"
+    for registration in ("dynamic", "", "document "):
+        with pytest.raises(InvalidToken, match="not accepted"):
+            show(guard, bearer(feeder, registration=registration))
+    with pytest.raises(InvalidToken, match="is valid for more than"):
+        show(guard, bearer(feeder, registration="document", exp=feeder.clock() // SECOND + MAX_BEARER_S + 60))
+    feeder.say(resource(feeder, exempt_classes=[]))
+    with pytest.raises(InvalidToken, match="not accepted") as refused:
+        show(guard, bearer(feeder, registration="document"))
+    assert "ostiary resource allow-bearer" in refused.value.hint
+
+
 def test_without_an_exemption_no_bearer_token_is_accepted(guard: Guard, feeder: Feeder) -> None:
     with pytest.raises(InvalidToken, match="not accepted") as refused:
         show(guard, bearer(feeder))

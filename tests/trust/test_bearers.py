@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from harness.clock import Clock
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import is_live, newest_entry
 from ostiary.authorization.assurance import BEARER
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.feed.flows.snapshot import resource_fact
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -287,3 +288,37 @@ async def test_introspection_says_that_a_token_is_bound_to_no_key(client: Client
     proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
     said = (await client.post("/introspect", {"token": token, **proof})).json
     assert (said["active"], said["token_type"], said["acr"]) == (True, "Bearer", BEARER)
+
+
+async def test_a_class_of_registration_is_exempt_at_one_resource_and_no_agent_of_an_administrator_is(
+    client: Client,
+) -> None:
+    reader, world = client.world.db.read, client.world
+    with pytest.raises(Conflict, match="no guard"):
+        await act(world, "bearer.allow", lambda act: flows.allow_bearer_class(act, "files", "document"))
+    with pytest.raises(Conflict, match="no guard"):
+        await act(world, "bearer.allow", lambda act: flows.allow_bearer_class(act, "ostiary", "document"))
+    await guard(world)
+    await act(world, "bearer.allow", lambda act: flows.allow_bearer_class(act, "files", "document"))
+    fact = resource_fact(reader(), registry.find_resource(reader(), "files"))
+    assert (fact.exempt, fact.exempt_classes) == ([], ["document"])
+    id = registry.find_resource(reader(), "files").resource_id
+    assert flows.may_have_bearer(reader(), client.id, id, registration="document")
+    assert not flows.may_have_bearer(reader(), client.id, id, registration="dynamic")
+    assert not flows.may_have_bearer(reader(), client.id, id, registration="")
+    assert (await at_files(client)).error == "invalid_dpop_proof"
+
+
+async def test_a_withdrawn_exemption_of_a_class_ends_the_bearer_tokens_that_rest_on_it(client: Client) -> None:
+    await guard(client.world)
+    other, key = await register(client.world, name="other")
+    await allow(client, resource="files")
+    await allow(client, name="other", resource="files")
+    kept = claims_of((await at_files(client)).json["access_token"])["jti"]
+    ended = claims_of((await at_files(replace(client, id=other.agent_id, key=key))).json["access_token"])["jti"]
+    files = registry.find_resource(client.world.db.read(), "files").resource_id
+    await act(client.world, "test", lambda a: store.set_exempt(a.tx, other.agent_id, files, False))
+    for allowed in (flows.allow_bearer_class, flows.forbid_bearer_class):
+        await act(client.world, "bearer.class", lambda act, change=allowed: change(act, "files", "dynamic"))  # type: ignore[misc]
+    lives = {id: is_live(client.world, id) for id in (kept, ended)}
+    assert lives == {kept: True, ended: False}

@@ -99,6 +99,8 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     model: str = ""
     risk_tier: str = ""
     epoch: int = 0
+    registration: str = ""
+    """class of the registration of a client that no administrator registered: `document` or `dynamic`"""
     chain: list[Link] = []
     """the newest first; who holds the token is not in it"""
     budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []

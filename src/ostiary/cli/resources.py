@@ -23,6 +23,7 @@ from ostiary.protocol import canonical
 resource = App(name="resource", help="Register protected servers, their guards' keys and their tools.")
 
 Mode = Literal["enforce", "watch"]
+Registration = Literal["document", "dynamic"]
 
 
 @resource.command(name="create")
@@ -81,6 +82,40 @@ def show(name: str, /, *, session: Here) -> None:
         name: Name or id.
     """
     session.show(session.api("GET", f"/resources/{name}"), facts)
+
+
+@resource.command(name="allow-bearer")
+def allow_bearer(
+    name: str, /, *, registration: tuple[Registration, ...] = ("document", "dynamic"), session: Here
+) -> None:
+    """Allow bearer tokens for clients that registered themselves, at one resource. A stolen bearer token works.
+
+    MCP clients that cannot use DPoP need this. The tokens are valid for five minutes at most, and only the guards of
+    that resource accept them (docs/how-to/clients.md).
+
+    Args:
+        name: Name or id.
+        registration: `document` for clients with a metadata document, `dynamic` for those that registered themselves;
+            may be given several times.
+    """
+    for one in registration:
+        allowed = session.api("PUT", f"/resources/{name}/bearer/{one}", {})
+    session.show(allowed, facts)
+
+
+@resource.command(name="forbid-bearer")
+def forbid_bearer(
+    name: str, /, *, registration: tuple[Registration, ...] = ("document", "dynamic"), session: Here
+) -> None:
+    """Forbid bearer tokens for clients that registered themselves, at one resource; their tokens are revoked.
+
+    Args:
+        name: Name or id.
+        registration: `document` or `dynamic`; may be given several times.
+    """
+    for one in registration:
+        allowed = session.api("DELETE", f"/resources/{name}/bearer/{one}")
+    session.show(allowed, facts)
 
 
 @resource.command(name="catalogue")

@@ -141,6 +141,8 @@ class ResourceFact(_Fact, frozen=True, tag="resource", kw_only=True):
     catalogue: str | None = None
     exempt: Annotated[list[Id], Meta(max_length=MAX_EXEMPT)] = []
     """agents whose bearer tokens the guard accepts"""
+    exempt_classes: list[Literal["document", "dynamic"]] = []
+    """classes of registration whose bearer tokens the guard accepts"""
     learned: Annotated[list[tuple[Id, Id]], Meta(max_length=MAX_LEARNED)] = []
     """arguments (tool, path) whose values are keys of records: `ostiary.provenance.sources`"""
 

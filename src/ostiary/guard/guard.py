@@ -154,7 +154,7 @@ class Guard:
     def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
         """Verify the caller by the values of the only `Authorization` and `DPoP` headers.
 
-        A bearer token is accepted only from agents that are exempt at this resource.
+        A bearer token is accepted only from agents and classes of clients that are exempt at this resource.
 
         `uri` is the target of the request under the resource's public name, never that of `Host`. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.

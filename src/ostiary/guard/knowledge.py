@@ -56,7 +56,7 @@ class Present(NamedTuple):
     keys: JwkSet
     facts: access.Facts
     exempt: frozenset[str] = frozenset()
-    """agents whose bearer tokens are accepted"""
+    """agents, and classes of registration, whose bearer tokens are accepted"""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,8 @@ class Knowledge:
                 if len(self.profiles) > MAX_PROFILES:
                     del self.profiles[next(iter(self.profiles))]
             case ResourceFact():
-                self.resource, self.protected, self.exempt = fact, _protect(fact), frozenset(fact.exempt)
+                self.resource, self.protected = fact, _protect(fact)
+                self.exempt = frozenset([*fact.exempt, *fact.exempt_classes])
             case PolicyFact():
                 self.policies = _policies(fact)
             case KeysFact():

@@ -16,14 +16,17 @@ MAX_REMEMBERED = 10_000
 
 
 def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
-    """Check that a verified token may be used without a proof: an administrator exempted its agent at this resource.
+    """Check that a verified token may be used without a proof: an administrator exempted its agent at this resource,
+    or all clients of its class of registration.
 
     A token that is bound to a key never may (RFC 9449 section 7.2). Raises InvalidToken.
     """
     if claims.cnf is not None:
         raise InvalidToken("the token is bound to a key", hint="send `Authorization: DPoP` with a DPoP proof")
-    if claims.client_id not in exempt or claims.acr not in UNBOUND:
-        hint = "send `Authorization: DPoP` with a proof, or: ostiary agent allow-bearer NAME --resource RESOURCE"
+    is_exempt = claims.client_id in exempt or (claims.registration != "" and claims.registration in exempt)
+    if not is_exempt or claims.acr not in UNBOUND:
+        command = "resource allow-bearer NAME" if claims.registration else "agent allow-bearer NAME --resource RESOURCE"
+        hint = f"send `Authorization: DPoP` with a proof, or: ostiary {command}"
         raise InvalidToken("bearer tokens of this agent are not accepted", hint=hint)
     if claims.exp - claims.iat > MAX_BEARER_S:
         raise InvalidToken(f"the bearer token is valid for more than {MAX_BEARER_S} s", hint="get a new token")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_args
 
 import msgspec
 
-from ostiary.protocol.errors import Unauthenticated
+from ostiary.protocol.errors import NotFound, Unauthenticated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import CONFLICT, FORBIDDEN, NOT_FOUND, Route
 from ostiaryd.ledger.flows import act
@@ -175,7 +175,59 @@ async def revoke_secret(call: Call) -> Reply:
     return await list_secrets(call)
 
 
+class BearerClassesBody(TypedDict):
+    """Classes of registration whose clients get tokens for a resource that are not bound to a key."""
+
+    bearer: list[flows.BearerClass]
+
+
+def _class_of(call: Call) -> flows.BearerClass:
+    """Return the class in the path. Raises NotFound."""
+    for name in get_args(flows.BearerClass):
+        if call.params["registration"] == name:
+            return cast(flows.BearerClass, name)
+    raise NotFound("class of registration not found", hint="document or dynamic")
+
+
+async def show_bearer_classes(call: Call) -> Reply:
+    """List the classes of clients that may have bearer tokens for a resource."""
+    return reply({"bearer": flows.exempt_classes(call.world.db.read(), call.params["name"])})
+
+
+async def allow_bearer_class(call: Call) -> Reply:
+    """Allow bearer tokens for a resource to clients that no administrator registered, by their class of registration.
+
+    `document` are clients with a metadata document, `dynamic` those that registered themselves.
+    """
+    resource, registration = call.params["name"], _class_of(call)
+    await act_as(call, "bearer.allow", lambda act: flows.allow_bearer_class(act, resource, registration))
+    return await show_bearer_classes(call)
+
+
+async def forbid_bearer_class(call: Call) -> Reply:
+    """Forbid bearer tokens for a resource to a class of clients, and revoke the ones they have."""
+    resource, registration = call.params["name"], _class_of(call)
+    await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer_class(act, resource, registration))
+    return await show_bearer_classes(call)
+
+
 ROUTES = (
+    Route("GET", "/api/v1/resources/{name}/bearer", show_bearer_classes, READ, answers={200: BearerClassesBody}),
+    Route(
+        "PUT",
+        "/api/v1/resources/{name}/bearer/{registration}",
+        allow_bearer_class,
+        ADMIN,
+        answers={200: BearerClassesBody},
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/resources/{name}/bearer/{registration}",
+        forbid_bearer_class,
+        ADMIN,
+        stops=True,
+        answers={200: BearerClassesBody},
+    ),
     Route(
         "POST",
         "/enrol",

@@ -63,6 +63,7 @@ def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
         segment=resource.segment,
         catalogue=registry.get_catalogue(reader, resource.resource_id),
         exempt=trust.list_exempt_agents(reader, resource.resource_id),
+        exempt_classes=trust.list_exempt_classes(reader, resource.resource_id),
         learned=learned(reader, resource.resource_id),
     )
 

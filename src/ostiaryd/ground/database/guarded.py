@@ -61,6 +61,7 @@ GUARDED: dict[str, Guarded] = {
         ended="case when state = 'live' then 0 else 1 end",
     ),
     "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
+    "bearer_class": Guarded("bearer_class", "resource || ' ' || registration", "since"),
     "secret": Guarded("client_secret", "id", "agent, digest, expires_at", agent="agent"),
     "client": Guarded("oauth_client", "client_id", "kind, state, metadata, access_digest"),
     "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),

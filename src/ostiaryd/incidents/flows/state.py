@@ -257,7 +257,7 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
             isolate(act, first.agent, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # its row is gone: guards must not go on with what they know
             registry.tell(act, AgentDelta(AgentId(first.agent), Agents.DECOMMISSIONED, 1))
-    elif first.kind == "resource":
+    elif first.kind in ("resource", "bearer_class"):
         for uri in _uris(act.tx, differences):
             _stop(act, "resource", uri, says=says)
     else:
@@ -281,7 +281,7 @@ def _stop(act: Act, what: str, value: str, *, says: str) -> None:
 def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
     """Return the URIs of these resources, without our own API: a stop of the API could never be lifted."""
     api = f"{registry.get_public_url(reader)}/api/v1"
-    rows = (registry.get_resource(reader, one.key) for one in differences)
+    rows = (registry.get_resource(reader, one.key.partition(" ")[0]) for one in differences)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 

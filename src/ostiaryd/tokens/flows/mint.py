@@ -176,6 +176,7 @@ def mint(
         model="" if client.agent is None else client.agent.model,
         risk_tier="" if client.agent is None else client.agent.risk_tier.value,
         epoch=client.epoch,
+        registration=client.registration,
         chain=list(task.chain),
         budgets=list(budgets),
         memory=task.memory or "",

@@ -11,7 +11,16 @@ from ostiaryd.trust.flows.access import (
     verify_token,
 )
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
-from ostiaryd.trust.flows.bearers import allow_bearer, exempt, exemptions, forbid_bearer
+from ostiaryd.trust.flows.bearers import (
+    allow_bearer,
+    allow_bearer_class,
+    exempt,
+    exempt_classes,
+    exemptions,
+    forbid_bearer,
+    forbid_bearer_class,
+    may_have_bearer,
+)
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
@@ -55,8 +64,12 @@ from ostiaryd.trust.flows.sessions import (
     read_form,
     session_of,
 )
+from ostiaryd.trust.model.clients import BearerClass
 from ostiaryd.trust.store import (
     exempt_at as list_exempt_agents,
+)
+from ostiaryd.trust.store import (
+    exempt_classes as list_exempt_classes,
 )
 from ostiaryd.trust.store import (
     is_exempt,
@@ -68,6 +81,7 @@ __all__ = [
     "DEFAULT_OVERLAP_H",
     "Access",
     "AuthenticatedClient",
+    "BearerClass",
     "Client",
     "InvalidJoin",
     "JoinToken",
@@ -78,6 +92,7 @@ __all__ = [
     "accept_clock",
     "act_as_person",
     "allow_bearer",
+    "allow_bearer_class",
     "authenticate_client",
     "authenticate_oauth_client",
     "begin_session",
@@ -95,6 +110,7 @@ __all__ = [
     "examine_clock",
     "examine_peps",
     "exempt",
+    "exempt_classes",
     "exemptions",
     "find_agent_client",
     "find_client_keys",
@@ -102,11 +118,14 @@ __all__ = [
     "find_pep",
     "find_session",
     "forbid_bearer",
+    "forbid_bearer_class",
     "form_token",
     "get_oauth_client",
     "is_exempt",
     "list_exempt_agents",
+    "list_exempt_classes",
     "live_caller",
+    "may_have_bearer",
     "note_client_use",
     "note_pep_use",
     "note_use",

@@ -1,7 +1,8 @@
 """The bearer exemption: an agent whose client cannot do DPoP may have bearer tokens for one resource.
 
-It is per pair of agent and resource, declared by an administrator. The resource's guards hear of it on their feed and
-take bearer tokens of these agents alone; a withdrawal ends the tokens that rest on it.
+It is per pair of agent and resource, declared by an administrator. Clients that no administrator registered are exempt
+by their class of registration at a resource. The resource's guards hear of it on their feed and take bearer tokens of
+these agents and classes alone; a withdrawal ends the tokens that rest on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, ResourceDelta, Root
 from ostiaryd.trust import store
+from ostiaryd.trust.model.clients import BearerClass
 
 
 class Exemption(NamedTuple):
@@ -48,6 +50,45 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
     registry.tell(act, ResourceDelta(at.name))
 
 
+def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
+    """Exempt all clients of a class of registration at a resource (id or name).
+
+    Raises NotFound, and Conflict for a resource without a guard, and for this server's own API.
+    """
+    at = _find_resource(act, resource, registration)
+    if at.jwk is None:
+        hint = f"give the guard a key: ostiary resource key {at.name} --generate-key FILE"
+        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+    store.set_exempt_class(act.tx, at.resource_id, registration, True)
+    registry.tell(act, ResourceDelta(at.name))
+
+
+def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
+    """Withdraw the exemption of a class at a resource.
+
+    The bearer tokens for the resource end, but for those of agents that are exempt themselves. Raises NotFound.
+    """
+    at = _find_resource(act, resource, registration)
+    store.set_exempt_class(act.tx, at.resource_id, registration, False)
+    exempt_agents = set(store.exempt_at(act.tx, at.resource_id))
+    for id, agent in store.unbound_at(act.tx, at.uri):
+        if agent not in exempt_agents:
+            registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
+    registry.tell(act, ResourceDelta(at.name))
+
+
+def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
+    """Return the classes that are exempt at a resource (id or name). Raises NotFound."""
+    return store.exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
+
+
+def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registration: str) -> bool:
+    """Return whether an agent, or its class of registration, may have bearer tokens for a resource (ids)."""
+    if registration and registration in store.exempt_classes(reader, resource_id):
+        return True
+    return store.is_exempt(reader, agent, resource_id)
+
+
 def exemptions(reader: Reader, agent: str) -> list[Exemption]:
     """Return the exemptions of an agent (id or name). Raises NotFound."""
     client = registry.find_agent(reader, agent)
@@ -62,6 +103,12 @@ def exempt(reader: Reader) -> list[str]:
 
 def _api(reader: Reader) -> str:
     return f"{registry.get_public_url(reader)}/api/v1"
+
+
+def _find_resource(act: Act, resource: str, registration: BearerClass) -> Resource:
+    at = registry.find_resource(act.tx, resource)
+    registry.note(act, object=at.resource_id, name=at.name, registration=registration)
+    return at
 
 
 def _find(act: Act, agent: str, resource: str) -> tuple[Agent, Resource]:

@@ -40,6 +40,8 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None
     ends: int | None
     assertion: Spend | None
+    registration: str = ""
+    """class of registration of a client that no administrator registered: `document` or `dynamic`"""
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:

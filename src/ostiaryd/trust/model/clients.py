@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,6 +51,10 @@ class ClientKind(StrEnum):
     AGENT = "agent"
     DOCUMENT = "document"
     DYNAMIC = "dynamic"
+
+
+BearerClass = Literal["document", "dynamic"]
+"""Class of registration of clients that no administrator registered."""
 
 
 class ClientState(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.trust.model import Pep, PepKey, Secret, Spend, Spent
+from ostiaryd.trust.model.clients import BearerClass
 
 _SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
@@ -28,6 +29,17 @@ _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
 _EXEMPTION = sql("select since from bearer_exemption where agent = :agent and resource = :resource", steady=True)
 _EXEMPT_AT = sql("select agent from bearer_exemption where resource = :resource order by agent")
 _EXEMPTIONS_OF = sql("select resource, since from bearer_exemption where agent = :agent order by resource")
+_EXEMPT_CLASSES = sql(
+    "select registration from bearer_class where resource = :resource order by registration", steady=True
+)
+_ADD_CLASS = sql(
+    """insert into bearer_class (resource, registration, since) values (:resource, :registration, :since)
+       on conflict (resource, registration) do nothing"""
+)
+_DROP_CLASS = sql("delete from bearer_class where resource = :resource and registration = :registration")
+_UNBOUND_AT = sql(
+    "select id, agent from holding where audience = :uri and kind = 'token' and jkt is null and ended_at is null"
+)
 _EXEMPT = sql("select distinct agent from bearer_exemption")
 _UNBOUND = sql(
     "select id, audience from holding where agent = :agent and kind = 'token' and jkt is null and ended_at is null"
@@ -143,6 +155,25 @@ def exempt_at(reader: Reader, resource: str) -> list[str]:
 def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
     """The ids of the resources for which an agent may have bearer tokens, each with the time of the exemption."""
     return [(resource, since) for resource, since in reader.all(_EXEMPTIONS_OF, agent=agent)]
+
+
+def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
+    """Return the classes of registration whose clients may have bearer tokens for a resource."""
+    return [registration for (registration,) in reader.all(_EXEMPT_CLASSES, resource=resource)]
+
+
+def set_exempt_class(tx: Tx, resource: str, registration: str, allowed: bool) -> None:
+    """Add or remove the exemption of a class of registration at a resource."""
+    tx.touch("bearer_class", f"{resource} {registration}")
+    if allowed:
+        tx.run(_ADD_CLASS, resource=resource, registration=registration, since=tx.now)
+    else:
+        tx.run(_DROP_CLASS, resource=resource, registration=registration)
+
+
+def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
+    """Return the bearer tokens for an audience that have not ended, each with its agent."""
+    return [(id, agent) for id, agent in reader.all(_UNBOUND_AT, uri=uri)]
 
 
 def exempt(reader: Reader) -> list[str]:
