@@ -68,7 +68,7 @@ def main() -> None:
         agent = Agent(Credential(Feeder.agent_key, "ag_1", ISSUER), now=clock)
         tools = Tools(guard, agent)
         assert isinstance(tools._fixed, Caller)
-        tools._fixed._held = who, Token(token, {}, 0, 1 << 62, Feeder.agent_key)  # as when it has been got and shown
+        tools._fixed._cached = who, Token(token, {}, 0, 1 << 62, Feeder.agent_key)  # as when it has been got and shown
         guarded, later = tools.tool("read_file")(read_file), tools.tool("read_file")(read_file_later)
         path = arguments["path"]
 

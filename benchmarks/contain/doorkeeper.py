@@ -91,7 +91,9 @@ class Doorkeeper:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         works = patient(lambda: self._agent(f"{agent}-{next(self._count)}"))
         own = {name: value for name, value in asdict(person).items() if value}
-        drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
+        drafted = draft(
+            purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, may_name_recipient=False
+        ).render()
         declared = {name: drafted[name] for name in ("intent", "bounds", "budget")}
         if self._without == rules.INTENT:
             del declared["intent"]

@@ -37,7 +37,7 @@ def measure(suite: Suite) -> Kept:
     for task in suite.tasks:
         needed = {call.tool for call in suite.world(task.id, {}).reference()} & effects
         made = draft(task.purpose, [(URI, catalogue)], scopes=catalogue.scopes)
-        had = {line.what.removeprefix("suite/") for line in made.lines if line.verdict == "planned"}
+        had = {line.subject.removeprefix("suite/") for line in made.lines if line.verdict == "planned"}
         whole += needed <= had
         unneeded += len(effects - needed)
         left_open += len(had - needed)

@@ -76,7 +76,9 @@ class InProcess:
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         own = {name: value for name, value in asdict(person).items() if value}
         self._count += 1
-        drafted = draft(purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, whom=False).render()
+        drafted = draft(
+            purpose, [(URI, self._catalogue)], scopes=self._scopes, own=own, may_name_recipient=False
+        ).render()
         if self._without == rules.ENDORSED:
             drafted["intent"] |= {"endorsed": []}
         limits = budget.parse_limits(drafted["budget"])

@@ -79,7 +79,7 @@ class Watcher:
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened:
         own = {name: value for name, value in asdict(person).items() if value}
-        drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, whom=False)
+        drafted = draft(purpose, [(URI, self._catalogue)], scopes=SCOPES, own=own, may_name_recipient=False)
         self._count += 1
         claims = AccessClaims(
             iss="https://ostiary.example", sub=agent, client_id=agent, aud=URI, iat=0, exp=END, jti="tok_1",

@@ -1,4 +1,4 @@
-"""The one place where the SDK touches the world: clocks, dice, environment. Everything else takes them as arguments."""
+"""The SDK's only access to clocks, randomness and environment. All other modules take these as arguments."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now() -> int:
-    """The wall clock: microseconds since the epoch."""
+    """Return the wall clock, in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def tick() -> int:
-    """Microseconds since the machine booted, on a clock that nobody sets and that counts the time it slept.
+    """Return microseconds since boot, on a clock that cannot be set and that counts the time asleep.
 
-    CLOCK_BOOTTIME; CLOCK_MONOTONIC where the system has none.
+    CLOCK_BOOTTIME; CLOCK_MONOTONIC on systems without it.
     """
     return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
 def random(count: int) -> bytes:
-    """Bytes that nobody can guess."""
+    """Return `count` unpredictable bytes."""
     return os.urandom(count)
 
 
 def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Which boot of this machine it is; empty where the system does not say, as on macOS."""
+    """Return the id of the present boot of the machine; empty on systems without one, such as macOS."""
     try:
         return source.read_text("ascii").strip()
     except OSError:
@@ -36,9 +36,10 @@ def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
 
 
 def environ(name: str) -> str | None:
+    """Return a variable of the environment; None if it is not set."""
     return os.environ.get(name)
 
 
 def environment() -> dict[str, str]:
-    """All of it, for a program that we start."""
+    """Return the whole environment, for a program to start."""
     return dict(os.environ)

@@ -49,7 +49,7 @@ Named = tuple[str, Mapping[str, Any]]
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 VERIFIED = "ostiary.verified"
-"""Where in the ASGI scope the application finds who is calling."""
+"""key of the ASGI scope under which the application finds the verified caller"""
 MAX_REMEMBERED = 1 << 20
 """bytes of an answer's body that are held back until the task remembers them"""
 NO_STORE = (b"cache-control", b"no-store")
@@ -58,7 +58,7 @@ MAX_BODY = 1 << 20
 MAX_SHOWN = 200
 """characters of a path in a message"""
 DECIDED = "ostiary.decided"
-"""Where in the ASGI scope the guard notes what routers may read of the request that it has decided."""
+"""key of the ASGI scope under which the guard notes what routers may read of the decided request"""
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1"""
 
@@ -70,6 +70,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def send(self, send: Send) -> None:
+        """Send the answer."""
         body = msgspec.json.encode(self.body)
         headers = [
             (b"content-type", b"application/json"),
@@ -88,16 +89,17 @@ class Door:
 
     def authenticate(self, scope: Scope) -> Verified:
         """Raises Refused."""
-        who = self._guard.verify(
+        caller = self._guard.verify(
             authorization=_header(scope, b"authorization"),
             proof=_header(scope, b"dpop", twice=InvalidProof),
             method=scope.get("method", "GET"),
             uri=self._public_origin() + _path(scope),
         )
         address = (scope.get("client") or ("",))[0]
-        return replace(who, network=network_of(address))
+        return replace(caller, network=network_of(address))
 
     def is_metadata(self, scope: Scope) -> bool:
+        """Return whether a request is for the resource's metadata (RFC 9728)."""
         path: str = scope["path"]
         return scope.get("method") == "GET" and (path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/"))
 
@@ -116,7 +118,7 @@ class Door:
         return Answer(200, body | ({"scopes_supported": scopes} if scopes else {}))
 
     def refuse(self, refusal: Refused) -> Answer:
-        """What a refusal looks like on the wire: status, challenge, and in words what is wrong and what would help."""
+        """Return the answer of a refusal: status, challenge, and a body with the reason and a hint."""
         body: dict[str, Any] = {"error": refusal.code, "message": refusal.message}
         body |= {"hint": refusal.hint} if refusal.hint else {}
         body |= {"approval": refusal.approval} if isinstance(refusal, Denied) and refusal.approval else {}
@@ -175,10 +177,12 @@ class Door:
         return f"{parts.scheme}://{parts.netloc}"
 
 
-def let_in(scope: Scope, who: Verified) -> Scope:
-    """The scope for the application: it sees who calls, not the credentials, which a bearer's could be used again."""
+def let_in(scope: Scope, caller: Verified) -> Scope:
+    """Return the scope for the application: it has the caller, and no credentials, since a bearer token could be
+    used again.
+    """
     headers = [header for header in scope["headers"] if header[0].lower() not in (b"authorization", b"dpop")]
-    return {**scope, "headers": headers, VERIFIED: who}
+    return {**scope, "headers": headers, VERIFIED: caller}
 
 
 class GuardASGI:
@@ -235,7 +239,7 @@ class GuardASGI:
         if self._door.is_metadata(scope):
             await self._door.metadata().send(send)
             return
-        who = self._door.authenticate(scope)
+        caller = self._door.authenticate(scope)
         if self._table is None:
             named = self._name({"method": "WEBSOCKET", **scope})
         else:
@@ -243,13 +247,13 @@ class GuardASGI:
         if named is None:
             method = scope.get("method", "WEBSOCKET")
             raise Forbidden(f"no tool is mapped to `{method} {scope['path'][:MAX_SHOWN]}`", code="unknown_tool")
-        meter = Meter(send, who)
-        call = await self._guard.decide_async(who, *named)
+        meter = Meter(send, caller)
+        call = await self._guard.decide_async(caller, *named)
         call.check()
         meter.most = call.most_bytes
         meter.remember = partial(self._remember, call, meter) if call.watched is not None else None
         try:
-            await meter.serve(self._guard, self._app, let_in(scope, who), receive)
+            await meter.serve(self._guard, self._app, let_in(scope, caller), receive)
         except InvalidToken:
             meter.is_cut = True
             raise
@@ -279,25 +283,25 @@ class GuardASGI:
 
 
 class Meter:
-    """Counts what an application sends, and lets the next nonce ride on its answer."""
+    """Sender of an application's answer. It counts the bytes, and adds the next nonce to the headers."""
 
-    def __init__(self, send: Send, who: Verified) -> None:
-        self._send, self._who = send, who
+    def __init__(self, send: Send, caller: Verified) -> None:
+        self._send, self._caller = send, caller
         self.status, self.bytes = 0, 0
         self.most: int | None = None
-        """bytes that may pass; what would be more is not sent, and the answer breaks off"""
+        """bytes that may pass; a part beyond is not sent, and the answer breaks off"""
         self.is_cut = False
         self.remember: Callable[[str], Awaitable[None]] | None = None
-        """what must know the body before it is sent, as far as it has MAX_REMEMBERED bytes"""
+        """records the body before it is sent, up to MAX_REMEMBERED bytes"""
         self.connection: Connection | None = None
-        """on which it is sent; nothing is once it was cut"""
+        """the connection; nothing is sent after it was cut"""
         self._held: list[Message] = []
         self._is_stream = False
-        """whether parts go out as they come: Server-Sent Events and WebSockets"""
+        """True for Server-Sent Events and WebSockets, whose parts are sent as they come"""
 
     async def serve(self, guard: Guard, app: App, scope: Scope, receive: Receive) -> None:
-        """Let the application answer. Raises InvalidToken where it was cut before it did, FeedStale."""
-        async with guard.serving(self._who) as connection:
+        """Let the application answer. Raises InvalidToken if the connection was cut before the answer, FeedStale."""
+        async with guard.serving(self._caller) as connection:
             self.connection = connection
             await app(scope, receive, self)
         if not self.status:
@@ -309,7 +313,7 @@ class Meter:
         if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self.status = message.get("status", 200)
             self._is_stream = message["type"] == "websocket.accept" or _is_event_stream(message)
-            if (nonce := self._who.next_nonce) is not None:
+            if (nonce := self._caller.next_nonce) is not None:
                 headers = [*message.get("headers", ()), (b"dpop-nonce", nonce.encode()), NO_STORE]
                 message = {**message, "headers": headers}
         elif message["type"] in BODIES:
@@ -328,9 +332,11 @@ class Meter:
             await self._send(message)
 
     async def _let_go(self, remember: Callable[[str], Awaitable[None]], *, goes_on: bool) -> None:
-        """Send what was held back, once it is remembered. Raises Withheld. `goes_on`: a stream has more to remember."""
-        held, self._held = self._held, []
-        body = b"".join(_content(message) for message in held)
+        """Record the messages held back, then send them. Raises Withheld. `goes_on`: further parts of the stream are
+        recorded too.
+        """
+        messages, self._held = self._held, []
+        body = b"".join(_content(message) for message in messages)
         try:
             if body or not goes_on:
                 await remember(body.decode("utf-8", "replace"))
@@ -338,7 +344,7 @@ class Meter:
             self.is_cut = True
             raise
         self.remember = remember if goes_on else None
-        for message in held:
+        for message in messages:
             await self._send(message)
 
 

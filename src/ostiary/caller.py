@@ -1,4 +1,4 @@
-"""Who calls tools of this process: an agent at one guard, or whoever has shown a token already."""
+"""The caller of tools of this process: an agent at one guard, or a caller whose token is verified already."""
 
 from __future__ import annotations
 
@@ -15,65 +15,69 @@ from ostiary.guard import Guard, NonceNeeded, Verified
 from ostiary.protocol.errors import Conflict, Unavailable
 from ostiary.protocol.jose import InvalidToken
 
-Who = Identity | Task | AsyncTask | Verified
-"""Who calls: an agent (its standing task), a declared task of an agent, or whoever showed a token to the guard."""
+AnyCaller = Identity | Task | AsyncTask | Verified
+"""an agent (its standing task), a declared task of an agent, or a caller whose token the guard has verified"""
 
 
 class Caller:
     """An agent at one guard: its token, shown to the guard with a proof of its key whenever it is a new one."""
 
-    def __init__(self, guard: Guard, who: Identity | Task | AsyncTask, *, uri: str | None = None) -> None:
-        """Keep the token of `who` for the resource `uri`; if left out, the resource of the guard's feed."""
+    def __init__(self, guard: Guard, identity: Identity | Task | AsyncTask, *, uri: str | None = None) -> None:
+        """Keep the token of `identity` for the resource `uri`; if left out, the resource of the guard's feed."""
         self._guard, self._own_uri = guard, uri
-        self._task = None if isinstance(who, Identity) else who
-        self._identity: Identity = who if isinstance(who, Identity) else who._agent
+        self._task = None if isinstance(identity, Identity) else identity
+        self._identity: Identity = identity if isinstance(identity, Identity) else identity._agent
         self._client = self._identity._client
         self._mutex = threading.Lock()
-        self._held: tuple[Verified, Token] | None = None
+        self._cached: tuple[Verified, Token] | None = None
 
     @property
     def _uri(self) -> str:
         """Raises Unavailable while the guard has no feed that names its resource."""
         return self._own_uri or self._guard.resource.uri
 
-    def held(self) -> Verified | None:
-        """Who calls, if that can be said without the network. Raises Unavailable."""
-        if self._held is None or not self._client.is_fresh(self._held[1]):
+    def cached(self) -> Verified | None:
+        """Return the verified caller if the stored token is fresh and alive; None if the network is needed. Raises
+        Unavailable.
+        """
+        if self._cached is None or not self._client.is_fresh(self._cached[1]):
             return None
         try:
-            self._guard.check_alive(self._held[0])
+            self._guard.check_alive(self._cached[0])
         except InvalidToken:
             return None
-        return self._held[0]
+        return self._cached[0]
 
     def enter(self) -> Verified:
-        """Who calls. Raises Refused, httpx2.HTTPError."""
+        """Return the verified caller; get a token and show it to the guard if needed. Raises Refused,
+        httpx2.HTTPError.
+        """
         with self._mutex:
-            if (held := self.held()) is not None:
-                return held
+            if (cached := self.cached()) is not None:
+                return cached
             if self._task is not None and not self._task.id:
                 raise Conflict("the task is not declared yet", hint="async with agent.task(..) as task: ..")
             target = Target(self._uri, task=self._task.id if self._task is not None else None)
             with httpx2.Client(timeout=TIMEOUT_S) as http:
                 token = run(http, self._client.token(target))
                 try:
-                    who = self._show(token)
+                    verified = self._show(token)
                 except InvalidToken:  # it was revoked; if the agent may have another one, that one counts
                     self._client.forget(target)
                     token = run(http, self._client.token(target))
-                    who = self._show(token)
-            self._held = who, token
-            return who
+                    verified = self._show(token)
+            self._cached = verified, token
+            return verified
 
     def wait(self, approval: str, *, within: float) -> None:
-        """Until a person has answered, or the time is over. Raises Refused, httpx2.HTTPError."""
+        """Wait until a person has answered, at most `within` seconds. Raises Refused, httpx2.HTTPError."""
         for _ in range(round(within / POLL_S)):
             if not self._is_open(approval):
                 return
             threading.Event().wait(POLL_S)
 
     async def wait_async(self, approval: str, *, within: float) -> None:
-        """The same; the event loop goes on."""
+        """Wait as `wait` does, without blocking the event loop."""
         for _ in range(round(within / POLL_S)):
             if not await asyncio.to_thread(self._is_open, approval):
                 return
@@ -84,7 +88,7 @@ class Caller:
             return run(http, self._identity._approval(approval)).is_open
 
     def _show(self, token: Token) -> Verified:
-        """Show the token to the guard, once it has said its nonce. Raises Refused."""
+        """Show the token to the guard, with the guard's nonce. Raises Refused."""
         request: dict[str, str] = {"method": "POST", "uri": self._uri}
         nonce = None
         for _ in range(2):
@@ -93,26 +97,30 @@ class Caller:
                 return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, **request)
             except NonceNeeded as needed:
                 nonce = needed.nonce
-        raise Unavailable("the guard takes no proof of ours", hint="do the clocks of this machine agree?")
+        raise Unavailable("the guard accepts no proof of this agent", hint="do the clocks of this machine agree?")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Somebody who has shown a token already."""
+class VerifiedCaller:
+    """A caller whose token the guard has verified already."""
 
-    who: Verified
+    verified: Verified
 
-    def held(self) -> Verified:
-        return self.who
+    def cached(self) -> Verified:
+        """Return the verified caller."""
+        return self.verified
 
-    enter = held
+    enter = cached
 
     def wait(self, approval: str, *, within: float) -> None:
-        """Only whose agent is here can ask how it stands; who made the call waits, and makes it again."""
+        """Return at once: only the agent itself can query an approval, so the remote caller waits and repeats its
+        call.
+        """
 
     async def wait_async(self, approval: str, *, within: float) -> None:
-        """The same."""
+        """Return at once, as `wait` does."""
 
 
-def caller_of(guard: Guard, who: Who) -> Caller | Shown:
-    return Shown(who) if isinstance(who, Verified) else Caller(guard, who)
+def caller_of(guard: Guard, caller: AnyCaller) -> Caller | VerifiedCaller:
+    """Return the caller of tools at a guard."""
+    return VerifiedCaller(caller) if isinstance(caller, Verified) else Caller(guard, caller)

@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who we are: an agent (`ag_..`) or a guard (the `rs_..` of its resource), at that issuer."""
+    """The credential of an agent (`ag_..`) or a guard (the `rs_..` of its resource) at an issuer."""
 
     key: jose.PrivateKey
     client_id: str
@@ -30,7 +30,7 @@ class Credential:
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
-    """Write a credential file that nobody else can read. Raises Conflict if there is such a file already."""
+    """Write a credential file that only its owner can read. Raises Conflict if the file exists."""
     text = msgspec.json.encode({**private_key.jwk(), "client_id": client_id, "issuer": issuer})
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -43,7 +43,7 @@ def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, 
 
 
 def load_key(path: Path | str) -> Credential:
-    """Read a credential file. Raises Invalid for a file that is not there, is not one, or that others can read."""
+    """Read a credential file. Raises Invalid for a missing or malformed file, or a file that other users can read."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode

@@ -2,24 +2,24 @@
 
     app = protect(server, guard)          # an ASGI application: `uvicorn module:app`
 
-The SDK hands a token verifier nothing but the token, so the door stands outside of it: it takes `Authorization: DPoP`,
-checks the proof, and tells the SDK who it is. Each call of a tool is decided on the arguments in the body (the SDK
+The SDK passes a token verifier only the token, so authentication stands outside of it: it takes `Authorization: DPoP`,
+checks the proof, and gives the SDK the caller. Each call of a tool is decided on the arguments in the body (the SDK
 refuses a request whose `Mcp-Name` header differs), recorded, and only then run. A denial is the JSON-RPC error -32001
 with the reason in words.
 
 The hook is a server middleware, the innermost one: an extension's `intercept_tool_call` can only be given to the
-constructor, and would not see the other methods. What each of them is decided as, `ostiary.guard.mcp` says.
+constructor, and would not see the other methods. `ostiary.guard.mcp` maps each method to a tool.
 
-With `suspends=True` a call of a tool that a person must say yes to ends with an `input_required` result (MCP
-2026-07-28, multi round-trip requests) for clients that can be asked (capability `elicitation`, in form mode): they make
-it again, once somebody has answered. An agent of ours does so by itself (`waits`), or keeps the result for as long as
-it takes and goes on, in another process too:
+With `suspends=True` a call of a tool that a person must approve ends with an `input_required` result (MCP
+2026-07-28, multi round-trip requests) for clients that can be asked (capability `elicitation`, in form mode): they
+repeat it once a person has answered. An agent of this SDK does so automatically (`waits`), or keeps the result for as
+long as it takes and continues, in another process too:
 
     first = await client.session.call_tool("pay", arguments, allow_input_required=True)
     responses = await answered(first, asker)                             # an `AsyncAgent`; waits for the people
     await client.session.call_tool("pay", arguments, input_responses=responses)
 
-The call is decided again, and the server has the last word: what the client answers lets nothing pass.
+The call is decided again, and the server has the last word: the client's answer allows nothing.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ from ostiary.tools import closed
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 
 APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
-"""The key of a request to wait is the id of the approval: all that a client is sure to see of it but its words."""
+"""key of a request to wait: the id of the approval, which every client returns unchanged"""
 
 NOTHING = {"type": "object", "properties": {}}
-"""What is to be filled in."""
+"""schema of the requested input: an empty form"""
 WAITED = ElicitResult(action="accept", content={})
 
 
 def protect(
     server: MCPServer, guard: Guard, *, origin: str | None = None, suspends: bool = False, **options: Any
 ) -> App:
-    """The server behind the guard. `origin`: the public one, if it is not that of the resource's URI; `options` are for
-    `MCPServer.streamable_http_app`. `suspends`: whether clients are asked to wait where a person must say yes. Raises
-    Conflict for a server that has an authorization of its own.
+    """Return the server behind the guard. `origin`: the public one, if it is not that of the resource's URI; `options`
+    are for `MCPServer.streamable_http_app`. `suspends`: whether clients are asked to wait where a person must approve.
+    Raises Conflict for a server that has an authorization of its own.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
@@ -86,20 +86,22 @@ def protect(
 
 
 async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: float = 600) -> InputResponses:
-    """What a call is made again with, once a person has answered, or the time is over; what else it asks for is not
-    answered. Raises ServerRefused, Unavailable.
+    """Return the responses with which a call is repeated, once a person has answered, or after `within` seconds; other
+    requests are not answered. Raises ServerRefused, Unavailable.
     """
-    asked = [key for key in required.input_requests or () if APPROVAL.fullmatch(key)]
-    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked))
-    return dict.fromkeys(asked, WAITED)
+    approvals = [key for key in required.input_requests or () if APPROVAL.fullmatch(key)]
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in approvals))
+    return dict.fromkeys(approvals, WAITED)
 
 
 def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
-    """The `elicitation_callback` of a client of this agent, whose calls then wait for the people who are asked."""
+    """Return the `elicitation_callback` of a client of this agent, whose calls then wait for the people who are
+    asked.
+    """
 
     async def wait(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult | ErrorData:
         if not APPROVAL.fullmatch(approval := str(context.request_id)):
-            return ErrorData(code=INVALID_REQUEST, message="nothing else is answered here")
+            return ErrorData(code=INVALID_REQUEST, message="only requests to wait for an approval are answered")
         await by.ask(approval, within=within)
         return WAITED
 
@@ -109,10 +111,12 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
 def asking(
     refusal: Refused, *, version: str, able: ClientCapabilities | None, params: Mapping[str, Any]
 ) -> InputRequiredResult | None:
-    """What a client gets in place of a denial, if a person is asked and it can wait for them, and has not yet."""
+    """Return the answer that suspends a call while a person is asked; None if the client cannot wait, or has already
+    waited.
+    """
     elicitation = able.elicitation if able is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
-        return None  # it has no forms; a capability without modes is one that has
+        return None  # no form mode; a capability without modes includes it
     if version not in MODERN_PROTOCOL_VERSIONS or not (isinstance(refusal, Denied) and refusal.approval):
         return None
     if answer_of(params) is not None:
@@ -122,7 +126,7 @@ def asking(
 
 
 def answer_of(params: Mapping[str, Any]) -> str | None:
-    """What a client says that was asked to wait; None: it says nothing of it."""
+    """Return the client's answer to a request to wait; None without one."""
     answers = params.get("inputResponses")
     for key, one in answers.items() if isinstance(answers, Mapping) else ():
         if APPROVAL.fullmatch(key):
@@ -131,20 +135,20 @@ def answer_of(params: Mapping[str, Any]) -> str | None:
 
 
 def check_answer(params: Mapping[str, Any]) -> None:
-    """Raises Forbidden where the client did not want to wait."""
+    """Check that the client agreed to wait. Raises Forbidden."""
     if answer_of(params) not in (None, "accept"):
         raise Forbidden("the client did not wait for the person who is asked", code="approval_needed")
 
 
 def without_answer(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tool sees, which may ask its client for other things: not what was answered to us."""
+    """Return the parameters for the tool: without the answer to our request, with those to requests of the tool."""
     others = {name: one for name, one in (params.get("inputResponses") or {}).items() if not APPROVAL.fullmatch(name)}
     rest = {name: value for name, value in params.items() if name != "inputResponses"}
     return rest | ({"inputResponses": others} if others else {})
 
 
 class _Front:
-    """The outermost layer: lets in who has shown a token and its proof."""
+    """The outermost layer: passes requests with a valid token and proof."""
 
     def __init__(self, app: App, guard: Guard, door: Door) -> None:
         self._app, self._guard, self._door = app, guard, door
@@ -157,14 +161,14 @@ class _Front:
             if self._door.is_metadata(scope):
                 await self._door.metadata().send(send)
                 return
-            who = self._door.authenticate(scope)
+            caller = self._door.authenticate(scope)
         except Refused as refusal:
             await self._refuse(refusal, send)
             return
-        seen = {**let_in(scope, who), "user": AuthenticatedUser(_access_token(who))}
-        watched = _Watched(send, who, self._guard)
+        caller_scope = {**let_in(scope, caller), "user": AuthenticatedUser(_access_token(caller))}
+        watched = _Watched(send, caller, self._guard)
         try:
-            await watched.serve(self._guard, self._app, seen, receive)
+            await watched.serve(self._guard, self._app, caller_scope, receive)
         except Refused as refusal:
             if watched.status:
                 raise  # the answer has begun, and breaks off
@@ -178,20 +182,20 @@ class _Front:
 
 
 class _Watched(Meter):
-    """Ends a stream whose token has died."""
+    """A sender that ends a stream once its token is no longer valid."""
 
-    def __init__(self, send: Send, who: Verified, guard: Guard) -> None:
-        super().__init__(send, who)
+    def __init__(self, send: Send, caller: Verified, guard: Guard) -> None:
+        super().__init__(send, caller)
         self._guard = guard
 
     async def __call__(self, message: Message) -> None:
         if self.bytes:
-            self._guard.check_alive(self._who)
+            self._guard.check_alive(self._caller)
         await super().__call__(message)
 
 
 class _Hook:
-    """Decides each request inside of the SDK."""
+    """Middleware of the SDK that decides each request."""
 
     def __init__(self, guard: Guard, server: MCPServer, suspends: bool) -> None:
         self._guard, self._server, self._suspends = guard, server, suspends
@@ -200,20 +204,22 @@ class _Hook:
         if is_free(ctx.method, ctx.params) or ctx.request_id is None:  # a notification does nothing
             result = await call_next(ctx)
             if ctx.method == "tools/list":
-                self._guard.listing.note(_said(result).get("tools"))
+                self._guard.listing.note(_as_sent(result).get("tools"))
             return result
         self._check_served(ctx)
         params = ctx.params or {}
         try:
             with closed():
-                who = _caller(ctx)
+                caller = _caller(ctx)
                 if ctx.method == "tools/call" and not await self._has_tool(params):
                     return _unknown_tool(str(params["name"]), ctx.protocol_version)
-                call = await self._decide(who, ctx.method, params)
+                call = await self._decide(caller, ctx.method, params)
         except Refused as refusal:
             able = ctx.session.client_capabilities
-            if self._suspends and (asked := asking(refusal, version=ctx.protocol_version, able=able, params=params)):
-                return asked
+            if self._suspends and (
+                suspension := asking(refusal, version=ctx.protocol_version, able=able, params=params)
+            ):
+                return suspension
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         call.ok = False
         if answer_of(params) is not None:
@@ -255,53 +261,55 @@ class _Hook:
             return True
         return any(tool.name == params["name"] for tool in await self._server.list_tools())
 
-    async def _decide(self, who: Verified, method: str, params: Mapping[str, Any]) -> Call:
-        """A call that is allowed and recorded. Raises Refused."""
+    async def _decide(self, caller: Verified, method: str, params: Mapping[str, Any]) -> Call:
+        """Decide and record a call. Raises Refused unless it is allowed."""
         tool, arguments = named(method, params)
         if method == "tools/call":
             check_answer(params)
-            if not self._guard.listing.knows(tool):  # who calls may have asked another
-                self._guard.listing.note([_said(one) for one in await self._server.list_tools()])
-        call = await self._guard.decide_async(who, tool, arguments)
+            if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process
+                self._guard.listing.note([_as_sent(one) for one in await self._server.list_tools()])
+        call = await self._guard.decide_async(caller, tool, arguments)
         call.check()
         return call
 
 
 def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
-    """Who has shown a token with this very request. Raises Unauthenticated."""
-    who = ctx.request.scope[VERIFIED] if ctx.request is not None else None
-    if not isinstance(who, Verified):
+    """Return the verified caller of this very request. Raises Unauthenticated."""
+    caller = ctx.request.scope[VERIFIED] if ctx.request is not None else None
+    if not isinstance(caller, Verified):
         raise Unauthenticated("no authenticated caller", code="nobody_acts")
-    return who
+    return caller
 
 
 def _unknown_tool(name: str, version: str) -> HandlerResult:
-    """The answer of the SDK where a server has no such tool. Nothing runs, so nothing is decided or on record."""
+    """Return the SDK's answer for an unknown tool. Nothing runs, so nothing is decided or recorded."""
     result = CallToolResult(content=[TextContent(type="text", text=f"Unknown tool: {name}")], is_error=True)
-    return serialize_server_result("tools/call", version, _said(result))
+    return serialize_server_result("tools/call", version, _as_sent(result))
 
 
-def _said(model: Any) -> dict[str, Any]:
-    """As it goes out."""
+def _as_sent(model: Any) -> dict[str, Any]:
+    """Return a result as clients get it."""
     return model if isinstance(model, dict) else model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def _measure(call: Call, body: dict[str, Any]) -> None:
-    """How much came out: bytes of JSON, and records, where the result has a list of them."""
+    """Record the size of a result: bytes of JSON, and records if it has a list of them."""
     structured, content = body.get("structuredContent"), body.get("content", body.get("contents"))
     if isinstance(structured, dict) and len(structured) == 1:
-        structured = next(iter(structured.values()))  # the SDK wraps what is no object into {"result": ..}
+        structured = next(iter(structured.values()))  # the SDK wraps a value that is no object into {"result": ..}
     records = next((len(part) for part in (structured, content) if isinstance(part, list)), None)
     call.result(ok=not body.get("isError", False), bytes=len(msgspec.json.encode(body)), records=records)
 
 
-def _access_token(who: Verified) -> AccessToken:
-    """What the SDK knows of the caller: `get_access_token()` gives it to tools. The token itself stays out."""
-    claims = who.principal.claims
+def _access_token(caller: Verified) -> AccessToken:
+    """Return the SDK's description of the caller, which `get_access_token()` gives to tools. It does not contain the
+    token.
+    """
+    claims = caller.principal.claims
     return AccessToken(
         token="",
         client_id=claims.client_id,
-        scopes=sorted(who.principal.scopes),
+        scopes=sorted(caller.principal.scopes),
         expires_at=claims.exp,
         resource=claims.aud,
         subject=claims.sub,

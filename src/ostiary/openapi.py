@@ -50,7 +50,7 @@ _ENCODED_BEGINNINGS = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route that runs code: where it is, and what the OpenAPI document says of it, by method in lower case."""
+    """A route that runs code, with its operations in the OpenAPI document, by method in lower case."""
 
     route: Any
     """a route, or FastAPI's context of a route in an included router: each has `matches`"""
@@ -58,7 +58,7 @@ class Endpoint:
     """the path format from the root of the application"""
     name: str
     methods: tuple[str, ...]
-    """without HEAD; empty: any. `WEBSOCKET` for a WebSocket route"""
+    """methods without HEAD; empty: any method. `WEBSOCKET` for a WebSocket route"""
     operations: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any]
     """the OpenAPI document; empty where there is none"""
@@ -86,15 +86,17 @@ class HttpTool:
 
     @property
     def operation(self) -> Mapping[str, Any] | None:
-        """What the OpenAPI document says of it; None where the document does not have it."""
+        """The operation in the OpenAPI document; None if the document does not have it."""
         return self.endpoint.operations.get(self.method.lower())
 
     @property
     def path_names(self) -> list[str]:
+        """The names of the parameters in the path."""
         return re.findall(r"\{([^{}/:]*)[^{}/]*\}", self.endpoint.path)
 
     @property
     def parameters(self) -> list[Parameter]:
+        """The parameters that the OpenAPI document declares."""
         return [
             Parameter(one["name"], one["in"], one.get("schema") or {}, bool(one.get("required")))
             for declared in (self.operation or {}).get("parameters", ())
@@ -220,10 +222,10 @@ class OpenApiTable:
         check_path(raw_path)
         raw = _ESCAPE.sub(lambda escape: escape[0].upper(), raw_path)
         rules = [rule for rule in self._rules if rule.tool.method == method]
-        exact = next(((rule, found) for rule in rules if (found := rule.exact.fullmatch(raw))), None)
+        exact = next(((rule, match) for rule in rules if (match := rule.exact.fullmatch(raw))), None)
         if exact is None:
             return None
-        rule, found = exact
+        rule, match = exact
         possible = [rule for rule in rules if rule.lenient.fullmatch(unquote(raw))]
         count = len(rule.tool.path_names)
         if possible[0] is not rule or any(len(other.tool.path_names) == count for other in possible[1:]):
@@ -232,7 +234,7 @@ class OpenApiTable:
                 hint="write it as the OpenAPI document does, without unnecessary escapes",
             )
         names = rule.tool.path_names
-        return rule.tool, {name: unquote(value) for name, value in zip(names, found.groups(), strict=True)}
+        return rule.tool, {name: unquote(value) for name, value in zip(names, match.groups(), strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +388,7 @@ def _completed(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any
 
 
 def _shapes(schema: Mapping[str, Any], document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The schema and those that it consists of, references followed."""
+    """Return the schema and its parts (`anyOf`, `oneOf`, `allOf`), with references resolved."""
     whole = _dereferenced(schema, document)
     parts = [part for word in ("anyOf", "oneOf", "allOf") for part in whole.get(word, ())]
     return [whole, *(_dereferenced(part, document) for part in parts if isinstance(part, Mapping))]
@@ -419,10 +421,10 @@ def _typed(name: str, value: Any, schema: Mapping[str, Any], document: Mapping[s
 
 
 def _body_schema(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of the argument `body`: of the media types whose content is judged, or any."""
+    """Return the schema of the argument `body`: that of the only media type, if it is JSON, or any."""
     content = body.get("content", {})
-    judged = [one.get("schema") or {} for kind, one in content.items() if _JSON_TYPE.fullmatch(kind)]
-    return dict(judged[0]) if len(judged) == 1 == len(content) else {}
+    schemas = [one.get("schema") or {} for kind, one in content.items() if _JSON_TYPE.fullmatch(kind)]
+    return dict(schemas[0]) if len(schemas) == 1 == len(content) else {}
 
 
 def _dereferenced(value: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -441,7 +443,7 @@ _COMPONENT = "#/components/schemas/"
 
 
 def _self_contained(schema: dict[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema with all that it refers to in `$defs`, in place of the document's components."""
+    """Return the schema with all referenced components in `$defs`, in place of the document's components."""
     components = document.get("components", {}).get("schemas", {})
     needed: dict[str, Any] = {}
 

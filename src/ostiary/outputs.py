@@ -1,4 +1,4 @@
-"""What a tool of the agent's own process returned: as JSON, and how much it is."""
+"""Output of tools in the agent's own process: its JSON form and its size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 def output(value: object) -> Any:
-    """What a tool returned, as JSON or as its text."""
+    """Return the output of a tool as JSON, or as text if it has no JSON form."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     try:
@@ -18,7 +18,7 @@ def output(value: object) -> Any:
 
 
 def size(value: object) -> int | None:
-    """Bytes of a result, as text or as JSON; None for what is neither."""
+    """Return the bytes of a result, as text or as JSON; None if it is neither."""
     if isinstance(value, str | bytes):
         return len(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
     try:
@@ -28,4 +28,5 @@ def size(value: object) -> int | None:
 
 
 def is_model(value: object) -> bool:
+    """Return whether a value is a model of Pydantic."""
     return hasattr(type(value), "__pydantic_fields__")

@@ -97,7 +97,9 @@ class RouteTable:
         return tuple(id(endpoint.route) for endpoint in _endpoints(self._app))
 
     def _names(self, endpoints: Sequence[Endpoint]) -> dict[int, str]:
-        """By the identity of the route. A name that several routes have is replaced by method and path."""
+        """Return the names of endpoints by the identity of the route. A name that several routes have is replaced by
+        method and path.
+        """
         key = tuple(id(endpoint.route) for endpoint in endpoints)
         if self._known[0] != key:
             count = Counter(endpoint.name for endpoint in endpoints)
@@ -110,7 +112,7 @@ class RouteTable:
 
 
 def _line(scope: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What routes read of a request, beside the root path."""
+    """Return the parts of a request that routes read, except the root path."""
     hosts = tuple(value for name, value in scope["headers"] if name == b"host")
     return scope["type"], scope.get("method"), scope["path"], scope.get("query_string"), hosts
 
@@ -129,6 +131,7 @@ class Seal(BaseRoute):
         return Match.NONE, {}
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """Refuse to name a URL: this route has none."""
         raise NoMatchFound(name, path_params)
 
 
@@ -139,7 +142,7 @@ def _seal(app: Any) -> None:
 
 
 def _effective(routes: Sequence[BaseRoute]) -> list[Any]:
-    """The routes in the order in which they are tried; those of FastAPI's included routers in place of the router."""
+    """Return the routes in the order in which they are tried, with those of FastAPI's included routers."""
     try:
         from fastapi.routing import iter_route_contexts
     except ImportError:
@@ -152,12 +155,12 @@ def _effective(routes: Sequence[BaseRoute]) -> list[Any]:
 
 
 def _mounted(route: Any) -> Any:
-    """The mount or the host whose routes can be read; None for any other route."""
+    """Return the mount or the host whose routes can be read; None for any other route."""
     return route if isinstance(route, Mount | Host) and route.routes else None
 
 
 def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEPTH) -> Iterator[Endpoint]:
-    """Every route that runs code, those of mounted applications among them, in the order in which they are tried."""
+    """Yield every route that runs code, also those of mounted applications, in the order in which they are tried."""
     document = _document(app)
     paths = document.get("paths", {})
     routes = _effective(app.routes)
@@ -179,15 +182,15 @@ def _endpoints(app: Any, prefix: str = "", scope: str = "", depth: int = MAX_DEP
         path_format = getattr(route, "path_format", None)
         operations = paths.get(path_format, {})
         others = {method for method in operations if described.get((path_format, method.upper()), route) is not route}
-        known = {method: operation for method, operation in operations.items() if method not in others}
+        own_operations = {method: operation for method, operation in operations.items() if method not in others}
         is_listed = getattr(route, "include_in_schema", True)
         hidden_by = {method for method in methods if is_listed and method.lower() in others}
         name = _own_name(route) or slug(path)
-        yield Endpoint(route, path, (scope + name)[:100], methods, known, document, frozenset(hidden_by))
+        yield Endpoint(route, path, (scope + name)[:100], methods, own_operations, document, frozenset(hidden_by))
 
 
 def _document(app: Any) -> Mapping[str, Any]:
-    """The OpenAPI document of a FastAPI application."""
+    """Return the OpenAPI document of a FastAPI application; empty for any other."""
     openapi = getattr(app, "openapi", None)
     document = openapi() if callable(openapi) else None
     return document if isinstance(document, dict) else {}
@@ -200,19 +203,19 @@ def _methods(route: Any) -> tuple[str, ...]:
 
 
 def _own_name(route: Any) -> str:
-    """The name that its author gave a route: the name of its function, unless something else was chosen."""
+    """Return the name of a route: the name of its function, unless its author chose another."""
     name = str(getattr(route, "name", None) or "")
     return name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) else slug(name)
 
 
 def _spelled(endpoint: Endpoint) -> str:
-    """A name by methods and path, the same wherever the route stands."""
+    """Return a name from methods and path, which does not depend on the order of routes."""
     text = f"{' '.join(endpoint.methods)} {endpoint.path}"
     return f"{slug(text.lower())[:80]}.{b64u(sha256(text.encode()).digest()[:6]).replace('-', '_')}"
 
 
 def _tool_name(name: str, endpoint: Endpoint, method: str) -> str:
-    """With the method, where a route has several or any."""
+    """Return the name of a tool, with the method if a route has several or any."""
     is_only = endpoint.methods == (method,) or (not endpoint.methods and method == "GET")
     return name if is_only else f"{name}.{method.lower()}"[:128]
 

@@ -1,11 +1,11 @@
-"""A door for OpenTelemetry on this machine: exporters of any language send to it, and it proves the agent's key.
+"""A local relay for OpenTelemetry: exporters in any language send to it, and it proves the agent's key.
 
     with relay(Agent.from_credential("writer.json")) as url:        # http://127.0.0.1:4318
         ...                                                         # OTEL_EXPORTER_OTLP_ENDPOINT=url
 
-It takes `/v1/traces` and `/v1/logs` (OTLP/HTTP, protobuf or JSON) and hands on what the server answers. Whoever may
-open a connection to this machine's loopback may speak through it as the agent: of itself, which is all that it is
-believed for. A page in a browser may not: it would say `Origin`, or another name than this machine's as `Host`.
+It takes `/v1/traces` and `/v1/logs` (OTLP/HTTP, protobuf or JSON) and returns the server's answer. Any process that may
+connect to this machine's loopback can report as the agent through it, about that agent only. A page in
+a browser cannot: it would send `Origin`, or a `Host` that is not this machine's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HERE = frozenset({"127.0.0.1", "localhost"})
 
 @contextmanager
 def relay(agent: Agent, *, port: int = 0) -> Iterator[str]:
-    """The URL to send to, while it is open; port 0 takes a free one."""
+    """Open the relay and give its URL; port 0 takes a free port."""
     with ThreadingHTTPServer(("127.0.0.1", port), _handler(agent)) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -88,6 +88,6 @@ def _handler(agent: Agent) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: exporters send all the time."""
+            """Write no log line: exporters send all the time."""
 
     return Handler

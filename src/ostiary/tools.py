@@ -1,19 +1,19 @@
 """Tools that run in the agent's own process: each call is decided on its arguments, and recorded before the tool runs.
 
-    tools = Tools(guard, agent)                # or a task of it: whose calls these are
+    tools = Tools(guard, agent)                # the caller: an agent, or a task of it
 
     @tools.tool("read_file")                   # decides on the bound, defaulted arguments; raises Denied
     def read_file(path: str, encoding: str = "utf-8") -> str: ...
 
-    with tools.admit("read_file", {"path": "/a"}) as running:     # what the decorator and every adapter stand on
+    with tools.admit("read_file", {"path": "/a"}) as running:     # the decorator and every adapter use this
         text = running.returned(read("/a"))
 
 The guard is a resource of its own (`ostiary resource create`), whose catalogue lists the tools. The agent gets a token
-for it and proves its key to the guard as it would to any server; that is done again whenever the token is a new one.
+for it and proves its key to the guard as to any server, again with each new token.
 
-It fails closed: nothing but `Refused` is ever raised before a tool runs, and whatever goes wrong is one. Where nobody
-is known to act, nothing is allowed: a program that serves several tasks says so with `Tools(guard)` and
-`with tools.acting(task)`, and a thread that has lost its context acts for nobody, never for somebody else.
+It fails closed: before a tool runs, any error is raised as `Refused`. Without a known caller, nothing is
+allowed: a program that serves several tasks uses `Tools(guard)` and
+`with tools.acting(task)`, and a thread that has lost its context has no caller, never a wrong one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import httpx2
 import msgspec
 
-from ostiary.caller import Caller, Shown, Who, caller_of
+from ostiary.caller import AnyCaller, Caller, VerifiedCaller, caller_of
 from ostiary.guard import Call, Denied, Guard, Verified
 from ostiary.guard.listing import Says
 from ostiary.outputs import is_model, output, size
@@ -44,32 +44,32 @@ log = logging.getLogger("ostiary.tools")
 
 
 class Tools:
-    """The tools of this process behind a guard, as somebody calls them. Thread-safe."""
+    """The tools of this process behind a guard, for one caller or for the caller of each context. Thread-safe."""
 
-    def __init__(self, guard: Guard, who: Who | None = None, *, wait: float = 0) -> None:
-        """Without `who`, each context says with `acting` for whom it acts. `wait`: how many seconds a call waits for
-        the person whom its policies ask; with 0 it is denied, and passes when it is made again after a yes.
+    def __init__(self, guard: Guard, caller: AnyCaller | None = None, *, wait: float = 0) -> None:
+        """Keep the caller; without one, each context sets its own with `acting`. `wait`: seconds that a call waits for
+        a person whom the policies ask; with 0 it is denied, and passes when it is repeated after an approval.
         """
         self.guard, self.wait = guard, wait
-        self._fixed = None if who is None else caller_of(guard, who)
-        self._acting: ContextVar[Caller | Shown | None] = ContextVar("ostiary.acting", default=None)
+        self._fixed = None if caller is None else caller_of(guard, caller)
+        self._acting: ContextVar[Caller | VerifiedCaller | None] = ContextVar("ostiary.acting", default=None)
 
     @contextmanager
-    def acting(self, who: Who) -> Iterator[None]:
-        """In this block, and in what it starts with its context, calls are those of `who`. Raises Conflict."""
+    def acting(self, caller: AnyCaller) -> Iterator[None]:
+        """Set the caller of calls in this block, and in tasks that inherit its context. Raises Conflict."""
         if self._fixed is not None:
             raise Conflict("these tools act for one caller", hint="Tools(guard), without a caller")
-        token = self._acting.set(caller_of(self.guard, who))
+        token = self._acting.set(caller_of(self.guard, caller))
         try:
             yield
         finally:
             self._acting.reset(token)
 
     def admit(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-        """A call that is allowed and on record, to be run in a `with`. Raises Denied and other Refused, nothing else.
+        """Decide and record a call, whose tool then runs in a `with`. Raises Denied or another Refused, nothing else.
 
-        The arguments are what the tool is about to get, with its defaults; `plain` says what of Python they may be.
-        `says`: what the tool says of itself, which is compared with what its owner approved.
+        The arguments are the final ones of the tool, with its defaults; `plain` defines the allowed Python values.
+        `says` returns the present definition of the tool, which is compared with the approved one.
         """
         with closed():
             caller = self._caller()
@@ -82,7 +82,7 @@ class Tools:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-        """As `admit`; where a token must be fetched, or a budget asked for, a thread waits for it."""
+        """Admit a call as `admit` does; a thread waits where a token or a budget must be requested."""
         with closed():
             caller = self._caller()
             try:
@@ -94,12 +94,12 @@ class Tools:
                 return await self._admit_async(caller, tool, arguments, says)
 
     async def _admit_async(
-        self, caller: Caller | Shown, tool: str, arguments: Mapping[str, Any], says: Says
+        self, caller: Caller | VerifiedCaller, tool: str, arguments: Mapping[str, Any], says: Says
     ) -> Running:
-        who = caller.held()
-        if who is None:
-            who = await asyncio.to_thread(caller.enter)
-        return _running(self.guard, await self.guard.decide_async(who, tool, _plain(arguments), says))
+        verified = caller.cached()
+        if verified is None:
+            verified = await asyncio.to_thread(caller.enter)
+        return _running(self.guard, await self.guard.decide_async(verified, tool, _plain(arguments), says))
 
     def tool(self, name: str, *, leave_out: Collection[str] = ()) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Let a function, blocking or not, run only as the tool of this name.
@@ -124,15 +124,15 @@ class Tools:
 
         return guarded
 
-    def _caller(self) -> Caller | Shown:
+    def _caller(self) -> Caller | VerifiedCaller:
         caller = self._fixed or self._acting.get()
         if caller is None:
-            raise Unauthenticated("nobody is known to act here", hint="with tools.acting(task): ..", code="nobody_acts")
+            raise Unauthenticated("the caller is not known", hint="with tools.acting(task): ..", code="nobody_acts")
         return caller
 
 
 class Running:
-    """Around a tool that may run: how it went goes on record when the block ends."""
+    """The block of a tool that may run: its outcome is recorded when the block ends."""
 
     def __init__(self, guard: Guard, call: Call) -> None:
         self._guard, self._call = guard, call
@@ -145,14 +145,16 @@ class Running:
         self._guard.finish(self._call)
 
     def returned(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """What the tool returned, and whether that is a success. Raises Withheld, unless it `is_out` already."""
+        """Record the tool's output and its success, and return the output. Raises Withheld, unless it
+        `is_out` already.
+        """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
             self._guard.observe(self._call, output(value))
         return value
 
     async def returned_async(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """As `returned`; the event loop goes on."""
+        """Record the output as `returned` does; the event loop keeps running."""
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
             await self._guard.observe_async(self._call, output(value))
@@ -163,10 +165,10 @@ class Running:
         self._call.result(ok=ok, bytes=size(value), records=len(value) if isinstance(value, list | tuple) else None)
 
 
-def admit(guard: Guard, who: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-    """A call of somebody who has shown a token: as `Tools.admit`."""
+def admit(guard: Guard, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
+    """Admit a call of a verified caller, as `Tools.admit` does."""
     with closed():
-        return _running(guard, guard.decide(who, tool, _plain(arguments), says))
+        return _running(guard, guard.decide(caller, tool, _plain(arguments), says))
 
 
 def _running(guard: Guard, call: Call) -> Running:
@@ -180,23 +182,24 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def closed() -> Iterator[None]:
-    """Whatever goes wrong in here is a refusal."""
+    """Turn every error of this block into a refusal."""
     try:
         yield
     except Refused:
         raise
     except httpx2.HTTPError as error:
-        raise Unavailable(f"no token is to be had: {error}", hint="is the server running?") from error
+        raise Unavailable(f"cannot get a token: {error}", hint="is the server running?") from error
     except Exception as error:
         log.exception("the guard of a tool failed, and refuses")
         raise Unavailable("the guard failed, and refuses", code="guard_failed") from error
 
 
 def plain(value: object, name: str) -> Any:
-    """The JSON value that an argument is judged as: dates, enumerations, paths, dataclasses as everybody writes them.
+    """Return the JSON value that an argument is judged as: dates, enumerations, paths and dataclasses in their usual
+    form.
 
-    Raises Malformed for what has no such form: subclasses of `str` and numbers too, for they may say one thing to the
-    guard and another to the tool.
+    Raises Malformed for a value without such a form, also for subclasses of `str` and numbers: they could show the
+    guard another value than the tool.
     """
     try:
         return msgspec.to_builtins(value, enc_hook=_described)
@@ -205,7 +208,9 @@ def plain(value: object, name: str) -> Any:
 
 
 def _described(value: object) -> object:
-    """What msgspec does not know: paths, and pydantic's models by their fields, whose serializers may say less."""
+    """Return the JSON form of a value that msgspec does not know: a path, or a pydantic model by its fields, since its
+    serializers may leave some out.
+    """
     if isinstance(value, PurePath):
         return os.fspath(value)
     if is_model(value):
@@ -214,7 +219,7 @@ def _described(value: object) -> object:
 
 
 def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the defaults that the tool's JSON Schema has for them; null is no default but an absence."""
+    """Return the arguments with the defaults of the tool's JSON Schema; a null default counts as absent."""
     properties = schema.get("properties", {})
     defaults = {name: inner.get("default") for name, inner in properties.items() if isinstance(inner, Mapping)}
     return {name: value for name, value in defaults.items() if value is not None} | dict(arguments)
@@ -223,7 +228,7 @@ def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str,
 def binder(
     function: Callable[..., Any], leave_out: frozenset[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
-    """What binds the arguments of a call to the names of the parameters, defaults filled in. Raises Invalid."""
+    """Return a function that binds the arguments of a call to the parameters, with defaults. Raises Invalid."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise Invalid("a generator runs after its call has returned", hint="guard the function that consumes it")
     signature = inspect.signature(function)

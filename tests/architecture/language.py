@@ -12,10 +12,11 @@ import re
 import sys
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 from tests.support.sources import ROOT, Source, files, sources
 
@@ -173,7 +174,7 @@ def _of_module(source: Source) -> Iterator[Offence]:
         for line, text in _helps(nodes):
             if text.split(" ", 1)[0].rstrip(".,:;") not in VERBS:
                 yield offence("help", line, text)
-    for line, text in _prose(nodes, source.text):
+    for line, text in prose(nodes, source.text):
         for words in banned(text):
             yield offence("phrases", line, words)
     for line, word in _names(source.tree):
@@ -232,13 +233,26 @@ def _helps(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
                     yield line, ast.get_docstring(node) or "(no help)"
 
 
-def _prose(nodes: Iterable[ast.AST], text: str) -> Iterator[tuple[int, str]]:
-    """Docstrings, messages (strings of three words or more) and comments, neighbouring comment lines joined."""
+def prose(nodes: Collection[ast.AST], text: str) -> Iterator[tuple[int, str]]:
+    """Docstrings, messages (strings of three words or more) and comments, neighbouring comment lines joined.
+
+    The argument of `vocabulary("..")` is a list of words in lower case: data about a language, not prose.
+    """
+    lists = {id(node.args[0]) for node in nodes if _is_vocabulary(node)}
     for node in nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value.split()) > 2:
-            yield node.lineno, node.value
+        match node:
+            case ast.Constant(value=str(words), lineno=line) if len(words.split()) > 2 and id(node) not in lists:
+                yield line, words
     for comment in COMMENT.finditer(text):
         yield text.count("\n", 0, comment.start()) + 1, re.sub(r"\n *# ?", " ", comment[1] or comment[2])
+
+
+def _is_vocabulary(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Return whether a node is a call `vocabulary("a an the")` with words in lower case and no punctuation."""
+    match node:
+        case ast.Call(func=ast.Name(id="vocabulary"), args=[ast.Constant(value=str(words))]):
+            return re.fullmatch(r"[a-z0-9\s]+", words) is not None
+    return False
 
 
 def _names(scope: ast.AST) -> Iterator[tuple[int, str]]:
@@ -261,15 +275,19 @@ def _bind(node: ast.AST, line: int, bound: set[tuple[int, str]]) -> None:
 
 
 def _of_classes() -> Iterator[Offence]:
-    """Every definition of a public class after the first of its name in the package."""
+    """Every definition of a public class after the first of its name in the package.
+
+    An adapter is a package of its own: each is for another framework, and a program imports one of them.
+    """
     places: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for source in sources("src"):
         for node in ast.walk(source.tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[package(source.path), node.name].append(f"{source.path}:{node.lineno}")
-    for (name, word), where in places.items():
+                scope = source.path if package(source.path) == "ostiary/adapters" else package(source.path)
+                places[scope, node.name].append(f"{source.path}:{node.lineno}")
+    for (_, word), where in places.items():
         for place in where[1:]:
-            yield Offence(name, "classes", place, f"class {word}, also at {where[0]}")
+            yield Offence(package(place), "classes", place, f"class {word}, also at {where[0]}")
 
 
 def _of_pages() -> Iterator[Offence]:

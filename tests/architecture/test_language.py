@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
-from tests.architecture.language import OPENING, RULES, TABLE, allowances, banned, counts, paragraphs, render
+from tests.architecture.language import (
+    OPENING,
+    RULES,
+    TABLE,
+    allowances,
+    banned,
+    counts,
+    paragraphs,
+    prose,
+    render,
+)
 
 TABLED = allowances(TABLE.read_text("utf-8"))
 
@@ -105,6 +117,18 @@ def test_a_phrase_of_the_old_dialect_is_an_offence(text: str) -> None:
 )
 def test_plain_sentences_are_fine(text: str) -> None:
     assert not list(banned(text))
+
+
+@pytest.mark.parametrize(
+    ("code", "is_prose"),
+    [
+        ('WORDS = vocabulary("i we they he she it")', False),
+        ('WORDS = vocabulary("Tell him, and her.")', True),
+        ('message("i we they he she it")', True),
+    ],
+)
+def test_a_list_of_words_is_data_and_a_sentence_is_not(code: str, is_prose: bool) -> None:
+    assert any(list(banned(text)) for _, text in prose(tuple(ast.walk(ast.parse(code))), code)) is is_prose
 
 
 def test_code_on_a_page_is_not_read_as_prose() -> None:

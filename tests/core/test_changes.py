@@ -22,7 +22,7 @@ def reading(*tools: dict[str, Any]) -> Catalogue:
 
 def changes(*tools: dict[str, Any], approved: Catalogue | None = None) -> list[tuple[str, str, str]]:
     found = diff(approved or reading(READ, WRITE), reading(*tools))
-    return [(change.tool, change.verdict, change.what) for change in found]
+    return [(change.tool, change.verdict, change.member) for change in found]
 
 
 @pytest.mark.parametrize(

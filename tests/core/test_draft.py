@@ -43,7 +43,7 @@ def drafted(words: str, **more: Any) -> Draft:
 
 
 def allowed(words: str, **more: Any) -> set[str]:
-    return {line.what.removeprefix("office/") for line in drafted(words, **more).lines if line.verdict == "planned"}
+    return {line.subject.removeprefix("office/") for line in drafted(words, **more).lines if line.verdict == "planned"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) 
 
 def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:
     made = drafted("Pay the invoice")
-    verdicts = {line.what: line.verdict for line in made.lines}
+    verdicts = {line.subject: line.verdict for line in made.lines}
     assert verdicts["office/read_file"] == verdicts["office/list_payments"] == "read"
     assert verdicts["office/delete_file"] == verdicts["office/grant_role"] == "not planned"
     assert all(line.why for line in made.lines)
@@ -110,7 +110,7 @@ def test_a_cap_that_the_words_state_is_in_the_plan(words: str, most: str | None)
     made = drafted(words)
     plan = {planned.tool: planned.most for planned in made.intent.plan or ()}
     assert plan["office/pay_invoice"] == (most or "")
-    assert [line.what for line in made.lines if line.verdict == "cap"] == ["office/pay_invoice amount"] * (
+    assert [line.subject for line in made.lines if line.verdict == "cap"] == ["office/pay_invoice amount"] * (
         most is not None
     )
 
@@ -119,16 +119,16 @@ def test_a_document_that_is_named_is_endorsed_for_what_the_effects_take() -> Non
     [document] = drafted("Pay the bill in bill.txt").intent.endorsed
     assert (document.tool, document.value) == ("office/read_file", "bill.txt")
     assert {*document.kinds} == {"amount", "time"}, "whoever wrote it does not choose who is paid"
-    [trusting] = drafted("Pay the bill in bill.txt", whom=True).intent.endorsed
+    [trusting] = drafted("Pay the bill in bill.txt", may_name_recipient=True).intent.endorsed
     assert {*trusting.kinds} == {"account", "amount", "time"}
-    [outside_plan] = drafted("Summarise bill.txt", whom=True).intent.endorsed
+    [outside_plan] = drafted("Summarise bill.txt", may_name_recipient=True).intent.endorsed
     assert {*outside_plan.kinds} == {"amount", "time"}, "named, so that effects outside the plan are asked about"
     assert drafted("Pay ada@example.org 50.00 e.g. now").intent.endorsed == ()
 
 
 def test_a_page_on_the_web_never_says_whom() -> None:
     for words in ("Pay the invoice at https://shop.example/i/1", "Write Ada. Her e-mail is on https://ada.example/me"):
-        for document in drafted(words, whom=True).intent.endorsed:
+        for document in drafted(words, may_name_recipient=True).intent.endorsed:
             assert not {*document.kinds} & {"account", "address", "principal"}
 
 
@@ -151,7 +151,7 @@ def test_nothing_is_in_a_draft_that_was_not_granted() -> None:
     assert allowed("Pay the invoice", scopes={"office:read"}) == set()
     few = parse_details([{"type": "tool", "locations": [URI], "actions": ["read_file", "send_letter"]}])
     made = drafted("Pay the invoice and send a letter", bounds=few)
-    assert {line.what for line in made.lines if line.verdict == "planned"} == {"office/send_letter"}
+    assert {line.subject for line in made.lines if line.verdict == "planned"} == {"office/send_letter"}
     assert made.bounds == few
     nothing = drafted("Pay", scopes={"elsewhere:read"})
     assert (nothing.intent.plan, nothing.bounds, nothing.lines) == ((), (), ())

@@ -49,7 +49,7 @@ def test_the_questions_are_in_plain_words_and_say_why() -> None:
     argument, outside = asked["xqz", "kinds.abc"], asked["get_status", "outside"]
     assert argument.text == "Is `abc` of `xqz` whom it goes to, which thing, how much, or words?"
     assert argument.suggestion == "unsure"
-    assert (outside.suggestion, outside.why) == ("no", "its name speaks of what a system keeps itself")
+    assert (outside.suggestion, outside.why) == ("no", "its name refers to records of the system itself")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_answers_are_kept_in_the_tool_until_its_definition_changes() -> None:
     changed["tools"][0]["description"] = "Deletes all rows."
     [asked] = [one for one in review(read("desk", changed).catalogue.after(made)) if one.tool.name == "xqz"]
     [outside] = [question for question in asked.questions if question.member == "outside"]
-    assert (outside.suggestion, outside.why) == ("no", "the catalogue says that nobody can"), (
+    assert (outside.suggestion, outside.why) == ("no", "the catalogue says that they cannot"), (
         "what was said of another definition is asked again"
     )
 

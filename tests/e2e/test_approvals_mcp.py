@@ -183,5 +183,5 @@ async def test_nothing_else_that_a_server_asks_is_answered(asker: AsyncAgent) ->
     for key in ("name", "ap_", f"{ASKED}/approve", f"{ASKED}0"):
         context: Any = SimpleNamespace(request_id=key)
         said: Any = await waits(asker)(context, params)
-        assert said.message == "nothing else is answered here"
+        assert said.message == "only requests to wait for an approval are answered"
     assert await answered(InputRequiredResult(request_state="theirs"), asker) == {}

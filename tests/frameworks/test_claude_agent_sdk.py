@@ -180,7 +180,7 @@ def test_a_session_acts_for_whoever_acted_when_it_connected(stage: FrameworkFixt
         return cli.told
 
     assert asyncio.run(used_elsewhere(tools.acting(stage.task), nullcontext())) == "text of /srv/a"
-    assert "nobody is known to act" in asyncio.run(used_elsewhere(nullcontext(), tools.acting(stage.task)))
+    assert "the caller is not known" in asyncio.run(used_elsewhere(nullcontext(), tools.acting(stage.task)))
 
 
 # ------------------------------------------------------------------------------------------------ a hook that fails

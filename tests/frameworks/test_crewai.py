@@ -360,7 +360,7 @@ def test_outside_of_the_block_no_tool_runs_and_a_process_is_guarded_once(stage: 
         with pytest.raises(Conflict, match="already"), guarded(Tools(stage.guard)):
             pass
         assert read_file.run(path="/srv/a") == "text of /srv/a"
-    assert "nobody is known to act" in read_file.run(path="/srv/a").message
+    assert "the caller is not known" in read_file.run(path="/srv/a").message
     assert len(stage.ran) == 1
 
 

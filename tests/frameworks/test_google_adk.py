@@ -148,8 +148,8 @@ async def test_a_tool_is_decided_for_whom_its_runner_says(stage: FrameworkFixtur
     nobodys = Tools(stage.guard)
     for plugins, said in (
         ([Guarded(stage.tools)], f"{stage.resource}:write"),
-        ([Guarded(nobodys)], "nobody is known to act"),
-        ([], "runs where nobody is known to act"),
+        ([Guarded(nobodys)], "the caller is not known"),
+        ([], "the runner has no plugin"),
     ):
         model = scripted("write_file", {"path": "/srv/a"})
         await run(agent_of(stage, model, tools=[shared]), *plugins)

@@ -98,7 +98,7 @@ def listed() -> Listed:
 def test_a_member_that_is_sent_twice_is_refused_since_the_tool_could_get_the_other(stage: FrameworkFixture) -> None:
     assert "twice" in play(stage, "read_file", '{"path": "/etc/passwd", "path": "/srv/a"}')
     assert "twice" in play(stage, "read_file", '{"path": "/srv/a", "path": "/etc/passwd"}')
-    assert "no JSON object" in play(stage, "read_file", '["/srv/a"]')
+    assert "not a JSON object" in play(stage, "read_file", '["/srv/a"]')
     assert stage.ran == []
 
 
@@ -356,7 +356,7 @@ async def test_two_calls_of_one_id_do_not_run_by_one_decision(stage: FrameworkFi
     tool: Any = next(tool for tool in await agent.get_all_tools(run) if tool.name == "read_file")
     assert not await tool.needs_approval(run, {"path": "/srv/a"}, "call-1")
     context = ToolContext(None, tool_name="read_file", tool_call_id="call-1", tool_arguments=other)
-    assert "other arguments were decided on" in await tool.on_invoke_tool(context, other)
+    assert "the arguments differ from the decided ones" in await tool.on_invoke_tool(context, other)
     assert stage.ran == []
 
 

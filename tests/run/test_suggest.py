@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.bounds import parse_details, permits, render_details
 from ostiary.authorization.bounds.details import MAX_ARGUMENTS, MAX_DETAILS
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.catalogue_advisor.suggest import Seen, Suggestion, infer, policy_files, seen_call, suggest
+from ostiary.catalogue_advisor.suggest import RecordedCall, Suggestion, infer, policy_files, recorded_call, suggest
 from ostiary.catalogue_advisor.suggest.conditions import MAX_ONE_OF
 from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.protocol.errors import Invalid
@@ -88,12 +88,12 @@ def catalogue(*names: str, resource: str = "bot.files", **effects: str) -> Catal
 KNOWN = {URI: catalogue("read_file", "write_file", "delete_file", write_file="write", delete_file="destroy")}
 
 
-def called(index: int, tool: str, *codes: str, uri: str = URI, **arguments: Any) -> Seen:
-    return Seen(index=index, uri=uri, tool=tool, arguments=summarize_arguments(arguments, {}), codes=codes)
+def called(index: int, tool: str, *codes: str, uri: str = URI, **arguments: Any) -> RecordedCall:
+    return RecordedCall(index=index, uri=uri, tool=tool, arguments=summarize_arguments(arguments, {}), codes=codes)
 
 
 def lines(found: Suggestion, what: str) -> list[tuple[str, str, int, int]]:
-    return [(line.subject, line.says, line.calls, line.example) for line in found.lines if line.what == what]
+    return [(line.subject, line.says, line.calls, line.example) for line in found.lines if line.kind == what]
 
 
 CALLS = [
@@ -187,7 +187,7 @@ def test_a_part_has_so_many_conditions(count: int, left: int) -> None:
 
 
 def test_calls_whose_arguments_are_not_recorded_bound_nothing() -> None:
-    found = suggest([Seen(index=1, uri=URI, tool="read_file", arguments=None)], KNOWN)
+    found = suggest([RecordedCall(index=1, uri=URI, tool="read_file", arguments=None)], KNOWN)
     assert [(detail.actions, detail.arguments) for detail in found.bounds] == [(("read_file",), {})]
 
 
@@ -201,7 +201,7 @@ def test_calls_whose_arguments_are_not_recorded_bound_nothing() -> None:
     ],
 )
 def test_only_calls_that_happened_are_learned_from(entry: dict[str, Any], tool: str | None) -> None:
-    found = seen_call({"index": 1, "resource": URI, "tool": "bot.files/a/b", **entry})
+    found = recorded_call({"index": 1, "resource": URI, "tool": "bot.files/a/b", **entry})
     assert (found and found.tool) == tool
 
 

@@ -1,4 +1,4 @@
-"""Agent frameworks whose tool calls are decided: one module each, and nothing else imports the framework.
+"""Adapters for agent frameworks: one module each, which alone imports the framework.
 
     pydantic_ai       Guarded(tools), a capability
     openai_agents     guard(agent, tools)
@@ -8,7 +8,7 @@
     crewai            guarded(tools), for the whole process
     claude_agent_sdk  guarded(options, tools)
 
-All stand on `ostiary.tools`. A denial reaches the model in the framework's own way, with its reason and its hint;
-whatever goes wrong in an adapter denies. What a framework runs where no adapter can see it (tools at the model's
-provider) is refused, unless it is named in `unguarded`. Why, and what it costs: ADR 10.
+All use `ostiary.tools`. A denial reaches the model in the framework's own way, with its reason and its hint;
+any error in an adapter denies. Tools that a framework runs out of reach of its adapter (tools at the model's
+provider) are refused, unless they are named in `unguarded`. Reasons and costs: ADR 10.
 """

@@ -1,14 +1,14 @@
-"""Claude Agent SDK: every tool call of a session is decided, those of its sub-agents too: Bash, Write, MCP tools, all.
+"""Claude Agent SDK: every tool call of a session is decided, including built-in tools, MCP tools and sub-agents.
 
     options = guarded(ClaudeAgentOptions(..), tools, names={"mcp__files__read_file": "read_file"})
     async for message in query(prompt="..", options=options): ...
 
-The tools run in the command line that the SDK starts; it asks hooks of ours before each (`PreToolUse`) and tells us how
-it went (`PostToolUse`). `can_use_tool` is not the place: allow rules and modes skip it. By default the command line
-goes on where a hook fails, so ours are set to block (`on_failure`), and the SDK refuses a command line that does not
-honour that. What is decided on is what the model sent, with the defaults that the catalogue has.
+The tools run in the command line that the SDK starts; it calls our hooks before each (`PreToolUse`) and with its
+outcome (`PostToolUse`). `can_use_tool` is not sufficient: allow rules and modes skip it. By default the command line
+continues if a hook fails, so ours are set to block (`on_failure`), and the SDK refuses a command line that does not
+honour that. The decision is made on the model's arguments, with the defaults of the catalogue.
 
-Other hooks run beside ours, and `can_use_tool` after them: what they change is decided on again as changed. Hooks that
+Other hooks run beside ours, and `can_use_tool` after them: changed arguments are decided again. Hooks that
 the SDK cannot see (of settings files, of plugins) are left out, unless they are named in `unguarded`.
 """
 
@@ -35,9 +35,9 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Running, Tools, closed, filled
 
 LIMIT_S = 30
-"""How long a decision may take, besides what is waited for a person; then it is a denial."""
+"""seconds that a decision may take, without the wait for a person; then the call is denied"""
 GIVE_UP_S = 24 * 3600
-"""When the command line stops waiting for our hooks: long after us."""
+"""seconds after which the command line stops waiting for our hooks; much longer than any of our own waits"""
 MAX_RUNNING = 1000
 """Calls whose outcome is awaited; more, and the oldest outcome is not recorded."""
 log = logging.getLogger("ostiary.tools")
@@ -50,11 +50,11 @@ def guarded(
     names: Mapping[str, str] = MappingProxyType({}),
     unguarded: Collection[str] = (),
 ) -> ClaudeAgentOptions:
-    """The options of a session whose tool calls are decided. Raises Conflict.
+    """Return the options of a session whose tool calls are decided. Raises Conflict.
 
-    `names`: what the catalogue calls a tool, by the name that the session has for it (`Bash`, `mcp__server__tool`),
-    where they differ. `unguarded`: tools that run without a decision, by the session's name; and sources of hooks that
-    nobody decides on, as `settings:project` and `plugin:PATH`.
+    `names`: names of tools in the catalogue, by the name in the session (`Bash`, `mcp__server__tool`), where they
+    differ. `unguarded`: tools that run without a decision, by the session's name; and sources of undecided hooks, as
+    `settings:project` and `plugin:PATH`.
     """
     sources = list(options.setting_sources or ())  # None means all of them
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
@@ -64,7 +64,7 @@ def guarded(
     by = _Guard(tools, names, frozenset(unguarded))
     hooks: dict[Any, list[HookMatcher]] = dict(options.hooks or {})
     for event in ("PreToolUse", "PermissionRequest"):
-        hooks[event] = [replace(found, hooks=list(map(by.again, found.hooks))) for found in hooks.get(event, ())]
+        hooks[event] = [replace(matcher, hooks=list(map(by.again, matcher.hooks))) for matcher in hooks.get(event, ())]
     for event, hook in (("PreToolUse", by.before), ("PostToolUse", by.after), ("PostToolUseFailure", by.failed)):
         ours = HookMatcher(hooks=[cast(HookCallback, hook)], timeout=GIVE_UP_S, on_failure="block")
         hooks[event] = [ours, *hooks.get(event, ())]
@@ -90,7 +90,9 @@ class _Guard:
         return await self._end(call, event.get("error"), ok=False)
 
     def again(self, hook: HookCallback) -> HookCallback:
-        """A hook of somebody else: what it changes is decided on; what it puts off would come back unasked."""
+        """Return another party's hook with decisions: changed arguments are decided again, and a deferred call is
+        denied, since it would run later without a decision.
+        """
 
         async def decided(event: Any, call: str | None, context: Any) -> Any:
             answer = await hook(event, call, context)
@@ -114,7 +116,7 @@ class _Guard:
         return decided
 
     async def _refusal(self, name: str, arguments: Any, call: str | None) -> str | None:
-        """Why the call is denied; None if it may run, which is then on record."""
+        """Decide a call: return the reason of a denial, or None if it may run, which is then on record."""
         if name in self._unguarded:
             return None
         try:
@@ -140,7 +142,7 @@ class _Guard:
 
 
 def _denied(event: str, why: str) -> dict[str, Any]:
-    """The answer of a hook that blocks, in the form of its event."""
+    """Return the answer of a hook that blocks, in the form of its event."""
     if event == "PermissionRequest":
         return {"hookSpecificOutput": {"hookEventName": event, "decision": {"behavior": "deny", "message": why}}}
     decision = {"permissionDecision": "deny", "permissionDecisionReason": why}

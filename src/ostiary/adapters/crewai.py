@@ -3,13 +3,13 @@
     with guarded(tools):
         crew.kickoff()
 
-CrewAI has hooks before a tool call, and they fail open: what they raise is swallowed, other hooks run after them and
-may change the arguments, `clear_all` removes them, flows do not ask them, a call that fails is tried again without
+CrewAI has hooks before a tool call, and they fail open: their errors are swallowed, other hooks run after them and
+may change the arguments, `clear_all` removes them, flows do not call them, a failed call is retried without
 them, and results from the cache come without a call. So the decision is made in the tools themselves, where each class
-of them runs (`_run`, `_arun`): on what the tool gets, after validation and whatever hooks have changed, each time.
+of them runs (`_run`, `_arun`): on the final arguments, after validation and all changes by hooks, each time.
 
-It holds for the process: from the first `guarded` on no tool runs undecided, and outside of the block none runs at all.
-A denial is a `ToolFailure`: the model reads it, and it is never cached.
+It applies to the process: from the first `guarded` on no tool runs undecided, and outside the block no tool runs at
+all. A denial is a `ToolFailure`: the model reads it, and it is never cached.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ Function = Callable[..., Any]
 
 @contextmanager
 def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
-    """In this block tools of CrewAI may run, as decided. Raises Conflict inside of another such block.
+    """Let tools of CrewAI run in this block, as decided. Raises Conflict inside another such block.
 
     `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`);
-    tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, agents elsewhere.
+    tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, remote agents.
     """
     _process.enter(tools, frozenset(unguarded))
     try:
@@ -55,17 +55,17 @@ def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
 
 
 def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """What `ostiary resource read` takes: what these tools say of themselves."""
-    return {"tools": [_said(tool) for tool in tools]}
+    """Return the definitions of the tools, as `ostiary resource read` takes them."""
+    return {"tools": [_definition(tool) for tool in tools]}
 
 
-def _said(tool: BaseTool) -> dict[str, Any]:
+def _definition(tool: BaseTool) -> dict[str, Any]:
     schema = tool.args_schema.model_json_schema()
     return {"name": sanitize_tool_name(tool.name), "description": tool.description, "inputSchema": schema}
 
 
 class _Process:
-    """What this process decides by."""
+    """The guarded tools of this process, and the names that run undecided."""
 
     def __init__(self) -> None:
         self.tools: Tools | None = None
@@ -84,7 +84,7 @@ class _Process:
     def admit(
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
     ) -> Any:
-        """A context in which the function may run with these arguments. Raises Refused."""
+        """Return a context in which the function may run with these arguments. Raises Refused."""
         tools = self._tools_for(name)
         with closed():
             return nullcontext() if tools is None else tools.admit(name, _bound(function, args, kwargs), says)
@@ -92,7 +92,7 @@ class _Process:
     async def admit_async(
         self, name: str, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], says: Says = None
     ) -> Any:
-        """As `admit`; the event loop goes on, while a person is waited for."""
+        """Admit a call as `admit` does; the event loop keeps running while a person is asked."""
         tools = self._tools_for(name)
         with closed():
             return (
@@ -100,9 +100,13 @@ class _Process:
             )
 
     def _tools_for(self, name: str) -> Tools | None:
-        """What decides; None: it may run without a decision. Raises Unauthenticated."""
+        """Return the tools that decide; None if the tool may run without a decision. Raises Unauthenticated."""
         if self.tools is None:
-            raise Unauthenticated("nobody is known to act here", hint="with guarded(tools): ..", code="nobody_acts")
+            raise Unauthenticated(
+                "the caller is not known: no `guarded` block is open",
+                hint="with guarded(tools): ..",
+                code="nobody_acts",
+            )
         return None if name in self.unguarded else self.tools
 
 
@@ -148,16 +152,16 @@ def _decide_in(kind: type) -> None:
 
 
 def _decided(name: str, run: Function) -> Function:
-    def asked(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    def call_of(tool: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         function = tool.func if isinstance(tool, Tool) else MethodType(run, tool)
-        return sanitize_tool_name(tool.name), function, args, kwargs, partial(_said, tool)
+        return sanitize_tool_name(tool.name), function, args, kwargs, partial(_definition, tool)
 
     @wraps(run)
     def blocking(tool: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        if getattr(type(tool), name) is not decided:  # by `super()`: what was called has been decided
+        if getattr(type(tool), name) is not decided:  # called by `super()`: the outer method has decided
             return run(tool, *args, **kwargs)
         try:
-            running = _process.admit(*asked(tool, args, kwargs))
+            running = _process.admit(*call_of(tool, args, kwargs))
         except Refused as refusal:
             return ToolFailure(message=words(refusal))
         return _watched(running, partial(run, tool, *args, **kwargs))
@@ -167,7 +171,7 @@ def _decided(name: str, run: Function) -> Function:
         if getattr(type(tool), name) is not decided:
             return await run(tool, *args, **kwargs)
         try:
-            running = await _process.admit_async(*asked(tool, args, kwargs))
+            running = await _process.admit_async(*call_of(tool, args, kwargs))
         except Refused as refusal:
             return ToolFailure(message=words(refusal))
         return await _later(running, run(tool, *args, **kwargs))
@@ -177,7 +181,7 @@ def _decided(name: str, run: Function) -> Function:
 
 
 def _watched(running: Any, run: Callable[[], Any]) -> Any:
-    """What it returns; how it went goes on record, when that is known."""
+    """Run the tool and return its result. The outcome is recorded once it is known."""
     with ExitStack() as stack:
         stack.enter_context(running)
         if inspect.isawaitable(result := run()):
@@ -188,11 +192,11 @@ def _watched(running: Any, run: Callable[[], Any]) -> Any:
 
 async def _later(running: Any, result: Awaitable[Any]) -> Any:
     with running:
-        found = await result
+        value = await result
         if not isinstance(running, Running):
-            return found
+            return value
         try:
-            return await running.returned_async(found, ok=not isinstance(found, ToolFailure))
+            return await running.returned_async(value, ok=not isinstance(value, ToolFailure))
         except Withheld as refusal:
             return ToolFailure(message=words(refusal))
 
@@ -223,15 +227,17 @@ def _check_original(tool: CrewStructuredTool) -> None:
 
 
 def _check_elsewhere(agent: Any) -> None:
-    """Raises Conflict for what runs elsewhere, where nobody decides."""
+    """Raises Conflict for tools that run at the model's provider or at a remote agent, without a decision."""
     named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
     if elsewhere := named - _process.unguarded:
         which = ", ".join(sorted(elsewhere))
-        raise Conflict(f"{which} would run elsewhere, undecided", hint="name it in `unguarded`")
+        raise Conflict(f"{which} would run outside this process, undecided", hint="name it in `unguarded`")
 
 
 def _with_functions(method: Function) -> Function:
-    """Functions that an LLM is called with run without a tool around them; those of CrewAI itself do not act."""
+    """Decide functions that an LLM is called with: they run without a tool around them. Functions of CrewAI itself
+    have no effect.
+    """
 
     def decided(name: str, function: Function) -> Function:
         if (getattr(function, "__module__", None) or "").partition(".")[0] == "crewai":
@@ -251,7 +257,7 @@ def _with_functions(method: Function) -> Function:
     def handle(self: BaseLLM, called: Any, *args: Any, **kwargs: Any) -> Any:
         bound = inspect.signature(method).bind(self, called, *args, **kwargs)
         functions = bound.arguments.get("available_functions") or {}
-        bound.arguments["available_functions"] = {name: decided(name, found) for name, found in functions.items()}
+        bound.arguments["available_functions"] = {name: decided(name, function) for name, function in functions.items()}
         return method(*bound.args, **bound.kwargs)
 
     return handle

@@ -1,19 +1,19 @@
 """FastMCP 4: every request to a server is decided, over HTTP by the token that came with it, over stdio as an agent.
 
     protect(server, guard)                                # then server.run("http") or server.http_app()
-    protect(server, guard, stdio=Tools(guard, agent))     # server.run(): whoever started it is that agent
+    protect(server, guard, stdio=Tools(guard, agent))     # server.run(): the caller is that agent
 
-FastMCP skips its own checks on stdio, and so does whoever calls the server from inside of its process. Here, who has
-not shown a token is somebody only where the transport is stdio and `stdio` says who; everybody else is denied.
+FastMCP skips its own checks on stdio and for calls from inside its process. Here, a caller without a
+token is known only if the transport is stdio and `stdio` names the agent; any other caller is denied.
 
-Two middlewares stand around all others. The first decides, before anything answers in the tool's place (a cache, a tool
-that middleware brings). The last lets nothing through but what was decided, so that arguments that another middleware
+Two middlewares stand around all others. The first decides, before anything can answer in the tool's place (a cache, a
+tool of a middleware). The last passes only decided requests, so that arguments that another middleware
 has changed run nowhere. Middleware that is added later, and extensions that get a call after the last, are refused.
 The decision is made on the arguments as they were sent, with the defaults of the tool's schema.
 
-A denial is the JSON-RPC error -32001, as `ostiary.mcp` has it; with `suspends=True` a client that can be asked to wait
-for a person is, as there, over both transports. The door is the one of `ostiary.mcp`, too: DPoP, its
-challenges, the resource's metadata. It stands in front of custom routes as well, which then need a token like all else.
+A denial is the JSON-RPC error -32001, as in `ostiary.mcp`; with `suspends=True` a client that can be asked to wait
+for a person is asked, over both transports. Authentication is that of `ostiary.mcp`, too: DPoP, its
+challenges, the resource's metadata. It stands in front of custom routes as well, which then need a token too.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
 
 
 class _Doors(AuthProvider):
-    """What FastMCP builds its HTTP applications with: the door of `ostiary.mcp` in place of bearer tokens."""
+    """Authentication of FastMCP's HTTP applications: the `Door` of `ostiary.mcp` in place of bearer tokens."""
 
     def __init__(self, guard: Guard, origin: str | None) -> None:
         super().__init__()
@@ -92,12 +92,14 @@ class _Doors(AuthProvider):
         return [Layer(_Front, guard=self._guard, door=self._door), Layer(_Bearing), Layer(AuthContextMiddleware)]
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Nobody gets in by a token alone."""
+        """Refuse every token: a token without a proof is not accepted."""
         return None
 
 
 class _Bearing:
-    """FastMCP wants to see a bearer token of whom the door has let in. The real one stays out of the tools' reach."""
+    """FastMCP requires a bearer token of an authenticated caller. It gets a placeholder, so that tools cannot read
+    the real one.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -110,7 +112,7 @@ class _Bearing:
 
 
 class _First(Middleware):
-    """Decides each request, and says how it went."""
+    """Middleware that decides each request and records its outcome."""
 
     def __init__(self, server: FastMCP[Any], guard: Guard, stdio: Tools | None, suspends: bool) -> None:
         self.last, self._suspends = _Last(), suspends
@@ -125,10 +127,10 @@ class _First(Middleware):
         try:
             with closed():
                 running = await self._decide(context)
-                token = _decided.set(_asked(context))
+                token = _decided.set(_fingerprint(context))
         except Refused as refusal:
-            if self._suspends and (asked := _asking(context, refusal)):
-                return asked
+            if self._suspends and (suspension := _asking(context, refusal)):
+                return suspension
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         if (request := _request(context)) is not None and request.params is not None:
             request.params = mcp.without_answer(request.params)
@@ -141,7 +143,7 @@ class _First(Middleware):
             _decided.reset(token)
 
     def check_order(self) -> None:
-        """Raises Conflict if something comes where nobody decides."""
+        """Raises Conflict if another middleware or extension runs outside the decision."""
         if self._server.middleware[0] is not self or self._server.middleware[-1] is not self.last:
             raise Conflict("middleware came after the guard", hint="protect(server, guard) once all of it is there")
         for name, extension in self._server._extensions.items():
@@ -154,59 +156,62 @@ class _First(Middleware):
         tool, arguments = _named(context)
         if (request := _request(context)) is not None:
             mcp.check_answer(request.params or {})
-        if context.method == "tools/call" and (found := await self._server.get_tool(tool, _version(context))):
-            arguments = filled(arguments, found.parameters)
-            if not self._guard.listing.knows(tool):  # who calls may have asked another
-                self._guard.listing.note([_listed(found)])
-        who = self._who(context)
-        if isinstance(who, Tools):
-            return await who.admit_async(tool, arguments)
-        with self._shown.acting(who):
+        if context.method == "tools/call" and (tool_found := await self._server.get_tool(tool, _version(context))):
+            arguments = filled(arguments, tool_found.parameters)
+            if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process
+                self._guard.listing.note([_listed(tool_found)])
+        caller = self._identify(context)
+        if isinstance(caller, Tools):
+            return await caller.admit_async(tool, arguments)
+        with self._shown.acting(caller):
             return await self._shown.admit_async(tool, arguments)
 
-    def _who(self, context: MiddlewareContext[Any]) -> Verified | Tools:
-        """Who has shown a token with this very request, or whoever `stdio` is. Raises Unauthenticated."""
+    def _identify(self, context: MiddlewareContext[Any]) -> Verified | Tools:
+        """Return the verified caller of this very request, or the tools of `stdio`. Raises Unauthenticated."""
         session = context.fastmcp_context
         request = session.request_context.request if session and session.request_context else None
         if request is None and self._stdio is not None and session is not None and session.transport == "stdio":
             return self._stdio
-        who = request.scope.get(VERIFIED) if request is not None else None
-        if not isinstance(who, Verified):
+        caller = request.scope.get(VERIFIED) if request is not None else None
+        if not isinstance(caller, Verified):
             raise Unauthenticated("no authenticated caller", code="nobody_acts")
-        if who.principal.claims.aud != self._guard.resource.uri:  # of a server that this one is mounted on
+        # The token may be for a server that this one is mounted on.
+        if caller.principal.claims.aud != self._guard.resource.uri:
             raise Unauthenticated("the token was shown to another guard", code="nobody_acts")
-        return who
+        return caller
 
 
 def _request(context: MiddlewareContext[Any]) -> ServerRequestContext[Any, Any] | None:
-    """A call of a tool as it came over the wire; None: it is something else, or came from inside of the process."""
+    """Return the request of a tool call over the wire; None for another request, or one from inside the process."""
     session = context.fastmcp_context
     request = session.request_context if session is not None and context.method == "tools/call" else None
     return None if request is None else request._srctx
 
 
 def _asking(context: MiddlewareContext[Any], refusal: Refused) -> InputRequiredToolResult | None:
-    """What a client gets in place of a denial that can wait for a person."""
+    """Return the answer that suspends a call for a person; None if the client cannot wait."""
     if (request := _request(context)) is None:
         return None
     able, version = request.session.client_capabilities, request.protocol_version
-    asked = mcp.asking(refusal, version=version, able=able, params=request.params or {})
-    return None if asked is None else InputRequiredToolResult(asked)
+    suspension = mcp.asking(refusal, version=version, able=able, params=request.params or {})
+    return None if suspension is None else InputRequiredToolResult(suspension)
 
 
 class _Last(Middleware):
-    """Lets through what was decided, and nothing else."""
+    """Middleware that passes only decided requests."""
 
     async def __call__(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
-        if not _is_free(context) and _asked(context) != _decided.get():
+        if not _is_free(context) and _fingerprint(context) != _decided.get():
             raise MCPError(DENIED, "denied: the request was changed after it was decided")
         return await call_next(context)
 
 
 def _listed(tool: Any) -> dict[str, Any]:
-    """As it goes out."""
-    said: dict[str, Any] = tool.to_mcp_tool(name=tool.name).model_dump(by_alias=True, mode="json", exclude_none=True)
-    return said
+    """Return the definition of a tool as clients get it."""
+    definition: dict[str, Any] = tool.to_mcp_tool(name=tool.name).model_dump(
+        by_alias=True, mode="json", exclude_none=True
+    )
+    return definition
 
 
 def _is_free(context: MiddlewareContext[Any]) -> bool:
@@ -214,12 +219,12 @@ def _is_free(context: MiddlewareContext[Any]) -> bool:
 
 
 def _named(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
-    """Tool and arguments of a request."""
+    """Return the tool and the arguments of a request."""
     return named(context.method or "", _params(context))
 
 
 def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
-    """The parameters of a request, which FastMCP has parsed or has not."""
+    """Return the parameters of a request, parsed by FastMCP or not."""
     params = context.message
     if isinstance(params, BaseModel):
         params = {field.alias or name: getattr(params, name) for name, field in type(params).model_fields.items()}
@@ -227,20 +232,20 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
     return params or {}
 
 
-def _asked(context: MiddlewareContext[Any]) -> bytes:
-    """A request in bytes that no later change reaches. Raises Malformed."""
+def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
+    """Return a request as bytes, which no later change affects. Raises Malformed."""
     return msgspec.json.encode(plain([context.method, *_named(context)], "request"), order="deterministic")
 
 
 def _version(context: MiddlewareContext[Any]) -> VersionSpec | None:
-    """Which of several tools of one name is meant: they can have different defaults."""
+    """Return the requested version, for servers with several tools of one name: they can have different defaults."""
     meta = getattr(context.message, "meta", None) or {}
     version = meta.get("fastmcp", {}).get("version")
     return None if version is None else VersionSpec(eq=version) if isinstance(version, str) else VersionSpec(**version)
 
 
 async def _measured(running: Running, result: Any) -> Any:
-    """How much came out: what a tool has returned, as FastMCP has wrapped it."""
+    """Record the size of a result: the tool's output, as FastMCP has wrapped it."""
     body = result.model_dump() if isinstance(result, BaseModel) else result
     if isinstance(body, dict):
         structured, content = body.get("structured_content"), body.get("content", body.get("contents", body))

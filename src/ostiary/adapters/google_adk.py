@@ -46,14 +46,14 @@ from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Tools, closed, filled
 
 APPROVAL = "approval"
-"""Under which name the payload of a confirmation has the id of its approval."""
+"""key of the approval's id in the payload of a confirmation"""
 OURS = (LlmAgent, LoopAgent, ParallelAgent, SequentialAgent)
 """Agents whose tools run in this process, through a runner's plugins."""
 
 
 class Guarded(BasePlugin):
-    """`unguarded`: what may run without a decision, by the names that the refusal says. `suspends`: whether a run ends
-    where a person must be asked.
+    """`unguarded`: tools and agents that may run without a decision, by their names in the refusal. `suspends`:
+    whether a run ends where a person must be asked.
     """
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
@@ -63,6 +63,9 @@ class Guarded(BasePlugin):
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, Any], tool_context: ToolContext
     ) -> dict[str, Any] | None:
+        """Decide the call where the tool runs: give the tool a class that decides first. Refuse tools that cannot be
+        guarded.
+        """
         function = getattr(tool, "func", None)
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             return _denial(Conflict(f"`{tool.name}` is a generator, which runs after its call has returned"))
@@ -73,14 +76,14 @@ class Guarded(BasePlugin):
         return None
 
     async def before_agent_callback(self, *, agent: BaseAgent, callback_context: CallbackContext) -> None:
-        """Raises Conflict."""
+        """Check the agent: raises Conflict for an agent or a code executor whose calls cannot be decided."""
         if not isinstance(agent, OURS):
             self._check_named({agent.name})
         if getattr(agent, "code_executor", None) is not None:
             self._check_named({"code_executor"})
 
     async def before_model_callback(self, *, callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-        """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        """Check the tools of a model call: raises Conflict for tools that the model's provider would run undecided."""
         for tool in llm_request.config.tools or []:
             kinds = tool.model_dump(exclude_none=True).keys() if isinstance(tool, types.Tool) else {type(tool).__name__}
             self._check_named(kinds - {"function_declarations"})
@@ -91,13 +94,15 @@ class Guarded(BasePlugin):
 
 
 class _Decided(BaseTool):
-    """What a guarded tool's class has before its own."""
+    """Base of a guarded tool's class, in front of its own class."""
 
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:
             with closed():
                 by = _plugin(tool_context).tools
-                running = await by.admit_async(self.name, _judged(self, args), functools.partial(_said, self))
+                running = await by.admit_async(
+                    self.name, _with_defaults(self, args), functools.partial(_definition, self)
+                )
         except Refused as refusal:
             if isinstance(refusal, Denied) and refusal.approval and _plugin(tool_context).suspends:
                 _suspend(tool_context, refusal.approval, words(refusal))
@@ -117,65 +122,69 @@ def _decided(kind: type[BaseTool]) -> type[_Decided]:
 
 
 async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 600) -> types.Content:
-    """The message with which a session goes on, once people have answered what these events ask, or the time is
-    over. What else is to be confirmed is not answered. Each call is made again, whatever the answer was: then the model
-    is told. Raises ServerRefused, Unavailable.
+    """Return the message with which a session continues, once people have answered the questions of these events, or
+    after `within` seconds. Other confirmations are not answered. Each call is repeated whatever the answer was, and the
+    model gets the result. Raises ServerRefused, Unavailable.
     """
-    asked = dict(_asked(events))
-    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values()))
+    waiting = dict(_waiting_approvals(events))
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))
     parts = [
         types.Part(function_response=types.FunctionResponse(id=id, name=CONFIRM, response={"confirmed": True}))
-        for id in asked
+        for id in waiting
     ]
     return types.Content(role="user", parts=parts)
 
 
-def _asked(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
-    """The calls for a confirmation that wait for a person of ours: (id of the call, approval)."""
+def _waiting_approvals(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
+    """Yield the confirmations that wait for an approval: (id of the call, approval)."""
     for event in events:
         for call in event.get_function_calls():
-            wanted = (call.args or {}).get("toolConfirmation") if call.name == CONFIRM else None
-            payload = wanted.get("payload") if isinstance(wanted, Mapping) else None
+            confirmation = (call.args or {}).get("toolConfirmation") if call.name == CONFIRM else None
+            payload = confirmation.get("payload") if isinstance(confirmation, Mapping) else None
             if call.id and isinstance(payload, Mapping) and APPROVAL in payload:
                 yield call.id, str(payload[APPROVAL])
 
 
 def _suspend(context: ToolContext, approval: str, reason: str) -> None:
-    """Let the run end here; a call that comes again has been waited for."""
+    """End the run here for a confirmation; a repeated call already has one."""
     if context.tool_confirmation is None:
         context.request_confirmation(hint=reason, payload={APPROVAL: approval})
         context.actions.skip_summarization = True
 
 
 def _plugin(context: ToolContext) -> Guarded:
-    """That of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
+    """Return the plugin of the runner that runs the tool, which may serve several. Raises Unauthenticated."""
     for plugin in context._invocation_context.plugin_manager.plugins:
         if isinstance(plugin, Guarded):
             return plugin
-    raise Unauthenticated("a guarded tool runs where nobody is known to act", hint="plugins=[Guarded(tools)]")
+    raise Unauthenticated(
+        "the caller is not known: the runner has no plugin `Guarded`", hint="plugins=[Guarded(tools)]"
+    )
 
 
-def _judged(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the tool's defaults: those of its function, or of what it has declared."""
+def _with_defaults(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the tool's defaults: those of its function, or of its declaration."""
     if isinstance(tool, FunctionTool):
-        given = [each for each in inspect.signature(tool.func).parameters.values() if each.default is not each.empty]
-        return {each.name: each.default for each in given if each.name not in tool._ignore_params} | dict(args)
+        defaulted = [
+            each for each in inspect.signature(tool.func).parameters.values() if each.default is not each.empty
+        ]
+        return {each.name: each.default for each in defaulted if each.name not in tool._ignore_params} | dict(args)
     declared = tool._get_declaration()
     schema = declared.parameters_json_schema if declared is not None else None
     return filled(args, schema if isinstance(schema, Mapping) else {})
 
 
 def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """What `ostiary resource read` takes: what these tools (`FunctionTool(read_file)`) say of themselves."""
-    return {"tools": [_said(tool) for tool in tools]}
+    """Return the definitions of the tools (`FunctionTool(read_file)`), as `ostiary resource read` takes them."""
+    return {"tools": [_definition(tool) for tool in tools]}
 
 
-def _said(tool: BaseTool) -> dict[str, Any]:
+def _definition(tool: BaseTool) -> dict[str, Any]:
     declared = tool._get_declaration()
     if declared is None:
         return {"name": tool.name}
-    said = declared.model_dump(mode="json", by_alias=True, exclude_none=True)
-    schema = said.get("parametersJsonSchema", said.get("parameters"))
+    declaration = declared.model_dump(mode="json", by_alias=True, exclude_none=True)
+    schema = declaration.get("parametersJsonSchema", declaration.get("parameters"))
     return {"name": tool.name, "description": declared.description, "inputSchema": schema}
 
 

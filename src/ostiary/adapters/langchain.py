@@ -4,21 +4,21 @@
     builder.add_node("tools", guarded_node([read_file], tools))
 
 The middleware puts a copy of the tool in place of the tool, and the decision is made where that copy runs: on the
-arguments as the tool's schema has validated and completed them, after whatever other middleware has changed. Middleware
-that is listed after it could put another tool in the place of that copy, or offer tools at the provider that nobody has
-looked at, so it must be the last one, and refuses otherwise. What the graph injects (state, store, runtime) is not the
-model's choice and is not judged. A denial is a `ToolMessage` with the status `error`.
+arguments as the tool's schema has validated and completed them, after all changes by other middleware. Middleware
+that is listed after it could replace that copy by another tool, or offer tools at the provider that are not
+checked, so it must be the last one, and refuses otherwise. Values that the graph injects (state, store, runtime) are
+not the model's choice and are not judged. A denial is a `ToolMessage` with the status `error`.
 
-A `ToolNode` that is given only one of its two hooks runs calls of the other kind undecided, so `guarded_node` gives
-both. What runs at the model's provider is refused, unless it is named in `unguarded`.
+A `ToolNode` with only one of its two hooks runs calls of the other kind undecided, so `guarded_node` sets
+both. Tools that run at the model's provider are refused, unless they are named in `unguarded`.
 
-With `suspends=True` a call that a person must say yes to interrupts the graph, which needs a checkpointer. Then go on,
-in another process if it takes long:
+With `suspends=True` a call that a person must approve interrupts the graph, which needs a checkpointer. Then continue,
+in another process if the answer takes long:
 
     run = await agent.ainvoke(.., config)
     run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config)     # an `AsyncAgent`
 
-The call is decided again, and the server has the last word: what the graph is resumed with lets nothing pass.
+The call is decided again, and the server has the last word: the value that resumes the graph allows nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""Under which name the value of an interrupt has the id of its approval."""
+"""key of the approval's id in the value of an interrupt"""
 NOT_LAST = "middleware that is listed after the guard could change what it has decided"
 LAST = "middleware=[.., Guarded(tools)]"
 
@@ -58,42 +58,48 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 
     def __init__(self, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> None:
         super().__init__()
-        self.tools: Sequence[BaseTool] = []  # what LangChain means by that: tools that the middleware brings
+        self.tools: Sequence[BaseTool] = []  # LangChain's meaning: tools that the middleware itself adds
         self._by, self._unguarded, self._suspends = tools, frozenset(unguarded), suspends
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
+        """Run a call with a copy of the tool that decides first."""
         try:
             return handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
-            return self._told(request, denied)
+            return self._denial_message(request, denied)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
     ) -> Any:
+        """Run a call as `wrap_tool_call` does."""
         try:
             return await handler(request.override(tool=_decided(request, self._by, handler)))
         except _Denied as denied:
-            return self._told(request, denied)
+            return self._denial_message(request, denied)
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
+        """Check the tools of a model call, then make it."""
         self._check_provider(request, handler)
         return handler(request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
     ) -> Any:
+        """Check the tools of a model call as `wrap_model_call` does, then make it."""
         self._check_provider(request, handler)
         return await handler(request)
 
-    def _told(self, request: ToolCallRequest, denied: _Denied) -> ToolMessage:
-        """What the model is told; first the graph waits for a person, unless it has: then it is resumed here."""
+    def _denial_message(self, request: ToolCallRequest, denied: _Denied) -> ToolMessage:
+        """Return the denial for the model. With `suspends`, interrupt the graph for a person first; a resumed graph
+        continues here.
+        """
         if self._suspends and denied.approval:
             interrupt({APPROVAL: denied.approval, "reason": str(denied)})
         call = request.tool_call
         return ToolMessage(str(denied), name=call["name"], tool_call_id=call["id"] or "", status="error")
 
     def _check_provider(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> None:
-        """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        """Raises Conflict for tools that the model's provider would run undecided."""
         if not handler.__name__.startswith("_execute_model"):
             raise Conflict(NOT_LAST, hint=LAST)
         named = {str(tool.get("name") or tool.get("type")) for tool in request.tools if isinstance(tool, dict)}
@@ -105,34 +111,37 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 def guarded_node(
     node_tools: Sequence[BaseTool | Callable[..., Any]], tools: Tools, *, suspends: bool = False, **options: Any
 ) -> ToolNode:
-    """A `ToolNode` for a graph of one's own; `options` are for its constructor. Interrupted, it makes all its calls
-    again, those too that had run: each is decided again.
+    """Return a `ToolNode` for a custom graph; `options` are for its constructor. After an interrupt it repeats all its
+    calls, also the calls that had run: each is decided again.
     """
     guard = Guarded(tools, suspends=suspends)
     return ToolNode(node_tools, wrap_tool_call=guard.wrap_tool_call, awrap_tool_call=guard.awrap_tool_call, **options)
 
 
 async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: float = 600) -> Command[Any]:
-    """What a graph goes on with, once people have answered, or the time is over; interrupts of others stay. Each
-    call is made again, whatever the answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """Return the command with which a graph continues, once people have answered, or after `within` seconds; other
+    interrupts stay. Each call is repeated whatever the answer was, and the model gets the result. Raises ServerRefused,
+    Unavailable.
     """
-    asked = {one.id: one.value[APPROVAL] for one in interrupts if isinstance(one.value, dict) and APPROVAL in one.value}
-    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values()))
-    return Command(resume=dict.fromkeys(asked, True))
+    waiting = {
+        one.id: one.value[APPROVAL] for one in interrupts if isinstance(one.value, dict) and APPROVAL in one.value
+    }
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))
+    return Command(resume=dict.fromkeys(waiting, True))
 
 
 def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """What `ostiary resource read` takes: what these tools say of themselves."""
-    return {"tools": [_said(tool) for tool in tools]}
+    """Return the definitions of the tools, as `ostiary resource read` takes them."""
+    return {"tools": [_definition(tool) for tool in tools]}
 
 
-def _said(tool: BaseTool) -> dict[str, Any]:
+def _definition(tool: BaseTool) -> dict[str, Any]:
     shown = convert_to_openai_function(tool)
     return {"name": tool.name, "description": shown["description"], "inputSchema": shown["parameters"]}
 
 
 class _Denied(ToolException):
-    """Comes out of a tool that did not run, or whose result is withheld. `approval`: which one a person is asked."""
+    """The error of a tool that did not run, or whose result is withheld. `approval`: id of the approval to wait for."""
 
     def __init__(self, refusal: Refused) -> None:
         super().__init__(words(refusal))
@@ -140,18 +149,18 @@ class _Denied(ToolException):
 
 
 def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]) -> BaseTool:
-    """A copy of the tool that decides before it runs. Raises _Denied if another one may come in its place."""
+    """Return a copy of the tool that decides before it runs. Raises _Denied if another tool may replace it."""
     if handler.__module__ != ToolNode.__module__:
         raise _Denied(Conflict(NOT_LAST, hint=LAST))
     tool = request.tool
     if tool is None:
         raise _Denied(NotFound(f"there is no tool {request.tool_call['name'][:128]!a} to be decided"))
-    decided, says = copy.copy(tool), partial(_said, tool)
+    decided, says = copy.copy(tool), partial(_definition, tool)
 
     @wraps(tool._run)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            running = tools.admit(tool.name, _judged(tool, tool._run, args, kwargs), says)
+            running = tools.admit(tool.name, _chosen_arguments(tool, tool._run, args, kwargs), says)
         except Refused as refusal:
             raise _Denied(refusal) from None
         with running:
@@ -160,7 +169,7 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
     @wraps(tool._arun)
     async def arun(*args: Any, **kwargs: Any) -> Any:
         try:
-            running = await tools.admit_async(tool.name, _judged(tool, tool._arun, args, kwargs), says)
+            running = await tools.admit_async(tool.name, _chosen_arguments(tool, tool._arun, args, kwargs), says)
         except Refused as refusal:
             raise _Denied(refusal) from None
         with running:
@@ -175,8 +184,10 @@ def _decided(request: ToolCallRequest, tools: Tools, handler: Callable[..., Any]
     return decided
 
 
-def _judged(tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that the model has chosen: not what LangChain supplies or the graph injects."""
+def _chosen_arguments(
+    tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments that the model has chosen, without values that LangChain supplies or the graph injects."""
     supplied = {"run_manager"} & inspect.signature(run).parameters.keys() | {_get_runnable_config_param(run)}
     injected = kwargs.keys() - tool._filter_injected_args(dict(kwargs)).keys() - set(FILTERED_ARGS)
     chosen = {name: value for name, value in kwargs.items() if name not in supplied | injected}
@@ -184,7 +195,7 @@ def _judged(tool: BaseTool, run: Callable[..., Any], args: Sequence[Any], kwargs
 
 
 def _measured(running: Any, result: Any) -> Any:
-    """Raises _Denied for what must not reach the model."""
+    """Record a result and return it. Raises _Denied for a result that must not reach the model."""
     try:
         return running.returned(result, ok=_is_ok(result))
     except Withheld as refusal:

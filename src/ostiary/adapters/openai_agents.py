@@ -4,22 +4,22 @@
     Runner.run_sync(agent, "..")
 
 Guardrails of that SDK belong to one tool each, and MCP servers offer tools of their own at run time, so the tools are
-taken where the runner takes them: from `get_all_tools`, before every turn. What is no function (a tool that runs at
-the model's provider, a shell, a computer) runs where no adapter sees it; an agent may only have it if it is named in
-`unguarded`. A denial is the output of the tool: the model reads it, the run goes on.
+taken where the runner takes them: from `get_all_tools`, before every turn. A tool that is no function (a tool that
+runs at the model's provider, a shell, a computer) runs out of reach of any adapter; an agent may only have it if it is
+named in `unguarded`. A denial is the output of the tool: the model reads it, the run goes on.
 
-The arguments are those that the model sent, with the defaults of the tool's schema. A validator of yours that rewrites
+The arguments are the model's, with the defaults of the tool's schema. A validator of yours that rewrites
 them runs later: decorate such a function with `tools.tool` instead.
 
-With `suspends=True` a call that a person must say yes to ends the run with an interruption of the SDK, as its own
+With `suspends=True` a call that a person must approve ends the run with an interruption of the SDK, as its own
 `needs_approval` does. The decision is made there, one step before the tool runs. Keep the state for as long as it
-takes, then go on:
+takes, then continue:
 
     state = result.to_state()                                            # `to_json`, `RunState.from_json`
     await answered(state, asker)                                         # an `AsyncAgent`; waits for the people
     result = await Runner.run(agent, state)
 
-The call is decided again, and the server has the last word: what is approved there lets nothing pass.
+The call is decided again, and the server has the last word: an approval in the state allows nothing.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from ostiary.protocol.errors import Conflict, Malformed, Refused
 from ostiary.tools import Running, Tools, filled
 
 ASKED = "ostiary"
-"""Under which name the approvals of a run's state have ours, by the id of the call."""
+"""key of our approvals among those of a run's state; they are stored by the id of the call"""
 A = TypeVar("A", bound=Agent[Any])
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
 
 def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: bool = False) -> A:
-    """Let every tool call of this agent, and of those that it hands off to, be decided. Raises Conflict.
+    """Decide every tool call of this agent, and of the agents that it hands off to. Raises Conflict.
 
     `unguarded`: names of tools that are no functions, and run without a decision. `suspends`: whether a run is
     interrupted where a person must be asked.
@@ -72,36 +72,40 @@ def guard(agent: A, tools: Tools, *, unguarded: Collection[str] = (), suspends: 
 
 
 async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float = 600) -> None:
-    """Let a run go on, once people have answered, or the time is over; what else is to be approved stays. Each call is
-    made again, whatever the answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """Continue a run, once people have answered, or after `within` seconds; other approvals of the state stay. Each
+    call is repeated whatever the answer was, and the model gets the result. Raises ServerRefused, Unavailable.
     """
-    ours = [(item, asked) for item in state.get_interruptions() if (asked := approval_of(state, item))]
-    await asyncio.gather(*(by.ask(asked, within=within) for _, asked in ours))
+    ours = [(item, approval) for item in state.get_interruptions() if (approval := approval_of(state, item))]
+    await asyncio.gather(*(by.ask(approval, within=within) for _, approval in ours))
     for item, _ in ours:
         state.approve(item)
 
 
 def approval_of(state: RunState[Any, Any], item: ToolApprovalItem) -> str | None:
-    """Which approval a call waits for, of the run or of that of an agent that is its tool; None: for none of ours."""
+    """Return the approval that a call waits for, of the run or of an agent that is its tool; None for an approval of
+    another kind.
+    """
     owner, _ = state._find_nested_approval_state(item) or (state, item)
     kept = owner._context._approvals.get(ASKED) if owner._context is not None else None
     return None if kept is None else kept.rejection_messages.get(item.call_id or "")
 
 
 def listed(tools: Iterable[FunctionTool]) -> dict[str, Any]:
-    """What `ostiary resource read` takes: what these tools say of themselves."""
-    return {"tools": [_said(tool, ()) for tool in tools]}
+    """Return the definitions of the tools, as `ostiary resource read` takes them."""
+    return {"tools": [_definition(tool, ()) for tool in tools]}
 
 
 class _Guarded(Agent[Any]):
-    """What a guarded agent's class has before its own."""
+    """Base of a guarded agent's class, in front of its own class."""
 
     guarded_by: Tools
     unguarded: frozenset[str]
     suspends: bool
 
     async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Tool]:
-        """Raises Conflict for what nobody would decide: the run ends before the model is asked."""
+        """Return the tools, each with decisions. Raises Conflict for a tool that would run undecided, before the model
+        is called.
+        """
         for handoff in self.handoffs:
             by = handoff.on_invoke_handoff if isinstance(handoff, Handoff) else handoff
             if not isinstance(by, _Guarded | _Handing):
@@ -118,18 +122,19 @@ class _Guarded(Agent[Any]):
         tool = copy.copy(tool)
         invoker = tool.on_invoke_tool
         decides = _Decides(tool, self.guarded_by, self.mcp_servers)
-        if hasattr(invoker, "_invoke_tool_impl"):  # what turns errors into output stays outside: we hear of them
+        # The layer that turns errors into output stays outside, so that errors reach us.
+        if hasattr(invoker, "_invoke_tool_impl"):
             invoker._invoke_tool_impl = decides.around(invoker._invoke_tool_impl)
         else:
             tool.on_invoke_tool = decides.around(invoker)
-        # Of no arguments the SDK asks nothing; and guardrails would come between the decision and the call.
+        # Without arguments the SDK asks no approval; and guardrails would run between the decision and the call.
         if self.suspends and tool.params_json_schema.get("properties") and not tool.tool_input_guardrails:
             decides.confirms, tool.needs_approval = tool.needs_approval, decides.asks
         return tool
 
 
 class _Handing:
-    """Hands off to an agent that is guarded, whichever it is."""
+    """A handoff that guards the agent it hands off to."""
 
     def __init__(self, hand: Callable[..., Awaitable[Any]], guarded: Callable[[Agent[Any]], Agent[Any]]) -> None:
         self._hand, self._guarded = hand, guarded
@@ -139,13 +144,13 @@ class _Handing:
 
 
 class _Decides:
-    """Decides the calls of one tool in one turn."""
+    """The decisions on the calls of one tool in one turn."""
 
     def __init__(self, tool: FunctionTool, tools: Tools, servers: Sequence[MCPServer]) -> None:
         self.confirms: Any = False
-        """whether the program itself wants a call to be approved"""
+        """the program's own condition for approvals of calls"""
         self._tools, self._name, self._schema = tools, tool.qualified_name, tool.params_json_schema
-        self._says = partial(_said, tool, servers)
+        self._says = partial(_definition, tool, servers)
         self._ahead: dict[str, tuple[dict[str, Any], Running | Refused]] = {}
 
     def around(self, invoke: Invoke) -> Invoke:
@@ -179,18 +184,18 @@ class _Decides:
         return False
 
     async def _running(self, context: ToolContext[Any], unverified_input: str) -> Running:
-        """What was decided ahead of the call, or is decided now. Raises Refused."""
+        """Return the call that was decided ahead, or decide it now. Raises Refused."""
         decided_on, ahead = self._ahead.pop(context.tool_call_id, (None, None))
         if isinstance(ahead, Refused):
             raise ahead
         try:
             arguments = canonical.parse(unverified_input or "{}")
             if not isinstance(arguments, dict):
-                raise Malformed("the arguments are no JSON object")
+                raise Malformed("the arguments are not a JSON object")
             if ahead is None:
                 return await self._admit(arguments)
             if arguments != decided_on:
-                raise Malformed("other arguments were decided on")
+                raise Malformed("the arguments differ from the decided ones")
             return ahead
         except Refused:
             with ahead or nullcontext():  # it has not run
@@ -200,12 +205,12 @@ class _Decides:
         return await self._tools.admit_async(self._name, filled(arguments, self._schema), self._says)
 
 
-def _said(tool: FunctionTool, servers: Sequence[MCPServer]) -> dict[str, Any]:
-    """What a tool says of itself; of one of an MCP server, all that the server says of it."""
+def _definition(tool: FunctionTool, servers: Sequence[MCPServer]) -> dict[str, Any]:
+    """Return the definition of a tool; for a tool of an MCP server, the definition that the server lists."""
     name = tool.qualified_name
     if tool._mcp_tool_binding is not None and servers:
-        _, there, index = tool._mcp_tool_binding
+        _, tool_name, index = tool._mcp_tool_binding
         for one in servers[index or 0].cached_tools or ():
-            if one.name == there:
+            if one.name == tool_name:
                 return {**one.model_dump(by_alias=True, mode="json", exclude_none=True), "name": name}
     return {"name": name, "description": tool.description, "inputSchema": tool.params_json_schema}

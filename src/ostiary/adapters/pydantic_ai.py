@@ -4,15 +4,15 @@
 
 The decision is made in a toolset around all others, the innermost: hooks of other capabilities may still change the
 arguments of a call after any hook of ours has seen them, and nothing comes between a toolset and its tool. A denial is
-`ToolFailed`: the model is told, and is not asked to try again.
+`ToolFailed`: the model gets the reason, and is not asked to try again.
 
-With `suspends=True` a call that a person must say yes to ends the run with Pydantic AI's `DeferredToolRequests` (give
-the agent `output_type=[str, DeferredToolRequests]`). Keep its messages for as long as it takes, then go on:
+With `suspends=True` a call that a person must approve ends the run with Pydantic AI's `DeferredToolRequests` (give
+the agent `output_type=[str, DeferredToolRequests]`). Keep its messages for as long as it takes, then continue:
 
     results = await answered(requests, asker)          # an `AsyncAgent`; waits for the people
     await agent.run(message_history=.., deferred_tool_results=results)
 
-The call is decided again, and the server has the last word: `approved` in there lets nothing pass.
+The call is decided again, and the server has the last word: `approved` in the results allows nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Tools
 
 APPROVAL = "approval"
-"""Under which name the metadata of a deferred call have the id of its approval."""
+"""key of the approval's id in the metadata of a deferred call"""
 
 
 @dataclass
@@ -50,15 +50,17 @@ class Guarded(AbstractCapability[Any]):
     suspends: bool = False
 
     def get_ordering(self) -> CapabilityOrdering:
+        """Return the innermost position, so that no other capability runs between the decision and the tool."""
         return CapabilityOrdering(position="innermost")
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Return the toolset with decisions."""
         return _Decided(toolset, self.tools, self.suspends)
 
     async def prepare_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
     ) -> ModelRequestContext:
-        """Raises Conflict for tools that the model's provider would run, where nobody decides."""
+        """Check the tools of a model call: raises Conflict for tools that the model's provider would run undecided."""
         native = {tool.kind for tool in request_context.model_request_parameters.native_tools}
         if at_provider := native - self.unguarded:
             names = ", ".join(sorted(at_provider))
@@ -68,7 +70,7 @@ class Guarded(AbstractCapability[Any]):
     async def wrap_output_process(
         self, ctx: RunContext[Any], *, output_context: OutputContext, output: Any, handler: Any
     ) -> Any:
-        """Raises Conflict for an output function: it runs on the model's words and is no tool."""
+        """Refuse an output function: it runs on the model's words and is no tool. Raises Conflict."""
         if output_context.has_function and output_context.function_name not in self.unguarded:
             name = output_context.function_name or "one of several"
             raise Conflict(
@@ -78,22 +80,22 @@ class Guarded(AbstractCapability[Any]):
 
 
 async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: float = 600) -> DeferredToolResults:
-    """What a run goes on with, once people have answered, or the time is over. Each call is made again, whatever the
-    answer was: then the model is told. Raises ServerRefused, Unavailable.
+    """Return the results with which a run continues, once people have answered, or after `within` seconds. Each call is
+    repeated whatever the answer was, and the model gets the result. Raises ServerRefused, Unavailable.
     """
-    asked = {
+    waiting = {
         call.tool_call_id: requests.metadata.get(call.tool_call_id, {}).get(APPROVAL) for call in requests.approvals
     }
-    await asyncio.gather(*(by.ask(approval, within=within) for approval in asked.values() if approval))
-    return DeferredToolResults(approvals=dict.fromkeys(asked, True))
+    await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values() if approval))
+    return DeferredToolResults(approvals=dict.fromkeys(waiting, True))
 
 
 def listed(definitions: Iterable[ToolDefinition]) -> dict[str, Any]:
-    """What `ostiary resource read` takes: what these tools (`Tool(read_file).tool_def`) say of themselves."""
-    return {"tools": [_said(definition) for definition in definitions]}
+    """Return the definitions of the tools (`Tool(read_file).tool_def`), as `ostiary resource read` takes them."""
+    return {"tools": [_definition(one) for one in definitions]}
 
 
-def _said(definition: ToolDefinition) -> dict[str, Any]:
+def _definition(definition: ToolDefinition) -> dict[str, Any]:
     return {
         "name": definition.name,
         "description": definition.description,
@@ -110,7 +112,7 @@ class _Decided(WrapperToolset[Any]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
         try:
-            running = await self.tools.admit_async(name, tool_args, lambda: _said(tool.tool_def))
+            running = await self.tools.admit_async(name, tool_args, lambda: _definition(tool.tool_def))
         except Refused as refusal:
             if self.suspends and isinstance(refusal, Denied) and refusal.approval:
                 raise ApprovalRequired({APPROVAL: refusal.approval, "reason": words(refusal)}) from None

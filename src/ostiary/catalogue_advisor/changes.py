@@ -1,7 +1,7 @@
 """Changes of tool definitions since the approval of their owner, and the catalogue that accepts them.
 
-What the owner has said stays: scope, data classes, kinds, whether content is from outside. A tool only becomes more
-dangerous by being accepted, never less: for that its owner writes the catalogue.
+The owner's settings stay: scope, data classes, kinds, whether content is untrusted. A tool only becomes more
+dangerous by an acceptance, never less: for that its owner edits the catalogue.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`what` of a tool is otherwise; `was` and `now` are the server's words or our reading of them, shortened."""
+    """A change of `member` of a tool; `was` and `now` are the server's words or the proposal from them, shortened."""
 
     tool: str
     verdict: Literal["new", "gone", "changed"]
-    what: str
+    member: str
     was: str
     now: str
 
@@ -37,12 +37,14 @@ def diff(approved: Catalogue, listed: Catalogue) -> list[Change]:
 
 
 def accept(approved: Catalogue, listed: Catalogue, tools: Collection[str] = ()) -> Catalogue:
-    """With these tools as the server has them now; none named: with all that are new or changed. Raises Invalid."""
+    """Return the catalogue with the present definitions of these tools; without names, of all new and changed tools.
+    Raises Invalid.
+    """
     open_ = {change.tool for change in diff(approved, listed) if change.verdict != "gone"}
     if unknown := sorted({*tools} - open_):
-        raise Invalid(f"the server says nothing else of `{unknown[0][:128]}`", hint="leave it out")
-    taken = {name: _accepted(approved.tools.get(name), listed.tools[name]) for name in tools or sorted(open_)}
-    merged = {**approved.tools, **taken}
+        raise Invalid(f"the tool `{unknown[0][:128]}` has not changed", hint="leave it out")
+    accepted = {name: _accepted(approved.tools.get(name), listed.tools[name]) for name in tools or sorted(open_)}
+    merged = {**approved.tools, **accepted}
     return Catalogue.of(approved.resource, list(merged.values()), approved.data_classes)
 
 
@@ -52,17 +54,17 @@ def _changes(name: str, approved: Catalogue, listed: Catalogue) -> Iterator[Chan
         assert now is not None
         yield Change(name, "new", "effect", "", now.effect)
     elif now is None:
-        if was.definition:  # what its owner wrote by hand no server need list
+        if was.definition:  # a tool that its owner wrote by hand need not be listed
             yield Change(name, "gone", "effect", was.effect, "")
     elif was.definition != now.definition:
-        seen = [
+        compared = [
             ("description", was.description, now.description),
             ("arguments", _names(was), _names(now)),
             ("effect", was.effect.value, _worse(was, now).effect.value),
             ("open_world", str(was.open_world), str(was.open_world or now.open_world)),
         ]
-        found = [Change(name, "changed", what, old, new) for what, old, new in seen if old != new]
-        yield from found or [Change(name, "changed", "definition", was.definition, now.definition)]
+        changes = [Change(name, "changed", member, old, new) for member, old, new in compared if old != new]
+        yield from changes or [Change(name, "changed", "definition", was.definition, now.definition)]
 
 
 def _names(tool: Tool) -> str:

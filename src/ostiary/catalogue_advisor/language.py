@@ -1,7 +1,7 @@
-"""What general English says of words: stems, which verbs do what to the world, which nouns go together.
+"""Tables of general English: stems, effects of verbs, related nouns.
 
-Small tables about the language, made from no catalogue and no benchmark. They propose, and a person or an owner
-decides: what is not in here is an effect, and is asked about.
+The tables are small, and made from no catalogue and no benchmark. They propose, and a person or an owner
+decides: a verb that they lack counts as an effect, and is asked about.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ MAX_WORD = 64
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+def vocabulary(words: str) -> frozenset[str]:
+    """Return the words of a list. Such a list is data: the rules for prose do not apply to it."""
+    return frozenset(words.split())
 
 
 _VERBS: dict[Effect, str] = {
@@ -73,7 +74,7 @@ _ALSO: dict[str, tuple[Effect, ...]] = {
 VERBS: Mapping[str, tuple[Effect, ...]] = {
     verb: _ALSO.get(verb, (effect,)) for effect, verbs in _VERBS.items() for verb in verbs.split()
 }
-NOUNS_TOO = _set(
+NOUNS_TOO = vocabulary(
     """answer book bid block call change charge check comment copy deposit draft drop email estimate fax filter
     fund import label like list log look mail mark measure message order pin plan post print purchase query rank
     rate read record refund rent reply report reserve review run scan schedule search set share sign sort star
@@ -103,19 +104,19 @@ GROUPS: Mapping[str, frozenset[int]] = {
     for group in _GROUPS
     for noun in group.split()
 }
-PAST = _set("sent paid bought made wrote written sold")
-SUBJECTS = _set("i we they he she it who")
-ADVERBS = _set("usually always often already just also sometimes never normally regularly")
-MONEY = _set("""money payment fund transaction refund invoice bill salary cash transfer""")
-POWER = _set("""password permission role credential privilege policy firewall mfa 2fa token key webhook""")
-PEOPLE = _set("""user member participant attendee guest person people collaborator""")
+PAST = vocabulary("sent paid bought made wrote written sold")
+SUBJECTS = vocabulary("i we they he she it who")
+ADVERBS = vocabulary("usually always often already just also sometimes never normally regularly")
+MONEY = vocabulary("""money payment fund transaction refund invoice bill salary cash transfer""")
+POWER = vocabulary("""password permission role credential privilege policy firewall mfa 2fa token key webhook""")
+PEOPLE = vocabulary("""user member participant attendee guest person people collaborator""")
 
-THINGS = _set(
+THINGS = vocabulary(
     """answer bid bill book call change charge comment copy deposit draft email estimate fax file fund label mail
     message order pin plan post purchase rank rate record refund rent report review score star tag text tip track trade
     transfer view wire"""
 )
-"""Those of them that in a name are things, unless nothing else in it is a verb: `mail_delete`, `order_list`."""
+"""Verbs that are nouns in a name, unless the name has no other verb: `mail_delete`, `order_list`."""
 
 _PHRASES = [
     (re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), verb)
@@ -142,15 +143,15 @@ _PHRASES = [
         (r"tak(?:e|ing) (?:\w+ ){0,2}off", "remove"),
     )
 ]
-"""Verbs of several words, and one that stands for them."""
+"""Phrasal verbs, and the verb that replaces each."""
 
-DETERMINERS = _set(
+DETERMINERS = vocabulary(
     """a an the my our your his her its their this that these those some any all each every no last first next new
     latest recent same other in of from at on with by for about as per regarding one two three"""
 )
-CONJUNCTIONS = _set("and or then")
-NEGATIONS = _set("""don not never without dont avoid neither nor""")
-STOP = _set(
+CONJUNCTIONS = vocabulary("and or then")
+NEGATIONS = vocabulary("""don not never without dont avoid neither nor""")
+STOP = vocabulary(
     """a an the my our your his her its their this that these those some any all each every no i me we us you he
     she it they them to of in from at on with by for about as per and or then if is are was were be been do does
     did have has had can could will would should may might must please so but not what which who whom when where
@@ -159,7 +160,7 @@ STOP = _set(
 
 
 def parts(text: str) -> list[str]:
-    """The words of a name (`sendMail`, `send_mail`, `HTTPGet`) or a text, in lower case."""
+    """Return the words of a name (`sendMail`, `send_mail`, `HTTPGet`) or a text, in lower case."""
     return [word.lower()[:MAX_WORD] for word in _WORD.findall(text)]
 
 
@@ -195,29 +196,29 @@ _IRREGULAR: dict[str, tuple[str, ...]] = {
 
 
 def verb(word: str) -> str | None:
-    """The verb that it is a form of, where it is one of the table."""
+    """Return the verb of the table of which `word` is a form; None without one."""
     return next((stem for stem in stems(word) if stem in VERBS), None)
 
 
 def verbs_of(name: Sequence[str]) -> list[str]:
-    """The verbs of a name in words: the one that it begins with, or any where it begins with a thing (`mail_delete`,
-    `calendar_list_events`); those after `and` too. Forms such as `closed` and `orders` are none.
+    """Return the verbs of a name: the verb that it begins with, or any verb if it begins with a noun (`mail_delete`,
+    `calendar_list_events`), and verbs after `and`. Forms such as `closed` and `orders` do not count.
     """
-    found = [verb(word) if verb(word) == word else None for word in name]
-    strong = [one if one not in THINGS else None for one in found]
-    kept = strong if any(strong) else found
+    verbs = [verb(word) if verb(word) == word else None for word in name]
+    strong = [one if one not in THINGS else None for one in verbs]
+    kept = strong if any(strong) else verbs
     led = [one for at, one in enumerate(kept) if one and (at == 0 or name[at - 1] in CONJUNCTIONS)]
     return led or [one for one in kept if one]
 
 
 def plainly(text: str) -> str:
-    """Verbs of several words by one."""
+    """Replace phrasal verbs by single verbs."""
     for phrase, instead in _PHRASES:
         text = phrase.sub(instead, text)
     return text
 
 
-def is_told(word: str, of: str, before: Sequence[str]) -> bool:
+def states_fact(word: str, of: str, before: Sequence[str]) -> bool:
     """Return whether that form of a verb states a fact (`they sent`, `Bob posts`, `I usually pay`)."""
     is_past = word != of and (word.endswith("ed") or word in PAST)
     if is_past:
@@ -229,7 +230,7 @@ def is_told(word: str, of: str, before: Sequence[str]) -> bool:
 
 
 def noun(word: str) -> str:
-    """The singular."""
+    """Return the singular of a noun."""
     return next(
         (stem for stem in stems(word) if stem in GROUPS), word[:-1] if word.endswith("s") and len(word) > 3 else word
     )
@@ -244,8 +245,8 @@ def kinship(some: frozenset[str], others: frozenset[str]) -> int:
     """Return the kinship of two sets of nouns: 2 with a common noun, 1 with two related nouns, else 0."""
     if some & others:
         return 2
-    there = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
-    return 1 if any(GROUPS.get(one, frozenset()) & there for one in some) else 0
+    groups = frozenset[int]().union(*(GROUPS.get(one, frozenset()) for one in others))
+    return 1 if any(GROUPS.get(one, frozenset()) & groups for one in some) else 0
 
 
 def effects_of(word: str, about: frozenset[str]) -> tuple[Effect, ...]:

@@ -1,8 +1,8 @@
-"""A default reading of what an MCP server says of its tools: effect, open world, kinds of arguments.
+"""A proposal from the definitions of an MCP server's tools: effect, open world, kinds of arguments.
 
-The reading proposes, a line with a reason for each thing, and the owner of the resource confirms
-(`ostiary.catalogue_advisor.review`). What a schema or a hint states decides. Words only rank: they make a tool look
-more dangerous, or save a question where two of them agree; they turn nothing into content that can be trusted.
+Each line of the proposal has a reason, and the owner of the resource confirms it
+(`ostiary.catalogue_advisor.review`). Schemas and hints decide. Words only rank: they make a tool look
+more dangerous, or save a question where two of them agree; they never make content trusted.
 
     read < write, change < send, share < pay, destroy < administer
 
@@ -10,16 +10,16 @@ more dangerous, or save a question where two of them agree; they turn nothing in
    `destructiveHint: false` is `write`, unless name or description say more.
 2. Without these, the worse of name and description, if one of them says more than `read`.
 3. `read`, where the name says so and the description agrees, or the tool takes no more than one text.
-4. Otherwise nothing is known of the tool: it is a `change`, and where its values come from decides.
+4. Otherwise the effect is unknown: it is a `change`, and the origins of its values decide.
 
-A read that goes to an address in an open world is a send, unless a hint says that it reads: its addresses are judged
+A read at an address in an open world is a send, unless a hint says that it reads: its addresses are judged
 in either case. An amount together with where it goes is a payment.
 
-An argument has a kind where its format, another tool's output or its name says one. Any other text of a tool that does
-something has none: each value is judged by its own form (`ostiary.provenance.origins.value_kinds`).
+An argument has a kind if its format, another tool's output or its name states one. Any other text of a tool with
+an effect has none: each value is judged by its form (`ostiary.provenance.origins.value_kinds`).
 
-A server's own word makes nothing trusted: until the owner says `outside: false`, anybody may have written what a tool
-returns.
+A server's own definitions make nothing trusted: until the owner sets `outside: false`, the output of a tool is
+untrusted.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _HEADS: dict[str, Kind] = {
     }.items()
     for head in heads.split()
 }
-"""What the last word of an argument's name says that it stands for."""
+"""the kind of an argument by the last word of its name"""
 _PAYEES = ("recipient", "receiver", "to", "destination")
 _PERSONAL = ("first", "last", "full", "given", "family", "display", "nick", "user", "contact", "customer", "person")
 _NUMBERED = ("number", "key")
@@ -114,7 +114,7 @@ _PLACES = (
     "site",
     "callback",
 )
-"""Addresses that a read goes to; any other one in a read says whom it is about."""
+"""Names of addresses that a read connects to; any other address in a read identifies a person."""
 _FORMATS = {
     "email": Kind.ADDRESS,
     "idn-email": Kind.ADDRESS,
@@ -160,7 +160,7 @@ _SHAPES = str.maketrans("015", "ois")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReadingLine:
     """One thing that is proposed: of which tool, which member, what, and why. Quotes nothing that a server said but
     names of tools and arguments, and the URIs and prompts that it lists.
     """
@@ -174,7 +174,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Reading:
     catalogue: Catalogue
-    lines: tuple[Line, ...]
+    lines: tuple[ReadingLine, ...]
 
 
 def read(resource: str, unverified_result: object) -> Reading:
@@ -182,25 +182,27 @@ def read(resource: str, unverified_result: object) -> Reading:
     listing = listing_of(unverified_result)
     parsed = parse_listed(listing)
     fields = output_fields(listed.output_schema or {} for listed, _ in parsed)
-    found = [_read(listed, definition, fields) for listed, definition in parsed]
-    catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in found])
+    readings = [_read(listed, definition, fields) for listed, definition in parsed]
+    catalogue = Catalogue.listed(resource, listing, [tool for tool, _ in readings])
     methods = [line for name in METHODS if name in catalogue.tools for line in _of_method(catalogue.tools[name])]
-    return Reading(catalogue, (*(line for _, lines in found for line in lines), *methods, *_alike(catalogue)))
+    return Reading(catalogue, (*(line for _, lines in readings for line in lines), *methods, *_alike(catalogue)))
 
 
-def explain(tool: Tool) -> tuple[Line, ...]:
-    """Return the lines of a tool of a catalogue: what words and schemas would propose today where it says the same, and
-    otherwise that its hints, its neighbours or its owner have said it.
+def explain(tool: Tool) -> tuple[ReadingLine, ...]:
+    """Return the lines of a tool of a catalogue: the reason of the present proposal if the catalogue agrees with it,
+    and otherwise its hints, other tools or its owner as the source.
     """
     listed = Listed(name=tool.name, description=tool.description, input_schema=tool.arguments)
     read_again, lines = _read(listed, tool.definition, frozenset())
     why = {line.member: line.why for line in lines if line.member.startswith("kinds.") or line.member == "effect"}
     stated = "its hints or its owner"
     return (
-        Line(tool.name, "effect", tool.effect.value, why["effect"] if tool.effect is read_again.effect else stated),
-        Line(tool.name, "open_world", "yes" if tool.open_world else "no", stated),
+        ReadingLine(
+            tool.name, "effect", tool.effect.value, why["effect"] if tool.effect is read_again.effect else stated
+        ),
+        ReadingLine(tool.name, "open_world", "yes" if tool.open_world else "no", stated),
         *(
-            Line(
+            ReadingLine(
                 tool.name,
                 f"kinds.{path}",
                 word,
@@ -215,40 +217,40 @@ def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Return the names of the numbers and texts that tools return, by their output schemas: `id` of an object `order`
     is `id` and `orderid`.
     """
-    found = set[str]()
+    names = set[str]()
     for root in schemas:
         todo: list[tuple[str, object, int]] = [("", root, 0)]
-        while todo and len(found) < MAX_FIELDS:
+        while todo and len(names) < MAX_FIELDS:
             above, schema, depth = todo.pop()
             for one in branches([schema], root) if depth < MAX_DEPTH * 2 else ():
                 todo += [(above, one[name], depth + 1) for name in ("items", "additionalProperties") if name in one]
                 for name, inner in properties_of(one).items():
                     todo.append((name, inner, depth + 1))
                     if isinstance(inner, dict) and _types(inner, root) & {"integer", "number", "string"}:
-                        found |= {_plain(name), _plain(f"{noun(_plain(above))}{name}")}
-    return frozenset(found)
+                        names |= {_plain(name), _plain(f"{noun(_plain(above))}{name}")}
+    return frozenset(names)
 
 
 def _plain(name: str) -> str:
     return "".join(parts(name[:MAX_NAME]))
 
 
-def _of_method(tool: Tool) -> Iterator[Line]:
-    yield Line(tool.name, "effect", tool.effect.value, "a method of MCP")
-    yield from (Line(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
-    yield from (Line(tool.name, "offers", visible(one), "the server lists it") for one in tool.offers)
+def _of_method(tool: Tool) -> Iterator[ReadingLine]:
+    yield ReadingLine(tool.name, "effect", tool.effect.value, "a method of MCP")
+    yield from (ReadingLine(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
+    yield from (ReadingLine(tool.name, "offers", visible(one), "the server lists it") for one in tool.offers)
 
 
-def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[Line]]:
+def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[ReadingLine]]:
     plain = listed.tool(definition)
     effect, why = _effect(listed)
     schema = listed.input_schema
     is_read = effect is Effect.READ
-    found = (
+    kinds_of_paths = (
         (path, _kind(path.rpartition(".")[2], element, schema, fields, is_read=is_read))
         for path, element in _leaves(schema, schema)
     )
-    kinds = dict(islice(((path, kind) for path, kind in found if kind is not None), MAX_KINDS))
+    kinds = dict(islice(((path, kind) for path, kind in kinds_of_paths if kind is not None), MAX_KINDS))
     has = {kind for kind, _ in kinds.values()}
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
@@ -260,20 +262,20 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     tool = replace(plain, effect=effect, kinds={path: kind.value for path, (kind, _) in kinds.items()})
     world = "by its hints" if listed.hints.open_world_hint is not UNSET else "nothing closes it"
     lines = [
-        Line(tool.name, "effect", effect.value, why),
-        Line(tool.name, "open_world", "yes" if tool.open_world else "no", world),
-        *(Line(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()),
+        ReadingLine(tool.name, "effect", effect.value, why),
+        ReadingLine(tool.name, "open_world", "yes" if tool.open_world else "no", world),
+        *(ReadingLine(tool.name, f"kinds.{path}", kind.value, of) for path, (kind, of) in kinds.items()),
     ]
     return tool, lines
 
 
 def _effect(listed: Listed) -> tuple[Effect, str]:
-    """The effect that is proposed, and the reason."""
+    """Return the proposed effect, and the reason."""
     hints = listed.hints
     named, described = _done_by_name(parts(listed.name)), _done_by_sentence(listed.description or "")
-    said = [(named, "its name"), (described, "its description")]
+    sources = [(named, "its name"), (described, "its description")]
     effect, of = max(
-        ((one, of) for one, of in said if one not in (None, Effect.READ)),
+        ((one, of) for one, of in sources if one not in (None, Effect.READ)),
         key=lambda pair: RANK[pair[0] or Effect.READ],
         default=(None, ""),
     )
@@ -304,14 +306,16 @@ def _count_texts(schema: Mapping[str, Any]) -> int:
 
 
 def _is_listed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Return whether each text that may stand there is one that the schema lists."""
-    found = list(branches([schema], root))
-    lists = [one for one in found if "enum" in one or "const" in one]
-    return bool(lists) and all(one in lists for one in found if one.get("type") == "string")
+    """Return whether the schema lists every text that it allows."""
+    shapes = list(branches([schema], root))
+    lists = [one for one in shapes if "enum" in one or "const" in one]
+    return bool(lists) and all(one in lists for one in shapes if one.get("type") == "string")
 
 
 def _done_by_name(words: list[str]) -> Effect | None:
-    """`send_mail`, `mail.send`, `read_and_delete`: the worst of its verbs; one that is grave counts wherever it is."""
+    """Return the worst effect of the verbs of a name: `send_mail`, `mail.send`, `read_and_delete`. A grave verb counts
+    at any position.
+    """
     about = nouns(words)
     grave = [word for word in words if word not in NOUNS_TOO and VERBS.get(word, ())[:1] in _GRAVE]
     done = (effects_of(one, about - {one})[0] for one in (*verbs_of(words), *grave))
@@ -319,7 +323,7 @@ def _done_by_name(words: list[str]) -> Effect | None:
 
 
 def _done_by_sentence(text: str) -> Effect | None:
-    """`Deletes a file.`, `This tool reads and deletes ..`: the worst of the verbs that it begins with."""
+    """Return the worst effect of the first verbs of a sentence: `Deletes a file.`, `This tool reads and deletes ..`."""
     words = parts(_SENTENCE_END.split(text[:MAX_SENTENCE].strip(), maxsplit=1)[0])
     while words and words[0] in _PREAMBLE:
         words = words[1:]
@@ -327,9 +331,7 @@ def _done_by_sentence(text: str) -> Effect | None:
         words[0] = "get"
     about = nouns(words[1:6])
     led = [word for at, word in enumerate(words) if at == 0 or (at < 6 and words[at - 1] in CONJUNCTIONS)]
-    return max(
-        (effects_of(found, about)[0] for word in led if (found := verb(word))), key=RANK.__getitem__, default=None
-    )
+    return max((effects_of(stem, about)[0] for word in led if (stem := verb(word))), key=RANK.__getitem__, default=None)
 
 
 def _leaves(
@@ -357,7 +359,7 @@ def text_arguments(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _element(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a list its elements', of what may be left out that of what it is when it is there; or else the schema."""
+    """Return the schema of the elements of a list, or of an object that may be absent; any other schema unchanged."""
     for one in branches([schema], root):
         if one.get("type") == "array":
             items = one.get("items", {})
@@ -374,12 +376,12 @@ def _kind(
     types = _types(schema, root)
     if _is_listed(schema, root) or types & {"boolean", "object"}:
         return None
-    found = _stated(schema) or _named(name, schema, types)
-    if found is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
-        found = Kind.OBJECT, "other tools return it"
-    if found is None:
+    proposal = _stated(schema) or _named(name, schema, types)
+    if proposal is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
+        proposal = Kind.OBJECT, "other tools return it"
+    if proposal is None:
         return (Kind.AMOUNT, A_NUMBER) if "number" in types and not is_read else None
-    kind, why = found
+    kind, why = proposal
     if "string" not in types and kind not in (Kind.AMOUNT, Kind.ACCOUNT, Kind.OBJECT, Kind.TIME):
         return None  # a number is no address
     if not is_read:
@@ -401,9 +403,9 @@ def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind,
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
-        return Kind.PRINCIPAL, "it is somebody's name"
+        return Kind.PRINCIPAL, "it is the name of a person"
     if head in _NUMBERED and not words[:-1] and "string" not in types:
-        return None  # how many, not which
+        return None  # a count, not an identifier
     if head in _HEADS:
         return _HEADS[head], f"it is called `{head}`"
     if head in GROUPS and "string" in types:
@@ -414,9 +416,9 @@ def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind,
 
 
 def _described(schema: Mapping[str, Any]) -> list[str]:
-    """The words of the first sentence of its description."""
-    said = schema.get("description")
-    return parts(_SENTENCE_END.split(said[:MAX_SENTENCE], maxsplit=1)[0]) if isinstance(said, str) else []
+    """Return the words of the first sentence of the description."""
+    description = schema.get("description")
+    return parts(_SENTENCE_END.split(description[:MAX_SENTENCE], maxsplit=1)[0]) if isinstance(description, str) else []
 
 
 def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
@@ -426,10 +428,10 @@ def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
-    """The types that a value may have; `string` where nothing is said."""
+    """Return the types that a value may have; `string` if the schema states none."""
     stated = [one.get("type") for one in branches([schema], root)]
-    found = {each for one in stated for each in (one if isinstance(one, list) else [one]) if isinstance(each, str)}
-    return found - {"null"} or {"string"}
+    types = {each for one in stated for each in (one if isinstance(one, list) else [one]) if isinstance(each, str)}
+    return types - {"null"} or {"string"}
 
 
 def is_of_record(name: str) -> bool:
@@ -441,10 +443,10 @@ def is_of_record(name: str) -> bool:
     return bool(about) and about <= _RECORDS
 
 
-def _alike(catalogue: Catalogue) -> Iterator[Line]:
-    """Names that a person takes for one another."""
-    seen: dict[str, str] = {}
+def _alike(catalogue: Catalogue) -> Iterator[ReadingLine]:
+    """Yield a line for each name that looks like another one."""
+    by_shape: dict[str, str] = {}
     for name in sorted(catalogue.tools):
         shape = re.sub("[^a-z]", "", name.lower().translate(_SHAPES)).replace("rn", "m").replace("l", "i")
-        if (other := seen.setdefault(shape, name)) != name:
-            yield Line(name, "name", name, f"it looks like `{other}`")
+        if (other := by_shape.setdefault(shape, name)) != name:
+            yield ReadingLine(name, "name", name, f"it looks like `{other}`")

@@ -16,23 +16,31 @@ from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, Kind, Tool
 from ostiary.authorization.catalogue.kind import KINDS
-from ostiary.catalogue_advisor.reading import A_NUMBER, AGREED, UNKNOWN, Line, explain, is_of_record, text_arguments
+from ostiary.catalogue_advisor.reading import (
+    A_NUMBER,
+    AGREED,
+    UNKNOWN,
+    ReadingLine,
+    explain,
+    is_of_record,
+    text_arguments,
+)
 from ostiary.protocol.errors import Invalid
 
 MAX_QUESTIONS = 3
-"""about one tool"""
+"""questions about one tool"""
 YES, NO, NONE = "yes", "no", "none"
 UNSURE = "unsure"
-"""of an argument: nothing is stated, and each value is judged by its form"""
+"""the kind of an argument that is not stated: each value is judged by its form"""
 EFFECTS = tuple(effect.value for effect in Effect)
-UNSTATED = "nothing says what it stands for"
+UNSTATED = "its kind is not stated"
 _WEIGHTS: Mapping[Kind | None, int] = {Kind.TEXT: 50, Kind.TIME: 50}
 ARGUMENTS = (*(kind.value for kind in Kind), NONE, UNSURE)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Values of an argument stood in a field of what another tool returned before."""
+    """Values of an argument that were in a field of another tool's earlier output."""
 
     source_tool: str
     source_field: str
@@ -64,7 +72,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class ToolReview:
     tool: Tool
-    lines: tuple[Line, ...]
+    lines: tuple[ReadingLine, ...]
     """proposed facts of the tool, with reasons"""
     usage: Usage
     flows: Mapping[str, Flow]
@@ -78,38 +86,38 @@ def review(
     usage: Mapping[str, Usage] | None = None,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
 ) -> list[ToolReview]:
-    """Return what is to be reviewed: each tool that nobody has confirmed, those that are called most often first."""
+    """Return the tools that are not confirmed, the most frequently called first."""
     used, flowing = usage or {}, flows or {}
-    found = [
+    reviews = [
         _review(tool, used.get(name, Usage()), flowing.get(name, {}))
         for name, tool in catalogue.tools.items()
         if not tool.confirmed and name not in METHODS
     ]
-    return sorted(found, key=lambda one: (-one.usage.calls, one.tool.effect is Effect.READ, one.tool.name))
+    return sorted(reviews, key=lambda one: (-one.usage.calls, one.tool.effect is Effect.READ, one.tool.name))
 
 
 def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapping[str, Flow] | None = None) -> Tool:
     """Return the tool as its owner confirms it: with these answers by member, and the suggestion for each question
     without one. Raises Invalid.
     """
-    asked = _review(tool, Usage(), flows or {}).questions
-    given = {question.member: question.suggestion for question in asked} | dict(answers or {})
+    questions = _review(tool, Usage(), flows or {}).questions
+    decided = {question.member: question.suggestion for question in questions} | dict(answers or {})
     kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
     effect, outside = tool.effect, tool.outside
-    for member, answer in given.items():
-        what, _, path = member.partition(".")
+    for member, answer in decided.items():
+        group, _, path = member.partition(".")
         if member == "effect":
             effect = Effect(_checked(tool, member, answer, EFFECTS))
         elif member == "outside":
             outside = _checked(tool, member, answer, (YES, NO)) == YES
-        elif what == "kinds" and path in paths:
+        elif group == "kinds" and path in paths:
             word = _checked(tool, member, answer, (*KINDS, NONE, UNSURE))
             kinds |= {path: word}
             if word == UNSURE:
                 del kinds[path]
         else:
             raise Invalid(
-                f"`{tool.name}` has no `{member[:128]}` to answer for",
+                f"`{tool.name}` has no member `{member[:128]}`",
                 hint="`effect`, `outside`, or `kinds.` and an argument",
             )
     return replace(tool, effect=effect, outside=outside, kinds=kinds, confirmed=True)
@@ -143,13 +151,13 @@ def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> st
 def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
     lines = explain(tool)
     why = {line.member: line.why for line in lines}
-    asked = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)
-    return ToolReview(tool, lines, usage, flows, tuple(asked[:MAX_QUESTIONS]))
+    questions = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)
+    return ToolReview(tool, lines, usage, flows, tuple(questions[:MAX_QUESTIONS]))
 
 
 def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) -> Iterator[Question]:
-    """Yield the questions about a tool. What name and description agree upon is not asked about, nor is an argument
-    that its name says to identify: a value of it is judged alike whatever it identifies.
+    """Yield the questions about a tool. There is no question about an effect on which name and description agree, nor
+    about an argument whose name says that it identifies something: such values are judged alike.
     """
     name, of_effect = tool.name, why["effect"]
     if of_effect != AGREED:
@@ -169,11 +177,11 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             name,
             "outside",
             f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
-            "the catalogue says that nobody can"
+            "the catalogue says that they cannot"
             if was_stated
-            else "its name speaks of what a system keeps itself"
+            else "its name refers to records of the system itself"
             if is_record
-            else "nothing says that nobody can",
+            else "the catalogue does not say",
             (YES, NO),
             NO if is_record or was_stated else YES,
             95 if was_stated else 60,

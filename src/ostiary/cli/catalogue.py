@@ -15,7 +15,7 @@ from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.review import Flow, Question, ToolReview, Usage, confirm_all, review
-from ostiary.catalogue_advisor.suggest import seen_call
+from ostiary.catalogue_advisor.suggest import recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out, table
 from ostiary.cli.recorded_calls import entries, resource
@@ -106,7 +106,7 @@ def _flows(session: Session, name: str) -> dict[str, dict[str, Flow]]:
 def _usage(calls: Sequence[Mapping[str, Any]]) -> dict[str, Usage]:
     agents, counts = dict[str, set[str]](), dict[str, int]()
     for entry in calls:
-        if (call := seen_call(entry)) is not None:
+        if (call := recorded_call(entry)) is not None:
             counts[call.tool] = counts.get(call.tool, 0) + 1
             agents.setdefault(call.tool, set()).add(str(entry.get("agent")))
     return {tool: Usage(count, len(agents[tool])) for tool, count in counts.items()}

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.authorization.bounds import ToolDetail, explain, parse_details
-from ostiary.catalogue_advisor.suggest import counted, seen_call
+from ostiary.catalogue_advisor.suggest import counted, recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import out, progress
@@ -166,7 +166,7 @@ def _different(session: Session, targets: Sequence[Resource], since: int) -> lis
     counted = dict[tuple[str, str, str, str], list[Any]]()
     for target in targets:
         for entry in entries(session, since=since, resource=target.uri):
-            call, agent = seen_call(entry), entry.get("agent")
+            call, agent = recorded_call(entry), entry.get("agent")
             if call is None or agent is None:
                 continue
             arguments = call.arguments or {}

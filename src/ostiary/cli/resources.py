@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary.authorization.catalogue import Catalogue, listing_of
-from ostiary.catalogue_advisor.changes import accept, diff
+from ostiary.catalogue_advisor.changes import Change, accept, diff
 from ostiary.catalogue_advisor.reading import Reading
 from ostiary.catalogue_advisor.reading import read as propose
 from ostiary.cli.agents import words
@@ -161,7 +161,7 @@ def show_diff(name: str, file: Path, /, *, session: Here) -> None:
     """
     approved, listed, _ = _approved_and_listed(session, name, file)
     columns = {"tool": "TOOL", "verdict": "VERDICT", "what": "CHANGE", "was": "BEFORE", "now": "NOW"}
-    changes = [asdict(change) for change in diff(approved, listed)]
+    changes = [_shown(change) for change in diff(approved, listed)]
     session.show(changes, lambda rows: table(rows, columns, empty="the tools are as approved"))
 
 
@@ -225,6 +225,17 @@ def _uploaded(file: Path) -> Any:
 
 def _read(name: str, file: Path) -> Reading:
     return propose(name, read_json(file))
+
+
+def _shown(change: Change) -> dict[str, str]:
+    """Return a change as `--json` prints it."""
+    return {
+        "tool": change.tool,
+        "verdict": change.verdict,
+        "what": change.member,
+        "was": change.was,
+        "now": change.now,
+    }
 
 
 def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catalogue, Catalogue, str | None]:

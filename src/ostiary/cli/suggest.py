@@ -10,7 +10,15 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.authorization.bounds import render_details
-from ostiary.catalogue_advisor.suggest import Line, Seen, Suggestion, counted, policy_files, seen_call, suggest
+from ostiary.catalogue_advisor.suggest import (
+    RecordedCall,
+    Suggestion,
+    SuggestionLine,
+    counted,
+    policy_files,
+    recorded_call,
+    suggest,
+)
 from ostiary.cli.paper import out
 from ostiary.cli.policy import active_files
 from ostiary.cli.recorded_calls import Resource, entries, resources
@@ -39,7 +47,7 @@ def suggest_least(
     shown = session.api("GET", f"/agents/{agent}")
     started = parse_time(since, now=ambient.now())
     recorded = entries(session, since=started, agent=shown["agent_id"], task=task)
-    calls = [call for entry in recorded if (call := seen_call(entry)) is not None]
+    calls = [call for entry in recorded if (call := recorded_call(entry)) is not None]
     if not calls:
         raise Usage(f"no call of `{shown['name']}` was allowed since {since}", hint="ostiary run -- COMMAND")
     registered = resources(session, {call.uri for call in calls})
@@ -50,9 +58,11 @@ def suggest_least(
     session.show(_value(suggestion, shown, calls, write), lambda value: _print(value, suggestion.lines))
 
 
-def _value(suggestion: Suggestion, agent: dict[str, Any], calls: list[Seen], write: Path | None) -> dict[str, Any]:
+def _value(
+    suggestion: Suggestion, agent: dict[str, Any], calls: list[RecordedCall], write: Path | None
+) -> dict[str, Any]:
     lines = [
-        {"what": line.what, "subject": line.subject, "says": line.says, "calls": line.calls, "example": line.example}
+        {"what": line.kind, "subject": line.subject, "says": line.says, "calls": line.calls, "example": line.example}
         for line in suggestion.lines
     ]
     more = sorted(set(suggestion.scopes) - set(agent["scopes"]))
@@ -90,15 +100,15 @@ def _write(
             place.write_text(text, "utf-8")
 
 
-def _words(line: Line) -> str:
+def _words(line: SuggestionLine) -> str:
     basis = f"  [{counted(line.calls)}, e.g. entry {line.example}]" if line.calls else ""
-    return f"{line.what:9} {line.subject} {line.says}{basis}"
+    return f"{line.kind:9} {line.subject} {line.says}{basis}"
 
 
-def _print(value: dict[str, Any], lines: tuple[Line, ...]) -> None:
+def _print(value: dict[str, Any], lines: tuple[SuggestionLine, ...]) -> None:
     for line in lines:
-        colour = _COLOURS[line.what]
-        out.print(f"[{colour}]{line.what:9}[/] {escape(_words(line)[10:])}")
+        colour = _COLOURS[line.kind]
+        out.print(f"[{colour}]{line.kind:9}[/] {escape(_words(line)[10:])}")
     name, folder = value["agent"], value["folder"]
     if value["unused"]:
         out.print(f"not used: {escape(' '.join(value['unused']))}", style="dim")

@@ -126,7 +126,7 @@ def draft_task(
             offered.append((resource["uri"], tools))
     if catalogues:
         raise Usage(f"`{agent}` has no scope of {', '.join(sorted(catalogues))}", hint="ostiary agent allow --help")
-    made = draft(words, offered, scopes=scopes, own=_own(own), whom=not ask_payee).render()
+    made = draft(words, offered, scopes=scopes, own=_own(own), may_name_recipient=not ask_payee).render()
     if write is not None:
         write_new(write, json.dumps(made, indent=2) + "\n")
     session.show(made, _print_draft)

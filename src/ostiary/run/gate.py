@@ -222,7 +222,7 @@ class Gate:
     def _needs_token(self) -> bool:
         """Return whether there is no token, its end is near, or it was revoked."""
         try:
-            return self._caller.held() is None
+            return self._caller.cached() is None
         except Unavailable:  # the guard has no fresh feed; the token is as good as before
             return False
 

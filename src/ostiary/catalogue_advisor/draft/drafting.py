@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.catalogue_advisor.draft import asked
+from ostiary.catalogue_advisor.draft import requests
 from ostiary.catalogue_advisor.language import (
     VERBS,
     kinship,
@@ -23,33 +23,34 @@ from ostiary.catalogue_advisor.language import (
 from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Endorsed, Intent, Planned, parse_intent
 
 MAX_CALLS = 200
-"""different ones, of the words' first"""
+"""distinct requests of the words that are used, the first ones"""
 _WHOM = frozenset({Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL})
 _MEASURES = frozenset({Kind.AMOUNT, Kind.TIME})
 _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One thing that the draft says, and why."""
+class DraftLine(msgspec.Struct, frozen=True):
+    """One statement of the draft, with its reason."""
 
     verdict: str
     """`read`, `planned`, `not planned`, `cap`, `endorsed`"""
-    what: str
+    subject: str = msgspec.field(name="what")
     why: str
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A draft for `ostiary task start --draft FILE`. A person may edit it first.
+    """A draft for `ostiary task start --draft FILE`, which a person may edit first.
 
-    `bounds` are those that were granted; `budget` is empty: words rank and save questions, they deny nothing.
+    `bounds` are the granted bounds; `budget` is empty: words rank and save questions, they deny nothing.
     """
 
     intent: Intent
     bounds: tuple[ToolDetail, ...] = ()
     budget: tuple[dict[str, Any], ...] = ()
-    lines: tuple[Line, ...] = ()
+    lines: tuple[DraftLine, ...] = ()
 
     def render(self) -> dict[str, Any]:
+        """Return the JSON value of the file."""
         intent: dict[str, Any] = msgspec.to_builtins(self.intent)
         lines = [msgspec.to_builtins(line) for line in self.lines]
         return {"intent": intent, "bounds": render_details(self.bounds), "budget": list(self.budget), "lines": lines}
@@ -82,27 +83,27 @@ def draft(
     scopes: Iterable[str],
     bounds: Sequence[ToolDetail] = (),
     own: Mapping[str, str] | None = None,
-    whom: bool = False,
+    may_name_recipient: bool = False,
 ) -> Draft:
     """Draft the intent of a task for an agent with these scopes and bounds, with resources by their URI.
 
     Words that match nothing give an empty plan, under which every effect is asked about unless its values are the
-    person's. `whom`: whether a document that the person named may say who is paid or written to; whoever wrote it
-    chooses then. Raises InvalidIntent.
+    person's. `may_name_recipient`: whether a document that the person named may determine recipients; its author then
+    chooses them. Raises InvalidIntent.
     """
     asks = parse_intent({"words": words, "own": dict(own or {})})  # bounded before anything is read
     offers = _offers(catalogues, scopes, bounds)
-    lines: list[Line] = []
+    lines: list[DraftLine] = []
     called = _called(words, offers, lines)
     plan = _plan(words, called, lines)
-    endorsed = _endorsed(words, offers, called, lines, whom=whom)
+    endorsed = _endorsed(words, offers, called, lines, may_name_recipient=may_name_recipient)
     return Draft(intent=replace(asks, endorsed=endorsed, plan=plan), bounds=tuple(bounds), lines=tuple(lines))
 
 
 def plan_of(
     words: str, catalogues: Sequence[tuple[str, Catalogue]], *, scopes: Iterable[str], bounds: Sequence[ToolDetail] = ()
 ) -> tuple[Planned, ...]:
-    """Return the effects that the words suggest, of those that the scopes and bounds allow."""
+    """Return the effects that the words suggest, within the scopes and bounds."""
     return _plan(words, _called(words, _offers(catalogues, scopes, bounds), []), [])
 
 
@@ -121,42 +122,42 @@ def _offers(
 def _offer(uri: str, catalogue: Catalogue, tool: Tool) -> _Offer:
     named = parts(tool.name)
     arguments = tool.arguments.get("properties")
-    said = [word for name in (arguments if isinstance(arguments, dict) else ()) for word in parts(name)]
+    argument_words = [word for name in (arguments if isinstance(arguments, dict) else ()) for word in parts(name)]
     done = verbs_of(named)
     about = nouns(word for word in named if word not in done)
-    return _Offer(uri, f"{catalogue.resource}/{tool.name}", tool, about or nouns(said))
+    return _Offer(uri, f"{catalogue.resource}/{tool.name}", tool, about or nouns(argument_words))
 
 
-def _called(words: str, offers: Sequence[_Offer], lines: list[Line]) -> list[_Offer]:
+def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> list[_Offer]:
     """Return the effects that the words suggest, with a line for each tool."""
     effects = [offer for offer in offers if offer.tool.effect is not Effect.READ]
-    lines += [Line("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
-    found: dict[str, str] = {}
-    for call in islice(dict.fromkeys(asked.calls(words)), MAX_CALLS):
+    lines += [DraftLine("read", offer.id, "reads stay free") for offer in offers if offer.tool.effect is Effect.READ]
+    reasons: dict[str, str] = {}
+    for call in islice(dict.fromkeys(requests.calls(words)), MAX_CALLS):
         able = [offer for offer in effects if offer.effect in _reach(call.effects) or offer.does == call.verb]
         for offer, things in _nearest(able, call):
             of = " ".join((f"`{call.verb}`", *sorted(offer.about & things)))
-            found.setdefault(offer.id, f"the words suggest it: {of}")
-    if any(is_place for _, is_place in asked.documents(words)):
+            reasons.setdefault(offer.id, f"the words suggest it: {of}")
+    if any(is_place for _, is_place in requests.documents(words)):
         for offer in effects:
             if offer.effect is Effect.READ:
-                found.setdefault(offer.id, "the words name a place on the web")
-    if asked.delegates(words):
+                reasons.setdefault(offer.id, "the words name a web page")
+    if requests.delegates(words):
         for offer in effects:
             if offer.tool.effect not in (Effect.ADMINISTER, Effect.DESTROY):
-                found.setdefault(offer.id, "the words leave the doing to a document")
+                reasons.setdefault(offer.id, "the words refer to instructions in a document")
     for offer in effects:
-        if offer.id in found:
-            lines.append(Line("planned", offer.id, found[offer.id]))
+        if offer.id in reasons:
+            lines.append(DraftLine("planned", offer.id, reasons[offer.id]))
         else:
             why = "nothing in the words suggests it: unless its values are the person's, a person is asked"
-            lines.append(Line("not planned", offer.id, why))
-    return [offer for offer in effects if offer.id in found]
+            lines.append(DraftLine("not planned", offer.id, why))
+    return [offer for offer in effects if offer.id in reasons]
 
 
-def _nearest(able: Sequence[_Offer], call: asked.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
-    """Those that are about the things of the clause, or else of the sentence, and those that are called like the verb;
-    all of them where none is about any of it.
+def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
+    """Yield the tools that match a request best: tools about the things of its clause, or else of its sentence, and
+    tools named after its verb; all of them if no tool is about these things.
     """
     for things in (call.about, call.whole):
         kin = {offer.id: kinship(offer.about, things) for offer in able}
@@ -168,54 +169,54 @@ def _nearest(able: Sequence[_Offer], call: asked.Call) -> Iterator[tuple[_Offer,
 
 
 def _reach(effects: Iterable[Effect]) -> set[Effect]:
-    """`write` is what a server calls a change that it says nothing more of."""
+    """Return the effects with `write`, which servers also use for changes of unknown kind."""
     return {*effects, *((Effect.WRITE,) if Effect.CHANGE in effects else ())}
 
 
-def _plan(words: str, called: Sequence[_Offer], lines: list[Line]) -> tuple[Planned, ...]:
+def _plan(words: str, called: Sequence[_Offer], lines: list[DraftLine]) -> tuple[Planned, ...]:
     """Return the plan, with the lowest amount that the words state as a cap on each tool that takes an amount."""
-    lowest = min((cap.number for cap in asked.caps(words) if not cap.counted), default=None)
+    lowest = min((cap.number for cap in requests.caps(words) if not cap.counted), default=None)
     plan: list[Planned] = []
     for offer in called[:MAX_PLANNED]:
         is_capped = lowest is not None and Kind.AMOUNT in offer.tool.argument_kinds.values()
         if is_capped:
             lines.append(
-                Line("cap", f"{offer.id} amount", f"the words say at most {lowest:f}: above, a person is asked")
+                DraftLine("cap", f"{offer.id} amount", f"the words say at most {lowest:f}: above, a person is asked")
             )
         plan.append(Planned(offer.id, f"{lowest:f}" if is_capped else ""))
     return tuple(plan)
 
 
 def _endorsed(
-    words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[Line], *, whom: bool
+    words: str, offers: Sequence[_Offer], called: Sequence[_Offer], lines: list[DraftLine], *, may_name_recipient: bool
 ) -> tuple[Endorsed, ...]:
-    """Return the documents that the words name as the place of something, for the kinds that the planned effects take.
-    For effects outside the plan a document says how much and when. A page on the web, which strangers write, never says
-    whom.
+    """Return the documents that the words name as a source, for the kinds that the planned effects take.
+    For effects outside the plan a document may state amounts and times. A web page, which third parties write, never
+    states recipients.
     """
     doing = [offer.tool for offer in called if offer.effect is not Effect.READ]
-    taken = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
-    taken |= {
+    needed_kinds = {kind for tool in doing for kind in tool.argument_kinds.values()} - _NEVER
+    needed_kinds |= {
         kind
         for offer in offers
         if offer.effect is not Effect.READ
         for kind in _MEASURES.intersection(offer.tool.argument_kinds.values())
     }
-    found: dict[tuple[str, str], Endorsed] = {}
-    for value, is_url in asked.documents(words):
-        never = _WHOM if is_url or not whom else frozenset[Kind]()
-        kinds = tuple(kind for kind in Kind if kind in taken - never)
+    by_document: dict[tuple[str, str], Endorsed] = {}
+    for value, is_url in requests.documents(words):
+        never = _WHOM if is_url or not may_name_recipient else frozenset[Kind]()
+        kinds = tuple(kind for kind in Kind if kind in needed_kinds - never)
         for offer in offers if kinds else ():
-            if _opens(offer.tool, is_url=is_url) and len(found) < MAX_ENDORSED:
-                if (offer.id, value) not in found:
-                    warns = ", and whoever wrote it chooses to whom" if _WHOM & {*kinds} else ""
-                    lines.append(Line("endorsed", f"{offer.id} {value}", f"the words name it{warns}"))
-                found[offer.id, value] = Endorsed(offer.id, value, kinds)
-    return tuple(found.values())
+            if _opens(offer.tool, is_url=is_url) and len(by_document) < MAX_ENDORSED:
+                if (offer.id, value) not in by_document:
+                    warns = ", and its author chooses the recipients" if _WHOM & {*kinds} else ""
+                    lines.append(DraftLine("endorsed", f"{offer.id} {value}", f"the words name it{warns}"))
+                by_document[offer.id, value] = Endorsed(offer.id, value, kinds)
+    return tuple(by_document.values())
 
 
 def _opens(tool: Tool, *, is_url: bool) -> bool:
-    """Return whether it returns what is in one document of that name."""
-    wanted = Kind.ADDRESS if is_url else Kind.OBJECT
+    """Return whether the tool returns the content of one document by its name."""
+    kind = Kind.ADDRESS if is_url else Kind.OBJECT
     reads = tool.effect is Effect.READ or (is_url and tool.effect is Effect.SEND and len(tool.argument_kinds) == 1)
-    return reads and wanted in tool.argument_kinds.values()
+    return reads and kind in tool.argument_kinds.values()

@@ -1,12 +1,29 @@
-"""The least that an agent needs, from what was seen of it: scopes, bounds and a policy. Pure, and always the same.
+"""The least access that an agent needs, from its recorded calls: scopes, bounds and a policy. Pure and deterministic.
 
-Nothing is guessed: each condition holds for every call that was seen, and each line says how many calls it rests on and
-names one of them. What cannot be bounded is said.
+Each condition holds for every recorded call, and each line states the number of its calls and
+names one of them. Arguments that cannot be bounded are listed.
 """
 
 from ostiary.catalogue_advisor.suggest.agreed import exempt
 from ostiary.catalogue_advisor.suggest.conditions import infer
 from ostiary.catalogue_advisor.suggest.files import policy_files
-from ostiary.catalogue_advisor.suggest.suggestion import Line, Seen, Suggestion, counted, seen_call, suggest
+from ostiary.catalogue_advisor.suggest.suggestion import (
+    RecordedCall,
+    Suggestion,
+    SuggestionLine,
+    counted,
+    recorded_call,
+    suggest,
+)
 
-__all__ = ["Line", "Seen", "Suggestion", "counted", "exempt", "infer", "policy_files", "seen_call", "suggest"]
+__all__ = [
+    "RecordedCall",
+    "Suggestion",
+    "SuggestionLine",
+    "counted",
+    "exempt",
+    "infer",
+    "policy_files",
+    "recorded_call",
+    "suggest",
+]

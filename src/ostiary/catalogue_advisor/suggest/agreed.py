@@ -1,4 +1,4 @@
-"""Policies that ask no more about what people always agreed to: the policies of the set with an exception each.
+"""Policies with exceptions for calls that people always approved: each policy of the set stops asking about them.
 
 A policy that asks is a `forbid`, so a permit would change nothing: each policy that asked gets an `unless` that is
 exactly the agent, the tool and the counterpart. A safeguard of the server is left out and replaced by such a copy.
@@ -28,11 +28,11 @@ class Exempted:
 
 
 def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], safeguards: Mapping[str, str]) -> Exempted:
-    """Return the files of the set in which no policy asks about what is proposed. `safeguards`: texts by id."""
-    found, copies, left_out = dict(files), dict[str, str](), list[tuple[Mapping[str, Any], str]]()
+    """Return the files of the set in which no policy asks about the proposed calls. `safeguards`: texts by id."""
+    changed, copies, left_out = dict(files), dict[str, str](), list[tuple[Mapping[str, Any], str]]()
     for proposal in proposals:
         condition = _condition(proposal)
-        unknown = [id for id in proposal["policies"] if id not in safeguards and _file_of(found, id) is None]
+        unknown = [id for id in proposal["policies"] if id not in safeguards and _file_of(changed, id) is None]
         if unknown or condition is None or not proposal["is_closed"]:
             why = f"no file has the policy {unknown[0]!a}" if unknown else "Cedar cannot compare one of its values"
             open_why = "the schema of the tool lets any other argument in; say `additionalProperties: false`"
@@ -42,18 +42,18 @@ def exempt(proposals: Sequence[Mapping[str, Any]], files: Mapping[str, str], saf
             if id in safeguards:
                 copies[id] = _with_exception(copies.get(id, safeguards[id]), id, condition)
             else:
-                name = _file_of(found, id)
+                name = _file_of(changed, id)
                 assert name is not None
-                found[name] = _with_exception(found[name], id, condition)
+                changed[name] = _with_exception(changed[name], id, condition)
     if copies:
-        found[FILE] = found.get(FILE, "") + "".join(_renamed(text, id) for id, text in sorted(copies.items()))
+        changed[FILE] = changed.get(FILE, "") + "".join(_renamed(text, id) for id, text in sorted(copies.items()))
         lines = [f'{json.dumps(id)} = "replaced by {id}-agreed, which asks less"\n' for id in sorted(copies)]
-        found[LEFT_OUT] = found.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
-    return Exempted({name: text for name, text in found.items() if files.get(name) != text}, left_out)
+        changed[LEFT_OUT] = changed.get(LEFT_OUT, "[leave_out]\n") + "".join(lines)
+    return Exempted({name: text for name, text in changed.items() if files.get(name) != text}, left_out)
 
 
 def _condition(proposal: Mapping[str, Any]) -> str | None:
-    """The exception in Cedar, with what it rests on; None where a value cannot be compared."""
+    """Return the exception in Cedar, with its evidence; None if a value cannot be compared."""
     parts = [
         f"principal == Agent::{json.dumps(proposal['agent_id'])}",
         f"resource == Tool::{json.dumps(proposal['tool'])}",
@@ -67,12 +67,15 @@ def _condition(proposal: Mapping[str, Any]) -> str | None:
         kind = proposal["types"][name]
         if (place := _place(name)) is None or kind not in ("integer", "number"):
             return None
-        there = f"context.arguments{place[1]}"
+        argument = f"context.arguments{place[1]}"
         if kind == "integer" and "." not in amount:
-            compared = [f"{there} >= 0", f"{there} <= {amount}"]
+            compared = [f"{argument} >= 0", f"{argument} <= {amount}"]
         elif kind == "number":
             most = amount if "." in amount else f"{amount}.0"
-            compared = [f'{there}.greaterThanOrEqual(decimal("0.0"))', f'{there}.lessThanOrEqual(decimal("{most}"))']
+            compared = [
+                f'{argument}.greaterThanOrEqual(decimal("0.0"))',
+                f'{argument}.lessThanOrEqual(decimal("{most}"))',
+            ]
         else:
             return None
         parts += [f"context.arguments has {place[0]}", *compared]
@@ -123,8 +126,8 @@ def _renamed(text: str, id: str) -> str:
 
 
 def _says_id(statement: str, id: str) -> bool:
-    bare = re.sub(r'//[^\n]*|("(?:[^"\\]|\\.)*")', lambda found: found[1] or "", statement)
-    return any(json.loads(found[1]) == id for found in _ID.finditer(bare))
+    bare = re.sub(r'//[^\n]*|("(?:[^"\\]|\\.)*")', lambda match: match[1] or "", statement)
+    return any(json.loads(match[1]) == id for match in _ID.finditer(bare))
 
 
 def _statements(text: str) -> Iterator[tuple[int, int]]:

@@ -81,8 +81,8 @@ def _text(values: Sequence[Any]) -> tuple[Condition | None, str]:
     texts = sorted(set(values))
     if len(texts) == 1:
         return Condition(eq=texts[0]), f"is always {texts[0]!a}"
-    if all("/" in text for text in texts) and (found := _place(texts)) is not None:
-        return found
+    if all("/" in text for text in texts) and (place := _place(texts)) is not None:
+        return place
     if len(texts) <= MAX_ONE_OF:
         return Condition(one_of=tuple(texts)), f"is one of {len(texts)} texts"
     return Condition(max_length=longest), f"is one of {len(texts)} texts of at most {longest} characters"

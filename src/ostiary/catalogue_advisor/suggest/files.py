@@ -17,10 +17,10 @@ def policy_files(
     name: str,
     segments: Mapping[str, str],
 ) -> dict[str, str]:
-    """By their names. `segments`: of the agent (under its id) and of each resource (under its URI)."""
-    seen = [(uri, catalogues[uri], catalogues[uri].tools[tool]) for uri, tool in suggestion.tools]
-    ids = [f"{catalogue.resource}/{tool.name}" for _, catalogue, tool in seen]
-    counts = {line.subject: line for line in suggestion.lines if line.what == "tool"}
+    """Return the files by their names. `segments`: of the agent (under its id) and of each resource (under its URI)."""
+    called = [(uri, catalogues[uri], catalogues[uri].tools[tool]) for uri, tool in suggestion.tools]
+    ids = [f"{catalogue.resource}/{tool.name}" for _, catalogue, tool in called]
+    counts = {line.subject: line for line in suggestion.lines if line.kind == "tool"}
     commas = [","] * (len(ids) - 1) + [""]
     listed = "\n".join(
         f"    Tool::{_text(id)}{comma}  // {counted(counts[id].calls)}, for example entry {counts[id].example}"
@@ -40,7 +40,7 @@ unless {{
     own = segments[agent_id]
     cases = [
         _case(f"{name} calls {id}", agent_id, own, id, tool, catalogues[uri].classes(tool), segments[uri], "allow")
-        for id, (uri, _, tool) in zip(ids, seen, strict=True)
+        for id, (uri, _, tool) in zip(ids, called, strict=True)
     ]
     for uri, catalogue in sorted(catalogues.items()):
         other = next((one for one in sorted(catalogue.tools) if f"{catalogue.resource}/{one}" not in ids), None)

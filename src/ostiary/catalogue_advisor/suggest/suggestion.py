@@ -19,8 +19,10 @@ LASTING = frozenset({"bad_arguments", "forbidden_by_policy", "no_permit", "polic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One call that happened, as its entry tells. `uri`: its resource's identifier. `codes`: why it would be denied."""
+class RecordedCall:
+    """One call, as recorded in its entry. `uri`: its resource's identifier. `codes`: reasons for which it would be
+    denied.
+    """
 
     index: int
     uri: str
@@ -30,10 +32,10 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One thing that is suggested, or is not, and what it rests on."""
+class SuggestionLine:
+    """One suggestion, or a part that is left out, with its evidence."""
 
-    what: Literal["scope", "tool", "argument", "left out"]
+    kind: Literal["scope", "tool", "argument", "left out"]
     subject: str
     says: str
     calls: int
@@ -46,27 +48,32 @@ class Suggestion:
     scopes: tuple[str, ...]
     bounds: tuple[ToolDetail, ...]
     tools: tuple[tuple[str, str], ...]
-    """URI and name of each tool that was seen and may be had"""
-    lines: tuple[Line, ...]
+    """URI and name of each tool that was called and can be granted"""
+    lines: tuple[SuggestionLine, ...]
 
 
 def counted(calls: int) -> str:
+    """Return a number of calls in words."""
     return "1 call" if calls == 1 else f"{calls} calls"
 
 
-def seen_call(entry: Mapping[str, Any]) -> Seen | None:
+def recorded_call(entry: Mapping[str, Any]) -> RecordedCall | None:
     """Return the call that an entry records; None for an entry without a call."""
     if entry["action"] not in ("tool.call", "tool.undecided") or entry["outcome"] != "allow":
         return None
     codes = tuple(reason["code"] for reason in entry.get("reasons", ()))
     name = str(entry["tool"]).partition("/")[2]
-    return Seen(index=entry["index"], uri=entry["resource"], tool=name, arguments=entry.get("arguments"), codes=codes)
+    return RecordedCall(
+        index=entry["index"], uri=entry["resource"], tool=name, arguments=entry.get("arguments"), codes=codes
+    )
 
 
-def suggest(calls: Iterable[Seen], catalogues: Mapping[str, Catalogue]) -> Suggestion:
-    """`catalogues` by the URI of their resource. Raises Invalid for more than bounds can say."""
-    lines, details = list[Line](), list[tuple[int, ToolDetail]]()
-    tools, scopes = list[tuple[str, str]](), dict[str, list[Seen]]()
+def suggest(calls: Iterable[RecordedCall], catalogues: Mapping[str, Catalogue]) -> Suggestion:
+    """Return the scopes and bounds that the calls need. `catalogues` are by the URI of their resource. Raises
+    Invalid for more servers than bounds can have.
+    """
+    lines, details = list[SuggestionLine](), list[tuple[int, ToolDetail]]()
+    tools, scopes = list[tuple[str, str]](), dict[str, list[RecordedCall]]()
     ordered = sorted(calls, key=lambda call: (call.uri, call.tool, call.index))
     for (uri, name), group in groupby(ordered, key=lambda call: (call.uri, call.tool)):
         some = list(group)
@@ -94,12 +101,14 @@ def suggest(calls: Iterable[Seen], catalogues: Mapping[str, Catalogue]) -> Sugge
     return Suggestion(scopes=tuple(sorted(scopes)), bounds=bounds, tools=tuple(tools), lines=(*granted, *lines))
 
 
-def _conditions(subject: str, calls: Sequence[Seen], lines: list[Line]) -> dict[str, Condition]:
-    """On each argument that every call has; one that a call may leave out cannot be bounded, since bounds demand it."""
+def _conditions(subject: str, calls: Sequence[RecordedCall], lines: list[SuggestionLine]) -> dict[str, Condition]:
+    """Return conditions on each argument that every call has. An argument that a call may leave out cannot be bounded,
+    since bounds require it.
+    """
     if any(call.arguments is None for call in calls):
         lines.append(_line("left out", subject, "has calls whose arguments are not recorded", calls))
         return {}
-    found = dict[str, Condition]()
+    conditions = dict[str, Condition]()
     for path in sorted({path for call in calls for path in call.arguments or ()}):
         having = [call for call in calls if path in (call.arguments or ())]
         if len(having) < len(calls):
@@ -107,16 +116,18 @@ def _conditions(subject: str, calls: Sequence[Seen], lines: list[Line]) -> dict[
             lines.append(_line("left out", f"{subject} {path}", says, having))
             continue
         condition, why = infer([(call.arguments or {})[path] for call in having])
-        if condition is None or len(found) == MAX_ARGUMENTS:
+        if condition is None or len(conditions) == MAX_ARGUMENTS:
             lines.append(_line("left out", f"{subject} {path}", why, having))
         else:
-            found[path] = condition
+            conditions[path] = condition
             lines.append(_line("argument", f"{subject} {path}", why, having))
-    return found
+    return conditions
 
 
-def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[Line]) -> tuple[ToolDetail, ...]:
-    """In as many details as bounds may have: tools without conditions share one, then those that were called least."""
+def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[SuggestionLine]) -> tuple[ToolDetail, ...]:
+    """Return the bounds within the largest number of details: tools without conditions share one, then the least called
+    ones.
+    """
     bare = [detail for _, detail in details if not detail.arguments]
     rest = sorted((entry for entry in details if entry[1].arguments), key=lambda entry: (-entry[0], str(entry[1])))
     while len(_merge(bare)) + len(rest) > MAX_DETAILS:
@@ -125,7 +136,9 @@ def _fit(details: Sequence[tuple[int, ToolDetail]], lines: list[Line]) -> tuple[
         _, detail = rest.pop()
         bare.append(detail)
         says = f"is bounded by its name alone: bounds have {MAX_DETAILS} parts at most"
-        lines.append(Line(what="left out", subject=(detail.actions or ("",))[0], says=says, calls=0, example=0))
+        lines.append(
+            SuggestionLine(kind="left out", subject=(detail.actions or ("",))[0], says=says, calls=0, example=0)
+        )
     conditioned = sorted((detail for _, detail in rest), key=lambda detail: (detail.locations, detail.actions or ()))
     return (*conditioned, *_merge(bare))
 
@@ -138,6 +151,8 @@ def _merge(bare: Sequence[ToolDetail]) -> list[ToolDetail]:
 
 
 def _line(
-    what: Literal["scope", "tool", "argument", "left out"], subject: str, says: str, calls: Sequence[Seen]
-) -> Line:
-    return Line(what=what, subject=subject, says=says, calls=len(calls), example=min(call.index for call in calls))
+    kind: Literal["scope", "tool", "argument", "left out"], subject: str, says: str, calls: Sequence[RecordedCall]
+) -> SuggestionLine:
+    return SuggestionLine(
+        kind=kind, subject=subject, says=says, calls=len(calls), example=min(call.index for call in calls)
+    )

@@ -14,10 +14,10 @@ from ostiary.catalogue_advisor.language import (
     NOUNS_TOO,
     VERBS,
     effects_of,
-    is_told,
     nouns,
     parts,
     plainly,
+    states_fact,
     verb,
 )
 from ostiary.provenance.intent import MAX_VALUE
@@ -31,7 +31,7 @@ _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _QUOTED = re.compile(r"(?<!\w)'([^'\n]{3,120})'(?!\w)|\"([^\"\n]{3,120})\"")
 _FROM = re.compile(r"\b(?:in|from|per|see|following|on|at|by|file|document|note|page|letter)\s?\W?$", re.IGNORECASE)
 _BEFORE = 40
-"""characters before a quoted name that say what it is"""
+"""length in characters of the text before a quoted name that may state its kind"""
 _AROUND = "()[]{}<>'\",;:!?."
 _CAP = re.compile(
     r"\b(?:up to|at most|(?:no|not) more than|max(?:imum)?(?: of)?|not exceed(?:ing)?|less than|below|under|limit of"
@@ -68,13 +68,13 @@ def calls(words: str) -> Iterator[Call]:
     """Yield the requests of the clauses. Quoted text and names of documents request nothing."""
     for sentence in _SENTENCE.split(plainly(_unnamed(words))):
         wants = bool(_WANTS.search(sentence))
-        clauses = [(said, list(_verbs(said))) for said in map(parts, _CLAUSE.split(sentence))]
+        clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
         if not wants and not any(verbs for _, verbs in clauses):
-            continue  # nothing is asked, so it need not be known of what
+            continue  # nothing is requested, so its nouns do not matter
         whole = nouns(parts(sentence))
         is_question = bool(_QUESTION.match(sentence))
-        for said, verbs in clauses:
-            about = nouns(said)
+        for clause, verbs in clauses:
+            about = nouns(clause)
             for one in verbs:
                 if is_question and VERBS[one] != (Effect.READ,):
                     continue
@@ -90,7 +90,7 @@ def _unnamed(words: str) -> str:
 
 
 def _ends(token: str) -> str:
-    """A document's name as `file`, with what ends a clause there."""
+    """Return `file` in place of a document's name, with the characters that end a clause after it."""
     return "file" + token[len(token.rstrip(_AROUND)) :]
 
 
@@ -98,18 +98,18 @@ def _is_document(name: str) -> bool:
     return len(name) <= MAX_VALUE and (_URL.fullmatch(name) or _FILE.fullmatch(name)) is not None
 
 
-def _verbs(said: Sequence[str]) -> Iterator[str]:
+def _verbs(words: Sequence[str]) -> Iterator[str]:
     """Yield the verbs of a request: words in the place of a verb that are not negated."""
-    for at, word in enumerate(said):
-        found = verb(word)
-        if found is None:
+    for at, word in enumerate(words):
+        verb_stem = verb(word)
+        if verb_stem is None:
             continue
-        before = {*said[max(0, at - 3) : at]}
-        if found in NOUNS_TOO and at and said[at - 1] in DETERMINERS:
+        before = {*words[max(0, at - 3) : at]}
+        if verb_stem in NOUNS_TOO and at and words[at - 1] in DETERMINERS:
             continue
-        if NEGATIONS & before or is_told(word, found, said[max(0, at - 2) : at]):
+        if NEGATIONS & before or states_fact(word, verb_stem, words[max(0, at - 2) : at]):
             continue
-        yield found
+        yield verb_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +121,20 @@ class Cap:
 
 
 def caps(words: str) -> Iterator[Cap]:
+    """Yield the caps that words state on amounts."""
     for match in _CAP.finditer(words):
         if len(number := match["number"].replace(",", "")) <= MAX_NUMBER:
             yield Cap(Decimal(number), nouns(parts(match["what"])) - _CURRENCIES)
 
 
 def delegates(words: str) -> bool:
-    """Return whether the doing is left to a document: `do what the note says`, not `do the following`."""
-    found = _DELEGATES.search(words)
-    return found is not None and "following" not in found[0].lower()
+    """Return whether the words refer to instructions in a document: `do what the note says`, not `do the following`."""
+    match = _DELEGATES.search(words)
+    return match is not None and "following" not in match[0].lower()
 
 
 def documents(words: str) -> Iterator[tuple[str, bool]]:
-    """(as it stands there, whether it is a place on the web)"""
+    """Yield the documents that words name: (the name as written, whether it is a URL)."""
     for token in words.split():
         name = token.strip(_AROUND)
         if len(name) <= MAX_VALUE and _URL.fullmatch(name):
