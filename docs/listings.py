@@ -314,7 +314,9 @@ def glossary() -> str:
     """Render the terms of terms.toml, and the closed sets of words of the code."""
     terms = tomllib.loads(TERMS.read_text("utf-8"))
     tables = {
-        part: "\n".join(f"| {name} | {meaning} |" for name, meaning in sorted(rows.items()))
+        part: "\n".join(
+            f"| {name} | {meaning} |" for name, meaning in sorted(rows.items(), key=lambda row: row[0].lower())
+        )
         for part, rows in terms.items()
     }
     closed = "\n".join(f"| {name} | {', '.join(f'`{word}`' for word in words)} |" for name, words in CLOSED.items())
