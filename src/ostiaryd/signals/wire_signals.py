@@ -15,31 +15,24 @@ caller that has proved nothing (`ledger/model/sampling.py`).
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
-from ostiary.protocol import canonical, jose
-from ostiary.protocol.errors import Malformed, NotFound, Refused, Unavailable
+from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.ground.http.buckets import Buckets, TooMuch
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
-from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.outbound.jwks import FRESH, SOON, KeySets
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.signals.flows import hearing
 from ostiaryd.signals.model.issuers import Issuer
-from ostiaryd.signals.model.sets import MEDIA_TYPE, SECOND, SecurityEvent, SetRefused, parse_set
+from ostiaryd.signals.model.sets import MEDIA_TYPE, SecurityEvent, SetRefused, parse_set
 from ostiaryd.signals.store import issuers as store
 
-FETCH_S = 10
-MAX_JWKS = 256 << 10
-FRESH = 3600 * SECOND
-SOON = 60 * SECOND
-"""So long after a fetch an unknown `kid` does not cause another."""
 SETS = 2000
 """that an issuer may push at once"""
 COST = 5
@@ -59,50 +52,20 @@ class Said(Buckets):
     burst, per_second = SETS * COST, SETS * COST // 100
 
 
-class Keys(NamedTuple):
-    """The keys of an issuer, and when they were fetched (microseconds)."""
-
-    keys: jose.JwkSet
-    at: int
-
-
 class IssuerKeys:
-    """The keys of issuers; one that is trusted anew may have others. Lives on the event loop."""
+    """The key sets of trusted issuers in this world."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._kept: dict[str, Keys] = {}
-        self._lock = asyncio.Lock()
-
-    async def get(self, issuer: Issuer, *, within: int = FRESH) -> jose.JwkSet:
-        """Keys that were fetched within that time (microseconds). Raises Unavailable."""
-        async with self._lock:
-            now, kept = self._world.now(), self._kept.get(issuer.issuer_id)
-            if kept is None or now >= kept.at + within:
-                kept = self._kept[issuer.issuer_id] = Keys(await fetch_keys(self._world, issuer.jwks_uri), now)
-            return kept.keys
-
-
-async def fetch_keys(world: World, url: str) -> jose.JwkSet:
-    """What a `jwks_uri` publishes. Raises Unavailable."""
-    headers = {"accept": "application/jwk-set+json, application/json"}
-    answer = await request(
-        "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=world.config.private
-    )
-    if answer.status != 200:
-        raise Unavailable(f"the keys of the issuer: it answers {answer.status}")
-    try:
-        return jose.JwkSet.parse(canonical.parse(answer.body, max_bytes=MAX_JWKS))
-    except (Malformed, jose.InvalidKey) as error:
-        raise Unavailable(f"the keys of the issuer: {error.message}") from None
+    def __init__(self, _: World) -> None:
+        self.sets = KeySets()
 
 
 async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
     """What the issuer says, by a key that it publishes. Raises SetRefused, Unavailable."""
-    keys = world.keep(IssuerKeys)
+    key_sets = world.keep(IssuerKeys).sets
 
     async def parse(within: int) -> SecurityEvent:
-        known = await keys.get(issuer, within=within)
+        private = world.config.private
+        known = await key_sets.get(issuer.issuer_id, issuer.jwks_uri, now=world.now(), within=within, private=private)
         return parse_set(
             unverified_set, issuer=issuer.issuer, audience=issuer.audience, key_for=known.key_for, now=world.now()
         )

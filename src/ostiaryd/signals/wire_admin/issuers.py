@@ -16,6 +16,7 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import Answer, check_named, request
+from ostiaryd.ground.outbound.jwks import FETCH_S, fetch_keys
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -25,7 +26,6 @@ from ostiaryd.signals.model.issuers import EVENTS, Issuer, IssuerId, check_domai
 from ostiaryd.signals.model.sets import MAX_WORD, POLL, PUSH, SECOND
 from ostiaryd.signals.model.streams import MAX_HEADER
 from ostiaryd.signals.store import issuers as store
-from ostiaryd.signals.wire_signals import FETCH_S, fetch_keys
 
 METHODS = {"push": PUSH, "poll": POLL}
 WORDS = {uri: word for word, uri in METHODS.items()}
@@ -107,7 +107,7 @@ async def trust(call: Call) -> Reply:
         verification_endpoint=_url(world, found.get("verification_endpoint"), of="an endpoint", may_lack=True),
         created_at=world.now(),
     )
-    await fetch_keys(world, made.jwks_uri)
+    await fetch_keys(made.jwks_uri, private=world.config.private)
     made = await registry.act_as(call, "issuer.trust", lambda act: flows.trust(act, made, new.authorization))
     shown = {"endpoint_url": _endpoint(world, id), "authorization_header": secret} if new.method == "push" else {}
     return reply({**_render(made), **shown}, status=201)
