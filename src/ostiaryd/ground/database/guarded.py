@@ -91,6 +91,9 @@ GUARDED: dict[str, Guarded] = {
         is_listed=False,
     ),
     "team": Guarded("team", "team_id", "name, deputy"),
+    "role": Guarded("role_assignment", "subject || ' ' || role || ' ' || source", "granted_at"),
+    "login_provider": Guarded("login_provider", "provider_id", "name, issuer, settings, sealed"),
+    "login_identity": Guarded("login_identity", "issuer || ' ' || sub", "person"),
     "member": Guarded("member", "team || ' ' || person", "team, person"),
 }
 

@@ -42,6 +42,7 @@ from ostiaryd.registry.flows.owners import (
     create_team,
     remove_member,
     set_deputy,
+    set_membership,
 )
 from ostiaryd.registry.flows.person_keys import add_person_key, is_revoked_key, revoke_person_key
 from ostiaryd.registry.flows.queries import *
@@ -54,6 +55,14 @@ from ostiaryd.registry.flows.resources import (
     set_resource_key,
 )
 from ostiaryd.registry.flows.restrictions import forget_restrictions, lift_restrictions, put_restriction
+from ostiaryd.registry.flows.roles import (
+    end_roles_of_source,
+    grant_role,
+    list_person_roles,
+    list_role_assignments,
+    revoke_role,
+    set_roles_of_source,
+)
 from ostiaryd.registry.flows.stops import check_none_stopped, lift_stop, stop
 
 __all__ = [
@@ -79,6 +88,7 @@ __all__ = [
     "create_resource",
     "create_team",
     "end_holdings",
+    "end_roles_of_source",
     "expire_agent",
     "expire_due",
     "expire_key",
@@ -88,6 +98,7 @@ __all__ = [
     "find_resource",
     "find_team",
     "forget_restrictions",
+    "grant_role",
     "has_agents",
     "is_known_key",
     "is_privileged",
@@ -95,6 +106,8 @@ __all__ = [
     "leaving",
     "lift_restrictions",
     "lift_stop",
+    "list_person_roles",
+    "list_role_assignments",
     "note",
     "note_caller",
     "put_restriction",
@@ -105,6 +118,7 @@ __all__ = [
     "revoke_key",
     "revoke_owner",
     "revoke_person_key",
+    "revoke_role",
     "rotate_key",
     "set_agent_state",
     "set_catalogue",
@@ -112,8 +126,10 @@ __all__ = [
     "set_depth",
     "set_deputy",
     "set_end",
+    "set_membership",
     "set_mode",
     "set_resource_key",
+    "set_roles_of_source",
     "set_scopes",
     "set_segment",
     "set_speaks",

@@ -12,6 +12,7 @@ from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import find_owner, find_person
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.person_keys import end_person
+from ostiaryd.registry.flows.roles import end_roles
 from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
 from ostiaryd.registry.store import agents, owners
 
@@ -38,6 +39,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
         owners.end_logins(act.tx, owner.person_id)
         end_person(act, owner.person_id)
     for gone in everybody:
+        end_roles(act, gone.id)
         owned = agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=why, stopped=stopped)

@@ -76,6 +76,22 @@ def remove_member(act: Act, team: str, person: str) -> Team:
     return out_of
 
 
+def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) -> None:
+    """Add a person to a team (id or name), or remove the person; nothing if that is so already.
+
+    An unknown team, a full one, and one that owns agents and would be empty stay as they are.
+    """
+    into = owners.team(act.tx, team)
+    if into is None or owners.is_member(act.tx, into.team_id, person) == is_member:
+        return
+    if is_member and len(owners.members(act.tx, into.team_id)) < MAX_MEMBERS:
+        owners.add_member(act.tx, into.team_id, person)
+    elif not is_member:
+        owners.remove_member(act.tx, into.team_id, person)
+        if not owners.has_active_member(act.tx, into.team_id) and agents.owned(act.tx, into.team_id):
+            owners.add_member(act.tx, into.team_id, person)
+
+
 def active_person(act: Act, id_or_name: str) -> Person:
     """Return the person. Raises NotFound, and Conflict for a person who has left."""
     person = find_person(act.tx, id_or_name)

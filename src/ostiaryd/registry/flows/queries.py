@@ -38,6 +38,8 @@ from ostiaryd.registry.store.risks import of as get_risks
 from ostiaryd.registry.store.risks import put as put_risk
 from ostiaryd.registry.store.risks import since as list_risks
 from ostiaryd.registry.store.risks import worst_agents as list_riskiest_agents
+from ostiaryd.registry.store.roles import cursor as role_cursor
+from ostiaryd.registry.store.roles import page as list_roles
 from ostiaryd.registry.store.stops import release_agent, require_person
 from ostiaryd.registry.store.stops import stops as list_stops
 
@@ -72,10 +74,12 @@ __all__ = [
     "list_revoked_keys",
     "list_riskiest_agents",
     "list_risks",
+    "list_roles",
     "list_stops",
     "put_risk",
     "raise_epochs",
     "release_agent",
     "require_person",
+    "role_cursor",
     "take_call",
 ]

@@ -15,7 +15,7 @@ NAME_LIMIT = 63
 TEXT_LIMIT = 1000
 EMAIL_LIMIT = 254
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_ID_PREFIXES = ("ag_", "ap_", "pe_", "pp_", "rs_", "te_", "tk_", "tok_")
+ID_PREFIXES = ("ag_", "ap_", "lp_", "pe_", "pp_", "rs_", "te_", "tk_", "tok_")
 _ATOM, _LABEL = r"[!#$%&'*+/=?^_`{|}~A-Za-z0-9-]+", r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
@@ -24,8 +24,8 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
     """A name that cannot be taken for an id or for another name; raises Invalid saying which character is wrong."""
     name = unverified_name
     if _NAME.fullmatch(name):
-        if name.startswith(_ID_PREFIXES):
-            raise Invalid(f"the {of} `{name}` begins with the prefix of an id", hint="remove the part before the `_`")
+        if name.startswith(ID_PREFIXES):
+            raise Invalid(f"the {of} `{name}` begins like an id", hint="leave out what stands before the `_`")
         return name
     if not name:
         raise Invalid(f"the {of} is empty")

@@ -1,0 +1,82 @@
+"""Roles of persons and teams: grant, revoke, and bring into line with what an identity provider says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.find import find_owner
+from ostiaryd.registry.model import Caller, Owner, check_name
+from ostiaryd.registry.model.role import ADMINISTRATOR, BY_HAND, RoleAssignment
+from ostiaryd.registry.store import roles
+
+MAX_ROLES = 32
+"""Roles of one person or team."""
+
+
+def grant_role(act: Act, subject: str, role: str) -> Owner:
+    """Give a person or team (id or name) a role; a role that it has stays. Raises NotFound, Invalid, Conflict."""
+    owner = find_owner(act.tx, subject)
+    note(act, object=owner.id, name=owner.name, role=role[:64])
+    check_name(role, of="role")
+    if len(roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
+        raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke one first", code="too_many_roles")
+    roles.add(act.tx, owner.id, role, BY_HAND)
+    return owner
+
+
+def revoke_role(act: Act, subject: str, role: str, *, by: Caller | None) -> Owner:
+    """Take a role from a person or team (id or name), by whatever it was given.
+
+    A person cannot take the role from the last active administrator; an agent with the administrator scope can, since
+    it remains. Raises NotFound, Conflict (`last_administrator`).
+    """
+    owner = find_owner(act.tx, subject)
+    note(act, object=owner.id, name=owner.name, role=role[:64])
+    mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
+    if not mine:
+        raise NotFound(f"`{owner.name}` does not have the role {role[:64]!a}", hint="`ostiary role list` shows all")
+    for one in mine:
+        is_last = role == ADMINISTRATOR and not roles.has_other_holder(act.tx, one)
+        if is_last and by is not None and by.kind == "person":
+            raise Conflict(
+                "no other person would be an administrator",
+                hint="grant another person the role first: ostiary role grant NAME administrator",
+                code="last_administrator",
+            )
+        roles.remove(act.tx, owner.id, role, one.source)
+    return owner
+
+
+def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source: str) -> None:
+    """Let a person have exactly these roles of that source; other sources keep theirs."""
+    present = {one.role for one in roles.of_subject(act.tx, person) if one.source == source}
+    for role in sorted(set(names) - present):
+        roles.add(act.tx, person, role, source)
+    for role in sorted(present - set(names)):
+        roles.remove(act.tx, person, role, source)
+
+
+def end_roles_of_source(act: Act, source: str) -> None:
+    """End all roles that the rules of an identity provider gave."""
+    for one in roles.of_source(act.tx, source):
+        roles.remove(act.tx, one.subject, one.role, one.source)
+
+
+def end_roles(act: Act, subject: str) -> None:
+    """End all roles of a person or team that leaves. Who returns gets no role back."""
+    for one in roles.of_subject(act.tx, subject):
+        roles.remove(act.tx, one.subject, one.role, one.source)
+
+
+def list_person_roles(reader: Reader, person: str) -> frozenset[str]:
+    """Return the names of a person's roles, those of their teams included."""
+    return roles.of_person(reader, person)
+
+
+def list_role_assignments(reader: Reader, subject: str) -> list[RoleAssignment]:
+    """Return the assignments of a person or team (id or name). Raises NotFound."""
+    return roles.of_subject(reader, find_owner(reader, subject).id)

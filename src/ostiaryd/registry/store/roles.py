@@ -1,0 +1,80 @@
+"""Roles of persons and teams."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.database import Reader, Tx, sql
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.registry.model.role import RoleAssignment
+
+_COLUMNS = "subject, role, source, granted_at"
+_ADD = sql(
+    """insert into role_assignment (subject, role, source, granted_at) values (:subject, :role, :source, :now)
+       on conflict (subject, role, source) do nothing"""
+)
+_REMOVE = sql("delete from role_assignment where subject = :subject and role = :role and source = :source")
+_OF_SUBJECT = sql(f"select {_COLUMNS} from role_assignment where subject = :subject order by role, source")
+_OF_SOURCE = sql(f"select {_COLUMNS} from role_assignment where source = :source order by subject, role")
+_PAGE = sql(
+    f"""select {_COLUMNS} from role_assignment where subject || ' ' || role || ' ' || source > :after
+        order by subject || ' ' || role || ' ' || source limit :limit"""
+)
+_OF_PERSON = sql(
+    """select distinct role from role_assignment where subject = :person
+       or subject in (select team from member where person = :person) order by role""",
+    steady=True,
+)
+_OTHER_HOLDER = sql(
+    """select 1 from person where state = 'active' and (
+         exists (select 1 from role_assignment a where a.subject = person_id and a.role = :role
+                 and not (a.subject = :subject and a.source = :source))
+         or exists (select 1 from role_assignment a join member on member.team = a.subject
+                    where member.person = person_id and a.role = :role
+                    and not (a.subject = :subject and a.source = :source))) limit 1"""
+)
+
+
+def _key(subject: str, role: str, source: str) -> str:
+    return f"{subject} {role} {source}"
+
+
+def add(tx: Tx, subject: str, role: str, source: str) -> int:
+    """Add an assignment; return 0 if it was there."""
+    tx.touch("role", _key(subject, role, source))
+    return tx.run(_ADD, subject=subject, role=role, source=source, now=tx.now)
+
+
+def remove(tx: Tx, subject: str, role: str, source: str) -> int:
+    """Remove an assignment; return 0 if there was none."""
+    tx.touch("role", _key(subject, role, source))
+    return tx.run(_REMOVE, subject=subject, role=role, source=source)
+
+
+def of_subject(reader: Reader, subject: str) -> list[RoleAssignment]:
+    """Return the assignments of a person or team."""
+    return [RoleAssignment(*row) for row in reader.all(_OF_SUBJECT, subject=subject)]
+
+
+def of_source(reader: Reader, source: str) -> list[RoleAssignment]:
+    """Return the assignments that one source made."""
+    return [RoleAssignment(*row) for row in reader.all(_OF_SOURCE, source=source)]
+
+
+def of_person(reader: Reader, person: str) -> frozenset[str]:
+    """Return the names of a person's roles, those of their teams included."""
+    return frozenset(role for (role,) in reader.all(_OF_PERSON, person=person))
+
+
+def page(reader: Reader, page: Page) -> list[RoleAssignment]:
+    """Return a page of all assignments, in the order of `cursor`."""
+    return [RoleAssignment(*row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
+
+
+def cursor(one: RoleAssignment) -> str:
+    """Return the position of an assignment in `page`."""
+    return _key(one.subject, one.role, one.source)
+
+
+def has_other_holder(reader: Reader, gone: RoleAssignment) -> bool:
+    """Return whether an active person would have the role without that assignment."""
+    row = reader.one(_OTHER_HOLDER, role=gone.role, subject=gone.subject, source=gone.source)
+    return row is not None

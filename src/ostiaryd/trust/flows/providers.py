@@ -1,0 +1,177 @@
+"""Identity providers: add, change, remove; link accounts; admit a person whom a provider has authenticated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Conflict, Invalid, NotFound
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Person, check_email, check_not_stopped
+from ostiaryd.trust.model.providers import (
+    MAX_PROVIDERS,
+    MAX_SECRET,
+    MAX_WORD,
+    Identity,
+    Provider,
+    ProviderRefused,
+    apply_rules,
+    check_provider,
+)
+from ostiaryd.trust.store import providers as store
+
+
+def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provider:
+    """Let persons log in by a provider. Raises Invalid, Conflict."""
+    _note(act, provider)
+    check_provider(provider)
+    if store.find(act.tx, provider.name) is not None or store.by_issuer(act.tx, provider.issuer) is not None:
+        hint = f"ostiary login-provider remove {provider.name}"
+        raise Conflict("there is a provider of that name or issuer", hint=hint, code="provider_exists")
+    if len(store.providers(act.tx)) >= MAX_PROVIDERS:
+        raise Conflict(f"there are {MAX_PROVIDERS} login providers", hint="remove one first")
+    provider = _seal(act, provider, client_secret)
+    store.insert(act.tx, provider)
+    return provider
+
+
+def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secret: str = "") -> Provider:
+    """Change settings of a provider; name, issuer and protocol stay. Raises NotFound, Invalid."""
+    provider = check_provider(replace(find_provider(act.tx, name), **changes))
+    _note(act, provider)
+    if client_secret:
+        provider = _seal(act, provider, client_secret)
+    store.update(act.tx, provider)
+    return provider
+
+
+def remove_provider(act: Act, name: str) -> Provider:
+    """Let nobody log in by a provider any more. The roles that its rules gave end. Raises NotFound."""
+    provider = find_provider(act.tx, name)
+    _note(act, provider)
+    registry.end_roles_of_source(act, provider.provider_id)
+    store.delete(act.tx, provider.provider_id)
+    return provider
+
+
+def find_provider(reader: Reader, name: str) -> Provider:
+    """Return a provider by name or id. Raises NotFound."""
+    if (provider := store.find(reader, name)) is None:
+        raise NotFound(f"there is no login provider {name[:64]!a}", hint="`ostiary login-provider list` shows all")
+    return provider
+
+
+def link_account(act: Act, name: str, sub: str, person: str) -> Person:
+    """Link an account at a provider to a person, in the place of an earlier link. Raises NotFound, Invalid."""
+    provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
+    registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
+    _check_sub(sub)
+    store.link(act.tx, provider.issuer, sub, linked.person_id)
+    return linked
+
+
+def unlink_account(act: Act, name: str, sub: str) -> None:
+    """Remove the link of an account at a provider. Raises NotFound."""
+    provider = find_provider(act.tx, name)
+    registry.note(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
+    if not store.unlink(act.tx, provider.issuer, sub):
+        raise NotFound("no person is linked to this `sub`")
+
+
+def open_client_secret(provider: Provider, keys: Keyring) -> str:
+    """Return the client secret. Raises Conflict under another root key."""
+    assert provider.sealed is not None
+    return keys.root.open(provider.sealed, context=_context(provider)).decode()
+
+
+def admit(act: Act, provider_id: str, identity: Identity) -> Person:
+    """Return the person whom a provider has authenticated; at the first login the person is created.
+
+    1. The link of issuer and subject names the person; an e-mail address never does. 2. Without a link, an account is
+    created if the provider's setting allows it. 3. The person is active and not stopped. 4. If the provider states the
+    groups, roles and teams follow its rules. Raises ProviderRefused, Forbidden, NotFound.
+    """
+    provider = find_provider(act.tx, provider_id)
+    registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
+    linked = store.linked(act.tx, identity)
+    if linked is None and provider.accounts == "refuse":
+        raise ProviderRefused(
+            "you have no account on this server",
+            hint="ask an administrator, who finds your account in the ledger: ostiary audit search",
+            code="no_account",
+        )
+    person = _create(act, identity) if linked is None else registry.find_person(act.tx, linked)
+    act.entry.person = person.person_id
+    if not person.is_active:
+        raise ProviderRefused("your account has ended", hint="ask an administrator", code="person_left")
+    check_not_stopped(registry.list_stops(act.tx), [("owner", person.person_id)])
+    if provider.rules:
+        _follow_groups(act, provider, person, identity)
+    return person
+
+
+def _create(act: Act, identity: Identity) -> Person:
+    name = identity.name
+    if registry.get_owner(act.tx, name) is not None:
+        name = f"{name[:50]}-{act.tx.random(4).hex()}"
+    email = None
+    if identity.email is not None:
+        try:
+            email = check_email(identity.email)
+        except Invalid:
+            email = None  # the address is not needed
+    object, detail = act.entry.object, act.entry.detail
+    person = registry.create_person(act, name=name, email=email)
+    act.entry.object, act.entry.detail = object, {**(detail or {}), "created": person.person_id, "name": name}
+    store.link(act.tx, identity.issuer, identity.sub, person.person_id)
+    return person
+
+
+def _follow_groups(act: Act, provider: Provider, person: Person, identity: Identity) -> None:
+    """Let the roles and teams of a person be those of the groups. Unknown groups give nothing."""
+    granted = apply_rules(provider.rules, identity.groups or ())
+    registry.set_roles_of_source(act, person.person_id, granted.roles, source=provider.provider_id)
+    for name in sorted({rule.team for rule in provider.rules if rule.team}):
+        registry.set_membership(act, name, person.person_id, is_member=name in granted.teams)
+    registry.note(
+        act,
+        object=provider.provider_id,
+        roles=sorted(granted.roles),
+        teams=sorted(granted.teams),
+        groups="unknown" if identity.groups is None else "",
+    )
+
+
+def _seal(act: Act, provider: Provider, client_secret: str) -> Provider:
+    if not client_secret:
+        return provider
+    if len(client_secret) > MAX_SECRET or not client_secret.isascii() or not client_secret.isprintable():
+        raise Invalid(f"the client secret is not printable ASCII of at most {MAX_SECRET} characters")
+    sealed = act.tx.keys.root.seal(client_secret.encode(), context=_context(provider), random=act.tx.random)
+    return replace(provider, sealed=sealed)
+
+
+def _context(provider: Provider) -> bytes:
+    return f"login provider|{provider.provider_id}".encode()
+
+
+def _check_sub(sub: str) -> None:
+    if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
+        raise Invalid(f"`sub` is not 1 to {MAX_WORD} printable characters")
+
+
+def _note(act: Act, provider: Provider) -> None:
+    registry.note(
+        act,
+        object=provider.provider_id,
+        name=provider.name,
+        issuer=provider.issuer,
+        accounts=provider.accounts,
+        rules=[f"{rule.group[:64]} -> {rule.role or rule.team}" for rule in provider.rules[:32]],
+        mfa=list(provider.mfa[:16]),
+        phishing_resistant=list(provider.phishing_resistant[:16]),
+    )

@@ -1,0 +1,261 @@
+"""Login by an OpenID provider as a relying party: OpenID Connect Core 1.0 sections 3.1 and 5.3, Discovery 1.0.
+
+The code flow with PKCE (RFC 7636), `state`, `nonce`, and `iss` in the response (RFC 9207). Everything that must come
+back is in the attempt, which the browser keeps sealed in a cookie, so an attempt costs the server nothing.
+
+Stricter than Core: an ID token has one audience, this client; a signature by an asymmetric key is always needed, though
+the token comes over TLS; `iat` is at most MAX_AGE old.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256, sha384, sha512
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Malformed, Unavailable
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.providers import MAX_WORD, OidcSettings, ProviderRefused
+
+ATTEMPT_LIFETIME = 600 * SECOND
+LEEWAY = 60 * SECOND
+"""tolerance for the clock of a provider"""
+MAX_AGE = 600 * SECOND
+MAX_ID_TOKEN = 32 << 10
+MAX_ATTEMPT = 4096
+_HASHES = {"256": sha256, "384": sha384, "512": sha512}
+_FAILED = "the identity provider's answer is not valid"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A login that has begun in one browser. `state` returns with the answer; `verifier` is that of PKCE.
+
+    `request` is the id of a SAML request. `asked_again`: the provider had to ask the person again.
+    """
+
+    provider: str
+    state: str
+    nonce: str
+    verifier: str
+    return_to: str
+    began_at: int
+    asked_again: bool = False
+    request: str = ""
+
+
+class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The members of a discovery document that a login uses (Discovery 1.0 section 3)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str = ""
+    response_types_supported: list[str] = ["code"]
+    code_challenge_methods_supported: list[str] | None = None
+    token_endpoint_auth_signing_alg_values_supported: list[str] | None = None
+    authorization_response_iss_parameter_supported: bool = False
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """A token response (Core 3.1.3.3)."""
+
+    access_token: str
+    id_token: str
+
+
+def discovery_url(issuer: str) -> str:
+    """Return the URL of the discovery document: Discovery 1.0 section 4.1."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+
+def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetadata:
+    """Check that a discovery document is that of `issuer`, for a client like this one. Raises Unavailable."""
+    if metadata.issuer != issuer:
+        raise Unavailable("the discovery document is of another issuer")  # Discovery 4.3
+    if "code" not in metadata.response_types_supported:
+        raise Unavailable("the provider does not offer the code flow")
+    if (
+        metadata.code_challenge_methods_supported is not None
+        and "S256" not in metadata.code_challenge_methods_supported
+    ):
+        raise Unavailable("the provider does not offer PKCE with S256")
+    return metadata
+
+
+def seal_attempt(attempt: Attempt, *, secret: bytes, nonce: bytes) -> str:
+    """Return the cookie of an attempt: encrypted, so that its owner learns and changes nothing."""
+    return jose.b64u(nonce + _aead(secret).encrypt(nonce, _encode(attempt), b"login attempt"))
+
+
+def open_attempt(unverified_cookie: str | None, *, provider: str, secret: bytes, now: int) -> Attempt:
+    """Return the attempt of a cookie. Raises ProviderRefused for none, another provider's or an old one."""
+    hint = "start the login again, in one browser"
+    if not unverified_cookie or len(unverified_cookie) > MAX_ATTEMPT:
+        raise ProviderRefused("this browser has no login in progress", hint=hint, code="no_login_in_progress")
+    try:
+        sealed = jose.unb64u(unverified_cookie)
+        attempt = _decode(_aead(secret).decrypt(sealed[:12], sealed[12:], b"login attempt"))
+    except (Malformed, InvalidTag, ValueError):
+        raise ProviderRefused("this browser has no login in progress", hint=hint, code="no_login_in_progress") from None
+    if attempt.provider != provider:  # mix-up: RFC 9700 section 4.4
+        raise ProviderRefused("the answer is of another identity provider", hint=hint, code="mixed_up")
+    if not attempt.began_at <= now < attempt.began_at + ATTEMPT_LIFETIME:
+        raise ProviderRefused("the login took too long", hint=hint, code="login_expired")
+    return attempt
+
+
+def _aead(secret: bytes) -> AESGCM:
+    return AESGCM(secret)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Attempt).decode
+
+
+def authorization_url(
+    metadata: ProviderMetadata,
+    settings: OidcSettings,
+    attempt: Attempt,
+    *,
+    redirect_uri: str,
+    login_hint: str = "",
+    acr_values: tuple[str, ...] = (),
+) -> str:
+    """Return the URL of the authentication request: Core 3.1.2.1, RFC 7636 section 4.3."""
+    challenge = jose.b64u(sha256(attempt.verifier.encode()).digest())
+    parameters = {
+        "response_type": "code",
+        "client_id": settings.client_id,
+        "redirect_uri": redirect_uri,
+        "scope": " ".join(settings.scopes),
+        "state": attempt.state,
+        "nonce": attempt.nonce,
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    if attempt.asked_again:
+        parameters["prompt"] = settings.reauthenticate
+    if login_hint:
+        parameters["login_hint"] = login_hint
+    if acr_values:
+        parameters["acr_values"] = " ".join(acr_values)
+    parts = urlsplit(metadata.authorization_endpoint)
+    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: ProviderMetadata) -> str:
+    """Return the code of an authentication response. Raises ProviderRefused.
+
+    1. `state` is that of this browser's attempt. 2. `iss` is the provider's (RFC 9207 section 2.4). 3. It is no error.
+    """
+    if not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
+        raise ProviderRefused(
+            "the answer belongs to another login", hint="start the login again, in one browser", code="wrong_state"
+        )
+    issuer = answer.get("iss")
+    if issuer != metadata.issuer and (issuer is not None or metadata.authorization_response_iss_parameter_supported):
+        raise ProviderRefused(
+            "the answer is of another identity provider", hint="start the login again", code="mixed_up"
+        )
+    if (error := answer.get("error")) is not None:
+        raise ProviderRefused(
+            f"the identity provider refused the login ({_word(error)})",
+            hint="log in there with another account, or ask its administrator",
+            code="provider_refused",
+        )
+    code = answer.get("code", "")
+    if not 0 < len(code) <= 4096:
+        raise ProviderRefused(_FAILED, hint="start the login again", code="no_code")
+    return code
+
+
+def _word(text: str) -> str:
+    return "".join(one for one in text[:64] if one.isascii() and (one.isalnum() or one in "_-."))
+
+
+def check_id_token(
+    unverified_token: str,
+    *,
+    keys: jose.JwkSet,
+    issuer: str,
+    client_id: str,
+    nonce: str,
+    access_token: str,
+    now: int,
+) -> dict[str, Any]:
+    """Return the claims of an ID token: Core 3.1.3.7. Raises InvalidToken (`unknown_kid` for a key that is not in
+    `keys`), ProviderRefused.
+
+    The algorithm is that of the provider's key, which is never symmetric; `none` is no algorithm here.
+    """
+    payload = jose.verify_jws(unverified_token, key_for=keys.key_for, typ=(None, "jwt"), max_bytes=MAX_ID_TOKEN)
+    claims = jose.parse_claims(payload.payload)
+    if claims.get("iss") != issuer:
+        raise _invalid("the ID token is of another issuer (`iss`)")
+    if claims.get("aud") not in (client_id, [client_id]):
+        raise _invalid("the ID token is for another audience (`aud`), or for others besides")
+    if claims.get("azp", client_id) != client_id:
+        raise _invalid("the ID token was issued to another client (`azp`)")
+    try:
+        jose.check_times(claims, now=now, leeway=LEEWAY)
+        ends, issued = jose.numeric_date(claims, "exp"), jose.numeric_date(claims, "iat")
+    except jose.InvalidToken as error:
+        raise _invalid(error.message) from None
+    if issued <= now - MAX_AGE - LEEWAY or ends <= issued:
+        raise _invalid("the ID token is too old (`iat`)")
+    if not isinstance(found := claims.get("nonce"), str) or not hmac.compare_digest(found.encode(), nonce.encode()):
+        raise _invalid("the ID token belongs to another login (`nonce`)")
+    if "at_hash" in claims and claims["at_hash"] != hash_of(access_token, alg=str(payload.header["alg"])):
+        raise _invalid("the ID token belongs to another access token (`at_hash`)")
+    check_sub(claims)
+    return claims
+
+
+def check_sub(claims: Mapping[str, Any]) -> str:
+    """Return `sub`: Core 2, at most 255 ASCII characters. Raises ProviderRefused."""
+    sub = claims.get("sub")
+    if not isinstance(sub, str) or not 0 < len(sub) <= MAX_WORD or not sub.isascii() or not sub.isprintable():
+        raise _invalid(f"`sub` is not a string of 1 to {MAX_WORD} ASCII characters")
+    return sub
+
+
+def hash_of(access_token: str, *, alg: str) -> str:
+    """Return `at_hash` of an access token: Core 3.1.3.6. EdDSA hashes with SHA-512, as Ed25519 does."""
+    digest = _HASHES.get(alg[-3:], sha512)(access_token.encode()).digest()
+    return jose.b64u(digest[: len(digest) // 2])
+
+
+def authenticated_at(claims: Mapping[str, Any]) -> int | None:
+    """Return `auth_time` in microseconds; None if it is not stated. Raises ProviderRefused."""
+    if "auth_time" not in claims:
+        return None
+    try:
+        return jose.numeric_date(claims, "auth_time")
+    except jose.InvalidToken as error:
+        raise _invalid(error.message) from None
+
+
+def proofs_of(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the values of `acr` and `amr`."""
+    amr = claims.get("amr")
+    values = [claims.get("acr"), *(amr if isinstance(amr, list) else [])]
+    return frozenset(one for one in values if isinstance(one, str) and 0 < len(one) <= MAX_WORD)
+
+
+def verified_email(claims: Mapping[str, Any]) -> str | None:
+    """Return the e-mail address if the provider states that it is verified. Core 5.1: `email_verified` is a boolean."""
+    email = claims.get("email")
+    return email if claims.get("email_verified") is True and isinstance(email, str) else None
+
+
+def _invalid(message: str) -> ProviderRefused:
+    return ProviderRefused(message, hint="start the login again; if that does not help, ask an administrator")

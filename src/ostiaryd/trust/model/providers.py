@@ -1,0 +1,277 @@
+"""Identity providers by which people log in: OpenID Connect (Core 1.0, Discovery 1.0) and SAML 2.0, and their presets.
+
+A provider vouches for the accounts under its own issuer and for nothing else. An account here is linked to the pair of
+issuer and subject, never to an e-mail address. A claim of the provider counts only as far as the configuration says:
+groups through rules, the strength of its authentication through lists of accepted values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ostiary.protocol.errors import Forbidden, Invalid
+from ostiaryd.registry.model import check_name
+from ostiaryd.registry.model.names import ID_PREFIXES
+
+MAX_PROVIDERS = 20
+MAX_RULES = 200
+MAX_GROUPS = 1000
+"""Groups of a person that are compared with the rules; a person with more has none."""
+MAX_WORD = 255
+MAX_CERTIFICATES = 4
+MAX_SECRET = 1024
+_GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+ClientMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+Preset = Literal["", "entra", "okta", "google", "keycloak"]
+
+
+class ProviderRefused(Forbidden):
+    """The identity provider's answer is not accepted, or the person may not log in."""
+
+    code = "login_refused"
+
+
+class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Members of `group` at the provider get the role or join the team; exactly one of the two is named."""
+
+    group: str
+    role: str = ""
+    team: str = ""
+
+
+class OidcSettings(msgspec.Struct, frozen=True, tag="oidc", tag_field="protocol"):
+    """How this server is registered at an OpenID provider.
+
+    `reauthenticate` is the value of `prompt` that makes the provider ask the person again.
+    """
+
+    client_id: str
+    authentication: ClientMethod
+    scopes: tuple[str, ...]
+    reads_userinfo: bool
+    required_claims: dict[str, str]
+    reauthenticate: str = "login"
+
+
+class SamlSettings(msgspec.Struct, frozen=True, tag="saml", tag_field="protocol"):
+    """A SAML identity provider: where people are sent, and the PEM certificates whose keys sign its assertions."""
+
+    sso_url: str
+    certificates: tuple[str, ...]
+    required_claims: dict[str, str]
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """An identity provider. `issuer` is its OpenID issuer or SAML entity id; times in microseconds.
+
+    `mfa` and `phishing_resistant` list the values of `acr` and `amr` (SAML: of `AuthnContextClassRef`) that count as
+    two factors and as phishing resistant. `accounts` says whether an unknown person gets an account.
+    """
+
+    provider_id: str
+    name: str
+    label: str
+    preset: Preset
+    issuer: str
+    settings: OidcSettings | SamlSettings
+    accounts: Literal["create", "refuse"]
+    group_claim: str
+    rules: tuple[GroupRule, ...]
+    mfa: tuple[str, ...]
+    phishing_resistant: tuple[str, ...]
+    created_at: int
+    sealed: bytes | None = None
+    """the client secret, encrypted by the root key"""
+
+    @property
+    def protocol(self) -> Literal["oidc", "saml"]:
+        """Return the protocol."""
+        return "oidc" if isinstance(self.settings, OidcSettings) else "saml"
+
+
+class PresetDefaults(NamedTuple):
+    """What a preset fills in; `issuer` is the pattern of its issuers, `example` one of them."""
+
+    label: str
+    issuer: str
+    example: str
+    scopes: tuple[str, ...]
+    group_claim: str
+    reads_userinfo: bool
+    reauthenticate: str = "login"
+    needs_claim: str = ""
+    """a claim that the configuration must require, because the provider vouches for everybody"""
+
+
+STANDARD_SCOPES = ("openid", "profile", "email")
+PRESETS: Mapping[str, PresetDefaults] = {
+    "": PresetDefaults("", r".+", "https://idp.example.org", STANDARD_SCOPES, "groups", reads_userinfo=True),
+    "entra": PresetDefaults(
+        "Microsoft",
+        rf"https://login\.microsoftonline\.(?:com|us)/{_GUID}/v2\.0",
+        "https://login.microsoftonline.com/<tenant id>/v2.0",
+        STANDARD_SCOPES,
+        "groups",
+        reads_userinfo=False,
+    ),
+    "okta": PresetDefaults(
+        "Okta",
+        r"https://[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:okta|oktapreview|okta-emea)\.com(?:/oauth2/[A-Za-z0-9]+)?",
+        "https://acme.okta.com",
+        (*STANDARD_SCOPES, "groups"),
+        "groups",
+        reads_userinfo=True,
+    ),
+    "google": PresetDefaults(
+        "Google",
+        r"https://accounts\.google\.com",
+        "https://accounts.google.com",
+        STANDARD_SCOPES,
+        "",
+        reads_userinfo=False,
+        reauthenticate="select_account",
+        needs_claim="hd",
+    ),
+    "keycloak": PresetDefaults(
+        "Keycloak",
+        r"https?://[^/?#]+(?:/auth)?/realms/[^/?#]+",
+        "https://sso.example.org/realms/acme",
+        STANDARD_SCOPES,
+        "groups",
+        reads_userinfo=True,
+    ),
+}
+"""Entra: a token of `common` would be of any tenant, and `email` there is not verified. Google: without `hd` everybody
+with a Google account would be accepted, and the provider knows no groups."""
+
+
+class Identity(NamedTuple):
+    """A person as a provider describes them, after all checks.
+
+    `email` only if the provider says that it is verified; `groups` is None if the provider did not say. `proofs` are
+    the accepted values of `acr` and `amr`. `authenticated_at` is in microseconds, None if not stated.
+    """
+
+    issuer: str
+    sub: str
+    name: str
+    email: str | None
+    groups: tuple[str, ...] | None
+    proofs: frozenset[str]
+    authenticated_at: int | None
+
+
+class Granted(NamedTuple):
+    """Names of the roles and teams that rules give."""
+
+    roles: frozenset[str]
+    teams: frozenset[str]
+
+
+def check_issuer(preset: Preset, issuer: str) -> None:
+    """Check that an issuer is one of the preset. Raises Invalid."""
+    defaults = PRESETS[preset]
+    if not re.fullmatch(defaults.issuer, issuer):
+        raise Invalid(f"the issuer is not of the preset `{preset}`", hint=f"such as {defaults.example}")
+    if urlsplit(issuer).query:
+        raise Invalid("an issuer has no query", hint=f"such as {defaults.example}")
+
+
+def check_provider(provider: Provider) -> Provider:
+    """Check the bounds of a configuration and what its preset needs; return it. Raises Invalid."""
+    check_name(provider.name, of="name of the provider")
+    if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
+        raise Invalid("the label of a button has 1 to 40 printable characters")
+    if len(provider.rules) > MAX_RULES:
+        raise Invalid(f"a provider has at most {MAX_RULES} rules")
+    for rule in provider.rules:
+        if bool(rule.role) == bool(rule.team):
+            raise Invalid(f"the rule for the group {rule.group[:64]!a} names a role or a team, one of the two")
+        _check_word(rule.group, of="a group")
+        check_name(rule.role or rule.team, of="role or team of a rule")
+    if provider.rules and not provider.group_claim:
+        raise Invalid("rules need the claim that has the groups", hint="--group-claim groups")
+    if provider.group_claim:
+        _check_word(provider.group_claim, of="the claim of groups")
+    for value in (*provider.mfa, *provider.phishing_resistant):
+        _check_word(value, of="an accepted value of `acr` or `amr`")
+    claims = provider.settings.required_claims
+    for name, value in claims.items():
+        _check_word(name, of="a required claim")
+        _check_word(value, of="the value of a required claim")
+    needed = PRESETS[provider.preset].needs_claim
+    if needed and needed not in claims:
+        raise Invalid(
+            f"the preset `{provider.preset}` needs the claim `{needed}`, or everybody could log in",
+            hint=f"--require {needed}=example.com",
+        )
+    if isinstance(provider.settings, OidcSettings):
+        _check_word(provider.settings.client_id, of="the client id")
+        if "openid" not in provider.settings.scopes:
+            raise Invalid("the scopes have `openid`", hint="OpenID Connect Core 3.1.2.1")
+        for scope in provider.settings.scopes:
+            _check_word(scope, of="a scope")
+    return provider
+
+
+def _check_word(value: str, *, of: str) -> None:
+    if not 0 < len(value) <= MAX_WORD or not value.isprintable():
+        raise Invalid(f"{of} has 1 to {MAX_WORD} printable characters")
+
+
+def read_claim(claims: Mapping[str, Any], path: str) -> Any:
+    """Return a claim by its name, or by names with dots between for nested objects (`realm_access.roles`)."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
+    """Return the groups that a claim names; None if the claims do not say them.
+
+    Entra leaves out the groups of a person who has too many and names the place where they are (`_claim_names`): they
+    count as unknown. More than MAX_GROUPS groups count as unknown as well.
+    """
+    value = read_claim(claims, path) if path else None
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)) or len(value) > MAX_GROUPS:
+        return None
+    return tuple(one for one in value if isinstance(one, str) and 0 < len(one) <= MAX_WORD)
+
+
+def apply_rules(rules: tuple[GroupRule, ...], groups: tuple[str, ...]) -> Granted:
+    """Return the roles and teams of a person in these groups. Groups are compared letter by letter."""
+    mine = [rule for rule in rules if rule.group in groups]
+    return Granted(frozenset(r.role for r in mine if r.role), frozenset(r.team for r in mine if r.team))
+
+
+def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
+    """Check that each required claim has its value, or contains it if it is a list. Raises ProviderRefused."""
+    for name, wanted in provider.settings.required_claims.items():
+        value = read_claim(claims, name)
+        if wanted not in (value if isinstance(value, (list, tuple)) else [value]):
+            raise ProviderRefused(
+                f"your account does not have the required `{name}`",
+                hint="log in with the account of your organisation",
+                code="account_not_accepted",
+            )
+
+
+def suggest_name(*candidates: Any) -> str:
+    """Return a name for a new person from the first usable candidate: `Ann.Smith@example.org` gives `ann.smith`."""
+    for candidate in candidates:
+        if isinstance(candidate, str):
+            text = re.sub(r"[^a-z0-9._-]+", "-", candidate.partition("@")[0].lower())[:40].strip("._-")
+            if text and not text.startswith(ID_PREFIXES):
+                return text
+    return "person"
