@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 from starlette.routing import Route as StarletteRoute
 
-from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.authorization.assurance import KEY
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd import doctor, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
@@ -28,6 +29,7 @@ from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
 from ostiaryd.feed.flows.guards import BEAT_S
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.line import SERVER, Lane, Priority, priority
 from ostiaryd.ground.http import health, html
 from ostiaryd.ground.http.admission import (
@@ -50,11 +52,13 @@ from ostiaryd.ledger import wire_tlog
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.notifications import wire_admin as notifications_admin
 from ostiaryd.notifications import wire_webhooks
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy import wire_admin as policy_admin
-from ostiaryd.policy import wire_authzen, wire_search, wire_tasks, wire_whatif
+from ostiaryd.policy import wire_authzen, wire_roles, wire_search, wire_tasks, wire_whatif
+from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
-from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
 from ostiaryd.signals.flows import hearing, signals
@@ -124,6 +128,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_budgets.ROUTES,
     *wire_holding.ROUTES,
     *policy_admin.ROUTES,
+    *wire_roles.ROUTES,
     *wire_whatif.ROUTES,
     *tokens_admin.ROUTES,
     *approvals_admin.ROUTES,
@@ -185,17 +190,17 @@ def build_app(world: World) -> Starlette:
 
 def _endpoint(world: World, route: Route) -> Endpoint:
     """Return the endpoint of a route: its gate, its place in the line before the writer, and its limits."""
-    scope, wire = route.scope, route.wire
+    scope, wire, facts = route.scope, route.wire, facts_of(route)
     is_admitted = route.stops or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
     gate: Gate | None
     if route.is_large:
-        check = _queueing(_checking(scope, allows_pep=route.allows_peps), is_admitted=is_admitted)
+        check = _queueing(_checking(facts, allows_pep=route.allows_peps), is_admitted=is_admitted)
     if route.proves_in_act:
-        wire = _proving(wire, scope, allows_pep=route.allows_peps, is_reporter=not route.stops)
-        gate = _checking(scope) if route.stops else None
+        wire = _proving(wire, facts, allows_pep=route.allows_peps, is_reporter=not route.stops)
+        gate = _checking(facts) if route.stops else None
     else:
-        gate = _gate(scope, for_people=route.allows_people, allows_pep=route.allows_peps)
+        gate = _gate(facts, allows_pep=route.allows_peps)
     if route.grants:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
@@ -211,6 +216,11 @@ def _endpoint(world: World, route: Route) -> Endpoint:
     )
 
 
+def facts_of(route: Route) -> RouteFacts:
+    """Return what role policies see of a route."""
+    return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people)
+
+
 def _confirming(gate: Gate | None) -> Gate:
     """Return the gate behind a check that the wall clock is confirmed. Raises ClockJumped."""
 
@@ -221,13 +231,13 @@ def _confirming(gate: Gate | None) -> Gate:
     return confirm
 
 
-def _checking(scope: str, *, allows_pep: bool = False) -> Gate:
+def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
     """Return a check of the caller that leaves the proof to be spent: by the gate after a large body, or by the act."""
 
     async def check(call: Call) -> None:
         try:
             call.caller = wire_access.check_access(call, allows_pep=allows_pep)
-            _check_caller(call, call.caller, scope)
+            call.caller = _authorize(call, call.caller, route, call.world.db.read())
         except Refused as refusal:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
@@ -258,14 +268,11 @@ def _queueing(
     return queue
 
 
-def _gate(
-    scope: str, *, for_people: bool = False, allows_pep: bool = False
-) -> Callable[[Call], Awaitable[Caller]] | None:
-    """Return the gate of a scope, which records its refusals; None without a scope.
-
-    `self` admits every authenticated caller, persons only with `for_people`; another scope admits its holders.
+def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
+    """Return the gate of a route: it authenticates the caller, and authorizes the caller for the route. A refusal is
+    recorded.
     """
-    if not scope:
+    if not route.scope:
         return None
 
     async def gate(call: Call) -> Caller:
@@ -273,7 +280,7 @@ def _gate(
             caller = call.caller = await wire_access.authenticate_access(
                 call, allows_pep=allows_pep
             )  # whom a refusal names from here on
-            _check_caller(call, caller, scope, for_people=for_people)
+            caller = _authorize(call, caller, route, call.world.db.read())
         except Refused as refusal:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):  # then nothing was looked at
                 await _record(call, refusal)
@@ -283,19 +290,19 @@ def _gate(
     return gate
 
 
-def _check_caller(call: Call, caller: Caller, scope: str, *, for_people: bool = False) -> None:
-    """Check that a proven caller may use a route of that scope. Raises InsufficientScope, Forbidden."""
-    if scope != SELF:
-        wire_access.require_scope(call, caller, scope)
-    elif caller.kind == "person" and not for_people:
-        raise Forbidden("a person's key is for answering questions", hint="ostiary approvals --help")
+def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) -> Caller:
+    """Return a proven caller who may use a route: a person as role policies say, any other caller by the scopes of its
+    token. Raises InsufficientScope, Forbidden.
+    """
+    if caller.kind == "person":
+        return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=KEY)
+    wire_access.require_scope(call, caller, route.scope)
+    return caller
 
 
-def _proving(wire: Wire, scope: str, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
-    """Return the wire of a route that proves its caller in its own act (`Call.prove`).
-
-    A refusal before the act proves the caller first, so that no other party learns its reason. `is_reporter`: the
-    caller asks for other parties, and its entries name it as the reporter.
+def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
+    """The wire, for one that proves its caller in its act; nobody else hears what it would have refused before.
+    `is_reporter`: the caller asks for others, and its entries name it as the reporter.
     """
 
     async def run(call: Call) -> Reply:
@@ -305,10 +312,9 @@ def _proving(wire: Wire, scope: str, *, allows_pep: bool = False, is_reporter: b
             if is_reporter:
                 act.entry.network = None
                 act.entry.reporter, act.entry.token = caller.id, caller.token
-            _check_caller(call, caller, scope)
-            return caller
+            return _authorize(call, caller, route, act.tx)
 
-        call.proving, call.gate = prove, _gate(scope, allows_pep=allows_pep)
+        call.proving, call.gate = prove, _gate(route, allows_pep=allows_pep)
         try:
             answer = await wire(call)
         except Refused as refusal:

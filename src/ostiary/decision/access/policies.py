@@ -7,7 +7,7 @@ reported beside the answer.
 A set can have remote policies (`ostiary.decision.access.remote_policies`). They permit, forbid, fail and watch like all
 others, and are asked after Cedar, so a call that a Cedar policy forbids needs no remote verdict.
 
-Playbooks are left out: they respond to findings about agents.
+Playbooks and role policies are left out: they respond to findings about agents, and say what people may do.
 
 A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: if nothing else denies, the
 answer is `approval_needed`. With an approval of exactly this call (`approved`), the named policies do not count. With
@@ -30,11 +30,14 @@ from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, en
 from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, names
 from ostiary.decision.access.playbooks import is_playbook
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, failed, question
+from ostiary.decision.access.role_policies import API_ROUTE, PERSON, ROLE, is_role_policy
 
 CALL = Uid("Action", "call")
 HISTORY, RISK = "history", "risk"
 COUNTERPARTS = "counterparts"
-BASE_TYPES = frozenset({"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action"})
+BASE_TYPES = frozenset(
+    {"Agent", "Owner", "Segment", "Blueprint", "Task", "Tool", "Resource", "Action", API_ROUTE, PERSON, ROLE}
+)
 """Entity types whose attributes only the registry states."""
 
 
@@ -110,7 +113,7 @@ class Policies:
         remote: Mapping[str, bool] | None = None,
     ) -> None:
         """Raises Invalid for what breaks a bound of the IR."""
-        deciding = [policy for policy in policies.policies if not is_playbook(policy)]
+        deciding = [policy for policy in policies.policies if not (is_playbook(policy) or is_role_policy(policy))]
         watched = tuple(filter(_is_watched, deciding))
         enforced = tuple(policy for policy in deciding if not _is_watched(policy))
         self.hash = hash

@@ -19,7 +19,6 @@ from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.responsible import is_responsible
 from ostiaryd.approvals.model import MAX_USES, About, Answer, Question, Says
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
@@ -64,23 +63,24 @@ def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned
     """
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
-        if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act.tx, cover.approval_id, policy, config):
+        if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act, cover.approval_id, policy, config):
             store.use_cover(act.tx, cover)
             return cover.approval_id
     return None
 
 
-def _stands(reader: Reader, id: str, policy: str, config: Config) -> bool:
+def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
     """Return whether the approval was given under these policies, and each approver may still answer and still has the
     signing key.
     """
+    reader = act.tx
     question = store.get(reader, id)
     approvals = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
     return (
         question is not None
         and question.about.policy == policy
         and all(
-            is_responsible(reader, question, one.person, everything=config.all_approvers)
+            is_responsible(reader, question, one.person, everything=config.all_approvers, now=act.now)
             and not registry.is_revoked_key(reader, one.jkt)
             for one in approvals
         )

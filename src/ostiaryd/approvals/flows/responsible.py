@@ -1,5 +1,5 @@
 """The persons who may answer a question: the approvers that each asking policy names, or else those accountable for the
-agent.
+agent; and persons whom role policies permit to answer for the agent.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from collections.abc import Iterable
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals.model import Question, Why
 from ostiaryd.ground.database import Reader
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import PersonId
 
 
-def is_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> bool:
+def is_responsible(
+    reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
+) -> bool:
     """Return whether a person may answer still."""
     try:
-        check_responsible(reader, question, person, everything=everything)
+        check_responsible(reader, question, person, everything=everything, now=now)
     except Forbidden:
         return False
     return True
 
 
-def check_responsible(reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...]) -> None:
+def check_responsible(
+    reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
+) -> None:
     """Raises Forbidden (`not_your_agent`)."""
     about = question.about
     if person == about.sole or _is_among(reader, person, everything):
@@ -31,6 +36,8 @@ def check_responsible(reader: Reader, question: Question, person: PersonId, *, e
     is_theirs = person == about.person or registry.answers_for(reader, person, agent, deputies=True)
     for why in about.reasons or (Why(""),):
         if not (_is_among(reader, person, why.approvers) if why.approvers else is_theirs):
+            if policy.may_answer(reader, person, agent, now=now):
+                return
             may = ", ".join(why.approvers) or f"who answers for `{agent.name}`, or for whom it acts"
             raise Forbidden("you are not asked this", hint=f"it is for {may}", code="not_your_agent")
 

@@ -18,11 +18,12 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.process.confined import parser
 from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode_actions, load, restore
 from ostiaryd.policy.model.load import base_schema
-from ostiaryd.policy.model.safeguards import earlier_rules, extend, read_left_out, safeguards
+from ostiaryd.policy.model.safeguards import earlier_rules, extend, read_left_out, role_rules, safeguards
 
 base_schema()  # while files may still be opened
 safeguards()
 earlier_rules()
+role_rules()
 
 
 class Upload(msgspec.Struct, frozen=True):

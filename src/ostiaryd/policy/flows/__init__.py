@@ -15,6 +15,7 @@ from ostiaryd.policy.flows.issuance import (
     judge_elevation,
     why_no_token,
 )
+from ostiaryd.policy.flows.roles import authorize_person, known_roles, may_answer
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import (
     activate,
@@ -52,6 +53,7 @@ __all__ = [
     "active_hash",
     "active_policies",
     "active_set",
+    "authorize_person",
     "begin_whatif",
     "check_delegation",
     "check_plan",
@@ -64,7 +66,9 @@ __all__ = [
     "hold_approval",
     "judge_elevation",
     "keep_facts",
+    "known_roles",
     "list_sets",
+    "may_answer",
     "no_set",
     "note_search",
     "plan_activation",

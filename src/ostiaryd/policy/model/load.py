@@ -27,7 +27,8 @@ from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, che
 from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_program
-from ostiaryd.policy.model.safeguards import extend, is_safeguard, layer, own_files
+from ostiaryd.policy.model.roles import Roles
+from ostiaryd.policy.model.safeguards import EVERY_PERSON, extend, is_copy, layer, own_files, role_layer
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
@@ -46,6 +47,7 @@ class Ready:
     entities: str
     """its own entities as JSON for guards; empty if there are none"""
     playbooks: Playbooks
+    roles: Roles
     program: Program | None = None
     """the part that is not Cedar"""
 
@@ -69,7 +71,7 @@ class Loaded:
     @property
     def count(self) -> int:
         """The number of its own policies, in any language."""
-        return len(self.ir.policies) + len(self.policies.remote) - self.safeguards
+        return len(self.ir.policies) + len(self.policies.remote) - self.safeguards - len(role_layer(self.files))
 
     @property
     def safeguards(self) -> int:
@@ -94,7 +96,7 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
         for name, found in policies_of.items()
         if name in own
         for policy in found
-        if not (policy.id in kept and is_safeguard(policy))
+        if not (policy.id in kept and is_copy(policy))
     ]
     hash = digest(files)
     check_data_names(own)
@@ -119,7 +121,7 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
         cases = parse_cases(name, text)
         run_cases(name, cases, policies, playbooks, elsewhere)
         tests += len(cases)
-    ready = Ready(policies, vocabulary, by_type(entities), stated, playbooks, program)
+    ready = Ready(policies, vocabulary, by_type(entities), stated, playbooks, Roles(policy_set), program)
     return Loaded(hash, dict(files), policy_set, actions, ready, tests)
 
 
@@ -129,7 +131,10 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
-    return Ready(policies, vocabulary, by_type(entities), stated, Playbooks(policy_set, policies.known), program)
+    has_roles = EVERY_PERSON in role_layer(files)
+    roles = Roles(policy_set) if has_roles else starter().ready.roles  # the set is from before there were roles
+    playbooks = Playbooks(policy_set, policies.known)
+    return Ready(policies, vocabulary, by_type(entities), stated, playbooks, roles, program)
 
 
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:

@@ -9,7 +9,7 @@ import msgspec
 
 from ostiary.authorization.cedar import ir
 from ostiaryd.policy.model.files import POLICIES
-from ostiaryd.policy.model.safeguards import LAYER, is_safeguard, layer, safeguard_rules
+from ostiaryd.policy.model.safeguards import LAYER, ROLES_LAYER, is_safeguard, layer, safeguard_rules
 
 Mode: TypeAlias = Literal["enforce", "watch"]
 
@@ -102,7 +102,7 @@ def _compare_files(
 ) -> dict[str, Literal["added", "changed", "removed"]]:
     found: dict[str, Literal["added", "changed", "removed"]] = {}
     for name in sorted({*before, *after}):
-        if name.endswith(POLICIES) or name.startswith(LAYER) or before.get(name) == after.get(name):
+        if name.endswith(POLICIES) or name.startswith((LAYER, ROLES_LAYER)) or before.get(name) == after.get(name):
             continue
         found[name] = "added" if name not in before else "removed" if name not in after else "changed"
     return found

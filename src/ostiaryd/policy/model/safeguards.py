@@ -1,7 +1,7 @@
-"""Safeguards: policies of the server that a policy set extends, unless it leaves one out by name with a reason.
+"""Layers of the server that a policy set extends: safeguards and roles, unless it leaves one out by name with a reason.
 
-They are stored with the set, as files under `LAYER`, a name that no upload can have. So a set keeps its meaning when a
-later version of the server has other safeguards.
+They are stored with the set, as files under `LAYER` and `ROLES_LAYER`, names that no upload can have. So a set keeps
+its meaning when a later version of the server has other safeguards or roles.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, of_kind
 from ostiaryd.policy.model.lower import lower
 
 LAYER = "@safeguards/"
+ROLES_LAYER = "@roles/"
+EVERY_PERSON = "role-person"
+"""The role policy that every set extends: a set without it is from before there were roles."""
 MAX_TEXT = 64 << 10
 """Characters of one `*.safeguards.toml`."""
 
@@ -36,9 +39,25 @@ class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
 @functools.cache
 def safeguards() -> dict[str, str]:
     """Return the text of each safeguard by its id. Cached: a confined process opens no file."""
-    folder = package_files("ostiaryd.policy") / "safeguards"
+    return _read_folder("safeguards")
+
+
+@functools.cache
+def roles() -> dict[str, str]:
+    """Return the text of each role policy of the server by its id. Cached: a confined process opens no file."""
+    return _read_folder("roles")
+
+
+def _read_folder(name: str) -> dict[str, str]:
+    folder = package_files("ostiaryd.policy") / name
     found = [file for file in folder.iterdir() if file.name.endswith(POLICIES)]
     return {file.name.removesuffix(POLICIES): file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
+
+
+@functools.cache
+def role_rules() -> dict[str, ir.PolicyIR]:
+    """Return each role policy of the server as it is compiled, by its id."""
+    return {id: lower(text).policies[0] for id, text in roles().items()}
 
 
 @functools.cache
@@ -63,9 +82,15 @@ def is_safeguard(policy: ir.PolicyIR) -> bool:
     return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
 
 
+def is_copy(policy: ir.PolicyIR) -> bool:
+    """Return whether the policy is an exact copy of a safeguard or a role policy of the server."""
+    return is_safeguard(policy) or policy == role_rules().get(policy.id)
+
+
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the safeguards that the set leaves out, with the reasons. Raises Malformed, Invalid."""
+    """Return the safeguards and roles that the set leaves out, with the reasons. Raises Malformed, Invalid."""
     found: dict[str, str] = {}
+    known = {*safeguards(), *roles()} - {EVERY_PERSON}
     for name, text in of_kind(files, SAFEGUARDS):
         if len(text) > MAX_TEXT:
             raise Invalid(f"{name} has {len(text)} characters", hint=f"at most {MAX_TEXT}")
@@ -76,8 +101,8 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
         except RecursionError:
             raise Malformed(f"{name}: nested too deeply") from None
         for id, reason in said.items():
-            if id not in safeguards():
-                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, safeguards()))
+            if id not in known:
+                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, known))
             if id in found:
                 raise Invalid(f"{name}: the safeguard {id!a} is left out twice", hint="name it in one file")
             if not reason.strip():
@@ -87,14 +112,19 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Return the files of a set with all safeguards but those that it leaves out."""
-    kept = {LAYER + id + POLICIES: text for id, text in safeguards().items() if id not in left_out}
+    """Return the files of a set with all safeguards and roles but those that it leaves out."""
+    kept = {
+        prefix + id + POLICIES: text
+        for prefix, texts in ((LAYER, safeguards()), (ROLES_LAYER, roles()))
+        for id, text in texts.items()
+        if id not in left_out
+    }
     return {**own_files(files), **kept}
 
 
 def own_files(files: Mapping[str, str]) -> dict[str, str]:
     """Return the files that the owner of the set wrote."""
-    return {name: text for name, text in files.items() if not name.startswith(LAYER)}
+    return {name: text for name, text in files.items() if not name.startswith((LAYER, ROLES_LAYER))}
 
 
 def layer(files: Mapping[str, str]) -> dict[str, str]:
@@ -104,3 +134,10 @@ def layer(files: Mapping[str, str]) -> dict[str, str]:
         for name, text in sorted(files.items())
         if name.startswith(LAYER)
     }
+
+
+def role_layer(files: Mapping[str, str]) -> list[str]:
+    """Return the ids of the role policies of the server that the set extends."""
+    return [
+        name.removeprefix(ROLES_LAYER).removesuffix(POLICIES) for name in sorted(files) if name.startswith(ROLES_LAYER)
+    ]

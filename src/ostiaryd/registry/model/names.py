@@ -25,7 +25,7 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
     name = unverified_name
     if _NAME.fullmatch(name):
         if name.startswith(ID_PREFIXES):
-            raise Invalid(f"the {of} `{name}` begins like an id", hint="leave out what stands before the `_`")
+            raise Invalid(f"the {of} `{name}` begins with the prefix of an id", hint="remove the part before the `_`")
         return name
     if not name:
         raise Invalid(f"the {of} is empty")

@@ -29,7 +29,8 @@ LEEWAY = 60 * SECOND
 """tolerance for the clock of a provider"""
 MAX_AGE = 600 * SECOND
 MAX_ID_TOKEN = 32 << 10
-MAX_ATTEMPT = 4096
+MAX_ATTEMPT = 8192
+MAX_METHODS = 16
 _HASHES = {"256": sha256, "384": sha384, "512": sha512}
 _FAILED = "the identity provider's answer is not valid"
 
@@ -142,7 +143,7 @@ def authorization_url(
         "code_challenge_method": "S256",
     }
     if attempt.asked_again:
-        parameters["prompt"] = settings.reauthenticate
+        parameters |= {"prompt": settings.reauthenticate, "max_age": "0"}  # Core 3.1.2.1: the answer has `auth_time`
     if login_hint:
         parameters["login_hint"] = login_hint
     if acr_values:
@@ -244,11 +245,13 @@ def authenticated_at(claims: Mapping[str, Any]) -> int | None:
         raise _invalid(error.message) from None
 
 
-def proofs_of(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the values of `acr` and `amr`."""
-    amr = claims.get("amr")
-    values = [claims.get("acr"), *(amr if isinstance(amr, list) else [])]
-    return frozenset(one for one in values if isinstance(one, str) and 0 < len(one) <= MAX_WORD)
+def stated_assurance(claims: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return `acr` (empty if not stated) and `amr`."""
+    acr, amr = claims.get("acr"), claims.get("amr")
+    methods = amr if isinstance(amr, list) and len(amr) <= MAX_METHODS else []
+    return (acr if isinstance(acr, str) and len(acr) <= MAX_WORD else ""), tuple(
+        one for one in methods if isinstance(one, str) and 0 < len(one) <= MAX_WORD
+    )
 
 
 def verified_email(claims: Mapping[str, Any]) -> str | None:

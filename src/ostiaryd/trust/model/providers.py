@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.registry.model import check_name
 from ostiaryd.registry.model.names import ID_PREFIXES
@@ -154,8 +155,8 @@ with a Google account would be accepted, and the provider knows no groups."""
 class Identity(NamedTuple):
     """A person as a provider describes them, after all checks.
 
-    `email` only if the provider says that it is verified; `groups` is None if the provider did not say. `proofs` are
-    the accepted values of `acr` and `amr`. `authenticated_at` is in microseconds, None if not stated.
+    `email` only if the provider says that it is verified; `groups` is None if the provider did not say. `acr` and
+    `amr` are as the provider states them. `authenticated_at` is in microseconds, None if not stated.
     """
 
     issuer: str
@@ -163,7 +164,8 @@ class Identity(NamedTuple):
     name: str
     email: str | None
     groups: tuple[str, ...] | None
-    proofs: frozenset[str]
+    acr: str
+    amr: tuple[str, ...]
     authenticated_at: int | None
 
 
@@ -275,3 +277,14 @@ def suggest_name(*candidates: Any) -> str:
             if text and not text.startswith(ID_PREFIXES):
                 return text
     return "person"
+
+
+def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
+    """Return the level of a login (empty for a single factor) and the methods, as far as the configuration accepts
+    what the provider states.
+    """
+    amr = tuple(one for one in identity.amr if one in provider.mfa or one in provider.phishing_resistant)
+    stated = {identity.acr, *amr}
+    if not stated.isdisjoint(provider.phishing_resistant):
+        return PERSON_PHR, amr
+    return ("" if stated.isdisjoint(provider.mfa) else PERSON_MFA), amr

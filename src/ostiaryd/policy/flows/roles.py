@@ -1,0 +1,63 @@
+"""What people may do: role policies decide over each use of the administration API by a person (ADR 79)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from ostiary.authorization.assurance import AMRS
+from ostiary.authorization.cedar.values import Entity
+from ostiary.protocol.errors import Forbidden
+from ostiaryd.ground.database import Reader
+from ostiaryd.policy.flows.entity_lookup import agent_with_facts
+from ostiaryd.policy.flows.sets import active_set
+from ostiaryd.policy.model.roles import Holder, RouteFacts
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller
+
+
+def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
+    """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`.
+
+    On a route of scope `self`, the person reaches what is of others if the policies would permit the route as
+    `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
+    """
+    roles = active_set(reader).roles
+    holder = _holder(reader, caller.id, caller.name, acr)
+    permitted = {scope for scope in _scopes(route) if roles.may_use(holder, _entity(route, scope), now=now).allowed}
+    if not permitted:
+        raise Forbidden(
+            f"no role of yours permits `{route.method} {route.path}`",
+            hint="an administrator grants roles: ostiary role grant NAME ROLE",
+            code="role_required",
+        )
+    return replace(caller, scopes=caller.scopes | (permitted - {SELF}))
+
+
+def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
+    """Return whether role policies permit a person to answer any question of an agent."""
+    roles = active_set(reader).roles
+    found = registry.find_person(reader, person)
+    holder = _holder(reader, person, found.name, "")
+    return roles.may_answer(holder, agent_with_facts(agent)[0], now=now).allowed
+
+
+def known_roles(reader: Reader) -> frozenset[str]:
+    """Return the roles that the policies in force name."""
+    return active_set(reader).roles.names
+
+
+def _holder(reader: Reader, person: str, name: str, acr: str) -> Holder:
+    return Holder(person, name, registry.list_person_roles(reader, person), acr, AMRS.get(acr, ()))
+
+
+def _scopes(route: RouteFacts) -> tuple[str, ...]:
+    if route.scope != SELF:
+        return (route.scope,)
+    return (SELF, READ, ADMIN) if route.method == "GET" else (SELF, ADMIN)
+
+
+@lru_cache(maxsize=1024)
+def _entity(route: RouteFacts, scope: str) -> Entity:
+    return route.entity(scope)

@@ -1,0 +1,88 @@
+"""The compiled role policies of a set: which operations of the administration API a person may use (ADR 79).
+
+A policy in mode `watch` does not count. An error in any other role policy refuses, as in all decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from ostiary.authorization.cedar import ir
+from ostiary.authorization.cedar.compile import Verdict, compile_set
+from ostiary.authorization.cedar.extensions import Datetime
+from ostiary.authorization.cedar.values import Entity, Record, Uid, entity
+from ostiary.decision.access.role_policies import ANSWER, API_ROUTE, PERSON, ROLE, USE_API, is_role_policy
+
+
+class RouteFacts(NamedTuple):
+    """What policies see of a route of the administration API."""
+
+    method: str
+    path: str
+    scope: str
+    stops: bool
+    for_people: bool
+
+    def entity(self, scope: str) -> Entity:
+        """Return the route as an entity, as if it had that scope."""
+        operation = f"{self.method} {self.path}"
+        parts = self.path.removeprefix("/api/v1").split("/")
+        return entity(
+            Uid(API_ROUTE, operation),
+            {
+                "operation": operation,
+                "area": parts[1] if len(parts) > 1 else "",
+                "scope": scope,
+                "reads": self.method == "GET",
+                "stops": self.stops,
+                "for_people": self.for_people,
+            },
+        )
+
+
+class Holder(NamedTuple):
+    """A person with their roles, and the assurance of their session or token."""
+
+    id: str
+    name: str
+    roles: Collection[str]
+    acr: str
+    amr: Collection[str]
+
+    def entity(self) -> Entity:
+        """Return the person as an entity, a member of each role."""
+        attrs: Record = {"id": self.id, "name": self.name}
+        return entity(Uid(PERSON, self.id), attrs, [Uid(ROLE, role) for role in self.roles])
+
+
+class Roles:
+    """The role policies of a set. Never changes once it is made."""
+
+    def __init__(self, policies: ir.PolicySetIR) -> None:
+        found = [policy for policy in policies.policies if is_role_policy(policy)]
+        enforced = tuple(policy for policy in found if "mode" not in policy.annotations)
+        self._compiled = compile_set(ir.PolicySetIR(enforced))
+        self.names = frozenset(name for policy in enforced for name in _roles_of(policy))
+        """the roles that policies name"""
+
+    def may_use(self, holder: Holder, route: Entity, *, now: int) -> Verdict:
+        """Return the verdict on the use of a route at `now` (microseconds)."""
+        context: Record = {"acr": holder.acr, "amr": frozenset[object](holder.amr), "now": Datetime(now // 1000)}
+        return self._decide(holder, USE_API, route, context)
+
+    def may_answer(self, holder: Holder, agent: Entity, *, now: int) -> Verdict:
+        """Return the verdict on an answer to any question of an agent, at `now` (microseconds)."""
+        return self._decide(holder, ANSWER, agent, {"now": Datetime(now // 1000)})
+
+    def _decide(self, holder: Holder, action: Uid, resource: Entity, context: Record) -> Verdict:
+        person = holder.entity()
+        entities = {person.uid: person, resource.uid: resource, action: entity(action)}
+        return self._compiled.decide(person.uid, action, resource.uid, context, entities)
+
+
+def _roles_of(policy: ir.PolicyIR) -> list[str]:
+    """Return the roles that the scope of a policy names."""
+    scope = policy.principal
+    named = [*(scope.within or ()), *([scope.equals] if scope.equals is not None else [])]
+    return [uid.id for uid in named if uid.type == ROLE]

@@ -1,0 +1,96 @@
+"""Roles of people for administrators: who has which, grant and revoke (ADR 79)."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.nearest import nearest_hint
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust.model import SECOND
+
+
+class NewRole(msgspec.Struct, forbid_unknown_fields=True):
+    """`subject`: name or id of a person or team."""
+
+    subject: str
+    role: str
+
+
+class RoleBody(TypedDict):
+    """A role of a person or team. `source` is the login provider whose rule gave it; empty for an administrator."""
+
+    subject: str
+    name: str
+    role: str
+    source: str
+    granted_at: int
+
+
+class RoleNamesBody(TypedDict):
+    """The roles that the policies in force name."""
+
+    roles: list[str]
+
+
+async def list_roles(call: Call) -> Reply:
+    """List which persons and teams have which roles."""
+    return await reply_page(
+        call,
+        "roles",
+        registry.list_roles,
+        lambda reader, one: {
+            "subject": one.subject,
+            "name": "" if (owner := registry.get_owner(reader, one.subject)) is None else owner.name,
+            "role": one.role,
+            "source": one.source,
+            "granted_at": one.granted_at // SECOND,
+        },
+        cursor=registry.role_cursor,
+    )
+
+
+async def list_role_names(call: Call) -> Reply:
+    """List the roles that the policies in force give a meaning."""
+    return reply({"roles": sorted(flows.known_roles(call.world.db.read()))})
+
+
+async def grant_role(call: Call) -> Reply:
+    """Give a person or team a role that the policies in force name."""
+    new = call.json(NewRole)
+
+    def grant(act: Act) -> None:
+        known = flows.known_roles(act.tx)
+        if new.role not in known:
+            raise Invalid(f"no policy names the role {new.role[:64]!a}", hint=nearest_hint(new.role, known))
+        registry.grant_role(act, new.subject, new.role)
+
+    await registry.act_as(call, "role.grant", grant)
+    return reply({}, status=201)
+
+
+async def revoke_role(call: Call) -> Reply:
+    """Take a role from a person or team.
+
+    A person cannot take the role from the last administrator. A rule of a login provider gives its role again at the
+    next login of the person.
+    """
+    subject, role = call.params["subject"], call.params["role"]
+    await registry.act_as(call, "role.revoke", lambda act: registry.revoke_role(act, subject, role, by=call.caller))
+    return reply({})
+
+
+ROUTES = (
+    Route("GET", "/api/v1/roles", list_roles, READ, query=PAGE, answers={200: PageBody("roles", RoleBody)}),
+    Route("GET", "/api/v1/roles/names", list_role_names, READ, answers={200: RoleNamesBody}),
+    Route("POST", "/api/v1/roles", grant_role, ADMIN, body=NewRole, answers={201: EmptyBody}),
+    Route("DELETE", "/api/v1/roles/{subject}/{role}", revoke_role, ADMIN, stops=True, answers={200: EmptyBody}),
+)

@@ -1,0 +1,131 @@
+"""What logins by OpenID Connect and by SAML have in common: the attempt of a browser, and the session at the end.
+
+An attempt is in a `__Host-` cookie of the browser that began it, encrypted; the server keeps nothing of it. The answer
+of a provider counts only with that cookie, so nobody can finish a login in another person's browser (login CSRF).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
+from ostiary.protocol import jose
+from ostiary.protocol.errors import NotFound
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.edge import Call, Headers, Reply
+from ostiaryd.ground.http.html import see_other
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows.sessions import NewSession, begin_session, page_url, session_headers, session_of
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
+from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
+from ostiaryd.trust.model.sessions import Demand, Proof, parse_cookies, parse_demand
+
+PROVIDER_COOKIE = "__Host-ostiary-provider"
+
+
+class Begun(NamedTuple):
+    """An attempt, the header that sets its cookie, and what is asked of the provider."""
+
+    attempt: Attempt
+    headers: Headers
+    demand: Demand
+    acr_values: tuple[str, ...]
+
+
+def find_provider_of(call: Call, protocol: str) -> Provider:
+    """Return the provider that the path names, if it speaks that protocol. Raises NotFound."""
+    provider = flows.find_provider(call.world.db.read(), call.params["provider"])
+    if provider.protocol != protocol:
+        raise NotFound("there is no such login", hint="begin at the login page")
+    return provider
+
+
+def callback_uri(config: Config, provider: Provider) -> str:
+    """Return the redirect URI of this server at an OpenID provider, or its assertion consumer service for SAML."""
+    kind = "callback" if provider.protocol == "oidc" else "saml"
+    return f"{page_url(config)}/login/{kind}/{provider.name}"
+
+
+def begin_attempt(call: Call, provider: Provider) -> Begun:
+    """Begin an attempt with the parameters of `/login`. Raises Invalid."""
+    world, demand = call.world, parse_demand(call.query_one)
+    attempt = Attempt(
+        provider=provider.provider_id,
+        state=jose.b64u(world.random(32)),
+        nonce=jose.b64u(world.random(32)),
+        verifier=jose.b64u(world.random(32)),
+        request="_" + world.random(20).hex(),
+        return_to=demand.return_to,
+        began_at=world.now(),
+        asked_again=demand.is_new or demand.max_age is not None,
+    )
+    sealed = seal_attempt(attempt, secret=world.keys.derive("login attempt"), nonce=world.random(12))
+    wanted = set(demand.acr_values)
+    acr_values = provider.phishing_resistant if wanted == {PERSON_PHR} else ()
+    if PERSON_MFA in wanted:
+        acr_values = (*provider.mfa, *provider.phishing_resistant)
+    return Begun(attempt, [_cookie(sealed, provider)], demand, acr_values)
+
+
+def end_attempt(call: Call, provider: Provider) -> Attempt:
+    """Return the attempt of the browser at that provider. Raises ProviderRefused."""
+    cookies = parse_cookies([value for name, value in call.headers if name == b"cookie"]).get(PROVIDER_COOKIE, [])
+    secret = call.world.keys.derive("login attempt")
+    unverified = cookies[0] if len(cookies) == 1 else None
+    return open_attempt(unverified, provider=provider.provider_id, secret=secret, now=call.world.now())
+
+
+async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
+    """Leave the entry of a refused login, within the budget of strangers, and raise the refusal."""
+
+    def refuse(act: Act) -> None:
+        registry.note(act, object=provider.provider_id, provider=provider.name)
+        raise refusal
+
+    await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)
+
+
+async def log_in_identity(call: Call, provider: Provider, identity: Identity, attempt: Attempt) -> Reply:
+    """Admit a person whom a provider has authenticated, begin a session, and lead on. Raises ProviderRefused.
+
+    If the provider had to ask the person again, its answer must say that it did.
+    """
+    world, replaces = call.world, session_of(call)
+    at = identity.authenticated_at
+
+    def run(act: Act) -> NewSession:
+        person = flows.admit(act, provider.provider_id, identity)
+        if attempt.asked_again and (at is None or at < attempt.began_at - LEEWAY):
+            raise ProviderRefused(
+                "the identity provider does not say that you proved yourself again",
+                hint="its answer must have `auth_time`; ask its administrator",
+                code="not_asked_again",
+            )
+        acr, amr = assurance_of(provider, identity)
+        proved_at = act.now if attempt.asked_again or at is None else min(at, act.now)
+        return begin_session(
+            act,
+            person=person.person_id,
+            proofs=[Proof(method="federated", at=proved_at, source=provider.issuer, acr=acr, amr=amr)],
+            config=world.config,
+            network=call.network,
+            unverified_browser=call.header(b"user-agent"),
+            replaces=replaces,
+        )
+
+    new = await act(world, "person.login", run, request=call.request_id, network=call.network)
+    path = attempt.return_to
+    if path.startswith("/authorize"):
+        path = f"/login/done?{urlencode({'return_to': path})}"
+    return see_other(call, path, headers=[*session_headers(new), _cookie("", provider, age_s=0)])
+
+
+def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:
+    """Return the header that sets the cookie. The answer of a SAML provider is a POST from another site."""
+    same_site = "Lax" if provider.protocol == "oidc" else "None"
+    parts = (f"{PROVIDER_COOKIE}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")
+    return b"set-cookie", "; ".join(parts).encode()

@@ -1,0 +1,376 @@
+"""Login by an OpenID provider: the browser goes there and comes back with a code (OpenID Connect Core 1.0 section 3.1).
+
+    GET /login/with/{provider}      303 to the provider, with the attempt in a cookie
+    GET /login/callback/{provider}  the answer: code, ID token, claims, session; then 303 to where the login leads
+
+Each provider has a redirect URI of its own (RFC 9700 section 4.4.2). Everything that the server fetches goes through
+the SSRF-safe fetcher, with at most MAX_FETCHING logins at a time. Discovery documents are kept for an hour, key sets as
+`ground/outbound/jwks.py` says.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Malformed, Unavailable
+from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.html import PAGES
+from ostiaryd.ground.http.routes import NOT_FOUND, Content, Query, Route
+from ostiaryd.ground.outbound.fetch import MAX_ANSWER, check_named, request
+from ostiaryd.ground.outbound.jwks import FETCH_S, FRESH, SOON, KeySets
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.world import World
+from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.model import ASSERTION_TYPE, SECOND
+from ostiaryd.trust.model.oidc_login import (
+    Attempt,
+    ProviderMetadata,
+    TokenAnswer,
+    authenticated_at,
+    authorization_url,
+    check_id_token,
+    check_metadata,
+    check_response,
+    check_sub,
+    discovery_url,
+    stated_assurance,
+    verified_email,
+)
+from ostiaryd.trust.model.providers import (
+    Identity,
+    OidcSettings,
+    Provider,
+    ProviderRefused,
+    check_required,
+    read_groups,
+    suggest_name,
+)
+from ostiaryd.trust.wire_federation import (
+    begin_attempt,
+    callback_uri,
+    end_attempt,
+    find_provider_of,
+    leave_refusal,
+    log_in_identity,
+)
+
+MAX_FETCHING = 16
+MAX_METADATA = 256 << 10
+ASSERTION_S = 60
+
+
+class KeptMetadata(NamedTuple):
+    """A discovery document, and when it was fetched (microseconds)."""
+
+    metadata: ProviderMetadata
+    at: int
+
+
+class OpenIdProviders:
+    """Discovery documents and key sets of the providers, and the logins that fetch something now."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kept: dict[str, KeptMetadata] = {}
+        self.key_sets = KeySets()
+        self._fetching = 0
+
+    async def metadata(self, provider: Provider) -> ProviderMetadata:
+        """Return the discovery document of a provider. Raises Unavailable."""
+        now, kept = self._world.now(), self._kept.get(provider.provider_id)
+        if kept is None or not kept.at <= now < kept.at + FRESH:
+            metadata = await fetch_metadata(self._world, provider.issuer)
+            kept = self._kept[provider.provider_id] = KeptMetadata(metadata, now)
+        return kept.metadata
+
+    async def keys(self, provider: Provider, metadata: ProviderMetadata, *, within: int) -> jose.JwkSet:
+        """Return the key set of a provider, fetched within that time (microseconds). Raises Unavailable."""
+        now, private = self._world.now(), self._world.config.private
+        return await self.key_sets.get(provider.provider_id, metadata.jwks_uri, now=now, within=within, private=private)
+
+    @asynccontextmanager
+    async def fetching(self) -> AsyncIterator[None]:
+        """Take one of the places for logins that fetch something. Raises Unavailable if all are taken."""
+        if self._fetching >= MAX_FETCHING:
+            raise Unavailable(f"{MAX_FETCHING} logins are in progress", hint="try again in a moment", code="busy")
+        self._fetching += 1
+        try:
+            yield
+        finally:
+            self._fetching -= 1
+
+
+async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
+    """Return the discovery document of an issuer, with URLs that may be fetched. Raises Unavailable, Invalid."""
+    private = world.config.private
+    headers = {"accept": "application/json"}
+    answer = await request(
+        "GET", discovery_url(issuer), headers=headers, within_s=FETCH_S, max_bytes=MAX_METADATA, private=private
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the discovery document of the provider: it answers {answer.status}")
+    try:
+        parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
+        metadata = check_metadata(convert(parsed, ProviderMetadata), issuer=issuer)
+    except (Malformed, msgspec.ValidationError) as error:
+        raise Unavailable(f"the discovery document of the provider: {str(error)[:200]}") from None
+    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
+        if url := getattr(metadata, name):
+            check_named(url, of=f"`{name}` of the provider", private=private)
+    return metadata
+
+
+async def begin_login(call: Call) -> Reply:
+    """Send the browser to an OpenID provider.
+
+    `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
+    """
+    provider, settings = _find(call)
+    world = call.world
+    providers = world.keep(OpenIdProviders)
+    async with providers.fetching():
+        metadata = await providers.metadata(provider)
+    begun = begin_attempt(call, provider)
+    url = authorization_url(
+        metadata,
+        settings,
+        begun.attempt,
+        redirect_uri=callback_uri(world.config, provider),
+        login_hint=begun.demand.login_hint,
+        acr_values=begun.acr_values,
+    )
+    return Reply(303, headers=[(b"location", url.encode()), *begun.headers])
+
+
+async def finish_login(call: Call) -> Reply:
+    """Take the answer of an OpenID provider, and begin a session.
+
+    1. The answer belongs to the attempt of this browser. 2. The provider exchanges the code for an ID token. 3. The
+    token is valid. 4. The rest of the claims comes from userinfo where the settings say so. 5. The person is admitted.
+    """
+    provider, settings = _find(call)
+    try:
+        attempt = end_attempt(call, provider)
+        providers = call.world.keep(OpenIdProviders)
+        async with providers.fetching():
+            metadata = await providers.metadata(provider)
+            code = check_response(_parameters(call), attempt, metadata)
+            answer = await _redeem(call.world, provider, settings, metadata, attempt, code)
+            claims = await _verify(call.world, providers, provider, settings, metadata, attempt, answer)
+            claims = await _with_userinfo(call.world, provider, settings, metadata, claims, answer)
+        check_required(provider, claims)
+        identity = _identify(provider, claims)
+    except ProviderRefused as refusal:
+        await leave_refusal(call, provider, refusal)
+        raise
+    return await log_in_identity(call, provider, identity, attempt)
+
+
+def _find(call: Call) -> tuple[Provider, OidcSettings]:
+    provider = find_provider_of(call, "oidc")
+    assert isinstance(provider.settings, OidcSettings)
+    return provider, provider.settings
+
+
+def _parameters(call: Call) -> dict[str, str]:
+    """Return the parameters of the answer, each at most once (RFC 6749 section 3.1)."""
+    values = parse_form(call.query.encode("latin-1"))
+    if any(len(found) > 1 for found in values.values()):
+        raise ProviderRefused("a parameter of the answer was sent twice", hint="start the login again")
+    return {name: found[0] for name, found in values.items()}
+
+
+async def _redeem(
+    world: World,
+    provider: Provider,
+    settings: OidcSettings,
+    metadata: ProviderMetadata,
+    attempt: Attempt,
+    code: str,
+) -> TokenAnswer:
+    """Exchange the code (Core 3.1.3.1, RFC 7636 section 4.5). Raises ProviderRefused, Unavailable."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": callback_uri(world.config, provider),
+        "code_verifier": attempt.verifier,
+    }
+    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+    match settings.authentication:
+        case "client_secret_basic":
+            pair = f"{quote_plus(settings.client_id)}:{quote_plus(_secret(world, provider))}"  # RFC 6749 section 2.3.1
+            headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        case "client_secret_post":
+            form |= {"client_id": settings.client_id, "client_secret": _secret(world, provider)}
+        case "private_key_jwt":
+            form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": _assertion(world, settings, metadata)}
+        case "none":
+            form["client_id"] = settings.client_id
+    answer = await request(
+        "POST",
+        metadata.token_endpoint,
+        body=urlencode(form).encode(),
+        headers=headers,
+        within_s=FETCH_S,
+        private=world.config.private,
+    )
+    if answer.status in (400, 401, 403):
+        raise ProviderRefused(
+            "the identity provider does not accept the code",
+            hint="start the login again; if that does not help, the client secret may be wrong",
+            code="code_refused",
+        )
+    if answer.status != 200:
+        raise Unavailable(f"the identity provider answers {answer.status}", hint="try again later")
+    try:
+        return convert(canonical.parse(answer.body, max_bytes=MAX_ANSWER), TokenAnswer)
+    except (Malformed, msgspec.ValidationError):
+        raise ProviderRefused("the identity provider's answer is no token response") from None
+
+
+def _secret(world: World, provider: Provider) -> str:
+    return flows.open_client_secret(provider, world.keys)
+
+
+def _assertion(world: World, settings: OidcSettings, metadata: ProviderMetadata) -> str:
+    """Return a client assertion by a key that `/jwks` of this server publishes: Core section 9, RFC 7523."""
+    offered = metadata.token_endpoint_auth_signing_alg_values_supported or ["RS256"]
+    alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in offered), "RS256")
+    now = world.now()
+    claims = {
+        "iss": settings.client_id,
+        "sub": settings.client_id,
+        "aud": metadata.token_endpoint,
+        "jti": new_id("ca", now=now, random=world.random),
+        "iat": now // SECOND,
+        "exp": now // SECOND + ASSERTION_S,
+    }
+    return jose.sign_jwt(world.keys.signer("token", alg), typ="client-authentication+jwt", claims=claims)
+
+
+async def _verify(
+    world: World,
+    providers: OpenIdProviders,
+    provider: Provider,
+    settings: OidcSettings,
+    metadata: ProviderMetadata,
+    attempt: Attempt,
+    answer: TokenAnswer,
+) -> dict[str, Any]:
+    """Return the claims of the ID token. An unknown key has the key set fetched again, at most once a minute."""
+
+    async def check(within: int) -> dict[str, Any]:
+        return check_id_token(
+            answer.id_token,
+            keys=await providers.keys(provider, metadata, within=within),
+            issuer=provider.issuer,
+            client_id=settings.client_id,
+            nonce=attempt.nonce,
+            access_token=answer.access_token,
+            now=world.now(),
+        )
+
+    try:
+        try:
+            return await check(FRESH)
+        except jose.InvalidToken as error:
+            if error.code != "unknown_kid":
+                raise
+            return await check(SOON)
+    except jose.InvalidToken as error:
+        raise ProviderRefused(f"the ID token is not valid: {error.message}", hint="start the login again") from None
+
+
+async def _with_userinfo(
+    world: World,
+    provider: Provider,
+    settings: OidcSettings,
+    metadata: ProviderMetadata,
+    claims: dict[str, Any],
+    answer: TokenAnswer,
+) -> dict[str, Any]:
+    """Return the claims with those of userinfo for the same `sub` (Core 5.3); those of the ID token take precedence."""
+    has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
+    has_required = all(name in claims for name in settings.required_claims)
+    if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required):
+        return claims
+    found = await request(
+        "GET",
+        metadata.userinfo_endpoint,
+        headers={"authorization": f"Bearer {answer.access_token}", "accept": "application/json"},
+        within_s=FETCH_S,
+        private=world.config.private,
+    )
+    try:
+        parsed = canonical.parse(found.body, max_bytes=MAX_ANSWER)
+    except Malformed:
+        parsed = None
+    if found.status != 200 or not isinstance(parsed, dict):
+        raise Unavailable("the identity provider does not answer with the claims of the person", hint="try again later")
+    if parsed.get("sub") != claims["sub"]:  # Core 5.3.2: a token of another person
+        raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")
+    return {**parsed, **claims}
+
+
+def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
+    acr, amr = stated_assurance(claims)
+    return Identity(
+        issuer=provider.issuer,
+        sub=check_sub(claims),
+        name=suggest_name(claims.get("preferred_username"), claims.get("email"), claims.get("name")),
+        email=verified_email(claims),
+        groups=read_groups(claims, provider.group_claim),
+        acr=acr,
+        amr=amr,
+        authenticated_at=authenticated_at(claims),
+    )
+
+
+DEMANDS = (
+    Query("return_to", "Where the login leads to."),
+    Query("prompt", "`login`: the person proves themselves again."),
+    Query("max_age", "Seconds since the person proved themselves.", int),
+    Query("acr_values", "Demanded levels of assurance."),
+    Query("login_hint", "Name of the person at the provider."),
+)
+ERRORS = (
+    NOT_FOUND,
+    ProviderRefused("the answer belongs to another login", hint="start the login again"),
+    Unavailable("the identity provider answers 500", hint="try again later"),
+)
+ROUTES = (
+    Route(
+        "GET",
+        "/login/with/{provider}",
+        begin_login,
+        "",
+        protocol=PAGES,
+        query=DEMANDS,
+        answers={303: None},
+        errors=ERRORS,
+    ),
+    Route(
+        "GET",
+        "/login/callback/{provider}",
+        finish_login,
+        "",
+        protocol=PAGES,
+        query=(
+            Query("code", "The code of the provider."),
+            Query("state", "The state of the login."),
+            Query("iss", "The issuer (RFC 9207)."),
+            Query("error", "Why the provider refused the login."),
+        ),
+        answers={303: None, 200: Content(media_types=("text/html",))},
+        errors=ERRORS,
+    ),
+)

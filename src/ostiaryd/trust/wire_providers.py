@@ -1,0 +1,293 @@
+"""Login providers for administrators: add, change, show, remove, and link accounts to persons."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import reply_page
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
+from ostiaryd.ground.outbound.fetch import check_named
+from ostiaryd.ground.outbound.jwks import fetch_keys
+from ostiaryd.ground.process.ids import new_id
+from ostiaryd.ground.world import World
+from ostiaryd.registry.flows import act_as
+from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.providers import (
+    PRESETS,
+    ClientMethod,
+    GroupRule,
+    OidcSettings,
+    Preset,
+    Provider,
+    check_issuer,
+)
+from ostiaryd.trust.wire_federation import callback_uri
+from ostiaryd.trust.wire_oidc_login import fetch_metadata
+
+
+class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
+    """An OpenID provider. Everything but name, issuer and client id has a default, or one of the preset.
+
+    `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as two factors and as phishing
+    resistant. `require`: claims that an account must have. `accounts`: `create` makes an account at the first login.
+    """
+
+    name: str
+    issuer: str
+    client_id: str
+    client_secret: str = ""
+    preset: Preset = ""
+    label: str = ""
+    authentication: ClientMethod | None = None
+    scopes: tuple[str, ...] | None = None
+    userinfo: bool | None = None
+    group_claim: str | None = None
+    rules: tuple[GroupRule, ...] = ()
+    require: dict[str, str] = {}
+    accounts: Literal["create", "refuse"] = "create"
+    mfa: tuple[str, ...] = ()
+    phishing_resistant: tuple[str, ...] = ()
+
+
+class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings to change; those that are left out stay. `client_secret` replaces the secret."""
+
+    client_secret: str = ""
+    label: str | None = None
+    group_claim: str | None = None
+    rules: tuple[GroupRule, ...] | None = None
+    accounts: Literal["create", "refuse"] | None = None
+    mfa: tuple[str, ...] | None = None
+    phishing_resistant: tuple[str, ...] | None = None
+
+
+class ProviderBody(TypedDict):
+    """A login provider. `redirect_uri` is what the provider must accept; `login_url` begins a login."""
+
+    provider_id: str
+    name: str
+    label: str
+    protocol: str
+    preset: str
+    issuer: str
+    client_id: str
+    redirect_uri: str
+    login_url: str
+    accounts: str
+    group_claim: str
+    rules: list[GroupRule]
+    require: dict[str, str]
+    mfa: list[str]
+    phishing_resistant: list[str]
+    has_secret: bool
+    created_at: int
+
+
+class ProvidersBody(TypedDict):
+    """The login providers by name."""
+
+    providers: list[ProviderBody]
+
+
+class AccountLink(TypedDict):
+    """The subject of an account at the provider, and the person that it is linked to."""
+
+    sub: str
+    person: str
+
+
+class NewLink(msgspec.Struct, forbid_unknown_fields=True):
+    sub: str
+    person: str
+
+
+class OldLink(msgspec.Struct, forbid_unknown_fields=True):
+    sub: str
+
+
+async def add_provider(call: Call) -> Reply:
+    """Let persons log in by an OpenID provider.
+
+    Its discovery document and keys are fetched now, so that a wrong issuer is noticed here.
+    """
+    new, world = call.json(NewProvider), call.world
+    check_named(new.issuer, of="the issuer", private=world.config.private)
+    check_issuer(new.preset, new.issuer)
+    defaults = PRESETS[new.preset]
+    method = new.authentication or ("client_secret_basic" if new.client_secret else "private_key_jwt")
+    if method.startswith("client_secret") != bool(new.client_secret):
+        raise Invalid(f"`{method}` and a client secret do not go together", hint="--client-secret-file FILE")
+    made = Provider(
+        provider_id=new_id("lp", now=world.now(), random=world.random),
+        name=new.name,
+        label=new.label or defaults.label or new.name,
+        preset=new.preset,
+        issuer=new.issuer,
+        settings=OidcSettings(
+            client_id=new.client_id,
+            authentication=method,
+            scopes=defaults.scopes if new.scopes is None else new.scopes,
+            reads_userinfo=defaults.reads_userinfo if new.userinfo is None else new.userinfo,
+            required_claims=new.require,
+            reauthenticate=defaults.reauthenticate,
+        ),
+        accounts=new.accounts,
+        group_claim=defaults.group_claim if new.group_claim is None else new.group_claim,
+        rules=new.rules,
+        mfa=new.mfa,
+        phishing_resistant=new.phishing_resistant,
+        created_at=world.now(),
+    )
+    await _check_reachable(world, new.issuer)
+    made = await act_as(
+        call, "login_provider.add", lambda act: flows.add_provider(act, made, client_secret=new.client_secret)
+    )
+    return reply(render_provider(made, world.config), status=201)
+
+
+async def list_providers(call: Call) -> Reply:
+    """List the login providers."""
+    found = flows.list_providers(call.world.db.read())
+    return reply({"providers": [render_provider(one, call.world.config) for one in found]})
+
+
+async def show_provider(call: Call) -> Reply:
+    """Show a login provider."""
+    found = flows.find_provider(call.world.db.read(), call.params["name"])
+    return reply(render_provider(found, call.world.config))
+
+
+async def change_provider(call: Call) -> Reply:
+    """Change the settings of a login provider; roles and teams follow new rules at the next login of a person."""
+    said = call.json(ProviderChanges)
+    changes: dict[str, Any] = {
+        name: value
+        for name in ProviderChanges.__struct_fields__
+        if name != "client_secret" and (value := getattr(said, name)) is not None
+    }
+    changed = await act_as(
+        call,
+        "login_provider.change",
+        lambda act: flows.change_provider(act, call.params["name"], changes, client_secret=said.client_secret),
+    )
+    return reply(render_provider(changed, call.world.config))
+
+
+async def remove_provider(call: Call) -> Reply:
+    """Remove a login provider: nobody logs in by it, and the roles that its rules gave end.
+
+    Accounts, links and sessions stay; a provider of the same issuer finds its accounts again.
+    """
+    await act_as(call, "login_provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
+    return reply({})
+
+
+async def list_accounts(call: Call) -> Reply:
+    """List the accounts at a provider that are linked to persons."""
+    provider = flows.find_provider(call.world.db.read(), call.params["name"])
+    return await reply_page(
+        call,
+        "accounts",
+        lambda reader, page: flows.list_accounts(reader, provider, page),
+        lambda _, one: {"sub": one[0], "person": one[1]},
+        cursor=lambda one: one[0],
+    )
+
+
+async def link_account(call: Call) -> Reply:
+    """Link an account at a provider to a person."""
+    said = call.json(NewLink)
+    person = await act_as(
+        call, "login_provider.link", lambda act: flows.link_account(act, call.params["name"], said.sub, said.person)
+    )
+    return reply({"sub": said.sub, "person": person.person_id})
+
+
+async def unlink_account(call: Call) -> Reply:
+    """Unlink an account at a provider from its person; the next login with it makes another account, or none."""
+    said = call.json(OldLink)
+    await act_as(call, "login_provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], said.sub))
+    return reply({})
+
+
+async def _check_reachable(world: World, issuer: str) -> None:
+    """Raises Invalid for an issuer whose discovery document or keys cannot be used."""
+    try:
+        metadata = await fetch_metadata(world, issuer)
+        await fetch_keys(metadata.jwks_uri, private=world.config.private)
+    except Unavailable as error:
+        raise Invalid(
+            f"the provider cannot be used: {error.message}", hint=error.hint or "is the issuer exact?", code=error.code
+        ) from None
+
+
+def render_provider(provider: Provider, config: Config) -> ProviderBody:
+    """Return a provider as JSON, without its secret."""
+    settings = provider.settings
+    kind = "with" if provider.protocol == "oidc" else "saml"
+    return {
+        "provider_id": provider.provider_id,
+        "name": provider.name,
+        "label": provider.label,
+        "protocol": provider.protocol,
+        "preset": provider.preset,
+        "issuer": provider.issuer,
+        "client_id": settings.client_id if isinstance(settings, OidcSettings) else callback_uri(config, provider),
+        "redirect_uri": callback_uri(config, provider),
+        "login_url": f"{config.public_url}/login/{kind}/{provider.name}",
+        "accounts": provider.accounts,
+        "group_claim": provider.group_claim,
+        "rules": list(provider.rules),
+        "require": settings.required_claims,
+        "mfa": list(provider.mfa),
+        "phishing_resistant": list(provider.phishing_resistant),
+        "has_secret": provider.sealed is not None,
+        "created_at": provider.created_at // SECOND,
+    }
+
+
+ROUTES = (
+    Route("POST", "/api/v1/login-providers", add_provider, ADMIN, body=NewProvider, answers={201: ProviderBody}),
+    Route("GET", "/api/v1/login-providers", list_providers, READ, answers={200: ProvidersBody}),
+    Route("GET", "/api/v1/login-providers/{name}", show_provider, READ, answers={200: ProviderBody}),
+    Route(
+        "PATCH",
+        "/api/v1/login-providers/{name}",
+        change_provider,
+        ADMIN,
+        body=ProviderChanges,
+        answers={200: ProviderBody},
+    ),
+    Route("DELETE", "/api/v1/login-providers/{name}", remove_provider, ADMIN, stops=True, answers={200: EmptyBody}),
+    Route(
+        "GET",
+        "/api/v1/login-providers/{name}/accounts",
+        list_accounts,
+        READ,
+        query=PAGE,
+        answers={200: PageBody("accounts", AccountLink)},
+    ),
+    Route(
+        "POST",
+        "/api/v1/login-providers/{name}/accounts",
+        link_account,
+        ADMIN,
+        body=NewLink,
+        answers={200: AccountLink},
+    ),
+    Route(
+        "POST",
+        "/api/v1/login-providers/{name}/accounts/unlink",
+        unlink_account,
+        ADMIN,
+        body=OldLink,
+        answers={200: EmptyBody},
+    ),
+)
