@@ -69,7 +69,17 @@ from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust import wire_access, wire_account, wire_clients, wire_clock, wire_login, wire_people, wire_peps
+from ostiaryd.trust import (
+    wire_access,
+    wire_account,
+    wire_clients,
+    wire_clock,
+    wire_login,
+    wire_oidc_login,
+    wire_people,
+    wire_peps,
+    wire_providers,
+)
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import wire_admin as watch_admin
@@ -121,6 +131,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_peps.ROUTES,
     *wire_people.ROUTES,
     *wire_login.ROUTES,
+    *wire_providers.ROUTES,
+    *wire_oidc_login.ROUTES,
     *wire_account.ROUTES,
     *html.ROUTES,
     *wire_tasks.ROUTES,

@@ -16,6 +16,7 @@ from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.logins import LoginRefused, LoginThrottled, log_in, prove_password
 from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
+from ostiaryd.trust.flows.providers import list_providers
 from ostiaryd.trust.flows.sessions import (
     ForgedForm,
     Login,
@@ -140,6 +141,8 @@ def _login_page(
         form_token=form_token(call, kept),
         fields=demand.fields(),
         name=name or demand.login_hint,
+        providers=[(one.login_path, one.label) for one in list_providers(call.world.db.read())],
+        query=urlencode(demand.fields()),
         refusal=refusal,
     )
 

@@ -243,7 +243,7 @@ def _secret(world: World, provider: Provider) -> str:
 
 def _assertion(world: World, settings: OidcSettings, metadata: ProviderMetadata) -> str:
     """Return a client assertion by a key that `/jwks` of this server publishes: Core section 9, RFC 7523."""
-    offered = metadata.token_endpoint_auth_signing_alg_values_supported or ["RS256"]
+    offered = metadata.token_endpoint_auth_signing_alg_values_supported or ("RS256",)
     alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in offered), "RS256")
     now = world.now()
     claims = {

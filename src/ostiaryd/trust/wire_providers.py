@@ -231,7 +231,6 @@ async def _check_reachable(world: World, issuer: str) -> None:
 def render_provider(provider: Provider, config: Config) -> ProviderBody:
     """Return a provider as JSON, without its secret."""
     settings = provider.settings
-    kind = "with" if provider.protocol == "oidc" else "saml"
     return {
         "provider_id": provider.provider_id,
         "name": provider.name,
@@ -241,7 +240,7 @@ def render_provider(provider: Provider, config: Config) -> ProviderBody:
         "issuer": provider.issuer,
         "client_id": settings.client_id if isinstance(settings, OidcSettings) else callback_uri(config, provider),
         "redirect_uri": callback_uri(config, provider),
-        "login_url": f"{config.public_url}/login/{kind}/{provider.name}",
+        "login_url": config.public_url + provider.login_path,
         "accounts": provider.accounts,
         "group_claim": provider.group_claim,
         "rules": list(provider.rules),

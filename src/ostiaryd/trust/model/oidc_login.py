@@ -59,9 +59,9 @@ class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
     token_endpoint: str
     jwks_uri: str
     userinfo_endpoint: str = ""
-    response_types_supported: list[str] = ["code"]
-    code_challenge_methods_supported: list[str] | None = None
-    token_endpoint_auth_signing_alg_values_supported: list[str] | None = None
+    response_types_supported: tuple[str, ...] = ("code",)
+    code_challenge_methods_supported: tuple[str, ...] | None = None
+    token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = None
     authorization_response_iss_parameter_supported: bool = False
 
 

@@ -95,6 +95,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         """Return the protocol."""
         return "oidc" if isinstance(self.settings, OidcSettings) else "saml"
 
+    @property
+    def login_path(self) -> str:
+        """Return the path of this server that begins a login by the provider."""
+        return f"/login/{'with' if self.protocol == 'oidc' else 'saml'}/{self.name}"
+
 
 class PresetDefaults(NamedTuple):
     """What a preset fills in; `issuer` is the pattern of its issuers, `example` one of them."""

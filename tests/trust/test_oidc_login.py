@@ -1,0 +1,453 @@
+"""Login by an OpenID provider: the flow, the checks of its answer, the accounts, roles and teams that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
+from ostiary.protocol.errors import Invalid
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows.sessions import find_session
+from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
+from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Provider, check_issuer, check_provider
+from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
+from ostiaryd.trust.wire_federation import PROVIDER_COOKIE
+from tests.support.api_fixtures import reconfigured
+from tests.support.openid_provider import EC, KEYS, SECRET, OpenIdProvider, openid_provider, symmetric_key
+from tests.support.page_client import PageClient
+
+SECOND = 1_000_000
+RULES = (GroupRule("ops", role="operator"), GroupRule("security", team="security"))
+
+
+def provider_of(idp: OpenIdProvider, **changes: Any) -> Provider:
+    settings = {
+        "client_id": "ostiary", "authentication": "client_secret_basic", "scopes": ("openid", "email"),
+        "reads_userinfo": True, "required_claims": {},
+    }  # fmt: skip
+    settings |= {name: changes.pop(name) for name in list(changes) if name in settings}
+    fields = {
+        "provider_id": "lp_" + "0" * 32, "name": "corp", "label": "Corp", "preset": "", "issuer": idp.issuer,
+        "settings": OidcSettings(**settings), "accounts": "create", "group_claim": "groups", "rules": RULES,
+        "mfa": ("mfa",), "phishing_resistant": ("urn:idp:hardware",), "created_at": 0,
+    }  # fmt: skip
+    return Provider(**{**fields, **changes})
+
+
+async def add(world: World, provider: Provider, *, secret: str = SECRET) -> Provider:
+    return await act(world, "test.add", lambda act: flows.add_provider(act, provider, client_secret=secret))
+
+
+@pytest.fixture
+def idp(clock: Clock) -> Iterator[OpenIdProvider]:
+    with openid_provider(at=clock() // SECOND) as made:
+        yield made
+
+
+@pytest.fixture
+def here(world: World) -> World:
+    return reconfigured(world, private_hosts="127.0.0.1")
+
+
+@pytest.fixture
+def app(here: World) -> ASGIApp:
+    return build_app(here)
+
+
+@pytest.fixture
+def browser(app: ASGIApp) -> PageClient:
+    return PageClient(app, follows=False)
+
+
+async def begin(browser: PageClient, **query: str) -> str:
+    answer = await browser.get(f"/login/with/corp?{urlencode(query)}")
+    assert answer.status == 303, browser.text
+    return answer.headers["location"]
+
+
+async def finish(browser: PageClient, idp: OpenIdProvider, location: str, **changed: str | None) -> int:
+    answer = {name: value for name, value in {**idp.grant(location), **changed}.items() if value is not None}
+    return (await browser.get(f"/login/callback/corp?{urlencode(answer)}")).status
+
+
+async def log_in(browser: PageClient, idp: OpenIdProvider, **query: str) -> int:
+    return await finish(browser, idp, await begin(browser, **query))
+
+
+def session(world: World, browser: PageClient) -> Session:
+    found = find_session(world.db.read(), browser.cookies.get(SESSION_COOKIE), world.now())
+    assert found is not None
+    return found
+
+
+async def test_the_first_login_makes_an_account_and_the_next_finds_it(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    await browser.get("/login?return_to=/consents")
+    assert 'href="/login/with/corp?return_to=%2Fconsents"' in browser.text
+    location = await begin(browser, return_to="/consents", login_hint="ann@corp.example")
+    request = dict(parse_qsl(urlsplit(location).query))
+    assert location.startswith(f"{idp.issuer}/authorize?tenant=corp&")
+    assert {"response_type": "code", "client_id": "ostiary", "scope": "openid email"}.items() <= request.items()
+    assert request["redirect_uri"] == "https://ostiary.example.org/login/callback/corp"
+    assert request["code_challenge_method"] == "S256"
+    assert request["login_hint"] == "ann@corp.example"
+    assert await finish(browser, idp, location) == 303, browser.text
+    assert browser.answer.headers["location"] == "/consents"
+    assert PROVIDER_COOKIE not in browser.cookies
+    first = session(here, browser)
+    person = registry.find_person(here.db.read(), first.person)
+    assert (person.name, person.email) == ("ann.smith", None), "the address was not verified"
+    assert (first.provider, first.acr) == (idp.issuer, PERSON_SINGLE)
+    assert newest_entry(here).action == "person.login"
+    assert newest_entry(here).person == person.person_id
+    idp.claims = {"preferred_username": "someone.else", "email": "new@corp.example"}
+    other = PageClient(browser.app, follows=False)
+    assert await log_in(other, idp) == 303
+    assert session(here, other).person == person.person_id
+
+
+async def test_an_account_is_never_found_by_its_address_or_name(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    ann = await act(
+        here, "test.person", lambda act: registry.create_person(act, name="ann.smith", email="ann@corp.example")
+    )
+    idp.claims = {"email_verified": True}
+    assert await log_in(browser, idp) == 303
+    made = registry.find_person(here.db.read(), session(here, browser).person)
+    assert made.person_id != ann.person_id
+    assert made.name.startswith("ann.smith-")
+    assert made.email == "ann@corp.example"
+
+
+async def test_without_accounts_at_first_login_an_administrator_links(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp, accounts="refuse"))
+    assert await log_in(browser, idp) == 403
+    assert SESSION_COOKIE not in browser.cookies
+    entry = newest_entry(here)
+    assert (entry.outcome, entry.reasons[0].code, (entry.detail or {})["sub"]) == ("refused", "no_account", "u-1")
+    ann = await act(here, "test.person", lambda act: registry.create_person(act, name="ann"))
+    await act(here, "test.link", lambda act: flows.link_account(act, "corp", "u-1", "ann"))
+    assert await log_in(browser, idp) == 303
+    assert session(here, browser).person == ann.person_id
+    await act(here, "test.leave", lambda act: registry.revoke_owner(act, "ann"))
+    assert await log_in(browser, idp) == 403
+    assert newest_entry(here).reasons[0].code == "person_left"
+
+
+async def test_roles_and_teams_follow_the_groups(here: World, browser: PageClient, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp))
+    await act(here, "test.team", lambda act: registry.create_team(act, name="security", members=[]))
+    idp.claims = {"groups": ["ops", "security", "others", 7]}
+    assert await log_in(browser, idp) == 303
+    reader, person = here.db.read(), session(here, browser).person
+    assert registry.list_person_roles(reader, person) == {"operator"}
+    team = registry.find_team(reader, "security").team_id
+    assert registry.list_members(reader, team) == [person]
+    await act(here, "test.grant", lambda act: registry.grant_role(act, person, "viewer"))
+    idp.claims = {"groups": []}
+    assert await log_in(browser, idp) == 303
+    assert registry.list_person_roles(here.db.read(), person) == {"viewer"}, "what an administrator gave stays"
+    assert registry.list_members(here.db.read(), team) == []
+
+
+async def test_groups_of_userinfo_count_for_the_same_subject(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    idp.userinfo = {"groups": "ops"}
+    assert await log_in(browser, idp) == 303
+    assert registry.list_person_roles(here.db.read(), session(here, browser).person) == {"operator"}
+    idp.userinfo = {"groups": "ops", "sub": "u-2"}
+    assert await log_in(browser, idp) == 403
+    assert newest_entry(here).reasons[0].code == "mixed_up"
+
+
+async def test_groups_that_the_provider_leaves_out_give_no_role(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp, reads_userinfo=False))
+    idp.claims = {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://x.example"}}}
+    assert await log_in(browser, idp) == 303
+    assert registry.list_person_roles(here.db.read(), session(here, browser).person) == set()
+    assert (newest_entry(here).detail or {})["groups"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("claims", "acr"),
+    [
+        ({"acr": "urn:idp:password", "amr": ["pwd"]}, PERSON_SINGLE),
+        ({"amr": ["pwd", "mfa"]}, PERSON_MFA),
+        ({"acr": "urn:idp:hardware"}, PERSON_PHR),
+        ({"acr": "phr", "amr": "mfa"}, PERSON_SINGLE),
+    ],
+)
+async def test_assurance_counts_as_far_as_it_is_configured(
+    here: World, browser: PageClient, idp: OpenIdProvider, claims: dict[str, Any], acr: str
+) -> None:
+    await add(here, provider_of(idp))
+    idp.claims = claims
+    assert await log_in(browser, idp) == 303
+    assert session(here, browser).acr == acr
+
+
+async def test_a_login_again_needs_the_word_of_the_provider(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    location = await begin(browser, prompt="login")
+    assert {"prompt": "login", "max_age": "0"}.items() <= dict(parse_qsl(urlsplit(location).query)).items()
+    assert await finish(browser, idp, location) == 403
+    assert newest_entry(here).reasons[0].code == "not_asked_again"
+    idp.claims = {"auth_time": idp.at - LEEWAY // SECOND - 1}
+    assert await log_in(browser, idp, prompt="login") == 403
+    idp.claims = {"auth_time": idp.at - LEEWAY // SECOND}
+    assert await log_in(browser, idp, prompt="login") == 303
+    assert session(here, browser).authenticated_at == here.now()
+    idp.claims = {"auth_time": idp.at - 3600}
+    assert await log_in(browser, idp) == 303
+    assert session(here, browser).authenticated_at == here.now() - 3600 * SECOND
+
+
+BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
+    "another issuer": lambda idp: idp.claims.update(iss="https://evil.example"),
+    "another audience": lambda idp: idp.claims.update(aud="other"),
+    "another audience besides": lambda idp: idp.claims.update(aud=["ostiary", "other"]),
+    "no audience": lambda idp: idp.claims.update(aud=None),
+    "issued to another client": lambda idp: idp.claims.update(azp="other"),
+    "expired": lambda idp: idp.claims.update(exp=idp.at - LEEWAY // SECOND),
+    "no end": lambda idp: idp.claims.update(exp=None),
+    "from the future": lambda idp: idp.claims.update(iat=idp.at + LEEWAY // SECOND + 1, exp=idp.at + 1000),
+    "too old": lambda idp: idp.claims.update(iat=idp.at - (MAX_AGE + LEEWAY) // SECOND),
+    "no time": lambda idp: idp.claims.update(iat=None),
+    "another nonce": lambda idp: idp.claims.update(nonce="x" * 43),
+    "no nonce": lambda idp: idp.claims.update(nonce=None),
+    "another access token": lambda idp: idp.claims.update(at_hash="x" * 22),
+    "no subject": lambda idp: idp.claims.update(sub=None),
+    "a long subject": lambda idp: idp.claims.update(sub="x" * 256),
+    "a subject that is a number": lambda idp: idp.claims.update(sub=7),
+    "an access token": lambda idp: idp.header.update(typ="at+jwt"),
+    "a logout token": lambda idp: idp.header.update(typ="logout+jwt"),
+    "a key of the token's choice": lambda idp: idp.header.update(kid=None, jwk=KEYS[1].as_dict(private=False)),
+    "a key that is not published": lambda idp: setattr(idp, "key", KEYS[1]),
+    "a key of another under the same id": lambda idp: (setattr(idp, "key", KEYS[1]), idp.header.update(kid="key-0")),
+    "a symmetric key": lambda idp: setattr(idp, "key", symmetric_key()),
+    "no token": lambda idp: idp.token.update(id_token=None),
+    "no JWT": lambda idp: idp.token.update(id_token="x.y"),
+    "an unsigned token": lambda idp: idp.token.update(
+        id_token="eyJhbGciOiJub25lIn0." + idp.id_token("x").split(".")[1] + "."
+    ),
+}
+
+
+@pytest.mark.parametrize("why", BAD_TOKENS)
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_an_id_token_that_is_wrong_logs_nobody_in(
+    here: World, browser: PageClient, idp: OpenIdProvider, why: str
+) -> None:
+    await add(here, provider_of(idp))
+    BAD_TOKENS[why](idp)
+    assert await log_in(browser, idp) == 403, why
+    assert SESSION_COOKIE not in browser.cookies
+    assert (newest_entry(here).action, newest_entry(here).outcome) == ("person.login", "refused")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_the_limits_of_times_are_exact(here: World, browser: PageClient, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp))
+    for claims in (
+        {"exp": idp.at - LEEWAY // SECOND + 1, "iat": idp.at - 300},
+        {"iat": idp.at + LEEWAY // SECOND, "exp": idp.at + 1000},
+        {"iat": idp.at - (MAX_AGE + LEEWAY) // SECOND + 1},
+    ):
+        idp.claims = claims
+        assert await log_in(browser, idp) == 303, claims
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"state": "x" * 43}, "wrong_state"),
+        ({"state": None}, "wrong_state"),
+        ({"iss": "https://evil.example"}, "mixed_up"),
+        ({"iss": None}, "mixed_up"),
+        ({"code": None}, "no_code"),
+        ({"code": None, "error": "access_denied"}, "provider_refused"),
+        ({"code": "another"}, "code_refused"),
+    ],
+)
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_an_answer_that_is_not_of_this_login_is_refused(
+    here: World, browser: PageClient, idp: OpenIdProvider, changed: dict[str, str | None], code: str
+) -> None:
+    await add(here, provider_of(idp))
+    assert await finish(browser, idp, await begin(browser), **changed) == 403
+    assert newest_entry(here).reasons[0].code == code
+    assert SESSION_COOKIE not in browser.cookies
+
+
+async def test_an_answer_in_another_browser_is_refused(here: World, app: ASGIApp, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp))
+    attacker, victim = PageClient(app, follows=False), PageClient(app, follows=False)
+    answer = idp.grant(await begin(attacker))
+    assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
+    assert newest_entry(here).reasons[0].code == "no_login_in_progress"
+    await begin(victim)
+    assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
+    assert newest_entry(here).reasons[0].code == "wrong_state"
+    for forged in ("", "x", "A" * 9000, victim.cookies[PROVIDER_COOKIE][:-2] + "AA"):
+        victim.cookies[PROVIDER_COOKIE] = forged
+        assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
+
+
+async def test_a_code_of_one_provider_does_not_reach_another(
+    here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock
+) -> None:
+    await add(here, provider_of(idp))
+    with openid_provider(at=clock() // SECOND) as evil:
+        await add(here, provider_of(evil, name="evil", provider_id="lp_" + "1" * 32))
+        answer = idp.grant(await begin(browser))
+        assert (await browser.get(f"/login/callback/evil?{urlencode(answer)}")).status == 403
+        assert newest_entry(here).reasons[0].code == "mixed_up"
+        assert evil.count("/token") == 0
+
+
+async def test_an_attempt_ends(here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock) -> None:
+    await add(here, provider_of(idp))
+    location = await begin(browser)
+    clock.advance(ATTEMPT_LIFETIME // SECOND)
+    assert await finish(browser, idp, location) == 403
+    assert newest_entry(here).reasons[0].code == "login_expired"
+
+
+async def test_keys_that_rotate_in_mid_flight_are_followed_and_unknown_ids_cause_one_request_a_minute(
+    here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock
+) -> None:
+    await add(here, provider_of(idp))
+    assert await log_in(browser, idp) == 303
+    assert idp.count("/keys") == 1
+    clock.advance(61)
+    idp.at += 61
+    idp.key, idp.published = KEYS[1], [KEYS[0], KEYS[1]]
+    assert await log_in(browser, idp) == 303
+    assert idp.count("/keys") == 2
+    idp.key, idp.published = EC, [KEYS[1], EC]
+    for _ in range(3):
+        assert await log_in(browser, idp) == 403
+    assert idp.count("/keys") == 2
+    clock.advance(61)
+    idp.at += 61
+    idp.claims = {"at_hash": None}
+    assert await log_in(browser, idp) == 303
+    assert idp.count("/keys") == 3
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"keys": [KEYS[0].as_dict(private=True)]},
+        {"keys": [KEYS[0].as_dict(private=False)] * 2},
+        {"keys": [KEYS[0].as_dict(private=False)] * 129},
+        {"keys": "none"},
+        b"[" * 100_000,
+        b" " * (300 << 10),
+    ],
+    ids=["private", "twice", "many", "no list", "deep", "large"],
+)
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_key_sets_that_lie_log_nobody_in(
+    here: World, browser: PageClient, idp: OpenIdProvider, published: Any
+) -> None:
+    await add(here, provider_of(idp))
+    idp.published = published
+    assert await log_in(browser, idp) in (403, 503)
+    assert SESSION_COOKIE not in browser.cookies
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": "https://evil.example"},
+        {"token_endpoint": "http://169.254.169.254/token"},
+        {"jwks_uri": "http://10.0.0.1/keys"},
+        {"token_endpoint": "file:///etc/passwd"},
+        {"authorization_endpoint": None},
+        {"response_types_supported": ["token"]},
+        {"code_challenge_methods_supported": ["plain"]},
+    ],
+)
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_discovery_documents_that_lie_send_nobody_anywhere(
+    here: World, browser: PageClient, idp: OpenIdProvider, changed: dict[str, Any]
+) -> None:
+    await add(here, provider_of(idp))
+    idp.changed = changed
+    assert (await browser.get("/login/with/corp")).status in (422, 503)
+    assert "location" not in browser.answer.headers
+
+
+async def test_the_secret_is_encrypted_at_rest_and_a_key_serves_instead(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    made = await add(here, provider_of(idp))
+    assert made.sealed is not None
+    assert SECRET.encode() not in made.sealed
+    assert flows.open_client_secret(made, here.keys) == SECRET
+    await act(here, "test.remove", lambda act: flows.remove_provider(act, "corp"))
+    await add(here, provider_of(idp, authentication="private_key_jwt"), secret="")
+    assert await log_in(browser, idp) == 303
+    form = next(form for path, _, form in idp.asked if path == "/token")
+    assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+async def test_required_claims_are_required(here: World, browser: PageClient, idp: OpenIdProvider) -> None:
+    await add(here, provider_of(idp, required_claims={"hd": "corp.example"}))
+    assert await log_in(browser, idp) == 403
+    assert newest_entry(here).reasons[0].code == "account_not_accepted"
+    idp.claims = {"hd": "corp.example"}
+    assert await log_in(browser, idp) == 303
+
+
+@pytest.mark.parametrize(
+    ("preset", "good", "bad"),
+    [
+        ("entra", "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0",
+         "https://login.microsoftonline.com/common/v2.0"),
+        ("okta", "https://acme.okta.com", "https://okta.com.evil.example"),
+        ("google", "https://accounts.google.com", "https://accounts.google.com.evil.example"),
+        ("keycloak", "https://sso.corp.example/realms/acme", "https://sso.corp.example/acme"),
+    ],
+)  # fmt: skip
+def test_presets_accept_their_issuers_alone(preset: Any, good: str, bad: str) -> None:
+    check_issuer(preset, good)
+    with pytest.raises(Invalid, match="preset"):
+        check_issuer(preset, bad)
+
+
+def test_google_needs_the_domain_and_rules_name_one_of_two() -> None:
+    google = Provider(
+        provider_id="lp_x", name="google", label="Google", preset="google", issuer="https://accounts.google.com",
+        settings=OidcSettings("c", "client_secret_basic", ("openid",), False, {}), accounts="create", group_claim="",
+        rules=(), mfa=(), phishing_resistant=(), created_at=0,
+    )  # fmt: skip
+    with pytest.raises(Invalid, match="`hd`"):
+        check_provider(google)
+    for rule in (GroupRule("ops"), GroupRule("ops", role="operator", team="ops")):
+        with pytest.raises(Invalid, match="a role or a team"):
+            check_provider(Provider(**{f: getattr(google, f) for f in google.__struct_fields__} | {"rules": (rule,)}))
