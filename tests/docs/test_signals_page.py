@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ostiaryd.ground.http import buckets
+from ostiaryd.ground.outbound.jwks import FRESH, SOON
 from ostiaryd.notifications.model import webhooks
 from ostiaryd.signals.flows import delivery, hearing
 from ostiaryd.signals.model import issuers, sets, signals, streams
 from ostiaryd.signals.model.issuers import EVENTS, Effect
-from ostiaryd.signals.wire_signals import COST, FRESH, SETS, SOON, Said
+from ostiaryd.signals.wire_signals import COST, SETS, Said
 from ostiaryd.signals.wire_ssf_poll import WAIT_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "signals.md").read_text("utf-8").replace("\n", " ")

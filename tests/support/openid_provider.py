@@ -106,6 +106,10 @@ class OpenIdProvider:
         }
         return 200, answer | self.token
 
+    def use(self, key: Key, **header: Any) -> None:
+        """Sign with a key, which stays unpublished, under these members of the header."""
+        self.key, self.header = key, header
+
 
 @contextmanager
 def openid_provider(*, at: int) -> Iterator[OpenIdProvider]:

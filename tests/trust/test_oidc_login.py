@@ -32,7 +32,7 @@ RULES = (GroupRule("ops", role="operator"), GroupRule("security", team="security
 
 
 def provider_of(idp: OpenIdProvider, **changes: Any) -> Provider:
-    settings = {
+    settings: dict[str, Any] = {
         "client_id": "ostiary", "authentication": "client_secret_basic", "scopes": ("openid", "email"),
         "reads_userinfo": True, "required_claims": {},
     }  # fmt: skip
@@ -244,10 +244,10 @@ BAD_TOKENS: dict[str, Callable[[OpenIdProvider], object]] = {
     "a subject that is a number": lambda idp: idp.claims.update(sub=7),
     "an access token": lambda idp: idp.header.update(typ="at+jwt"),
     "a logout token": lambda idp: idp.header.update(typ="logout+jwt"),
-    "a key of the token's choice": lambda idp: idp.header.update(kid=None, jwk=KEYS[1].as_dict(private=False)),
-    "a key that is not published": lambda idp: setattr(idp, "key", KEYS[1]),
-    "a key of another under the same id": lambda idp: (setattr(idp, "key", KEYS[1]), idp.header.update(kid="key-0")),
-    "a symmetric key": lambda idp: setattr(idp, "key", symmetric_key()),
+    "a key of the token's choice": lambda idp: idp.use(KEYS[1], kid=None, jwk=KEYS[1].as_dict(private=False)),
+    "a key that is not published": lambda idp: idp.use(KEYS[1]),
+    "a key of another under the same id": lambda idp: idp.use(KEYS[1], kid="key-0"),
+    "a symmetric key": lambda idp: idp.use(symmetric_key()),
     "no token": lambda idp: idp.token.update(id_token=None),
     "no JWT": lambda idp: idp.token.update(id_token="x.y"),
     "an unsigned token": lambda idp: idp.token.update(

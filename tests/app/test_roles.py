@@ -1,0 +1,208 @@
+"""Roles are policies: what each role may do on each route, who has a role, and the last administrator."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.registry_fixtures import newest_entry
+from ostiary.protocol import jose
+from ostiaryd.app import ROUTES, build_app, facts_of
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policy
+from ostiaryd.policy.model import starter
+from ostiaryd.policy.model.load import load
+from ostiaryd.policy.model.roles import Holder
+from ostiaryd.policy.model.safeguards import extend
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
+from tests.support.api_fixtures import Answer, Client, client, oauth_app, register, send
+from tests.support.trust_fixtures import API, proof_of
+
+__all__ = ["client"]
+TABLE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
+ROLES = ("", "viewer", "approver", "operator", "auditor", "administrator")
+NOW = 1_800_000_000_000_000
+
+
+def access_of(role: str, route: Any) -> str:
+    """What a person with that role alone reaches on a route: `-`, `own`, `read`, `all`, or `yes`."""
+    facts, roles = facts_of(route), starter().ready.roles
+    holder = Holder("pe_1", "ann", [role] if role else [], "", ())
+
+    def may(scope: str) -> bool:
+        return roles.may_use(holder, facts.entity(scope), now=NOW).allowed
+
+    if route.scope != SELF:
+        return "yes" if may(route.scope) else "-"
+    if may(ADMIN):
+        return "all"
+    if route.method == "GET" and may(READ):
+        return "read"
+    return "own" if may(SELF) else "-"
+
+
+def test_the_page_says_what_each_role_may_do_on_every_route() -> None:
+    rows = re.findall(r"^\| `(\w+) (\S+)` \|(.+)\|$", TABLE.read_text("utf-8"), re.M)
+    said = {(method, path): [cell.strip() for cell in cells.split("|")] for method, path, cells in rows}
+    found = {
+        (route.method, route.path): [access_of(role, route) for role in ROLES]
+        for route in ROUTES
+        if route.scope and route.scope not in ("ostiary:feed", "ostiary:ssf.read", "ostiary:ssf.manage")
+    }
+    assert said == found, "review the change, then write it to docs/reference/roles.md"
+
+
+def test_no_role_reaches_what_is_for_guards_and_receivers() -> None:
+    for route in ROUTES:
+        if route.scope in ("ostiary:feed", "ostiary:ssf.read", "ostiary:ssf.manage"):
+            assert {access_of(role, route) for role in ROLES} == {"-"}
+
+
+def test_operators_and_auditors_grant_nothing() -> None:
+    """No role but the administrator's changes what anybody may do."""
+    grants = re.compile(r"/(persons|teams|roles|login-providers|policies|keys|resources|peps|issuers|webhooks)\b")
+    for route in ROUTES:
+        if route.scope == ADMIN and route.method != "GET" and not route.stops and grants.search(route.path):
+            reached = {role for role in ROLES if access_of(role, route) != "-"}
+            assert reached <= {"administrator"} | ({"operator"} if route.path.endswith("/test") else set()), route.path
+
+
+async def person(world: World, name: str, *roles: str) -> Client:
+    """A person with a key and these roles, as a client of the token endpoint."""
+    await register(world)
+    key = jose.generate("ES256")
+
+    def make(act: Any) -> str:
+        made = registry.create_person(act, name=name)
+        registry.add_person_key(act, made.person_id, dict(key.public.jwk))
+        for role in roles:
+            registry.grant_role(act, made.person_id, role)
+        return made.person_id
+
+    id = await act(world, "test.person", make)
+    return Client(oauth_app(world), world, id, key)
+
+
+async def ask(client: Client, method: str, path: str, body: Any = None) -> Answer:
+    token = (await client.token(resource=API))["access_token"]
+    headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, path, method=method))]
+    headers.append(("content-type", "application/json"))
+    sent = b"" if body is None else json.dumps(body).encode()
+    return await send(build_app(client.world), method, path, headers=headers, body=sent)
+
+
+async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World) -> None:
+    ann = await person(world, "bea")
+    assert (await ask(ann, "GET", "/api/v1/approvals")).status == 200
+    refused = await ask(ann, "GET", "/api/v1/agents")
+    assert (refused.status, refused.error) == (403, "role_required")
+    assert newest_entry(world).person == ann.id
+    viewer = await person(world, "vic", "viewer")
+    assert (await ask(viewer, "GET", "/api/v1/agents")).status == 200
+    assert (await ask(viewer, "GET", "/api/v1/tasks")).status == 200
+    assert (await ask(viewer, "GET", "/api/v1/audit")).error == "role_required"
+    assert (await ask(viewer, "POST", "/api/v1/persons", {"name": "new"})).error == "role_required"
+    admin = await person(world, "ada", "administrator")
+    assert (await ask(admin, "POST", "/api/v1/persons", {"name": "new"})).status == 201
+    assert newest_entry(world).person == admin.id
+
+
+async def test_a_role_of_a_team_counts_while_the_person_is_a_member(world: World) -> None:
+    vic = await person(world, "vic")
+    await act(world, "test.team", lambda act: registry.create_team(act, name="sec", members=["vic", "ann"]))
+    await act(world, "test.grant", lambda act: registry.grant_role(act, "sec", "auditor"))
+    assert (await ask(vic, "GET", "/api/v1/audit")).status == 200
+    await act(world, "test.leave", lambda act: registry.remove_member(act, "sec", "vic"))
+    assert (await ask(vic, "GET", "/api/v1/audit")).error == "role_required"
+
+
+async def test_roles_are_granted_listed_and_revoked(world: World) -> None:
+    admin = await person(world, "ada", "administrator")
+    await person(world, "vic")
+    wrong = await ask(admin, "POST", "/api/v1/roles", {"subject": "vic", "role": "operater"})
+    assert (wrong.status, wrong.json["hint"]) == (422, "did you mean `operator`?")
+    assert (await ask(admin, "POST", "/api/v1/roles", {"subject": "vic", "role": "operator"})).status == 201
+    listed = (await ask(admin, "GET", "/api/v1/roles")).json["roles"]
+    assert {(one["name"], one["role"]) for one in listed} >= {("ada", "administrator"), ("vic", "operator")}
+    assert (await ask(admin, "DELETE", "/api/v1/roles/vic/operator")).status == 200
+    assert (await ask(admin, "DELETE", "/api/v1/roles/vic/operator")).status == 404
+    assert (await ask(admin, "GET", "/api/v1/roles/names")).json["roles"] == sorted(filter(None, ROLES))
+
+
+async def test_the_last_administrator_stays_one(world: World, client: Client) -> None:
+    admin = await person(world, "ada", "administrator")
+    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "admin", "administrator", by=None))
+    kept = await ask(admin, "DELETE", "/api/v1/roles/ada/administrator")
+    assert (kept.status, kept.error) == (409, "last_administrator")
+    assert "role grant" in kept.json["hint"]
+    await person(world, "ben", "administrator")
+    assert (await ask(admin, "DELETE", "/api/v1/roles/ada/administrator")).status == 200
+    assert (await ask(admin, "GET", "/api/v1/agents")).error == "role_required"
+    agent = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset({ADMIN}))
+    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "ben", "administrator", by=agent))
+
+
+async def test_who_leaves_has_no_role_after_a_return(world: World) -> None:
+    await person(world, "ada", "administrator")
+    await act(world, "test.leave", lambda act: registry.revoke_owner(act, "ada"))
+    back = await act(world, "test.back", lambda act: registry.return_person(act, "ada"))
+    assert registry.list_person_roles(world.db.read(), back.person_id) == set()
+
+
+async def test_an_approver_answers_for_every_agent(world: World) -> None:
+    app = await person(world, "app", "approver")
+    vic = await person(world, "vic", "viewer")
+    agent = registry.find_agent(world.db.read(), "reader")
+    assert policy.may_answer(world.db.read(), app.id, agent, now=NOW)
+    assert not policy.may_answer(world.db.read(), vic.id, agent, now=NOW)
+
+
+PERMIT_ALL = "permit (principal, action, resource);"
+FORBID_NIGHT = """permit (principal, action, resource);
+@id("no-role-at-night") forbid (principal, action == Ostiary::Action::"use_api", resource)
+when { context.now < datetime("2100-01-01") };
+"""
+
+
+def test_a_policy_on_all_actions_gives_no_person_anything() -> None:
+    everything = load(extend({"all.cedar": PERMIT_ALL}, ())).ready.roles
+    route = next(route for route in ROUTES if route.path == "/api/v1/persons" and route.method == "POST")
+    nobody = Holder("pe_1", "ann", (), "", ())
+    assert not everything.may_use(nobody, facts_of(route).entity(ADMIN), now=NOW).allowed
+
+
+def test_a_set_adds_to_roles_restricts_them_and_leaves_them_out() -> None:
+    route = facts_of(next(route for route in ROUTES if route.path == "/api/v1/agents" and route.method == "GET"))
+    viewer = Holder("pe_1", "ann", ("viewer", "helpdesk"), "", ())
+    own = 'permit (principal in Ostiary::Role::"helpdesk", action == Ostiary::Action::"use_api", resource);'
+
+    def allowed(text: str, *left_out: str) -> bool:
+        roles = load(extend({"own.cedar": text}, left_out)).ready.roles
+        return roles.may_use(viewer, route.entity(READ), now=NOW).allowed
+
+    assert allowed(PERMIT_ALL)
+    assert not allowed(PERMIT_ALL, "role-viewer")
+    assert allowed(PERMIT_ALL + own, "role-viewer")
+    assert not allowed(FORBID_NIGHT)
+    assert "helpdesk" in load(extend({"own.cedar": PERMIT_ALL + own}, ())).ready.roles.names
+
+
+def test_role_policies_decide_nothing_about_agents() -> None:
+    policies = load(extend({"all.cedar": FORBID_NIGHT}, ())).policies
+    assert "no-role-at-night" not in policies._sources
+
+
+@pytest.mark.parametrize("role", ["administrator"])
+async def test_every_operation_answers_a_person_without_failing(world: World, role: str) -> None:
+    admin = await person(world, "ada", role)
+    for route in ROUTES:
+        if route.scope == SELF and not route.streams:
+            path = re.sub(r"{[^}]*}", "reader" if "agents" in route.path else "tk_x", route.path)
+            answer = await ask(admin, route.method, path, {})
+            assert answer.status < 500, (route.method, route.path, answer.body)
