@@ -173,4 +173,7 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/.well-known/ssf-configuration", "/.well-known/ssf-configuration/{path:path}",
         "/api/v1/signals/{id}",  # an issuer, by what we gave it
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}", "/livez", "/readyz", "/openapi.json",
+        # people, by their session, a setup link, or an identity provider
+        "/login", "/login/done", "/login/with/{provider}", "/login/callback/{provider}", "/setup", "/account",
+        "/account/logout", "/account/sessions", "/assets/{name}",
     }  # fmt: skip

@@ -39,6 +39,12 @@ COMMANDS = (
     ("help", "ostiary.cli.topics:help_topic", "Show the help of a command or a topic.", SERVER),
     ("owner", "ostiary.cli.owners:owner", "Create and list the persons that are accountable for agents.", IDENTITIES),
     ("person", "ostiary.cli.persons:person", "Create persons with keys, who answer approvals.", IDENTITIES),
+    (
+        "login-provider",
+        "ostiary.cli.login_providers:login_provider",
+        "Add, change and remove the identity providers of people.",
+        IDENTITIES,
+    ),
     ("role", "ostiary.cli.roles:role", "List, grant and revoke the roles of people.", IDENTITIES),
     ("team", "ostiary.cli.owners:team", "Create and change the teams that are accountable for agents.", IDENTITIES),
     (

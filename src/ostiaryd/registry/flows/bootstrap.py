@@ -9,17 +9,20 @@ from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.keys import add_key
 from ostiaryd.registry.flows.owners import create_person
 from ostiaryd.registry.flows.resources import create_resource
+from ostiaryd.registry.flows.roles import grant_role
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, Agent, Kind, RiskTier
+from ostiaryd.registry.model.role import ADMINISTRATOR
 from ostiaryd.registry.store import resources
 
 
 def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None) -> Agent:
-    """Create the person and the agent `admin`, and register our own API as the resource `ostiary`, at the first start
-    only.
+    """Create the person and the agent `admin`, both administrators, and register our own API as the resource
+    `ostiary`, at the first start only.
 
     `agent_id`: an id made in advance, so that the credential can be written before the key is registered.
     """
     create_person(act, name="admin")
+    grant_role(act, "admin", ADMINISTRATOR)
     create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")
     agent = create_agent(
         act,
