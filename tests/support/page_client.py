@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b32decode
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin
 
 from starlette.types import ASGIApp
 
+from harness.clock import Clock
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import owners
 from ostiaryd.trust.flows.setup import create_setup_link
+from ostiaryd.trust.model.totp import STEP, hotp
 from tests.support.api_fixtures import Answer, send
+from tests.support.authenticator import Authenticator
 from tests.support.world import PUBLIC_URL
 
 PASSWORD = "four words are fine"
@@ -24,12 +29,15 @@ class _Forms(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[tuple[str, dict[str, str]]] = []
+        self.options: dict[str, str] = {}
         self.scripts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         if tag == "form":
             self.forms.append((named.get("action") or "", {}))
+            if "data-options" in named:
+                self.options[self.forms[-1][0]] = named["data-options"] or ""
         elif tag in ("input", "button") and self.forms and named.get("name"):
             self.forms[-1][1].setdefault(named["name"] or "", named.get("value") or "")
         elif tag == "script":
@@ -67,6 +75,10 @@ class PageClient:
         found = [fields for one, fields in forms if one == action]
         assert found, f"no form leads to {action}, only {[one for one, _ in forms]}: {self.text}"
         return found[0]
+
+    def options(self, action: str) -> str:
+        """The options of the passkey ceremony of a form."""
+        return self._parse().options[action]
 
     @property
     def scripts(self) -> list[str]:
@@ -120,6 +132,30 @@ async def invite(world: World, name: str = "ann") -> str:
         return create_setup_link(act, name, config=world.config).url
 
     return await act(world, "person.invite", run)
+
+
+async def add_totp(browser: PageClient, clock: Clock) -> bytes:
+    """Set up an authenticator app; its secret."""
+    await browser.get("/account/totp")
+    found = re.search(r"<code>([A-Z2-7]{32})</code>", browser.text)
+    assert found is not None, browser.text
+    secret = b32decode(found[1])
+    await browser.submit("/account/totp", code=hotp(secret, clock() // STEP))
+    assert "Recovery codes" in browser.text, browser.text
+    return secret
+
+
+def recovery_codes(browser: PageClient) -> list[str]:
+    return re.findall(r"<li>([a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4})</li>", browser.text)
+
+
+async def add_passkey(browser: PageClient) -> Authenticator:
+    """Register a passkey for the person who is signed in."""
+    device = Authenticator(PUBLIC_URL)
+    await browser.get("/account/passkeys")
+    await browser.submit("/account/passkeys", credential=device.create(browser.options("/account/passkeys")))
+    assert browser.path == "/account", browser.text
+    return device
 
 
 async def signed_in(world: World, app: ASGIApp, name: str = "ann") -> PageClient:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
+from ostiary.protocol.jose import b64u
 from ostiaryd.app import build_app
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.passwords import PasswordHashing
-from ostiaryd.trust.model.sessions import LOGIN_COOKIE, SESSION_COOKIE
-from ostiaryd.trust.model.throttle import FREE_OF_ACCOUNT
-from tests.support.page_client import PASSWORD, PageClient, invite, signed_in
+from ostiaryd.trust.model.sessions import LOGIN_COOKIE, SESSION_COOKIE, parse_return
+from ostiaryd.trust.model.throttle import (
+    ACCOUNT,
+    CODE,
+    LONGEST_WAIT,
+    NETWORK,
+    Failures,
+    Limit,
+    count_failure,
+    wait_until,
+)
+from ostiaryd.trust.model.totp import STEP, hotp, match_code
+from ostiaryd.trust.wire_account import RECENT_S
+from tests.support.authenticator import PRESENT, Authenticator
+from tests.support.page_client import PASSWORD, PageClient, add_passkey, add_totp, invite, recovery_codes, signed_in
 
 SECOND = 1_000_000
 STRICT = {
@@ -72,11 +90,23 @@ def registry_id(world: World, name: str = "ann") -> str:
     return registry.find_person(world.db.read(), name).person_id
 
 
-async def test_every_page_has_the_strict_headers_and_no_script(app: ASGIApp, browser: PageClient) -> None:
-    for path in ("/login", "/setup?code=wrong"):
-        answer = await browser.get(path)
-        assert {name: answer.headers[name] for name in STRICT} == STRICT
-        assert not browser.scripts
+async def test_every_page_has_the_strict_headers(world: World, app: ASGIApp, browser: PageClient) -> None:
+    scripts = {}
+    signed = await signed_in(world, app)
+    pages = [(browser, path) for path in ("/login", "/setup?code=wrong")]
+    pages += [(signed, path) for path in ("/account", "/account/totp", "/account/passkeys", "/login?prompt=login")]
+    for one, path in pages:
+        answer = await one.get(path)
+        csp = answer.headers["content-security-policy"]
+        scripts[path] = one.scripts
+        assert csp == STRICT["content-security-policy"] + ("; script-src 'self'" if one.scripts else "")
+        assert {name: answer.headers[name] for name in STRICT if name not in ("content-security-policy",)} == {
+            name: value for name, value in STRICT.items() if name != "content-security-policy"
+        }
+        assert "style=" not in one.text
+        assert " on" not in re.sub(r">[^<]*<", "><", one.text).replace(" on one", ""), "an inline handler"
+    assert {path for path, found in scripts.items() if found} == {"/login", "/account/passkeys", "/login?prompt=login"}
+    assert all(re.fullmatch(r"/assets/passkey-[0-9a-f]{16}\.js", src) for found in scripts.values() for src in found)
 
 
 @pytest.mark.parametrize("name", ["ann", "nobody"])
@@ -85,11 +115,11 @@ async def test_known_and_unknown_names_get_the_same_answer_for_the_same_work(
 ) -> None:
     await signed_in(world, app)
     browser, hashing = PageClient(app, follows=False), world.keep(PasswordHashing)
-    for count in range(1, FREE_OF_ACCOUNT + 2):
+    for count in range(1, ACCOUNT.free + 2):
         before = hashing.computed
         answer = await browser.log_in(name, "another password")
         assert (answer.status, hashing.computed - before) == (403, 1), count
-        assert "Name or password is wrong" in browser.text
+        assert "Name, password or code is wrong" in browser.text
     answer = await browser.log_in(name, "another password")
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
 
@@ -157,3 +187,267 @@ async def test_the_login_cookie_is_accepted_only_as_we_made_it(app: ASGIApp, bro
     browser.cookies[LOGIN_COOKIE] = "x" + made
     await browser.get("/login")
     assert browser.cookies[LOGIN_COOKIE] not in (made, "x" + made)
+
+
+async def test_a_password_is_followed_by_a_code_which_is_accepted_once(
+    world: World, app: ASGIApp, browser: PageClient, clock: Clock
+) -> None:
+    secret = await add_totp(await signed_in(world, app), clock)
+    clock.advance(30)
+    code = hotp(secret, clock() // STEP)
+    await browser.log_in()
+    assert browser.path.startswith("/login/code")
+    assert SESSION_COOKIE not in browser.cookies
+    await browser.submit("/login/code", code=code)
+    assert browser.path == "/account"
+    assert newest_entry(world).detail["acr"] == PERSON_MFA
+    other = PageClient(app)
+    await other.log_in()
+    answer = await other.submit("/login/code", code=code)
+    assert answer.status == 403
+    assert SESSION_COOKIE not in other.cookies
+    clock.advance(30)
+    await other.submit("/login/code", code=hotp(secret, clock() // STEP))
+    assert other.path == "/account"
+
+
+@pytest.mark.parametrize(("steps", "is_accepted"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)])
+def test_a_code_of_the_next_and_of_the_last_step_is_accepted(steps: int, is_accepted: bool) -> None:
+    now, secret = 1_800_000_015 * SECOND, b"12345678901234567890"
+    code = hotp(secret, now // STEP + steps)
+    step = match_code(secret, code, now=now, last_step=0)
+    assert step == (now // STEP + steps if is_accepted else None)
+    if step is not None:
+        assert match_code(secret, code, now=now, last_step=step) is None
+        assert match_code(secret, code, now=now, last_step=step - 1) == step
+
+
+@pytest.mark.parametrize(
+    ("seconds", "code"),
+    [(59, "287082"), (1111111109, "081804"), (1111111111, "050471"), (1234567890, "005924"), (2000000000, "279037")],
+)
+def test_codes_are_those_of_rfc_6238_appendix_b(seconds: int, code: str) -> None:
+    assert match_code(b"12345678901234567890", code, now=seconds * SECOND, last_step=0) is not None
+
+
+async def test_a_recovery_code_replaces_a_code_once(
+    world: World, app: ASGIApp, browser: PageClient, clock: Clock
+) -> None:
+    mine = await signed_in(world, app)
+    await add_totp(mine, clock)
+    codes = recovery_codes(mine)
+    assert len(set(codes)) == 10
+    await browser.log_in()
+    await browser.submit("/login/code", code=codes[3].upper())
+    assert browser.path == "/account"
+    assert "9 recovery codes are unused" in browser.text
+    other = PageClient(app)
+    await other.log_in()
+    assert (await other.submit("/login/code", code=codes[3])).status == 403
+    rows = world.db.read().all(sql("select digest from recovery_code"))
+    assert len(rows) == 9
+    assert not any(code.replace("-", "").encode() in bytes(digest) for (digest,) in rows for code in codes)
+
+
+async def test_a_passkey_signs_in_without_a_name_and_its_response_is_accepted_once(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    device = await add_passkey(await signed_in(world, app))
+    await browser.get("/login?return_to=/account")
+    assert json.loads(browser.options("/login/passkey"))["allowCredentials"] == []
+    form = browser.form("/login/passkey")
+    form["credential"] = device.get(browser.options("/login/passkey"))
+    kept = browser.cookies[LOGIN_COOKIE]
+    await browser.post("/login/passkey", **form)
+    assert browser.path == "/account"
+    entry = newest_entry(world)
+    assert (entry.action, entry.person, entry.detail["acr"]) == ("person.login", registry_id(world), PERSON_PHR)
+    replay = PageClient(app, cookies={LOGIN_COOKIE: kept})
+    assert (await replay.post("/login/passkey", **form)).status == 403
+    assert SESSION_COOKIE not in replay.cookies
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["origin", "rp_id", "flags", "key", "crossOrigin", "challenge", "handle", "type", "another browser", "old page"],
+)
+async def test_a_passkey_response_that_is_not_for_this_page_is_refused(
+    world: World, app: ASGIApp, browser: PageClient, clock: Clock, wrong: str
+) -> None:
+    device = await add_passkey(await signed_in(world, app))
+    await browser.get("/login")
+    options = browser.options("/login/passkey")
+    match wrong:
+        case "origin":
+            device.origin = "https://ostiary.example.org.evil.example"
+        case "rp_id":
+            device.rp_id = "example.org"
+        case "flags":
+            device.flags = PRESENT
+        case "key":
+            device.key = Authenticator(device.origin).key
+        case "crossOrigin":
+            device.changes = {"crossOrigin": True}
+        case "challenge":
+            options = json.dumps({"challenge": b64u(bytes(56))})
+        case "handle":
+            device.handle = b"pe_another"
+        case "type":
+            device.changes = {"type": "webauthn.create"}
+        case "another browser":
+            other = PageClient(app)
+            await other.get("/login")
+            options = other.options("/login/passkey")
+        case "old page":
+            clock.advance(600)
+    answer = await browser.submit("/login/passkey", credential=device.get(options))
+    assert answer.status == 403, browser.text
+    assert SESSION_COOKIE not in browser.cookies
+    assert newest_entry(world).outcome == "refused"
+
+
+async def test_a_setup_link_registers_a_passkey(world: World, app: ASGIApp, browser: PageClient) -> None:
+    url = (await invite(world)).removeprefix("https://ostiary.example.org")
+    device = Authenticator("https://ostiary.example.org")
+    await browser.get(url)
+    credential = device.create(browser.options("/setup/passkey"))
+    await browser.submit("/setup/passkey", credential=credential, label="Key <b>")
+    assert browser.path == "/account"
+    assert "Key &lt;b&gt;" in browser.text
+    assert (await browser.get(url)).status == 404
+
+
+async def test_a_wait_delays_a_password_alone_and_not_a_person_with_a_second_proof(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    mine = await signed_in(world, app)
+    secret = await add_totp(mine, clock)
+    device = await add_passkey(mine)
+    stranger = PageClient(app, address="203.0.113.9")
+    for _ in range(ACCOUNT.free + 4):
+        clock.advance(3600 // 4)
+        await stranger.log_in(password="a wrong guess")
+    owner = PageClient(app)
+    for _ in range(12):
+        await stranger.log_in(password="a wrong guess")
+    assert (await owner.log_in()).status == 429
+    clock.advance(30)
+    await owner.submit("/login", name="ann", password=PASSWORD, code=hotp(secret, clock() // STEP))
+    assert owner.path == "/account"
+    again = PageClient(app)
+    await again.get("/login")
+    await again.submit("/login/passkey", credential=device.get(again.options("/login/passkey")))
+    assert again.path == "/account"
+
+
+@pytest.mark.parametrize("limit", [ACCOUNT, CODE, NETWORK])
+def test_the_failure_beyond_the_free_ones_costs_a_second_and_each_further_one_twice_as_much(limit: Limit) -> None:
+    failures, now = Failures(0, 0), 1_800_000_000 * SECOND
+    waits = []
+    for _ in range(limit.free + 14):
+        failures = count_failure(failures, limit, now=now)
+        waits.append(max(0, wait_until(failures, limit) - now))
+    assert waits[: limit.free] == [0] * limit.free
+    assert waits[limit.free :] == [min(SECOND << n, LONGEST_WAIT) for n in range(14)]
+    assert count_failure(failures, limit, now=now + limit.wears_off - 1).number == failures.number + 1
+    assert count_failure(failures, limit, now=now + limit.wears_off).number == failures.number
+    assert count_failure(failures, limit, now=now + 10**6 * limit.wears_off).number == 1
+
+
+async def test_an_attempt_on_the_limit_of_the_wait_is_looked_at(world: World, app: ASGIApp, clock: Clock) -> None:
+    await signed_in(world, app)
+    browser = PageClient(app)
+    for _ in range(ACCOUNT.free + 1):
+        await browser.log_in(password="a wrong guess")
+    clock.advance(us=SECOND - 1)
+    assert (await browser.log_in()).status == 429
+    clock.advance(us=1)
+    await browser.log_in()
+    assert browser.path == "/account"
+
+
+async def test_a_demand_is_met_by_the_missing_proof_alone_in_a_new_session(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    browser = await signed_in(world, app)
+    secret = await add_totp(browser, clock)
+    clock.advance(400)
+    await browser.get("/login?return_to=/account&max_age=300")
+    await browser.submit("/login", password=PASSWORD)
+    assert browser.path == "/account"
+    first = browser.cookies[SESSION_COOKIE]
+    await browser.get(f"/login?return_to=/account&acr_values={PERSON_MFA}&max_age=300")
+    assert "Confirm it is you" in browser.text
+    assert "/login/code" in browser.text
+    assert 'type="password"' not in browser.text
+    await browser.submit("/login/code", code=hotp(secret, clock() // STEP))
+    assert browser.path == "/account"
+    assert browser.cookies[SESSION_COOKIE] != first
+    stale = PageClient(app, cookies={SESSION_COOKIE: first})
+    await stale.get("/account")
+    assert stale.path.startswith("/login")
+    await browser.get(f"/login?return_to=/account&acr_values={PERSON_PHR}")
+    assert "stronger login than your account has" in browser.text
+
+
+async def test_a_proof_that_is_older_than_max_age_is_asked_for_again(world: World, app: ASGIApp, clock: Clock) -> None:
+    browser = await signed_in(world, app)
+    clock.advance(300)
+    await browser.get("/login?return_to=/account&max_age=300")
+    assert browser.path == "/account"
+    clock.advance(us=1)
+    await browser.get("/login?return_to=/account&max_age=300")
+    assert "Confirm it is you" in browser.text
+    await browser.submit("/login", password=PASSWORD)
+    assert browser.path == "/account"
+    await browser.get("/login?return_to=/account&max_age=300")
+    assert browser.path == "/account"
+
+
+async def test_a_credential_is_changed_only_after_a_recent_proof_and_ends_the_other_sessions(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    browser = await signed_in(world, app)
+    other = PageClient(app)
+    await other.log_in()
+    await browser.get("/account")
+    form = browser.form("/account/password") | {"password": "another good one", "repeated": "another good one"}
+    clock.advance(RECENT_S, us=1)
+    await browser.post("/account/password", **form)
+    assert browser.path.startswith("/login?")
+    await browser.submit("/login", password=PASSWORD)
+    assert browser.path == "/account"
+    await browser.submit("/account/password", password="another good one", repeated="another good one")
+    assert browser.path == "/account"
+    await other.get("/account")
+    assert other.path.startswith("/login")
+    await other.log_in(password="another good one")
+    assert other.path == "/account"
+
+
+async def test_the_last_way_to_sign_in_stays(world: World, app: ASGIApp) -> None:
+    browser = await signed_in(world, app)
+    device = await add_passkey(browser)
+    await browser.submit("/account/password/remove")
+    assert browser.path == "/account"
+    answer = await browser.submit("/account/passkeys/remove", passkey=b64u(device.id))
+    assert answer.status == 409
+    assert "only way to sign in" in browser.text
+    assert (await browser.submit("/account/passkeys/remove", passkey="another")).status == 404
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "https://evil.example/", "//evil.example", "/\\evil.example", "/authorize/../../x", "/authorize\r\nx: y",
+        "/account#x", "/account?a=b c", "javascript:alert(1)", "/accounts", "account", "/token", "/authorize?x=\\",
+        "/authorize?" + "a" * 4096,
+    ],
+)  # fmt: skip
+def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
+    assert parse_return(given) == "/account"
+
+
+def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
+    for given in ("/authorize?client_id=a&request_uri=urn:x", "/device", "/account", "/consents", "/logout?x=%0a"):
+        assert parse_return(given) == given

@@ -1,29 +1,50 @@
-"""Pages for people: login, logout and the setup link.
+"""Pages for people: login, step-up and the setup link.
 
-A wrong name, a wrong password and an account without a password get the same answer.
+A person proves themselves on `/login`, by a passkey or by name and password. If the person has an authenticator app,
+`/login/code` asks for its code. If the browser has a session that does not meet the demand, `/login` asks for the
+missing proof only. Every login ends in a new session.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.authorization.assurance import meets
+from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
 from ostiaryd.ground.http.html import HTML_BODY, PAGES, base_path, continue_page, page, see_other
 from ostiaryd.ground.http.routes import FORM, NOT_FOUND, Content, Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows.logins import LoginRefused, LoginThrottled, log_in, prove_password
+from ostiaryd.registry.model import Person
+from ostiaryd.trust.flows.logins import (
+    LoginRefused,
+    LoginThrottled,
+    code_prover,
+    log_in,
+    prove_code,
+    prove_password,
+    refuse_login,
+)
+from ostiaryd.trust.flows.passkeys import (
+    add_passkey,
+    creation_options,
+    request_options,
+    use_passkey,
+    verify_creation,
+    verify_request,
+)
 from ostiaryd.trust.flows.passwords import TooManyLogins, check_password, password_hashing
 from ostiaryd.trust.flows.providers import list_providers
+from ostiaryd.trust.flows.second_factors import has_totp
 from ostiaryd.trust.flows.sessions import (
+    PROOF_LIFETIME_S,
     ForgedForm,
     Login,
     NewSession,
     begin_session,
-    end_headers,
-    end_session,
     form_token,
     login_headers,
     new_login,
@@ -34,37 +55,104 @@ from ostiaryd.trust.flows.sessions import (
     session_of,
 )
 from ostiaryd.trust.flows.setup import find_setup_link, use_setup_link
-from ostiaryd.trust.model.sessions import Demand, Proof, parse_demand
+from ostiaryd.trust.model.passkeys import PasskeyRefused
+from ostiaryd.trust.model.sessions import (
+    Demand,
+    Method,
+    Proof,
+    Session,
+    add_proof,
+    assess,
+    fresh_proofs,
+    parse_demand,
+    ways_to_meet,
+)
 from ostiaryd.trust.store import people
+
+SECOND_PROOFS = ("totp", "recovery", "passkey")
+FORGED = ForgedForm("the form has expired")
 
 
 async def show_login(call: Call) -> Reply:
     """Show the login page, or go on to `return_to` if the session of the browser meets the demand."""
-    demand = parse_demand(call.query_one)
-    session = session_of(call)
+    demand, session = parse_demand(call.query_one), session_of(call)
     if session is not None and not demand.is_new:
         now = call.world.now()
         if session.meet(now=now, acr_values=demand.acr_values, max_age=demand.max_age) is not None:
             await note_use(call, session)
             return see_other(call, demand.return_to)
-    return _login_page(call, read_login(call), demand)
+    return _login_page(call, demand, session)
 
 
 async def log_in_with_password(call: Call) -> Reply:
-    """Log in with name and password; goes on to `return_to`."""
-    login = read_login(call)
+    """Log in with name and password; goes on to the code of the authenticator app, or to `return_to`."""
+    session, form = session_of(call), {}
     try:
-        form = read_form(call, login)
+        form = dict(read_form(call, read_login(call)))
         demand = parse_demand(form.get)
-        person = await prove_password(
-            call, unverified_name=form.get("name", ""), unverified_password=form.get("password", "")
+        proven = await prove_password(
+            call,
+            unverified_name=form.get("name", ""),
+            unverified_password=form.get("password", ""),
+            unverified_code=form.get("code", ""),
         )
     except ForgedForm as refusal:
-        return _login_page(call, login, parse_demand(call.query_one), refusal=refusal)
+        return _login_page(call, parse_demand(call.query_one), session, refusal=refusal)
     except (LoginRefused, LoginThrottled, TooManyLogins) as refusal:
-        return _login_page(call, login, demand, refusal=refusal, name=form.get("name", ""))
-    proof = Proof(method="password", at=call.world.now())
-    return _signed_in(call, demand, await log_in(call, person, [proof], replaces=session_of(call)))
+        return _login_page(call, demand, session, refusal=refusal, name=form.get("name", ""))
+    base = _base(session, proven.person, demand)
+    proofs = add_proof(base, proven.proofs[0])
+    if not proven.unverified_code and _needs_code(call, proven.person, base, proofs, demand):
+        login = new_login(call, person=proven.person, proofs=proofs)
+        return see_other(call, f"/login/code?{urlencode(demand.fields())}", headers=login_headers(call, login))
+    prove = code_prover(proven.person, proven.unverified_code)
+    return _signed_in(call, demand, await log_in(call, proven.person, proofs, replaces=session, prove=prove))
+
+
+async def show_code(call: Call) -> Reply:
+    """Ask for the code of the authenticator app, after the password."""
+    demand, login = parse_demand(call.query_one), read_login(call)
+    if login is None or not _pending(call, login):
+        return see_other(call, f"/login?{urlencode(demand.fields())}")
+    return _code_page(call, login, login.person, demand)
+
+
+async def log_in_with_code(call: Call) -> Reply:
+    """Log in with the code of the authenticator app or a recovery code, as the second proof or as a further one."""
+    login, session = read_login(call), session_of(call)
+    form = read_form(call, login)
+    demand, who, code = parse_demand(form.get), form.get("who", ""), form.get("code", "")
+    base: Sequence[Proof] = ()
+    if login is not None and login.person == who:
+        base = _pending(call, login)
+    base = base or _base(session, who, demand)
+    if not base or login is None:
+        return see_other(call, f"/login?{urlencode(demand.fields())}")
+    try:
+        await prove_code(call, who, code)
+        new = await log_in(call, who, base, replaces=session, prove=code_prover(who, code))
+    except (LoginRefused, LoginThrottled) as refusal:
+        return _code_page(call, login, who, demand, refusal=refusal)
+    return _signed_in(call, demand, new)
+
+
+async def log_in_with_passkey(call: Call) -> Reply:
+    """Log in with a passkey, which names its person."""
+    login, session = read_login(call), session_of(call)
+    form = read_form(call, login)
+    assert login is not None, "a form without a login cookie is refused"
+    demand = parse_demand(form.get)
+    try:
+        try:
+            used = verify_request(call, form.get("credential", ""), login)
+        except PasskeyRefused as refusal:
+            await refuse_login(call, refusal)
+        person = used.passkey.person
+        base = _base(session, person, demand)
+        new = await log_in(call, person, base, replaces=session, prove=lambda act: use_passkey(act, used))
+    except PasskeyRefused as refusal:
+        return _login_page(call, demand, session, refusal=refusal)
+    return _signed_in(call, demand, new)
 
 
 async def show_done(call: Call) -> Reply:
@@ -73,97 +161,184 @@ async def show_done(call: Call) -> Reply:
     return continue_page(call, url, title="You are signed in")
 
 
-async def log_out(call: Call) -> Reply:
-    """End the session of the browser."""
-    session = session_of(call)
-    read_form(call, session)
-    assert session is not None, "a form without a session is refused"
-
-    def run(act: Act) -> None:
-        act.entry.person = session.person
-        end_session(act, session.id)
-
-    await run_act(call.world, "person.logout", run, request=call.request_id, network=call.network)
-    return see_other(call, "/login", headers=end_headers())
-
-
 async def show_setup(call: Call) -> Reply:
-    """Show the page of a setup link, on which a person chooses a password."""
+    """Show the page of a setup link, on which a person registers a passkey or chooses a password."""
     code = call.query_one("code") or ""
-    person = find_setup_link(call.world.db.read(), code, now=call.world.now())
-    return _setup_page(call, code, person)
+    return _setup_page(call, code, _find_invited(call, code))
 
 
-async def set_up(call: Call) -> Reply:
-    """Set the first password with a setup link, and log in."""
-    login = read_login(call)
-    form = read_form(call, login)
+async def set_up_password(call: Call) -> Reply:
+    """Set a password with a setup link, and log in."""
+    form = read_form(call, read_login(call))
     code, password = form.get("code", ""), form.get("password", "")
-    id = find_setup_link(call.world.db.read(), code, now=call.world.now())
-    person = registry.find_person(call.world.db.read(), id)
+    person = _find_invited(call, code)
     try:
-        check_password(password, name=person.name)
-        if password != form.get("repeated", ""):
-            raise Invalid("the two passwords differ", hint="type the same password twice")
+        check_password(password, form.get("repeated", ""), name=person.name)
         hash = await password_hashing(call).hash(password, network=call.network)
     except (Invalid, TooManyLogins) as refusal:
-        return _setup_page(call, code, id, refusal=refusal)
+        return _setup_page(call, code, person, refusal=refusal)
+
+    def prove(act: Act) -> Proof:
+        people.set_password(act.tx, person.person_id, hash)
+        return Proof(method="password", at=act.now)
+
+    return await _set_up(call, code, prove)
+
+
+async def set_up_passkey(call: Call) -> Reply:
+    """Register a passkey with a setup link, and log in."""
+    login = read_login(call)
+    form = read_form(call, login)
+    assert login is not None, "a form without a login cookie is refused"
+    code = form.get("code", "")
+    person = _find_invited(call, code)
+    try:
+        new = verify_creation(call, form.get("credential", ""), login)
+        return await _set_up(
+            call, code, lambda act: add_passkey(act, person.person_id, new, name=form.get("label", ""))
+        )
+    except (PasskeyRefused, Conflict) as refusal:
+        return _setup_page(call, code, person, refusal=refusal)
+
+
+async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply:
+    """Use up a setup link in the act that stores the first proof, and log in."""
+    previous = session_of(call)
 
     def run(act: Act) -> NewSession:
-        use_setup_link(act, code)
-        people.set_password(act.tx, id, hash)
+        person = use_setup_link(act, code)
         return begin_session(
             act,
-            person=id,
-            proofs=[Proof(method="password", at=act.now)],
+            person=person,
+            proofs=[prove(act)],
             config=call.world.config,
             network=call.network,
             unverified_browser=call.header(b"user-agent"),
+            replaces=previous,
         )
 
     new = await run_act(call.world, "person.set_up", run, request=call.request_id, network=call.network)
     return see_other(call, "/account", headers=session_headers(new))
 
 
+def _find_invited(call: Call, unverified_code: str) -> Person:
+    """Return the person of a setup link. Raises NotFound."""
+    reader = call.world.db.read()
+    return registry.find_person(reader, find_setup_link(reader, unverified_code, now=call.world.now()))
+
+
+def _base(session: Session | None, person: str, demand: Demand) -> tuple[Proof, ...]:
+    """Return the earlier proofs that a login adds to: those of the same person's session, unless all shall be new."""
+    return () if session is None or session.person != person or demand.is_new else session.proofs
+
+
+def _pending(call: Call, login: Login) -> tuple[Proof, ...]:
+    """Return the proofs given before the code, while the newest of them is fresh."""
+    fresh = fresh_proofs(login.proofs, now=call.world.now(), max_age=PROOF_LIFETIME_S)
+    return login.proofs if fresh else ()
+
+
+def _needs_code(call: Call, person: str, base: Sequence[Proof], proofs: Sequence[Proof], demand: Demand) -> bool:
+    """Return whether the password is followed by a code: always at first, later if the demand is not met without."""
+    if not has_totp(call.world.db.read(), person):
+        return False
+    if not any(proof.method in SECOND_PROOFS for proof in base):
+        return True
+    fresh = fresh_proofs(proofs, now=call.world.now(), max_age=demand.max_age)
+    return not meets(assess(fresh).acr, demand.acr_values)
+
+
 def _login_page(
-    call: Call, login: Login | None, demand: Demand, *, refusal: Refused | None = None, name: str = ""
+    call: Call, demand: Demand, session: Session | None, *, refusal: Refused | None = None, name: str = ""
 ) -> Reply:
-    kept, headers = _kept(call, login)
+    """Return the login page; for a browser with a session that falls short, with the missing proofs only."""
+    login, headers = _kept(call)
+    confirmed = None if demand.is_new else session
+    ways: frozenset[Method] = frozenset({"password", "passkey"})
+    person = None
+    if confirmed is not None:
+        reader, now = call.world.db.read(), call.world.now()
+        person = registry.find_person(reader, confirmed.person).name
+        fresh = fresh_proofs(confirmed.proofs, now=now, max_age=demand.max_age)
+        ways = ways_to_meet(_methods(call, confirmed.person), fresh, demand.acr_values, now=now)
+    is_local = confirmed is not None and not confirmed.provider
+    providers = [] if is_local else [(one.login_path, one.label) for one in list_providers(call.world.db.read())]
+    passkey = None
+    if "passkey" in ways:
+        passkey = request_options(call, login, person=None if confirmed is None else confirmed.person)
     status = 200 if refusal is None else status_of(refusal)
     if isinstance(refusal, LoginThrottled):
-        status = 429
-        headers = [*headers, (b"retry-after", b"%d" % refusal.after_s)]
+        status, headers = 429, [*headers, (b"retry-after", b"%d" % refusal.after_s)]
     return page(
         call,
         "trust/login.html",
         status=status,
         headers=headers,
-        form_token=form_token(call, kept),
+        script=passkey is not None,
+        form_token=form_token(call, login),
         fields=demand.fields(),
-        name=name or demand.login_hint,
-        providers=[(one.login_path, one.label) for one in list_providers(call.world.db.read())],
+        providers=providers,
         query=urlencode(demand.fields()),
+        others=urlencode({**demand.fields(), "prompt": "login", "login_hint": ""}),
+        name=person or name or demand.login_hint,
+        who=None if confirmed is None else confirmed.person,
+        person=person,
+        ways=ways,
+        passkey=passkey,
+        asks_code=isinstance(refusal, LoginThrottled),
         refusal=refusal,
     )
 
 
-def _setup_page(call: Call, code: str, id: str, *, refusal: Refused | None = None) -> Reply:
-    kept, headers = _kept(call, read_login(call))
+def _methods(call: Call, person: str) -> frozenset[Method]:
+    """Return the methods that a person has."""
+    reader = call.world.db.read()
+    methods: list[tuple[Method, bool]] = [
+        ("password", people.password(reader, person) is not None),
+        ("totp", has_totp(reader, person)),
+        ("passkey", bool(people.passkeys_of(reader, person))),
+    ]
+    return frozenset(method for method, is_set in methods if is_set)
+
+
+def _code_page(call: Call, login: Login, who: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:
+    headers: Headers = []
+    status = 200 if refusal is None else status_of(refusal)
+    if isinstance(refusal, LoginThrottled):
+        status, headers = 429, [(b"retry-after", b"%d" % refusal.after_s)]
+    return page(
+        call,
+        "trust/code.html",
+        status=status,
+        headers=headers,
+        form_token=form_token(call, login),
+        fields=demand.fields(),
+        again=urlencode(demand.fields()),
+        who=who,
+        refusal=refusal,
+    )
+
+
+def _setup_page(call: Call, code: str, person: Person, *, refusal: Refused | None = None) -> Reply:
+    login, headers = _kept(call)
+    passkey = creation_options(call, person, login)
     return page(
         call,
         "trust/setup.html",
         status=200 if refusal is None else status_of(refusal),
         headers=headers,
-        form_token=form_token(call, kept),
+        script=passkey is not None,
+        form_token=form_token(call, login),
         code=code,
-        name=registry.find_person(call.world.db.read(), id).name,
+        name=person.name,
+        passkey=passkey,
         refusal=refusal,
     )
 
 
-def _kept(call: Call, login: Login | None) -> tuple[Login, Headers]:
+def _kept(call: Call) -> tuple[Login, Headers]:
     """Return the login cookie of the browser, or a new one with the header that sets it."""
-    if login is not None:
+    if (login := read_login(call)) is not None:
         return login, []
     made = new_login(call)
     return made, login_headers(call, made)
@@ -184,30 +359,23 @@ DEMAND = (
     Query("prompt", "`login`: prove again, whatever session there is."),
     Query("login_hint", "Name of the person."),
 )
-FORGED = ForgedForm("the form has expired")
 PAGE_FORM = Content(dict[str, str], media_types=FORM)
+REFUSED = {403: HTML_BODY, 429: HTML_BODY}
 ROUTES = (
     Route("GET", "/login", show_login, "", protocol=PAGES, query=DEMAND, answers={200: HTML_BODY, 303: None}),
+    Route("POST", "/login", log_in_with_password, "", protocol=PAGES, body=PAGE_FORM, answers={303: None, **REFUSED}),
+    Route("GET", "/login/code", show_code, "", protocol=PAGES, query=DEMAND, answers={200: HTML_BODY, 303: None}),
+    Route("POST", "/login/code", log_in_with_code, "", protocol=PAGES, body=PAGE_FORM, answers={303: None, **REFUSED}),
     Route(
         "POST",
-        "/login",
-        log_in_with_password,
+        "/login/passkey",
+        log_in_with_passkey,
         "",
         protocol=PAGES,
         body=PAGE_FORM,
-        answers={200: HTML_BODY, 303: None, 403: HTML_BODY, 429: HTML_BODY},
+        answers={303: None, 403: HTML_BODY},
     ),
     Route("GET", "/login/done", show_done, "", protocol=PAGES, query=DEMAND[:1], answers={200: HTML_BODY}),
-    Route(
-        "POST",
-        "/account/logout",
-        log_out,
-        "",
-        protocol=PAGES,
-        body=PAGE_FORM,
-        answers={303: None},
-        errors=(FORGED,),
-    ),
     Route(
         "GET",
         "/setup",
@@ -221,11 +389,21 @@ ROUTES = (
     Route(
         "POST",
         "/setup",
-        set_up,
+        set_up_password,
         "",
         protocol=PAGES,
         body=PAGE_FORM,
         answers={303: None},
         errors=(NOT_FOUND, FORGED),
+    ),
+    Route(
+        "POST",
+        "/setup/passkey",
+        set_up_passkey,
+        "",
+        protocol=PAGES,
+        body=PAGE_FORM,
+        answers={303: None},
+        errors=(NOT_FOUND, FORGED, Conflict("this passkey is registered already")),
     ),
 )

@@ -1,15 +1,16 @@
-"""Login with a password: the proof of a local account, its throttling, and the session that follows.
+"""Login of people with local accounts: password, code, passkey; throttling; and the session that follows.
 
-The answer for an unknown name, a wrong password and an account without a password is the same, and so is the work. A
-wait is in force for the account and for the network. Nothing is looked at during a wait, so a stranger can delay a
-login by password alone, and no other login: a passkey is accepted at any time.
+The answer for an unknown name, a wrong password and an account without a password is the same, and so is the work.
+After several failures a wait is in force for the account or the network, in which a password alone is not looked at. A
+password together with a code, or a passkey, is looked at during a wait: a stranger who guesses does not delay a person
+who has a second proof.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
 
 from ostiary.protocol.errors import Forbidden, NotFound, Refused
 from ostiaryd.ground.crypto.keyring import Keyring
@@ -18,17 +19,19 @@ from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.passwords import password_hashing
+from ostiaryd.trust.flows.second_factors import find_code, use_code
 from ostiaryd.trust.flows.sessions import NewSession, begin_session
 from ostiaryd.trust.model import SECOND
-from ostiaryd.trust.model.sessions import Proof, Session
-from ostiaryd.trust.model.throttle import FREE_OF_ACCOUNT, FREE_OF_NETWORK, SLOTS, count_failure, wait_until
+from ostiaryd.trust.model.sessions import Proof, Session, add_proof
+from ostiaryd.trust.model.throttle import ACCOUNT, CODE, NETWORK, SLOTS, Limit, count_failure, wait_until
 from ostiaryd.trust.store import people
 
 MAX_NAME = 64
+WRONG = "name, password or code is wrong"
 
 
 class LoginRefused(Forbidden):
-    """Name, password or code are not right. The message never says which."""
+    """A login without the right proofs. The message never says which of them is wrong."""
 
     code = "login_refused"
 
@@ -40,80 +43,148 @@ class LoginThrottled(Refused):
 
     def __init__(self, after_s: int) -> None:
         super().__init__(
-            f"too many failed attempts; the next one is accepted in {after_s} s", hint="a passkey is accepted at once"
+            f"too many attempts failed; a password alone is accepted again in {after_s} s",
+            hint="a passkey, or the password with a code, is accepted at once",
         )
         self.after_s = after_s
 
 
-class Slots(NamedTuple):
-    """The slots in which failures of a login are counted."""
+class Slot(NamedTuple):
+    """A slot in which failures are counted, and the limit that holds for it."""
 
-    account: str
-    network: str
-
-
-def slots_of(keys: Keyring, *, unverified_name: str, network: str) -> Slots:
-    """Return the slots of a login: one for the name, known or not, and one for the network."""
-    secret = keys.derive("throttle")
-
-    def slot(kind: str, text: str) -> str:
-        digest = hmac.digest(secret, f"{kind} {text}".encode(), "sha256")
-        return f"{kind} {int.from_bytes(digest[:8]) % SLOTS}"
-
-    return Slots(slot("account", unverified_name), slot("network", network))
+    name: str
+    limit: Limit
 
 
-def check_throttle(reader: Reader, slots: Slots, *, now: int) -> None:
-    """Check that no wait is in force for the account or the network. Raises LoginThrottled."""
-    until = max(
-        wait_until(people.failures(reader, slots.account), free=FREE_OF_ACCOUNT),
-        wait_until(people.failures(reader, slots.network), free=FREE_OF_NETWORK),
-    )
+class Proven(NamedTuple):
+    """A person with the proofs of a login. `code` is still to be used up, in the act of the login."""
+
+    person: str
+    proofs: tuple[Proof, ...]
+    unverified_code: str = ""
+
+
+def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
+    """Return the slot of an account by its typed name, known or not; of a network; or of the codes of a person."""
+    digest = hmac.digest(keys.derive("throttle"), f"{limit.name} {text}".encode("utf-8", "surrogatepass"), "sha256")
+    return Slot(f"{limit.name} {int.from_bytes(digest[:8]) % SLOTS}", limit)
+
+
+def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
+    """Check that no wait is in force in any of the slots. Raises LoginThrottled."""
+    until = max(wait_until(people.failures(reader, slot.name), slot.limit) for slot in slots)
     if until > now:
         raise LoginThrottled(-(-(until - now) // SECOND))
 
 
-async def prove_password(call: Call, *, unverified_name: str, unverified_password: str) -> str:
-    """Return the id of the person that this name and password belong to.
+async def prove_password(
+    call: Call, *, unverified_name: str, unverified_password: str, unverified_code: str = ""
+) -> Proven:
+    """Return the person that this name and password belong to, and the code if it is right as well.
 
     Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal leaves an entry, within the budget of strangers.
     """
-    world = call.world
+    world, reader = call.world, call.world.db.read()
     name = unverified_name.strip().lower()[:MAX_NAME]
-    slots = slots_of(world.keys, unverified_name=name, network=call.network)
-    reader = world.db.read()
+    slots = [slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, NETWORK, call.network)]
     person = _find_active(reader, name)
     try:
-        check_throttle(reader, slots, now=world.now())
-    except LoginThrottled as refusal:
-        await _refuse(call, refusal, person)
-    hash = None if person is None else people.password(reader, person)
-    if not await password_hashing(call).verify(unverified_password, hash, network=call.network) or person is None:
-        await world.writer.submit(lambda tx: _count_failure(tx, slots))
-        await _refuse(call, LoginRefused("name or password is wrong"), person)
-        raise AssertionError("the refusal was not raised")
+        if not unverified_code:
+            check_throttle(reader, slots, now=world.now())
+        hash = None if person is None else people.password(reader, person)
+        is_right = await password_hashing(call).verify(unverified_password, hash, network=call.network)
+        if person is None or not is_right:
+            await _count_failures(call, slots)
+            raise LoginRefused(WRONG)
+        if unverified_code:
+            await _check_code(call, person, unverified_code, slots=slots)
+        else:
+            check_throttle(world.db.read(), slots, now=world.now())  # failures that were counted meanwhile
+    except (LoginRefused, LoginThrottled) as refusal:
+        await refuse_login(call, refusal, person)
+    return Proven(person, (Proof(method="password", at=world.now()),), unverified_code)
+
+
+async def prove_code(call: Call, person: str, unverified_code: str) -> None:
+    """Check the code of a person who has given the first proof. Raises LoginRefused, LoginThrottled."""
+    slot = slot_of(call.world.keys, CODE, person)
     try:
-        check_throttle(world.db.read(), slots, now=world.now())  # by failures that were counted meanwhile
-    except LoginThrottled as refusal:
-        await _refuse(call, refusal, person)
-    return person
+        check_throttle(call.world.db.read(), [slot], now=call.world.now())
+        await _check_code(call, person, unverified_code, slots=[])
+    except (LoginRefused, LoginThrottled) as refusal:
+        await refuse_login(call, refusal, person)
 
 
-async def log_in(call: Call, person: str, proofs: Sequence[Proof], *, replaces: Session | None) -> NewSession:
-    """Begin a session with these proofs. Raises NotFound, Conflict for a person who has left."""
+async def log_in(
+    call: Call,
+    person: str,
+    proofs: Sequence[Proof],
+    *,
+    replaces: Session | None,
+    prove: Callable[[Act], Proof | None] | None = None,
+) -> NewSession:
+    """Begin a session with these proofs, and the one that `prove` uses up in the act of the login.
+
+    Raises LoginRefused if `prove` has none, NotFound, Conflict for a person who has left.
+    """
+    world = call.world
 
     def run(act: Act) -> NewSession:
+        given = tuple(proofs)
+        if prove is not None:
+            act.entry.object = person
+            if (proof := prove(act)) is None:
+                raise LoginRefused(WRONG)
+            given = add_proof(given, proof)
+        if any(proof.method == "password" and proof.at >= act.now - SECOND * 600 for proof in given):
+            name = registry.find_person(act.tx, person).name
+            for slot in (slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, CODE, person)):
+                people.drop_failures(act.tx, slot.name)
         return begin_session(
             act,
             person=person,
-            proofs=proofs,
-            config=call.world.config,
+            proofs=given,
+            config=world.config,
             network=call.network,
             unverified_browser=call.header(b"user-agent"),
             replaces=replaces,
         )
 
-    return await act(call.world, "person.login", run, request=call.request_id, network=call.network)
+    return await act(world, "person.login", run, request=call.request_id, network=call.network)
+
+
+def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | None] | None:
+    """Return the function that uses up a code in the act of a login; None without a code."""
+    return (lambda act: use_code(act, person, unverified_code)) if unverified_code else None
+
+
+async def refuse_login(call: Call, refusal: Refused, person: str | None = None) -> NoReturn:
+    """Leave the entry of a refused login, and raise the refusal."""
+
+    def refuse(act: Act) -> None:
+        act.entry.object = person
+        raise refusal
+
+    await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)
+    raise AssertionError("an act returned instead of raising its refusal")
+
+
+async def _check_code(call: Call, person: str, unverified_code: str, *, slots: Sequence[Slot]) -> None:
+    """Raises LoginRefused, also during a wait for codes: the answer must not tell that the password was right."""
+    world, reader = call.world, call.world.db.read()
+    slot = slot_of(world.keys, CODE, person)
+    is_waiting = wait_until(people.failures(reader, slot.name), slot.limit) > world.now()
+    if is_waiting or find_code(reader, world.keys, person, unverified_code, now=world.now()) is None:
+        await _count_failures(call, [*slots, slot])
+        raise LoginRefused(WRONG)
+
+
+async def _count_failures(call: Call, slots: Sequence[Slot]) -> None:
+    def count(tx: Tx) -> None:
+        for slot in slots:
+            people.set_failures(tx, slot.name, count_failure(people.failures(tx, slot.name), slot.limit, now=tx.now))
+
+    await call.world.writer.submit(count)
 
 
 def _find_active(reader: Reader, unverified_name: str) -> str | None:
@@ -123,18 +194,3 @@ def _find_active(reader: Reader, unverified_name: str) -> str | None:
     except NotFound:
         return None
     return person.person_id if person.is_active else None
-
-
-def _count_failure(tx: Tx, slots: Slots) -> None:
-    for slot in slots:
-        people.set_failures(tx, slot, count_failure(people.failures(tx, slot), now=tx.now))
-
-
-async def _refuse(call: Call, refusal: Refused, person: str | None) -> None:
-    """Leave the entry of a refused login, and raise the refusal."""
-
-    def refuse(act: Act) -> None:
-        act.entry.object = person
-        raise refusal
-
-    await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)

@@ -96,14 +96,18 @@ class PasswordHashing:
         return True
 
 
-def check_password(password: str, *, name: str) -> str:
-    """Return a new password of a person. Raises Invalid if it is too short, too long or easy to guess."""
+def check_password(password: str, repeated: str, *, name: str) -> None:
+    """Check a new password of a person, which was typed twice.
+
+    Raises Invalid if it is too short, too long or easy to guess, or was not typed twice alike.
+    """
     length = len(unicodedata.normalize("NFKC", password))
     if not SHORTEST <= length <= LONGEST:
         raise Invalid(f"a password has {SHORTEST} to {LONGEST} characters", hint="several words are easy to remember")
     if len(set(password)) < 5 or (len(name) > 2 and name.casefold() in password.casefold()):
         raise Invalid("the password repeats few characters, or has your name in it", hint="take several words")
-    return password
+    if password != repeated:
+        raise Invalid("the two passwords differ", hint="type the same password twice")
 
 
 def password_hashing(call: Call) -> PasswordHashing:

@@ -164,6 +164,24 @@ def add_proof(proofs: Sequence[Proof], new: Proof) -> tuple[Proof, ...]:
     return (*(one for one in proofs if (one.method, one.source) != (new.method, new.source)), new)
 
 
+def ways_to_meet(
+    methods: Collection[Method], fresh: Sequence[Proof], acr_values: Collection[str], *, now: int
+) -> frozenset[Method]:
+    """Return the methods of a person, besides the fresh proofs, that lead to the demanded level.
+
+    Those that reach it alone; else the password, if it does so together with a code; else none.
+    """
+    missing = [method for method in methods if method not in {proof.method for proof in fresh}]
+
+    def reaches(*added: Method) -> bool:
+        proofs = [*fresh, *(Proof(method=method, at=now) for method in added)]
+        return meets(assess(proofs).acr, acr_values)
+
+    if alone := frozenset(method for method in missing if reaches(method)):
+        return alone
+    return frozenset({"password"} if {"password", "totp"} <= set(missing) and reaches("password", "totp") else ())
+
+
 def assess(proofs: Sequence[Proof]) -> Assurance:
     """Return the highest level that independent proofs reach, with the newest proofs that reach it. Needs a proof."""
     newest = sorted(proofs, key=lambda proof: -proof.at)

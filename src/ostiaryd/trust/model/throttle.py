@@ -1,7 +1,8 @@
-"""Throttling of logins: after a few failures for one account or network, each further failure doubles the wait.
+"""Throttling of logins: after a few failures for one account, network or code, each further failure doubles the wait.
 
 Failures are counted in slots, of which there are a fixed number: the slot of an account follows from a keyed digest of
 the name that was typed. An unknown name therefore waits like a known one, and strangers cannot make the table grow.
+Failures wear off one by one.
 """
 
 from __future__ import annotations
@@ -11,13 +12,24 @@ from typing import NamedTuple
 from ostiaryd.trust.model import SECOND
 
 SLOTS = 1 << 16
-FREE_OF_ACCOUNT = 5
-"""Failures for one account that cost no wait."""
-FREE_OF_NETWORK = 30
-"""Failures from one network that cost no wait: a company may be behind one address."""
 LONGEST_WAIT = 900 * SECOND
+MOST_FAILURES = 1000
 FORGET_AFTER = 86_400 * SECOND
-"""Failures are forgotten when none was added for this long."""
+"""A slot whose last failure is this old is deleted: nothing of it is left."""
+
+
+class Limit(NamedTuple):
+    """How many failures cost no wait, and the time after which one failure has worn off, in microseconds."""
+
+    name: str
+    free: int
+    wears_off: int
+
+
+ACCOUNT = Limit("account", 5, 900 * SECOND)
+CODE = Limit("code", 5, 900 * SECOND)
+NETWORK = Limit("network", 30, 20 * SECOND)
+"""A company may be behind one network."""
 
 
 class Failures(NamedTuple):
@@ -30,17 +42,18 @@ class Failures(NamedTuple):
 NONE = Failures(0, 0)
 
 
-def wait_until(failures: Failures, *, free: int) -> int:
+def wait_until(failures: Failures, limit: Limit) -> int:
     """Return the instant before which no further attempt is looked at; 0 if there is none.
 
-    The first failure after `free` costs one second, and each further one twice as much, up to a quarter of an hour.
+    The first failure beyond `free` costs one second, and each further one twice as much, up to a quarter of an hour.
     """
-    over = failures.number - free
+    over = failures.number - limit.free
     if over <= 0:
         return 0
     return failures.at + min(SECOND << min(over - 1, 20), LONGEST_WAIT)
 
 
-def count_failure(failures: Failures, *, now: int) -> Failures:
-    """Return the failures with one more."""
-    return Failures((0 if now - failures.at >= FORGET_AFTER else failures.number) + 1, now)
+def count_failure(failures: Failures, limit: Limit, *, now: int) -> Failures:
+    """Return the failures that have not worn off, with one more."""
+    left = failures.number - max(0, now - failures.at) // limit.wears_off
+    return Failures(min(max(left, 0) + 1, MOST_FAILURES), now)

@@ -76,6 +76,10 @@ _COUNT_RECOVERY = sql(
     """select count(*) from recovery_code c join person p on p.person_id = c.person
        where c.person = :person and p.state = 'active' and c.made_at > p.logins_since"""
 )
+_RECOVERY = sql(
+    """select 1 from recovery_code c join person p on p.person_id = c.person
+       where c.digest = :digest and c.person = :person and p.state = 'active' and c.made_at > p.logins_since"""
+)
 _ADD_RECOVERY = sql("insert into recovery_code (digest, person, made_at) values (:digest, :person, :now)")
 _USE_RECOVERY = sql(
     """delete from recovery_code where digest = :digest and person = :person
@@ -257,6 +261,11 @@ def count_recovery_codes(reader: Reader, person: str) -> int:
     """Return the number of unused recovery codes of a person."""
     row = reader.one(_COUNT_RECOVERY, person=person)
     return 0 if row is None else int(row[0])
+
+
+def has_recovery_code(reader: Reader, digest: bytes, *, person: str) -> bool:
+    """Return whether that is an unused recovery code of a person."""
+    return reader.one(_RECOVERY, digest=digest, person=person) is not None
 
 
 def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:

@@ -1,0 +1,94 @@
+"""The credentials of a local account together: what a person has, and what may be removed.
+
+A person keeps at least one way to sign in. A change of a credential ends all other sessions of the person.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.sessions import end_sessions
+from ostiaryd.trust.model.passkeys import MAX_NAME, Passkey
+from ostiaryd.trust.store import people
+
+
+class LocalLogin(NamedTuple):
+    """The ways by which a person signs in with a local account."""
+
+    has_password: bool
+    has_totp: bool
+    passkeys: list[Passkey]
+    recovery_codes: int
+
+
+def describe(reader: Reader, person: str) -> LocalLogin:
+    """Return the ways by which a person signs in."""
+    return LocalLogin(
+        people.password(reader, person) is not None,
+        people.totp(reader, person) is not None,
+        people.passkeys_of(reader, person),
+        people.count_recovery_codes(reader, person),
+    )
+
+
+def has_two_factors(reader: Reader, person: str) -> bool:
+    """Return whether a person can prove two factors: with a passkey, or with a password and an authenticator app."""
+    login = describe(reader, person)
+    return bool(login.passkeys) or (login.has_password and login.has_totp)
+
+
+def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
+    """Set or change the password; all sessions but `session` end."""
+    registry.note(act, object=person)
+    people.set_password(act.tx, person, hash)
+    end_sessions(act, person, keep=session)
+
+
+def remove_password(act: Act, person: str, *, session: str) -> None:
+    """Remove the password, and the second factor that only goes with it. Raises Conflict."""
+    registry.note(act, object=person)
+    login = describe(act.tx, person)
+    if not login.has_password:
+        raise Conflict("there is no password")
+    _check_not_last(bool(login.passkeys))
+    people.drop_password(act.tx, person)
+    people.drop_totp(act.tx, person)
+    people.set_recovery_codes(act.tx, person, ())
+    end_sessions(act, person, keep=session)
+
+
+def remove_totp(act: Act, person: str, *, session: str) -> None:
+    """Remove the authenticator app and its recovery codes. Raises Conflict."""
+    registry.note(act, object=person)
+    if people.totp(act.tx, person) is None:
+        raise Conflict("there is no authenticator app")
+    people.drop_totp(act.tx, person)
+    people.set_recovery_codes(act.tx, person, ())
+    end_sessions(act, person, keep=session)
+
+
+def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
+    """Remove a passkey. Raises NotFound, Conflict."""
+    registry.note(act, object=person, passkey=id[:MAX_NAME])
+    login = describe(act.tx, person)
+    if id not in {one.id for one in login.passkeys}:
+        raise NotFound("passkey not found")
+    _check_not_last(login.has_password or len(login.passkeys) > 1)
+    people.drop_passkey(act.tx, id, person=person)
+    end_sessions(act, person, keep=session)
+
+
+def reset(act: Act, id_or_name: str) -> int:
+    """Remove every credential of a person and end every session; return the number of sessions. Raises NotFound."""
+    person = registry.find_person(act.tx, id_or_name).person_id
+    people.drop_credentials(act.tx, person)
+    return end_sessions(act, person)
+
+
+def _check_not_last(has_other: bool) -> None:
+    if not has_other:
+        raise Conflict("this is the only way to sign in", hint="add another one first", code="last_credential")

@@ -1,0 +1,252 @@
+"""Passkeys (WebAuthn Level 3): registration, and login without a name. User verification is required.
+
+The ceremonies run in the browser by the one static script, which sends the response of the authenticator as a field of
+a form.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import webauthn
+from webauthn.helpers import options_to_json
+from webauthn.helpers.cose import COSEAlgorithmIdentifier
+from webauthn.helpers.exceptions import WebAuthnException
+from webauthn.helpers.structs import (
+    AuthenticatorSelectionCriteria,
+    PublicKeyCredentialDescriptor,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Conflict, Malformed, NotFound
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Person
+from ostiaryd.trust import store
+from ostiaryd.trust.flows.sessions import Login, own_origins, page_url
+from ostiaryd.trust.model import Spend
+from ostiaryd.trust.model.passkeys import (
+    MAX_CREDENTIAL,
+    MAX_NAME,
+    MAX_PASSKEYS,
+    Passkey,
+    PasskeyRefused,
+    check_challenge,
+    make_challenge,
+)
+from ostiaryd.trust.model.sessions import Proof, Session
+from ostiaryd.trust.store import people
+
+TIMEOUT_MS = 120_000
+ALGS = [
+    COSEAlgorithmIdentifier.ECDSA_SHA_256,
+    COSEAlgorithmIdentifier.EDDSA,
+    COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256,
+]
+_UNREADABLE = (WebAuthnException, Malformed, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What `webauthn` raises for a response that it cannot read."""
+
+
+def rp_id(config: Config) -> str | None:
+    """Return the host name that passkeys belong to; None where the server is known by an IP address alone."""
+    host = urlsplit(page_url(config)).hostname or ""
+    try:
+        ip_address(host)
+    except ValueError:
+        return host
+    return None
+
+
+def creation_options(call: Call, person: Person, holder: Session | Login) -> str | None:
+    """Return the options of `navigator.credentials.create` as JSON; None where passkeys are not possible."""
+    if (host := rp_id(call.world.config)) is None:
+        return None
+    known = people.passkeys_of(call.world.db.read(), person.person_id)
+    options = webauthn.generate_registration_options(
+        rp_id=host,
+        rp_name="Ostiary",
+        user_id=person.person_id.encode(),
+        user_name=person.name,
+        challenge=_challenge(call, "create", holder),
+        timeout=TIMEOUT_MS,
+        authenticator_selection=AuthenticatorSelectionCriteria(
+            resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
+        ),
+        exclude_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in known],
+        supported_pub_key_algs=ALGS,
+    )
+    return options_to_json(options)
+
+
+def request_options(call: Call, holder: Session | Login, *, person: str | None = None) -> str | None:
+    """Return the options of `navigator.credentials.get` as JSON; None where passkeys are not possible.
+
+    Without `person` every passkey of this server fits, so the options tell nothing about accounts.
+    """
+    if (host := rp_id(call.world.config)) is None:
+        return None
+    known = [] if person is None else people.passkeys_of(call.world.db.read(), person)
+    options = webauthn.generate_authentication_options(
+        rp_id=host,
+        challenge=_challenge(call, "get", holder),
+        timeout=TIMEOUT_MS,
+        allow_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in known],
+        user_verification=UserVerificationRequirement.REQUIRED,
+    )
+    return options_to_json(options)
+
+
+class NewPasskey:
+    """A verified registration, and the challenge to spend."""
+
+    __slots__ = ("id", "public_key", "sign_count", "spend", "transports")
+
+    def __init__(self, id: str, public_key: bytes, sign_count: int, transports: str, spend: Spend) -> None:
+        self.id, self.public_key, self.sign_count = id, public_key, sign_count
+        self.transports, self.spend = transports, spend
+
+
+def verify_creation(call: Call, unverified: str, holder: Session | Login) -> NewPasskey:
+    """Verify the response of a registration. Raises PasskeyRefused."""
+    host, credential = _read(call, unverified)
+    spend = _check_challenge(call, "create", holder, credential)
+    try:
+        verified = webauthn.verify_registration_response(
+            credential=credential,
+            expected_challenge=_challenge_of(credential),
+            expected_rp_id=host,
+            expected_origin=sorted(own_origins(call.world.config)),
+            require_user_verification=True,
+            supported_pub_key_algs=ALGS,
+        )
+    except _UNREADABLE:
+        raise PasskeyRefused from None
+    transports = credential["response"].get("transports")
+    named = [one for one in transports if isinstance(one, str)] if isinstance(transports, list) else []
+    return NewPasskey(
+        b64u(verified.credential_id),
+        verified.credential_public_key,
+        verified.sign_count,
+        " ".join(named)[:MAX_NAME],
+        spend,
+    )
+
+
+def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
+    """Store a passkey; return the proof that its registration is. Raises PasskeyRefused, Conflict."""
+    label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
+    registry.note(act, object=person, passkey=new.id[:MAX_NAME])
+    if not store.spend(act.tx, new.spend):
+        raise PasskeyRefused("the page was used before")
+    if people.is_passkey(act.tx, new.id):
+        raise Conflict("this passkey is registered already", code="known_passkey")
+    if len(people.passkeys_of(act.tx, person)) >= MAX_PASSKEYS:
+        raise Conflict(f"there are {MAX_PASSKEYS} passkeys", hint="remove one first", code="too_many_passkeys")
+    people.add_passkey(
+        act.tx, Passkey(new.id, person, label, new.public_key, new.sign_count, new.transports, act.now, None)
+    )
+    return Proof(method="passkey", at=act.now, source=new.id)
+
+
+class UsedPasskey:
+    """A verified login, and the challenge to spend."""
+
+    __slots__ = ("passkey", "sign_count", "spend")
+
+    def __init__(self, passkey: Passkey, sign_count: int, spend: Spend) -> None:
+        self.passkey, self.sign_count, self.spend = passkey, sign_count, spend
+
+
+def verify_request(call: Call, unverified: str, holder: Session | Login) -> UsedPasskey:
+    """Verify the response of a login. Raises PasskeyRefused."""
+    host, credential = _read(call, unverified)
+    spend = _check_challenge(call, "get", holder, credential)
+    id = credential.get("id")
+    passkey = people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
+    if passkey is None:
+        raise PasskeyRefused
+    try:
+        verified = webauthn.verify_authentication_response(
+            credential=credential,
+            expected_challenge=_challenge_of(credential),
+            expected_rp_id=host,
+            expected_origin=sorted(own_origins(call.world.config)),
+            credential_public_key=passkey.public_key,
+            credential_current_sign_count=passkey.sign_count,
+            require_user_verification=True,
+        )
+        handle = credential["response"].get("userHandle")
+        if handle is not None and unb64u(handle) != passkey.person.encode():
+            raise PasskeyRefused
+    except _UNREADABLE:
+        raise PasskeyRefused from None
+    return UsedPasskey(passkey, verified.new_sign_count, spend)
+
+
+def use_passkey(act: Act, used: UsedPasskey) -> Proof:
+    """Record the use of a passkey, once; return the proof. Raises PasskeyRefused."""
+    present = people.find_passkey(act.tx, used.passkey.id)
+    if present is None or present.public_key != used.passkey.public_key or not store.spend(act.tx, used.spend):
+        raise PasskeyRefused
+    if used.sign_count and used.sign_count <= present.sign_count:
+        raise PasskeyRefused
+    people.use_passkey(act.tx, used.passkey.id, sign_count=used.sign_count)
+    return Proof(method="passkey", at=act.now, source=used.passkey.id)
+
+
+def remove_passkey(act: Act, person: str, id: str) -> None:
+    """Remove a passkey of a person. Raises NotFound."""
+    registry.note(act, object=person, passkey=id[:MAX_NAME])
+    if not people.drop_passkey(act.tx, id, person=person):
+        raise NotFound("passkey not found")
+
+
+def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
+    """Return the passkeys of a person, the oldest first."""
+    return people.passkeys_of(reader, person)
+
+
+def _challenge(call: Call, ceremony: Any, holder: Session | Login) -> bytes:
+    world = call.world
+    return make_challenge(
+        world.keys.derive("challenge"), ceremony, _browser(holder), now=world.now(), random=world.random
+    )
+
+
+def _check_challenge(call: Call, ceremony: Any, holder: Session | Login, credential: dict[str, Any]) -> Spend:
+    secret, challenge = call.world.keys.derive("challenge"), _challenge_of(credential)
+    return check_challenge(secret, ceremony, _browser(holder), challenge, now=call.world.now())
+
+
+def _browser(holder: Session | Login) -> str:
+    return holder.id if isinstance(holder, Session) else holder.nonce
+
+
+def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
+    host = rp_id(call.world.config)
+    try:
+        credential = canonical.parse(unverified.encode("utf-8", "surrogatepass"), max_bytes=MAX_CREDENTIAL, max_depth=8)
+    except Malformed:
+        raise PasskeyRefused from None
+    if host is None or not isinstance(credential, dict) or not isinstance(credential.get("response"), dict):
+        raise PasskeyRefused
+    return host, credential
+
+
+def _challenge_of(credential: dict[str, Any]) -> bytes:
+    """Return the challenge in the client data of a response. Raises PasskeyRefused."""
+    try:
+        client = canonical.parse(unb64u(credential["response"]["clientDataJSON"]), max_bytes=MAX_CREDENTIAL)
+        if not isinstance(client, dict) or client.get("crossOrigin"):
+            raise PasskeyRefused
+        return unb64u(client["challenge"])
+    except _UNREADABLE:
+        raise PasskeyRefused from None

@@ -1,0 +1,115 @@
+"""Second factors after a password: codes of an authenticator app, and recovery codes.
+
+The secret of an app is sealed with a key that follows from the server's own. A code is accepted once; a recovery code
+is deleted by its use. Wrong codes have a throttle of their own, which only those who know the password can reach.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+
+from ostiary.protocol.errors import Conflict, Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.ground.crypto.keyring import Keyring, RootKey
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.model.sessions import Proof, Session
+from ostiaryd.trust.model.totp import SECRET_BYTES, match_code
+from ostiaryd.trust.store import people
+
+RECOVERY_CODES, RECOVERY_CHARS = 10, 12
+"""Number of recovery codes, and characters of each: 60 bits in Base32."""
+
+
+def has_totp(reader: Reader, person: str) -> bool:
+    """Return whether a person has an authenticator app."""
+    return people.totp(reader, person) is not None
+
+
+def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, *, now: int) -> Proof | None:
+    """Return the proof that a code is, without using it up; None for a wrong or used code."""
+    if (stored := people.totp(reader, person)) is None:
+        return None
+    sealed, last_step = stored
+    if match_code(_open(keys, person, sealed), unverified_code, now=now, last_step=last_step) is not None:
+        return Proof(method="totp", at=now)
+    if people.has_recovery_code(reader, _digest(keys, unverified_code), person=person):
+        return Proof(method="recovery", at=now)
+    return None
+
+
+def use_code(act: Act, person: str, unverified_code: str) -> Proof | None:
+    """Use up a code of the app, or a recovery code, and return the proof; None for a wrong or used code."""
+    proof = find_code(act.tx, act.tx.keys, person, unverified_code, now=act.now)
+    if proof is None:
+        return None
+    if proof.method == "recovery":
+        return proof if people.use_recovery_code(act.tx, _digest(act.tx.keys, unverified_code), person=person) else None
+    sealed, last_step = people.totp(act.tx, person) or (b"", 0)
+    step = match_code(_open(act.tx.keys, person, sealed), unverified_code, now=act.now, last_step=last_step)
+    return proof if step is not None and people.use_totp(act.tx, person, step=step) else None
+
+
+def new_secret(call: Call) -> bytes:
+    """Return the secret of an authenticator app that is to be set up."""
+    return call.world.random(SECRET_BYTES)
+
+
+def seal_new_secret(call: Call, session: Session, secret: bytes) -> str:
+    """Return a new secret for a field of the form that sets the app up in this session."""
+    world = call.world
+    return b64u(_aead(world.keys).seal(secret, context=_context(f"new {session.id}"), random=world.random))
+
+
+def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
+    """Return the new secret of such a field. Raises Invalid."""
+    try:
+        return _aead(call.world.keys).open(unb64u(unverified), context=_context(f"new {session.id}"))
+    except (Malformed, Conflict, ValueError):
+        raise Invalid("the page is from another session", hint="open the account page and begin again") from None
+
+
+def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proof:
+    """Register an authenticator app that shows the right code; return the proof. Raises Invalid."""
+    registry.note(act, object=person)
+    step = match_code(secret, unverified_code, now=act.now, last_step=0)
+    if step is None:
+        raise Invalid(
+            "the code is not right", hint="check the clock of the phone, and type the code that the app shows"
+        )
+    people.set_totp(act.tx, person, _seal(act, person, secret), step=step)
+    return Proof(method="totp", at=act.now)
+
+
+def renew_recovery_codes(act: Act, person: str) -> list[str]:
+    """Replace the recovery codes of a person with an authenticator app; return the new ones. Raises Conflict."""
+    registry.note(act, object=person)
+    if people.totp(act.tx, person) is None:
+        raise Conflict("recovery codes replace the codes of an authenticator app", hint="set up the app first")
+    codes = [b32encode(act.tx.random(8)).decode()[:RECOVERY_CHARS].lower() for _ in range(RECOVERY_CODES)]
+    people.set_recovery_codes(act.tx, person, [_digest(act.tx.keys, code) for code in codes])
+    return [f"{code[:4]}-{code[4:8]}-{code[8:]}" for code in codes]
+
+
+def _digest(keys: Keyring, code: str) -> bytes:
+    normal = "".join(char for char in code.lower() if char.isalnum())
+    return hmac.digest(keys.derive("recovery code"), normal.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _aead(keys: Keyring) -> RootKey:
+    return RootKey(keys.derive("totp"), source="derived")
+
+
+def _seal(act: Act, person: str, secret: bytes) -> bytes:
+    return _aead(act.tx.keys).seal(secret, context=_context(person), random=act.tx.random)
+
+
+def _open(keys: Keyring, person: str, sealed: bytes) -> bytes:
+    return _aead(keys).open(sealed, context=_context(person))
+
+
+def _context(person: str) -> bytes:
+    return f"ostiary totp|{person}".encode()
