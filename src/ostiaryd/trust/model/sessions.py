@@ -39,6 +39,23 @@ RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/logout", "/c
 MAX_RETURN = 4096
 MAX_HINT = 254
 
+_BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("CriOS/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
+"""Marks in a `User-Agent`, the most particular first: most browsers name several others."""
 Method = Literal["password", "totp", "recovery", "passkey", "federated"]
 _FACTORS: dict[Method, frozenset[str]] = {
     "password": frozenset({"knowledge"}),
@@ -241,6 +258,8 @@ def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
 
 
 def describe_browser(unverified_agent: str | None) -> str:
-    """Return the browser as its user recognises it in a list: printable ASCII of the `User-Agent`, cut."""
+    """Return the browser as its user recognises it in a list: `Firefox on Windows`, else printable ASCII, cut."""
     text = "".join(char for char in unverified_agent or "" if " " <= char <= "~")
-    return text[:MAX_BROWSER]
+    browser = next((name for mark, name in _BROWSERS if mark in text), "")
+    system = next((name for mark, name in _SYSTEMS if mark in text), "")
+    return f"{browser} on {system}" if browser and system else text[:MAX_BROWSER]
