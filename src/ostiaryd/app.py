@@ -67,7 +67,15 @@ from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.tokens import wire_admin as tokens_admin
-from ostiaryd.tokens import wire_metadata, wire_oauth
+from ostiaryd.tokens import (
+    wire_authorize,
+    wire_consents,
+    wire_device,
+    wire_logout,
+    wire_metadata,
+    wire_oauth,
+    wire_userinfo,
+)
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust import (
     wire_access,
@@ -121,6 +129,11 @@ CIBA_ROUTES = tuple(
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", show_openapi, "", answers={200: dict[str, Any], 304: None}),
     *wire_oauth.ROUTES,
+    *wire_authorize.ROUTES,
+    *wire_device.ROUTES,
+    *wire_userinfo.ROUTES,
+    *wire_logout.ROUTES,
+    *wire_consents.ROUTES,
     *wire_authzen.ROUTES,
     *wire_search.ROUTES,
     *wire_metadata.ROUTES,
@@ -428,6 +441,9 @@ LOOPS = (
     _every(600, tasks.forget_histories),
     _every(60, tokens.forget_keys),
     _every(60, tokens.forget_requests),
+    _every(60, tokens.forget),
+    _every(1, tokens.follow_sessions),
+    _every(1, tokens.deliver_logouts),
     _every(60, forget_messages),
     _every(1, state.check_state),
     _every(10, pages.check_pages),

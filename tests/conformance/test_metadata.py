@@ -18,6 +18,7 @@ from harness.clock import Clock
 from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
+from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.wire_metadata import openid_metadata, resource_metadata, server_metadata
 from tests.support.api_fixtures import ISSUER, SECOND, Client, oauth_app, reconfigured, register, send
 
@@ -42,19 +43,20 @@ async def test_the_issuer_is_to_the_letter_the_one_of_the_url(world: World) -> N
 async def test_the_server_says_what_it_can(world: World) -> None:
     said = (await send(oauth_app(world), "GET", AS)).json
     assert said["token_endpoint"] == ISSUER + "/token"
-    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
-    assert said["grant_types_supported"] == ["client_credentials", exchange, "urn:openid:params:grant-type:ciba"]
+    assert said["grant_types_supported"] == list(GRANT_TYPES)
     assert said["code_challenge_methods_supported"] == ["S256"]
     assert said["authorization_details_types_supported"] == ["tool"]
     assert said["dpop_signing_alg_values_supported"] == sorted(jose.ALGS)
     for endpoint in ("token", "introspection", "revocation"):
         secrets = ["client_secret_basic", "client_secret_post"] if endpoint == "token" else []
-        assert said[f"{endpoint}_endpoint_auth_methods_supported"] == ["private_key_jwt", *secrets]
+        public = ["none"] if endpoint == "token" else []
+        assert said[f"{endpoint}_endpoint_auth_methods_supported"] == [*public, "private_key_jwt", *secrets]
         algs = said[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
         assert algs == sorted(jose.ALGS)
         assert not {"none", "HS256"} & set(algs)
     assert "scopes_supported" not in said, "clients that know no better ask for all of them"
-    assert said["response_types_supported"] == ["none"]
+    assert said["response_types_supported"] == ["code"]
+    assert said["authorization_response_iss_parameter_supported"] is True
 
 
 def empty(document: Any, at: str = "") -> list[str]:
@@ -89,7 +91,7 @@ async def test_readers_of_others_take_the_metadata(world: World, name: str) -> N
     kind = ProviderConfigurationResponse if name == "openid-configuration" else ASConfigurationResponse
     read = kind().deserialize(json.dumps(document), "json")
     assert read.verify()
-    assert read["response_types_supported"] == ["none"]
+    assert read["response_types_supported"] == ["code"]
 
 
 async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
@@ -108,18 +110,12 @@ async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
 
 
 async def test_every_endpoint_that_is_named_is_there(world: World) -> None:
-    app = oauth_app(world)
+    app = build_app(world)
     said = (await send(app, "GET", OPENID)).json
     for name, url in said.items():
         if name.endswith("_endpoint"):
-            assert (await send(app, "POST", url.removeprefix(ISSUER))).status in (400, 415), name
+            assert (await send(app, "POST", url.removeprefix(ISSUER))).status in (400, 401, 415), name
     assert (await send(app, "GET", said["jwks_uri"].removeprefix(ISSUER))).status == 200
-
-
-async def test_the_authorization_endpoint_is_there_for_readers_that_demand_one_and_refuses(world: World) -> None:
-    for response_type, error in (("code", "unsupported_response_type"), ("none", "unauthorized_client")):
-        answer = await send(oauth_app(world), "GET", f"/authorize?response_type={response_type}&client_id=x")
-        assert (answer.status, answer.error) == (400, error)
 
 
 async def test_our_own_api_describes_itself_with_its_path_after_the_well_known_one(world: World) -> None:

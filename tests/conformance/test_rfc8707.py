@@ -55,7 +55,7 @@ TABLE = [
     row("scope twice", REQUEST, scope=["files:read", "files:read"]),
     row("grant_type twice", REQUEST, grant_type=["client_credentials", "client_credentials"]),
     row("no grant_type", REQUEST, grant_type=None),
-    row("another grant_type", "unsupported_grant_type", grant_type="authorization_code"),
+    row("another grant_type", "unsupported_grant_type", grant_type="password"),
     row("grant_type in capitals", "unsupported_grant_type", grant_type="CLIENT_CREDENTIALS"),
 ]
 

@@ -54,6 +54,7 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("key", "ostiary.cli.keys:key", "List, add, rotate and revoke the keys of an agent.", IDENTITIES),
+    ("consent", "ostiary.cli.consents:consent", "List and revoke consents of people.", IDENTITIES),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
     (
         "resource",

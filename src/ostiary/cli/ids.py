@@ -39,6 +39,7 @@ class IdList(NamedTuple):
 LISTS = {
     "ag": IdList("/agents", "agents", "agent_id"),
     "ap": IdList("/approvals", "approvals", "approval_id", "newest first", {"state": "all"}),
+    "co": IdList("/consents", "consents", "consent_id"),
     "fi": IdList("/findings", "findings", "finding_id", "newest first"),
     "in": IdList("/incidents", "incidents", "incident_id", "newest first", {"state": "all"}),
     "is": IdList("/issuers", "issuers", "issuer_id", "short"),
@@ -51,7 +52,7 @@ LISTS = {
     "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
 }
 """The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
-_UNNAMED = frozenset({"fi", "in", "is", "st", "wh"})
+_UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh"})
 """Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
 prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
 kinds.

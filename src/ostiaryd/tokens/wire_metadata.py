@@ -13,7 +13,9 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry.model import API_SCOPES
-from ostiaryd.tokens.model import GRANT_TYPES, UnauthorizedClient, UnsupportedResponseType
+from ostiaryd.tokens.model import GRANT_TYPES
+from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
+from ostiaryd.tokens.model.id_tokens import ID_TOKEN_ALGS
 from ostiaryd.tokens.wire_oauth import OAUTH
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
@@ -25,11 +27,8 @@ SCOPES = [*API_SCOPES, *sorted(SCOPE_ALIASES)]
 def server_metadata(config: Config) -> dict[str, Any]:
     """Return the metadata of RFC 8414 section 2.
 
-    No member is an empty list: section 3.2 forbids them. `response_types_supported` is required, and readers refuse a
-    document without it, so it names `none`: the response type without code and token. `authorization_endpoint` is
-    present though no grant uses it, and refuses: the readers of some clients (among them the MCP SDK's) demand it and
-    `code_challenge_methods_supported`. `scopes_supported` is absent, because resources publish their scopes and the
-    same clients request every published scope.
+    No member is an empty list: section 3.2 forbids them. `scopes_supported` is absent, because resources publish their
+    scopes and clients of MCP request every published scope.
     """
     issuer = config.issuer
     return {
@@ -42,14 +41,18 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "backchannel_token_delivery_modes_supported": ["poll"],
         "backchannel_user_code_parameter_supported": False,
         "revocation_endpoint": f"{issuer}/revoke",
-        "response_types_supported": ["none"],
+        "pushed_authorization_request_endpoint": f"{issuer}/par",
+        "device_authorization_endpoint": f"{issuer}/device_authorization",
+        "response_types_supported": ["code"],
+        "response_modes_supported": list(RESPONSE_MODES),
+        "authorization_response_iss_parameter_supported": True,
         "grant_types_supported": list(GRANT_TYPES),
         **{
             f"{endpoint}_endpoint_auth_{suffix}_supported": values
             for endpoint in ("token", "introspection", "revocation")
             for suffix, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
         },
-        "token_endpoint_auth_methods_supported": [*_METHODS, "client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["none", *_METHODS, "client_secret_basic", "client_secret_post"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
         "acr_values_supported": list(LEVELS),
@@ -59,10 +62,23 @@ def server_metadata(config: Config) -> dict[str, Any]:
 
 
 def openid_metadata(config: Config) -> dict[str, Any]:
-    """Return the metadata of OpenID Connect Discovery 1.0 section 3, for clients that read no other document."""
+    """Return the metadata of OpenID Connect Discovery 1.0 section 3, RP-Initiated Logout 1.0 section 2.1, and
+    Back-Channel Logout 1.0 section 2.1.
+    """
     return server_metadata(config) | {
+        "userinfo_endpoint": f"{config.issuer}/userinfo",
+        "end_session_endpoint": f"{config.issuer}/logout",
+        "scopes_supported": list(IDENTITY_SCOPES),
+        "claims_supported": ["iss", "aud", "exp", "iat", "nonce", "sid", "at_hash", *CLAIMS],
+        "claim_types_supported": ["normal"],
+        "claims_parameter_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256"],
+        "id_token_signing_alg_values_supported": list(ID_TOKEN_ALGS),
+        "prompt_values_supported": list(PROMPTS),
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
     }
 
 
@@ -109,34 +125,10 @@ async def jwks(call: Call) -> Reply:
     return reply({"keys": keys}, headers=_BRIEFLY)
 
 
-async def authorize(call: Call) -> Reply:
-    """Refuse every authorization request (RFC 6749 section 4.1.2.1).
-
-    No client has a redirection URI.
-    """
-    hint = "grant types " + " and ".join(GRANT_TYPES)
-    if "response_type=none" in call.query.split("&"):
-        raise UnauthorizedClient("no client is registered for this endpoint", hint=hint)
-    raise UnsupportedResponseType("no response type but `none` is offered", hint=hint)
-
-
-_authorize = partial(
-    Route,
-    path="/authorize",
-    wire=authorize,
-    scope="",
-    protocol=OAUTH,
-    errors=(
-        UnauthorizedClient("no client is registered for this endpoint"),
-        UnsupportedResponseType("no response type but `none` is offered"),
-    ),
-)
 _document = partial(Route, "GET", scope="", protocol=OAUTH, answers={200: dict[str, Any]})
 
 ROUTES = (
     Route("GET", "/jwks", jwks, "", protocol=OAUTH, answers={200: KeySetBody}),
-    _authorize("GET"),
-    _authorize("POST"),
     *with_suffix(_document("/.well-known/oauth-authorization-server", authorization_server)),
     *with_suffix(_document("/.well-known/openid-configuration", openid_configuration)),
     *with_suffix(_document("/.well-known/oauth-protected-resource", protected_resource)),

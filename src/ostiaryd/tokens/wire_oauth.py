@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, NotRequired, Required, TypedDict, TypeVar
 
 import msgspec
@@ -28,7 +30,8 @@ from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows import Asker, Exchange, Grant, Issued
+from ostiaryd.tokens.flows import Asker, Exchange, Grant, Granted, Issued
+from ostiaryd.tokens.flows.mint import Sender
 from ostiaryd.tokens.model import (
     ACCESS_TOKEN,
     CIBA,
@@ -57,8 +60,16 @@ from ostiaryd.tokens.model import (
     resolve_aliases,
     spell_scope,
 )
+from ostiaryd.tokens.model.authorization import (
+    ConsentRequired,
+    LoginRequired,
+    RegistrationNotSupported,
+    RequestNotSupported,
+    RequestUriNotSupported,
+)
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
+from ostiaryd.trust.model import AccessRefused, InsufficientScope, InvalidClient, NonceNeeded, challenge
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 
 T = TypeVar("T")
 
@@ -80,7 +91,7 @@ class ClientForm(TypedDict, total=False):
 
 
 class TokenForm(ClientForm, total=False):
-    """A token request: RFC 6749 section 4.4, RFC 8693, CIBA section 10."""
+    """A token request: RFC 6749 sections 4.1.3, 4.4 and 6, RFC 8693, RFC 8628 section 3.4, CIBA section 10."""
 
     grant_type: Required[str]
     scope: str
@@ -96,6 +107,11 @@ class TokenForm(ClientForm, total=False):
     actor_token_type: str
     requested_token_type: str
     auth_req_id: str
+    code: str
+    code_verifier: str
+    redirect_uri: str
+    refresh_token: str
+    device_code: str
 
 
 class TokenQueryForm(ClientForm, total=False):
@@ -115,6 +131,8 @@ class TokenBody(TypedDict):
     issued_token_type: NotRequired[str]
     authorization_details: NotRequired[list[dict[str, Any]]]
     budgets: NotRequired[list[Any]]
+    refresh_token: NotRequired[str]
+    id_token: NotRequired[str]
 
 
 class IntrospectionBody(TypedDict):
@@ -128,6 +146,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidRequest: ("invalid_request", 400),
     InvalidClient: ("invalid_client", 401),
     AccessRefused: ("", 401),
+    InsufficientScope: ("insufficient_scope", 403),
     InvalidGrant: ("invalid_grant", 400),
     UnauthorizedClient: ("unauthorized_client", 400),
     Unmet: ("unmet_authentication_requirements", 400),
@@ -139,6 +158,11 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     SlowDown: ("slow_down", 400),
     ExpiredToken: ("expired_token", 400),
     UnsupportedResponseType: ("unsupported_response_type", 400),
+    LoginRequired: ("login_required", 400),
+    ConsentRequired: ("consent_required", 400),
+    RequestNotSupported: ("request_not_supported", 400),
+    RequestUriNotSupported: ("request_uri_not_supported", 400),
+    RegistrationNotSupported: ("registration_not_supported", 400),
     claims.InvalidScope: ("invalid_scope", 400),
     InvalidTarget: ("invalid_target", 400),
     bounds.InvalidDetails: ("invalid_authorization_details", 400),
@@ -165,30 +189,38 @@ RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 
 _UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
 
 
-def render_oauth(refusal: Refused) -> Reply:
-    """`{"error", "error_description"}`; the hint is part of the description."""
-    error, status = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
+def describe_error(refusal: Refused) -> tuple[str, str]:
+    """Return `error` and `error_description` of a refusal; the hint is part of the description."""
+    error, _ = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
     words = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
+    return error or refusal.code, _UNSPEAKABLE.sub("'", words)
+
+
+def render_oauth(refusal: Refused) -> Reply:
+    """`{"error", "error_description"}`."""
+    _, status = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
+    error, description = describe_error(refusal)
     headers = [NO_STORE]
     if isinstance(refusal, NonceNeeded):
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
     if isinstance(refusal, InvalidClient) and refusal.scheme:
         headers.append((b"www-authenticate", refusal.scheme.encode()))
-    body = {"error": error or refusal.code, "error_description": _UNSPEAKABLE.sub("'", words)}
-    return reply(body, status=status, headers=headers)
+    return reply({"error": error, "error_description": description}, status=status, headers=headers)
 
 
 async def token(call: Call) -> Reply:
-    """Issue an access token: client credentials, token exchange or backchannel authentication.
+    """Issue tokens: authorization code, refresh token, device code, client credentials, token exchange, CIBA.
 
-    RFC 6749 section 4.4, RFC 8693 and CIBA section 10, with `resource` (RFC 8707) and `authorization_details`
-    (RFC 9396).
+    RFC 6749 sections 4.1.3, 4.4 and 6, RFC 8628 section 3.4, RFC 8693 and CIBA section 10, with `resource` (RFC 8707)
+    and `authorization_details` (RFC 9396).
     """
     form = read_form(call.form())
     authorization = call.header(b"authorization")
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
     config = call.world.config
     issuing: Callable[[Act], Issued]
+    if form.get("grant_type") in _GRANTS:
+        return await _grant(call, form)
     if form.get("grant_type") == CIBA:
         return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:
@@ -207,8 +239,11 @@ async def token(call: Call) -> Reply:
     return _answer(issued, requested=form.get("scope", ""), exchanged=form["grant_type"] == TOKEN_EXCHANGE)
 
 
-def _answer(issued: Issued, *, requested: str = "", exchanged: bool = False) -> Reply:
+def _answer(
+    issued: Issued, *, requested: str = "", exchanged: bool = False, extra: Mapping[str, str] = MappingProxyType({})
+) -> Reply:
     body: dict[str, object] = {
+        **extra,
         "access_token": issued.access_token,
         "token_type": "DPoP" if issued.is_bound else "Bearer",
         "expires_in": issued.expires_in,
@@ -227,8 +262,8 @@ def _answer(issued: Issued, *, requested: str = "", exchanged: bool = False) -> 
 
 
 async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
-    """CIBA section 10.1, mode poll: what a person has said to a request. When it was asked last is remembered though
-    the answer be that it waits still.
+    """CIBA section 10.1, mode poll: what a person has said to a request. A poll is recorded, also
+    while the request is pending.
     """
     client = credentials(form, authorization)
     id, world = required(form, "auth_req_id"), call.world
@@ -250,6 +285,63 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
         await world.writer.submit(lambda tx: flows.note_poll(tx, id, slower=slower))
         raise
     return _answer(issued)
+
+
+async def read_sender(call: Call, form: Form) -> Sender:
+    """Return the client that a form claims to come from, with its record. Raises InvalidClient, InvalidRequest."""
+    unverified = credentials(form, call.header(b"authorization"))
+    client = await trust.resolve_client(
+        call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
+    )
+    keys = await trust.find_client_keys(call.world, unverified, network=call.network)
+    return Sender(client, unverified, call.header(b"dpop", twice=dpop.InvalidProof), keys)
+
+
+async def _grant(call: Call, form: Form) -> Reply:
+    """Issue the tokens of an authorization code, a refresh token or a device code. A code or a refresh token that was
+    used before ends what it gave (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
+    """
+    world, kind = call.world, form["grant_type"]
+    secret, action, redeem = _GRANTS[kind]
+    token_request = flows.TokenRequest(
+        sender=await read_sender(call, form),
+        secret=required(form, secret),
+        verifier=required(form, "code_verifier") if kind == AUTHORIZATION_CODE else "",
+        redirect_uri=form.get("redirect_uri"),
+        scope=resolve_aliases(form.get("scope", "")),
+        resource=form.get("resource"),
+    )
+    if kind not in token_request.sender.client.metadata.grant_types:
+        raise UnauthorizedClient(f"the client is not registered for the grant type {kind}")
+    await trust.verify_ahead(world, token_request.sender.credentials, token_request.sender.unverified_proof)
+    try:
+        granted = await act_with_answers(
+            world,
+            lambda retry: act(
+                world,
+                action,
+                lambda act: redeem(act, token_request, config=world.config),
+                request=call.request_id,
+                again=retry,
+                network=call.network,
+            ),
+        )
+    except Pending as waits:
+        slower = isinstance(waits, SlowDown)
+        await world.writer.submit(lambda tx: flows.note_device_poll(tx, token_request.secret, slower=slower))
+        raise
+    except flows.Reused as reused:
+        end = partial(flows.end_reused, grant_id=reused.grant)
+        await act(world, "token.reuse", end, request=call.request_id, network=call.network)
+        raise
+    return _answer_grant(granted, requested=token_request.scope)
+
+
+def _answer_grant(granted: Granted, *, requested: str) -> Reply:
+    extra = {"refresh_token": granted.refresh_token, "id_token": granted.id_token}
+    return _answer(
+        granted.access, requested=requested, extra={name: value for name, value in extra.items() if value is not None}
+    )
 
 
 async def introspect(call: Call) -> Reply:
@@ -356,6 +448,13 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
         demand=parse_demand(form),
     )
 
+
+_GRANTS: dict[str, tuple[str, str, Callable[..., Granted]]] = {
+    AUTHORIZATION_CODE: ("code", "token.code", flows.redeem_code),
+    REFRESH_TOKEN: ("refresh_token", "token.refresh", flows.refresh),
+    DEVICE_CODE: ("device_code", "token.device", flows.redeem_device),
+}
+"""Grant types on a person's consent: the parameter of the secret, the action, and the flow."""
 
 OAUTH = RouteProtocol("OAuth", render_oauth, OAuthError)
 

@@ -3,6 +3,7 @@
 from ostiaryd.registry.flows import queries
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
+    activate,
     create_agent,
     renew_tokens,
     revoke_agent,
@@ -17,7 +18,7 @@ from ostiaryd.registry.flows.agents import (
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
 from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
-from ostiaryd.registry.flows.declared import check_declared
+from ostiaryd.registry.flows.declared import check_declared, declared_scopes
 from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
@@ -69,6 +70,7 @@ __all__ = [
     "MAX_LIFETIME_S",
     "act_as",
     "act_on_each",
+    "activate",
     "active_agent",
     "active_person",
     "add_holding",
@@ -87,6 +89,7 @@ __all__ = [
     "create_person",
     "create_resource",
     "create_team",
+    "declared_scopes",
     "end_holdings",
     "end_roles_of_source",
     "expire_agent",

@@ -37,12 +37,12 @@ def _is_declared(reader: Reader, scope: str) -> bool:
     resource = resources.get(reader, name)
     if resource is None or resource.name != name:
         return False
-    declared = _of(reader, resource)
+    declared = declared_scopes(reader, resource)
     return declared is None or scope in declared
 
 
-def _of(reader: Reader, resource: Resource) -> frozenset[str] | None:
-    """The scopes of the resource; None without a catalogue."""
+def declared_scopes(reader: Reader, resource: Resource) -> frozenset[str] | None:
+    """Return the scopes that the catalogue of a resource declares; None without a catalogue."""
     catalogue = resources.catalogue(reader, resource.resource_id)
     return None if catalogue is None else scopes_of(catalogue)
 
@@ -50,5 +50,5 @@ def _of(reader: Reader, resource: Resource) -> frozenset[str] | None:
 def _all(reader: Reader) -> Iterator[str]:
     yield from API_SCOPES
     for resource in resources.page(reader, Page(after="", limit=MAX_COMPARED)):
-        declared = _of(reader, resource)
+        declared = declared_scopes(reader, resource)
         yield from (f"{resource.name}:read", f"{resource.name}:write") if declared is None else declared

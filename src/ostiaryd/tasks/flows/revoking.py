@@ -108,6 +108,11 @@ def cancel_for(act: Act, person: PersonId) -> Counter[str]:
     return _cancel(act, store.live_for_person(act.tx, person))
 
 
+def cancel(act: Act, id: str) -> Counter[str]:
+    """End a task, if it is live, with what was given under it; return what ended, by kind. Raises NotFound."""
+    return end_task(act, find_task(act.tx, id), State.CANCELLED)
+
+
 def _given(act: Act, agent: Agent) -> list[Task]:
     """Return the agent's own tasks, and the tasks that it delegated under its standing task."""
     return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))

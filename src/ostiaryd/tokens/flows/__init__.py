@@ -1,28 +1,54 @@
 """Operations on tokens and on the keys that sign them: one function per verb."""
 
+from ostiaryd.tokens.flows.authorization import forget
 from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem, settle_backchannel
+from ostiaryd.tokens.flows.consents import find_consent, list_consents, page_consents, withdraw
+from ostiaryd.tokens.flows.devices import NewDevice, find_device, note_device_poll, redeem_device, request_device
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
+from ostiaryd.tokens.flows.grants import Granted, Reused, TokenRequest, end_reused, redeem_code, refresh
 from ostiaryd.tokens.flows.introspect import Asker, asker_by_assertion, asker_by_token, introspect, revoke
 from ostiaryd.tokens.flows.issue import Grant, issue
 from ostiaryd.tokens.flows.keys import forget_keys, rotate_key
+from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_sessions
 from ostiaryd.tokens.flows.mint import Issued
+from ostiaryd.tokens.flows.userinfo import read_userinfo
 
 __all__ = [
     "Asker",
     "Exchange",
     "Grant",
+    "Granted",
     "Issued",
+    "NewDevice",
+    "Reused",
+    "TokenRequest",
     "asker_by_assertion",
     "asker_by_token",
     "await_person",
+    "close_session",
+    "deliver_logouts",
+    "end_reused",
     "exchange",
+    "find_consent",
+    "find_device",
+    "follow_sessions",
+    "forget",
     "forget_keys",
     "forget_requests",
     "introspect",
     "issue",
+    "list_consents",
+    "note_device_poll",
     "note_poll",
+    "page_consents",
+    "read_userinfo",
     "redeem",
+    "redeem_code",
+    "redeem_device",
+    "refresh",
+    "request_device",
     "revoke",
     "rotate_key",
     "settle_backchannel",
+    "withdraw",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ostiary.authorization.budget import MAX_BUDGETS, InvalidBudget
 from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import Invalid
-from ostiary.protocol.jose import MAX_TOKEN_BYTES, sign_jwt
+from ostiary.protocol.jose import MAX_TOKEN_BYTES, PublicKey, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -23,7 +24,8 @@ from ostiaryd.tokens.flows.restrictions import restrict_scopes
 from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
-from ostiaryd.trust.model import Credentials
+from ostiaryd.trust.model import Credentials, InvalidClient
+from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +42,46 @@ class Issued:
 
 
 class Proved(NamedTuple):
-    """The strength of the client's authentication (`acr`), and its time (seconds since the epoch)."""
+    """The strength of an authentication (`acr`), its time (seconds since the epoch), and its methods (`amr`).
+
+    Without methods, they are those of the level.
+    """
 
     acr: str
     at: int
+    amr: tuple[str, ...] = ()
+
+
+class Sender(NamedTuple):
+    """The client that a form claims to come from, and what it sent to prove that: all unchecked but the record.
+
+    `keys` are those of `trust.find_client_keys`.
+    """
+
+    client: OAuthClient
+    credentials: Credentials
+    unverified_proof: str | None
+    keys: Sequence[PublicKey] | None
+
+
+class Identified(NamedTuple):
+    """The proofs of a client that acts for a person: the thumbprint of its own key and the end of that key
+    (microseconds), None without one, and the DPoP key.
+    """
+
+    jkt: str | None
+    ends: int | None
+    possession: Possession
 
 
 def authenticate(
-    act: Act, credentials: Credentials, unverified_proof: str | None, *, config: Config, accepts_secret: bool = False
+    act: Act,
+    credentials: Credentials,
+    unverified_proof: str | None,
+    *,
+    config: Config,
+    accepts_secret: bool = False,
+    path: str = "/token",
 ) -> tuple[Client, Possession, Proved]:
     """Return the client, its key for this token, and the assurance of both together.
 
@@ -61,28 +95,55 @@ def authenticate(
             raise InvalidRequest("a client secret gets bearer tokens only", hint=hint)
         return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
     client = trust.check_client(act, credentials, config=config)
-    possession, acr = _check_possession(act, client, unverified_proof, config=config)
+    possession, acr = _check_possession(act, client, unverified_proof, path=path, config=config)
     trust.spend(act, client.assertion, possession.spend)
     return client, possession, Proved(acr, act.now // SECOND)
 
 
+def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") -> Identified:
+    """Authenticate the client that sent a form to `path`, and check its DPoP key.
+
+    A public client proves nothing but that key. Raises InvalidClient, InvalidProof, NonceNeeded.
+    """
+    client, unverified_proof = sender.client, sender.unverified_proof
+    if client.kind is ClientKind.AGENT:
+        agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
+        if agent.id != client.client_id:
+            raise InvalidClient("the client assertion is of another client")
+        return Identified(agent.jkt, agent.ends, possession)
+    proved = trust.authenticate_oauth_client(act, sender.credentials, sender.keys, config=config)
+    if proved.client.client_id != client.client_id:
+        raise InvalidClient("the client assertion is of another client")
+    possession = Possession()
+    if unverified_proof is not None:
+        possession = _prove_possession(act, unverified_proof, path=path, config=config)
+        if registry.is_known_key(act.tx, str(possession.jkt)):
+            raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+    trust.spend(act, proved.assertion, possession.spend)
+    return Identified(proved.jkt, None, possession)
+
+
+def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Config) -> Possession:
+    return trust.check_possession(
+        unverified_proof,
+        method="POST",
+        uri=f"{config.issuer}{path}",
+        now=act.now,
+        keys=act.tx.keys,
+        config=config,
+        purpose=b"as",
+    )
+
+
 def _check_possession(
-    act: Act, client: Client, unverified_proof: str | None, *, config: Config
+    act: Act, client: Client, unverified_proof: str | None, *, path: str, config: Config
 ) -> tuple[Possession, str]:
     """The key that the token will be bound to, and the `acr` that it and the client's key are worth.
 
     Without a proof it is bound to no key, which each grant must refuse or allow."""
     if unverified_proof is None:
         return Possession(), assurance.BEARER
-    possession = trust.check_possession(
-        unverified_proof,
-        method="POST",
-        uri=f"{config.issuer}/token",
-        now=act.now,
-        keys=act.tx.keys,
-        config=config,
-        purpose=b"as",
-    )
+    possession = _prove_possession(act, unverified_proof, path=path, config=config)
     is_second = possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt))
     return possession, assurance.TWO_KEYS if is_second else assurance.KEY
 
@@ -164,7 +225,7 @@ def mint(
         scope=render_scope(scope),
         task=task.task_id,
         acr=proved.acr,
-        amr=assurance.AMRS.get(proved.acr, []),
+        amr=list(proved.amr) or assurance.AMRS.get(proved.acr, []),
         auth_time=proved.at,
         cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
         authorization_details=render_details(details),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ostiary.protocol.errors import Forbidden, Refused
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, agent_uri
@@ -13,39 +14,46 @@ from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
+    """Return the target of a token that an act issues: `find_target`."""
+    return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
+
+
+def find_target(
+    reader: Reader, uri: str | None, *, requested: frozenset[str], available: frozenset[str], now: int, config: Config
+) -> Target:
     """Return the named resource or agent, or the only resource that the scopes belong to. Raises InvalidTarget.
 
     An unregistered resource has none of the scopes of a registered one.
     """
     if uri is None:
         name = sole_resource(requested or available)
-        if (resource := registry.get_resource(act.tx, name)) is None:
+        if (resource := registry.get_resource(reader, name)) is None:
             raise InvalidTarget(f"there is no resource `{name}`", hint="send `resource`")
-        return _resource(act, resource)
+        return _resource(reader, resource)
     if (name := uri.removeprefix(agent_uri(config.issuer, ""))) != uri:
-        return _agent(act, name, uri)
-    if (resource := registry.get_resource_by_uri(act.tx, uri)) is not None:
-        return _resource(act, resource)
+        return _agent(reader, name, uri, now=now)
+    if (resource := registry.get_resource_by_uri(reader, uri)) is not None:
+        return _resource(reader, resource)
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("there is no such resource", hint="`ostiary resource create` registers it")
     for name in sorted({resource_name(scope) for scope in requested}):
-        if registry.get_resource(act.tx, name) is not None:
+        if registry.get_resource(reader, name) is not None:
             raise InvalidTarget(f"scopes of `{name}` are for that resource", hint="ask for a token of its own")
     return Target(uri)
 
 
-def _resource(act: Act, resource: Resource) -> Target:
+def _resource(reader: Reader, resource: Resource) -> Target:
     try:
-        registry.check_none_stopped(act.tx, "resource", [resource.uri])
+        registry.check_none_stopped(reader, "resource", [resource.uri])
     except Forbidden as error:
         raise InvalidTarget(error.message, hint=error.hint) from None
     return Target(resource.uri, resource)
 
 
-def _agent(act: Act, name: str, uri: str) -> Target:
+def _agent(reader: Reader, name: str, uri: str, *, now: int) -> Target:
     try:
-        agent = registry.active_agent(act.tx, name, now=act.now)
+        agent = registry.active_agent(reader, name, now=now)
     except Refused as error:
         raise InvalidTarget(error.message, hint=error.hint) from None
     if agent.name != name:

@@ -25,6 +25,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import b64u
 from ostiaryd.tokens.model.grants import (
     MAX_VALUE,
+    Form,
     InvalidGrant,
     InvalidRequest,
     UnsupportedResponseType,
@@ -33,6 +34,7 @@ from ostiaryd.tokens.model.grants import (
     read_form,
     resolve_aliases,
 )
+from ostiaryd.trust.model.clients import OAuthClient
 
 OPENID, PROFILE, EMAIL, OFFLINE = "openid", "profile", "email", "offline_access"
 IDENTITY_SCOPES = (OPENID, PROFILE, EMAIL, OFFLINE)
@@ -49,8 +51,6 @@ MAX_CLAIMS_DEPTH = 6
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 _THUMBPRINT = _CHALLENGE
-_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?((?:/[^#\\]*)?)")
-"""A redirect URI of a native app (RFC 8252 section 7.3): origin without port, port, and the rest."""
 
 
 class LoginRequired(Refused):
@@ -143,29 +143,15 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
         return parse_details(self.details, classes=classes)
 
 
-def matches_redirect_uri(sent: str, registered: str) -> bool:
-    """Return whether a redirect URI is the registered one: equal, or on a loopback interface with another port.
-
-    The host is compared as text: `127.0.0.1`, `[::1]` and `localhost` are three hosts (RFC 8252 sections 7.3 and 8.4).
-    """
-    if sent == registered:
-        return True
-    sent_parts, registered_parts = _LOOPBACK.fullmatch(sent), _LOOPBACK.fullmatch(registered)
-    if sent_parts is None or registered_parts is None:
-        return False
-    port_is_valid = sent_parts[2] is None or 0 < int(sent_parts[2]) < 65536
-    return port_is_valid and (sent_parts[1], sent_parts[3]) == (registered_parts[1], registered_parts[3])
-
-
-def parse_return_address(form: Mapping[str, Sequence[str]], redirect_uris: Sequence[str]) -> ReturnAddress:
+def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient) -> ReturnAddress:
     """Return the place of the answer. Raises InvalidRequest, which must not be answered at a redirect URI."""
-    sent = [value for value in form.get("redirect_uri", ()) if value]
+    sent, redirect_uris = [value for value in form.get("redirect_uri", ()) if value], client.metadata.redirect_uris
     if len(sent) > 1:
         raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send it once")
     if not sent and len(redirect_uris) != 1:
         raise InvalidRequest("`redirect_uri` is missing", hint="send one of the registered redirect URIs")
     uri = sent[0] if sent else redirect_uris[0]
-    if len(uri) > MAX_SHORT or not any(matches_redirect_uri(uri, registered) for registered in redirect_uris):
+    if not client.has_redirect_uri(uri):
         raise InvalidRequest(
             "`redirect_uri` is not registered for this client",
             hint="it must equal a registered one; only the port of a loopback address may differ",
@@ -228,6 +214,22 @@ def parse_request(
         subject=named,
         login_hint=values.get("login_hint", ""),
         jkt=_parse_jkt(values.get("dpop_jkt")),
+    )
+
+
+def parse_device_request(values: Form, *, client_id: str, classes: Collection[str]) -> AuthorizationRequest:
+    """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails."""
+    scope, demand = resolve_aliases(values.get("scope", "")), parse_demand(values)
+    parse_scope(scope)
+    return AuthorizationRequest(
+        client_id=client_id,
+        redirect_uri="",
+        scope=scope,
+        resource=values.get("resource"),
+        details=render_details(parse_details_of(values.get("authorization_details"), classes=classes)),
+        max_age=demand.max_age,
+        acr_values=tuple(value for value in demand.acr_values if value in assurance.LEVELS),
+        prompt=("consent",),
     )
 
 

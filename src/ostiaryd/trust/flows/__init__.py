@@ -22,7 +22,7 @@ from ostiaryd.trust.flows.bearers import (
     may_have_bearer,
 )
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
-from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
+from ostiaryd.trust.flows.clients import Client, authenticate_client, check_active, check_client, earliest
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.documents import find_client_keys, resolve_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
@@ -96,6 +96,7 @@ __all__ = [
     "authenticate_client",
     "authenticate_oauth_client",
     "begin_session",
+    "check_active",
     "check_client",
     "check_possession",
     "check_secret",
@@ -104,6 +105,7 @@ __all__ = [
     "create_join_token",
     "create_pep",
     "create_secret",
+    "earliest",
     "end_session",
     "end_sessions",
     "enrol",

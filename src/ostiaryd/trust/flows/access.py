@@ -24,7 +24,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller, check_not_stopped, names_of_agent
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
-from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, AccessRefused, Spend
+from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO, AccessRefused, Spend
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -79,6 +79,8 @@ def _check_binding(
 ) -> Possession:
     """Possession of the key that the token is bound to; of none for a client that may do without."""
     if claims.cnf is None:
+        if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
+            return Possession()
         own = registry.get_resource_by_uri(reader, claims.aud)
         if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
             raise AccessRefused("the token is bound to no key, and its client may not do without")

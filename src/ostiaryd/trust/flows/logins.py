@@ -94,7 +94,7 @@ async def prove_password(
         hash = None if person is None else people.password(reader, person)
         is_right = await password_hashing(call).verify(unverified_password, hash, network=call.network)
         if person is None or not is_right:
-            await _count_failures(call, slots)
+            await count_failures(call, slots)
             raise LoginRefused(WRONG)
         if unverified_code:
             await _check_code(call, person, unverified_code, slots=slots)
@@ -175,11 +175,13 @@ async def _check_code(call: Call, person: str, unverified_code: str, *, slots: S
     slot = slot_of(world.keys, CODE, person)
     is_waiting = wait_until(people.failures(reader, slot.name), slot.limit) > world.now()
     if is_waiting or find_code(reader, world.keys, person, unverified_code, now=world.now()) is None:
-        await _count_failures(call, [*slots, slot])
+        await count_failures(call, [*slots, slot])
         raise LoginRefused(WRONG)
 
 
-async def _count_failures(call: Call, slots: Sequence[Slot]) -> None:
+async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
+    """Count one more failure in each of the slots."""
+
     def count(tx: Tx) -> None:
         for slot in slots:
             people.set_failures(tx, slot.name, count_failure(people.failures(tx, slot.name), slot.limit, now=tx.now))

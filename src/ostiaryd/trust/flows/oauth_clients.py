@@ -21,7 +21,15 @@ from ostiaryd.trust.model import (
     check_assertion_type,
     parse_assertion,
 )
-from ostiaryd.trust.model.clients import ClientKind, ClientState, OAuthClient, parse_metadata
+from ostiaryd.trust.model.clients import (
+    AUTHORIZATION_CODE,
+    DEVICE_CODE,
+    REFRESH_TOKEN,
+    ClientKind,
+    ClientState,
+    OAuthClient,
+    parse_metadata,
+)
 from ostiaryd.trust.store import clients as store
 
 MAX_UNUSED = 10_000
@@ -170,7 +178,7 @@ def set_agent_client(
         {
             "redirect_uris": list(redirect_uris),
             "client_name": registered.name,
-            "grant_types": ["authorization_code", "refresh_token"],
+            "grant_types": [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
             "post_logout_redirect_uris": list(post_logout_redirect_uris),
             "backchannel_logout_uri": backchannel_logout_uri,
         }

@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Forbidden, Malformed, NotFound, Unauthentica
 from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import Call, Headers
 from ostiaryd.ledger.flows import Act, act
@@ -165,6 +165,21 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
         people.end_session(act.tx, id)
     registry.note(act, object=person, sessions=len(ending))
     return len(ending)
+
+
+def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
+    """Return a live session by its id."""
+    return people.get_session(reader, id, now=now)
+
+
+def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
+    """Return the id and the person of sessions that ended, until `close_session` is called for them."""
+    return people.ended_sessions(reader, limit=limit)
+
+
+def close_session(tx: Tx, id: str) -> None:
+    """Note that everything that rested on an ended session has ended, too."""
+    people.close_session(tx, id)
 
 
 async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:

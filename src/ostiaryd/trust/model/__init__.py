@@ -30,7 +30,9 @@ ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 LONGEST_ASSERTION = 300 * SECOND
-AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize")
+USERINFO = "/userinfo"
+"""Path of userinfo, which is the audience of the tokens that open it."""
+AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize", "/par", "/device_authorization")
 """The endpoints that take client assertions."""
 SPAN = 16 * SECOND
 DIGEST_BYTES = 16

@@ -101,6 +101,8 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
     initiate_login_uri: str = ""
+    id_token_signed_response_alg: str = ""
+    """empty: RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)"""
     dpop_bound_access_tokens: bool = False
     require_pushed_authorization_requests: bool = False
     default_max_age: int | None = None

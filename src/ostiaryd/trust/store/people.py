@@ -30,6 +30,11 @@ _ADD_SESSION = sql(
 _USE_SESSION = sql(
     "update person_session set used_at = :now, idle_until = :idle_until where id = :id and used_at < :now"
 )
+_ENDED_SESSIONS = sql(
+    """select id, person from person_session where ended_at is not null and closed_at is null
+       order by ended_at limit :limit"""
+)
+_CLOSE_SESSION = sql("update person_session set closed_at = :now where id = :id")
 _END_SESSION = sql("update person_session set ended_at = :now where id = :id and ended_at is null")
 _DROP_EXPIRED_SESSIONS = sql(
     """delete from person_session where id in
@@ -156,6 +161,16 @@ def end_session(tx: Tx, id: str) -> bool:
     """End a session; return whether it had not ended before. Its row stays until its expiry."""
     tx.touch("session", id)
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
+
+
+def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
+    """Return the id and the person of sessions that ended and are not closed, the first ended first."""
+    return [(id, person) for id, person in reader.all(_ENDED_SESSIONS, limit=limit)]
+
+
+def close_session(tx: Tx, id: str) -> None:
+    """Mark a session as closed: what rested on it has ended, too."""
+    tx.run(_CLOSE_SESSION, id=id, now=tx.now)
 
 
 def any_expired(reader: Reader, *, now: int) -> bool:

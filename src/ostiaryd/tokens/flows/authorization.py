@@ -1,0 +1,315 @@
+"""The authorization endpoint: stored requests, the next step of a request, consent, and authorization codes."""
+
+from __future__ import annotations
+
+from enum import Enum
+from hashlib import sha256
+
+from msgspec.structs import replace
+
+from ostiary.authorization.bounds import ToolDetail, render_details
+from ostiary.authorization.claims import InvalidScope, render_scope
+from ostiary.protocol.errors import Unavailable
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import ADMIN
+from ostiaryd.tokens.flows.consents import agent_of, remember
+from ostiaryd.tokens.flows.target import find_target
+from ostiaryd.tokens.model import SECOND, InvalidRequest, InvalidTarget, Unmet, narrow_details
+from ostiaryd.tokens.model.authorization import (
+    REQUEST_URI,
+    AuthorizationRequest,
+    ConsentRequired,
+    LoginRequired,
+)
+from ostiaryd.tokens.model.consent import Choice, Consent, Offer
+from ostiaryd.tokens.model.device import DEVICE_S
+from ostiaryd.tokens.model.wording import (
+    ConsentView,
+    warn_about,
+    word_details,
+    word_identity,
+    word_scopes,
+    word_target,
+)
+from ostiaryd.tokens.store import authorization as store
+from ostiaryd.tokens.store import consents, devices
+from ostiaryd.tokens.store.authorization import Code, StoredRequest
+from ostiaryd.trust.model.clients import ClientKind, OAuthClient
+from ostiaryd.trust.model.sessions import Assurance, Session
+
+REQUEST_S = 600
+"""seconds for which a stored request is valid"""
+CODE_S = 60
+"""seconds for which an authorization code is valid"""
+MAX_REQUESTS = 200
+"""Live stored requests of one network, of callers that have proved nothing."""
+DEVICE = "device:"
+"""Prefix of a user code in place of the reference to a stored request."""
+DAY = 86_400 * SECOND
+
+
+class Step(Enum):
+    """The next step of an authorization request."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    CODE = "code"
+
+
+def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -> str:
+    """Store a request and return its `request_uri` (RFC 9126 section 2.2).
+
+    `network` is that of a caller that has proved nothing. Raises Unavailable if the network has too many live requests.
+    """
+    if network and store.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
+        raise Unavailable(f"{MAX_REQUESTS} authorization requests of your network are waiting", hint="try again later")
+    reference = b64u(tx.random(32))
+    store.put_request(tx, digest_of(reference), request, network=network, expires_at=tx.now + REQUEST_S * SECOND)
+    return REQUEST_URI + reference
+
+
+def find_request(reader: Reader, request_uri: str, *, client_id: str, now: int) -> StoredRequest:
+    """Return the stored request of that client. Raises InvalidRequest."""
+    stored = store.get_request(reader, digest_of(request_uri.removeprefix(REQUEST_URI)))
+    is_live = stored is not None and now < stored.expires_at and stored.used_at is None
+    if stored is None or not is_live or stored.request.client_id != client_id:
+        hint = "go back to the application and begin again"
+        raise InvalidRequest("the authorization request has expired, was answered, or is another client's", hint=hint)
+    return stored
+
+
+async def forget(world: World) -> None:
+    """Forget expired requests, grants and devices; a code and a consent a day after their end."""
+    await world.writer.submit(_forget)
+
+
+def _forget(tx: Tx) -> None:
+    store.prune(tx, before=tx.now, codes_before=tx.now - DAY)
+    consents.prune(tx, before=tx.now - DAY)
+    devices.prune(tx, before=tx.now - DAY)
+
+
+def make_offer(
+    reader: Reader, request: AuthorizationRequest, client: OAuthClient, *, now: int, config: Config
+) -> Offer:
+    """Return what a request can get: its scopes as far as the agent may have them, at one resource.
+
+    An agent can have the scopes that an administrator gave it. An unregistered client can have the scopes that the
+    resource declares; the person decides about them. Raises InvalidScope, InvalidTarget, InvalidDetails.
+    """
+    bounds = request.bounds(classes=config.classes)
+    if not (request.resource or request.scopes or bounds):
+        if not request.identity:
+            raise InvalidScope("`scope` is missing", hint="ask for scopes of a resource, or for `openid`")
+        return Offer(resource="", scopes=frozenset(), details=())
+    is_agent = client.kind is ClientKind.AGENT
+    own = registry.active_agent(reader, client.client_id, now=now).scopes if is_agent else request.scopes
+    target = find_target(reader, request.resource, requested=request.scopes, available=own, now=now, config=config)
+    if target.resource is None or target.uri == config.api:
+        raise InvalidTarget("a person's consent reaches registered resources alone", hint="`resource` names another")
+    declared = None if is_agent else registry.declared_scopes(reader, target.resource)
+    available = frozenset(filter(target.owns, own if declared is None else declared)) - {ADMIN}
+    if not (scopes := request.scopes & available if request.scopes else available):
+        raise InvalidScope(f"the client can have none of these scopes: {render_scope(request.scopes)}")
+    return Offer(resource=target.uri, scopes=scopes, details=narrow_details(bounds, task=(), target=target))
+
+
+def choose_step(
+    reader: Reader,
+    request: AuthorizationRequest,
+    offer: Offer,
+    client: OAuthClient,
+    session: Session | None,
+    *,
+    requested_at: int,
+    now: int,
+) -> tuple[Step, Assurance | None]:
+    """Return the next step of a request, and how the person is authenticated (None before the login).
+
+    A login after `requested_at` satisfies the request, so no request asks twice. Raises LoginRequired, Unmet,
+    ConsentRequired.
+    """
+    is_silent = "none" in request.prompt
+    assurance = None if session is None else _meet(request, session, requested_at=requested_at, now=now)
+    if session is None or assurance is None:
+        if is_silent:
+            raise LoginRequired("the person has to sign in", hint="repeat the request without `prompt=none`")
+        if session is not None and session.meet(now=now, since=requested_at) is not None:
+            _refuse_login(request, session)
+        return Step.LOGIN, None
+    consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
+    requested = offer.scopes | request.identity
+    is_covered = consent is not None and consent.covers(requested, offer.details, digest=client.digest, now=now)
+    if not is_covered or "consent" in request.prompt:
+        if is_silent:
+            raise ConsentRequired("the person has to consent", hint="repeat the request without `prompt=none`")
+        return Step.CONSENT, assurance
+    return Step.CODE, assurance
+
+
+def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int, now: int) -> Assurance | None:
+    """Return the assurance of the session if it satisfies the request; None if the person has to sign in."""
+    since = 0 if request.max_age is None else min(now - request.max_age * SECOND, requested_at)
+    if {"login", "select_account"} & set(request.prompt):
+        since = requested_at
+    if request.subject not in ("", session.person):
+        return None
+    return session.meet(now=now, acr_values=request.acr_values, since=since)
+
+
+def _refuse_login(request: AuthorizationRequest, session: Session) -> None:
+    """Raise the refusal of a request whose person has just signed in, which was not enough."""
+    if request.subject not in ("", session.person):
+        raise LoginRequired("the request names another person")
+    raise Unmet(f"the person signed in at the level {session.acr}", hint=f"needed: {' or '.join(request.acr_values)}")
+
+
+def view_consent(
+    reader: Reader, client: OAuthClient, request: AuthorizationRequest, offer: Offer, session: Session
+) -> ConsentView:
+    """Return the content of the consent page of a request."""
+    resource = registry.get_resource_by_uri(reader, offer.resource) if offer.resource else None
+    catalogue = None if resource is None else registry.catalogue_of(reader, resource)
+    before = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
+    is_agent = client.kind is ClientKind.AGENT
+    agent = registry.find_agent(reader, client.client_id) if is_agent else None
+    return ConsentView(
+        person=registry.find_person(reader, session.person).name,
+        client=client.name,
+        client_id=client.client_id,
+        owner="" if agent is None else registry.find_owner(reader, agent.owner).name,
+        resource="" if resource is None else resource.name,
+        uri=offer.resource,
+        target=word_target(request.redirect_uri) if request.redirect_uri else "",
+        identity=word_identity(request.identity),
+        scopes=word_scopes(offer.scopes, catalogue),
+        details=word_details(offer.details),
+        warnings=warn_about(
+            name=client.name,
+            host=client.host,
+            redirect_uri=request.redirect_uri,
+            others=consents.client_names(reader, person=session.person, without=client.client_id),
+            has_changed=before is not None and before.digest != client.digest,
+            is_known=is_agent,
+        ),
+    )
+
+
+def issue_code(
+    act: Act,
+    request: AuthorizationRequest,
+    offer: Offer,
+    client: OAuthClient,
+    session: Session,
+    assurance: Assurance,
+    *,
+    request_uri: str = "",
+) -> str:
+    """Return an authorization code on a consent that was given before. Raises ConsentRequired, InvalidRequest."""
+    act.entry.person = session.person
+    consent = consents.live(act.tx, person=session.person, client_id=client.client_id, resource=offer.resource)
+    requested = offer.scopes | request.identity
+    if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=act.now):
+        raise ConsentRequired("the consent was withdrawn, or does not cover the request")
+    return _put_code(act, request, consent, requested, offer.details, session, assurance, request_uri=request_uri)
+
+
+def agree(
+    act: Act,
+    request: AuthorizationRequest,
+    offer: Offer,
+    choice: Choice,
+    client: OAuthClient,
+    session: Session,
+    assurance: Assurance,
+    *,
+    request_uri: str = "",
+) -> str:
+    """Record the consent of a person, and return an authorization code for what they left ticked.
+
+    1. The choice lies within the offer. 2. The agent is that of the client and this person. 3. The consent is
+    remembered. 4. The request is answered. Raises InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
+    """
+    act.entry.person = session.person
+    if not choice.scopes <= offer.scopes | request.identity or not choice.details <= set(range(len(offer.details))):
+        raise InvalidRequest("the choice goes beyond what was offered", hint="reload the page")
+    details = tuple(detail for place, detail in enumerate(offer.details) if place in choice.details)
+    if offer.details and not details:
+        raise InvalidRequest("nothing is left to agree to", hint="leave a line ticked, or deny the request")
+    if offer.scopes and not details and not choice.scopes & offer.scopes:
+        raise InvalidRequest("nothing is left to agree to", hint="leave a line ticked, or deny the request")
+    agent = agent_of(act, client, session.person, scopes=choice.scopes & offer.scopes)
+    consent = remember(
+        act,
+        client,
+        agent=agent,
+        person=session.person,
+        offer=offer,
+        scopes=choice.scopes,
+        details=details,
+        seconds=choice.seconds,
+    )
+    return _put_code(act, request, consent, choice.scopes, details, session, assurance, request_uri=request_uri)
+
+
+def _put_code(
+    act: Act,
+    request: AuthorizationRequest,
+    consent: Consent,
+    scopes: frozenset[str],
+    details: tuple[ToolDetail, ...],
+    session: Session,
+    assurance: Assurance,
+    *,
+    request_uri: str,
+) -> str:
+    """Store a code for exactly these scopes and bounds; a stored request is answered once."""
+    act.entry.agent = consent.agent
+    registry.note(act, object=consent.consent_id, client=consent.client_id, scopes=sorted(scopes))
+    granted = replace(
+        request, scope=render_scope(scopes), resource=consent.resource or None, details=render_details(details)
+    )
+    code = b64u(act.tx.random(32))
+    made = Code(
+        consent=consent.consent_id,
+        session=session.id,
+        request=granted,
+        acr=assurance.acr,
+        amr=assurance.amr,
+        authenticated_at=assurance.authenticated_at,
+        expires_at=act.now + (DEVICE_S if request_uri.startswith(DEVICE) else CODE_S) * SECOND,
+    )
+    store.put_code(act.tx, digest_of(code), made)
+    _answer_request(act, request_uri, code=digest_of(code))
+    return code
+
+
+def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
+    """Mark a stored request as answered, or a device (`device:USER_CODE`) with the digest of its code. Raises
+    InvalidRequest.
+    """
+    if not request_uri:
+        return
+    if request_uri.startswith(DEVICE):
+        is_first = devices.answer(act.tx, request_uri.removeprefix(DEVICE), code=code)
+    else:
+        is_first = store.use_request(act.tx, digest_of(request_uri.removeprefix(REQUEST_URI)))
+    if not is_first:
+        raise InvalidRequest("the authorization request was answered before", hint="begin again in the application")
+
+
+def deny(act: Act, request: AuthorizationRequest, session: Session, *, request_uri: str) -> None:
+    """Record that the person denied a request. Raises InvalidRequest if it was answered before."""
+    act.entry.person = session.person
+    registry.note(act, object=request.client_id, resource=request.resource or "", scopes=sorted(request.scopes))
+    _answer_request(act, request_uri, code=None)
+
+
+def digest_of(secret: str) -> str:
+    """Return the digest under which a code or a reference is stored, which does not reveal it."""
+    return b64u(sha256(secret.encode()).digest())

@@ -1,0 +1,148 @@
+"""Consents: remember, list and withdraw them, and the agents that unregistered clients are for a person."""
+
+from __future__ import annotations
+
+import re
+
+from ostiary.authorization.bounds import ToolDetail, is_within
+from ostiary.protocol.errors import NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Root
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens.model import SECOND, InvalidRequest
+from ostiaryd.tokens.model.consent import LIFETIMES_S, Consent, Offer
+from ostiaryd.tokens.store import authorization as grants
+from ostiaryd.tokens.store import consents as store
+from ostiaryd.trust.model.clients import ClientKind, OAuthClient
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+
+
+def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[str]) -> str:
+    """Return the id of the agent that a client is for a person, with at least these scopes.
+
+    A registered agent is itself. An unregistered client is one agent for each person, made at the first consent: the
+    person is its owner, with the scopes of the consents. Raises Invalid, NotFound, Forbidden.
+    """
+    if client.kind is ClientKind.AGENT:
+        return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id
+    if (id := store.agent_of(act.tx, client_id=client.client_id, person=person)) is not None:
+        agent = registry.active_agent(act.tx, id, now=act.now)
+        if not scopes <= agent.scopes:
+            registry.set_scopes(act, id, sorted(agent.scopes | scopes))
+        return agent.agent_id
+    owner = registry.find_person(act.tx, person)
+    agent = registry.create_agent(
+        act,
+        name=_free_name(act, client.name, owner.name),
+        owner=person,
+        purpose=f"the client {client.name} for {owner.name}",
+        scopes=sorted(scopes),
+    )
+    registry.activate(act, agent)
+    store.put_agent(act.tx, client_id=client.client_id, person=person, agent=agent.agent_id)
+    return agent.agent_id
+
+
+def _free_name(act: Act, client: str, person: str) -> str:
+    """Return a name for the agent of a client and a person; names are never given twice."""
+    words = [_NOT_IN_NAMES.sub("-", text.lower()).strip("-")[:24].strip("-") for text in (client, person)]
+    base = "-".join(filter(None, words)) or "client"
+    return f"{base}-{act.tx.random(4).hex()}"
+
+
+def remember(
+    act: Act,
+    client: OAuthClient,
+    *,
+    agent: str,
+    person: str,
+    offer: Offer,
+    scopes: frozenset[str],
+    details: tuple[ToolDetail, ...],
+    seconds: int,
+) -> Consent:
+    """Record the consent of a person. Scopes that were not offered stay as they were. If the consent is narrower than
+    before, everything that was given on it ends. Raises InvalidRequest for a lifetime that is not offered.
+    """
+    if seconds not in LIFETIMES_S:
+        raise InvalidRequest("this lifetime is not offered", hint="reload the page")
+    old = store.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
+    kept = frozenset[str]()
+    if old is not None and old.is_live(act.now) and old.digest == client.digest:
+        kept = old.scopes - offer.scopes
+    consent = Consent(
+        consent_id=act.new_id("co") if old is None else old.consent_id,
+        client_id=client.client_id,
+        client_name=client.name,
+        person=person,
+        agent=agent,
+        resource=offer.resource,
+        scopes=scopes | kept,
+        details=details,
+        digest=client.digest,
+        granted_at=act.now,
+        expires_at=act.now + seconds * SECOND,
+    )
+    if old is None:
+        store.put(act.tx, consent)
+        return consent
+    if not old.scopes <= consent.scopes or consent.expires_at < old.expires_at or not _is_wider(consent, old):
+        _end_grants(act, consent, why="consent narrowed")
+    store.change(act.tx, consent)
+    return consent
+
+
+def _is_wider(new: Consent, old: Consent) -> bool:
+    return not new.details or (bool(old.details) and is_within(old.details, new.details))
+
+
+def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
+    """Withdraw a consent: its grants, tasks and tokens end in this act. A consent that has ended is no error.
+
+    With `person` (an id), only a consent of that person. Raises NotFound.
+    """
+    consent = find_consent(act.tx, id)
+    if person not in (None, consent.person):
+        raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
+    registry.note(act, object=consent.consent_id, client=consent.client_id, agent=consent.agent)
+    act.entry.person = consent.person
+    end_consent(act, consent, why="withdrawn")
+    return consent
+
+
+def end_consent(act: Act, consent: Consent, *, why: str) -> None:
+    """End a consent with everything that was given on it."""
+    store.end(act.tx, consent.consent_id, why=why)
+    _end_grants(act, consent, why=f"consent {why}")
+
+
+def _end_grants(act: Act, consent: Consent, *, why: str) -> None:
+    for grant in grants.grants_of_consent(act.tx, consent.consent_id):
+        end_grant(act, grant.grant_id, grant.task, why=why)
+
+
+def end_grant(act: Act, id: str, task: str, *, why: str) -> None:
+    """End a grant with its refresh tokens, its access tokens and its task."""
+    registry.end_holdings(act, Root.HOLDING, id, why=why)
+    tasks.cancel(act, task)
+
+
+def find_consent(reader: Reader, id: str) -> Consent:
+    """Return a consent, ended or not. Raises NotFound."""
+    if (consent := store.get(reader, id)) is None:
+        raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
+    return consent
+
+
+def page_consents(reader: Reader, page: Page, *, person: str | None = None) -> list[Consent]:
+    """Return a page of the consents that were not withdrawn, of one person (an id) if given."""
+    return store.page(reader, page, person=person)
+
+
+def list_consents(reader: Reader, person: str) -> list[Consent]:
+    """Return the consents of a person that are in force or have expired lately."""
+    return store.of_person(reader, person)

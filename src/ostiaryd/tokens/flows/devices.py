@@ -1,0 +1,94 @@
+"""Device authorization (RFC 8628): a device shows a user code, and a person agrees in a browser elsewhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Forbidden, NotFound, Unavailable
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.flows.authorization import digest_of, make_offer
+from ostiaryd.tokens.flows.grants import Granted, TokenRequest, redeem_approved
+from ostiaryd.tokens.flows.mint import Sender, identify
+from ostiaryd.tokens.model import SECOND, ExpiredToken, InvalidGrant, Pending, SlowDown
+from ostiaryd.tokens.model.authorization import AuthorizationRequest
+from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, make_user_code, read_user_code
+from ostiaryd.tokens.store import devices as store
+
+MAX_DEVICES = 1000
+"""Live requests of one client."""
+SLOWER_S = 5
+
+
+class NewDevice(NamedTuple):
+    """The codes of a new request, which are shown once."""
+
+    device_code: str
+    user_code: str
+
+
+def request_device(act: Act, request: AuthorizationRequest, sender: Sender, *, config: Config) -> NewDevice:
+    """Store a device authorization request of a client (RFC 8628 section 3.1).
+
+    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidScope, InvalidTarget, InvalidDetails, Unavailable.
+    """
+    client = sender.client
+    proofs = identify(act, sender, config=config, path="/device_authorization")
+    registry.note(act, object=client.client_id)
+    make_offer(act.tx, request, client, now=act.now, config=config)
+    if store.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:
+        raise Unavailable(f"{MAX_DEVICES} devices of this client are waiting", hint="try again later")
+    made = NewDevice(b64u(act.tx.random(32)), make_user_code(act.tx.random))
+    store.put(
+        act.tx,
+        Device(
+            device=digest_of(made.device_code),
+            user_code=made.user_code,
+            client_id=client.client_id,
+            request=replace(request, jkt=proofs.possession.jkt or ""),
+            interval_s=DEVICE_INTERVAL_S,
+            expires_at=act.now + DEVICE_S * SECOND,
+        ),
+    )
+    return made
+
+
+def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
+    """Return the unanswered request of the code that a person typed. Raises NotFound."""
+    code = read_user_code(unverified_code)
+    device = store.by_user_code(reader, code) if code else None
+    if device is None or now >= device.expires_at or device.answered_at is not None:
+        raise NotFound(
+            "this code is not valid, or has expired", hint="compare it with the device, or begin again there"
+        )
+    return device
+
+
+def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
+    """Redeem a device code (RFC 8628 section 3.4).
+
+    Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and what `redeem_code` raises.
+    """
+    proofs = identify(act, token_request.sender, config=config)
+    device = store.get(act.tx, digest_of(token_request.secret))
+    if device is None or device.client_id != token_request.sender.client.client_id:
+        raise InvalidGrant("the device code is not valid, or was issued to another client")
+    if device.answered_at is None:
+        if act.now >= device.expires_at:
+            raise ExpiredToken("the device code has expired", hint="begin again")
+        if act.now - device.polled_at < device.interval_s * SECOND:
+            raise SlowDown(f"at most once in {device.interval_s} seconds", hint=f"add {SLOWER_S}")
+        raise Pending("the person has not answered yet")
+    if device.code is None:
+        raise Forbidden("the person denied the request", code="access_denied")
+    return redeem_approved(act, token_request, device.code, proofs, config=config)
+
+
+def note_device_poll(tx: Tx, device_code: str, *, slower: bool) -> None:
+    """Record a poll. If it came too early, the interval for the next polls grows (section 3.5)."""
+    store.note_poll(tx, digest_of(device_code), more_s=SLOWER_S if slower else 0)

@@ -1,0 +1,405 @@
+"""Grants: what an authorization code becomes (RFC 6749 section 4.1.3), and its refresh tokens (section 6).
+
+A grant is a holding under a task of its own, on behalf of the person. Everything that is issued on it is under that
+holding, so all of it ends with the person, the agent, the consent, the task, or the reuse of a code or refresh token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from ostiary.authorization import assurance
+from ostiary.authorization.claims import InvalidScope, parse_scope, render_scope
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Forbidden, NotFound
+from ostiary.protocol.jose import sign_jwt
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import Task
+from ostiaryd.tokens.flows.authorization import digest_of
+from ostiaryd.tokens.flows.consents import end_grant
+from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
+from ostiaryd.tokens.flows.target import choose_target
+from ostiaryd.tokens.model import SECOND, InvalidGrant, InvalidTarget, Target, lifetime, narrow_details
+from ostiaryd.tokens.model.authorization import OFFLINE, OPENID, check_verifier
+from ostiaryd.tokens.model.consent import Consent
+from ostiaryd.tokens.model.id_tokens import (
+    ID_TOKEN_S,
+    ID_TOKEN_TYP,
+    IdToken,
+    alg_of,
+    claims_about,
+    hash_access_token,
+)
+from ostiaryd.tokens.model.refresh import (
+    GRANT_KIND,
+    PersonGrant,
+    Use,
+    judge_use,
+    make_refresh_token,
+    read_refresh_token,
+)
+from ostiaryd.tokens.store import authorization as store
+from ostiaryd.tokens.store import consents
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import Client, Possession, sessions
+from ostiaryd.trust.model import USERINFO
+from ostiaryd.trust.model.clients import REFRESH_TOKEN, OAuthClient
+
+
+class Reused(InvalidGrant):
+    """A code or a refresh token was used again: `end_reused` ends its grant."""
+
+    def __init__(self, message: str, *, grant: str) -> None:
+        super().__init__(message, hint="begin with a new authorization request")
+        self.grant = grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """The tokens of a grant. `identity` are the granted scopes of OpenID Connect."""
+
+    access: Issued
+    refresh_token: str | None = field(repr=False)
+    id_token: str | None = field(repr=False)
+    identity: frozenset[str]
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A token request on a grant, parsed and not yet believed."""
+
+    sender: Sender
+    secret: str = ""
+    """the code, or the refresh token"""
+    verifier: str = ""
+    redirect_uri: str | None = None
+    scope: str = ""
+    resource: str | None = None
+
+
+def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
+    """Redeem an authorization code.
+
+    1. The client proves itself, and the key that the tokens will be bound to. 2. The code is its own, unused and in
+    time. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the person, and
+    the grant is holding under it. 6. The tokens are issued.
+
+    Raises Reused, InvalidGrant, InvalidClient, InvalidProof, NonceNeeded, InvalidTarget, InvalidScope, and Forbidden
+    (`access_denied`).
+    """
+    proofs = identify(act, token_request.sender, config=config)
+    digest = digest_of(token_request.secret)
+    code = store.get_code(act.tx, digest)
+    if (
+        code is None
+        or code.request.client_id != token_request.sender.client.client_id
+        or not code.request.code_challenge
+    ):
+        raise InvalidGrant("the code is not valid, or was issued to another client")
+    if token_request.redirect_uri not in (None, code.request.redirect_uri):
+        raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
+    check_verifier(token_request.verifier, code.request.code_challenge)  # first: a stolen code alone ends no grant
+    return redeem_approved(act, token_request, digest, proofs, config=config)
+
+
+def redeem_approved(
+    act: Act, token_request: TokenRequest, digest: str, proofs: Identified, *, config: Config
+) -> Granted:
+    """Redeem the code with that digest, which belongs to the client of the request. Raises as `redeem_code` does."""
+    code = store.get_code(act.tx, digest)
+    consent = None if code is None else consents.get(act.tx, code.consent)
+    if code is None or consent is None:
+        raise InvalidGrant("the consent was withdrawn")
+    registry.note(act, object=consent.consent_id)
+    act.entry.person = consent.person
+    if code.used_at is not None:
+        raise Reused("the code was used before", grant=code.grant_id or "")
+    if act.now >= code.expires_at:
+        raise InvalidGrant("the code has expired", hint="begin with a new authorization request")
+    if code.request.jkt and code.request.jkt != proofs.possession.jkt:
+        raise InvalidGrant("the code is bound to another DPoP key", hint="prove the key of the authorization request")
+    client = _client_of(act, consent.agent, proofs)
+    return _begin(act, token_request, consent, code, client, proofs.possession, digest=digest, config=config)
+
+
+def _begin(
+    act: Act,
+    token_request: TokenRequest,
+    consent: Consent,
+    code: store.Code,
+    client: Client,
+    possession: Possession,
+    *,
+    digest: str,
+    config: Config,
+) -> Granted:
+    """Begin the task and the grant of a code, use the code up, and issue the tokens."""
+    _check_consent(consent, token_request.sender.client, now=act.now)
+    person = registry.find_person(act.tx, consent.person)
+    is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
+    is_offline = OFFLINE in code.request.identity or OPENID not in code.request.identity
+    ends = [consent.expires_at]
+    if not is_refreshed:
+        ends.append(act.now + config.token_lifetime_s * SECOND)
+    if not is_offline:
+        session = sessions.get_session(act.tx, code.session, now=act.now)
+        if session is None:
+            raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
+        ends.append(session.expires_at)
+    seconds = lifetime(now=act.now, longest=config.token_lifetime_s + max(ends), ends=ends)
+    task = _start(act, consent, code, person.name, seconds=seconds, config=config)
+    grant = PersonGrant(
+        grant_id=act.new_id("gr"),
+        consent=consent.consent_id,
+        client_id=consent.client_id,
+        agent=consent.agent,
+        person=consent.person,
+        session=code.session,
+        task=task.task_id,
+        request=code.request,
+        acr=code.acr,
+        amr=code.amr,
+        authenticated_at=code.authenticated_at,
+        jkt=possession.jkt or "",
+        is_offline=is_offline,
+        sequence=0,
+        rotated_at=act.now,
+        created_at=act.now,
+        expires_at=task.expires_at or 0,
+    )
+    if not store.use_code(act.tx, digest, grant_id=grant.grant_id):
+        stored = store.get_code(act.tx, digest)
+        raise Reused("the code was used before", grant=(stored.grant_id if stored else None) or "")
+    store.put_grant(act.tx, grant)
+    holding = Holding(
+        id=HoldingId(grant.grant_id),
+        kind=GRANT_KIND,
+        agent=AgentId(grant.agent),
+        task=task.task_id,
+        jkt=possession.jkt,
+        client_jkt=client.jkt,
+        expires_at=grant.expires_at,
+    )
+    registry.insert_holding(act.tx, holding)
+    return _issue(act, token_request, grant, task, client, possession, is_refreshed=is_refreshed, config=config)
+
+
+def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds: int, config: Config) -> Task:
+    """Begin the task of a grant, with the scopes and bounds that the person agreed to. Raises InvalidGrant."""
+    try:
+        return tasks.start(
+            act,
+            agent=consent.agent,
+            purpose=f"what {person} agreed to for {consent.client_name}",
+            scopes=sorted(code.request.scopes),
+            bounds=code.request.bounds(classes=config.classes),
+            on_behalf_of=consent.person,
+            ttl_s=seconds,
+            unregistered=config.resources == "any",
+        )
+    except (Forbidden, NotFound) as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
+
+
+def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
+    """Issue new tokens on a grant, and rotate its refresh token.
+
+    1. The client proves itself. 2. The refresh token is genuine, of a grant of the client that is in force, and bound
+    to the key that the client proved. 3. The token is the current one, or the one before after a lost answer. 4. The
+    tokens are issued, no wider than the grant. Raises as `redeem_code` does.
+    """
+    proofs = identify(act, token_request.sender, config=config)
+    possession = proofs.possession
+    token = read_refresh_token(act.tx.keys.derive("refresh token"), token_request.secret)
+    grant = None if token is None else store.get_grant(act.tx, token.grant)
+    if token is None or grant is None or grant.client_id != token_request.sender.client.client_id:
+        raise InvalidGrant("the refresh token is not valid, or was issued to another client")
+    client = _client_of(act, grant.agent, proofs)
+    registry.note(act, object=grant.grant_id)
+    act.entry.person = grant.person
+    holding = registry.get_holding(act.tx, grant.grant_id)
+    if holding is None or not holding.is_live(act.now):
+        raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
+    if token_request.sender.client.is_public and grant.jkt != (possession.jkt or ""):
+        raise InvalidGrant("the refresh token is bound to another key")
+    consent = consents.get(act.tx, grant.consent)
+    if consent is None:
+        raise InvalidGrant("the consent was withdrawn")
+    _check_consent(consent, token_request.sender.client, now=act.now)
+    jkt = client.jkt or grant.jkt
+    use = judge_use(grant, token.sequence, jkt=jkt, now=act.now)
+    if use is Use.FIRST:
+        if not store.rotate(act.tx, grant.grant_id, sequence=grant.sequence):
+            moved = store.get_grant(act.tx, grant.grant_id) or grant
+            use, grant = judge_use(moved, token.sequence, jkt=jkt, now=act.now), moved
+        else:
+            grant = replace(grant, sequence=grant.sequence + 1)
+    if use is Use.REUSE:
+        raise Reused("the refresh token was used before", grant=grant.grant_id)
+    try:
+        task = tasks.live(act.tx, grant.task, now=act.now)
+    except (Forbidden, NotFound) as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
+    return _issue(act, token_request, grant, task, client, possession, is_refreshed=True, config=config)
+
+
+def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
+    """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant."""
+    try:
+        agent = registry.active_agent(act.tx, agent_id, now=act.now)
+    except Forbidden as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
+    trust.check_active(act, agent)
+    act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
+    return Client(
+        id=agent.agent_id,
+        agent=agent,
+        owner=agent.owner,
+        segment=agent.segment,
+        scopes=agent.scopes,
+        epoch=agent.epoch,
+        jkt=proofs.jkt,
+        ends=trust.earliest(proofs.ends, agent.expires_at),
+        assertion=None,
+    )
+
+
+def end_reused(act: Act, grant_id: str) -> None:
+    """End a grant of which a code or a refresh token was used again (RFC 9700 section 4.14.2)."""
+    grant = store.get_grant(act.tx, grant_id)
+    if grant is None:
+        raise NotFound("there is no such grant")
+    registry.note(act, object=grant.grant_id, client=grant.client_id)
+    act.entry.agent, act.entry.person = grant.agent, grant.person
+    end_grant(act, grant.grant_id, grant.task, why="reused")
+
+
+def _check_consent(consent: Consent, client: OAuthClient, *, now: int) -> None:
+    """Raises InvalidGrant."""
+    if not consent.is_live(now):
+        raise InvalidGrant("the consent was withdrawn, or has expired")
+    if consent.digest != client.digest:
+        hint = "begin with a new authorization request; the person is token_request again"
+        raise InvalidGrant("the client has changed its name, keys or redirect URIs since the consent", hint=hint)
+
+
+def _issue(
+    act: Act,
+    token_request: TokenRequest,
+    grant: PersonGrant,
+    task: Task,
+    client: Client,
+    possession: Possession,
+    *,
+    is_refreshed: bool,
+    config: Config,
+) -> Granted:
+    """Issue the tokens of a grant, no wider than its task is now."""
+    proved = Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
+    if possession.jkt is None:
+        proved = Proved(assurance.BEARER, grant.authenticated_at // SECOND)
+    target, scope = _narrow(act, token_request, grant, task, config=config)
+    longest = config.token_lifetime_s
+    details = () if target.resource is None else narrow_details((), task=task.bounds, target=target)
+    policy = ""
+    if possession.jkt is None:
+        longest = min(longest, config.bearer_lifetime_s)
+        _check_exempt(act, client, target)
+    if target.resource is not None:
+        policy = policies.decide_issue(
+            act,
+            registry.active_agent(act.tx, client.id, now=act.now),
+            task=task.task_id,
+            resource=target.resource,
+            uri=target.uri,
+            scopes=scope,
+            details=details,
+            chain=task.chain,
+            person=task.person,
+            acr=proved.acr,
+        )
+    issued = mint(
+        act,
+        client,
+        possession,
+        proved,
+        task=task,
+        target=target,
+        scope=scope,
+        details=details,
+        parent=grant.grant_id,
+        policy=policy,
+        seconds=lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at, grant.expires_at)),
+        config=config,
+    )
+    refresh_token = make_refresh_token(act.tx.keys.derive("refresh token"), grant.grant_id, grant.sequence)
+    return Granted(
+        access=issued,
+        refresh_token=refresh_token if is_refreshed else None,
+        id_token=_make_id_token(act, grant, token_request.sender.client, issued, config=config)
+        if OPENID in grant.request.identity
+        else None,
+        identity=grant.request.identity,
+    )
+
+
+def _narrow(
+    act: Act, token_request: TokenRequest, grant: PersonGrant, task: Task, *, config: Config
+) -> tuple[Target, frozenset[str]]:
+    """Return target and scopes of an access token: the resource of the grant, or userinfo. Raises InvalidScope,
+    InvalidTarget.
+    """
+    userinfo, request, uri = Target(config.issuer + USERINFO), grant.request, token_request.resource
+    scopes = parse_scope(token_request.scope)
+    if extra := scopes - request.scopes - request.identity:
+        hint = "begin with a new authorization request"
+        raise InvalidScope(f"outside of the consent: {render_scope(extra)}", hint=hint)
+    if uri not in (None, request.resource, userinfo.uri):
+        raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")
+    is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - request.identity)
+    if is_about_person:
+        if OPENID not in request.identity:
+            raise InvalidTarget("the identity of the person was not consented to", hint="ask for the scope `openid`")
+        return userinfo, (request.identity & scopes or request.identity) | {OPENID}
+    target = choose_target(act, request.resource, requested=frozenset(), available=task.scopes, config=config)
+    return target, task.scopes & scopes if scopes else task.scopes
+
+
+def _check_exempt(act: Act, client: Client, target: Target) -> None:
+    """Check that a client may have a bearer token there. Userinfo accepts one of any client (ADR 80). Raises
+    InvalidProof.
+    """
+    if target.resource is not None and not trust.is_exempt(act.tx, client.id, target.resource.resource_id):
+        name = target.resource.name
+        raise dpop.InvalidProof(
+            f"the DPoP proof is missing, and `{name}` accepts no bearer token of this client",
+            hint="send the header `DPoP`",
+        )
+
+
+def _make_id_token(act: Act, grant: PersonGrant, client: OAuthClient, issued: Issued, *, config: Config) -> str:
+    """Return the ID token of a grant (OpenID Connect Core 1.0 sections 2, 3.1.3.6 and 12.2)."""
+    alg = alg_of(client)
+    person = registry.find_person(act.tx, grant.person)
+    claims = IdToken(
+        iss=config.issuer,
+        sub=grant.person,
+        aud=grant.client_id,
+        exp=act.now // SECOND + ID_TOKEN_S,
+        iat=act.now // SECOND,
+        auth_time=grant.authenticated_at // SECOND,
+        sid=grant.session,
+        nonce=grant.request.nonce if grant.sequence == 0 else "",
+        acr=grant.acr,
+        amr=grant.amr,
+        at_hash=hash_access_token(issued.access_token, alg),
+        **claims_about(person, scopes=(), names=grant.request.id_token_claims),
+    )
+    return sign_jwt(act.tx.keys.signer("token", alg), typ=ID_TOKEN_TYP, claims=claims)

@@ -1,0 +1,100 @@
+"""Logout: what ends with a session of a person, and the logout tokens for its clients (Back-Channel Logout 1.0)."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiary.protocol.jose import sign_jwt
+from ostiaryd.ground.outbound.fetch import deliver
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.flows.consents import end_grant
+from ostiaryd.tokens.model import SECOND
+from ostiaryd.tokens.model.authorization import OPENID
+from ostiaryd.tokens.model.id_tokens import LOGOUT_EVENT, LOGOUT_TOKEN_S, LOGOUT_TYP, LogoutToken, alg_of
+from ostiaryd.tokens.store import authorization as grants
+from ostiaryd.tokens.store import logout as store
+from ostiaryd.tokens.store.logout import Waiting
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import sessions
+
+DELIVERY_S = 5.0
+AT_ONCE = 20
+RETRY_S = (5, 30, 120, 600)
+"""Seconds between the attempts to deliver a logout token."""
+LIFETIME = 3600 * SECOND
+
+
+def close_session(act: Act, session: str, person: str) -> None:
+    """End the grants of a session that has ended, except the offline ones, and queue a logout token for each client
+    that signed the person in and has a back-channel.
+    """
+    registry.note(act, object=session)
+    act.entry.person = person
+    notified = set[str]()
+    for grant in grants.grants_of_session(act.tx, session):
+        if not grant.is_offline:
+            end_grant(act, grant.grant_id, grant.task, why="session ended")
+        client = trust.find_oauth_client(act.tx, grant.client_id)
+        if client is None or OPENID not in grant.request.identity or grant.client_id in notified:
+            continue
+        notified.add(grant.client_id)
+        if uri := client.metadata.backchannel_logout_uri:
+            waiting = Waiting(act.new_id("lo"), grant.client_id, uri, person, session, 0, act.now + LIFETIME)
+            store.put(act.tx, waiting)
+    sessions.close_session(act.tx, session)
+
+
+async def follow_sessions(world: World) -> None:
+    """Close the sessions that ended since the last round, each in its own act."""
+    for session, person in sessions.ended_sessions(world.db.read(), limit=AT_ONCE):
+        await act(world, "session.close", partial(close_session, session=session, person=person))
+
+
+async def deliver_logouts(world: World) -> None:
+    """Deliver the logout tokens that are due. After the last attempt the delivery is given up."""
+    due = store.due(world.db.read(), now=world.now(), limit=AT_ONCE)
+    await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
+
+
+async def _deliver(world: World, waiting: Waiting) -> None:
+    body = b"logout_token=" + make_logout_token(world, waiting).encode()
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    private = world.config.private
+    try:
+        status, _ = await deliver(waiting.uri, body, headers=headers, within_s=DELIVERY_S, private=private)
+    except (Invalid, Unavailable):
+        status = 0
+    now, is_last = world.now(), waiting.attempts >= len(RETRY_S)
+    if status in (200, 204):
+        await world.writer.submit(lambda tx: store.delete(tx, waiting.id))
+    elif status == 400 or is_last or now >= waiting.expires_at:
+
+        def give_up(act: Act) -> None:
+            registry.note(act, object=waiting.client_id, session=waiting.session, status=status)
+            store.delete(act.tx, waiting.id)
+
+        await act(world, "logout.give_up", give_up)
+    else:
+        next_at = now + RETRY_S[waiting.attempts] * SECOND
+        await world.writer.submit(lambda tx: store.retry(tx, waiting.id, next_at=next_at))
+
+
+def make_logout_token(world: World, waiting: Waiting) -> str:
+    """Return the logout token of a session for a client (section 2.4)."""
+    client = trust.find_oauth_client(world.db.read(), waiting.client_id)
+    now = world.now() // SECOND
+    claims = LogoutToken(
+        iss=world.config.issuer,
+        sub=waiting.person,
+        aud=waiting.client_id,
+        iat=now,
+        exp=now + LOGOUT_TOKEN_S,
+        jti=waiting.id,
+        sid=waiting.session,
+        events={LOGOUT_EVENT: {}},
+    )
+    return sign_jwt(world.keys.signer("token", alg_of(client)), typ=LOGOUT_TYP, claims=claims)

@@ -1,0 +1,36 @@
+"""Claims about the person for whom a client acts (OpenID Connect Core 1.0 section 5.3)."""
+
+from __future__ import annotations
+
+from ostiaryd.ground.config import Config
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.model.authorization import OPENID
+from ostiaryd.tokens.model.id_tokens import claims_about
+from ostiaryd.tokens.store import authorization as store
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope
+
+
+def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[dict[str, str], str | None]:
+    """Return the claims about the person of an access token for userinfo, and the next DPoP nonce if it is due.
+
+    Raises AccessRefused, InsufficientScope, InvalidProof, NonceNeeded, Unauthenticated.
+    """
+    access = trust.verify_access(
+        request, audience=config.issuer + USERINFO, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
+    )
+    if access.proof is not None:
+        trust.spend_proof(act.tx, access.proof)
+    caller = access.caller
+    registry.note_caller(act, caller)
+    if OPENID not in caller.scopes:
+        raise InsufficientScope("the access token lacks the scope `openid`")
+    holding = registry.get_holding(act.tx, caller.token or "")
+    grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
+    if grant is None:
+        raise AccessRefused("the access token stands for no person")
+    act.entry.person = grant.person
+    person = registry.find_person(act.tx, grant.person)
+    claims = claims_about(person, scopes=caller.scopes, names=grant.request.userinfo_claims)
+    return {"sub": person.person_id, **claims}, access.next_nonce

@@ -1,0 +1,129 @@
+"""Consents: what a person agreed that an agent may do for them, remembered per client and resource."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from ostiary.authorization.bounds import ToolDetail, is_within
+from ostiaryd.tokens.model.grants import InvalidRequest
+
+HOUR_S = 3600
+LIFETIMES_S = (HOUR_S, 8 * HOUR_S, 24 * HOUR_S, 7 * 24 * HOUR_S, 30 * 24 * HOUR_S)
+"""Lifetimes of a consent that a person can choose from, in seconds; the last one is the default."""
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's consent to an agent. `resource` is a URI, empty for OpenID Connect alone; times in microseconds.
+
+    `digest` is that of the client metadata that the person saw (`ClientMetadata.digest`).
+    """
+
+    consent_id: str
+    client_id: str
+    client_name: str
+    person: str
+    agent: str
+    resource: str
+    scopes: frozenset[str]
+    details: tuple[ToolDetail, ...]
+    digest: str
+    granted_at: int
+    expires_at: int
+    ended_at: int | None = None
+    ended_why: str = ""
+
+    def is_live(self, now: int) -> bool:
+        """Return whether the consent has neither been withdrawn nor expired at `now` (microseconds)."""
+        return self.ended_at is None and now < self.expires_at
+
+    def covers(self, scopes: frozenset[str], details: Sequence[ToolDetail], *, digest: str, now: int) -> bool:
+        """Return whether the consent stands for a request, so that the person need not be asked again."""
+        if not self.is_live(now) or self.digest != digest or not scopes <= self.scopes:
+            return False
+        return not self.details or (bool(details) and is_within(details, self.details))
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """The offer of a consent page: the scopes and bounds that a request would get. `resource` is empty for none."""
+
+    resource: str
+    scopes: frozenset[str]
+    details: tuple[ToolDetail, ...]
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a person: the scopes and the places of the bounds that they left ticked, and the lifetime."""
+
+    scopes: frozenset[str]
+    details: frozenset[int]
+    seconds: int
+
+
+def read_choice(form: Mapping[str, str]) -> Choice:
+    """Return the choice in the fields of a consent page: `scope.NAME` and `detail.PLACE`, and `seconds`.
+
+    Raises InvalidRequest.
+    """
+    places = [name.removeprefix("detail.") for name in form if name.startswith("detail.")]
+    seconds = form.get("seconds", str(LIFETIMES_S[-1]))
+    if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in (*places, seconds)):
+        raise InvalidRequest("the form is not one of this server", hint="reload the page")
+    return Choice(
+        scopes=frozenset(name.removeprefix("scope.") for name in form if name.startswith("scope.")),
+        details=frozenset(map(int, places)),
+        seconds=int(seconds),
+    )
+
+
+_LOOKALIKES = str.maketrans(
+    {
+        "0": "o",
+        "1": "l",
+        "|": "l",
+        "i": "l",
+        "3": "e",
+        "5": "s",
+        "@": "a",
+        "$": "s",
+        "а": "a",
+        "е": "e",
+        "о": "o",
+        "р": "p",
+        "с": "c",
+        "у": "y",
+        "х": "x",
+        "і": "l",
+        "ѕ": "s",
+        "ј": "j",
+        "ԁ": "d",
+        "һ": "h",
+        "ӏ": "l",
+        "ո": "n",
+        "α": "a",
+        "ε": "e",
+        "ι": "l",
+        "κ": "k",
+        "ν": "v",
+        "ο": "o",
+        "ρ": "p",
+        "τ": "t",
+        "υ": "u",
+        "χ": "x",
+    }
+)
+"""Characters that are easily mistaken for each other (a part of UTS 39), after case folding."""
+
+
+def skeleton(name: str) -> str:
+    """Return a name without what a hasty reader does not see: case, accents, look-alike letters, separators."""
+    folded = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES).replace("rn", "m").replace("vv", "w")
+    return "".join(letter for letter in folded if letter.isalnum())
+
+
+def find_lookalike(name: str, others: Collection[str]) -> str | None:
+    """Return the first of the `others` that looks like `name`; a name that is the same counts too."""
+    mine = skeleton(name)
+    return next((other for other in others if skeleton(other) == mine), None) if mine else None

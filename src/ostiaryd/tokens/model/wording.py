@@ -1,0 +1,146 @@
+"""Consent in plain words: the lines of a consent page. Names are those of the registry, never those of the client."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ostiary.authorization.bounds import Condition, ToolDetail
+from ostiary.authorization.catalogue import Catalogue, Effect
+from ostiaryd.tokens.model.authorization import EMAIL, OFFLINE, OPENID, PROFILE
+from ostiaryd.tokens.model.consent import find_lookalike
+
+MAX_TOOLS_SHOWN = 40
+IDENTITY_WORDS = {
+    OPENID: "Know who you are: your id at this server",
+    PROFILE: "See your name",
+    EMAIL: "See your e-mail address",
+    OFFLINE: "Stay connected while you are signed out",
+}
+_EFFECTS = {
+    Effect.READ: "reads",
+    Effect.WRITE: "writes",
+    Effect.SEND: "sends to others",
+    Effect.DESTROY: "deletes or overwrites",
+    Effect.PAY: "spends money",
+    Effect.SHARE: "shares with others",
+    Effect.CHANGE: "changes settings",
+    Effect.ADMINISTER: "changes who may do what",
+}
+LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "7 days", 2_592_000: "30 days"}
+
+
+class Line(NamedTuple):
+    """One line of a consent page: the field of its checkbox, its title, what belongs to it, and whether it can be
+    unticked.
+    """
+
+    field: str
+    title: str
+    parts: tuple[str, ...] = ()
+    is_fixed: bool = False
+
+
+def word_scopes(scopes: Iterable[str], catalogue: Catalogue | None) -> list[Line]:
+    """Return a line for each scope of a resource, with its tools."""
+    return [Line(f"scope.{scope}", scope, _tools_of(scope, catalogue)) for scope in sorted(scopes)]
+
+
+def word_identity(scopes: Iterable[str]) -> list[Line]:
+    """Return a line for each scope of OpenID Connect."""
+    return [
+        Line(f"scope.{scope}", words, is_fixed=scope == OPENID)
+        for scope, words in IDENTITY_WORDS.items()
+        if scope in scopes
+    ]
+
+
+def word_details(details: Iterable[ToolDetail]) -> list[Line]:
+    """Return a line for each of the bounds, with its conditions."""
+    return [Line(f"detail.{place}", _tools(detail), tuple(_conditions(detail))) for place, detail in enumerate(details)]
+
+
+def _tools_of(scope: str, catalogue: Catalogue | None) -> tuple[str, ...]:
+    if catalogue is None:
+        return ()
+    scope_class = scope.partition(":")[2]
+    tools = [tool for tool in catalogue.tools.values() if tool.scope_class == scope_class]
+    shown = [f"{tool.name}: {_EFFECTS[tool.effect]}" for tool in tools[:MAX_TOOLS_SHOWN]]
+    rest = len(tools) - len(shown)
+    return (*shown, f"and {rest} more tools") if rest else tuple(shown)
+
+
+def _tools(detail: ToolDetail) -> str:
+    tools = "any tool" if detail.actions is None else ", ".join(detail.actions)
+    return tools if detail.datatypes is None else f"{tools}, with no other data than {', '.join(detail.datatypes)}"
+
+
+def _conditions(detail: ToolDetail) -> Iterable[str]:
+    for argument, condition in detail.arguments.items():
+        yield f"{argument} {' and '.join(_words(condition))}"
+
+
+def _words(condition: Condition) -> Iterable[str]:
+    if condition.eq is not None:
+        yield f"is {condition.eq}"
+    if condition.one_of is not None:
+        yield f"is one of {', '.join(map(str, condition.one_of))}"
+    if condition.prefix is not None:
+        yield f"begins with {condition.prefix}"
+    if condition.glob is not None:
+        yield f"matches {condition.glob}"
+    if condition.min is not None:
+        yield f"is at least {condition.min}"
+    if condition.max is not None:
+        yield f"is at most {condition.max}"
+    if condition.max_length is not None:
+        yield f"has at most {condition.max_length} characters"
+
+
+class ConsentView(NamedTuple):
+    """The content of a consent page. `owner` is accountable for the agent; empty: the person is."""
+
+    person: str
+    client: str
+    client_id: str
+    owner: str
+    resource: str
+    uri: str
+    target: str
+    """host to which the answer goes; empty for a device"""
+    identity: list[Line]
+    scopes: list[Line]
+    details: list[Line]
+    warnings: list[str]
+    lifetimes: Mapping[int, str] = LIFETIME_WORDS
+
+
+def word_target(redirect_uri: str) -> str:
+    """Return where an answer goes, as a person reads it."""
+    parts = urlsplit(redirect_uri)
+    if parts.hostname in ("127.0.0.1", "::1", "localhost"):
+        return "an application on this computer"
+    return parts.netloc or f"an application on this device ({parts.scheme})"
+
+
+def warn_about(
+    *, name: str, host: str, redirect_uri: str, others: Collection[str], has_changed: bool, is_known: bool
+) -> list[str]:
+    """Return what a person should look at twice before consenting.
+
+    `host` vouches for the client (empty: none); `others` are the names of clients that the person or an administrator
+    knows; `is_known`: an administrator registered the client.
+    """
+    warnings = []
+    if not is_known:
+        vouched = f"Only {host} vouches for it." if host else "Its name and address are its own words."
+        warnings.append(f"No administrator has registered this application. {vouched}")
+    if (other := find_lookalike(name, others)) is not None:
+        warnings.append(f"Its name looks like `{other}`, which is another application.")
+    target = urlsplit(redirect_uri).hostname or ""
+    if host and target not in ("", host, "127.0.0.1", "::1", "localhost"):
+        warnings.append(f"It sends the answer to {target}, another host than {host}.")
+    if has_changed:
+        warnings.append("It has changed its name, keys or redirect addresses since you agreed.")
+    return warnings

@@ -1,0 +1,192 @@
+"""Stored authorization requests, authorization codes, and the grants that codes become."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.tokens.model.authorization import AuthorizationRequest
+from ostiaryd.tokens.model.refresh import PersonGrant
+
+_decode = json_decoder(AuthorizationRequest)
+
+_GET_REQUEST = sql(
+    "select request, created_at, expires_at, used_at from authorization_request where reference = :reference"
+)
+_COUNT = sql("select count(*) from authorization_request where network = :network and expires_at > :now")
+_PUT_REQUEST = sql(
+    """insert into authorization_request (reference, client_id, request, network, created_at, expires_at)
+       values (:reference, :client_id, :request, :network, :now, :expires_at)"""
+)
+_USE_REQUEST = sql("update authorization_request set used_at = :now where reference = :reference and used_at is null")
+_PRUNE_REQUESTS = sql("delete from authorization_request where expires_at < :before", prunes=True)
+
+
+class StoredRequest(NamedTuple):
+    """A stored request; times in microseconds."""
+
+    request: AuthorizationRequest
+    created_at: int
+    expires_at: int
+    used_at: int | None
+
+
+def get_request(reader: Reader, reference: str) -> StoredRequest | None:
+    """Return a request by the digest of its reference."""
+    row = reader.one(_GET_REQUEST, reference=reference)
+    return None if row is None else StoredRequest(_decode(row[0]), *row[1:])
+
+
+def count_requests(reader: Reader, *, network: str, now: int) -> int:
+    """Return the number of live requests from a network."""
+    row = reader.one(_COUNT, network=network, now=now)
+    assert row is not None
+    return int(row[0])
+
+
+def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, network: str, expires_at: int) -> None:
+    """Store a request under the digest of its reference."""
+    tx.run(
+        _PUT_REQUEST,
+        reference=reference,
+        client_id=request.client_id,
+        request=_encode(request),
+        network=network,
+        now=tx.now,
+        expires_at=expires_at,
+    )
+
+
+def use_request(tx: Tx, reference: str) -> bool:
+    """Mark a request as answered; return whether this is the first answer."""
+    return tx.run(_USE_REQUEST, reference=reference, now=tx.now) == 1
+
+
+def prune(tx: Tx, *, before: int, codes_before: int) -> int:
+    """Forget what expired before those instants: requests, and codes with their memory of replay, and grants."""
+    return (
+        tx.run(_PRUNE_REQUESTS, before=before)
+        + tx.run(_PRUNE_CODES, before=codes_before)
+        + tx.run(_PRUNE_GRANTS, before=before)
+    )
+
+
+_GET_CODE = sql(
+    """select consent, session, request, acr, amr, authenticated_at, expires_at, used_at, grant_id
+       from authorization_code where code = :code"""
+)
+_PUT_CODE = sql(
+    """insert into authorization_code
+         (code, consent, session, request, acr, amr, authenticated_at, created_at, expires_at)
+       values (:code, :consent, :session, :request, :acr, :amr, :authenticated_at, :now, :expires_at)"""
+)
+_USE_CODE = sql(
+    "update authorization_code set used_at = :now, grant_id = :grant_id where code = :code and used_at is null"
+)
+_PRUNE_CODES = sql("delete from authorization_code where expires_at < :before", prunes=True)
+
+
+class Code(NamedTuple):
+    """An authorization code, without the code; times in microseconds."""
+
+    consent: str
+    session: str
+    request: AuthorizationRequest
+    acr: str
+    amr: tuple[str, ...]
+    authenticated_at: int
+    expires_at: int
+    used_at: int | None = None
+    grant_id: str | None = None
+
+
+def get_code(reader: Reader, code: str) -> Code | None:
+    """Return a code by its digest."""
+    row = reader.one(_GET_CODE, code=code)
+    if row is None:
+        return None
+    consent, session, request, acr, amr, authenticated_at, expires_at, used_at, grant_id = row
+    return Code(
+        consent, session, _decode(request), acr, tuple(amr.split()), authenticated_at, expires_at, used_at, grant_id
+    )
+
+
+def put_code(tx: Tx, digest: str, code: Code) -> None:
+    """Store a code under its digest."""
+    tx.run(
+        _PUT_CODE,
+        code=digest,
+        consent=code.consent,
+        session=code.session,
+        request=_encode(code.request),
+        acr=code.acr,
+        amr=" ".join(code.amr),
+        authenticated_at=code.authenticated_at,
+        now=tx.now,
+        expires_at=code.expires_at,
+    )
+
+
+def use_code(tx: Tx, digest: str, *, grant_id: str) -> bool:
+    """Mark a code as used for a grant; return whether this is the first use."""
+    return tx.run(_USE_CODE, code=digest, grant_id=grant_id, now=tx.now) == 1
+
+
+_GRANT_COLUMNS = ", ".join(PersonGrant.__struct_fields__)
+_GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :grant_id")
+_OF_CONSENT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where consent = :consent order by grant_id")
+_OF_SESSION = sql(f"select {_GRANT_COLUMNS} from oauth_grant where session = :session order by grant_id")
+_PUT_GRANT = sql(
+    f"""insert into oauth_grant ({_GRANT_COLUMNS})
+        values ({", ".join(f":{name}" for name in PersonGrant.__struct_fields__)})"""
+)
+_ROTATE = sql(
+    """update oauth_grant set sequence = sequence + 1, rotated_at = :now
+       where grant_id = :grant_id and sequence = :sequence"""
+)
+_PRUNE_GRANTS = sql("delete from oauth_grant where expires_at < :before", prunes=True)
+
+
+def get_grant(reader: Reader, id: str) -> PersonGrant | None:
+    """Return a grant."""
+    row = reader.one(_GET_GRANT, grant_id=id)
+    return None if row is None else _grant(row)
+
+
+def grants_of_consent(reader: Reader, consent: str) -> list[PersonGrant]:
+    """Return the grants of a consent, ended ones included."""
+    return [_grant(row) for row in reader.all(_OF_CONSENT, consent=consent)]
+
+
+def grants_of_session(reader: Reader, session: str) -> list[PersonGrant]:
+    """Return the grants of a session, ended ones included."""
+    return [_grant(row) for row in reader.all(_OF_SESSION, session=session)]
+
+
+def put_grant(tx: Tx, grant: PersonGrant) -> None:
+    """Store a new grant."""
+    values = {name: getattr(grant, name) for name in PersonGrant.__struct_fields__}
+    values |= {"request": _encode(grant.request), "amr": " ".join(grant.amr), "is_offline": int(grant.is_offline)}
+    tx.run(_PUT_GRANT, **values)
+
+
+def rotate(tx: Tx, id: str, *, sequence: int) -> bool:
+    """Move a grant to its next refresh token; return whether `sequence` was the current one."""
+    return tx.run(_ROTATE, grant_id=id, sequence=sequence, now=tx.now) == 1
+
+
+def _grant(row: Row) -> PersonGrant:
+    values = dict(zip(PersonGrant.__struct_fields__, row, strict=True))
+    values |= {
+        "request": _decode(values["request"]),
+        "amr": tuple(values["amr"].split()),
+        "is_offline": bool(values["is_offline"]),
+    }
+    return PersonGrant(**values)
+
+
+def _encode(request: AuthorizationRequest) -> str:
+    return msgspec.json.encode(request).decode()

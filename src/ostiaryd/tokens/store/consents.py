@@ -1,0 +1,124 @@
+"""Stored consents, and the agents that unregistered clients are for each person."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.authorization.bounds import parse_details, render_details
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.tokens.model.consent import Consent
+
+_COLUMNS = ", ".join(Consent.__struct_fields__)
+_GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id")
+_LIVE = sql(
+    f"""select {_COLUMNS} from consent
+        where person = :person and client_id = :client_id and resource = :resource and ended_at is null"""
+)
+_PUT = sql(f"insert into consent ({_COLUMNS}) values ({', '.join(f':{name}' for name in Consent.__struct_fields__)})")
+_CHANGE = sql(
+    """update consent set client_name = :client_name, scopes = :scopes, details = :details, digest = :digest,
+       granted_at = :granted_at, expires_at = :expires_at where consent_id = :consent_id"""
+)
+_END = sql("update consent set ended_at = :now, ended_why = :why where consent_id = :consent_id and ended_at is null")
+_PAGE = sql(
+    f"select {_COLUMNS} from consent where consent_id > :after and ended_at is null order by consent_id limit :limit"
+)
+_PAGE_OF = sql(
+    f"""select {_COLUMNS} from consent where person = :person and consent_id > :after and ended_at is null
+        order by consent_id limit :limit"""
+)
+_OF_PERSON = sql(
+    f"select {_COLUMNS} from consent where person = :person and ended_at is null order by granted_at desc, consent_id"
+)
+_OF_CLIENT = sql(f"select {_COLUMNS} from consent where client_id = :client_id and ended_at is null")
+_NAMES = sql("select distinct client_name from consent where person = :person and client_id <> :client_id")
+_PRUNE = sql("delete from consent where expires_at < :before or ended_at < :before", prunes=True)
+_AGENT = sql("select agent from client_agent where client_id = :client_id and person = :person")
+_PUT_AGENT = sql("insert into client_agent (client_id, person, agent) values (:client_id, :person, :agent)")
+_AGENTS = sql("select agent from client_agent where client_id = :client_id order by agent")
+
+
+def get(reader: Reader, id: str) -> Consent | None:
+    """Return a consent, ended or not."""
+    row = reader.one(_GET, consent_id=id)
+    return None if row is None else _consent(row)
+
+
+def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Consent | None:
+    """Return the consent of a person to a client at a resource that was not withdrawn; it may have expired."""
+    row = reader.one(_LIVE, person=person, client_id=client_id, resource=resource)
+    return None if row is None else _consent(row)
+
+
+def put(tx: Tx, consent: Consent) -> None:
+    """Store a new consent."""
+    tx.run(_PUT, **_values(consent))
+
+
+def change(tx: Tx, consent: Consent) -> None:
+    """Store the new extent and end of a consent."""
+    values = _values(consent)
+    tx.run(_CHANGE, **{name: values[name] for name in _CHANGE.names})
+
+
+def end(tx: Tx, id: str, *, why: str) -> bool:
+    """End a consent; return whether it was live."""
+    return tx.run(_END, consent_id=id, why=why, now=tx.now) == 1
+
+
+def page(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:
+    """Return a page of the consents that were not withdrawn, of one person if given."""
+    if person is None:
+        return [_consent(row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
+    rows = reader.all(_PAGE_OF, person=person, after=page.after, limit=page.limit)
+    return [_consent(row) for row in rows]
+
+
+def of_person(reader: Reader, person: str) -> list[Consent]:
+    """Return the consents of a person that were not withdrawn, the newest first."""
+    return [_consent(row) for row in reader.all(_OF_PERSON, person=person)]
+
+
+def of_client(reader: Reader, client_id: str) -> list[Consent]:
+    """Return the consents to a client that were not withdrawn."""
+    return [_consent(row) for row in reader.all(_OF_CLIENT, client_id=client_id)]
+
+
+def client_names(reader: Reader, *, person: str, without: str) -> list[str]:
+    """Return the names of the other clients that a person consented to."""
+    return [name for (name,) in reader.all(_NAMES, person=person, client_id=without)]
+
+
+def prune(tx: Tx, *, before: int) -> int:
+    """Forget consents that ended before that instant."""
+    return tx.run(_PRUNE, before=before)
+
+
+def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
+    """Return the id of the agent that an unregistered client is for a person."""
+    row = reader.one(_AGENT, client_id=client_id, person=person)
+    return None if row is None else str(row[0])
+
+
+def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
+    """Store the agent that an unregistered client is for a person."""
+    tx.run(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
+
+
+def agents_of(reader: Reader, client_id: str) -> list[str]:
+    """Return the ids of all agents of an unregistered client."""
+    return [agent for (agent,) in reader.all(_AGENTS, client_id=client_id)]
+
+
+def _values(consent: Consent) -> dict[str, object]:
+    values = {name: getattr(consent, name) for name in Consent.__struct_fields__}
+    details = msgspec.json.encode(render_details(consent.details)).decode()
+    return values | {"scopes": " ".join(sorted(consent.scopes)), "details": details}
+
+
+def _consent(row: Row) -> Consent:
+    values = dict(zip(Consent.__struct_fields__, row, strict=True))
+    values["scopes"] = frozenset(values["scopes"].split())
+    values["details"] = parse_details(msgspec.json.decode(values["details"]))
+    return Consent(**values)

@@ -1,0 +1,338 @@
+"""GET and POST /authorize, POST /par, and the consent page: RFC 6749 section 4.1, RFC 9126, RFC 9207, and OpenID
+Connect Core 1.0 section 3.1.2.
+
+Before client and redirect URI are known to belong together, a refusal is a page for the person; after that it goes to
+the redirect URI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Required, TypedDict
+from urllib.parse import urlencode, urlsplit
+
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Forbidden, Refused
+from ostiary.protocol.jose import InvalidToken
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.html import HTML_BODY, PAGES, continue_page, page, see_other
+from ostiaryd.ground.http.routes import FORM, Content, Query, Route
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.flows import authorization as flow
+from ostiaryd.tokens.flows.authorization import REQUEST_S, Step
+from ostiaryd.tokens.flows.mint import identify
+from ostiaryd.tokens.model import InvalidRequest, read_form
+from ostiaryd.tokens.model.authorization import (
+    REQUEST_URI,
+    AuthorizationRequest,
+    ReturnAddress,
+    parse_request,
+    parse_return_address,
+    render_answer,
+    render_redirect,
+)
+from ostiaryd.tokens.model.consent import Offer, read_choice
+from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.tokens.store.authorization import StoredRequest
+from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, OAUTH, ClientForm, describe_error, read_sender
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, OAuthClient
+from ostiaryd.trust.model.sessions import Session
+
+Parameters = Mapping[str, list[str]]
+
+
+class PushedForm(ClientForm, total=False):
+    """A pushed authorization request (RFC 9126 section 2.1)."""
+
+    response_type: Required[str]
+    redirect_uri: str
+    scope: str
+    state: str
+    code_challenge: Required[str]
+    code_challenge_method: Required[str]
+    resource: str
+    authorization_details: str
+    nonce: str
+    prompt: str
+    max_age: str
+    acr_values: str
+    claims: str
+    login_hint: str
+    id_token_hint: str
+    response_mode: str
+    dpop_jkt: str
+
+
+class PushedBody(TypedDict):
+    """The answer to a pushed authorization request (RFC 9126 section 2.2)."""
+
+    request_uri: str
+    expires_in: int
+
+
+async def authorize(call: Call) -> Reply:
+    """Begin an authorization: ask the person to sign in and to consent, or answer at the redirect URI."""
+    parameters = parse_form(call.query.encode("latin-1")) if call.method == "GET" else call.form()
+    client = await _client_of(call, parameters)
+    if _one(parameters, "request_uri").startswith(REQUEST_URI):
+        request_uri = _one(parameters, "request_uri")
+        stored = flow.find_request(call.world.db.read(), request_uri, client_id=client.client_id, now=call.world.now())
+        work = _proceed(call, client, stored.request, request_uri, stored.created_at)
+        return await _answering(call, stored.request.return_address, work)
+    address = _return_address(client, parameters)
+    return await _answering(call, address, _begin(call, client, parameters, address))
+
+
+async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
+    if client.metadata.require_pushed_authorization_requests:
+        raise InvalidRequest("this client pushes its authorization requests", hint="POST the parameters to `/par`")
+    request = _parse(call, client, parameters, address)
+    return await _proceed(call, client, request, "", call.world.now() + 1)  # no login so far is one for this request
+
+
+async def push(call: Call) -> Reply:
+    """Store an authorization request of a client that has authenticated, and answer its reference (RFC 9126)."""
+    form = call.form()
+    values = read_form({name: value for name, value in form.items() if name not in ("resource",)})
+    if "request_uri" in values:
+        raise InvalidRequest("`request_uri` is not pushed", hint="RFC 9126 section 2.1")
+    sender = await read_sender(call, values)
+    client = sender.client
+    request = _parse(call, client, form, _return_address(client, form))
+    config = call.world.config
+
+    def run(act: Act) -> str:
+        proofs = identify(act, sender, config=config, path="/par")
+        registry.note(act, object=client.client_id)
+        jkt = proofs.possession.jkt or request.jkt
+        if request.jkt not in ("", jkt):
+            raise InvalidRequest("`dpop_jkt` is not the key of the DPoP proof")
+        flow.make_offer(act.tx, request, client, now=act.now, config=config)
+        return flow.store_request(act.tx, replace(request, jkt=jkt))
+
+    request_uri = await act(call.world, "authorization.push", run, request=call.request_id, network=call.network)
+    return reply({"request_uri": request_uri, "expires_in": REQUEST_S}, status=201, headers=[NO_STORE])
+
+
+async def _proceed(
+    call: Call, client: OAuthClient, request: AuthorizationRequest, request_uri: str, since: int
+) -> Reply:
+    """Take the next step of a valid request: the login page, the consent page, or the answer."""
+    world, now = call.world, call.world.now()
+    offer = flow.make_offer(world.db.read(), request, client, now=now, config=world.config)
+    session = sessions.session_of(call)
+    step, assurance = flow.choose_step(world.db.read(), request, offer, client, session, requested_at=since, now=now)
+    if step is not Step.CODE and not request_uri:
+        network = call.network
+        request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
+    if session is None or assurance is None:
+        return _to_login(call, request, request_uri)
+    if step is Step.CONSENT:
+        return _consent_page(call, client, request, offer, session, request_uri)
+
+    def run(act: Act) -> str:
+        return flow.issue_code(act, request, offer, client, session, assurance, request_uri=request_uri)
+
+    code = await sessions.act_as_person(call, session, "authorization.grant", run)
+    return _answer(call, request.return_address, {"code": code})
+
+
+def _to_login(call: Call, request: AuthorizationRequest, request_uri: str) -> Reply:
+    back = f"/authorize?{urlencode({'client_id': request.client_id, 'request_uri': request_uri})}"
+    query = {
+        "return_to": back,
+        "prompt": "login" if {"login", "select_account"} & set(request.prompt) or request.subject else "",
+        "acr_values": " ".join(request.acr_values),
+        "max_age": "" if request.max_age is None else str(request.max_age),
+        "login_hint": request.login_hint,
+    }
+    return see_other(call, f"/login?{urlencode({name: value for name, value in query.items() if value})}")
+
+
+async def decide(call: Call) -> Reply:
+    """Take the answer of a person on a consent page, and answer at the redirect URI."""
+    session = sessions.session_of(call)
+    form = sessions.read_form(call, session)
+    assert session is not None, "a form without a session is refused"
+    client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
+    stored = flow.find_request(
+        call.world.db.read(), form.get("request_uri", ""), client_id=client.client_id, now=call.world.now()
+    )
+    address = stored.request.return_address
+    return await _answering(call, address, _decide(call, client, stored, session, form), is_form=True)
+
+
+async def _decide(
+    call: Call, client: OAuthClient, stored: StoredRequest, session: Session, form: Mapping[str, str]
+) -> Reply:
+    """Record the answer of a person; if the session no longer suffices, ask to sign in again."""
+    request, request_uri, reader, now = (
+        stored.request,
+        form.get("request_uri", ""),
+        call.world.db.read(),
+        call.world.now(),
+    )
+    if form.get("decision") != "allow":
+        await sessions.act_as_person(
+            call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=request_uri)
+        )
+        raise Forbidden("the person denied the request", code="access_denied")
+    offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
+    step, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=stored.created_at, now=now)
+    if step is Step.LOGIN or assurance is None:
+        return _to_login(call, request, request_uri)
+    choice = read_choice(form)
+
+    def run(act: Act) -> str:
+        return flow.agree(act, request, offer, choice, client, session, assurance, request_uri=request_uri)
+
+    code = await sessions.act_as_person(call, session, "authorization.consent", run)
+    return _answer(call, request.return_address, {"code": code}, is_form=True)
+
+
+def _consent_page(
+    call: Call, client: OAuthClient, request: AuthorizationRequest, offer: Offer, session: Session, request_uri: str
+) -> Reply:
+    view = flow.view_consent(call.world.db.read(), client, request, offer, session)
+    fields = {
+        "form_token": sessions.form_token(call, session),
+        "client_id": client.client_id,
+        "request_uri": request_uri,
+    }
+    return page(call, "tokens/consent.html", view=view, fields=fields, action="/consent", person=view.person)
+
+
+async def _client_of(call: Call, parameters: Parameters) -> OAuthClient:
+    """Return the client of an authorization request. Raises InvalidRequest, InvalidClient."""
+    if not (client_id := _one(parameters, "client_id")):
+        raise InvalidRequest("`client_id` is missing, or was sent more than once")
+    client = await trust.resolve_client(call.world, client_id, network=call.network, request_id=call.request_id)
+    if AUTHORIZATION_CODE not in client.metadata.grant_types:
+        raise InvalidRequest("the client is not registered for `authorization_code`")
+    return client
+
+
+def _one(parameters: Parameters, name: str) -> str:
+    values = parameters.get(name, [])
+    return values[0] if len(values) == 1 else ""
+
+
+def _return_address(client: OAuthClient, parameters: Parameters) -> ReturnAddress:
+    return parse_return_address(parameters, client)
+
+
+def _parse(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> AuthorizationRequest:
+    subject = ""
+    if hint := _one(parameters, "id_token_hint"):
+        keys, issuer = call.world.keys.public("token"), call.world.config.issuer
+        try:
+            claims = read_id_token_hint(hint, keys=keys.get, issuer=issuer)
+        except InvalidToken as error:
+            raise InvalidRequest(f"`id_token_hint`: {error.message}") from None
+        if claims["aud"] != client.client_id:
+            raise InvalidRequest("`id_token_hint` was issued to another client")
+        subject = str(claims["sub"])
+    return parse_request(
+        parameters, client_id=client.client_id, address=address, classes=call.world.config.classes, subject=subject
+    )
+
+
+async def _answering(call: Call, address: ReturnAddress, work: Awaitable[Reply], *, is_form: bool = False) -> Reply:
+    """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1)."""
+    try:
+        return await work
+    except ForgedForm:
+        raise
+    except Refused as refusal:
+        error, description = describe_error(refusal)
+        return _answer(call, address, {"error": error, "error_description": description}, is_form=is_form)
+
+
+def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *, is_form: bool = False) -> Reply:
+    """Return the answer of an authorization request, with `state` and `iss` (RFC 9207)."""
+    answer = render_answer(address, parameters, issuer=call.world.config.issuer)
+    if address.response_mode == "form_post":
+        target = urlsplit(address.redirect_uri)
+        origin = f"{target.scheme}://{target.netloc}" if target.netloc else f"{target.scheme}:"
+        return page(call, "tokens/form_post.html", action=address.redirect_uri, fields=answer, form_action=[origin])
+    url = render_redirect(address, answer)
+    if is_form:
+        return continue_page(call, url, title="Back to the application")
+    headers = [(b"location", url.encode("ascii")), NO_STORE, (b"referrer-policy", b"no-referrer")]
+    return Reply(303, b"", "text/html; charset=utf-8", headers)
+
+
+PARAMETERS = (
+    Query("client_id", "The client.", is_required=True),
+    Query("response_type", "`code`."),
+    Query("redirect_uri", "Where the answer goes: a registered URI; the port of a loopback address may differ."),
+    Query("request_uri", "Reference to a pushed request (RFC 9126); then no other parameter but `client_id` counts."),
+    Query("scope", "Scopes of one resource, and `openid`, `profile`, `email`, `offline_access`."),
+    Query("state", "Value that the answer repeats."),
+    Query("code_challenge", "SHA-256 of the code verifier in base64url (RFC 7636)."),
+    Query("code_challenge_method", "`S256`."),
+    Query("resource", "URI of the resource (RFC 8707)."),
+    Query("authorization_details", "Bounds (RFC 9396)."),
+    Query("nonce", "Value that the ID token repeats."),
+    Query("prompt", "`none`, or `login`, `consent`, `select_account`."),
+    Query("max_age", "How old the login may be, in seconds."),
+    Query("acr_values", "Levels of assurance that are enough (RFC 9470)."),
+    Query("claims", "Single claims (OpenID Connect Core 1.0 section 5.5)."),
+    Query("login_hint", "Name of the person."),
+    Query("id_token_hint", "ID token of the person."),
+    Query("response_mode", "`query` or `form_post`."),
+    Query("dpop_jkt", "Thumbprint of the key that must redeem the code (RFC 9449 section 10)."),
+)
+PAGE_ERRORS: tuple[Refused, ...] = (
+    InvalidRequest("`redirect_uri` is not registered for this client"),
+    InvalidClient("the client is not known"),
+)
+ROUTES = (
+    Route(
+        "GET",
+        "/authorize",
+        authorize,
+        "",
+        protocol=PAGES,
+        query=PARAMETERS,
+        errors=PAGE_ERRORS,
+        answers={200: HTML_BODY, 303: None},
+    ),
+    Route(
+        "POST",
+        "/authorize",
+        authorize,
+        "",
+        protocol=PAGES,
+        body=Content(dict[str, str], FORM),
+        errors=PAGE_ERRORS,
+        answers={200: HTML_BODY, 303: None},
+    ),
+    Route(
+        "POST",
+        "/consent",
+        decide,
+        "",
+        protocol=PAGES,
+        body=Content(dict[str, str], FORM),
+        errors=(*PAGE_ERRORS, ForgedForm("the form has expired")),
+        answers={200: HTML_BODY, 303: None},
+    ),
+    Route(
+        "POST",
+        "/par",
+        push,
+        "",
+        protocol=OAUTH,
+        body=Content(PushedForm, FORM),
+        errors=CLIENT_ERRORS,
+        answers={201: PushedBody},
+    ),
+)

@@ -1,0 +1,233 @@
+"""POST /device_authorization, and the page /device on which a person types the code of a device (RFC 8628)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+from urllib.parse import urlencode
+
+from ostiary.protocol.errors import NotFound, Refused
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, see_other
+from ostiaryd.ground.http.routes import FORM, Content, Query, Route
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import flows
+from ostiaryd.tokens.flows import authorization as flow
+from ostiaryd.tokens.flows.authorization import DEVICE, Step
+from ostiaryd.tokens.model import UnauthorizedClient, read_form
+from ostiaryd.tokens.model.authorization import AuthorizationRequest, parse_device_request
+from ostiaryd.tokens.model.consent import read_choice
+from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, render_user_code
+from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, OAUTH, ClientForm, read_sender
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import logins, sessions
+from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.model.clients import DEVICE_CODE
+from ostiaryd.trust.model.sessions import Session
+from ostiaryd.trust.model.throttle import CODE, NETWORK
+
+
+class DeviceForm(ClientForm, total=False):
+    """A device authorization request (RFC 8628 section 3.1)."""
+
+    scope: str
+    resource: str
+    authorization_details: str
+    acr_values: str
+    max_age: str
+
+
+class DeviceBody(TypedDict):
+    """The answer to a device authorization request (RFC 8628 section 3.2)."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+async def device_authorization(call: Call) -> Reply:
+    """Begin a device authorization: the codes for the device and for the person (RFC 8628 section 3.1)."""
+    form = read_form(call.form())
+    sender = await read_sender(call, form)
+    client = sender.client
+    if DEVICE_CODE not in client.metadata.grant_types:
+        raise UnauthorizedClient(f"the client is not registered for the grant type {DEVICE_CODE}")
+    config = call.world.config
+    request = parse_device_request(form, client_id=client.client_id, classes=config.classes)
+
+    def run(act: Act) -> flows.NewDevice:
+        return flows.request_device(act, request, sender, config=config)
+
+    made = await act(call.world, "device.request", run, request=call.request_id, network=call.network)
+    code, uri = render_user_code(made.user_code), f"{config.public_url}/device"
+    body = {
+        "device_code": made.device_code,
+        "user_code": code,
+        "verification_uri": uri,
+        "verification_uri_complete": f"{uri}?{urlencode({'user_code': code})}",
+        "expires_in": DEVICE_S,
+        "interval": DEVICE_INTERVAL_S,
+    }
+    return reply(body, headers=[NO_STORE])
+
+
+async def show_device(call: Call) -> Reply:
+    """Show the page on which a person types the code of a device; asks to sign in first."""
+    code = call.query_one("user_code") or ""
+    session = sessions.session_of(call)
+    if session is None:
+        return _to_login(call, code)
+    return _code_page(call, session, code=code)
+
+
+async def enter_code(call: Call) -> Reply:
+    """Take the code of a device, and show what the device asks for."""
+    session = sessions.session_of(call)
+    form = sessions.read_form(call, session)
+    assert session is not None, "a form without a session is refused"
+    code = form.get("user_code", "")
+    slots = [
+        logins.slot_of(call.world.keys, CODE, f"device {session.person}"),
+        logins.slot_of(call.world.keys, NETWORK, call.network),
+    ]
+    try:
+        logins.check_throttle(call.world.db.read(), slots, now=call.world.now())
+        device = flows.find_device(call.world.db.read(), code, now=call.world.now())
+    except NotFound as refusal:
+        await logins.count_failures(call, slots)
+        return _code_page(call, session, code=code, refusal=refusal)
+    except logins.LoginThrottled as refusal:
+        return _code_page(call, session, code=code, refusal=refusal)
+    return await _ask(call, session, device)
+
+
+async def _ask(call: Call, session: Session, device: Device) -> Reply:
+    """Show the consent page of a device, after a new login where the request demands one."""
+    reader, now, client = (
+        call.world.db.read(),
+        call.world.now(),
+        await trust.resolve_client(call.world, device.client_id),
+    )
+    offer = flow.make_offer(reader, device.request, client, now=now, config=call.world.config)
+    step, _ = flow.choose_step(reader, device.request, offer, client, session, requested_at=device.created_at, now=now)
+    if step is Step.LOGIN:
+        return _to_login(call, render_user_code(device.user_code), request=device.request)
+    view = flow.view_consent(reader, client, device.request, offer, session)
+    fields = {"form_token": sessions.form_token(call, session), "user_code": device.user_code}
+    return page(
+        call,
+        "tokens/consent.html",
+        view=view,
+        fields=fields,
+        action="/device/consent",
+        code=render_user_code(device.user_code),
+        person=view.person,
+    )
+
+
+async def decide(call: Call) -> Reply:
+    """Take the answer of a person to a device."""
+    session = sessions.session_of(call)
+    form = sessions.read_form(call, session)
+    assert session is not None, "a form without a session is refused"
+    device = flows.find_device(call.world.db.read(), form.get("user_code", ""), now=call.world.now())
+    allowed = await _answer(call, session, device, form)
+    return page(call, "tokens/device_done.html", allowed=allowed, person=_name(call, session))
+
+
+async def _answer(call: Call, session: Session, device: Device, form: Mapping[str, str]) -> bool:
+    request, reference = device.request, DEVICE + device.user_code
+    if form.get("decision") != "allow":
+        await sessions.act_as_person(
+            call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=reference)
+        )
+        return False
+    reader, now, client = (
+        call.world.db.read(),
+        call.world.now(),
+        await trust.resolve_client(call.world, device.client_id),
+    )
+    offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
+    _, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=device.created_at, now=now)
+    if assurance is None:
+        raise ForgedForm("the session no longer suffices", hint="open /device again and sign in")
+    choice = read_choice(form)
+
+    def run(act: Act) -> str:
+        return flow.agree(act, request, offer, choice, client, session, assurance, request_uri=reference)
+
+    await sessions.act_as_person(call, session, "authorization.consent", run)
+    return True
+
+
+def _to_login(call: Call, code: str, *, request: AuthorizationRequest | None = None) -> Reply:
+    query = {"return_to": f"/device?{urlencode({'user_code': code})}" if code else "/device"}
+    if request is not None:
+        query |= {"acr_values": " ".join(request.acr_values)} if request.acr_values else {}
+        query |= {"max_age": str(request.max_age)} if request.max_age is not None else {}
+    return see_other(call, f"/login?{urlencode(query)}")
+
+
+def _code_page(call: Call, session: Session, *, code: str, refusal: Refused | None = None) -> Reply:
+    return page(
+        call,
+        "tokens/device.html",
+        status=200 if refusal is None else 429 if isinstance(refusal, logins.LoginThrottled) else status_of(refusal),
+        form_token=sessions.form_token(call, session),
+        code=code[:32],
+        refusal=refusal,
+        person=_name(call, session),
+    )
+
+
+def _name(call: Call, session: Session) -> str:
+    return registry.find_person(call.world.db.read(), session.person).name
+
+
+FORGED = ForgedForm("the form has expired")
+_FORM = Content(dict[str, str], FORM)
+ROUTES = (
+    Route(
+        "POST",
+        "/device_authorization",
+        device_authorization,
+        "",
+        protocol=OAUTH,
+        body=Content(DeviceForm, FORM),
+        errors=CLIENT_ERRORS,
+        answers={200: DeviceBody},
+    ),
+    Route(
+        "GET",
+        "/device",
+        show_device,
+        "",
+        protocol=PAGES,
+        query=(Query("user_code", "The code that the device shows."),),
+        answers={200: HTML_BODY, 303: None},
+    ),
+    Route(
+        "POST",
+        "/device",
+        enter_code,
+        "",
+        protocol=PAGES,
+        body=_FORM,
+        errors=(FORGED,),
+        answers={200: HTML_BODY, 303: None, 404: HTML_BODY, 429: HTML_BODY},
+    ),
+    Route(
+        "POST",
+        "/device/consent",
+        decide,
+        "",
+        protocol=PAGES,
+        body=_FORM,
+        errors=(FORGED, NotFound("this code is not valid")),
+        answers={200: HTML_BODY},
+    ),
+)

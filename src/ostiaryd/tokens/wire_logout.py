@@ -1,0 +1,129 @@
+"""GET and POST /logout: OpenID Connect RP-Initiated Logout 1.0.
+
+A person is request first, unless `id_token_hint` shows that the request is about the session of this browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from ostiary.protocol.jose import InvalidToken
+from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.http.forms import parse_form
+from ostiaryd.ground.http.html import HTML_BODY, PAGES, continue_page, page
+from ostiaryd.ground.http.routes import FORM, Content, Query, Route
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.model import InvalidRequest, read_form
+from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.model.sessions import Session
+
+
+class LogoutRequest(NamedTuple):
+    """A logout request: where the person goes afterwards (empty: nowhere), the session and the person of the hint, and
+    the fields that repeat the request in a form.
+    """
+
+    url: str = ""
+    client: str = ""
+    session: str = ""
+    person: str = ""
+    fields: Mapping[str, str] = MappingProxyType({})
+
+
+async def log_out(call: Call) -> Reply:
+    """Log a person out at the request of an application (RP-Initiated Logout 1.0 section 2)."""
+    parameters = call.form() if call.method == "POST" else parse_form(call.query.encode("latin-1"))
+    request = await _parse(call, read_form(parameters))
+    session = sessions.session_of(call)
+    if session is None:
+        return _done(call, request.url)
+    if request.session == session.id and request.person == session.person:
+        return await _end(call, session, request.url)
+    return page(
+        call,
+        "tokens/logout.html",
+        fields={"form_token": sessions.form_token(call, session), **request.fields},
+        client=request.client,
+        person=registry.find_person(call.world.db.read(), session.person).name,
+    )
+
+
+async def confirm(call: Call) -> Reply:
+    """End the session of the browser after the person has confirmed."""
+    session = sessions.session_of(call)
+    form = sessions.read_form(call, session)
+    assert session is not None, "a form without a session is refused"
+    return await _end(call, session, (await _parse(call, form)).url)
+
+
+async def _end(call: Call, session: Session, url: str) -> Reply:
+    def run(act: Act) -> None:
+        sessions.end_session(act, session.id)
+
+    await sessions.act_as_person(call, session, "person.logout", run)
+    reply = _done(call, url)
+    reply.headers += sessions.end_headers()
+    return reply
+
+
+def _done(call: Call, url: str) -> Reply:
+    if url:
+        return continue_page(call, url, title="You are signed out")
+    return page(call, "tokens/signed_out.html")
+
+
+async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
+    """Return a valid logout request. Raises InvalidRequest, which must not be answered at the URI of the request."""
+    claims: dict[str, object] = {}
+    if hint := form.get("id_token_hint"):
+        try:
+            claims = read_id_token_hint(hint, keys=call.world.keys.public("token").get, issuer=call.world.config.issuer)
+        except InvalidToken as error:
+            raise InvalidRequest(f"`id_token_hint`: {error.message}") from None
+    client_id = str(claims.get("aud", form.get("client_id", "")))
+    if form.get("client_id", client_id) != client_id:
+        raise InvalidRequest("`id_token_hint` was issued to another client than `client_id`")
+    uri = form.get("post_logout_redirect_uri", "")
+    if not client_id:
+        if uri:
+            raise InvalidRequest("`post_logout_redirect_uri` needs `id_token_hint` or `client_id`")
+        return LogoutRequest()
+    client = await trust.resolve_client(call.world, client_id)
+    if uri and not client.has_logout_uri(uri):
+        raise InvalidRequest("`post_logout_redirect_uri` is not registered for this client")
+    fields = {name: form[name] for name in ("post_logout_redirect_uri", "state") if name in form}
+    if uri and "state" in form:
+        uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
+    session, person = (str(claims.get(name, "")) for name in ("sid", "sub"))
+    return LogoutRequest(uri, client.name, session, person, {"client_id": client_id, **fields})
+
+
+QUERY = (
+    Query("id_token_hint", "ID token of the person who leaves."),
+    Query("client_id", "The client."),
+    Query("post_logout_redirect_uri", "Where the person goes afterwards: a registered URI."),
+    Query("state", "Value that is added to that URI."),
+)
+_ERRORS = (InvalidRequest("`post_logout_redirect_uri` is not registered for this client"),)
+_FORM = Content(dict[str, str], FORM)
+ROUTES = (
+    Route("GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY}),
+    Route("POST", "/logout", log_out, "", protocol=PAGES, body=_FORM, errors=_ERRORS, answers={200: HTML_BODY}),
+    Route(
+        "POST",
+        "/logout/confirm",
+        confirm,
+        "",
+        protocol=PAGES,
+        body=_FORM,
+        errors=(ForgedForm("the form has expired"),),
+        answers={200: HTML_BODY},
+    ),
+)

@@ -1,0 +1,56 @@
+"""GET and POST /userinfo (OpenID Connect Core 1.0 section 5.3). The access token is in the `Authorization` header."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from ostiary.protocol import dpop
+from ostiary.protocol.errors import Unauthenticated
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route
+from ostiaryd.ledger.flows import act
+from ostiaryd.tokens import flows
+from ostiaryd.tokens.wire_oauth import OAUTH
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope, NonceNeeded, challenge
+
+
+class UserinfoBody(TypedDict):
+    """Claims about a person (OpenID Connect Core 1.0 section 5.3.2)."""
+
+    sub: str
+    name: NotRequired[str]
+    preferred_username: NotRequired[str]
+    email: NotRequired[str]
+
+
+async def userinfo(call: Call) -> Reply:
+    """Return the claims about the person for whom the client acts (OpenID Connect Core 1.0 section 5.3)."""
+    config = call.world.config
+    unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
+    request = trust.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof)
+    try:
+        claims, next_nonce = await act(
+            call.world,
+            "userinfo.read",
+            lambda act: flows.read_userinfo(act, request, config=config),
+            request=call.request_id,
+            network=call.network,
+        )
+    except (Unauthenticated, InsufficientScope, dpop.InvalidProof, NonceNeeded) as refusal:
+        call.answer_headers += challenge(refusal, resource=config.issuer + USERINFO)
+        if isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):  # as a resource answers (RFC 9449 section 7.1)
+            raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
+        raise
+    nonce = [] if next_nonce is None else [(b"dpop-nonce", next_nonce.encode())]
+    return reply(claims, headers=[NO_STORE, *nonce])
+
+
+_ERRORS = (
+    AccessRefused("the token has ended"),
+    InsufficientScope("the access token lacks the scope `openid`"),
+)
+ROUTES = tuple(
+    Route(method, USERINFO, userinfo, "", protocol=OAUTH, errors=_ERRORS, answers={200: UserinfoBody})
+    for method in ("GET", "POST")
+)

@@ -1,0 +1,432 @@
+"""The authorization code flow: from the request of an application to tokens for a person, and its misuse."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
+from ostiary.protocol import jose
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens import flows
+from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S
+from ostiaryd.trust.model.sessions import Proof
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of
+from tests.tokens.code_flow import CALLBACK, VERIFIER, Browser, CodeFlow, begin_flow, challenge_of, header_of, sign_in
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+@pytest.fixture
+async def flow(world: World, app: ASGIApp) -> CodeFlow:
+    return await begin_flow(world, app)
+
+
+async def test_a_person_consents_and_the_application_acts_for_them(world: World, flow: CodeFlow) -> None:
+    await flow.open(scope="openid files:read")
+    assert "Allow reader to act for you?" in flow.browser.text
+    await flow.allow()
+    answer = flow.arrived()
+    assert (answer["state"], answer["iss"]) == ("the state", ISSUER)
+    assert newest_entry(world).action == "authorization.consent"
+    got = (await flow.redeem(answer["code"], resource=FILES)).json
+    claims = claims_of(got["access_token"])
+    assert (got["token_type"], got["scope"], claims["aud"]) == ("DPoP", "files:read", FILES)
+    assert (claims["sub"], claims["act"], claims["client_id"]) == (flow.person, {"sub": flow.client.id}, flow.client.id)
+    assert (claims["acr"], claims["amr"]) == (PERSON_SINGLE, ["pwd"])
+    task = tasks.live(world.db.read(), claims["task"], now=world.now())
+    assert task.person == flow.person
+    assert task.scopes == {"files:read"}
+    identity = claims_of(got["id_token"])
+    assert (identity["sub"], identity["aud"], identity["iss"]) == (flow.person, flow.client.id, ISSUER)
+    entry = newest_entry(world)
+    assert (entry.action, entry.person, entry.agent, entry.task) == (
+        "token.code",
+        flow.person,
+        flow.client.id,
+        claims["task"],
+    )
+
+
+async def test_a_consent_is_remembered_for_what_it_covers(flow: CodeFlow) -> None:
+    await flow.answer()
+    await flow.open()
+    assert "code" in flow.arrived()
+    flow.browser.left_to = ""
+    await flow.open(scope="files:read files:write")
+    assert not flow.browser.left_to
+    assert "files:write" in flow.browser.text
+    await flow.open(prompt="consent")
+    assert "Allow reader" in flow.browser.text
+
+
+async def test_a_person_without_a_session_signs_in_first(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    stranger = Browser(app)
+    flow.browser = stranger
+    await flow.open()
+    assert stranger.path.startswith("/login?return_to=%2Fauthorize%3Fclient_id%3D")
+    await sign_in(world, stranger, flow.person)
+    await stranger.get(parse_qs(urlsplit(stranger.path).query)["return_to"][0])
+    await flow.allow()
+    assert (await flow.redeem(flow.arrived()["code"])).status == 200
+
+
+BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
+    ({"code_challenge": None}, "invalid_request"),
+    ({"code_challenge_method": None}, "invalid_request"),
+    ({"code_challenge_method": "plain"}, "invalid_request"),
+    ({"code_challenge": "short"}, "invalid_request"),
+    ({"code_challenge": "v" * 44}, "invalid_request"),
+    ({"response_type": None}, "invalid_request"),
+    ({"response_type": "token"}, "unsupported_response_type"),
+    ({"response_type": "code id_token"}, "unsupported_response_type"),
+    ({"response_mode": "fragment"}, "invalid_request"),
+    ({"scope": "openid openid\x01"}, "invalid_scope"),
+    ({"scope": "mail:read"}, "invalid_target"),
+    ({"scope": None, "resource": "https://mail.example/mcp"}, "invalid_target"),
+    ({"resource": "files"}, "invalid_target"),
+    ({"resource": [FILES, FILES]}, "invalid_target"),
+    ({"nonce": ["a", "b"]}, "invalid_request"),
+    ({"prompt": "none login"}, "invalid_request"),
+    ({"prompt": "create"}, "invalid_request"),
+    ({"prompt": "none"}, "consent_required"),
+    ({"max_age": "-1"}, "invalid_request"),
+    ({"claims": "{"}, "invalid_request"),
+    ({"claims": '{"id_token": []}'}, "invalid_request"),
+    ({"claims": '{"id_token": {"sub": {"value": "pe_0"}}}', "prompt": "none"}, "login_required"),
+    ({"id_token_hint": "e30.e30.e30"}, "invalid_request"),
+    ({"request": "e30.e30."}, "request_not_supported"),
+    ({"request_uri": "https://app.example/request"}, "request_uri_not_supported"),
+    ({"registration": "{}"}, "registration_not_supported"),
+    ({"authorization_details": "[]x"}, "invalid_authorization_details"),
+    ({"dpop_jkt": "x"}, "invalid_request"),
+]
+
+
+async def test_a_bad_request_is_refused_at_the_redirect_uri(flow: CodeFlow) -> None:
+    for changes, error in BAD_REQUESTS:
+        flow.browser.left_to = ""
+        await flow.open(**changes)
+        answer = flow.arrived()
+        assert (answer["error"], answer["state"], answer["iss"]) == (error, "the state", ISSUER), changes
+        assert "code" not in answer
+
+
+FOREIGN_URIS = [
+    None,
+    "https://app.example/callback/",
+    "https://app.example/callback?x=1",
+    "https://APP.example/callback",
+    "https://app.example:443/callback",
+    "https://app.example/%63allback",
+    "https://app.example/callback#x",
+    "https://app.example@evil.example/callback",
+    "https://app.example.evil.example/callback",
+    "https://evil.example\\@app.example/callback",
+    "http://127.0.0.1:80/other",
+    "http://127.0.0.1:0/native",
+    "http://127.0.0.1:70000/native",
+    "http://127.0.0.2:8000/native",
+    "http://127.0.0.1:8000/native/",
+    "http://user@127.0.0.1:8000/native",
+    "http://127.0.0.1:8000@evil.example/native",
+    "http://[::1%25eth0]:8000/native",
+    "http://[0:0:0:0:0:0:0:1]:8000/native",
+    "javascript:alert(1)",
+]
+NATIVE = ["http://127.0.0.1:49152/native", "http://[::1]:1/native", "http://127.0.0.1/native"]
+
+
+async def test_only_a_registered_redirect_uri_is_followed_and_a_loopback_one_with_any_port(
+    world: World, app: ASGIApp
+) -> None:
+    flow = await begin_flow(world, app, redirect_uris=[CALLBACK, "http://127.0.0.1/native", "http://[::1]/native"])
+    for uri in FOREIGN_URIS:
+        answer = await flow.open(redirect_uri=uri)
+        assert (answer.status, flow.browser.left_to) == (400, ""), uri
+        assert "redirect_uri" in flow.browser.text
+    for uri in NATIVE:
+        await flow.open(redirect_uri=uri, prompt="none")
+        assert flow.browser.left_to.startswith(uri + "?"), uri
+
+
+async def test_a_client_that_is_not_known_is_told_to_the_person(flow: CodeFlow) -> None:
+    for id in ("ag_" + "0" * 32, "", "https://evil.example/client"):
+        answer = await flow.open(client_id=id)
+        assert answer.status >= 400
+        assert not flow.browser.left_to
+
+
+async def test_a_code_is_redeemed_once_and_a_replay_ends_what_it_gave(world: World, flow: CodeFlow) -> None:
+    code = (await flow.answer())["code"]
+    first = (await flow.redeem(code)).json
+    again = await flow.redeem(code)
+    assert (again.status, again.error) == (400, "invalid_grant")
+    assert newest_entry(world).action == "token.reuse"
+    claims = claims_of(first["access_token"])
+    holding = registry.get_holding(world.db.read(), claims["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+    assert (await flow.refresh(first["refresh_token"])).error == "invalid_grant"
+    assert tasks.find_task(world.db.read(), claims["task"]).ended_at is not None
+
+
+async def test_a_code_lives_for_a_minute(flow: CodeFlow, clock: Clock) -> None:
+    await flow.client.token()
+    early, late = (await flow.answer())["code"], (await flow.answer())["code"]
+    clock.advance(CODE_S, us=-1)
+    assert (await flow.redeem(early)).status == 200
+    clock.advance(us=1)
+    assert (await flow.redeem(late)).error == "invalid_grant"
+
+
+BAD_REDEMPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"code_verifier": "w" * 43}, "invalid_grant"),
+    ({"code_verifier": "v" * 42}, "invalid_grant"),
+    ({"code_verifier": "v" * 129}, "invalid_grant"),
+    ({"code_verifier": ""}, "invalid_request"),
+    ({"code_verifier": challenge_of(VERIFIER)}, "invalid_grant"),
+    ({"redirect_uri": "https://app.example/other"}, "invalid_grant"),
+    ({"code": "x" * 43}, "invalid_grant"),
+    ({"resource": "https://mail.example/mcp"}, "invalid_target"),
+    ({"scope": "files:write"}, "invalid_scope"),
+]
+
+
+async def test_a_code_is_not_redeemed_with_anything_else(flow: CodeFlow) -> None:
+    code = (await flow.answer())["code"]
+    for changes, error in BAD_REDEMPTIONS:
+        answer = await flow.token(**flow.token_form(code) | changes)
+        assert (answer.status, answer.error) == (400, error), changes
+    assert (await flow.redeem(code)).status == 200, "a refused request leaves the code unused"
+
+
+async def test_code_and_refresh_token_of_one_client_are_refused_for_another(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    other = await begin_flow(world, app, name="writer")
+    code = (await flow.answer())["code"]
+    stolen = await other.redeem(code)
+    assert (stolen.status, stolen.error) == (400, "invalid_grant")
+    tokens = (await flow.redeem(code)).json
+    assert (await other.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await flow.refresh(tokens["refresh_token"])).status == 200
+
+
+async def test_a_code_that_is_bound_to_a_key_is_redeemed_with_that_key_alone(flow: CodeFlow) -> None:
+    key = jose.generate("ES256")
+    code = (await flow.answer(dpop_jkt=key.public.thumbprint))["code"]
+    assert (await flow.redeem(code)).error == "invalid_grant"
+    form = flow.token_form(code)
+    answer = await flow.client.ask(proof=flow.client.proof(key=key), **form)
+    assert answer.status == 200, answer.body
+    assert claims_of(answer.json["access_token"])["cnf"] == {"jkt": key.public.thumbprint}
+
+
+async def test_a_pushed_request_is_answered_once_and_by_its_client(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    pushed = await flow.push()
+    assert (pushed.status, pushed.json["expires_in"]) == (201, REQUEST_S)
+    uri = pushed.json["request_uri"]
+    assert uri.startswith("urn:ietf:params:oauth:request_uri:")
+    other = await begin_flow(world, app, name="writer")
+    await other.browser.get(f"/authorize?{urlencode({'client_id': other.client.id, 'request_uri': uri})}")
+    assert (other.browser.answer.status, other.browser.left_to) == (400, "")
+    query = urlencode({"client_id": flow.client.id, "request_uri": uri})
+    await flow.browser.get(f"/authorize?{query}")
+    await flow.allow()
+    assert (await flow.redeem(flow.arrived()["code"])).status == 200
+    flow.browser.left_to = ""
+    await flow.browser.get(f"/authorize?{query}")
+    assert (flow.browser.answer.status, flow.browser.left_to) == (400, "")
+
+
+BAD_PUSHES: list[tuple[dict[str, Any], int, str]] = [
+    ({"client_assertion": None}, 401, "invalid_client"),
+    ({"redirect_uri": "https://evil.example/"}, 400, "invalid_request"),
+    ({"code_challenge": None}, 400, "invalid_request"),
+    ({"request_uri": "urn:ietf:params:oauth:request_uri:x"}, 400, "invalid_request"),
+    ({"scope": "mail:read"}, 400, "invalid_target"),
+    ({"resource": [FILES, FILES]}, 400, "invalid_target"),
+]
+
+
+async def test_a_bad_request_is_not_pushed(flow: CodeFlow) -> None:
+    for changes, status, error in BAD_PUSHES:
+        answer = await flow.push(**changes)
+        assert (answer.status, answer.json["error"]) == (status, error), changes
+
+
+async def test_a_person_narrows_before_agreeing(world: World, flow: CodeFlow) -> None:
+    await flow.open(scope="files:read files:write openid profile")
+    await flow.allow(**{"scope.files:write": None, "scope.profile": None, "seconds": "3600"})
+    got = (await flow.redeem(flow.arrived()["code"])).json
+    assert got["scope"] == "files:read"
+    [consent] = flows.list_consents(world.db.read(), flow.person)
+    assert consent.scopes == {"files:read", "openid"}
+    assert consent.expires_at == consent.granted_at + 3600 * SECOND
+
+
+async def test_a_person_cannot_agree_to_what_is_not_offered(flow: CodeFlow) -> None:
+    wrong: list[dict[str, str | None]] = [
+        {"scope.files:write": "1"},
+        {"seconds": "1"},
+        {"seconds": "9" * 30},
+        {"detail.0": "1"},
+        {"scope.files:read": None},
+    ]
+    for fields in wrong:
+        await flow.open()
+        await flow.allow(**fields)
+        assert flow.arrived()["error"] == "invalid_request", fields
+
+
+async def test_a_denied_request_gives_nothing(world: World, flow: CodeFlow) -> None:
+    await flow.open()
+    await flow.allow(decision="deny")
+    assert flow.arrived()["error"] == "access_denied"
+    assert [entry.action for entry in [newest_entry(world)]] == ["authorization.deny"]
+    assert flows.list_consents(world.db.read(), flow.person) == []
+
+
+async def test_a_form_of_another_site_or_browser_consents_to_nothing(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    await flow.open()
+    form = flow.browser.form("/consent") | {"decision": "allow"}
+    other = Browser(app)
+    await sign_in(world, other, flow.person)
+    for browser, changes in ((other, {}), (flow.browser, {"form_token": "x"})):
+        answer = await browser.post("/consent", **(form | changes))
+        assert (answer.status, browser.left_to) == (403, "")
+    flow.browser.origin = "https://evil.example"
+    assert (await flow.browser.post("/consent", **form)).status == 403
+    assert flows.list_consents(world.db.read(), flow.person) == []
+
+
+async def test_withdrawal_ends_tokens_refresh_tokens_and_tasks_at_once(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens()
+    [consent] = flows.list_consents(world.db.read(), flow.person)
+    await act(world, "consent.withdraw", lambda act: flows.withdraw(act, consent.consent_id))
+    claims = claims_of(tokens["access_token"])
+    holding = registry.get_holding(world.db.read(), claims["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+    assert tasks.find_task(world.db.read(), claims["task"]).ended_at is not None
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    flow.browser.left_to = ""
+    await flow.open()
+    assert "Allow reader" in flow.browser.text, "the person is asked again"
+
+
+async def test_refresh_tokens_rotate_and_the_reuse_of_one_ends_the_family(
+    world: World, flow: CodeFlow, clock: Clock
+) -> None:
+    first = await flow.tokens()
+    second = (await flow.refresh(first["refresh_token"])).json
+    assert second["refresh_token"] != first["refresh_token"]
+    clock.advance(31)
+    third = (await flow.refresh(second["refresh_token"])).json
+    clock.advance(us=1)
+    reused = await flow.refresh(first["refresh_token"])
+    assert (reused.status, reused.error) == (400, "invalid_grant")
+    for tokens in (second, third):
+        holding = registry.get_holding(world.db.read(), claims_of(tokens["access_token"])["jti"])
+        assert holding is not None
+        assert holding.ended_at is not None
+    assert (await flow.refresh(third["refresh_token"])).error == "invalid_grant"
+
+
+async def test_a_lost_answer_is_given_again_without_forking(flow: CodeFlow, clock: Clock) -> None:
+    first = await flow.tokens()
+    second = (await flow.refresh(first["refresh_token"])).json
+    clock.advance(30)
+    again = await flow.refresh(first["refresh_token"])
+    assert (again.status, again.json["refresh_token"]) == (200, second["refresh_token"])
+    third = (await flow.refresh(second["refresh_token"])).json
+    clock.advance(30, us=1)
+    assert (await flow.refresh(second["refresh_token"])).error == "invalid_grant"
+    assert (await flow.refresh(third["refresh_token"])).error == "invalid_grant", "the reuse ended the grant"
+
+
+async def test_a_refresh_token_that_is_none_is_refused(flow: CodeFlow) -> None:
+    await flow.tokens()
+    for token in ("", "x", "rt_" + "0" * 32 + ".0." + "A" * 43):
+        assert (await flow.refresh(token)).error == ("invalid_grant" if token else "invalid_request")
+
+
+async def test_a_refresh_narrows_and_never_widens(flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="files:read files:write")
+    narrow = (await flow.refresh(tokens["refresh_token"], scope="files:read")).json
+    assert narrow["scope"] == "files:read"
+    whole = (await flow.refresh(narrow["refresh_token"])).json
+    assert whole["scope"] == "files:read files:write", "the grant itself stays whole"
+    assert (await flow.refresh(whole["refresh_token"], scope="mail:read")).error == "invalid_scope"
+
+
+async def test_what_ends_the_person_or_the_agent_ends_their_grants(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens()
+    await act(world, "agent.suspend", lambda act: registry.revoke_agent(act, flow.client.id))
+    assert (await flow.refresh(tokens["refresh_token"])).status == 401
+    holding = registry.get_holding(world.db.read(), claims_of(tokens["access_token"])["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+
+
+async def test_id_token_and_access_token_are_never_taken_for_each_other(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid files:read", nonce="n")
+    identity, access = tokens["id_token"], tokens["access_token"]
+    assert (header_of(identity)["typ"], header_of(access)["typ"]) == ("JWT", "at+jwt")
+    assert (header_of(identity)["alg"], claims_of(identity)["nonce"]) == ("RS256", "n")
+    await flow.open(id_token_hint=access)
+    assert flow.arrived()["error"] == "invalid_request"
+    answer = await flow.client.post("/introspect", flow.authenticated(token=identity))
+    assert answer.json == {"active": False}
+
+
+async def test_step_up_signs_in_again_and_the_token_says_so(world: World, flow: CodeFlow) -> None:
+    await flow.tokens()
+    await flow.open(acr_values=PERSON_MFA)
+    assert flow.browser.path.startswith("/login?")
+    now = world.now()
+    await sign_in(
+        world, flow.browser, flow.person, proofs=(Proof(method="password", at=now), Proof(method="totp", at=now))
+    )
+    flow.browser.left_to = ""
+    await flow.open(acr_values=PERSON_MFA)
+    got = (await flow.redeem(flow.arrived()["code"])).json
+    assert claims_of(got["access_token"])["acr"] == PERSON_MFA
+
+
+async def test_prompt_none_answers_without_a_page(app: ASGIApp, flow: CodeFlow) -> None:
+    await flow.answer()
+    assert "code" in await flow.answer(prompt="none")
+    flow.browser = Browser(app)
+    assert (await flow.answer(prompt="none"))["error"] == "login_required"
+
+
+async def test_max_age_and_prompt_login_need_a_login_after_the_request(
+    world: World, flow: CodeFlow, clock: Clock
+) -> None:
+    await flow.answer()
+    clock.advance(100)
+    assert "code" in await flow.answer(max_age="100")
+    assert (await flow.answer(max_age="99", prompt="none"))["error"] == "login_required"
+    await flow.open(prompt="login")
+    assert flow.browser.path.startswith("/login?")
+    back = parse_qs(urlsplit(flow.browser.path).query)["return_to"][0]
+    await sign_in(world, flow.browser, flow.person)
+    flow.browser.left_to = ""
+    await flow.browser.get(back)
+    assert "code" in flow.arrived()
