@@ -71,6 +71,7 @@ from ostiaryd.tokens import (
     wire_authorize,
     wire_consents,
     wire_device,
+    wire_errors,
     wire_logout,
     wire_metadata,
     wire_oauth,
@@ -122,7 +123,7 @@ async def show_openapi(call: Call) -> Reply:
 
 
 CIBA_ROUTES = tuple(
-    replace(route, protocol=wire_oauth.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
+    replace(route, protocol=wire_errors.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
     for route in wire_ciba.ROUTES
 )
 """Routes of `approvals` that speak OAuth: a wire imports no wire of another package, so the protocol is added here."""

@@ -15,7 +15,7 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.world import World
 from ostiaryd.tokens.model import MAX_VALUE
-from ostiaryd.tokens.wire_oauth import ERRORS, render_oauth
+from ostiaryd.tokens.wire_errors import ERRORS, render_oauth
 from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, send
 
 FORM = "application/x-www-form-urlencoded"

@@ -37,7 +37,8 @@ from ostiaryd.tokens.model.authorization import (
 from ostiaryd.tokens.model.consent import Offer, read_choice
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
 from ostiaryd.tokens.store.authorization import StoredRequest
-from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, OAUTH, ClientForm, describe_error, read_sender
+from ostiaryd.tokens.wire_errors import OAUTH, describe_error
+from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm

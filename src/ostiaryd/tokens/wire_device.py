@@ -19,7 +19,8 @@ from ostiaryd.tokens.model import UnauthorizedClient, read_form
 from ostiaryd.tokens.model.authorization import AuthorizationRequest, parse_device_request
 from ostiaryd.tokens.model.consent import read_choice
 from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, render_user_code
-from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, OAUTH, ClientForm, read_sender
+from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import logins, sessions
 from ostiaryd.trust.flows.sessions import ForgedForm

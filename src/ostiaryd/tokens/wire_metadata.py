@@ -16,7 +16,7 @@ from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
 from ostiaryd.tokens.model.id_tokens import ID_TOKEN_ALGS
-from ostiaryd.tokens.wire_oauth import OAUTH
+from ostiaryd.tokens.wire_errors import OAUTH
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _METHODS = ["private_key_jwt"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -14,19 +13,12 @@ from ostiary.authorization import bounds, claims
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    Malformed,
     NotFound,
     Refused,
-    Unauthenticated,
-    Unavailable,
 )
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database.pin import InRecovery
-from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, reply
-from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.tokens import flows
@@ -41,17 +33,14 @@ from ostiaryd.tokens.model import (
     BackchannelDenied,
     ExpiredToken,
     Form,
-    InvalidBindingMessage,
     InvalidGrant,
     InvalidRequest,
     InvalidTarget,
     Pending,
     SlowDown,
     UnauthorizedClient,
-    UnknownUser,
     Unmet,
     UnsupportedGrantType,
-    UnsupportedResponseType,
     credentials,
     parse_demand,
     parse_details_of,
@@ -60,25 +49,12 @@ from ostiaryd.tokens.model import (
     resolve_aliases,
     spell_scope,
 )
-from ostiaryd.tokens.model.authorization import (
-    ConsentRequired,
-    LoginRequired,
-    RegistrationNotSupported,
-    RequestNotSupported,
-    RequestUriNotSupported,
-)
+from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused, InsufficientScope, InvalidClient, NonceNeeded, challenge
+from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
 
 T = TypeVar("T")
-
-
-class OAuthError(TypedDict):
-    """A refusal of an OAuth endpoint (RFC 6749 section 5.2)."""
-
-    error: str
-    error_description: str
 
 
 class ClientForm(TypedDict, total=False):
@@ -140,72 +116,6 @@ class IntrospectionBody(TypedDict):
 
     active: bool
     token_type: NotRequired[Literal["DPoP", "Bearer"]]
-
-
-ERRORS: dict[type[Refused], tuple[str, int]] = {
-    InvalidRequest: ("invalid_request", 400),
-    InvalidClient: ("invalid_client", 401),
-    AccessRefused: ("", 401),
-    InsufficientScope: ("insufficient_scope", 403),
-    InvalidGrant: ("invalid_grant", 400),
-    UnauthorizedClient: ("unauthorized_client", 400),
-    Unmet: ("unmet_authentication_requirements", 400),
-    UnsupportedGrantType: ("unsupported_grant_type", 400),
-    UnknownUser: ("unknown_user_id", 400),
-    InvalidBindingMessage: ("invalid_binding_message", 400),
-    BackchannelDenied: ("access_denied", 403),
-    Pending: ("authorization_pending", 400),
-    SlowDown: ("slow_down", 400),
-    ExpiredToken: ("expired_token", 400),
-    UnsupportedResponseType: ("unsupported_response_type", 400),
-    LoginRequired: ("login_required", 400),
-    ConsentRequired: ("consent_required", 400),
-    RequestNotSupported: ("request_not_supported", 400),
-    RequestUriNotSupported: ("request_uri_not_supported", 400),
-    RegistrationNotSupported: ("registration_not_supported", 400),
-    claims.InvalidScope: ("invalid_scope", 400),
-    InvalidTarget: ("invalid_target", 400),
-    bounds.InvalidDetails: ("invalid_authorization_details", 400),
-    dpop.InvalidProof: ("invalid_dpop_proof", 400),
-    dpop.UseNonce: ("use_dpop_nonce", 400),
-    Failed: ("server_error", 500),
-    TooLarge: ("invalid_request", 413),
-    UnsupportedMediaType: ("invalid_request", 415),
-    Malformed: ("invalid_request", 400),
-    Unauthenticated: ("invalid_client", 401),
-    Forbidden: ("access_denied", 400),
-    NotFound: ("invalid_request", 404),
-    Conflict: ("invalid_request", 400),
-    Invalid: ("invalid_request", 400),
-    Unavailable: ("temporarily_unavailable", 503),
-    InRecovery: ("", 503),
-    Refused: ("invalid_request", 400),
-}
-"""OAuth error code of each refusal: the nearest class in its ancestry counts, and "" means the refusal's own code.
-
-RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5, CIBA 11 and 13.
-"""
-
-_UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
-
-
-def describe_error(refusal: Refused) -> tuple[str, str]:
-    """Return `error` and `error_description` of a refusal; the hint is part of the description."""
-    error, _ = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
-    words = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
-    return error or refusal.code, _UNSPEAKABLE.sub("'", words)
-
-
-def render_oauth(refusal: Refused) -> Reply:
-    """`{"error", "error_description"}`."""
-    _, status = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
-    error, description = describe_error(refusal)
-    headers = [NO_STORE]
-    if isinstance(refusal, NonceNeeded):
-        headers.append((b"dpop-nonce", refusal.nonce.encode()))
-    if isinstance(refusal, InvalidClient) and refusal.scheme:
-        headers.append((b"www-authenticate", refusal.scheme.encode()))
-    return reply({"error": error, "error_description": description}, status=status, headers=headers)
 
 
 async def token(call: Call) -> Reply:
@@ -455,8 +365,6 @@ _GRANTS: dict[str, tuple[str, str, Callable[..., Granted]]] = {
     DEVICE_CODE: ("device_code", "token.device", flows.redeem_device),
 }
 """Grant types on a person's consent: the parameter of the secret, the action, and the flow."""
-
-OAUTH = RouteProtocol("OAuth", render_oauth, OAuthError)
 
 CLIENT_ERRORS: tuple[Refused, ...] = (
     InvalidClient("the client is unknown, or its assertion is not valid"),

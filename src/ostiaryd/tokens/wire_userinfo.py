@@ -10,7 +10,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.wire_oauth import OAUTH
+from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope, NonceNeeded, challenge
 

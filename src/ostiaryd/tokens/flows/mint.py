@@ -55,7 +55,7 @@ class Proved(NamedTuple):
 class Sender(NamedTuple):
     """The client that a form claims to come from, and what it sent to prove that: all unchecked but the record.
 
-    `keys` are those of `trust.find_client_keys`.
+    `keys` are those of `find_client_keys`.
     """
 
     client: OAuthClient
