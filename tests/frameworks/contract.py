@@ -4,16 +4,19 @@ framework, and `listed`, what its tools say of themselves.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from harness.live_server import own_server
 from harness.patience import eventually
-from ostiary import Tools
+from ostiary import Agent, Guard, Tools
 from tests.frameworks.environment import INSIDE
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged
+from tests.support.cli import Commands
 
 HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
 """Its hooks hear of a result when the model has it."""
@@ -75,6 +78,40 @@ def test_a_tool_that_says_something_else_than_its_owner_approved_is_denied(
     assert bool(stage.ran) is SEES_NO_DEFINITIONS
     stage.approve(said)
     assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
+
+
+def test_one_command_registers_the_tools_of_a_program_and_their_caller(
+    stage: FrameworkFixture,
+    call: Call,
+    program: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The call that is allowed afterwards shows that the registered definitions are those of the framework."""
+    name, server = stage.live_server.name("made"), stage.live_server.server
+    monkeypatch.setitem(sys.modules, program.__name__, program)
+    monkeypatch.chdir(tmp_path)
+    steps = Commands(server.folder).json(
+        "protect", f"{program.__name__}:tools", "--name", name, "--uri", f"http://localhost/{name}",
+        "--agent", f"{name}-agent", "--owner", f"{name}-owner", "--email", "o@example.org", "--purpose", "reads files",
+    )  # fmt: skip
+    assert [(step["kind"], step["verdict"]) for step in steps] == [
+        ("owner", "create"),
+        ("resource", "create"),
+        ("agent", "create"),
+    ]
+    shown = stage.live_server.api("GET", f"/resources/{name}")["catalogue"]["tools"]
+    assert {tool["name"] for tool in shown} == {"read_file", "write_file", "delete_file", "fail"}
+    stage.guard.close()
+    stage.guard = Guard(tmp_path / f"{name}.json", spool_dir=tmp_path / "made").start()
+    stage.uri = f"http://localhost/{name}"
+    with (
+        Agent.from_credential(tmp_path / f"{name}-agent.json", url=server.url) as agent,
+        agent.task("reads files", scopes=[f"{name}:read"]) as stage.task,
+    ):
+        stage.tools = Tools(stage.guard, stage.task)
+        assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
+        assert "denied" in call(stage, "write_file", {"path": "/srv/a"})
 
 
 def test_a_tool_that_fails_is_on_record_as_failed(stage: FrameworkFixture, call: Call) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -112,6 +113,13 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+def program_of(**names: Any) -> ModuleType:
+    """Return the module of a program with these names."""
+    program = ModuleType("program")
+    program.__dict__.update(names)
+    return program
+
+
 def quick_start(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> Callable[[dict[str, Any]], None]:
@@ -124,4 +132,14 @@ def quick_start(
     return lambda names: exec(compile(program, f"{INSIDE}.md", "exec"), names)
 
 
-__all__ = ["CATALOGUE", "MAX_AGE_S", "Call", "FrameworkFixture", "Listed", "judged", "quick_start", "stage"]
+__all__ = [
+    "CATALOGUE",
+    "MAX_AGE_S",
+    "Call",
+    "FrameworkFixture",
+    "Listed",
+    "judged",
+    "program_of",
+    "quick_start",
+    "stage",
+]

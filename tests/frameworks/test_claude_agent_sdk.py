@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from claude_agent_sdk import (
     CLIConnectionError,
     HookMatcher,
     PermissionResultAllow,
+    SdkMcpTool,
     create_sdk_mcp_server,
     query,
     tool,
@@ -40,17 +42,17 @@ from tests.frameworks.contract import (
     test_an_error_of_the_adapter_runs_nothing,
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
+    test_one_command_registers_the_tools_of_a_program_and_their_caller,
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
 
 NAMES = {f"mcp__files__{name}": name for name in ("read_file", "write_file", "delete_file", "fail")}
 BUILT_IN = {"Read": "read_file", "Write": "write_file"}
 
 
-def server_of(stage: FrameworkFixture) -> Any:
-    """An MCP server in the process of the SDK."""
+def tools_of(stage: FrameworkFixture) -> list[SdkMcpTool[Any]]:
     path = {"path": {"type": "string"}}
     limit = {"limit": {"type": "integer", "default": 10}}
 
@@ -73,7 +75,12 @@ def server_of(stage: FrameworkFixture) -> Any:
     async def fail(arguments: Any) -> Any:
         return said(stage.fail())
 
-    return create_sdk_mcp_server("files", tools=[read_file, write_file, delete_file, fail])
+    return [read_file, write_file, delete_file, fail]
+
+
+def server_of(stage: FrameworkFixture) -> Any:
+    """An MCP server in the process of the SDK."""
+    return create_sdk_mcp_server("files", tools=tools_of(stage))
 
 
 def built_in(stage: FrameworkFixture) -> dict[str, Any]:
@@ -108,6 +115,11 @@ def call(request: pytest.FixtureRequest) -> Call:
         return cli.told
 
     return play
+
+
+@pytest.fixture
+def program(stage: FrameworkFixture) -> ModuleType:
+    return program_of(tools=tools_of(stage))
 
 
 @pytest.fixture

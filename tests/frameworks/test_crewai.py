@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,10 +40,11 @@ from tests.frameworks.contract import (
     test_an_error_of_the_adapter_runs_nothing,
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
+    test_one_command_registers_the_tools_of_a_program_and_their_caller,
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -138,6 +139,11 @@ def call(request: pytest.FixtureRequest) -> Call:
         return model.heard[1]
 
     return play
+
+
+@pytest.fixture
+def program(stage: FrameworkFixture) -> ModuleType:
+    return program_of(tools=tools_of(stage))
 
 
 @pytest.fixture

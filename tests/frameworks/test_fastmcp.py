@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import anyio
@@ -47,11 +47,12 @@ from tests.frameworks.contract import (
     test_an_error_of_the_adapter_runs_nothing,
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
+    test_one_command_registers_the_tools_of_a_program_and_their_caller,
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
 from tests.frameworks.environment import ROOT
-from tests.frameworks.framework_fixture import CATALOGUE, Call, FrameworkFixture, Listed, judged
+from tests.frameworks.framework_fixture import CATALOGUE, Call, FrameworkFixture, Listed, judged, program_of
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -134,6 +135,11 @@ def over_stdio(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) ->
         return await ask(AtStdio(server), name, arguments)
 
     return asyncio.run(call())
+
+
+@pytest.fixture
+def program(stage: FrameworkFixture) -> ModuleType:
+    return program_of(tools=server_of(stage))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import pytest
@@ -35,10 +36,11 @@ from tests.frameworks.contract import (
     test_an_error_of_the_adapter_runs_nothing,
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
+    test_one_command_registers_the_tools_of_a_program_and_their_caller,
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -127,6 +129,11 @@ def graph(stage: FrameworkFixture, name: str, arguments: dict[str, Any]) -> Any:
 @pytest.fixture(params=[in_agent, in_agent_asynchronously, in_graph, in_graph_asynchronously])
 def call(request: pytest.FixtureRequest) -> Call:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def program(stage: FrameworkFixture) -> ModuleType:
+    return program_of(tools=tools_of(stage))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,10 +29,11 @@ from tests.frameworks.contract import (
     test_an_error_of_the_adapter_runs_nothing,
     test_an_error_of_the_guard_denies,
     test_nobody_acts_where_nobody_said_who,
+    test_one_command_registers_the_tools_of_a_program_and_their_caller,
     test_the_schema_of_the_catalogue_bounds_an_argument,
     test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
 )
-from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, quick_start
+from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -73,6 +75,11 @@ def play(stage: FrameworkFixture, tool: str, arguments: dict[str, Any]) -> str:
 @pytest.fixture
 def call() -> Call:
     return play
+
+
+@pytest.fixture
+def program(stage: FrameworkFixture) -> ModuleType:
+    return program_of(tools=agent_of(stage, scripted("", {}, [])))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
@@ -28,6 +28,8 @@ from claude_agent_sdk import (
     HookMatcher,
     PermissionResultAllow,
     PermissionResultDeny,
+    SdkMcpTool,
+    _build_input_schema,
 )
 
 from ostiary.guard import words
@@ -41,6 +43,16 @@ GIVE_UP_S = 24 * 3600
 MAX_RUNNING = 1000
 """Calls whose outcome is awaited; more, and the oldest outcome is not recorded."""
 log = logging.getLogger("ostiary.tools")
+
+
+def listed(tools: Iterable[SdkMcpTool[Any]]) -> dict[str, Any]:
+    """Return the definitions of the SDK's own tools, in the form of MCP's `tools/list`."""
+    return {
+        "tools": [
+            {"name": tool.name, "description": tool.description, "inputSchema": _build_input_schema(tool)}
+            for tool in tools
+        ]
+    }
 
 
 def guarded(

@@ -55,7 +55,7 @@ def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
 
 
 def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """Return the definitions of the tools, as `ostiary resource read` takes them."""
+    """Return the definitions of the tools, in the form of MCP's `tools/list`."""
     return {"tools": [_definition(tool) for tool in tools]}
 
 

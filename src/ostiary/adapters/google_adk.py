@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from google.adk.agents import BaseAgent, LlmAgent, LoopAgent, ParallelAgent, SequentialAgent
@@ -174,9 +174,9 @@ def _with_defaults(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
     return filled(args, schema if isinstance(schema, Mapping) else {})
 
 
-def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """Return the definitions of the tools (`FunctionTool(read_file)`), as `ostiary resource read` takes them."""
-    return {"tools": [_definition(tool) for tool in tools]}
+def listed(tools: Iterable[BaseTool | Callable[..., Any]]) -> dict[str, Any]:
+    """Return the definitions of the tools, or of functions as tools, in the form of MCP's `tools/list`."""
+    return {"tools": [_definition(tool if isinstance(tool, BaseTool) else FunctionTool(tool)) for tool in tools]}
 
 
 def _definition(tool: BaseTool) -> dict[str, Any]:
@@ -185,7 +185,8 @@ def _definition(tool: BaseTool) -> dict[str, Any]:
         return {"name": tool.name}
     declaration = declared.model_dump(mode="json", by_alias=True, exclude_none=True)
     schema = declaration.get("parametersJsonSchema", declaration.get("parameters"))
-    return {"name": tool.name, "description": declared.description, "inputSchema": schema}
+    listed = {"name": tool.name, "description": declared.description, "inputSchema": schema}
+    return {member: value for member, value in listed.items() if value is not None}  # a function without parameters
 
 
 def _denial(refusal: Refused) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import tool as as_tool
 from langchain_core.tools.base import FILTERED_ARGS, _get_runnable_config_param
 from langchain_core.utils.function_calling import convert_to_openai_function
 from langgraph.prebuilt import ToolNode
@@ -130,9 +131,9 @@ async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: f
     return Command(resume=dict.fromkeys(waiting, True))
 
 
-def listed(tools: Iterable[BaseTool]) -> dict[str, Any]:
-    """Return the definitions of the tools, as `ostiary resource read` takes them."""
-    return {"tools": [_definition(tool) for tool in tools]}
+def listed(tools: Iterable[BaseTool | Callable[..., Any]]) -> dict[str, Any]:
+    """Return the definitions of the tools, or of functions as tools, in the form of MCP's `tools/list`."""
+    return {"tools": [_definition(tool if isinstance(tool, BaseTool) else as_tool(tool)) for tool in tools]}
 
 
 def _definition(tool: BaseTool) -> dict[str, Any]:

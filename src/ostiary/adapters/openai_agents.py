@@ -91,7 +91,7 @@ def approval_of(state: RunState[Any, Any], item: ToolApprovalItem) -> str | None
 
 
 def listed(tools: Iterable[FunctionTool]) -> dict[str, Any]:
-    """Return the definitions of the tools, as `ostiary resource read` takes them."""
+    """Return the definitions of the tools, in the form of MCP's `tools/list`."""
     return {"tools": [_definition(tool, ()) for tool in tools]}
 
 

@@ -18,11 +18,11 @@ The call is decided again, and the server has the last word: `approved` in the r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_ai import ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
+from pydantic_ai import ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext, Tool
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.models import ModelRequestContext
@@ -90,9 +90,15 @@ async def answered(requests: DeferredToolRequests, by: AsyncAgent, *, within: fl
     return DeferredToolResults(approvals=dict.fromkeys(waiting, True))
 
 
-def listed(definitions: Iterable[ToolDefinition]) -> dict[str, Any]:
-    """Return the definitions of the tools (`Tool(read_file).tool_def`), as `ostiary resource read` takes them."""
-    return {"tools": [_definition(one) for one in definitions]}
+def listed(tools: Iterable[ToolDefinition | Tool[Any] | Callable[..., Any]]) -> dict[str, Any]:
+    """Return the definitions of the tools, or of functions as tools, in the form of MCP's `tools/list`."""
+    return {"tools": [_definition(_as_definition(tool)) for tool in tools]}
+
+
+def _as_definition(tool: ToolDefinition | Tool[Any] | Callable[..., Any]) -> ToolDefinition:
+    if isinstance(tool, ToolDefinition):
+        return tool
+    return (tool if isinstance(tool, Tool) else Tool(tool)).tool_def
 
 
 def _definition(definition: ToolDefinition) -> dict[str, Any]:

@@ -20,7 +20,7 @@ EVERYWHERE = Group("Options of every command")
 COMMANDS = (
     ("serve", "ostiaryd.serve:serve", "Run the server.", SERVER),
     ("init", "ostiary.cli.setup:init", "Register the first owner, resource and agent.", SERVER),
-    ("protect", "ostiary.cli.setup:protect", "Register a resource with the tools that it has.", SERVER),
+    ("protect", "ostiary.cli.setup:protect", "Register a resource with its tools.", SERVER),
     ("recover", "ostiaryd.recover:recover", "End the recovery of a database that lost a part of its history.", SERVER),
     (
         "demo",

@@ -2,7 +2,7 @@
 
 | target | read |
 | --- | --- |
-| `module:name` | a FastAPI or Starlette application, an MCP server (official SDK, FastMCP), a list of tools |
+| `module:name` | a FastAPI or Starlette application, an MCP server (official SDK, FastMCP), an agent or its tools |
 | `FILE.json` | the results of MCP list methods, or an OpenAPI document |
 | `http://...`, `https://...` | `tools/list` of an MCP server over streamable HTTP |
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ostiary import openapi
@@ -28,8 +29,9 @@ ADAPTERS = {
     "google": "google_adk",
     "agents": "openai_agents",
     "pydantic_ai": "pydantic_ai",
+    "claude_agent_sdk": "claude_agent_sdk",
 }
-"""The adapter that lists the tools of a framework, by the first package of the tool's class."""
+"""The adapter that lists the tools of a framework, by the framework's package."""
 
 
 def read_listing(target: str) -> dict[str, Any]:
@@ -47,26 +49,27 @@ def read_listing(target: str) -> dict[str, Any]:
             f"`{target}` names no tools",
             hint="name module:application, a file of JSON, or the URL of an MCP server",
         )
-    return _listing_of(_imported(module, name), target)
+    program, source = _imported(module, name)
+    return _listing_of(source, target, program)
 
 
-def _imported(module: str, name: str) -> Any:
-    """Return a name of a module, which may be in the present folder. Raises Usage."""
+def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
+    """Return a module, which may be in the present folder, and the object of that name. Raises Usage."""
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
-        value: Any = importlib.import_module(module)
+        value: Any = (program := importlib.import_module(module))
         for part in name.split("."):
             value = getattr(value, part)
     except ImportError as error:
         raise Usage(f"cannot import {module}: {error}", hint="is it in this folder, or installed?") from None
     except AttributeError:
         raise Usage(f"the module {module} has no `{name}`") from None
-    return value
+    return program, value
 
 
-def _listing_of(source: Any, target: str) -> dict[str, Any]:
-    """Raises Usage for an object whose tools cannot be read."""
+def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]:
+    """Return the tools of an object in a program. Raises Usage for an object whose tools cannot be read."""
     if callable(getattr(source, "list_tools", None)):
         return {"tools": [_listed_by_mcp(tool) for tool in asyncio.run(source.list_tools())]}
     if (guarded := getattr(source, "_app", None)) is not None and isinstance(getattr(guarded, "routes", None), list):
@@ -75,17 +78,32 @@ def _listing_of(source: Any, target: str) -> dict[str, Any]:
         from ostiary.routes import RouteTable
 
         return RouteTable(source).listing
-    tools = source if isinstance(source, list | tuple) else getattr(source, "tools", None)
-    if isinstance(tools, Iterable) and (members := list(tools)):
-        package = type(members[0]).__module__.partition(".")[0]
-        if (adapter := ADAPTERS.get(package)) is not None:
-            listable = [tool.tool_def for tool in members] if adapter == "pydantic_ai" else members
-            listing: dict[str, Any] = importlib.import_module(f"ostiary.adapters.{adapter}").listed(listable)
-            return listing
+    holder = getattr(source, "_function_toolset", source)  # of an agent of Pydantic AI
+    tools = source if isinstance(source, list | tuple) else getattr(holder, "tools", None)
+    members = list(tools.values() if isinstance(tools, Mapping) else tools) if isinstance(tools, Iterable) else []
+    if members and (adapter := _adapter_of(source, members, program)) is not None:
+        try:
+            listing: dict[str, Any] = importlib.import_module(f"ostiary.adapters.{adapter}").listed(members)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Usage(f"the tools of `{target}` cannot be read: {error}", hint="correct the tool") from None
+        return listing
     raise Usage(
         f"the tools of `{target}` cannot be read: it is of the type {type(source).__qualname__}",
         hint="name an application, an MCP server, or a list of a framework's tools",
     )
+
+
+def _adapter_of(source: Any, tools: Sequence[Any], program: ModuleType) -> str | None:
+    """Return the adapter of the framework that an agent, its tools, or else the imports of the program are of.
+
+    Frameworks take plain functions as tools. None if the program imports several frameworks, or none.
+    """
+    for value in (source, *tools):
+        if (adapter := ADAPTERS.get(type(value).__module__.partition(".")[0])) is not None:
+            return adapter
+    names = (getattr(value, "__module__", None) or getattr(value, "__name__", None) for value in vars(program).values())
+    imported = {ADAPTERS.get(str(name).partition(".")[0]) for name in names} - {None}
+    return imported.pop() if len(imported) == 1 else None
 
 
 def _listed_by_mcp(tool: Any) -> dict[str, Any]:
