@@ -130,7 +130,7 @@ class _Visit:
 
     async def guards(self) -> str:
         if self.committed is None:
-            raise Conflict("no change could be told to them")
+            raise Conflict("changes do not reach the guards")
         seq, since = self.committed
         guards = await self.world.keep(Guards).settled(seq, within_s=MAX_LAG_S)
         applied = [(guard.resource, guard.applied_at(seq)) for guard in guards]
@@ -138,12 +138,12 @@ class _Visit:
         if lagging:
             raise Conflict(
                 f"a change was not in force within {MAX_LAG_S:.0f} s at {', '.join(lagging)}, of {len(applied)} guards",
-                hint="they deny everything once their feed is old: restart them, or look at the network",
+                hint="guards with an old feed deny every call: restart them, or check the network",
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
         seen = f"a change was in force at {lags}" if lags else "no guard is connected"
         if gone := await self.world.db.scan(lambda reader: missing(reader, guards, now=self.world.now())):
-            raise Unprotected(f"{seen}; not connected: {', '.join(gone[:3])}", hint="see that it runs, if it should")
+            raise Unprotected(f"{seen}; not connected: {', '.join(gone[:3])}", hint="start the guard, if it should run")
         return seen
 
 
@@ -167,14 +167,16 @@ async def _root_key(world: World) -> str:
         return f"the root key comes from the {world.keys.root.source}"
     path = world.config.folder / "root.key"
     if path.stat().st_mode & 0o077:
-        raise Conflict(f"{path} can be read by others", hint=f"chmod 600 {path}")
-    raise Unprotected(f"{path} lies beside what it protects", hint="give it as OSTIARY_ROOT_KEY from a secret store")
+        raise Conflict(f"{path} is readable by other users", hint=f"chmod 600 {path}")
+    raise Unprotected(
+        f"{path} is stored beside the data that it protects", hint="set OSTIARY_ROOT_KEY from a secret store"
+    )
 
 
 async def _data_folder(world: World) -> str:
     folder = world.config.folder
     if folder.stat().st_mode & 0o077:
-        raise Conflict(f"{folder} is open to others", hint=f"chmod 700 {folder}")
+        raise Conflict(f"{folder} is accessible to other users", hint=f"chmod 700 {folder}")
     return f"{folder} is closed to others"
 
 
@@ -250,7 +252,10 @@ def _shown(names: Sequence[str]) -> str:
 
 async def _replay_memory(world: World) -> str:
     if not await trust.survives(world):
-        raise Conflict("a proof that was used up is not on the disk", hint="a restart would take it again: see the log")
+        raise Conflict(
+            "a used proof is not stored on the disk",
+            hint="after a restart the server would accept it again: see the log",
+        )
     return "a proof that was used up is known after a restart"
 
 
@@ -276,7 +281,9 @@ def _policy(world: World, reader: Reader) -> str:
     _, files = policy.show_set(reader, active.hash)
     loaded = load(files)
     if loaded.hash != active.hash:
-        raise Conflict(f"the files of policy set {active.hash} are not those it was made of", hint="ostiary policy put")
+        raise Conflict(
+            f"the files of policy set {active.hash} differ from the files that were put", hint="ostiary policy put"
+        )
     if left_out := policy.plan_activation(reader, active.hash).left_out:
         raise Unprotected(
             f"safeguards of the server that do not apply: {', '.join(left_out)}",
@@ -313,7 +320,10 @@ async def _queues(world: World) -> str:
     acts, streams = world.writer.waiting, world.keep(Streams)
     found = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
     if found := found + streams.troubles():
-        raise Conflict("; ".join(found[:3]), hint="a guard whose spool is full denies everything: see its log and ours")
+        raise Conflict(
+            "; ".join(found[:3]),
+            hint="a guard with a full spool denies every call: read the logs of the guard and the server",
+        )
     return f"{acts} acts wait to be written; connected guards that deliver their records: {len(streams.connected)}"
 
 

@@ -133,7 +133,7 @@ async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> N
         "Agent 'bot' of 'alice' will probably do this in the task that begins.",
         '1. send something with bank/send: to = "ann@else.example" (agreed to 2 times)',
         '2. send something with bank/send: to = "bob@else.example" (agreed to 2 times)',
-        "Why: people agreed to each of these in earlier tasks of this agent.",
+        "Why: people approved each of these calls in earlier tasks of this agent.",
         "A yes covers each line that you do not strike, until the task ends: at most 20 calls of each, and one call of "
         "each that pays, destroys or administers.",
     ]

@@ -124,7 +124,7 @@ def flip_last(data: bytes) -> bytes:
 def test_a_server_in_health_has_no_red_line_and_its_root_key_is_named(patient: Server) -> None:
     check_states(patient)
     said = Commands(patient.folder)("doctor").out
-    assert "lies beside what it protects" in said
+    assert "is stored beside the data that it protects" in said
     assert "OSTIARY_ROOT_KEY" in said
 
 

@@ -115,7 +115,7 @@ def test_a_task_its_part_and_what_is_handed_on_know_their_data_classes(live_serv
             assert agent.token(resource=CLINIC, task=task.id)["authorization_details"] == [
                 limited(["health", "personal"])
             ]
-            with pytest.raises(ServerRefused, match="limited to these data classes"):
+            with pytest.raises(ServerRefused, match="no resource of this task has these data classes"):
                 task.task("more", data_classes=["payment"])
             with task.task("a part", data_classes=["health"]) as part:
                 assert part.facts["data_classes"] == ["health"]

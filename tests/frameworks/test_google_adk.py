@@ -298,7 +298,9 @@ GO = types.Content(role="user", parts=[types.Part(text="go")])
 PAY = ("pay", {"amount": 500, "to": "ann"})
 
 
-@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+@pytest.mark.parametrize(
+    ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
+)
 async def test_a_run_ends_until_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: int, heard: str
 ) -> None:

@@ -334,7 +334,9 @@ def payer(paid: list[str], by: Tools, saver: InMemorySaver, model: Scripted) -> 
     return create_agent(model, tools=[pay], middleware=[Guarded(by, suspends=True)], checkpointer=saver)
 
 
-@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+@pytest.mark.parametrize(
+    ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
+)
 async def test_a_graph_is_interrupted_until_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: int, heard: str
 ) -> None:

@@ -270,7 +270,7 @@ async def kept(state: RunState[Any, Any], agent: Agent[Any]) -> RunState[Any, An
 
 
 @pytest.mark.parametrize(
-    ("says", "ran", "heard"), [("approve", ["ann"], "paid ann"), ("deny", [], "a person has said no")]
+    ("says", "ran", "heard"), [("approve", ["ann"], "paid ann"), ("deny", [], "a person denied the approval request")]
 )
 async def test_a_run_is_interrupted_until_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str

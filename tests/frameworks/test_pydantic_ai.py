@@ -151,7 +151,9 @@ def payer(told: list[str]) -> FunctionModel:
     return scripted("pay", {"amount": 500, "to": "ann"}, told)
 
 
-@pytest.mark.parametrize(("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person has said no")])
+@pytest.mark.parametrize(
+    ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
+)
 async def test_a_run_is_suspended_until_a_person_has_answered(tmp_path: Path, says: str, ran: int, heard: str) -> None:
     """The messages go through JSON, as they do where the program ends in between."""
     with own_server(tmp_path) as live_server:

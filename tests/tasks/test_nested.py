@@ -218,7 +218,7 @@ async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
     assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
     assert (await start(world, "c", parent=tasks[-1].task_id)).depth == 4  # a part of its own comes after nobody
     await run_act(world, lambda a: registry.set_depth(a, "top", 2))
-    with pytest.raises(Forbidden, match="lets 2 agents come after it"):
+    with pytest.raises(Forbidden, match="allows at most 2 agents after it"):
         live(world, tasks[-1])
     assert live(world, tasks[-2])
 

@@ -210,7 +210,7 @@ async def test_an_agent_names_by_itself_only_somebody_who_answers_for_it(world: 
     agent = await register_agent(world)
     await create_person(world, "bob")
     assert (await start(world, on_behalf_of="alice", by=agent_caller(agent))).person == agent.owner
-    with pytest.raises(Forbidden, match="does not answer"):
+    with pytest.raises(Forbidden, match="is not accountable"):
         await start(world, on_behalf_of="bob", by=agent_caller(agent))
     assert (await start(world, on_behalf_of="bob", by=agent_caller(agent, "ostiary:admin"))).person
 

@@ -132,7 +132,7 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
         await eventually_async(lambda: found(world))
         assert risks.get(world.db.read(), bot.agent_id).points(world.now()) > 0
         await looked_at(world, watch)
-        with pytest.raises(Conflict, match="nothing was done about a finding: entry .*ValueError: no"):
+        with pytest.raises(Conflict, match="no response was made to a finding: entry .*ValueError: no"):
             await watch.examine()
 
 
@@ -147,7 +147,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
             await eventually_async(lambda: second.state.phase == "standby")
             assert await second.examine() == "another server of this database has them at work"
             clock.advance(MAX_UNSAVED_S + 1)
-            with pytest.raises(Conflict, match="another process has the detectors"):
+            with pytest.raises(Conflict, match="another process runs the detectors"):
                 await second.examine()
             await calls(world, bot.agent_id, 11, outcome="deny")
             await looked_at(world, first)

@@ -200,17 +200,23 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
         )
     if caller.kind != "person":
         raise Forbidden(
-            "only a person answers", hint="ostiary person create NAME --generate-key FILE", code="no_person"
+            "only a person can answer an approval request",
+            hint="ostiary person create NAME --generate-key FILE",
+            code="no_person",
         )
     if question.about.sole not in (None, caller.id):
-        raise Forbidden("another person is asked this", hint="who is named must answer", code="another_person")
+        raise Forbidden(
+            "the approval request is for another person", hint="the named person must answer", code="another_person"
+        )
     return PersonId(caller.id)
 
 
 def check_open(question: Question, *, now: int) -> None:
     """Raises Conflict."""
     if (state := question.state_at(now)) is not State.OPEN:
-        raise Conflict(f"the question is {state} already", hint="the agent may ask again", code="question_settled")
+        raise Conflict(
+            f"the approval request is already {state}", hint="the agent may ask again", code="question_settled"
+        )
 
 
 def check_reason(text: str) -> str:

@@ -124,7 +124,7 @@ async def answer_all(call: Call) -> Reply:
     said, world = call.json(ApprovalAnswers), call.world
     ids = [*said.approve, *said.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
-        raise Invalid(f"1 to {MAX_OPEN_OF_AGENT} questions are answered at once, each of them once")
+        raise Invalid(f"1 to {MAX_OPEN_OF_AGENT} approval requests can be answered at once, each of them once")
 
     def run(id: str, says: Says) -> Callable[[Act], ApprovalBody]:
         covers = said.covers if says is Says.APPROVE else None
@@ -148,7 +148,10 @@ async def show_waiting(call: Call) -> Reply:
     """List the open approval requests of a task, in plain words and in full."""
     task, now = call.params["id"], call.world.now()
     if not flows.may_see_all(call.caller):
-        raise Forbidden("people who answer see what waits", hint="ostiary person create NAME --generate-key FILE")
+        raise Forbidden(
+            "only people who can answer may list approval requests",
+            hint="ostiary person create NAME --generate-key FILE",
+        )
     found = await call.world.db.scan(lambda reader: flows.show_waiting(reader, task, now=now))
     return reply(found, headers=[NO_STORE])
 

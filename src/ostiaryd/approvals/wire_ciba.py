@@ -64,7 +64,7 @@ async def bc_authorize(call: Call) -> Reply:
             raise InvalidRequest(f"`{name}` is not offered", hint="`login_hint`, and poll at the token endpoint")
     demand = parse_demand(form)
     if demand.acr_values and PERSON not in demand.acr_values:
-        raise Unmet("what comes of this is a person's yes", hint=PERSON)
+        raise Unmet("a backchannel request gives the assurance of a person's approval", hint=PERSON)
     expiry = form.get("requested_expiry")
     if expiry is not None and not (_SECONDS.fullmatch(expiry) and 0 < int(expiry) <= MAX_EXPIRY):
         raise InvalidRequest(f"`requested_expiry` must be a number of seconds from 1 to {MAX_EXPIRY}")

@@ -102,13 +102,13 @@ async def submit(call: Call) -> Reply:
     question = Asked(sent.subject, sent.action, sent.resource, sent.context)
     world = call.world
     if sent.denial is None or sent.denial.binding_token is None:
-        raise BadBinding("`denial.binding_token` is missing", hint="send it as the denial has it")
+        raise BadBinding("`denial.binding_token` is missing", hint="send the value of the denial")
     keys = JwkSet(tuple(world.keys.public("token").values()))
     denied = open_denial(
         sent.denial.binding_token, keys=keys, issuer=world.config.issuer, question=question, now=world.now()
     )
     if sent.denial.expires_at != denied.denial_expires_at:
-        raise BadBinding("`denial.expires_at` is not that of the denial")
+        raise BadBinding("`denial.expires_at` differs from the denial")
     key = _idempotency_key(call)
     remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
 

@@ -56,9 +56,13 @@ def add(
     check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:
-        raise Conflict("there is a webhook for this URL", hint="ostiary webhook list", code="webhook_exists")
+        raise Conflict("a webhook for this URL exists already", hint="ostiary webhook list", code="webhook_exists")
     if len(store.webhooks(act.tx)) >= MAX_WEBHOOKS:
-        raise Conflict(f"there are {MAX_WEBHOOKS} webhooks", hint="ostiary webhook remove", code="too_many_webhooks")
+        raise Conflict(
+            f"the server has {MAX_WEBHOOKS} webhooks, which is the limit",
+            hint="ostiary webhook remove",
+            code="too_many_webhooks",
+        )
     start = size(act.tx)
     made = Webhook(
         webhook_id=WebhookId(act.new_id("wh")), url=url, actions=actions, created_at=act.now, next_idx=start, form=form

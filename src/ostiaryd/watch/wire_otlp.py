@@ -94,7 +94,7 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     """How many records were rejected."""
     world, caller = call.world, call.caller
     if caller.kind != "agent":
-        raise Forbidden("telemetry is what an agent says of itself")
+        raise Forbidden("only an agent can send telemetry")
     bucket = world.keep(Buckets).of(caller.id)
     if not bucket.has(LEAST):
         await _refuse(call, bucket)
@@ -139,11 +139,11 @@ def _inflated(call: Call) -> bytes:
     try:
         body = inflating.decompress(call.body, most + 1)
     except zlib.error:
-        raise Malformed("the body is no gzip") from None
+        raise Malformed("the body is not gzip data") from None
     if len(body) > most:
         raise TooLarge(f"the body is longer than {most} bytes")
     if not inflating.eof:
-        raise Malformed("the body is no gzip: it ends too early")
+        raise Malformed("the body is not complete gzip data")
     return body
 
 

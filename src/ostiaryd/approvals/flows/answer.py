@@ -72,7 +72,9 @@ def answer(
     new_answer = Answer(person=person, says=says, reason=text, jkt=by.jkt, at=act.now, covers=covering)
     before = store.answers(act.tx, id)
     if any(one.person == person for one in before):
-        raise Conflict("you have answered it already", hint="another person must", code="answered_already")
+        raise Conflict(
+            "you have already answered this approval request", hint="another person must", code="answered_already"
+        )
     store.insert_answer(act.tx, id, new_answer)
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
     state = settled(question, before, new_answer)
@@ -106,7 +108,7 @@ def expire(act: Act, id: str) -> None:
     question = find_question(act, id)
     _note(act, question)
     if question.state is not State.OPEN or act.now < question.ends_at:
-        raise Conflict("the end of this question has not come, or is past")
+        raise Conflict("the approval request has not expired yet, or has ended already")
     store.settle(act.tx, id, State.EXPIRED)
 
 

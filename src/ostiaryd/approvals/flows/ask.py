@@ -73,10 +73,12 @@ def check_not_again(question: Question, *, now: int) -> None:
     """
     state, id = question.state_at(now), question.approval_id
     if state is State.DENIED and now < question.ends_at:
-        raise Forbidden(f"a person has said no to it ({id})", hint="do something else", code="approval_denied")
+        raise Forbidden(
+            f"a person denied the approval request ({id})", hint="do something else", code="approval_denied"
+        )
     if state is State.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
-            f"the yes to it was spent already ({id})", hint="it was good for one call", code="approval_spent"
+            f"the approval was already used ({id})", hint="an approval covers one call", code="approval_spent"
         )
 
 
@@ -85,11 +87,13 @@ def _check_room(act: Act, task: Task) -> None:
     of_agent, of_task = store.count_open(act.tx, agent=task.agent, task=task.task_id, now=act.now)
     hint, code = "wait for the answers", "too_many_questions"
     if of_agent >= MAX_OPEN_OF_AGENT:
-        raise Forbidden(f"{MAX_OPEN_OF_AGENT} questions of this agent wait for an answer", hint=hint, code=code)
+        raise Forbidden(f"{MAX_OPEN_OF_AGENT} approval requests of this agent wait for an answer", hint=hint, code=code)
     if of_task >= MAX_OPEN_OF_TASK:
-        raise Forbidden(f"{MAX_OPEN_OF_TASK} questions of this task wait for an answer", hint=hint, code=code)
+        raise Forbidden(f"{MAX_OPEN_OF_TASK} approval requests of this task wait for an answer", hint=hint, code=code)
     if store.count_since(act.tx, task.agent, act.now - HOUR) >= MAX_ASKED:
-        raise Forbidden(f"this agent has asked {MAX_ASKED} questions within an hour", hint="ask later", code=code)
+        raise Forbidden(
+            f"this agent has made {MAX_ASKED} approval requests within an hour", hint="ask later", code=code
+        )
 
 
 def _check_denied(act: Act, made: Question, task: Task) -> None:
@@ -106,7 +110,7 @@ def _check_denied(act: Act, made: Question, task: Task) -> None:
     after = act.now if top in standing else 0
     if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
-            f"{MAX_DENIED_OF_TOOL} questions about `{made.tool}` were denied in this task; no further one is asked",
-            hint="do without the tool, or start a task that a person has said more about",
+            f"{MAX_DENIED_OF_TOOL} approval requests about `{made.tool}` were denied in this task",
+            hint="continue without the tool, or start a task whose words name the values",
             code="approval_denied",
         )

@@ -63,7 +63,7 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
         raise InvalidBindingMessage(f"`binding_message` is at most {MAX_MESSAGE} characters that can be shown")
     scopes = parse_scope(asked.scope) - {OPENID}
     if not scopes:
-        raise InvalidRequest("`scope` says nothing that a person could say yes to", hint="such as `files:read`")
+        raise InvalidRequest("`scope` contains no scope that a person could approve", hint="such as `files:read`")
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
     target = choose_target(act, asked.resource, requested=scopes, available=agent.scopes, config=config)
     scopes_at(target, scopes, available=agent.scopes)
@@ -108,5 +108,5 @@ def _person(act: Act, hint: str) -> Person:
     """Return the person with this name or id. Raises UnknownUser, with one text for all persons that cannot answer."""
     person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
-        raise UnknownUser("no person of that name can be asked", hint="`login_hint` is the name or id of a person")
+        raise UnknownUser("no person with this name can answer", hint="`login_hint` is the name or id of a person")
     return person

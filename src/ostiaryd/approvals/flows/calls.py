@@ -45,7 +45,7 @@ def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: st
     ready = policies.ready_tool(act.tx, resource, asked.tool)
     ours = policies.active_policies(act.tx)
     if ours.hash != asked.policy:
-        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
+        raise Conflict("another policy set has become active", hint="try again", code="other_policies")
     needs, reasons = asking(ours, asked.policies)
     arguments, secrets = _parted(asked, ready, task)
     digest = entry.digest = approval.binding(
@@ -148,7 +148,7 @@ def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
     """
     names = sorted(set(asked))
     if unknown := [name for name in names if name not in ours.asks]:
-        raise Forbidden(f"policy {unknown[0][:64]!a} asks nobody", code="foreign_question")
+        raise Forbidden(f"policy {unknown[0][:64]!a} asks no person", code="foreign_question")
     needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
     return needs, [Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names]
 
@@ -190,7 +190,7 @@ def describe(
 def _parted(asked: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the arguments that may be shown, and the digests of the rest, by our own catalogue."""
     if both := asked.arguments.keys() & asked.secrets.keys():
-        raise Forbidden(f"argument {min(both)[:64]!a} is there twice", code="foreign_question")
+        raise Forbidden(f"argument {min(both)[:64]!a} is repeated", code="foreign_question")
     shown, more = approval.part(asked.arguments, ready.secrets, task=task.task_id)
     return shown, dict(asked.secrets) | more
 
@@ -199,7 +199,9 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
     """Check that the approval named by the agent is for this call and unspent. Raises NotFound, Forbidden."""
     question = find_question(act, id)
     if question.digest != digest:
-        raise Forbidden("that approval is not for this call", hint="ask about this one", code="approval_mismatch")
+        raise Forbidden(
+            "the approval is for another call", hint="request an approval of this call", code="approval_mismatch"
+        )
     check_not_again(question, now=act.now)
 
 

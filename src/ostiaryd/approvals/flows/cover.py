@@ -90,7 +90,7 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
 def read_covers(about: About, covers: str | None) -> bool:
     """Return whether a yes covers more than its call, as the person says: `task`, `call` or nothing. Raises Invalid."""
     if covers == "task" and about.extent is None:
-        raise Invalid("a yes to this covers one call", hint="leave `covers` out")
+        raise Invalid("an approval of this call covers one call only", hint="leave `covers` out")
     return about.covers_task if covers is None else covers == "task"
 
 

@@ -51,7 +51,7 @@ def request(act: Act, wanted: ElevationRequest, *, by: Caller, config: Config) -
     RemotePoliciesNeeded.
     """
     if by.kind != "agent":
-        raise Forbidden("only an agent is elevated", hint="with its own credential", code="no_agent")
+        raise Forbidden("only an agent can request an elevation", hint="use the agent's credential", code="no_agent")
     agent = registry.active_agent(act.tx, by.id, now=act.now)
     scopes = _check(act, wanted, agent)
     standing = standing_task(agent)
@@ -108,7 +108,7 @@ def _check(act: Act, wanted: ElevationRequest, agent: Agent) -> frozenset[str]:
         break_glass=wanted.break_glass,
     )
     if not 1 <= len(scopes) <= MAX_SCOPES:
-        raise Invalid(f"an elevation is to 1 to {MAX_SCOPES} scopes")
+        raise Invalid(f"an elevation has 1 to {MAX_SCOPES} scopes")
     if not 1 <= wanted.minutes <= most:
         raise Invalid(f"an elevation lasts 1 to {most} minutes")
     check_text(wanted.reason, of="reason")

@@ -47,7 +47,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
         lines=lines,
         policy=ours.hash,
         person=task.person,
-        reasons=[Why(PLAN, "people agreed to each of these in earlier tasks of this agent")],
+        reasons=[Why(PLAN, "people approved each of these calls in earlier tasks of this agent")],
         chain=[Through(link.agent, link.task) for link in task.chain],
     )
     digest = act.entry.digest = canonical.digest([PLAN, task.task_id, [line.extent.counterpart for line in lines]])

@@ -24,7 +24,7 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     """The policies that are asked.
 
     Raises Forbidden for a token that is not alive or not for this resource, and for a question that is about something
-    else than a call under it at present; Conflict where other policies decide by now.
+    else than a call under it at present; Conflict where another policy set has become active.
     """
     resource = registry.find_resource(reader, resource_id)
     holding = registry.get_holding(reader, ask.token)
@@ -34,7 +34,7 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
         raise Forbidden("the question is not about a call under that token at present", code="foreign_question")
     ready = policies.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:
-        raise Conflict("other policies decide by now", hint="try again", code="other_policies")
+        raise Conflict("another policy set has become active", hint="try again", code="other_policies")
     return ready
 
 

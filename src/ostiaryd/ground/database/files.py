@@ -68,7 +68,7 @@ class DatabaseFiles:
     def check_rolled_back(self) -> None:
         """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase.
 
-        After a loss there is nothing to look for.
+        After a loss there is no file to compare.
         """
         if not self._loss:
             self.check_committed()

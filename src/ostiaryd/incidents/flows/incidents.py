@@ -73,11 +73,11 @@ def close(
     check_waits(incident, verb)
     if incident.is_closed and (other := store.waiting(act.tx, incident.agent)) is not None:
         raise Conflict(
-            f"{other.incident_id} is about the agent too, and waits", hint="decide that", code="incident_open"
+            f"{other.incident_id} is about the same agent, and is still open", hint="decide that", code="incident_open"
         )
     check_text(why, of="reason", limit=MAX_WHY)
     if not 1 <= hours <= MAX_NARROW_HOURS:
-        raise Invalid(f"it may be narrowed for 1 to {MAX_NARROW_HOURS} hours")
+        raise Invalid(f"an agent can be narrowed for 1 to {MAX_NARROW_HOURS} hours")
     decided = replace(incident, state=NEXT[verb], person=person, why=why)
     if verb is not Verb.TAKE:
         decided = replace(decided, closed_at=act.now)

@@ -39,11 +39,11 @@ def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
     registry.note(act, object=name[:256], kill=what, why=why[:500])
     check_text(why, of="reason", limit=500)
     if what == "agent":
-        raise Conflict("a person releases an agent", hint="ostiary incident list", code="awaits_person")
+        raise Conflict("only a person can release an agent", hint="ostiary incident list", code="awaits_person")
     stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (what, name)), None)
     if stopped is not None and stopped.incident is not None:
         hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
-        raise Conflict("it waits for a person's word", hint=hint, code="awaits_person")
+        raise Conflict("the agent is quarantined until a person decides", hint=hint, code="awaits_person")
     registry.lift_stop(act, what, name if stopped is not None else _value(act.tx, what, name))
 
 
@@ -58,11 +58,11 @@ def _value(reader: Reader, what: What, name: str) -> str:
             resource = registry.find_resource(reader, name)
             if resource.uri == f"{registry.get_public_url(reader)}/api/v1":
                 hint = "ostiary kill everything"
-                raise Conflict("a stop of this API could never be lifted", hint=hint, code="would_lock_out")
+                raise Conflict("a stop of the server's own API could not be lifted", hint=hint, code="would_lock_out")
             return resource.uri
         case "everything":
             if name:
-                raise Invalid("everything has no name", hint="ostiary kill everything")
+                raise Invalid("`everything` takes no name", hint="ostiary kill everything")
             return ""
         case "segment" | "model":
             return check_text(name, of=what, limit=100)

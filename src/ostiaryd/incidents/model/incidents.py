@@ -135,10 +135,10 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
     acted.
     """
     if by.id in agents:
-        raise Forbidden("no agent has a say in what is done about it", hint="a person must", code="own_incident")
+        raise Forbidden("an agent cannot decide about an incident", hint="a person must", code="own_incident")
     if by.kind != "person":
         hint = "ostiary person create NAME --generate-key FILE"
-        raise Forbidden("only a person has a say in an incident", hint=hint, code="no_person")
+        raise Forbidden("only a person can decide about an incident", hint=hint, code="no_person")
     if verb in LETS_GO and by.id in persons:
         raise Forbidden(
             "you are accountable for this agent, or it acted for you: another person must release it",

@@ -136,7 +136,7 @@ def check_form(url: str, form: Form) -> None:
     """Raises Invalid."""
     if (form == "mail") != url.startswith(MAIL):
         raise Invalid(
-            "mail goes to mailto:ADDRESS and nothing else does",
+            "the form `mail` needs a URL of the form mailto:ADDRESS",
             hint="name the format of its messages, for example --form slack",
         )
 

@@ -91,7 +91,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     line = [registry.active_agent(reader, one.agent, now=now) for one in tasks]
     for one in tasks:
         if not one.is_live(now):
-            raise Forbidden(f"a task above is over: {one.state_at(now)}", hint="start another", code="task_ended")
+            raise Forbidden(f"a task above has ended: {one.state_at(now)}", hint="start another", code="task_ended")
     check_line(doer, line)
     ends = [end for end in (task.expires_at, *(agent.expires_at for agent in line)) if end is not None]
     return replace(

@@ -77,7 +77,7 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
         store.open_account(act.tx, budget.id, budget)
     if limits and len(in_force(act.tx, task)) > MAX_BUDGETS:
         raise InvalidBudget(
-            f"more than {MAX_BUDGETS} budget limits apply to this task", hint="those above it count too"
+            f"more than {MAX_BUDGETS} budget limits apply to this task", hint="limits of the tasks above count too"
         )
 
 

@@ -48,7 +48,7 @@ def expire(act: Act, id: str) -> Task:
     registry.note(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
     if task.state is not State.LIVE or state is State.LIVE:
-        raise Conflict("the end of this task has not come, or is past")
+        raise Conflict("the task has not expired yet, or has ended already")
     registry.note(act, object=task.task_id, outcome=state.value)
     end_task(act, task, state)
     return replace(task, state=state, ended_at=act.now)

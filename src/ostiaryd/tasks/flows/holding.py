@@ -29,7 +29,7 @@ def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
     others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
     if len(others) >= MAX_HOLDERS:
-        raise Conflict(f"{MAX_HOLDERS} hold this task", code="too_many_holders")
+        raise Conflict(f"the task has {MAX_HOLDERS} holders, which is the limit", code="too_many_holders")
     store.put(act.tx, task.task_id, holder, until=act.now + heartbeat)
     return live(act.tx, id, now=act.now)
 
@@ -38,7 +38,7 @@ def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
     """A holder is at it still. Nothing else changes, so this leaves no entry. Raises as `hold`, and NotFound."""
     task, heartbeat = _own(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
-        raise NotFound("this holder was not heard of for too long", hint="hold the task again", code="no_holder")
+        raise NotFound("this holder sent no heartbeat in time", hint="hold the task again", code="no_holder")
     store.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 
@@ -62,10 +62,10 @@ def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
 def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
     """The live task, with its heartbeat, if it is the caller's own."""
     if not _HOLDER.fullmatch(holder):
-        raise Invalid("`holder` is `ho_` and 32 hexadecimal digits", hint="throw a random one for each running copy")
+        raise Invalid("`holder` is `ho_` and 32 hexadecimal digits", hint="create a random id for each running copy")
     task = find_task(reader, id)
     if task.agent != by.id:
-        raise Forbidden("this is another agent's task", hint="only the agent itself holds its tasks")
+        raise Forbidden("this is another agent's task", hint="only the agent itself can hold its tasks")
     live(reader, id, now=now)
     if task.heartbeat is None:
         raise Conflict("this task has no heartbeat", hint="`ostiary task start --heartbeat`", code="no_heartbeat")

@@ -69,12 +69,12 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
     if by.is_admin:
         return SaidBy.ADMINISTRATOR
     if by.kind == "person":
-        raise Forbidden("the caller may not state the words of another person", hint="an administrator may say them")
+        raise Forbidden("the caller may not state the words of another person", hint="an administrator can state them")
     if by.id == doer.agent_id and doer.speaks:
         return SaidBy.AGENT
     raise Forbidden(
-        f"`{doer.name}` may not say what its person asked for",
-        hint=f"`ostiary agent allow-words {doer.name}` lets it",
+        f"`{doer.name}` may not state the words of its person",
+        hint=f"`ostiary agent allow-words {doer.name}` permits it",
         code="may_not_speak",
     )
 

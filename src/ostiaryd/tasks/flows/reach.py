@@ -34,7 +34,7 @@ def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[To
     """
     found = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
     if not (left := tuple(one for one in found if one is not None)):
-        raise InvalidDetails("nothing that this task may do is limited to these data classes", hint="name others")
+        raise InvalidDetails("no resource of this task has these data classes", hint="name others")
     return left
 
 

@@ -208,9 +208,9 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     doer = registry.active_agent(reader, task.agent, now=now)
     if not task.is_live(now):
         code = ELEVATION_ENDED if task.elevated else "task_ended"
-        raise Forbidden(f"the task is over: {task.state_at(now)}", hint="start another", code=code)
+        raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another", code=code)
     if task.person is not None and not registry.find_person(reader, task.person).is_active:
-        raise Forbidden("the person on whose behalf this is done has left", code="person_left")
+        raise Forbidden("the person on whose behalf the task runs has left", code="person_left")
     return with_chain(reader, task, doer, now=now)
 
 
@@ -236,7 +236,7 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
     if not registry.answers_for(reader, caller.id, agent):
-        raise Forbidden("this is another agent's task", hint="agents declare and end their own tasks only")
+        raise Forbidden("this is another agent's task", hint="an agent can declare and end only its own tasks")
 
 
 def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
@@ -248,7 +248,7 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
         raise Forbidden(f"`{person.name}` has left", code="person_left")
     if by is not None and not by.is_admin and not registry.answers_for(act.tx, person.person_id, agent):
         raise Forbidden(
-            f"`{person.name}` does not answer for `{agent.name}`", hint="an administrator may declare this task"
+            f"`{person.name}` is not accountable for `{agent.name}`", hint="an administrator may declare this task"
         )
     return person
 

@@ -43,16 +43,24 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
     Raises Forbidden for a loop, another segment, and a line that is too long for one of them.
     """
     if len(above) > MAX_LINKS:
-        raise Forbidden(f"there are more than {MAX_LINKS} tasks above", code="too_deep")
+        raise Forbidden(f"the delegation chain has more than {MAX_LINKS} tasks", code="too_deep")
     line = list({agent.agent_id: agent for agent in above}.values())
     if doer.agent_id == line[0].agent_id:
         line = line[1:]
     elif any(agent.agent_id == doer.agent_id for agent in line):
-        raise Forbidden(f"`{doer.name}` is in this line already", hint="work is not handed back", code="loop")
+        raise Forbidden(
+            f"`{doer.name}` is already in the delegation chain",
+            hint="an agent appears once in a delegation chain",
+            code="loop",
+        )
     for distance, agent in enumerate(line, 1):
         if agent.segment != doer.segment:
             why = f"`{doer.name}` is in another segment than `{agent.name}`"
-            raise Forbidden(why, hint="a task stays in its segment", code="widens")
+            raise Forbidden(why, hint="a task cannot be delegated to another segment", code="widens")
         if distance > agent.max_depth:
             hint = f"`ostiary agent depth {agent.name} N` allows more"
-            raise Forbidden(f"`{agent.name}` lets {agent.max_depth} agents come after it", hint=hint, code="too_deep")
+            raise Forbidden(
+                f"`{agent.name}` allows at most {agent.max_depth} agents after it in a delegation chain",
+                hint=hint,
+                code="too_deep",
+            )

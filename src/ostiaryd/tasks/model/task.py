@@ -156,7 +156,7 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
     """A heartbeat in microseconds; raises Invalid beyond 1 second to 1 day, and without one where it is needed."""
     if seconds is None:
         if ends_with_last:
-            raise Invalid("who is the last one out is known by heartbeats alone", hint="give a `heartbeat` too")
+            raise Invalid("the server can only know the last holder by heartbeats", hint="give a `heartbeat` too")
         return None
     if not 1 <= seconds <= MAX_HEARTBEAT_S:
         raise Invalid(f"the heartbeat must be 1 to {MAX_HEARTBEAT_S} seconds")

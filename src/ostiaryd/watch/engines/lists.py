@@ -130,7 +130,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
     for one in named:
         try:
             if one is None or _is_above(one[1].casefold().rstrip("."), spared):
-                raise Invalid("nothing to look for")
+                raise Invalid("the pattern has no value")
             mark, network = indicator(*one)
         except Invalid:
             skipped += 1
@@ -139,9 +139,9 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
         if network is not None:
             networks.add(network)
         if len(marks) > MAX_MARKS:
-            raise Invalid(f"the list names more than {MAX_MARKS} things")
+            raise Invalid(f"the list has more than {MAX_MARKS} values")
     if not marks:
-        raise Invalid(f"the list names nothing that could be looked for ({skipped} lines or patterns)")
+        raise Invalid(f"the list contains no usable value ({skipped} lines or patterns)")
     return Listed(frozenset(marks), frozenset(networks), skipped, until)
 
 
@@ -174,7 +174,7 @@ def _micros(at: datetime | None) -> int | None:
     if at is None:
         return None
     if at.tzinfo is None:
-        raise Malformed("a time of the bundle has no zone")
+        raise Malformed("a time of the bundle has no time zone")
     return round(at.timestamp() * 1_000_000)
 
 
@@ -197,9 +197,9 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
         at = 1
         while True:
             if (term := _TERM.match(rest, at)) is None or (kind := _KINDS.get(term["path"])) is None:
-                raise Invalid("a comparison that we do not know")
+                raise Invalid("the pattern has an unknown comparison")
             if term["subset"] and kind != "address":
-                raise Invalid("a subset of what is no network")
+                raise Invalid("ISSUBSET needs a network")
             for value in _ONE.findall(term["value"] or term["network"] or term["values"]):
                 yield kind, re.sub(r"\\(.)", r"\1", value[1:-1])
             at = term.end()

@@ -147,7 +147,7 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
     for id in ids:
         finding = find_finding(act.tx, id)
         if not store.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
-            raise Conflict(f"the finding {id} was judged before", code="judged")
+            raise Conflict(f"the finding {id} already has a judgement", code="judged")
         by_agent[finding.agent].append(finding)
     for agent, findings in by_agent.items():
         judgement = {

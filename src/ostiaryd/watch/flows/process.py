@@ -182,7 +182,7 @@ class Watch:
             name, error = next(iter(state.failing.items()))
             raise Conflict(f"`{name}` failed at {error}", hint="it has noticed nothing there: report it")
         if state.unanswered:
-            raise Conflict(f"nothing was done about a finding: {state.unanswered[-1]}", hint="see the log")
+            raise Conflict(f"no response was made to a finding: {state.unanswered[-1]}", hint="see the log")
         return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
@@ -192,8 +192,8 @@ class Watch:
         body = ledger.get_entry_body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
             raise Conflict(
-                f"another process has the detectors, and has not looked at entry {position} for too long",
-                hint="is it hanging? end it, and this server goes on",
+                f"another process runs the detectors, and has not read entry {position} for too long",
+                hint="end that process if it hangs; this server then takes over",
             )
 
     async def close(self) -> None:
@@ -246,7 +246,7 @@ async def watch(world: World, *, then: Then) -> None:
         try:
             await act(world, "watch.restart", partial(_restart, why=kept.state.error))
         except DatabaseUnavailable as error:
-            log.warning("the entry of that is missing: %s", error.message)
+            log.warning("the entry of a response is missing: %s", error.message)
         await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S)) - 1] if failed else 0)
 
 

@@ -88,7 +88,7 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
         skipped=listed.skipped,
     )
     if store.count(act.tx, but=source.list_id) + len(listed.marks) > MAX_MARKS:
-        raise Invalid(f"all threat lists together name more than {MAX_MARKS} things", code="too_many_marks")
+        raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)
     keep(act.tx, source, listed)
     registry.tell(act, ThreatDelta(source.list_id))

@@ -160,7 +160,7 @@ def _int(value: int | str) -> int:
     """Raises Malformed."""
     text = str(value)
     if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
-        raise Malformed("a number of the export is none")
+        raise Malformed("a number of the export is malformed")
     return int(text)
 
 

@@ -26,5 +26,5 @@ class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
     failed: str = ""
     """why it could not be taken the last time"""
     skipped: int = 0
-    """what it names besides, of which we know nothing to look for"""
+    """what it names besides, of which we know the pattern has no value"""
     count: int = 0
