@@ -239,6 +239,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         check=check,
         proves=bool(scope) or route.method != "GET",
         is_refused=None if is_admitted else is_refused,
+        stops=route.stops,
     )
 
 

@@ -187,6 +187,7 @@ class _Server(uvicorn.Server):
         app = application.build_app(world)
         config = world.config
         connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
+        self._turns = connections.turns
         super().__init__(
             uvicorn.Config(
                 app,
@@ -225,7 +226,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # uvicorn listens to none of them
-        self._acceptors = [Acceptor(sock, self._make_protocol, self._certificate) for sock in sockets or ()]
+        self._acceptors = [
+            Acceptor(sock, self._make_protocol, self._certificate, turns=self._turns) for sock in sockets or ()
+        ]
         config = self._world.config
         url = config.own_url
         path = config.folder / "server.json"

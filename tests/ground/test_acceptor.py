@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.patience import eventually_async
-from ostiaryd.ground.http import acceptor
+from harness.patience import PATIENCE_S, eventually_async
+from ostiaryd.ground.http import acceptor, turns
 from ostiaryd.ground.http.acceptor import Acceptor
+from ostiaryd.ground.http.turns import ParsingTurns
 from tests.ground.event_loops import LOOPS, NewLoop
 
 
@@ -28,12 +29,13 @@ class Counting(asyncio.Protocol):
 
 
 @contextmanager
-def waiting(count: int) -> Iterator[socket.socket]:
-    """A listening socket in whose queue so many connections wait."""
+def waiting(count: int, *, then_from: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A listening socket in whose queue so many connections wait, and behind them one from another address."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(acceptor.QUEUE)
-        clients = [socket.create_connection(sock.getsockname()) for _ in range(count)]
+        addresses = ["127.0.0.1"] * (count - 1) + [then_from]
+        clients = [socket.create_connection(sock.getsockname(), source_address=(one, 0)) for one in addresses]
         yield sock
         for client in clients:
             client.close()
@@ -58,6 +60,95 @@ def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
     with waiting(40) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
         assert 5 <= runner.run(take(sock)) < 40
     assert opened == [1] * 40, "small answers are not held back (TCP_NODELAY)"
+
+
+class Naming(asyncio.Protocol):
+    """Notes the addresses of the connections that are opened."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self._addresses = addresses
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._addresses.append(transport.get_extra_info("peername")[0])
+        transport.close()  # type: ignore[attr-defined]
+
+
+def opened_addresses(sock: socket.socket, new_loop: NewLoop, *, count: int) -> list[str]:
+    """Accept until so many connections are open; return their addresses in order."""
+    addresses: list[str] = []
+
+    async def take() -> None:
+        accepting = Acceptor(sock, lambda: Naming(addresses))
+        await eventually_async(lambda: len(addresses) >= count)
+        accepting.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(take())
+    return addresses
+
+
+@LOOPS
+def test_the_addresses_of_waiting_connections_take_turns(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "AT_ONCE", 2)
+    with waiting(20, then_from="127.0.0.9") as sock:
+        assert "127.0.0.9" in opened_addresses(sock, new_loop, count=20)[:2]
+
+
+@LOOPS
+@pytest.mark.parametrize("most", [19, 20])
+def test_a_connection_too_many_closes_the_oldest_of_the_address_that_has_most(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(acceptor, "MAX_TAKEN", most)
+    with waiting(20, then_from="127.0.0.9") as sock:
+        addresses = opened_addresses(sock, new_loop, count=most)
+    assert (len(addresses), addresses.count("127.0.0.9")) == (most, 1)
+
+
+@LOOPS
+def test_no_connection_is_accepted_or_opened_in_a_pause(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "AT_ONCE", 2)
+    monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
+    opened: list[int] = []
+
+    async def take(sock: socket.socket, parsing: ParsingTurns) -> None:
+        loop = asyncio.get_running_loop()
+        accepting = Acceptor(sock, lambda: Counting(opened), turns=parsing)
+        with parsing.paused(loop):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not opened
+        await eventually_async(lambda: opened)
+        with parsing.paused(loop):
+            before = len(opened)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(opened) <= before + 4, "what was about to be opened is opened"
+        await eventually_async(lambda: len(opened) == 20)
+        accepting.close()
+
+    with waiting(20) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(take(sock, ParsingTurns()))
+
+
+@LOOPS
+def test_closing_in_a_pause_is_for_good(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
+    opened: list[int] = []
+
+    async def close(sock: socket.socket, parsing: ParsingTurns) -> None:
+        loop = asyncio.get_running_loop()
+        accepting = Acceptor(sock, lambda: Counting(opened), turns=parsing)
+        with parsing.paused(loop):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            accepting.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    with waiting(1) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(close(sock, ParsingTurns()))
+    assert not opened
 
 
 class Exhausted(socket.socket):

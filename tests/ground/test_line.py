@@ -89,6 +89,15 @@ def test_the_first_of_a_client_is_its_oldest() -> None:
     assert queue.first(("a", "")) is None
 
 
+def test_the_oldest_of_the_largest_share_is_taken() -> None:
+    queue = FairQueue[int]()
+    for number, client in enumerate([("a", ""), ("b", "x"), ("b", "y"), ("b", "x"), ("c", "")]):
+        queue.push(client, number)
+    assert [queue.pop_of_largest() for _ in range(2)] == [1, 2]
+    assert sorted(filter(None, (queue.pop() for _ in range(3)))) == [3, 4]
+    assert queue.pop_of_largest() is None
+
+
 def test_stops_overtake_and_the_ordinary_lane_can_be_left_out() -> None:
     line = Line[str]()
     line.push(Lane.ORDINARY, ("a", ""), "grant")

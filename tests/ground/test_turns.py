@@ -90,6 +90,59 @@ async def test_a_round_is_longer_the_more_connections_wait_up_to_a_limit(
     assert len(parsed) == min(waiting, most) or len(parsed) == most + 1
 
 
+async def test_the_addresses_that_wait_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[str]()
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "192.0.2.2"):
+        parsing.wait(partial(parsed.append, address), loop, address=address)
+    await eventually_async(lambda: parsing.is_free)
+    assert parsed == ["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.1", "2001:db8::2", "192.0.2.1"]
+
+
+async def test_nothing_of_others_is_parsed_while_something_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    with parsing.paused(loop), parsing.paused(loop):
+        parsing.wait(partial(parsed.append, 0), loop)
+        parsing.after_pause(partial(parsed.append, 1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (parsed, parsing.is_free, parsing.is_paused) == ([], False, True)
+    await eventually_async(lambda: parsing.is_free)
+    assert parsed == [1, 0]
+
+
+async def test_a_pause_that_began_in_a_round_holds_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "LONGEST_PAUSE_S", PATIENCE_S)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    parsing.wait(partial(parsed.append, 0), loop)
+    with parsing.paused(loop):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not parsed
+    await eventually_async(lambda: parsed == [0])
+
+
+async def test_a_pause_ends_at_its_limit_though_the_stop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "LONGEST_PAUSE_S", 0.01)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    with parsing.paused(loop):
+        parsing.wait(partial(parsed.append, 0), loop)
+        await eventually_async(lambda: parsed == [0])
+        assert not parsing.is_paused
+
+
+async def test_stops_without_end_leave_others_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    loop, parsing = asyncio.get_running_loop(), ParsingTurns()
+    with parsing.paused(loop):
+        now += 0.04
+    for later, expected in ((0.039, False), (0.041, True)):
+        now = 0.04 + later
+        with parsing.paused(loop):
+            assert parsing.is_paused is expected, later
+
+
 class HeldTurns(ParsingTurns):
     """Turns that come when a test says so."""
 
@@ -101,7 +154,7 @@ class HeldTurns(ParsingTurns):
     def is_free(self) -> bool:
         return False
 
-    def wait(self, parse: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def wait(self, parse: Callable[[], None], loop: asyncio.AbstractEventLoop, *, address: str = "") -> None:
         self.held.append(parse)
 
     def release(self) -> None:

@@ -103,6 +103,14 @@ class FairQueue(Generic[T]):
             self._shares[share] = names
         return item
 
+    def pop_of_largest(self) -> T | None:
+        """Take the item that has waited longest in the share that has the most items; None if there is none."""
+        if not self.count:
+            return None
+        share = max(self._shares, key=lambda one: sum(map(len, self._shares[one].values())))
+        self._shares.move_to_end(share, last=False)
+        return self.pop()
+
     def first(self, client: Client) -> T | None:
         """Return the item of `client` that has waited longest; None if none waits."""
         names = self._shares.get(client[0])

@@ -1,5 +1,8 @@
 """Accepts new connections from the listening socket, many in each round of the event loop.
 
+All that wait in the queue of the kernel are taken, which costs little. The addresses that they come from then take
+turns, and a few connections are opened in each round: a client gets in while another address opens thousands.
+
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
 queue of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
 """
@@ -16,14 +19,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ostiaryd.ground.database.line import FairQueue
 from ostiaryd.ground.http.tls import Certificate
+from ostiaryd.ground.http.turns import ParsingTurns, share_of
 
 log = logging.getLogger("ostiary")
 
 QUEUE = 4096
 """Connections that the kernel keeps until they are accepted: the default limit of Linux (`net.core.somaxconn`)."""
+TAKEN_AT_ONCE = 512
+"""Connections taken from the queue of the kernel in one round of the event loop, about 3 ms of work."""
+MAX_TAKEN = 2048
+"""Connections that were taken and wait to be opened. One more closes the oldest of the address that has the most."""
 AT_ONCE = 32
-"""Connections accepted in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
+"""Connections opened in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
 HANDSHAKE_S = 10.0
 """Time that a client has for the TLS handshake, in seconds."""
 HANDSHAKES, OF_ADDRESS = 1024, 64
@@ -36,13 +45,24 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Acceptor:
-    """The listening socket of a server. `make` returns the protocol of one connection."""
+    """The listening socket of a server. `make` returns the protocol of one connection.
+
+    No connection is accepted while `turns` are paused.
+    """
 
     def __init__(
-        self, sock: socket.socket, make: Callable[[], asyncio.Protocol], certificate: Certificate | None = None
+        self,
+        sock: socket.socket,
+        make: Callable[[], asyncio.Protocol],
+        certificate: Certificate | None = None,
+        *,
+        turns: ParsingTurns | None = None,
     ) -> None:
         """Start to listen, with TLS if there is a certificate. Call on the event loop."""
         self._sock, self._make, self._certificate = sock, make, certificate
+        self._turns = turns or ParsingTurns()
+        self._taken = FairQueue[tuple[socket.socket, str]]()
+        self._is_opening = self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._opening = dict[asyncio.Task[Any], str]()
         self._of_address = defaultdict[str, dict[asyncio.Task[Any], None]](dict)
@@ -52,21 +72,29 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Stop accepting connections; connections that were accepted stay open."""
+        """Stop accepting connections, and close those that wait to be opened; open connections stay open."""
+        self._is_closed = True
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)
+        while (taken := self._taken.pop()) is not None:
+            taken[0].close()
 
     def _resume(self) -> None:
         self._resuming = None
-        self._loop.add_reader(self._sock, self._accept)
+        if not self._is_closed:
+            self._loop.add_reader(self._sock, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        if self._turns.is_paused:
+            self._loop.remove_reader(self._sock)
+            self._turns.after_pause(self._resume)
+            return
+        for _ in range(TAKEN_AT_ONCE):
             try:
                 connection, (address, *_) = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except ConnectionAbortedError:  # its client has gone already
                 continue
             except OSError as error:
@@ -76,9 +104,29 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 return
+            self._taken.push(share_of(address), (connection, address))
+            if self._taken.count > MAX_TAKEN and (oldest := self._taken.pop_of_largest()) is not None:
+                oldest[0].close()
+        self._open_some()
+
+    def _open_some(self) -> None:
+        """Open some of the connections that were taken, and the others in later rounds."""
+        for _ in range(AT_ONCE):
+            if (taken := self._taken.pop()) is None:
+                return
             if self._certificate is not None:
-                self._end_oldest(address)
-            self._open(connection, address)
+                self._end_oldest(taken[1])
+            self._open(*taken)
+        if self._taken.count and not self._is_opening:
+            self._is_opening = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_opening = False
+        if self._turns.is_paused:
+            self._turns.after_pause(self._open_some)
+        else:
+            self._open_some()
 
     def _end_oldest(self, address: str) -> None:
         """Make room for one more handshake: a connection counts among `connections` only after its handshake. If there

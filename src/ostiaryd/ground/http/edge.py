@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -43,8 +43,8 @@ log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
 SMALL_BODY = 64 << 10
 """Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
-PROVED = "ostiary.proved"
-"""Extension of the ASGI scope: the function `note_proven` of `Endpoint.answer`."""
+PROVED, OVERTAKING = "ostiary.proved", "ostiary.overtaking"
+"""Extensions of the ASGI scope: the arguments `note_proven` and `overtaking` of `Endpoint.answer`."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -253,14 +253,16 @@ class Endpoint:
         check: Gate | None = None,
         proves: bool = False,
         is_refused: Callable[[Call], bool] | None = None,
+        stops: bool = False,
     ) -> None:
         """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
         `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
-        caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none.
+        caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none. `stops`: all
+        other clients wait while an administrator or a person uses the route.
         """
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
-        self._check, self.proves = check, proves
+        self._check, self.proves, self._stops = check, proves, stops
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
 
@@ -287,6 +289,7 @@ class Endpoint:
             address=(scope.get("client") or ("",))[0],
             read=read,
             note_proven=scope.get("extensions", {}).get(PROVED),
+            overtaking=scope.get("extensions", {}).get(OVERTAKING, nullcontext),
         )
         await _send(receive, send, answer, headers)
 
@@ -312,11 +315,13 @@ class Endpoint:
         address: str = "",
         read: Callable[[], Awaitable[bytes]] | None = None,
         note_proven: Callable[[bool], None] | None = None,
+        overtaking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> tuple[Reply, Headers]:
         """Return the reply, and all headers but its length.
 
         `body` may be cut off beyond `max_body`. `read` gets the body of a request that proves its caller first.
-        `note_proven` is called if the caller has proved itself: with whether it is an administrator or a person.
+        `note_proven` is called if the caller has proved itself: with whether it is an administrator or a person. Such a
+        caller stops something within the block `overtaking`.
         """
         world = self._world
         request_id = request_id_of(headers, world)
@@ -333,7 +338,8 @@ class Endpoint:
                     call.parsed = await asyncio.to_thread(call.parse_json)
             if self._gate is not None:
                 call.caller = await self._gate(call)
-            answer = await self._wire(call)
+            with overtaking() if self._stops and call.is_privileged else nullcontext():
+                answer = await self._wire(call)
         except Refused as refusal:
             answer = self._render(refusal)
         except Exception as error:

@@ -11,6 +11,7 @@ A head ends where its fields end: the fields of a trailer are counted, and dropp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import httptools
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
-from ostiaryd.ground.http.edge import NO_STORE, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
 
 MAX_HEAD_BYTES = 64 << 10
 """Bytes of the target, fields and trailer fields of one request, with a field that the parser has only begun."""
@@ -182,6 +183,10 @@ class Protocol(HttpToolsProtocol):
             self._connections.remove(self)
             self._hold(0)
 
+    def _overtaking(self) -> AbstractContextManager[None]:
+        """Return the block in which an administrator or a person stops something while all other clients wait."""
+        return self._connections.turns.paused(self.loop)
+
     def _hold(self, count: int) -> None:
         """Set the number of bytes that this connection holds."""
         if not self._is_proven or self._held:
@@ -216,7 +221,7 @@ class Protocol(HttpToolsProtocol):
         self.flow.pause_reading()
         if not self._has_turn:
             self._has_turn = True
-            self._connections.turns.wait(self._take_turn, self.loop)
+            self._connections.turns.wait(self._take_turn, self.loop, address=self._address)
 
     def _take_turn(self) -> None:
         self._has_turn = self.flow.has_unparsed = False
@@ -324,7 +329,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_begin()
             self.url, self.headers, self.expect_100_continue = url, headers, expect
             self.scope["headers"] = headers
-            self.scope["extensions"] = {PROVED: cast(Any, self._note_proven)}
+            self.scope["extensions"] = {PROVED: cast(Any, self._note_proven), OVERTAKING: cast(Any, self._overtaking)}
             super().on_headers_complete()
             return
         keep_alive = self.parser.should_keep_alive()
@@ -418,6 +423,7 @@ class Protocol(HttpToolsProtocol):
                 body=exchange.body,
                 address=self._address,
                 note_proven=self._note_proven,
+                overtaking=self._overtaking,
             )
             sent = self._render(exchange, answer, headers)
         except Exception:  # noqa: BLE001 because `failure` logs it
