@@ -70,7 +70,7 @@ class Naming(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._addresses.append(transport.get_extra_info("peername")[0])
-        transport.close()  # type: ignore[attr-defined]
+        transport.close()
 
 
 def opened_addresses(sock: socket.socket, new_loop: NewLoop, *, count: int) -> list[str]:
