@@ -286,7 +286,7 @@ def _check_consent(consent: Consent, client: OAuthClient, *, now: int) -> None:
     if not consent.is_live(now):
         raise InvalidGrant("the consent was withdrawn, or has expired")
     if consent.digest != client.digest:
-        hint = "begin with a new authorization request; the person is token_request again"
+        hint = "begin with a new authorization request; the person is asked again"
         raise InvalidGrant("the client has changed its name, keys or redirect URIs since the consent", hint=hint)
 
 
