@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import re
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
+from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import b64u
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows.passwords import PasswordHashing
-from ostiaryd.trust.model.sessions import LOGIN_COOKIE, SESSION_COOKIE, parse_return
+from ostiaryd.trust.flows import prune
+from ostiaryd.trust.flows.passkeys import parse_challenge, parse_response
+from ostiaryd.trust.flows.passwords import MAX_OF_NETWORK, PasswordHashing, TooManyLogins, check_password
+from ostiaryd.trust.flows.sessions import begin_session, sessions_of
+from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
+from ostiaryd.trust.model.passkeys import PasskeyRefused
+from ostiaryd.trust.model.sessions import LOGIN_COOKIE, MAX_SESSIONS, SESSION_COOKIE, Proof, parse_return
 from ostiaryd.trust.model.throttle import (
     ACCOUNT,
     CODE,
@@ -31,7 +42,9 @@ from ostiaryd.trust.model.throttle import (
 )
 from ostiaryd.trust.model.totp import STEP, hotp, match_code
 from ostiaryd.trust.wire_account import RECENT_S
+from tests.support.api_fixtures import reconfigured, send
 from tests.support.authenticator import PRESENT, Authenticator
+from tests.support.database_changes import change_database, complete_state_check
 from tests.support.page_client import PASSWORD, PageClient, add_passkey, add_totp, invite, recovery_codes, signed_in
 
 SECOND = 1_000_000
@@ -449,5 +462,166 @@ def test_a_login_leads_nowhere_but_to_our_own_pages(given: str) -> None:
 
 
 def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
-    for given in ("/authorize?client_id=a&request_uri=urn:x", "/device", "/account", "/consents", "/logout?x=%0a"):
-        assert parse_return(given) == given
+    for path in ("/authorize?client_id=a&request_uri=urn:x", "/device", "/account", "/consents", "/logout?x=%0a"):
+        assert parse_return(path) == path
+
+
+async def test_a_browser_at_a_loopback_address_is_led_to_localhost_where_passkeys_work(world: World) -> None:
+    here = reconfigured(world, public_url="http://127.0.0.1:8700")
+    app = build_app(here)
+    for path in ("/login?return_to=/account", "/account", "/setup?code=x"):
+        answer = await send(app, "GET", path, headers=[("host", "127.0.0.1:8700")])
+        assert (answer.status, answer.headers["location"]) == (303, f"http://localhost:8700{path}")
+    for host in ("localhost:8700", "evil.example", "127.0.0.1:8701"):
+        answer = await send(app, "GET", "/login", headers=[("host", host)])
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(("hours", "is_valid"), [(0, False), (1, True), (168, True), (169, False)])
+async def test_a_setup_link_lives_one_hour_to_a_week(world: World, hours: int, is_valid: bool) -> None:
+    await invite(world)
+
+    async def create() -> SetupLink:
+        return await act(
+            world, "person.invite", lambda one: create_setup_link(one, "ann", config=world.config, hours=hours)
+        )
+
+    if is_valid:
+        assert (await create()).expires_at == world.now() + hours * 3600 * SECOND
+    else:
+        with pytest.raises(Invalid, match="1 to 168"):
+            await create()
+
+
+async def test_a_setup_link_is_dead_from_the_instant_of_its_end_on_and_a_new_one_replaces_it(
+    world: World, app: ASGIApp, browser: PageClient, clock: Clock
+) -> None:
+    first, second = [(await invite(world)).removeprefix("https://ostiary.example.org") for _ in range(2)]
+    assert (await browser.get(first)).status == 404
+    clock.advance(24 * 3600, us=-1)
+    assert (await browser.get(second)).status == 200
+    form = browser.form("/setup") | {"password": PASSWORD, "repeated": PASSWORD}
+    clock.advance(us=1)
+    assert (await browser.post("/setup", **form)).status in (403, 404)
+    assert (await browser.get(second)).status == 404
+
+
+async def test_a_session_ends_when_it_is_unused_and_at_the_latest_at_its_end(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    browser = await signed_in(world, app)
+    idle, longest = world.config.session_idle_s, world.config.session_lifetime_s
+    begun = clock.now
+    while clock.now + (idle - 1) * SECOND < begun + longest * SECOND:
+        clock.advance(idle - 1)
+        await browser.get("/account")
+        assert browser.path == "/account"
+    clock.now = begun + longest * SECOND - 1
+    await browser.get("/account")
+    assert browser.path == "/account"
+    clock.advance(us=1)
+    await browser.get("/account")
+    assert browser.path.startswith("/login")
+    await browser.log_in()
+    clock.advance(idle)
+    await browser.get("/account")
+    assert browser.path.startswith("/login")
+
+
+async def test_expired_sessions_and_links_are_deleted_with_an_entry(world: World, app: ASGIApp, clock: Clock) -> None:
+    await signed_in(world, app)
+    await invite(world, "bob")
+    clock.advance(world.config.session_lifetime_s + 24 * 3600)
+    await prune(world)
+    assert world.db.read().all(sql("select id from person_session")) == []
+    assert world.db.read().all(sql("select person from setup_link")) == []
+    assert newest_entry(world).action == "person.expire_sessions"
+
+
+async def test_the_session_that_was_unused_for_longest_ends_when_there_are_too_many(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    first = await signed_in(world, app)
+    person = registry_id(world)
+    for _ in range(MAX_SESSIONS - 1):
+        clock.advance(1)
+        await act(
+            world,
+            "person.login",
+            lambda one: begin_session(
+                one,
+                person=person,
+                proofs=[Proof(method="password", at=one.now)],
+                config=world.config,
+                network="",
+                unverified_browser=None,
+            ),
+        )
+    await first.get("/account")
+    assert first.path == "/account"
+    clock.advance(1)
+    await signed_in(world, app)
+    assert len(sessions_of(world.db.read(), person, now=clock.now)) == MAX_SESSIONS
+
+
+async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_its_share(world: World) -> None:
+    hashing = world.keep(PasswordHashing)
+
+    async def verify(network: str) -> bool:
+        return await hashing.verify("a wrong guess", None, network=network)
+
+    waiting = [asyncio.create_task(verify("203.0.113.0/24")) for _ in range(MAX_OF_NETWORK)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLogins):
+        await verify("203.0.113.0/24")
+    assert await verify("198.51.100.0/24") is False
+    assert await asyncio.gather(*waiting) == [False] * MAX_OF_NETWORK
+    assert await verify("203.0.113.0/24") is False
+
+
+@pytest.mark.parametrize(
+    ("password", "is_valid"),
+    [
+        ("eleven char", False),
+        ("twelve chars", True),
+        ("x7 " * 4, False),
+        ("ann likes tea in may", False),
+        ("abcde" * 51 + "f", True),
+        ("abcde" * 51 + "fg", False),
+    ],
+)
+def test_a_password_has_12_to_256_characters_and_is_not_the_name(password: str, is_valid: bool) -> None:
+    if is_valid:
+        check_password(password, password, name="ann")
+        with pytest.raises(Invalid, match="differ"):
+            check_password(password, password + "x", name="ann")
+    else:
+        with pytest.raises(Invalid):
+            check_password(password, password, name="ann")
+
+
+async def test_the_same_password_typed_by_another_keyboard_is_the_same(world: World) -> None:
+    hashing = world.keep(PasswordHashing)
+    hash = await hashing.hash("Zu\u0308rich im Regen", network="")
+    assert await hashing.verify("Z\u00fcrich im Regen", hash, network="")
+    assert not await hashing.verify("Zurich im Regen", hash, network="")
+    other = PasswordHashing(dataclasses.replace(world, random=lambda count: bytes(count)))
+    other._secret = bytes(32)
+    assert not await other.verify("Z\u00fcrich im Regen", hash, network="")
+    await other.close()
+
+
+async def test_a_row_that_was_written_behind_the_server_is_noticed(world: World, app: ASGIApp) -> None:
+    await signed_in(world, app)
+    await complete_state_check(world)
+    change_database(world, 'update person_session set proofs = \'[{"method":"passkey","at":1}]\'')
+    check = await complete_state_check(world)
+    assert any(name.startswith("session ") for name in check.differences)
+
+
+@given(data=st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(st.text(), inner)))
+@settings(max_examples=30)
+def test_whatever_is_sent_as_a_response_of_an_authenticator_is_refused(data: Any) -> None:
+    for value in (data, {"id": data, "response": data}, {"id": "x", "response": {"clientDataJSON": data}}):
+        with pytest.raises(PasskeyRefused):
+            parse_challenge(parse_response(json.dumps(value)))

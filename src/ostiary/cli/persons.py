@@ -125,3 +125,23 @@ def end_sessions(name: str, id: str | None = None, /, *, session: Here) -> None:
     """
     path = f"/persons/{name}/sessions" + ("" if id is None else f"/{id}")
     session.show(session.api("DELETE", path), facts)
+
+
+@person.command(name="login")
+def show_login(name: str, /, *, session: Here) -> None:
+    """Show how a person signs in: password, authenticator app, passkeys.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("GET", f"/persons/{name}/login"), facts)
+
+
+@person.command(name="reset-login")
+def reset_login(name: str, /, *, session: Here) -> None:
+    """Remove every passkey and password of a person and end every session, such as after a loss of devices.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("DELETE", f"/persons/{name}/login"), facts)

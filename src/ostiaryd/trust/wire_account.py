@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ostiary.authorization.assurance import PERSON_MFA
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, redirect, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -39,6 +39,7 @@ from ostiaryd.trust.flows.sessions import (
     end_headers,
     end_session,
     end_sessions,
+    find_page_host,
     form_token,
     note_use,
     read_form,
@@ -61,6 +62,8 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
     """Return the wire for a person who is signed in; any other browser goes to the login page."""
 
     async def run(call: Call) -> Reply:
+        if call.method == "GET" and (url := find_page_host(call)) is not None:
+            return redirect(url)
         session = session_of(call)
         if session is None:
             return _to_login(call)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from ostiary.authorization.assurance import meets
 from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, base_path, continue_page, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, PAGES, base_path, continue_page, page, redirect, see_other
 from ostiaryd.ground.http.routes import FORM, NOT_FOUND, Content, Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
@@ -45,6 +45,7 @@ from ostiaryd.trust.flows.sessions import (
     Login,
     NewSession,
     begin_session,
+    find_page_host,
     form_token,
     login_headers,
     new_login,
@@ -75,6 +76,8 @@ FORGED = ForgedForm("the form has expired")
 
 async def show_login(call: Call) -> Reply:
     """Show the login page, or go on to `return_to` if the session of the browser meets the demand."""
+    if (url := find_page_host(call)) is not None:
+        return redirect(url)
     demand, session = parse_demand(call.query_one), session_of(call)
     if session is not None and not demand.is_new:
         now = call.world.now()
@@ -163,6 +166,8 @@ async def show_done(call: Call) -> Reply:
 
 async def show_setup(call: Call) -> Reply:
     """Show the page of a setup link, on which a person registers a passkey or chooses a password."""
+    if (url := find_page_host(call)) is not None:
+        return redirect(url)
     code = call.query_one("code") or ""
     return _setup_page(call, code, _find_invited(call, code))
 
@@ -383,7 +388,7 @@ ROUTES = (
         "",
         protocol=PAGES,
         query=(Query("code", "Code of the setup link."),),
-        answers={200: HTML_BODY},
+        answers={200: HTML_BODY, 303: None},
         errors=(NOT_FOUND,),
     ),
     Route(

@@ -1,4 +1,4 @@
-"""Logins of people for administrators: setup links, and sessions to list and end."""
+"""Logins of people for administrators: setup links, ways to sign in, and sessions to list and end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.sessions import end_session, end_sessions, sessions_of
 from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
 from ostiaryd.trust.model.sessions import Session
@@ -53,6 +54,24 @@ class SessionsBody(TypedDict):
     sessions: list[SessionBody]
 
 
+class PasskeyBody(TypedDict):
+    """A passkey of a person. `used_at` is null for a passkey that was never used to sign in."""
+
+    name: str
+    added_at: int
+    used_at: int | None
+
+
+class LoginBody(TypedDict):
+    """The ways by which a person signs in with a local account. `recovery_codes` is the number of unused codes."""
+
+    person_id: str
+    password: bool
+    authenticator_app: bool
+    passkeys: list[PasskeyBody]
+    recovery_codes: int
+
+
 class EndedSessionsBody(TypedDict):
     """Number of the sessions that were ended."""
 
@@ -73,6 +92,32 @@ async def invite_person(call: Call) -> Reply:
     )
     body = SetupLinkBody(person_id=made.person, url=made.url, expires_at=made.expires_at)
     return reply(body, status=201, headers=[NO_STORE])
+
+
+async def show_person_login(call: Call) -> Reply:
+    """Show how a person signs in with a local account."""
+    reader = call.world.db.read()
+    person = registry.find_person(reader, call.params["name"])
+    login = credentials.describe(reader, person.person_id)
+    passkeys = [PasskeyBody(name=one.name, added_at=one.added_at, used_at=one.used_at) for one in login.passkeys]
+    return reply(
+        LoginBody(
+            person_id=person.person_id,
+            password=login.has_password,
+            authenticator_app=login.has_totp,
+            passkeys=passkeys,
+            recovery_codes=login.recovery_codes,
+        )
+    )
+
+
+async def reset_person_login(call: Call) -> Reply:
+    """Remove every passkey, password, authenticator app and setup link of a person, and end every session.
+
+    The person signs in again after a new invitation.
+    """
+    ended = await act_as(call, "person.reset_login", lambda act: credentials.reset(act, call.params["name"]))
+    return reply(EndedSessionsBody(ended=ended))
 
 
 async def list_sessions(call: Call) -> Reply:
@@ -122,6 +167,15 @@ def _render(one: Session) -> SessionBody:
 ROUTES = (
     Route(
         "POST", "/api/v1/persons/{name}/invite", invite_person, ADMIN, body=NewSetupLink, answers={201: SetupLinkBody}
+    ),
+    Route("GET", "/api/v1/persons/{name}/login", show_person_login, READ, answers={200: LoginBody}),
+    Route(
+        "DELETE",
+        "/api/v1/persons/{name}/login",
+        reset_person_login,
+        ADMIN,
+        stops=True,
+        answers={200: EndedSessionsBody},
     ),
     Route("GET", "/api/v1/persons/{name}/sessions", list_sessions, READ, answers={200: SessionsBody}),
     Route(

@@ -74,6 +74,11 @@ def see_other(call: Call, path: str, *, headers: Headers | None = None) -> Reply
     return Reply(303, b"", HTML, [(b"location", location), *_FIXED, *(headers or [])])
 
 
+def redirect(url: str) -> Reply:
+    """Return the redirect of a GET request to a URL that this server made."""
+    return Reply(303, b"", HTML, [(b"location", url.encode("ascii")), *_FIXED])
+
+
 def base_path(config: Config) -> str:
     """Return the path prefix of the public URL: empty, or `/PATH`."""
     return urlsplit(config.public_url).path

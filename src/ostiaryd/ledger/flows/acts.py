@@ -57,6 +57,7 @@ IN_RECOVERY = frozenset(
         "person.expire_sessions",
         "person.leave",
         "person.logout",
+        "person.reset_login",
         "person.revoke_key",
         "server.doctor",
         "signal.receive",

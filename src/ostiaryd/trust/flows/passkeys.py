@@ -121,7 +121,7 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
     try:
         verified = webauthn.verify_registration_response(
             credential=credential,
-            expected_challenge=_challenge_of(credential),
+            expected_challenge=parse_challenge(credential),
             expected_rp_id=host,
             expected_origin=sorted(own_origins(call.world.config)),
             require_user_verification=True,
@@ -176,7 +176,7 @@ def verify_request(call: Call, unverified: str, holder: Session | Login) -> Used
     try:
         verified = webauthn.verify_authentication_response(
             credential=credential,
-            expected_challenge=_challenge_of(credential),
+            expected_challenge=parse_challenge(credential),
             expected_rp_id=host,
             expected_origin=sorted(own_origins(call.world.config)),
             credential_public_key=passkey.public_key,
@@ -222,7 +222,7 @@ def _challenge(call: Call, ceremony: Any, holder: Session | Login) -> bytes:
 
 
 def _check_challenge(call: Call, ceremony: Any, holder: Session | Login, credential: dict[str, Any]) -> Spend:
-    secret, challenge = call.world.keys.derive("challenge"), _challenge_of(credential)
+    secret, challenge = call.world.keys.derive("challenge"), parse_challenge(credential)
     return check_challenge(secret, ceremony, _browser(holder), challenge, now=call.world.now())
 
 
@@ -231,17 +231,24 @@ def _browser(holder: Session | Login) -> str:
 
 
 def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
-    host = rp_id(call.world.config)
-    try:
-        credential = canonical.parse(unverified.encode("utf-8", "surrogatepass"), max_bytes=MAX_CREDENTIAL, max_depth=8)
-    except Malformed:
-        raise PasskeyRefused from None
-    if host is None or not isinstance(credential, dict) or not isinstance(credential.get("response"), dict):
+    """Return the host name that passkeys belong to, and the response. Raises PasskeyRefused."""
+    if (host := rp_id(call.world.config)) is None:
         raise PasskeyRefused
-    return host, credential
+    return host, parse_response(unverified)
 
 
-def _challenge_of(credential: dict[str, Any]) -> bytes:
+def parse_response(unverified: str) -> dict[str, Any]:
+    """Return the response of an authenticator as JSON. Raises PasskeyRefused."""
+    try:
+        credential = canonical.parse(unverified.encode(), max_bytes=MAX_CREDENTIAL, max_depth=8)
+    except (Malformed, UnicodeEncodeError):
+        raise PasskeyRefused from None
+    if not isinstance(credential, dict) or not isinstance(credential.get("response"), dict):
+        raise PasskeyRefused
+    return credential
+
+
+def parse_challenge(credential: dict[str, Any]) -> bytes:
     """Return the challenge in the client data of a response. Raises PasskeyRefused."""
     try:
         client = canonical.parse(unb64u(credential["response"]["clientDataJSON"]), max_bytes=MAX_CREDENTIAL)

@@ -274,6 +274,18 @@ def page_url(config: Config) -> str:
     return f"{url.scheme}://localhost{f':{url.port}' if url.port else ''}{url.path}"
 
 
+def find_page_host(call: Call) -> str | None:
+    """Return the URL of this request at the host name of the pages, if the browser used an address of this machine.
+
+    Cookies of `localhost` and of `127.0.0.1` differ, and passkeys belong to a name. The header `Host` is only compared.
+    """
+    config = call.world.config
+    url = page_url(config)
+    if url == config.public_url or (call.header(b"host") or "") != urlsplit(config.public_url).netloc:
+        return None
+    return url + call.path + (f"?{call.query}" if call.query else "")
+
+
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     default = {"http": 80, "https": 443}[parts.scheme]
