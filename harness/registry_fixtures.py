@@ -23,6 +23,7 @@ from ostiaryd.registry.wire_admin import ROUTES as REGISTRY_ROUTES
 from ostiaryd.tasks.wire_admin import ROUTES as TASK_ROUTES
 from ostiaryd.tasks.wire_budgets import ROUTES as BUDGET_ROUTES
 from ostiaryd.tasks.wire_holding import ROUTES as HOLDING_ROUTES
+from ostiaryd.tokens.wire_clients import ROUTES as REGISTERED_CLIENT_ROUTES
 from ostiaryd.trust.wire_clients import ROUTES as CLIENT_ROUTES
 from ostiaryd.trust.wire_clock import ROUTES as CLOCK_ROUTES
 
@@ -35,6 +36,7 @@ ROUTES = (
     *BUDGET_ROUTES,
     *HOLDING_ROUTES,
     *CLIENT_ROUTES,
+    *REGISTERED_CLIENT_ROUTES,
     *CLOCK_ROUTES,
 )
 

@@ -39,7 +39,7 @@ from ostiaryd.ground.http.admission import (
     queue_stop_unproven,
     queue_unproven,
 )
-from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Preflight, Reply, Wire, render_admin, request_id_of
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
@@ -75,8 +75,10 @@ from ostiaryd.tokens import (
     wire_logout,
     wire_metadata,
     wire_oauth,
+    wire_registration,
     wire_userinfo,
 )
+from ostiaryd.tokens import wire_clients as wire_clients_admin
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust import (
     wire_access,
@@ -157,6 +159,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_roles.ROUTES,
     *wire_whatif.ROUTES,
     *tokens_admin.ROUTES,
+    *wire_clients_admin.ROUTES,
+    *wire_registration.ROUTES,
     *approvals_admin.ROUTES,
     *wire_requests.ROUTES,
     *wire_elevation.ROUTES,
@@ -185,6 +189,11 @@ def build_app(world: World) -> Starlette:
     routes: list[BaseRoute] = [
         StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES
     ]
+    methods: dict[str, set[str]] = {}
+    for route in ROUTES:
+        if route.is_cross_origin:
+            methods.setdefault(route.path, set()).add(route.method)
+    routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
 
     async def failed(request: Request, error: Exception) -> Response:
         """500 for what failed outside of an endpoint, or in sending what it answered; uvicorn's log has the error."""
@@ -240,6 +249,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         proves=bool(scope) or route.method != "GET",
         is_refused=None if is_admitted else is_refused,
         stops=route.stops,
+        is_cross_origin=route.is_cross_origin,
     )
 
 
@@ -438,6 +448,7 @@ LOOPS = (
     _every(600, hearing.forget),
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),
+    _every(60, trust.expire_clients),
     _every(60, tasks.forget_days),
     _every(60, tasks.prune_ended),
     _every(600, tasks.forget_histories),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from base64 import b32decode
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin
 
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
+from harness.person_browser import Forms
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -23,25 +23,6 @@ from tests.support.world import PUBLIC_URL
 
 PASSWORD = "four words are fine"
 HOME = "198.51.100.7"
-
-
-class _Forms(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.forms: list[tuple[str, dict[str, str]]] = []
-        self.options: dict[str, str] = {}
-        self.scripts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        if tag == "form":
-            self.forms.append((named.get("action") or "", {}))
-            if "data-options" in named:
-                self.options[self.forms[-1][0]] = named["data-options"] or ""
-        elif tag in ("input", "button") and self.forms and named.get("name"):
-            self.forms[-1][1].setdefault(named["name"] or "", named.get("value") or "")
-        elif tag == "script":
-            self.scripts.append(named.get("src") or "inline")
 
 
 @dataclass
@@ -92,10 +73,8 @@ class PageClient:
         await self.get(url.removeprefix(PUBLIC_URL))
         return await self.submit("/setup", password=password, repeated=password)
 
-    def _parse(self) -> _Forms:
-        parser = _Forms()
-        parser.feed(self.text)
-        return parser
+    def _parse(self) -> Forms:
+        return Forms(self.text)
 
     async def _send(self, method: str, path: str, body: str = "") -> Answer:
         headers = [("user-agent", "Firefox")]

@@ -22,6 +22,10 @@ FORM = "application/x-www-form-urlencoded"
 SPOKEN = {
     "invalid_request", "invalid_client", "invalid_grant", "unsupported_grant_type", "unauthorized_client",
     "invalid_scope",
+    "invalid_client_metadata",
+    "invalid_redirect_uri",
+    "invalid_software_statement",
+    "unapproved_software_statement",
     "unsupported_response_type", "access_denied", "temporarily_unavailable", "server_error", "invalid_target",
     "invalid_authorization_details", "invalid_dpop_proof", "use_dpop_nonce", "invalid_token",
     "unmet_authentication_requirements", "authorization_pending", "slow_down", "expired_token",

@@ -53,6 +53,12 @@ COMMANDS = (
         "Register, list and limit agents; suspend and decommission them.",
         IDENTITIES,
     ),
+    (
+        "client",
+        "ostiary.cli.clients:client",
+        "List, approve and stop OAuth clients that no administrator registered.",
+        IDENTITIES,
+    ),
     ("key", "ostiary.cli.keys:key", "List, add, rotate and revoke the keys of an agent.", IDENTITIES),
     ("consent", "ostiary.cli.consents:consent", "List and revoke consents of people.", IDENTITIES),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),

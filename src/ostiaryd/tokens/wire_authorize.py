@@ -335,5 +335,6 @@ ROUTES = (
         body=Content(PushedForm, FORM),
         errors=CLIENT_ERRORS,
         answers={201: PushedBody},
+        is_cross_origin=True,
     ),
 )

@@ -201,6 +201,7 @@ ROUTES = (
         body=Content(DeviceForm, FORM),
         errors=CLIENT_ERRORS,
         answers={200: DeviceBody},
+        is_cross_origin=True,
     ),
     Route(
         "GET",

@@ -42,7 +42,14 @@ from ostiaryd.tokens.model.authorization import (
     RequestNotSupported,
     RequestUriNotSupported,
 )
+from ostiaryd.trust.flows.registration import InvalidRegistrationToken
 from ostiaryd.trust.model import AccessRefused, InsufficientScope, InvalidClient, NonceNeeded
+from ostiaryd.trust.model.clients import (
+    InvalidClientMetadata,
+    InvalidRedirectUri,
+    InvalidSoftwareStatement,
+    UnapprovedSoftwareStatement,
+)
 
 
 class OAuthError(TypedDict):
@@ -55,6 +62,11 @@ class OAuthError(TypedDict):
 ERRORS: dict[type[Refused], tuple[str, int]] = {
     InvalidRequest: ("invalid_request", 400),
     InvalidClient: ("invalid_client", 401),
+    InvalidRegistrationToken: ("", 401),
+    InvalidRedirectUri: ("", 400),
+    InvalidClientMetadata: ("", 400),
+    InvalidSoftwareStatement: ("", 400),
+    UnapprovedSoftwareStatement: ("", 400),
     AccessRefused: ("", 401),
     InsufficientScope: ("insufficient_scope", 403),
     InvalidGrant: ("invalid_grant", 400),

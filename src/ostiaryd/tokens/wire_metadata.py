@@ -43,6 +43,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "revocation_endpoint": f"{issuer}/revoke",
         "pushed_authorization_request_endpoint": f"{issuer}/par",
         "device_authorization_endpoint": f"{issuer}/device_authorization",
+        **_registration(config),
         "response_types_supported": ["code"],
         "response_modes_supported": list(RESPONSE_MODES),
         "authorization_response_iss_parameter_supported": True,
@@ -59,6 +60,15 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "dpop_signing_alg_values_supported": _ALGS,
         "protected_resources": [config.api],
     }
+
+
+def _registration(config: Config) -> dict[str, Any]:
+    """Return what the metadata say about clients that no administrator registered.
+
+    A server where registration is closed still registers clients with an initial access token, which know where.
+    """
+    endpoint = {} if config.client_registration == "closed" else {"registration_endpoint": f"{config.issuer}/register"}
+    return endpoint | {"client_id_metadata_document_supported": config.client_documents != "closed"}
 
 
 def openid_metadata(config: Config) -> dict[str, Any]:
@@ -125,10 +135,10 @@ async def jwks(call: Call) -> Reply:
     return reply({"keys": keys}, headers=_BRIEFLY)
 
 
-_document = partial(Route, "GET", scope="", protocol=OAUTH, answers={200: dict[str, Any]})
+_document = partial(Route, "GET", scope="", protocol=OAUTH, answers={200: dict[str, Any]}, is_cross_origin=True)
 
 ROUTES = (
-    Route("GET", "/jwks", jwks, "", protocol=OAUTH, answers={200: KeySetBody}),
+    Route("GET", "/jwks", jwks, "", protocol=OAUTH, answers={200: KeySetBody}, is_cross_origin=True),
     *with_suffix(_document("/.well-known/oauth-authorization-server", authorization_server)),
     *with_suffix(_document("/.well-known/openid-configuration", openid_configuration)),
     *with_suffix(_document("/.well-known/oauth-protected-resource", protected_resource)),

@@ -397,6 +397,7 @@ ROUTES = (
         protocol=OAUTH,
         body=Content(TokenForm, FORM),
         answers={200: TokenBody},
+        is_cross_origin=True,
     ),
     Route(
         "POST",
@@ -418,5 +419,6 @@ ROUTES = (
         protocol=OAUTH,
         body=Content(TokenQueryForm, FORM),
         answers={200: None},
+        is_cross_origin=True,
     ),
 )

@@ -51,6 +51,15 @@ _ERRORS = (
     InsufficientScope("the access token lacks the scope `openid`"),
 )
 ROUTES = tuple(
-    Route(method, USERINFO, userinfo, "", protocol=OAUTH, errors=_ERRORS, answers={200: UserinfoBody})
+    Route(
+        method,
+        USERINFO,
+        userinfo,
+        "",
+        protocol=OAUTH,
+        errors=_ERRORS,
+        answers={200: UserinfoBody},
+        is_cross_origin=True,
+    )
     for method in ("GET", "POST")
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -197,6 +197,29 @@ _encode = msgspec.json.Encoder().encode
 NO_STORE = (b"cache-control", b"no-store")
 
 
+CROSS_ORIGIN = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"dpop-nonce, www-authenticate, retry-after, x-request-id"),
+)
+"""Headers by which a browser lets scripts of every origin read an answer (Fetch 3.3.3), without credentials."""
+
+
+class Preflight:
+    """The answer to a CORS preflight (Fetch 3.3.2) at routes with these methods. It looks at nothing."""
+
+    def __init__(self, methods: Collection[str]) -> None:
+        self._headers = [
+            (b"access-control-allow-origin", b"*"),
+            (b"access-control-allow-methods", ", ".join(sorted(methods)).encode()),
+            (b"access-control-allow-headers", b"authorization, content-type, dpop, mcp-protocol-version"),
+            (b"access-control-max-age", b"7200"),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": self._headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
 def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
     """A JSON reply."""
     return Reply(status, _encode(value), headers=headers or [])
@@ -254,6 +277,7 @@ class Endpoint:
         proves: bool = False,
         is_refused: Callable[[Call], bool] | None = None,
         stops: bool = False,
+        is_cross_origin: bool = False,
     ) -> None:
         """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
         `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
@@ -263,6 +287,7 @@ class Endpoint:
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self._check, self.proves, self._stops = check, proves, stops
+        self._cross_origin = CROSS_ORIGIN if is_cross_origin else ()
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
 
@@ -357,7 +382,7 @@ class Endpoint:
             call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(self._world)))
         media_type = answer.media_type.encode("latin-1")
         named = [(b"content-type", media_type), (b"x-request-id", call.request_id.encode("latin-1"))]
-        return answer, [*named, *call.answer_headers, *answer.headers]
+        return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:
         """Raises TooLarge."""

@@ -3,7 +3,6 @@
 from ostiaryd.registry.flows import queries
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
-    activate,
     create_agent,
     renew_tokens,
     revoke_agent,
@@ -70,7 +69,6 @@ __all__ = [
     "MAX_LIFETIME_S",
     "act_as",
     "act_on_each",
-    "activate",
     "active_agent",
     "active_person",
     "add_holding",

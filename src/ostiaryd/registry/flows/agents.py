@@ -53,8 +53,12 @@ def create_agent(
     scopes: list[str] | None = None,
     expires_at: int | None = None,
     max_depth: int = DEFAULT_DEPTH,
+    is_keyless: bool = False,
 ) -> Agent:
-    """Register an agent; it is pending until its first key arrives. `owner` and `deputy` are names or ids."""
+    """Register an agent; it is pending until its first key arrives, or active at once if it will have no key.
+
+    `owner` and `deputy` are names or ids.
+    """
     answers = find_owner(act.tx, owner)
     agent = Agent(
         agent_id=AgentId(agent_id or act.new_id("ag")),
@@ -68,11 +72,12 @@ def create_agent(
         risk_tier=risk_tier,
         segment=check_name(segment, of="segment"),
         scopes=parse_scopes(scopes or []),
-        state=State.PENDING,
+        state=State.ACTIVE if is_keyless else State.PENDING,
         epoch=0,
         created_at=act.now,
         expires_at=expires_at if expires_at is None else check_end(expires_at, now=act.now),
         max_depth=check_depth(max_depth),
+        is_keyless=is_keyless,
     )
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, kind=kind.value, scopes=sorted(agent.scopes))
     _check_answerable(act, agent)
@@ -232,9 +237,11 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
 
 
 def _check_fit(act: Act, agent: Agent) -> None:
-    """Check that an agent may become active: it has an accountable owner and a live key, and its end has not come."""
+    """Check that an agent may become active: it has an accountable owner and a live key, if it has keys at all, and
+    its end has not come.
+    """
     _check_answerable(act, agent)
-    if not keys.active(act.tx, agent.agent_id, now=act.now):
+    if not agent.is_keyless and not keys.active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint="add one first", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
         raise Conflict(f"`{agent.name}` has expired", hint="set a later expiry first", code="agent_expired")

@@ -100,6 +100,8 @@ class Agent:
     expires_at: int | None
     max_depth: int = DEFAULT_DEPTH
     """largest number of agents in a delegation chain behind this agent"""
+    is_keyless: bool = False
+    """True for an unregistered client that acts for a person: it proves itself by codes and refresh tokens"""
     speaks: bool = False
     """permission to state the words of its person in a task"""
     restricted_until: int = 0

@@ -12,7 +12,7 @@ from ostiaryd.ledger.model import USED_SINCE
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
-    created_at, expires_at, max_depth, speaks, held_until"""
+    created_at, expires_at, max_depth, speaks, held_until, keyless"""
 _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _OF_MODEL = sql(_SELECT + "where model = :model and model <> '' order by agent_id limit :limit")
@@ -29,9 +29,9 @@ _FILTERS = {
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
 _INSERT = sql(
     """insert into agent (agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes,
-           state, epoch, changed_at, created_at, expires_at, max_depth)
+           state, epoch, changed_at, created_at, expires_at, max_depth, keyless)
        values (:id, :name, :owner, :deputy, :purpose, :kind, :provider, :model, :risk_tier, :segment, :scopes,
-           :state, :epoch, :created_at, :created_at, :expires_at, :max_depth)"""
+           :state, :epoch, :created_at, :created_at, :expires_at, :max_depth, :keyless)"""
 )
 _SET_STATE = sql("update agent set state = :state, epoch = :epoch, changed_at = :now where agent_id = :id")
 _RAISE_EPOCHS = sql("update agent set epoch = epoch + :step returning agent_id")
@@ -74,6 +74,7 @@ def insert(tx: Tx, agent: Agent) -> None:
         created_at=agent.created_at,
         expires_at=agent.expires_at,
         max_depth=agent.max_depth,
+        keyless=int(agent.is_keyless),
     )
 
 
@@ -247,6 +248,7 @@ def _agent(row: Row) -> Agent:
         max_depth,
         speaks,
         restricted_until,
+        is_keyless,
     ) = row
     return Agent(
         agent_id=id,
@@ -266,5 +268,6 @@ def _agent(row: Row) -> Agent:
         expires_at=expires_at,
         max_depth=max_depth,
         speaks=bool(speaks),
+        is_keyless=bool(is_keyless),
         restricted_until=restricted_until,
     )

@@ -2,7 +2,7 @@
 
 from ostiaryd.tokens.flows.authorization import forget
 from ostiaryd.tokens.flows.backchannel import await_person, forget_requests, note_poll, redeem, settle_backchannel
-from ostiaryd.tokens.flows.consents import find_consent, list_consents, page_consents, withdraw
+from ostiaryd.tokens.flows.consents import end_client, find_consent, list_consents, page_consents, withdraw
 from ostiaryd.tokens.flows.devices import NewDevice, find_device, note_device_poll, redeem_device, request_device
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
 from ostiaryd.tokens.flows.grants import Granted, Reused, TokenRequest, end_reused, redeem_code, refresh
@@ -27,6 +27,7 @@ __all__ = [
     "await_person",
     "close_session",
     "deliver_logouts",
+    "end_client",
     "end_reused",
     "exchange",
     "find_consent",

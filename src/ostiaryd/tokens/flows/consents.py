@@ -16,6 +16,7 @@ from ostiaryd.tokens.model import SECOND, InvalidRequest
 from ostiaryd.tokens.model.consent import LIFETIMES_S, Consent, Offer
 from ostiaryd.tokens.store import authorization as grants
 from ostiaryd.tokens.store import consents as store
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
@@ -41,8 +42,8 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
         owner=person,
         purpose=f"the client {client.name} for {owner.name}",
         scopes=sorted(scopes),
+        is_keyless=True,
     )
-    registry.activate(act, agent)
     store.put_agent(act.tx, client_id=client.client_id, person=person, agent=agent.agent_id)
     return agent.agent_id
 
@@ -70,6 +71,7 @@ def remember(
     """
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("this lifetime is not offered", hint="reload the page")
+    trust.note_client_use(act, client.client_id)
     old = store.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
     kept = frozenset[str]()
     if old is not None and old.is_live(act.now) and old.digest == client.digest:
@@ -118,6 +120,12 @@ def end_consent(act: Act, consent: Consent, *, why: str) -> None:
     """End a consent with everything that was given on it."""
     store.end(act.tx, consent.consent_id, why=why)
     _end_grants(act, consent, why=f"consent {why}")
+
+
+def end_client(act: Act, client_id: str, *, why: str) -> None:
+    """End all consents to a client that was stopped or deleted, and everything that rests on them."""
+    for consent in store.of_client(act.tx, client_id):
+        end_consent(act, consent, why=why)
 
 
 def _end_grants(act: Act, consent: Consent, *, why: str) -> None:

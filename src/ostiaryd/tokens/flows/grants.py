@@ -125,7 +125,7 @@ def redeem_approved(
         raise InvalidGrant("the code has expired", hint="begin with a new authorization request")
     if code.request.jkt and code.request.jkt != proofs.possession.jkt:
         raise InvalidGrant("the code is bound to another DPoP key", hint="prove the key of the authorization request")
-    client = _client_of(act, consent.agent, proofs)
+    client = _client_of(act, consent.agent, proofs, registration=token_request.sender.client.registration)
     return _begin(act, token_request, consent, code, client, proofs.possession, digest=digest, config=config)
 
 
@@ -221,7 +221,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     grant = None if token is None else store.get_grant(act.tx, token.grant)
     if token is None or grant is None or grant.client_id != token_request.sender.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
-    client = _client_of(act, grant.agent, proofs)
+    client = _client_of(act, grant.agent, proofs, registration=token_request.sender.client.registration)
     registry.note(act, object=grant.grant_id)
     act.entry.person = grant.person
     holding = registry.get_holding(act.tx, grant.grant_id)
@@ -250,7 +250,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     return _issue(act, token_request, grant, task, client, possession, is_refreshed=True, config=config)
 
 
-def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
+def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str) -> Client:
     """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant."""
     try:
         agent = registry.active_agent(act.tx, agent_id, now=act.now)
@@ -268,6 +268,7 @@ def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
         jkt=proofs.jkt,
         ends=trust.earliest(proofs.ends, agent.expires_at),
         assertion=None,
+        registration=registration,
     )
 
 
@@ -376,7 +377,9 @@ def _check_exempt(act: Act, client: Client, target: Target) -> None:
     """Check that a client may have a bearer token there. Userinfo accepts one of any client (ADR 80). Raises
     InvalidProof.
     """
-    if target.resource is not None and not trust.is_exempt(act.tx, client.id, target.resource.resource_id):
+    if target.resource is not None and not trust.may_have_bearer(
+        act.tx, client.id, target.resource.resource_id, registration=client.registration
+    ):
         name = target.resource.name
         raise dpop.InvalidProof(
             f"the DPoP proof is missing, and `{name}` accepts no bearer token of this client",

@@ -52,6 +52,17 @@ from ostiaryd.trust.flows.peps import (
 )
 from ostiaryd.trust.flows.proofs import Possession, check_possession, spend
 from ostiaryd.trust.flows.pruning import prune
+from ostiaryd.trust.flows.registration import (
+    approve_client,
+    authenticate_registration,
+    change_registration,
+    create_registration_token,
+    delete_client,
+    expire_clients,
+    find_client,
+    register_client,
+    stop_client,
+)
 from ostiaryd.trust.flows.sessions import (
     act_as_person,
     begin_session,
@@ -74,6 +85,7 @@ from ostiaryd.trust.store import (
 from ostiaryd.trust.store import (
     is_exempt,
 )
+from ostiaryd.trust.store.clients import page as page_clients
 
 __all__ = [
     "DEFAULT_DAYS",
@@ -93,9 +105,12 @@ __all__ = [
     "act_as_person",
     "allow_bearer",
     "allow_bearer_class",
+    "approve_client",
     "authenticate_client",
     "authenticate_oauth_client",
+    "authenticate_registration",
     "begin_session",
+    "change_registration",
     "check_active",
     "check_client",
     "check_possession",
@@ -104,7 +119,9 @@ __all__ = [
     "claimed_client_id",
     "create_join_token",
     "create_pep",
+    "create_registration_token",
     "create_secret",
+    "delete_client",
     "earliest",
     "end_session",
     "end_sessions",
@@ -114,7 +131,9 @@ __all__ = [
     "exempt",
     "exempt_classes",
     "exemptions",
+    "expire_clients",
     "find_agent_client",
+    "find_client",
     "find_client_keys",
     "find_oauth_client",
     "find_pep",
@@ -131,9 +150,11 @@ __all__ = [
     "note_client_use",
     "note_pep_use",
     "note_use",
+    "page_clients",
     "page_url",
     "prune",
     "read_form",
+    "register_client",
     "resolve_client",
     "revoke_pep",
     "revoke_secret",
@@ -147,6 +168,7 @@ __all__ = [
     "spend",
     "spend_at_once",
     "spend_proof",
+    "stop_client",
     "survives",
     "verify_access",
     "verify_ahead",

@@ -77,6 +77,18 @@ class InvalidClientMetadata(Invalid):
     code = "invalid_client_metadata"
 
 
+class InvalidSoftwareStatement(Invalid):
+    """RFC 7591 section 3.2.2."""
+
+    code = "invalid_software_statement"
+
+
+class UnapprovedSoftwareStatement(Invalid):
+    """RFC 7591 section 3.2.2."""
+
+    code = "unapproved_software_statement"
+
+
 class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The metadata of a client that this server honours, by their registered names."""
 
@@ -157,6 +169,11 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
         return (urlsplit(self.client_id).hostname or "") if self.kind is ClientKind.DOCUMENT else ""
 
     @property
+    def registration(self) -> str:
+        """Return the class of registration by which a resource may accept bearer tokens; empty for an agent."""
+        return "" if self.kind is ClientKind.AGENT else self.kind.value
+
+    @property
     def is_public(self) -> bool:
         """Return whether the client proves nothing (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
@@ -208,8 +225,9 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
     _check_grants(metadata)
     _check_words(metadata)
     _check_keys(metadata)
+    grants = tuple(grant for grant in dict.fromkeys(metadata.grant_types) if grant in CLIENT_GRANTS)
     kind = metadata.application_type or ("native" if _is_native(metadata.redirect_uris) else "web")
-    return msgspec.structs.replace(metadata, application_type=kind)
+    return msgspec.structs.replace(metadata, application_type=kind, grant_types=grants)
 
 
 _MEMBERS = frozenset(ClientMetadata.__struct_fields__)

@@ -32,7 +32,8 @@ _COUNT_UNUSED = sql(
        where used_at is null"""
 )
 _UNUSED = sql(
-    """select client_id from oauth_client where used_at is null and created_at <= :before
+    """select client_id from oauth_client
+       where used_at is null and created_at <= :before and (state <> 'pending' or created_at <= :pending_before)
        order by created_at limit :limit"""
 )
 _ADD_TOKEN = sql(
@@ -99,9 +100,10 @@ def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def unused(reader: Reader, *, before: int, limit: int) -> list[str]:
-    """Return the ids of the oldest clients without use that were stored by `before`."""
-    return [client_id for (client_id,) in reader.all(_UNUSED, before=before, limit=limit)]
+def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> list[str]:
+    """Return the ids of the oldest clients without use, stored by `before`; if they wait for approval, earlier."""
+    rows = reader.all(_UNUSED, before=before, pending_before=pending_before, limit=limit)
+    return [client_id for (client_id,) in rows]
 
 
 def add_registration_token(tx: Tx, digest: str, *, id: str, expires_at: int, uses: int) -> None:

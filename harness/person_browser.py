@@ -1,0 +1,102 @@
+"""The browser of a person, without script: pages and forms of a running server, over HTTP."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+from urllib.parse import urljoin
+
+import httpx2
+
+PASSWORD = "four words are fine"
+_CONTINUE = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
+
+
+class Forms(HTMLParser):
+    """The forms of a page, each as its action and the values of its fields, and the scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, dict[str, str]]] = []
+        self.options: dict[str, str] = {}
+        """options of a passkey, by the action of the form"""
+        self.scripts: list[str] = []
+        self._select = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        name, value = named.get("name") or "", named.get("value") or ""
+        if tag == "form":
+            self.forms.append((named.get("action") or "", {}))
+            if "data-options" in named:
+                self.options[self.forms[-1][0]] = named["data-options"] or ""
+        elif tag in ("input", "button") and self.forms and name:
+            self.forms[-1][1].setdefault(name, value)
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and self.forms and self._select and "selected" in named:
+            self.forms[-1][1][self._select] = value
+        elif tag == "script":
+            self.scripts.append(named.get("src") or "inline")
+
+
+class PersonBrowser:
+    """A browser of one person at the server `url`. It follows redirects there, and stops where it would leave."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx2.Client(trust_env=False, timeout=60)
+        self._cookies: dict[str, str] = {}
+        self.text = ""
+        self.left_to = ""
+        """the URL outside the server to which the last answer leads"""
+
+    def __enter__(self) -> PersonBrowser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def set_up(self, link: str) -> None:
+        """Follow a setup link, and set the password. The link names the host, not the address."""
+        self.get("/" + link.split("/", 3)[3])
+        self.submit("/setup", password=PASSWORD, repeated=PASSWORD)
+
+    def authorize(self, url: str, *, decision: str = "allow") -> str:
+        """Open an authorization URL, decide where the server asks, and return the URL to which it leads."""
+        self.get(url)
+        if not self.left_to:
+            self.submit("/consent", decision=decision)
+        assert self.left_to, self.text
+        return self.left_to
+
+    def get(self, url: str) -> None:
+        """Open a page."""
+        self._send("GET", url)
+
+    def submit(self, action: str, **fields: str) -> None:
+        """Send the form that leads to `action`, with these fields changed."""
+        found = [values for one, values in Forms(self.text).forms if one.endswith(action)]
+        assert found, f"no form leads to {action}: {self.text}"
+        self._send("POST", action, {**found[0], **fields})
+
+    def _send(self, method: str, url: str, fields: dict[str, str] | None = None) -> None:
+        self.left_to = ""
+        url = urljoin(self.url, url)
+        if not url.startswith(self.url + "/"):
+            self.left_to = url
+            return
+        headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        if method == "POST":
+            headers["origin"] = self.url
+        response = self._http.request(method, url, data=fields, headers=headers)
+        for cookie in response.headers.get_list("set-cookie"):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self._cookies[name] = value
+        self.text = response.text
+        if response.is_redirect:
+            self._send("GET", urljoin(url, response.headers["location"]))
+        elif (following := _CONTINUE.search(self.text)) is not None:
+            self._send("GET", unescape(following[1]))

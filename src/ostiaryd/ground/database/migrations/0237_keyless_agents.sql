@@ -1,0 +1,1 @@
+alter table agent add column keyless bigint not null default 0;

@@ -1,0 +1,178 @@
+"""Dynamic client registration at `/register` (RFC 7591), and its management at `/register/{client_id}` (RFC 7592)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from ostiary.protocol.errors import Malformed, Refused, Unavailable
+from ostiaryd.ground.http.buckets import Buckets
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.routes import Route, RouteProtocol
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.tokens import flows
+from ostiaryd.tokens.wire_errors import OAuthError, render_oauth
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows.registration import InvalidRegistrationToken
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.clients import (
+    InvalidClientMetadata,
+    InvalidRedirectUri,
+    InvalidSoftwareStatement,
+    OAuthClient,
+    UnapprovedSoftwareStatement,
+)
+
+COST = 3
+
+
+class RegistrationBuckets(Buckets):
+    """Registrations of a network: 100 at once, then one in 3 seconds."""
+
+    burst, per_second = 100 * COST, 1
+
+
+class RegistrationBody(TypedDict):
+    """A registered client (RFC 7591 section 3.2.1): what follows, and all registered metadata."""
+
+    client_id: str
+    client_id_issued_at: int
+    registration_client_uri: str
+    registration_access_token: str
+    redirect_uris: NotRequired[list[str]]
+    client_name: NotRequired[str]
+    token_endpoint_auth_method: str
+    grant_types: list[str]
+    response_types: list[str]
+    application_type: str
+
+
+async def register(call: Call) -> Reply:
+    """Register a client (RFC 7591 section 3).
+
+    The body is the metadata of the client, and the answer has the registered metadata. An initial access token goes
+    into `Authorization: Bearer`.
+    """
+    unverified, world = _members(call), call.world
+    bucket = world.keep(RegistrationBuckets).of(call.network)
+    if not bucket.has(COST):
+        raise Unavailable("too many registrations from this network", hint=f"again in {bucket.after_s(COST)} s")
+    bucket.take(COST)
+    token = _bearer(call)
+    made = await act(
+        world,
+        "client.register",
+        lambda act: trust.register_client(
+            act, unverified, unverified_token=token, network=call.network, config=world.config
+        ),
+        request=call.request_id,
+        network=call.network,
+    )
+    return _answer(call, made.client, made.access_token, status=201)
+
+
+async def read(call: Call) -> Reply:
+    """Read a registration (RFC 7592 section 2.1)."""
+    token = _bearer(call)
+    client = trust.authenticate_registration(call.world.db.read(), call.params["client_id"], token)
+    return _answer(call, client, token or "")
+
+
+async def change(call: Call) -> Reply:
+    """Replace the metadata of a registration (RFC 7592 section 2.2)."""
+    unverified, token, id = _members(call), _bearer(call), call.params["client_id"]
+    changed = await act(
+        call.world,
+        "client.change",
+        lambda act: trust.change_registration(act, id, unverified, unverified_token=token, config=call.world.config),
+        request=call.request_id,
+        network=call.network,
+    )
+    return _answer(call, changed, token or "")
+
+
+async def delete(call: Call) -> Reply:
+    """Delete a registration, and end the consents to the client with their tokens (RFC 7592 section 2.3)."""
+    token, id = _bearer(call), call.params["client_id"]
+
+    def run(act: Act) -> None:
+        act.entry.object = id[:64]
+        client = trust.authenticate_registration(act.tx, id, token)
+        trust.delete_client(act, client)
+        flows.end_client(act, client.client_id, why="client deleted")
+
+    await act(call.world, "client.delete", run, request=call.request_id, network=call.network)
+    return Reply(204, headers=[NO_STORE])
+
+
+def _members(call: Call) -> dict[str, Any]:
+    """Return the metadata in the body. Raises InvalidClientMetadata, UnsupportedMediaType."""
+    call.expect("application/json")
+    try:
+        unverified = call.parse_json()
+    except Malformed as error:
+        raise InvalidClientMetadata(error.message) from None
+    if not isinstance(unverified, dict):
+        raise InvalidClientMetadata("the body is not a JSON object")
+    if b"\\u0000" in call.body:
+        raise InvalidClientMetadata("the body has a null character in it")
+    return unverified
+
+
+def _bearer(call: Call) -> str | None:
+    """Return the token in the Authorization header. Raises InvalidRegistrationToken for another scheme."""
+    if (authorization := call.header(b"authorization")) is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise InvalidRegistrationToken("the Authorization header is not `Bearer` with a token")
+    return token.strip()
+
+
+def _answer(call: Call, client: OAuthClient, access_token: str, *, status: int = 200) -> Reply:
+    metadata = msgspec.to_builtins(client.metadata)
+    always = ("token_endpoint_auth_method", "grant_types", "response_types")
+    body = {
+        "client_id": client.client_id,
+        "client_id_issued_at": client.created_at // SECOND,
+        "registration_client_uri": f"{call.world.config.issuer}/register/{client.client_id}",
+        "registration_access_token": access_token,
+        **{name: getattr(client.metadata, name) for name in always},
+        **metadata,
+    }
+    return reply(body, status=status, headers=[NO_STORE, (b"pragma", b"no-cache")])
+
+
+def render_registration(refusal: Refused) -> Reply:
+    """Return an OAuth error, with a challenge where the token is not valid (RFC 7592 section 2, RFC 6750 section 3)."""
+    answer = render_oauth(refusal)
+    if isinstance(refusal, InvalidRegistrationToken):
+        answer.headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))
+    return answer
+
+
+REGISTRATION = RouteProtocol("Client registration", render_registration, OAuthError)
+_route = partial(Route, scope="", protocol=REGISTRATION, is_cross_origin=True)
+_INVALID = (
+    InvalidClientMetadata("`jwks` and `jwks_uri` exclude each other (RFC 7591 section 2)"),
+    InvalidRedirectUri("`redirect_uris` is missing"),
+    InvalidSoftwareStatement("the software statement has expired"),
+    UnapprovedSoftwareStatement("the issuer of the software statement is not trusted"),
+    InvalidRegistrationToken("the registration access token is not valid for this client"),
+)
+
+ROUTES = (
+    _route("POST", "/register", register, errors=_INVALID, body=dict[str, Any], answers={201: RegistrationBody}),
+    _route("GET", "/register/{client_id}", read, errors=_INVALID[-1:], answers={200: RegistrationBody}),
+    _route(
+        "PUT",
+        "/register/{client_id}",
+        change,
+        errors=_INVALID,
+        body=dict[str, Any],
+        answers={200: RegistrationBody},
+    ),
+    _route("DELETE", "/register/{client_id}", delete, errors=_INVALID[-1:], stops=True, answers={204: None}),
+)

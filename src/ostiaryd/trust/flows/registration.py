@@ -1,0 +1,277 @@
+"""Dynamic client registration (RFC 7591) and its management (RFC 7592).
+
+A registration gives no access: a person has to agree to the client, and policies decide. No secret is issued;
+a client that asks for one is registered as a public client, as RFC 7591 section 3.2.1 allows. A client that no person
+agreed to is deleted after a day; a client that waits for approval, after a week.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unauthenticated
+from ostiaryd.ground.config import Config, read_statement_issuers
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.documents import check_client_urls
+from ostiaryd.trust.flows.oauth_clients import check_room
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.clients import (
+    SECRET_METHODS,
+    ClientKind,
+    ClientMetadata,
+    ClientState,
+    InvalidClientMetadata,
+    InvalidSoftwareStatement,
+    OAuthClient,
+    UnapprovedSoftwareStatement,
+    parse_metadata,
+)
+from ostiaryd.trust.store import clients as store
+
+DAY = 86_400 * SECOND
+UNUSED_DAYS, PENDING_DAYS = 1, 7
+AT_ONCE = 100
+MAX_REGISTRATION_TOKENS = 100
+MAX_USES = 1000
+LONGEST_LIFETIME_S = 90 * 86_400
+MAX_STATEMENT = 8 << 10
+_STATEMENT_TYPES = (None, "jwt", "software-statement+jwt")
+
+
+class InvalidRegistrationToken(Unauthenticated):
+    """The initial or registration access token is missing, unknown, used up or expired (RFC 6750 section 3.1)."""
+
+    code = "invalid_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client, and the registration access token that is shown once."""
+
+    client: OAuthClient
+    access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationToken:
+    """An initial access token as it is shown once; `expires_at` in microseconds."""
+
+    id: str
+    token: str = field(repr=False)
+    expires_at: int
+    uses: int
+
+
+def register_client(
+    act: Act, unverified: Mapping[str, Any], *, unverified_token: str | None, network: str, config: Config
+) -> Registration:
+    """Register a client (RFC 7591 section 3).
+
+    1. The initial access token and the software statement are valid, where they are sent. 2. The setting admits the
+    client. 3. Its metadata are acceptable. 4. There is room for it.
+
+    Raises InvalidRegistrationToken, InvalidSoftwareStatement, UnapprovedSoftwareStatement, InvalidClientMetadata,
+    InvalidRedirectUri, and Unavailable if too many clients wait for a first use.
+    """
+    name = unverified.get("client_name")
+    registry.note(act, object="", name=name[:100] if isinstance(name, str) else "")
+    is_vouched = False
+    if unverified_token is not None:
+        if (id := store.use_registration_token(act.tx, _digest(unverified_token))) is None:
+            raise InvalidRegistrationToken("the initial access token is not valid", hint="ostiary client invite")
+        registry.note(act, object="", token=id)
+        is_vouched = True
+    members = dict(unverified)
+    if (statement := members.pop("software_statement", None)) is not None:
+        members |= _verify_statement(statement, now=act.now, config=config)
+        is_vouched = True
+    if config.client_registration == "closed" and not is_vouched:
+        hint = "ask an administrator for an initial access token: ostiary client invite"
+        raise InvalidRegistrationToken("clients do not register themselves here", hint=hint)
+    metadata = _parse(members, config=config)
+    check_room(act, network)
+    is_active = is_vouched or config.client_registration == "open"
+    id = act.new_id("cl")
+    token = jose.b64u(act.tx.random(32))
+    client = OAuthClient(
+        client_id=id,
+        handle=id,
+        kind=ClientKind.DYNAMIC,
+        state=ClientState.ACTIVE if is_active else ClientState.PENDING,
+        metadata=metadata,
+        digest=metadata.digest(),
+        created_at=act.now,
+        changed_at=act.now,
+        network=network,
+        access_digest=_digest(token),
+    )
+    registry.note(act, object=id, state=client.state.value, redirect_uris=list(metadata.redirect_uris))
+    store.put(act.tx, client)
+    return Registration(client, token)
+
+
+def _parse(members: Mapping[str, Any], *, config: Config) -> ClientMetadata:
+    """Return the metadata of a dynamic client; a method with a secret becomes `none`. Raises Invalid."""
+    has_keys = members.get("jwks") is not None or members.get("jwks_uri") is not None
+    method = members.get("token_endpoint_auth_method")
+    if method is None or method in SECRET_METHODS:
+        members = {**members, "token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"}
+    metadata = parse_metadata(members)
+    try:
+        check_client_urls(metadata, config=config)
+    except Invalid as refusal:
+        raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
+    return metadata
+
+
+def _verify_statement(unverified_statement: object, *, now: int, config: Config) -> dict[str, Any]:
+    """Return the client metadata that a trusted issuer signed (RFC 7591 section 2.3): they win over the request.
+
+    Raises InvalidSoftwareStatement, UnapprovedSoftwareStatement.
+    """
+    issuers = read_statement_issuers(config.software_statements)
+    try:
+        if not isinstance(unverified_statement, str):
+            raise jose.InvalidToken("it is not a string")
+        unverified_jws = jose.parse_jws(unverified_statement, max_bytes=MAX_STATEMENT)
+        issuer = jose.parse_claims(unverified_jws.payload).get("iss")
+        if not isinstance(issuer, str) or issuer not in issuers:
+            raise UnapprovedSoftwareStatement("the issuer of the software statement is not trusted")
+        keys = jose.JwkSet.parse(issuers[issuer])
+        claims = jose.verify_jwt(
+            unverified_statement, key_for=keys.key_for, typ=_STATEMENT_TYPES, now=now, required=("iss",)
+        )
+    except (jose.InvalidToken, jose.InvalidKey) as error:
+        raise InvalidSoftwareStatement(f"the software statement: {error.message}") from None
+    return {name: value for name, value in claims.items() if name in ClientMetadata.__struct_fields__}
+
+
+def authenticate_registration(reader: Reader, client_id: str, unverified_token: str | None) -> OAuthClient:
+    """Return the client that a registration access token is for (RFC 7592 section 3).
+
+    The answer is the same for a wrong token and for a client that there is not. Raises InvalidRegistrationToken.
+    """
+    client = store.get(reader, client_id)
+    digest = (client and client.access_digest) or _digest("")
+    if not hmac.compare_digest(digest, _digest(unverified_token or "")) or not unverified_token or client is None:
+        raise InvalidRegistrationToken("the registration access token is not valid for this client")
+    return client
+
+
+def change_registration(
+    act: Act, client_id: str, unverified: Mapping[str, Any], *, unverified_token: str | None, config: Config
+) -> OAuthClient:
+    """Replace the metadata of a registration (RFC 7592 section 2.2); members that are left out are deleted.
+
+    Where clients need approval, a client that changes what a person relied on waits for approval again. Raises
+    InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
+    """
+    act.entry.object = client_id[:64]
+    client = authenticate_registration(act.tx, client_id, unverified_token)
+    if unverified.get("client_id") != client_id:
+        raise InvalidClientMetadata("`client_id` is not that of the registration", hint="RFC 7592 section 2.2")
+    for name in ("registration_access_token", "registration_client_uri", "client_id_issued_at", "client_secret"):
+        if name in unverified or f"{name}_expires_at" in unverified:
+            raise InvalidClientMetadata(f"`{name}` cannot be changed", hint="leave it out (RFC 7592 section 2.2)")
+    members = dict(unverified)
+    is_vouched = (statement := members.pop("software_statement", None)) is not None
+    if is_vouched:
+        members |= _verify_statement(statement, now=act.now, config=config)
+    metadata = _parse(members, config=config)
+    state, digest = client.state, metadata.digest()
+    if digest != client.digest and config.client_registration != "open" and not is_vouched:
+        state = ClientState.PENDING if state is ClientState.ACTIVE else state
+    changed = msgspec.structs.replace(client, metadata=metadata, digest=digest, state=state, changed_at=act.now)
+    registry.note(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
+    store.put(act.tx, changed)
+    return changed
+
+
+def delete_client(act: Act, client: OAuthClient) -> None:
+    """Delete a document or dynamic client. The consents to it are for the caller to end."""
+    registry.note(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
+    store.delete(act.tx, client.client_id)
+
+
+def find_client(reader: Reader, handle: str) -> OAuthClient:
+    """Return the client of a record id. Raises NotFound."""
+    if (client := store.by_handle(reader, handle)) is None:
+        raise NotFound("client not found", hint="ostiary client list")
+    return client
+
+
+def approve_client(act: Act, handle: str) -> OAuthClient:
+    """Approve a client that waits for approval, or let a stopped one act again. Raises NotFound, Conflict."""
+    client = find_client(act.tx, handle)
+    registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
+    if client.state is ClientState.ACTIVE:
+        raise Conflict(f"the client {handle} is active", code="wrong_state")
+    return _set_state(act, client, ClientState.ACTIVE)
+
+
+def stop_client(act: Act, handle: str) -> OAuthClient:
+    """Stop a client: it gets no code and no token. The consents to it are for the caller to end.
+
+    Raises NotFound, Conflict.
+    """
+    client = find_client(act.tx, handle)
+    registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
+    if client.state is ClientState.STOPPED:
+        raise Conflict(f"the client {handle} is stopped", code="wrong_state")
+    return _set_state(act, client, ClientState.STOPPED)
+
+
+def _set_state(act: Act, client: OAuthClient, state: ClientState) -> OAuthClient:
+    used_at = client.used_at or act.now  # a person decided on it, so it is kept
+    changed = msgspec.structs.replace(client, state=state, changed_at=act.now, used_at=used_at)
+    store.put(act.tx, changed)
+    return changed
+
+
+def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> RegistrationToken:
+    """Make an initial access token (RFC 7591 section 3), good for so many registrations. Raises Invalid, Conflict."""
+    if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
+        raise Invalid(f"an initial access token is valid for 60 to {LONGEST_LIFETIME_S} seconds")
+    if not 1 <= uses <= MAX_USES:
+        raise Invalid(f"an initial access token is good for 1 to {MAX_USES} registrations")
+    if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
+        raise Conflict(f"there are {MAX_REGISTRATION_TOKENS} initial access tokens", code="too_many_tokens")
+    made = RegistrationToken(
+        act.new_id("rt"), jose.b64u(act.tx.random(32)), expires_at=act.now + lifetime_s * SECOND, uses=uses
+    )
+    registry.note(act, object=made.id, seconds=lifetime_s, uses=uses)
+    store.add_registration_token(act.tx, _digest(made.token), id=made.id, expires_at=made.expires_at, uses=uses)
+    return made
+
+
+async def expire_clients(world: World) -> int:
+    """Delete clients without use in time, in small batches; return their number."""
+    total = 0
+    while ids := _unused(world.db.read(), now=world.now()):
+
+        def expire(act: Act, ids: list[str] = ids) -> None:
+            act.entry.detail = {"count": len(ids)}
+            for client_id in ids:
+                store.delete(act.tx, client_id)
+
+        await act(world, "client.expire", expire)
+        total += len(ids)
+    return total
+
+
+def _unused(reader: Reader, *, now: int) -> list[str]:
+    return store.unused(reader, before=now - UNUSED_DAYS * DAY, pending_before=now - PENDING_DAYS * DAY, limit=AT_ONCE)
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode()).hexdigest()

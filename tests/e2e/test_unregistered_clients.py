@@ -1,0 +1,109 @@
+"""MCP clients that no administrator registered connect to a guarded MCP server with their own code, and no manual step
+but the consent of a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+
+from harness.live_server import ServerFixture, free_socket, serving
+from harness.patience import eventually
+from harness.person_browser import PersonBrowser
+from ostiary.guard import Guard
+from ostiary.mcp import protect
+from tests.e2e.mcp_files_server import files_server
+
+CALLBACK = "http://localhost:3030/callback"
+
+
+class Memory:
+    """The storage that the SDK asks for."""
+
+    def __init__(self) -> None:
+        self.token: OAuthToken | None = None
+        self.client: OAuthClientInformationFull | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.token
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.token = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client = client_info
+
+
+class Files:
+    """A guarded MCP server that accepts bearer tokens of clients that registered themselves, and a person's browser."""
+
+    def __init__(self, live_server: ServerFixture, uri: str, resource: str, browser: PersonBrowser) -> None:
+        self.live_server, self.uri, self.resource, self.browser = live_server, uri, resource, browser
+        self.person = live_server.owner()
+        browser.set_up(live_server.api("POST", f"/persons/{self.person}/invite", {})["url"])
+        live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
+
+
+@pytest.fixture
+def files(live_server: ServerFixture, tmp_path: Path) -> Iterator[Files]:
+    sock, port = free_socket()
+    uri = f"http://127.0.0.1:{port}/mcp"
+    resource, guard_key = live_server.resource(uri)
+    with (
+        Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
+        serving(protect(files_server(), guard), sock),
+        PersonBrowser(live_server.server.url) as browser,
+    ):
+        made = Files(live_server, uri, resource, browser)
+        eventually(lambda: guard.feed.current().exempt)
+        yield made
+
+
+def provider(files: Files, memory: Memory) -> OAuthClientProvider:
+    """The OAuth client of the SDK, whose user is the person at the browser."""
+    arrived: list[str] = []
+
+    async def open_browser(url: str) -> None:
+        arrived.append(await asyncio.to_thread(files.browser.authorize, url))
+
+    async def wait_for_callback() -> AuthorizationCodeResult:
+        query = {name: value for name, (value,) in parse_qs(urlsplit(arrived[-1]).query).items()}
+        return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
+
+    metadata = OAuthClientMetadata(client_name="Example", redirect_uris=[CALLBACK])  # type: ignore[list-item]
+    return OAuthClientProvider(files.uri, metadata, memory, open_browser, wait_for_callback)
+
+
+@asynccontextmanager
+async def connected(files: Files, auth: httpx2.Auth) -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=60) as http,
+        Client(streamable_http_client(files.uri, http_client=http)) as client,
+    ):
+        yield client
+
+
+async def test_the_mcp_sdk_registers_itself_and_calls_after_the_consent_of_a_person(files: Files) -> None:
+    memory = Memory()
+    async with connected(files, provider(files, memory)) as client:
+        result: Any = await client.call_tool("read_file", {"path": "/a"})
+        assert result.structured_content["result"][0] == "text of /a"
+    assert memory.client is not None
+    assert memory.token is not None
+    assert (memory.client.client_id or "").startswith("cl_")
+    assert memory.token.token_type == "Bearer"
+    assert memory.token.refresh_token

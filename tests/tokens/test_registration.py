@@ -1,0 +1,317 @@
+"""Clients that no administrator registered, over HTTP: `/register`, their administration, CORS, and the code flow."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from starlette.types import ASGIApp
+
+from harness.registry_fixtures import call_admin_api, is_live, newest_entry
+from ostiary.protocol import dpop, jose
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust import flows as trust
+from tests.support.api_fixtures import FILES, Answer, claims_of, guard, reconfigured, register, send
+from tests.tokens.code_flow import VERIFIER, Browser, challenge_of, sign_in
+
+CALLBACK = "https://app.example/callback"
+BODY = {
+    "client_name": "Example",
+    "redirect_uris": [CALLBACK],
+    "grant_types": ["authorization_code", "refresh_token"],
+}
+BEARER = [("content-type", "application/json")]
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+async def call(app: ASGIApp, method: str, path: str, body: Any = None, *, token: str = "", **headers: str) -> Answer:
+    sent = [("content-type", "application/json")] if body is not None else []
+    sent += [("authorization", f"Bearer {token}")] if token else []
+    sent += [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return await send(app, method, path, headers=sent, body=b"" if body is None else json.dumps(body).encode())
+
+
+async def test_a_registration_is_made_read_changed_and_deleted(world: World, app: ASGIApp) -> None:
+    made = await call(app, "POST", "/register", BODY | {"token_endpoint_auth_method": "client_secret_post"})
+    assert (made.status, made.headers["cache-control"]) == (201, "no-store")
+    client = made.json
+    assert client["token_endpoint_auth_method"] == "none"
+    assert "client_secret" not in client
+    assert client["redirect_uris"] == [CALLBACK]
+    path, token = (
+        client["registration_client_uri"].removeprefix(world.config.issuer),
+        client["registration_access_token"],
+    )
+    assert path == f"/register/{client['client_id']}"
+    read = await call(app, "GET", path, token=token)
+    assert (read.status, read.json) == (200, client)
+    body = BODY | {"client_id": client["client_id"], "client_name": "Example 2"}
+    changed = await call(app, "PUT", path, body, token=token)
+    assert (changed.status, changed.json["client_name"]) == (200, "Example 2")
+    assert (await call(app, "DELETE", path, token=token)).status == 204
+    gone = await call(app, "GET", path, token=token)
+    assert (gone.status, gone.json["error"]) == (401, "invalid_token")
+    assert gone.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (BODY | {"redirect_uris": ["http://evil.example/"]}, "invalid_redirect_uri"),
+        (BODY | {"response_types": ["token"]}, "invalid_client_metadata"),
+        (BODY | {"software_statement": "x"}, "invalid_software_statement"),
+        ([], "invalid_client_metadata"),
+        ("x", "invalid_client_metadata"),
+    ],
+)
+async def test_a_wrong_registration_gets_the_error_of_the_rfc(app: ASGIApp, body: Any, error: str) -> None:
+    answer = await call(app, "POST", "/register", body)
+    assert (answer.status, answer.json["error"]) == (400, error)
+
+
+async def test_a_registration_is_json(app: ASGIApp) -> None:
+    for body, headers in ((b"{", BEARER), (b"a=b", [("content-type", "application/x-www-form-urlencoded")])):
+        assert (await send(app, "POST", "/register", headers=headers, body=body)).status in (400, 415)
+
+
+async def test_a_token_of_another_registration_or_scheme_is_refused(app: ASGIApp) -> None:
+    one, other = [(await call(app, "POST", "/register", BODY)).json for _ in range(2)]
+    path = f"/register/{one['client_id']}"
+    for method in ("GET", "DELETE"):
+        assert (await call(app, method, path, token=other["registration_access_token"])).status == 401
+        assert (await call(app, method, path)).status == 401
+        assert (await call(app, method, path, authorization=f"DPoP {one['registration_access_token']}")).status == 401
+    assert (await call(app, "GET", path, token=one["registration_access_token"])).status == 200
+
+
+async def test_the_metadata_say_how_unregistered_clients_are_known(world: World) -> None:
+    path = "/.well-known/oauth-authorization-server"
+    metadata = (await call(build_app(world), "GET", path)).json
+    assert metadata["registration_endpoint"] == f"{world.config.issuer}/register"
+    assert metadata["client_id_metadata_document_supported"] is True
+    closed = reconfigured(world, client_registration="closed", client_documents="closed")
+    metadata = (await call(build_app(closed), "GET", path)).json
+    assert "registration_endpoint" not in metadata
+    assert metadata["client_id_metadata_document_supported"] is False
+
+
+CROSS_ORIGIN = [
+    ("GET", "/jwks"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+    ("GET", "/.well-known/openid-configuration"),
+    ("GET", "/.well-known/oauth-protected-resource"),
+    ("POST", "/register"),
+    ("POST", "/token"),
+    ("POST", "/revoke"),
+    ("POST", "/par"),
+    ("GET", "/userinfo"),
+]
+SAME_ORIGIN = [
+    ("GET", "/authorize"),
+    ("GET", "/login"),
+    ("POST", "/consent"),
+    ("GET", "/account"),
+    ("GET", "/api/v1/agents"),
+    ("GET", "/openapi.json"),
+    ("POST", "/access/v1/evaluation"),
+]
+
+
+async def test_scripts_of_every_origin_may_call_the_endpoints_of_clients(app: ASGIApp) -> None:
+    for method, path in CROSS_ORIGIN:
+        preflight = await call(app, "OPTIONS", path, origin="https://app.example", access_control_request_method=method)
+        assert (preflight.status, preflight.body) == (204, b""), path
+        assert method in preflight.headers["access-control-allow-methods"]
+        assert "dpop" in preflight.headers["access-control-allow-headers"]
+        for answer in (preflight, await call(app, method, path, origin="https://app.example")):
+            assert answer.headers["access-control-allow-origin"] == "*", path
+            assert "access-control-allow-credentials" not in answer.headers
+    exposed = (await call(app, "POST", "/token")).headers["access-control-expose-headers"]
+    assert {"dpop-nonce", "www-authenticate"} <= set(exposed.split(", "))
+
+
+async def test_no_script_of_another_origin_reads_a_page_or_the_admin_api(app: ASGIApp) -> None:
+    for method, path in SAME_ORIGIN:
+        preflight = await call(app, "OPTIONS", path, origin="https://app.example", access_control_request_method=method)
+        assert preflight.status == 405, path
+        answer = await call(app, method, path, origin="https://app.example")
+        assert not [name for name in (*answer.headers, *preflight.headers) if name.startswith("access-control")], path
+
+
+async def test_administrators_approve_stop_and_delete_clients(world: World) -> None:
+    strict = build_app(reconfigured(world, client_registration="approval"))
+    client = (await call(strict, "POST", "/register", BODY)).json
+    [waiting] = (await call_admin_api(world, "GET", "/clients?state=pending"))[1]["clients"]
+    assert (waiting["client_id"], waiting["kind"], waiting["network"] != "") == (client["client_id"], "dynamic", False)
+    id = waiting["id"]
+    for verb, state in (("approve", "active"), ("stop", "stopped"), ("approve", "active")):
+        status, shown = await call_admin_api(world, "POST", f"/clients/{id}/{verb}", {})
+        assert (status, shown["state"], newest_entry(world).action) == (200, state, f"client.{verb}")
+    assert (await call_admin_api(world, "POST", f"/clients/{id}/approve", {}))[0] == 409
+    assert (await call_admin_api(world, "GET", f"/clients/{id}"))[1]["state"] == "active"
+    assert (await call_admin_api(world, "GET", "/clients?state=asleep"))[0] == 422
+    assert (await call_admin_api(world, "DELETE", f"/clients/{id}"))[0] == 200
+    for method, path in (("GET", f"/clients/{id}"), ("DELETE", f"/clients/{id}"), ("POST", f"/clients/{id}/stop")):
+        assert (await call_admin_api(world, method, path, {}))[0] == 404
+
+
+async def test_an_initial_access_token_registers_where_registration_is_closed(world: World) -> None:
+    closed = build_app(reconfigured(world, client_registration="closed"))
+    refused = await call(closed, "POST", "/register", BODY)
+    assert (refused.status, refused.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+    status, invitation = await call_admin_api(world, "POST", "/client-invitations", {"uses": 1})
+    assert status == 201
+    token = invitation["initial_access_token"]
+    assert (await call(closed, "POST", "/register", BODY, token=token)).status == 201
+    assert (await call(closed, "POST", "/register", BODY, token=token)).status == 401
+
+
+class Application:
+    """A client that registered itself, and the browser of ann, who is signed in."""
+
+    def __init__(self, world: World, app: ASGIApp, browser: Browser, registered: dict[str, Any]) -> None:
+        self.world, self.app, self.browser, self.client_id = world, app, browser, registered["client_id"]
+        self.registration_token = registered["registration_access_token"]
+        self.key = jose.generate("ES256")
+
+    async def code(self, **changes: str) -> str:
+        """Go through authorization, and return the code."""
+        query = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": CALLBACK,
+            "scope": "files:read",
+            "resource": FILES,
+            "code_challenge": challenge_of(VERIFIER),
+            "code_challenge_method": "S256",
+        }
+        await self.browser.get(f"/authorize?{urlencode(query | changes)}")
+        if not self.browser.left_to:
+            form = self.browser.form("/consent") | {"decision": "allow"}
+            await self.browser.post("/consent", **form)
+        answer = parse_qs(urlsplit(self.browser.left_to).query)
+        self.browser.left_to = ""
+        return answer["code"][0]
+
+    async def token(self, *, is_bound: bool = False, **form: str) -> Answer:
+        """Send a token request, with a proof or without."""
+        headers = [("content-type", "application/x-www-form-urlencoded")]
+        if "authorization" in form:
+            headers.append(("authorization", form.pop("authorization")))
+        if is_bound:
+            headers.append(("dpop", self.proof()))
+        body = urlencode({"client_id": self.client_id} | form).encode()
+        return await send(self.app, "POST", "/token", headers=headers, body=body)
+
+    async def redeem(self, code: str, **more: Any) -> Answer:
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": VERIFIER, "redirect_uri": CALLBACK}
+        return await self.token(**form | more)
+
+    def proof(self) -> str:
+        nonce = dpop.make_nonce(self.world.keys.secret("nonce"), b"as", self.world.now())
+        return dpop.make_proof(
+            self.key,
+            method="POST",
+            uri=f"{self.world.config.issuer}/token",
+            now=self.world.now(),
+            jti=self.world.random(16).hex(),
+            nonce=nonce,
+        )
+
+
+@pytest.fixture
+async def application(world: World, app: ASGIApp) -> Application:
+    await register(world)
+    await guard(world)
+    client = (await call(app, "POST", "/register", BODY)).json
+    browser = Browser(app)
+    await sign_in(world, browser, registry.find_person(world.db.read(), "ann").person_id)
+    return Application(world, app, browser, client)
+
+
+async def allow_class(world: World, registration: Any = "dynamic") -> None:
+    await act(world, "bearer.allow", lambda act: trust.allow_bearer_class(act, "files", registration))
+
+
+async def test_an_unregistered_client_gets_a_bound_token_everywhere_and_a_bearer_token_by_its_class(
+    world: World, application: Application
+) -> None:
+    refused = await application.redeem(await application.code())
+    assert refused.json["error"] == "invalid_dpop_proof"
+    bound = await application.redeem(await application.code(), is_bound=True)
+    claims = claims_of(bound.json["access_token"])
+    assert (bound.json["token_type"], claims["registration"]) == ("DPoP", "dynamic")
+    await allow_class(world, "document")
+    assert (await application.redeem(await application.code())).json["error"] == "invalid_dpop_proof"
+    await allow_class(world)
+    answer = await application.redeem(await application.code())
+    claims = claims_of(answer.json["access_token"])
+    assert (answer.json["token_type"], "cnf" in claims, claims["aud"]) == ("Bearer", False, FILES)
+    assert (claims["sub"][:3], claims["act"]["sub"], claims["registration"]) == ("pe_", claims["client_id"], "dynamic")
+    assert claims["exp"] - claims["iat"] <= 300
+    assert claims["client_id"] != application.client_id
+
+
+async def test_a_stopped_client_gets_nothing_and_what_it_has_ends(world: World, application: Application) -> None:
+    await allow_class(world)
+    tokens = (await application.redeem(await application.code())).json
+    agent = claims_of(tokens["access_token"])["client_id"]
+    code = await application.code()
+    await call_admin_api(world, "POST", f"/clients/{application.client_id}/stop", {})
+    assert (await application.redeem(code)).json["error"] == "invalid_client"
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    assert (await application.token(**refresh)).json["error"] == "invalid_client"
+    assert registry.find_agent(world.db.read(), agent).agent_id == agent
+    jti = claims_of(tokens["access_token"])["jti"]
+    assert not is_live(world, jti)
+    await call_admin_api(world, "POST", f"/clients/{application.client_id}/approve", {})
+    assert (await application.token(**refresh)).json["error"] == "invalid_grant"
+
+
+async def test_a_client_that_a_person_agreed_to_is_kept(world: World, application: Application) -> None:
+    assert trust.find_oauth_client(world.db.read(), application.client_id).used_at is None  # type: ignore[union-attr]
+    await application.code()
+    assert trust.find_oauth_client(world.db.read(), application.client_id).used_at is not None  # type: ignore[union-attr]
+
+
+async def test_changed_redirect_uris_are_not_covered_by_the_consent(world: World, application: Application) -> None:
+    await allow_class(world)
+    tokens = (await application.redeem(await application.code())).json
+
+    body = BODY | {"client_id": application.client_id, "redirect_uris": [CALLBACK, "https://evil.example/"]}
+    changed = await call(
+        application.app, "PUT", f"/register/{application.client_id}", body, token=application.registration_token
+    )
+    assert changed.status == 200
+    refused = await application.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    assert refused.json["error"] == "invalid_grant"
+    await application.browser.get("/account")
+    assert (await application.redeem(await application.code())).status == 200  # after a new consent
+
+
+async def test_a_public_client_does_not_authenticate_with_a_secret(application: Application) -> None:
+    code = await application.code()
+    pair = b64encode(f"{application.client_id}:secret".encode()).decode()
+    for wrong in ({"client_secret": "secret"}, {"authorization": f"Basic {pair}"}):
+        answer = await application.redeem(code, is_bound=True, **wrong)
+        assert (answer.status, answer.json["error"]) == (401, "invalid_client")
+    assert (await application.redeem(code, is_bound=True)).status == 200, "the code is still good"
+
+
+async def test_a_client_is_never_taken_for_another(world: World, app: ASGIApp, application: Application) -> None:
+    other = (await call(app, "POST", "/register", BODY)).json["client_id"]
+    agent = registry.find_agent(world.db.read(), "reader").agent_id
+    code = await application.code()
+    for client_id in (other, agent, "cl_0123456789abcdef0123456789abcdef", ""):
+        answer = await application.redeem(code, is_bound=True, client_id=client_id)
+        assert answer.json["error"] in ("invalid_client", "invalid_grant", "invalid_request"), client_id
