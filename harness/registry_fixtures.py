@@ -24,6 +24,7 @@ from ostiaryd.tasks.wire_admin import ROUTES as TASK_ROUTES
 from ostiaryd.tasks.wire_budgets import ROUTES as BUDGET_ROUTES
 from ostiaryd.tasks.wire_holding import ROUTES as HOLDING_ROUTES
 from ostiaryd.tokens.wire_clients import ROUTES as REGISTERED_CLIENT_ROUTES
+from ostiaryd.tokens.wire_consents import ROUTES as CONSENT_ROUTES
 from ostiaryd.trust.wire_clients import ROUTES as CLIENT_ROUTES
 from ostiaryd.trust.wire_clock import ROUTES as CLOCK_ROUTES
 
@@ -37,6 +38,7 @@ ROUTES = (
     *HOLDING_ROUTES,
     *CLIENT_ROUTES,
     *REGISTERED_CLIENT_ROUTES,
+    *CONSENT_ROUTES,
     *CLOCK_ROUTES,
 )
 

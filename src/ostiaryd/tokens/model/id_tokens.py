@@ -10,7 +10,7 @@ from hashlib import sha256, sha512
 
 import msgspec
 
-from ostiary.protocol.jose import InvalidToken, PublicKey, b64u, verify_jws
+from ostiary.protocol.jose import Header, InvalidToken, PublicKey, b64u, verify_jws
 from ostiary.protocol.jose.jws import parse_claims
 from ostiaryd.registry.model import Person
 from ostiaryd.tokens.model.authorization import EMAIL, PROFILE
@@ -83,13 +83,12 @@ def read_id_token_hint(
 ) -> dict[str, object]:
     """Return the claims of an ID token of ours, expired or not (section 3.1.2.1). Raises InvalidToken."""
 
-    def key_for(header: object) -> PublicKey:
-        kid = header.get("kid") if isinstance(header, dict) else None
-        if (key := keys(str(kid))) is None:
+    def key_for(header: Header) -> PublicKey:
+        if (key := keys(str(header.get("kid")))) is None:
             raise InvalidToken("the ID token is not one of ours, or an old one")
         return key
 
-    claims = parse_claims(verify_jws(unverified_token, key_for=key_for, typ=(ID_TOKEN_TYP,)).payload)
+    claims = parse_claims(verify_jws(unverified_token, key_for=key_for, typ=(ID_TOKEN_TYP.lower(),)).payload)
     if claims.get("iss") != issuer or not isinstance(claims.get("sub"), str) or not isinstance(claims.get("aud"), str):
         raise InvalidToken("the ID token is not of this issuer")
     return claims

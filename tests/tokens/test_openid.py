@@ -1,0 +1,362 @@
+"""Userinfo, device authorization, logout, the page of consents, and clients that no administrator registered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from msgspec.structs import replace
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from harness.registry_fixtures import call_admin_api, newest_entry
+from ostiary.protocol import dpop, jose
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import flows
+from ostiaryd.tokens.flows.logout import make_logout_token
+from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
+from ostiaryd.tokens.store import logout
+from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
+from ostiaryd.trust.store import clients
+from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, send
+from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, sign_in
+
+USERINFO = f"{ISSUER}/userinfo"
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+@pytest.fixture
+async def flow(world: World, app: ASGIApp) -> CodeFlow:
+    return await begin_flow(world, app)
+
+
+async def read_userinfo(flow: CodeFlow, token: str, *, key: jose.PrivateKey | None = None) -> Answer:
+    """Read userinfo with a DPoP proof, with the retry that the nonce needs."""
+    nonce = None
+    for _ in range(2):
+        proof = dpop.make_proof(
+            key or flow.client.key,
+            method="GET",
+            uri=USERINFO,
+            now=flow.world.now(),
+            jti=flow.client.jti(),
+            access_token=token,
+            nonce=nonce,
+        )
+        answer = await send(
+            flow.client.app, "GET", "/userinfo", headers=[("authorization", f"DPoP {token}"), ("dpop", proof)]
+        )
+        if (nonce := answer.headers.get("dpop-nonce")) is None or answer.status == 200:
+            break
+    return answer
+
+
+async def test_userinfo_says_what_the_scopes_and_claims_request(world: World, flow: CodeFlow) -> None:
+    await act(world, "test.mail", lambda act: registry.create_person(act, name="bea", email="bea@example.org"))
+    person = registry.find_person(world.db.read(), "bea").person_id
+    await sign_in(world, flow.browser, person)
+    tokens = await flow.tokens(scope="openid profile email")
+    assert (tokens["scope"], claims_of(tokens["access_token"])["aud"]) == ("email openid profile", USERINFO)
+    answer = await read_userinfo(flow, tokens["access_token"])
+    assert answer.json == {"sub": person, "name": "bea", "preferred_username": "bea", "email": "bea@example.org"}
+    assert newest_entry(world).person == person
+    claims = json.dumps({"userinfo": {"email": None}, "id_token": {"name": {"essential": True}}})
+    single = await flow.tokens(scope="openid", claims=claims)
+    assert claims_of(single["id_token"])["name"] == "bea"
+    assert (await read_userinfo(flow, single["access_token"])).json == {"sub": person, "email": "bea@example.org"}
+
+
+async def test_userinfo_takes_no_token_of_another_kind_or_key(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid files:read")
+    for token in (tokens["id_token"], tokens["access_token"], "x"):
+        answer = await read_userinfo(flow, token)
+        assert (answer.status, answer.error) == (401, "invalid_token")
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    own = (await flow.refresh(tokens["refresh_token"], resource=USERINFO)).json
+    assert (await read_userinfo(flow, own["access_token"])).status == 200
+    assert (await read_userinfo(flow, own["access_token"], key=jose.generate("ES256"))).status == 401
+    bearer = await send(
+        flow.client.app, "GET", "/userinfo", headers=[("authorization", f"Bearer {own['access_token']}")]
+    )
+    assert bearer.status == 401, "a bound token is not a bearer token"
+    assert (await send(flow.client.app, "GET", "/userinfo")).status == 401
+
+
+async def test_a_client_without_dpop_gets_a_bearer_token_for_userinfo_and_for_nothing_else(flow: CodeFlow) -> None:
+    code = (await flow.answer(scope="openid"))["code"]
+    answer = await flow.client.ask(proof=None, **flow.token_form(code))
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer")
+    headers = [("authorization", f"Bearer {answer.json['access_token']}")]
+    assert (await send(flow.client.app, "GET", "/userinfo", headers=headers)).json == {"sub": flow.person}
+    code = (await flow.answer(scope="files:read"))["code"]
+    refused = await flow.client.ask(proof=None, **flow.token_form(code))
+    assert (refused.status, refused.error) == (400, "invalid_dpop_proof")
+
+
+# --- devices
+
+
+async def begin_device(flow: CodeFlow, **form: Any) -> dict[str, Any]:
+    answer = await flow.client.post("/device_authorization", flow.authenticated(**{"scope": "files:read", **form}))
+    assert answer.status == 200, answer.body
+    codes: dict[str, Any] = answer.json
+    return codes
+
+
+async def test_a_person_connects_a_device(world: World, flow: CodeFlow, clock: Clock) -> None:
+    codes = await begin_device(flow)
+    form = {"grant_type": DEVICE_CODE, "device_code": codes["device_code"]}
+    assert (await flow.token(**form)).error == "authorization_pending"
+    assert (await flow.token(**form)).error == "slow_down"
+    clock.advance(9, us=999_999)
+    assert (await flow.token(**form)).error == "slow_down"
+    clock.advance(15)
+    assert (await flow.token(**form)).error == "authorization_pending"
+    await flow.browser.get(codes["verification_uri_complete"].removeprefix(ISSUER))
+    await flow.browser.submit("/device")
+    assert "A device shows the code" in flow.browser.text
+    await flow.browser.submit("/device/consent", decision="allow")
+    assert "The device is connected" in flow.browser.text
+    tokens = (await flow.token(**form)).json
+    claims = claims_of(tokens["access_token"])
+    assert (claims["sub"], claims["act"]) == (flow.person, {"sub": flow.client.id})
+    again = await flow.token(**form)
+    assert again.error == "invalid_grant"
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant", "the replay ended the grant"
+
+
+async def test_a_device_is_denied_expires_and_is_answered_once(flow: CodeFlow, clock: Clock) -> None:
+    denied, late = await begin_device(flow), await begin_device(flow)
+    await flow.browser.get("/device")
+    await flow.browser.submit("/device", user_code=denied["user_code"].lower().replace("-", " "))
+    form = flow.browser.form("/device/consent")
+    await flow.browser.post("/device/consent", **form | {"decision": "deny"})
+    assert "not connected" in flow.browser.text
+    answer = await flow.token(grant_type=DEVICE_CODE, device_code=denied["device_code"])
+    assert answer.error == "access_denied"
+    assert (await flow.browser.post("/device/consent", **form)).status == 404
+    clock.advance(DEVICE_S)
+    assert (await flow.token(grant_type=DEVICE_CODE, device_code=late["device_code"])).error == "expired_token"
+    await flow.browser.get("/device")
+    assert (await flow.browser.submit("/device", user_code=late["user_code"])).status == 404
+
+
+async def test_user_codes_are_not_guessed(flow: CodeFlow) -> None:
+    codes = await begin_device(flow)
+    await flow.browser.get("/device")
+    form = flow.browser.form("/device")
+    statuses = [(await flow.browser.post("/device", **form | {"user_code": "BBBB-BBBB"})).status for _ in range(7)]
+    assert statuses == [404] * 6 + [429]
+    assert (await flow.browser.post("/device", **form | {"user_code": codes["user_code"]})).status == 429
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("wdjb-mjht", "WDJBMJHT"), ("WDJB MJHT ", "WDJBMJHT"), ("WDJB-MJH", ""), ("AEIO-UYAE", "")]
+)
+def test_a_user_code_is_read_as_people_type_it(text: str, code: str) -> None:
+    assert read_user_code(text) == code
+
+
+async def test_a_device_code_of_another_client_is_refused(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    codes = await begin_device(flow)
+    other = await begin_flow(world, app, name="writer")
+    answer = await other.token(grant_type=DEVICE_CODE, device_code=codes["device_code"])
+    assert answer.error == "invalid_grant"
+
+
+# --- logout
+
+
+async def test_logout_with_an_id_token_ends_the_session_and_its_grants(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid files:read")
+    kept = await flow.tokens(scope="openid files:read offline_access")
+    query = {"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": LOGOUT, "state": "s"}
+    await flow.browser.get(f"/logout?{urlencode(query)}")
+    assert flow.browser.left_to == f"{LOGOUT}?state=s"
+    assert not flow.browser.cookies
+    await flows.follow_sessions(world)
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await flow.refresh(kept["refresh_token"])).status == 200, "offline_access survives the session"
+
+
+async def test_logout_without_a_hint_asks_first_and_goes_nowhere_unregistered(flow: CodeFlow) -> None:
+    await flow.browser.get(f"/logout?{urlencode({'client_id': flow.client.id, 'post_logout_redirect_uri': LOGOUT})}")
+    assert "asks to sign you out" in flow.browser.text
+    assert flow.browser.cookies
+    await flow.browser.submit("/logout/confirm")
+    assert (flow.browser.left_to, flow.browser.cookies) == (LOGOUT, {})
+    flow.browser.left_to = ""
+    for query in (
+        {"client_id": flow.client.id, "post_logout_redirect_uri": "https://evil.example/"},
+        {"post_logout_redirect_uri": LOGOUT},
+        {"id_token_hint": "e30.e30.e30"},
+    ):
+        assert (await flow.browser.get(f"/logout?{urlencode(query)}")).status == 400
+        assert not flow.browser.left_to
+
+
+async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, app: ASGIApp) -> None:
+    flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
+    tokens = await flow.tokens(scope="openid")
+    sid = claims_of(tokens["id_token"])["sid"]
+    await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
+    await flows.follow_sessions(world)
+    await flows.follow_sessions(world)
+    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10)
+    token = make_logout_token(world, waiting)
+    claims = claims_of(token)
+    assert header_of(token)["typ"] == "logout+jwt"
+    assert (claims["aud"], claims["sub"], claims["sid"]) == (flow.client.id, flow.person, sid)
+    assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
+    assert "nonce" not in claims
+
+
+# --- consents
+
+
+async def test_people_and_administrators_see_and_withdraw_consents(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid files:read files:write")
+    await flow.browser.get("/consents")
+    assert "files:read, files:write, openid" in flow.browser.text
+    status, listed = await call_admin_api(world, "GET", "/consents?person=ann")
+    [consent] = listed["consents"]
+    assert (status, consent["agent"], consent["person"]) == (200, "reader", "ann")
+    other = Browser(app)
+    await act(world, "test.person", lambda act: registry.create_person(act, name="eve"))
+    await sign_in(world, other, registry.find_person(world.db.read(), "eve").person_id)
+    await other.get("/consents")
+    stolen = {"form_token": _token_of(other), "consent": consent["consent_id"]}
+    assert (await other.post("/consents", **stolen)).status in (403, 404)
+    await flow.browser.submit("/consents")
+    assert "You have consented to nothing" in flow.browser.text
+    assert newest_entry(world).action == "consent.withdraw"
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    second = await flow.tokens(scope="openid files:read")
+    [again] = flows.list_consents(world.db.read(), flow.person)
+    status, shown = await call_admin_api(world, "POST", f"/consents/{again.consent_id}/revoke")
+    assert (status, shown["ended_why"]) == (200, "withdrawn")
+    assert (await flow.refresh(second["refresh_token"])).error == "invalid_grant"
+
+
+def _token_of(browser: Browser) -> str:
+    return "x" if "form_token" not in browser.text else browser.text.split('name="form_token" value="')[1].split('"')[0]
+
+
+# --- clients that no administrator registered
+
+DOCUMENT = "https://app.example/client.json"
+
+
+async def make_document(world: World, **changes: Any) -> OAuthClient:
+    """Store a client as its metadata document made it, fresh for a day."""
+    metadata = ClientMetadata(
+        redirect_uris=(CALLBACK,),
+        client_name="Example Notes",
+        grant_types=("authorization_code", "refresh_token"),
+        **changes,
+    )
+    client = OAuthClient(
+        client_id=DOCUMENT,
+        handle="cl_" + "0" * 32,
+        kind=ClientKind.DOCUMENT,
+        state=ClientState.ACTIVE,
+        metadata=metadata,
+        digest=metadata.digest(),
+        created_at=world.now(),
+        changed_at=world.now(),
+        fresh_until=world.now() + 86_400_000_000,
+    )
+    await act(world, "test.document", lambda act: clients.put(act.tx, client))
+    return client
+
+
+async def public_flow(world: World, app: ASGIApp) -> CodeFlow:
+    flow = await begin_flow(world, app)
+    await make_document(world)
+    flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
+    return flow
+
+
+async def public_token(flow: CodeFlow, *, key: jose.PrivateKey | None = None, **form: Any) -> Answer:
+    for _ in range(2):
+        proof = flow.client.proof(key=key or flow.client.key)
+        answer = await flow.client.post("/token", {"client_id": DOCUMENT, **form}, dpop=proof)
+        if answer.error != "use_dpop_nonce":
+            break
+    return answer
+
+
+async def test_an_unregistered_client_becomes_an_agent_of_the_person(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    await flow.open()
+    assert "No administrator has registered this application. Only app.example vouches for it." in flow.browser.text
+    await flow.allow()
+    got = (await public_token(flow, **flow.token_form(flow.arrived()["code"]))).json
+    claims = claims_of(got["access_token"])
+    agent = registry.find_agent(world.db.read(), claims["client_id"])
+    assert (claims["sub"], claims["act"], agent.owner) == (flow.person, {"sub": agent.agent_id}, flow.person)
+    assert agent.scopes == {"files:read"}
+    assert (agent.state.value, claims["registration"]) == ("active", "document")
+    second = await public_token(flow, **flow.token_form((await flow.answer(scope="files:write"))["code"]))
+    assert claims_of(second.json["access_token"])["client_id"] == agent.agent_id
+    stranger = await public_token(
+        flow, key=jose.generate("ES256"), grant_type="refresh_token", refresh_token=got["refresh_token"]
+    )
+    assert stranger.error == "invalid_grant", "the refresh token of a public client is bound to its key"
+    refreshed = await public_token(flow, grant_type="refresh_token", refresh_token=got["refresh_token"])
+    assert refreshed.status == 200
+    await make_document(world, software_version="2", policy_uri="https://app.example/privacy")
+    token = refreshed.json["refresh_token"]
+    assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).status == 200
+
+
+async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    tokens = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
+    client = clients.get(world.db.read(), DOCUMENT)
+    assert client is not None
+    metadata = replace(client.metadata, redirect_uris=(CALLBACK, "https://elsewhere.example/callback"))
+    changed = replace(client, metadata=metadata, digest=metadata.digest())
+    await act(world, "test.change", lambda act: clients.put(act.tx, changed))
+    refused = await public_token(flow, grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    assert refused.error == "invalid_grant"
+    flow.browser.left_to = ""
+    await flow.open(redirect_uri="https://elsewhere.example/callback")
+    assert "It has changed its name, keys or redirect addresses since you agreed." in flow.browser.text
+    assert "It sends the answer to elsewhere.example, another host than app.example." in flow.browser.text
+
+
+async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out(world: World, app: ASGIApp) -> None:
+    flow = await begin_flow(world, app, name="example-n0tes")
+    await flow.answer()
+    await make_document(world)
+    flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
+    flow.browser.left_to = ""
+    await flow.open()
+    assert "Its name looks like <code>example-n0tes</code>" in flow.browser.text
+
+
+async def test_the_answer_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeFlow) -> None:
+    await flow.answer()
+    answer = await flow.open(response_mode="form_post")
+    fields = flow.browser.form(CALLBACK)
+    assert (fields["state"], fields["iss"]) == ("the state", ISSUER)
+    assert "form-action 'self' https://app.example" in answer.headers["content-security-policy"]
+    assert (await flow.redeem(fields["code"])).status == 200
+
+
+async def test_the_page_of_a_device_asks_to_sign_in_and_returns(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    browser = Browser(app)
+    await browser.get("/device?user_code=WDJB-MJHT")
+    query = parse_qs(urlsplit(browser.path).query)
+    assert query["return_to"] == ["/device?user_code=WDJB-MJHT"]
