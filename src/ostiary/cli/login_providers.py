@@ -156,7 +156,7 @@ def list_accounts(name: str, /, *, limit: int = PAGE, session: Here) -> None:
     """
     rows = session.pages(f"/login-providers/{name}/accounts", "accounts", limit=limit)
     columns = {"sub": "ACCOUNT", "person": "PERSON"}
-    session.show(rows, lambda rows: table(rows, columns, empty="nobody has logged in by this provider"))
+    session.show(rows, lambda rows: table(rows, columns, empty="no person has logged in by this provider"))
 
 
 @login_provider.command(name="link")

@@ -95,7 +95,7 @@ def allow_bearer(
 
     Args:
         name: Name or id.
-        registration: `document` for clients with a metadata document, `dynamic` for those that registered themselves;
+        registration: `document` for clients with a metadata document, `dynamic` for self-registered clients;
             may be given several times.
     """
     for one in registration:

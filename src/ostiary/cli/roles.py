@@ -12,7 +12,7 @@ role = App(name="role", help="List, grant and revoke the roles of people.")
 
 @role.command(name="list")
 def list_roles(*, limit: int = PAGE, session: Here) -> None:
-    """List which persons and teams have which roles.
+    """List the roles of persons and teams.
 
     Args:
         limit: Largest number of rows.
@@ -24,21 +24,21 @@ def list_roles(*, limit: int = PAGE, session: Here) -> None:
         lambda rows: table(
             [{**one, "by": one["source"] or "administrator", "at": f"{moment(one['granted_at'])}Z"} for one in rows],
             columns,
-            empty="nobody has a role: ostiary role grant NAME ROLE",
+            empty="no roles are granted: ostiary role grant NAME ROLE",
         ),
     )
 
 
 @role.command(name="names")
 def list_role_names(*, session: Here) -> None:
-    """List the roles that the policies in force give a meaning."""
+    """List the roles that the active policies define."""
     names = session.api("GET", "/roles/names")["roles"]
     session.show(names, lambda names: table([{"role": one} for one in names], {"role": "ROLE"}, empty="no roles"))
 
 
 @role.command(name="grant")
 def grant_role(name: str, role: str, /, *, session: Here) -> None:
-    """Give a person or team a role.
+    """Grant a role to a person or team.
 
     Args:
         name: Name or id of the person or team.
@@ -49,7 +49,7 @@ def grant_role(name: str, role: str, /, *, session: Here) -> None:
 
 @role.command(name="revoke")
 def revoke_role(name: str, role: str, /, *, session: Here) -> None:
-    """Take a role from a person or team.
+    """Revoke a role of a person or team.
 
     Args:
         name: Name or id of the person or team.

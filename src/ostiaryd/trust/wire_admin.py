@@ -197,7 +197,7 @@ async def show_bearer_classes(call: Call) -> Reply:
 async def allow_bearer_class(call: Call) -> Reply:
     """Allow bearer tokens for a resource to clients that no administrator registered, by their class of registration.
 
-    `document` are clients with a metadata document, `dynamic` those that registered themselves.
+    `document` are clients with a metadata document, `dynamic` are self-registered clients.
     """
     resource, registration = call.params["name"], _class_of(call)
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer_class(act, resource, registration))

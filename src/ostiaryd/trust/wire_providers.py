@@ -57,7 +57,7 @@ class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings to change; those that are left out stay. `client_secret` replaces the secret."""
+    """Settings to change; other settings stay. `client_secret` replaces the secret."""
 
     client_secret: str = ""
     label: str | None = None
@@ -181,7 +181,7 @@ async def change_provider(call: Call) -> Reply:
 
 
 async def remove_provider(call: Call) -> Reply:
-    """Remove a login provider: nobody logs in by it, and the roles that its rules gave end.
+    """Remove a login provider: logins by the provider are refused, and the roles from its rules end.
 
     Accounts, links and sessions stay; a provider of the same issuer finds its accounts again.
     """

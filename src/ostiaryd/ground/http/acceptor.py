@@ -1,6 +1,6 @@
 """Accepts new connections from the listening socket, many in each round of the event loop.
 
-All that wait in the queue of the kernel are taken, which costs little. The addresses that they come from then take
+Every connection in the queue of the kernel is taken, which costs little. The addresses that they come from then take
 turns, and a few connections are opened in each round: a client gets in while another address opens thousands.
 
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
@@ -72,7 +72,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Stop accepting connections, and close those that wait to be opened; open connections stay open."""
+        """Stop accepting connections, and close connections that wait to be opened; open connections stay open."""
         self._is_closed = True
         if self._resuming is not None:
             self._resuming.cancel()

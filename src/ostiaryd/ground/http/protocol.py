@@ -234,8 +234,8 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_full(self) -> bool:
-        """Return whether earlier requests must be answered, or what came of a body be read, before more is read. Who
-        does that resumes reading.
+        """Return whether earlier requests must be answered, or the arrived part of a body be read, before more is read.
+        The code that does so resumes reading.
         """
         cycle: Any = self.cycle
         if self.pipeline or cycle is None or cycle.response_complete or isinstance(cycle, Exchange):

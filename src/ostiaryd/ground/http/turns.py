@@ -5,7 +5,7 @@ has sent, if its first part takes that time. The addresses that the connections 
 makes neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for
 long (docs/adr/0068-short-rounds.md).
 
-While an administrator or a person stops something, no bytes of others are parsed, so that the rounds that the stop
+While an administrator or a person stops something, no bytes of other clients are parsed, so that the rounds that the stop
 still needs are short.
 
 Lives on the event loop.
@@ -66,7 +66,7 @@ class ParsingTurns:
     def paused(self, loop: AbstractEventLoop) -> Iterator[None]:
         """Keep all other clients waiting within the block, which stops something, for `LONGEST_PAUSE_S` at most.
 
-        A pause is followed by as much time without a pause: somebody who stops things all the time shuts nobody out.
+        A pause is followed by as much time without a pause, so continuous stops do not shut out other clients.
         """
         now = time.perf_counter()
         if not self._stops and now >= self._next_pause_at:

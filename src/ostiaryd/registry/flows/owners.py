@@ -79,7 +79,7 @@ def remove_member(act: Act, team: str, person: str) -> Team:
 def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) -> None:
     """Add a person to a team (id or name), or remove the person; nothing if that is so already.
 
-    An unknown team, a full one, and one that owns agents and would be empty stay as they are.
+    An unknown team and a full team stay as they are; so does a team that owns agents and would be empty.
     """
     into = owners.team(act.tx, team)
     if into is None or owners.is_member(act.tx, into.team_id, person) == is_member:

@@ -67,7 +67,7 @@ def end_roles_of_source(act: Act, source: str) -> None:
 
 
 def end_roles(act: Act, subject: str) -> None:
-    """End all roles of a person or team that leaves. Who returns gets no role back."""
+    """End all roles of a person or team that leaves. A person who returns gets no role back."""
     for one in roles.of_subject(act.tx, subject):
         roles.remove(act.tx, one.subject, one.role, one.source)
 

@@ -123,7 +123,7 @@ async def log_in(
     replaces: Session | None,
     prove: Callable[[Act], Proof | None] | None = None,
 ) -> NewSession:
-    """Begin a session with these proofs, and the one that `prove` uses up in the act of the login.
+    """Begin a session with these proofs, and the proof that `prove` uses up in the act of the login.
 
     Raises LoginRefused if `prove` has none, NotFound, Conflict for a person who has left.
     """

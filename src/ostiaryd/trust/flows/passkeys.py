@@ -52,7 +52,7 @@ ALGS = [
     COSEAlgorithmIdentifier.RSASSA_PKCS1_v1_5_SHA_256,
 ]
 _UNREADABLE = (WebAuthnException, Malformed, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What `webauthn` raises for a response that it cannot read."""
+"""Errors of `webauthn` for a malformed response."""
 
 
 def rp_id(config: Config) -> str | None:

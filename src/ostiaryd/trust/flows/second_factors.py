@@ -1,7 +1,7 @@
 """Second factors after a password: codes of an authenticator app, and recovery codes.
 
 The secret of an app is sealed with a key that follows from the server's own. A code is accepted once; a recovery code
-is deleted by its use. Wrong codes have a throttle of their own, which only those who know the password can reach.
+is deleted by its use. Wrong codes have a separate throttle, which only a caller with the right password can reach.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Passkeys: the public key of a WebAuthn credential, and the challenge of a ceremony.
 
-A challenge is bound to the browser and to the ceremony by a keyed digest, so the server need not remember those that
-strangers ask for. It is used once: `trust.store.spend` remembers those that led to a login or a passkey.
+A challenge is bound to the browser and to the ceremony by a keyed digest, so the server does not store challenges
+of unauthenticated callers. A challenge is used once: `trust.store.spend` stores used challenges.
 """
 
 from __future__ import annotations

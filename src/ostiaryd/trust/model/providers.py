@@ -47,7 +47,7 @@ class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OidcSettings(msgspec.Struct, frozen=True, tag="oidc", tag_field="protocol"):
-    """How this server is registered at an OpenID provider.
+    """The registration of this server at an OpenID provider.
 
     `reauthenticate` is the value of `prompt` that makes the provider ask the person again.
     """
@@ -102,7 +102,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresetDefaults(NamedTuple):
-    """What a preset fills in; `issuer` is the pattern of its issuers, `example` one of them."""
+    """Defaults of a preset; `issuer` is the pattern of its issuers, `example` one of them."""
 
     label: str
     issuer: str
@@ -112,7 +112,7 @@ class PresetDefaults(NamedTuple):
     reads_userinfo: bool
     reauthenticate: str = "login"
     needs_claim: str = ""
-    """a claim that the configuration must require, because the provider vouches for everybody"""
+    """a claim that the configuration must require, because the provider vouches for every account"""
 
 
 STANDARD_SCOPES = ("openid", "profile", "email")
@@ -153,8 +153,8 @@ PRESETS: Mapping[str, PresetDefaults] = {
         reads_userinfo=True,
     ),
 }
-"""Entra: a token of `common` would be of any tenant, and `email` there is not verified. Google: without `hd` everybody
-with a Google account would be accepted, and the provider knows no groups."""
+"""Entra: a token of `common` would be of any tenant, and `email` there is not verified. Google: without `hd`, every
+Google account would be accepted, and the provider knows no groups."""
 
 
 class Identity(NamedTuple):
@@ -215,7 +215,7 @@ def check_provider(provider: Provider) -> Provider:
     needed = PRESETS[provider.preset].needs_claim
     if needed and needed not in claims:
         raise Invalid(
-            f"the preset `{provider.preset}` needs the claim `{needed}`, or everybody could log in",
+            f"the preset `{provider.preset}` needs the claim `{needed}`, otherwise every account of the provider could log in",
             hint=f"--require {needed}=example.com",
         )
     if isinstance(provider.settings, OidcSettings):

@@ -186,7 +186,7 @@ def ways_to_meet(
 ) -> frozenset[Method]:
     """Return the methods of a person, besides the fresh proofs, that lead to the demanded level.
 
-    Those that reach it alone; else the password, if it does so together with a code; else none.
+    Methods that reach it alone; else the password, if it reaches the level together with a code; else none.
     """
     missing = [method for method in methods if method not in {proof.method for proof in fresh}]
 

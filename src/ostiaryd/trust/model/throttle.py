@@ -19,7 +19,7 @@ FORGET_AFTER = 86_400 * SECOND
 
 
 class Limit(NamedTuple):
-    """How many failures cost no wait, and the time after which one failure has worn off, in microseconds."""
+    """The number of failures without a wait, and the time after which one failure wears off, in microseconds."""
 
     name: str
     free: int

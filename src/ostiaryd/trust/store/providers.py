@@ -26,7 +26,7 @@ _LINKS = sql("select sub, person from login_identity where issuer = :issuer and 
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the column `settings` holds."""
+    """The content of the column `settings`."""
 
     label: str
     preset: Preset
