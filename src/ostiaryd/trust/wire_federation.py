@@ -1,7 +1,7 @@
 """Common parts of logins by OpenID Connect and by SAML: the attempt of a browser, and the session at the end.
 
 An attempt is in a `__Host-` cookie of the browser that began it, encrypted; the server keeps nothing of it. The answer
-of a provider counts only with that cookie, so an attacker cannot finish a login in another person's browser (login CSRF).
+of a provider counts only with that cookie, so an attacker cannot finish a login in another browser (login CSRF).
 """
 
 from __future__ import annotations

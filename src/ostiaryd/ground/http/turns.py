@@ -5,8 +5,8 @@ has sent, if its first part takes that time. The addresses that the connections 
 makes neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for
 long (docs/adr/0068-short-rounds.md).
 
-While an administrator or a person stops something, no bytes of other clients are parsed, so that the rounds that the stop
-still needs are short.
+While an administrator or a person stops something, no bytes of other clients are parsed, so the rounds that the stop
+needs are short.
 
 Lives on the event loop.
 """

@@ -51,7 +51,7 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
 
 
 def remove_provider(act: Act, name: str) -> Provider:
-    """Remove a login provider. Logins by the provider are refused, and the roles from its rules end. Raises NotFound."""
+    """Remove a login provider: its logins are refused, and the roles from its rules end. Raises NotFound."""
     provider = find_provider(act.tx, name)
     _note(act, provider)
     registry.end_roles_of_source(act, provider.provider_id)

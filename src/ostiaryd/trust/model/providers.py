@@ -215,7 +215,7 @@ def check_provider(provider: Provider) -> Provider:
     needed = PRESETS[provider.preset].needs_claim
     if needed and needed not in claims:
         raise Invalid(
-            f"the preset `{provider.preset}` needs the claim `{needed}`, otherwise every account of the provider could log in",
+            f"the preset `{provider.preset}` needs the claim `{needed}`, otherwise each of its accounts could log in",
             hint=f"--require {needed}=example.com",
         )
     if isinstance(provider.settings, OidcSettings):
