@@ -42,11 +42,19 @@ class Forms(HTMLParser):
             self.scripts.append(named.get("src") or "inline")
 
 
+def _field(page: str, scope: str) -> str:
+    """Return the name of the field of a scope on a consent page."""
+    found = re.search(rf'name="([^"]*{re.escape(scope)}[^"]*)"', page)
+    assert found is not None, page
+    return found[1]
+
+
 class PersonBrowser:
     """A browser of one person at the server `url`. It follows redirects there, and stops where it would leave."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self._own = (f"{url}/", url.replace("127.0.0.1", "localhost") + "/")  # pages for people are at the name
+        self._page = url
         self._http = httpx2.Client(trust_env=False, timeout=60)
         self._cookies: dict[str, str] = {}
         self.text = ""
@@ -60,15 +68,18 @@ class PersonBrowser:
         self._http.close()
 
     def set_up(self, link: str) -> None:
-        """Follow a setup link, and set the password. The link names the host, not the address."""
-        self.get("/" + link.split("/", 3)[3])
+        """Follow a setup link, and set the password."""
+        self.get(link)
         self.submit("/setup", password=PASSWORD, repeated=PASSWORD)
 
-    def authorize(self, url: str, *, decision: str = "allow") -> str:
-        """Open an authorization URL, decide where the server asks, and return the URL to which it leads."""
+    def authorize(self, url: str, *, decision: str = "allow", without: str = "") -> str:
+        """Open an authorization URL, decide where the server asks, and return the URL to which it leads.
+
+        `without` is a scope that the person unticks.
+        """
         self.get(url)
         if not self.left_to:
-            self.submit("/consent", decision=decision)
+            self.submit("/consent", decision=decision, **({_field(self.text, without): ""} if without else {}))
         assert self.left_to, self.text
         return self.left_to
 
@@ -80,17 +91,19 @@ class PersonBrowser:
         """Send the form that leads to `action`, with these fields changed."""
         found = [values for one, values in Forms(self.text).forms if one.endswith(action)]
         assert found, f"no form leads to {action}: {self.text}"
-        self._send("POST", action, {**found[0], **fields})
+        sent = {**found[0], **fields}
+        self._send("POST", action, {name: value for name, value in sent.items() if value})
 
     def _send(self, method: str, url: str, fields: dict[str, str] | None = None) -> None:
         self.left_to = ""
-        url = urljoin(self.url, url)
-        if not url.startswith(self.url + "/"):
+        url = urljoin(self._page, url)
+        if not url.startswith(self._own):
             self.left_to = url
             return
+        self._page = url
         headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
         if method == "POST":
-            headers["origin"] = self.url
+            headers["origin"] = "/".join(url.split("/")[:3])
         response = self._http.request(method, url, data=fields, headers=headers)
         for cookie in response.headers.get_list("set-cookie"):
             name, _, value = cookie.partition(";")[0].partition("=")

@@ -67,6 +67,8 @@ __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 APPROVAL = re.compile(r"ap_[0-9a-f]{32}")
 """key of a request to wait: the id of the approval, which every client returns unchanged"""
 
+MISSING = "ostiary.missing"
+"""key of the ASGI scope of the denials for which the answer is a challenge"""
 NOTHING = {"type": "object", "properties": {}}
 """schema of the requested input: an empty form"""
 WAITED = ElicitResult(action="accept", content={})
@@ -165,14 +167,26 @@ class _Front:
         except Refused as refusal:
             await self._refuse(refusal, send)
             return
-        caller_scope = {**let_in(scope, caller), "user": AuthenticatedUser(_access_token(caller))}
-        watched = _Watched(send, caller, self._guard)
+        missing: list[Denied] = []
+        caller_scope = {**let_in(scope, caller), "user": AuthenticatedUser(_access_token(caller)), MISSING: missing}
+        watched = _Watched(self._challenging(send, missing), caller, self._guard)
         try:
             await watched.serve(self._guard, self._app, caller_scope, receive)
         except Refused as refusal:
             if watched.status:
                 raise  # the answer has begun, and breaks off
             await self._refuse(refusal, send)
+
+    def _challenging(self, send: Send, missing: list[Denied]) -> Send:
+        """Return a sender that makes the answer a challenge if the call lacked a scope: 403 `insufficient_scope`."""
+
+        async def sending(message: Message) -> None:
+            if missing and message["type"] == "http.response.start":
+                answer = self._door.refuse(missing[0])
+                message = {**message, "status": answer.status, "headers": [*message["headers"], *answer.headers]}
+            await send(message)
+
+        return sending
 
     async def _refuse(self, refusal: Refused, send: Send) -> None:
         answer = self._door.refuse(refusal)
@@ -220,6 +234,7 @@ class _Hook:
                 suspension := asking(refusal, version=ctx.protocol_version, able=able, params=params)
             ):
                 return suspension
+            _note_missing(ctx, refusal)
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         call.ok = False
         if answer_of(params) is not None:
@@ -279,6 +294,18 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
     if not isinstance(caller, Verified):
         raise Unauthenticated("no authenticated caller", code="nobody_acts")
     return caller
+
+
+def _note_missing(ctx: ServerRequestContext[Any, Any], refusal: Refused) -> None:
+    """Note a missing scope of a client that no administrator registered: it gets scopes by the consent of its person.
+
+    Such a client asks again when it is challenged (MCP 2026-07-28, step-up authorization); for others the words count.
+    """
+    scope = {} if ctx.request is None else ctx.request.scope
+    caller, missing = scope.get(VERIFIED), scope.get(MISSING)
+    is_self_registered = isinstance(caller, Verified) and caller.principal.claims.registration != ""
+    if missing is not None and is_self_registered and isinstance(refusal, Denied) and refusal.missing_scope:
+        missing.append(refusal)
 
 
 def _unknown_tool(name: str, version: str) -> HandlerResult:

@@ -5,9 +5,13 @@ but the consent of a person.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,11 +23,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 
 from harness.live_server import ServerFixture, free_socket, serving
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
 from ostiary.guard import Guard
 from ostiary.mcp import protect
 from tests.e2e.mcp_files_server import files_server
+from tests.support.node import NODE
 
 CALLBACK = "http://localhost:3030/callback"
 
@@ -54,6 +59,8 @@ class Files:
     def __init__(self, live_server: ServerFixture, uri: str, resource: str, browser: PersonBrowser) -> None:
         self.live_server, self.uri, self.resource, self.browser = live_server, uri, resource, browser
         self.person = live_server.owner()
+        self.withheld = ""
+        """a scope that the person does not agree to"""
         browser.set_up(live_server.api("POST", f"/persons/{self.person}/invite", {})["url"])
         live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
 
@@ -78,7 +85,7 @@ def provider(files: Files, memory: Memory) -> OAuthClientProvider:
     arrived: list[str] = []
 
     async def open_browser(url: str) -> None:
-        arrived.append(await asyncio.to_thread(files.browser.authorize, url))
+        arrived.append(await asyncio.to_thread(files.browser.authorize, url, without=files.withheld))
 
     async def wait_for_callback() -> AuthorizationCodeResult:
         query = {name: value for name, (value,) in parse_qs(urlsplit(arrived[-1]).query).items()}
@@ -107,3 +114,35 @@ async def test_the_mcp_sdk_registers_itself_and_calls_after_the_consent_of_a_per
     assert (memory.client.client_id or "").startswith("cl_")
     assert memory.token.token_type == "Bearer"
     assert memory.token.refresh_token
+
+
+async def test_the_mcp_sdk_steps_up_when_a_tool_needs_another_scope(files: Files) -> None:
+    files.withheld = f"{files.resource}:write"
+    memory = Memory()
+    async with connected(files, provider(files, memory)) as client:
+        await client.call_tool("read_file", {"path": "/a"})
+        assert memory.token is not None
+        assert memory.token.scope == f"{files.resource}:read"
+        files.withheld = ""
+        await client.call_tool("write_file", {"path": "/a"})
+        assert f"{files.resource}:write" in (memory.token.scope or "").split()
+
+
+def test_the_typescript_sdk_registers_itself_and_calls_after_the_consent_of_a_person(files: Files) -> None:
+    with TemporaryDirectory() as home:
+        process = subprocess.Popen(
+            ["node", NODE / "mcp-oauth.mjs"],
+            env={"PATH": os.environ["PATH"], "HOME": home, "SERVER": files.uri},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith(files.live_server.server.url), url
+        output, _ = process.communicate(files.browser.authorize(url) + "\n", timeout=PATIENCE_S)
+    seen = json.loads(output.splitlines()[-1])
+    assert "text of /a" in seen["read"], seen
+    assert (seen["client"]["token_endpoint_auth_method"], "client_secret" in seen["client"]) == ("none", False)
+    assert (seen["token"]["token_type"], seen["token"]["refreshes"]) == ("Bearer", True)

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import sys
+import threading
+import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import ClientTransport, SSETransport, StdioTransport, StreamableHttpTransport
@@ -30,6 +33,7 @@ from mcp_types import ElicitResult, PromptReference
 
 from harness.live_server import ServerFixture, free_socket, own_server, serving
 from harness.patience import eventually
+from harness.person_browser import PersonBrowser
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters.fastmcp import _listed, protect, waits
 from ostiary.authorization.catalogue import definition_of
@@ -627,3 +631,46 @@ async def test_the_program_of_the_page_over_http(stage: FrameworkFixture, folder
     finally:
         program.terminate()
         await program.communicate()
+
+
+class PersonAtBrowser(webbrowser.BaseBrowser):
+    """The browser of a person who agrees; it then opens the page of the client, as a redirect does."""
+
+    def __init__(self, browser: PersonBrowser) -> None:
+        super().__init__()
+        self._browser = browser
+
+    def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
+        threading.Thread(target=lambda: httpx2.get(self._browser.authorize(url), timeout=60)).start()
+        return True
+
+
+def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_person(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: FastMCP[Any] = FastMCP("files")
+
+    @server.tool
+    def read_file(path: str) -> str:
+        return f"text of {path}"
+
+    sock, port = free_socket()
+    uri = f"http://127.0.0.1:{port}/mcp"
+    resource, guard_key = live_server.resource(uri)
+    live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
+    with (
+        Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
+        PersonBrowser(live_server.server.url) as browser,
+    ):
+        protect(server, guard)
+        eventually(lambda: guard.feed.current().exempt)
+        browser.set_up(live_server.api("POST", f"/persons/{live_server.owner()}/invite", {})["url"])
+        webbrowser.register("person", None, PersonAtBrowser(browser), preferred=True)
+        monkeypatch.setattr(webbrowser, "_tryorder", ["person"])
+
+        async def call() -> str:
+            async with Client(uri, auth="oauth") as client:
+                return str((await client.call_tool("read_file", {"path": "/a"})).data)
+
+        with serving(server.http_app(), sock), pytest.warns(UserWarning, match="in-memory"):
+            assert asyncio.run(call()) == "text of /a"
