@@ -179,7 +179,7 @@ async def test_what_was_asked_can_be_replayed(stage: Stage) -> None:
     for more, allowed in ((PERMITS, True), (FORBIDS, False)):
         loaded = load({"a.cedar": BASE + more})
         replay = Replay(loaded.policies, loaded.ir, catalogue=lambda _: None)
-        (asked,) = facts.asked
+        (asked,) = facts.posed
         assert asked is not None
         assert replay.judge(asked, at=facts.at).allowed is allowed
 

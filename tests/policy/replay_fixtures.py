@@ -249,7 +249,7 @@ class ReplayFixture:
                     catalogue=partial(resources.kept_catalogue, reader),
                 )
             told = decode_facts(facts)
-            for asked, was in zip(told.asked, verdicts(entry, len(told.asked)), strict=True):
+            for asked, was in zip(told.posed, verdicts(entry, len(told.posed)), strict=True):
                 if asked is None:
                     continue
                 try:

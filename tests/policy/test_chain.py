@@ -124,7 +124,7 @@ async def test_what_if_asks_about_the_chain_again(world: World, ask: Ask, low: A
 
 
 def kept(body: bytes) -> Posed:
-    (asked,) = decode_facts(body).asked
+    (asked,) = decode_facts(body).posed
     assert asked is not None
     return asked
 

@@ -159,7 +159,7 @@ async def test_what_if_has_it_where_policies_looked_and_else_does_not_know(world
     for action in ("call", "peek"):
         assert await asked(ask, bot, action)
     await run_act(world, token(bot, task), "token.issue")
-    kept = [decode_facts(found).asked[0] for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found]
+    kept = [decode_facts(found).posed[0] for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found]
     looked, blind = kept[:3], kept[3:]
     assert len(blind) == 3
     text = json.dumps({"resource": "files", "tools": TOOLS})

@@ -235,8 +235,8 @@ def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
             counts["nothing was kept of it"] += '"policies":[' in bytes(body).decode()
             continue
         told = decode_facts(facts)
-        was = verdicts(msgspec.json.decode(body, type=Recorded), len(told.asked))
-        for asked, one in zip(told.asked, was, strict=True):
+        was = verdicts(msgspec.json.decode(body, type=Recorded), len(told.posed))
+        for asked, one in zip(told.posed, was, strict=True):
             if asked is None:
                 continue
             try:

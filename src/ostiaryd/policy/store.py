@@ -44,17 +44,19 @@ _NEWEST = 1 << 62
 
 
 class Approved(NamedTuple):
-    """What a person said yes to, and the policies that asked."""
+    """An approval: the digest of the approved request, and the policies that asked."""
 
     digest: str
     policies: frozenset[str]
 
 
 def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> None:
+    """Insert an approval."""
     tx.run(_INSERT_APPROVED, id=id, digest=digest, policies=canonical.encode(policies).decode())
 
 
 def approved(reader: Reader, id: str) -> Approved | None:
+    """Return an approval by its id; None if there is none."""
     row = reader.one(_APPROVED, id=id)
     return None if row is None else Approved(row[0], frozenset(json_decoder(list[str])(row[1])))
 
@@ -71,13 +73,14 @@ def active(reader: Reader) -> str:
 
 
 def active_ir(reader: Reader) -> tuple[str, str]:
-    """The hash of the set that decides, and its IR as JSON: what guards are told."""
+    """Return the hash of the active set, and its IR as JSON, which guards get."""
     hash = active(reader)
     row = reader.one(_RULES, hash=hash)
     return hash, ir.render(starter().ir).decode() if row is None else row[1]
 
 
 def activate(tx: Tx, hash: str) -> None:
+    """Make a set the active one."""
     tx.touch("policy", "1")
     tx.run(_ACTIVATE, hash=hash, now=tx.now)
 
@@ -89,17 +92,19 @@ def watched(reader: Reader) -> str | None:
 
 
 def watch(tx: Tx, hash: str) -> None:
+    """Make a set the watching one."""
     tx.touch("watched_policy", "1")
     tx.run(_WATCH, hash=hash, now=tx.now)
 
 
 def unwatch(tx: Tx) -> None:
+    """End watching."""
     tx.touch("watched_policy", "1")
     tx.run(_UNWATCH)
 
 
 def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
-    """Keep a set; one that is there already stays as it is."""
+    """Insert a set. A set that is stored already does not change."""
     tx.touch("policy_set", loaded.hash)
     tx.run(
         _INSERT,
@@ -116,6 +121,7 @@ def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
 
 
 def get(reader: Reader, hash: str) -> PolicySet | None:
+    """Return the summary of a set; None if it is not stored."""
     row = reader.one(_GET, hash=hash)
     return None if row is None else _summary(row)
 
@@ -127,6 +133,7 @@ def page(reader: Reader, *, after: PolicySet | None, limit: int) -> list[PolicyS
 
 
 def files(reader: Reader, hash: str) -> dict[str, str] | None:
+    """Return the files of a set; None if it is not stored."""
     row = reader.one(_FILES, hash=hash)
     return None if row is None else decode_files(row[0])
 

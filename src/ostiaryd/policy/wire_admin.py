@@ -100,29 +100,29 @@ async def put_set(call: Call) -> Reply:
     than HASH is active. With `watch` the set decides beside the active set and enforces nothing.
     """
     dry, locks, watches = (_flag(call, name) for name in ("dry_run", "lock_out", "watch"))
-    gate, asked = _gate(call), call.json(NewSet)
-    loaded = await load_set(call.world, asked.files)
+    gate, body = _gate(call), call.json(NewSet)
+    loaded = await load_set(call.world, body.files)
     why = await why_no_token(call, loaded.ready)
-    said = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
+    messages = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
     plan = await call.world.db.scan(lambda reader: flows.plan_put(reader, loaded))
     if dry:
-        return reply(_tested(loaded) | {"notes": said, "plan": plan})
+        return reply(_tested(loaded) | {"notes": messages, "plan": plan})
 
     if watches:
         _check_watching(loaded, gate)
         kept = await act_as(call, "policy.watch", lambda act: flows.watch(act, loaded, by=call.caller))
-        return reply(_render(kept, active=store.active(call.world.db.read())) | {"notes": said}, status=201)
+        return reply(_render(kept, active=store.active(call.world.db.read())) | {"notes": messages}, status=201)
 
     def put(act: Act) -> PolicySet:
         note(act, object=loaded.hash)
         _check_active(act, call)
-        flows.check_plan(act, plan, loses=asked.loses)
+        flows.check_plan(act, plan, loses=body.loses)
         _check_lock_out(why, locks=locks)
         return flows.put(act, loaded, by=call.caller, gate=gate)
 
     made = await act_as(call, "policy.put", put)
     note_latest(call.world, made.hash)
-    return reply(_render(made, active=made.hash) | {"notes": said}, status=201, headers=[_etag(made.hash)])
+    return reply(_render(made, active=made.hash) | {"notes": messages}, status=201, headers=[_etag(made.hash)])
 
 
 def _check_active(act: Act, call: Call) -> None:
@@ -189,7 +189,7 @@ async def list_sets(call: Call) -> Reply:
 async def show_set(call: Call) -> Reply:
     """Show a policy set with its files, the safeguards that it extends, and safeguards that do not apply."""
     hash = call.params["hash"]
-    found, files, left_out, active = await call.world.db.scan(
+    summary, files, left_out, active = await call.world.db.scan(
         lambda reader: (
             *flows.show_set(reader, hash),
             flows.plan_activation(reader, hash).left_out,
@@ -197,8 +197,8 @@ async def show_set(call: Call) -> Reply:
         )
     )
     return reply(
-        _render(found, active=active) | {"files": own_files(files), "extends": layer(files), "left_out": left_out},
-        headers=[_etag(found.hash)],
+        _render(summary, active=active) | {"files": own_files(files), "extends": layer(files), "left_out": left_out},
+        headers=[_etag(summary.hash)],
     )
 
 

@@ -2,12 +2,12 @@
 
 A denial is an answer: 200 with `decision: false`. Stricter than the standard: a member given twice refuses the request
 (it is no I-JSON), and a batch has at most 1000 evaluations. `context` of an answer holds the `policies` that decided,
-the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` say the same in a
-sentence, the second without what is none of a user's business. Search (section 8) is in `wire_search`.
+the hash `policy` of their set, and `reasons` (code, message, hint); `reason_admin` and `reason_user` are the reasons
+in a sentence, the second without facts that are not for users. Search (section 8) is in `wire_search`.
 
-A denial that a person's yes would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint
-is in the package `approvals`), and one that a stronger token would turn an obligation `step-up` (Obligations Profile,
-draft 1).
+A denial that an approval would turn has `access_request` (Access Request and Approval Profile, draft 1; its endpoint
+is in the package `approvals`). A denial that a stronger token would turn has an obligation `step-up` (Obligations
+Profile, draft 1).
 """
 
 from __future__ import annotations
@@ -223,11 +223,12 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _check_members(body: bytes, value: object) -> None:
-    """Whether no object has a member twice. The decoder keeps the last of them, so that a colon would be missing.
+    """Check that no object has a member twice. Raises Malformed.
 
-    Where no backslash is, strings are spelled alike in the text and in the encoding of what was understood, colons in
-    them included; so both have the same number of colons, unless a member is missing: one given twice, or one that
-    means nothing to us. Then everything is understood and counted; and where that differs too, looked at closely.
+    The decoder keeps the last of two equal members, so that its value has fewer colons. Without a backslash, strings
+    are spelled alike in the text and in the encoding of the value, colons in them included. Equal counts therefore mean
+    that no member is missing. A missing member was sent twice, or is unknown to the model. In that case the whole value
+    is decoded and counted; if that count differs too, the text is parsed strictly.
     """
     if b"\\" not in body:
         colons = body.count(b":")
@@ -294,29 +295,32 @@ _INCOMPLETE = EvaluationResponse(
 def _answer(call: Call, question: Question | None, decision: Decision | None) -> EvaluationResponse:
     if decision is None or question is None:
         return _INCOMPLETE
-    said = ResponseContext(decision.policy_hash, decision.policies, decision.reasons)
+    context = ResponseContext(decision.policy_hash, decision.policies, decision.reasons)
     if decision.reasons:
         status = "200" if decision.allowed else "403"
-        said.reason_admin, said.reason_user = {status: _for_admin(decision)}, {status: _for_user(decision.reasons[0])}
-        said.obligations = _obligations(decision.reasons)
+        context.reason_admin, context.reason_user = (
+            {status: _for_admin(decision)},
+            {status: _for_user(decision.reasons[0])},
+        )
+        context.obligations = _obligations(decision.reasons)
     if decision.asks and not decision.allowed:
-        _note_request(call, question, decision, said)
+        _note_request(call, question, decision, context)
     if not decision.allowed and question.approval:
         code = decision.reasons[0].code if decision.reasons else ""
-        said.reason, said.next_action = _NEXT.get(code, ("policy_denied", "none"))
+        context.reason, context.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
-        said.approval = {"id": decision.approval}
-    return EvaluationResponse(decision.allowed, None if said == ResponseContext() else said)
+        context.approval = {"id": decision.approval}
+    return EvaluationResponse(decision.allowed, None if context == ResponseContext() else context)
 
 
-def _note_request(call: Call, question: Question, decision: Decision, said: ResponseContext) -> None:
-    """How a person can be asked: ARAP, section "Requestable Denial Context"."""
+def _note_request(call: Call, question: Question, decision: Decision, context: ResponseContext) -> None:
+    """Add the facts by which a client requests an approval: ARAP, section "Requestable Denial Context"."""
     world = call.world
     now = world.now()
     id = new_id("ev", now=now, random=world.random)
     denied = denial(question, id=id, issuer=world.config.issuer, now=now)
-    said.reason, said.evaluation_id, said.evaluated_at = decision.reasons[0].code, id, rfc3339(denied.iat)
-    said.access_request = {
+    context.reason, context.evaluation_id, context.evaluated_at = decision.reasons[0].code, id, rfc3339(denied.iat)
+    context.access_request = {
         "endpoint": world.config.public_url + REQUESTS,
         "expires_at": denied.denial_expires_at,
         "binding_token": seal_denial(world.keys.signer("token", world.config.token_alg), denied),
@@ -324,7 +328,9 @@ def _note_request(call: Call, question: Question, decision: Decision, said: Resp
 
 
 def _obligations(reasons: tuple[Reason, ...]) -> list[dict[str, Any]] | None:
-    """What would turn the denial, if it is a stronger token: Obligations Profile, section "step-up"."""
+    """Return the obligation that would turn the denial, if it is a stronger token: Obligations Profile, section
+    "step-up".
+    """
     steps = [one.acr_values.split(" ")[0] for one in reasons if one.acr_values]
     return [
         {"type": "step-up", "id": f"step-up-{n}", "properties": {"acr_value": acr}} for n, acr in enumerate(steps, 1)
@@ -337,20 +343,22 @@ _NEXT = {
     "approval_spent": ("approval_spent", "none"),
     "unknown_approval": ("approval_unverifiable", "none"),
 }
-"""Why an approval did not help, and what to do then: ARAP, section "Completion Semantics"."""
+"""Reason why an approval did not help, and the next action: ARAP, section "Completion Semantics"."""
 
 
 _UNSAID = {
     "no_permit": "You are not permitted to do this.",
     "policy_error": "This could not be decided. Please tell your administrator.",
 }
-"""What a user hears where the reason itself names only policies."""
+"""Sentences for users, for reasons that name only policies."""
 
 
 def _for_admin(decision: Decision) -> str:
-    said = "; ".join(f"{one.code}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in decision.reasons)
+    sentences = "; ".join(
+        f"{one.code}: {one.message}" + (f" ({one.hint})" if one.hint else "") for one in decision.reasons
+    )
     by = f" by {', '.join(decision.policies)}" if decision.policies else ""
-    return f"{'let pass' if decision.allowed else 'denied'} under the policy set {decision.policy_hash}{by}: {said}"
+    return f"{'allowed' if decision.allowed else 'denied'} under the policy set {decision.policy_hash}{by}: {sentences}"
 
 
 def _for_user(reason: Reason) -> str:

@@ -28,7 +28,7 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.external_pdp import ask_ahead_scanning
-from ostiaryd.policy.flows.search import MAX_RESULTS, Found, Kind
+from ostiaryd.policy.flows.search import MAX_RESULTS, Kind, SearchPage
 from ostiaryd.policy.model import (
     Place,
     Search,
@@ -96,31 +96,33 @@ class SearchBody(TypedDict):
 async def subjects(call: Call) -> Reply:
     """List the subjects that may perform the action on the resource."""
     body = read(call, SubjectSearch)
-    found, page = await _search(
+    results, page = await _search(
         call, "subject", Search(body.subject, body.action, body.resource, body.context), body.page, body.options
     )
-    return _answer(found, page, [{"type": body.subject.type, "id": id} for id in found.results])
+    return _answer(results, page, [{"type": body.subject.type, "id": id} for id in results.results])
 
 
 async def resources(call: Call) -> Reply:
     """List the resources on which the subject may perform the action."""
     body = read(call, ResourceSearch)
-    found, page = await _search(
+    results, page = await _search(
         call, "resource", Search(body.subject, body.action, body.resource, body.context), body.page, body.options
     )
-    return _answer(found, page, [{"type": body.resource.type, "id": id} for id in found.results])
+    return _answer(results, page, [{"type": body.resource.type, "id": id} for id in results.results])
 
 
 async def actions(call: Call) -> Reply:
     """List the actions that the subject may perform on the resource."""
     body = read(call, ActionSearch)
     search = Search(body.subject, None, body.resource, body.context)
-    found, page = await _search(call, "action", search, body.page, body.options)
-    return _answer(found, page, [{"name": name} for name in found.results])
+    results, page = await _search(call, "action", search, body.page, body.options)
+    return _answer(results, page, [{"name": name} for name in results.results])
 
 
-async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, options: SearchOptions) -> tuple[Found, str]:
-    """What was found, and the token of the page that follows. One entry, of a refusal too."""
+async def _search(
+    call: Call, kind: Kind, sought: Search, page: PageAsked, options: SearchOptions
+) -> tuple[SearchPage, str]:
+    """Return a page of results, and the token of the next page. Records one entry, also for a refusal."""
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
     same = b64u(sha256(_encode((kind, sought, page.properties, options))).digest())
@@ -128,7 +130,7 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
     digest = b64u(sha256(call.body).digest())
     names_agents = by is not None and not by.scopes.isdisjoint((ADMIN, READ))
 
-    def look(reader: Reader, remote: RemoteAnswers | None = None) -> Found:
+    def look(reader: Reader, remote: RemoteAnswers | None = None) -> SearchPage:
         ready = flows.active_set(reader)
         at = Place("", same, ready.policies.hash, limit, 0)
         if page.token is not None:
@@ -147,16 +149,16 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
             names_agents=names_agents,
         )
 
-    found: Found | Refused
+    outcome: SearchPage | Refused
     try:
         remote = await ask_ahead_scanning(call, look)
-        found = await world.db.scan(lambda reader: look(reader, remote))
+        outcome = await world.db.scan(lambda reader: look(reader, remote))
     except Refused as refusal:
-        found = refusal
+        outcome = refusal
     noted = await act(
         world,
         f"search.{kind}",
-        lambda act: flows.note_search(act, kind, sought, found, digest=digest, by=by),
+        lambda act: flows.note_search(act, kind, sought, outcome, digest=digest, by=by),
         request=call.request_id,
     )
     if noted.after is None:
@@ -165,14 +167,14 @@ async def _search(call: Call, kind: Kind, sought: Search, page: PageAsked, optio
     return noted, seal_place(ended, key=key, caller=caller, nonce=world.random(12))
 
 
-def _answer(found: Found, next_token: str, results: list[dict[str, Any]]) -> Reply:
-    for id, one in zip(found.results, results, strict=True):
-        if id in found.depends:
-            one["context"] = {"depends_on": found.depends[id]}
-    page = {"next_token": next_token, "count": len(results), "properties": {"examined": found.examined}}
-    context: dict[str, Any] = {"policy": found.policies}
-    if found.why:
-        context["reason_admin"] = {"404": found.why}
+def _answer(results_page: SearchPage, next_token: str, results: list[dict[str, Any]]) -> Reply:
+    for id, one in zip(results_page.results, results, strict=True):
+        if id in results_page.depends:
+            one["context"] = {"depends_on": results_page.depends[id]}
+    page = {"next_token": next_token, "count": len(results), "properties": {"examined": results_page.examined}}
+    context: dict[str, Any] = {"policy": results_page.policies}
+    if results_page.why:
+        context["reason_admin"] = {"404": results_page.why}
     return reply({"page": page, "context": context, "results": results})
 
 

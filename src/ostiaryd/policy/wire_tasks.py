@@ -36,14 +36,14 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     budget: list[Any] = []
     """Limits as in `ostiary.authorization.budget`."""
     intent: dict[str, Any] | None = None
-    """What the person asked, as in `ostiary.provenance.intent`; it never changes."""
+    """The words of the person, as in `ostiary.provenance.intent`; they never change."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None
     """Id of the task of which this is a part."""
     ttl: int = DEFAULT_TTL_S
     heartbeat: int | None = None
-    """Seconds of silence of all who hold the task, after which it is lost."""
+    """Seconds without a heartbeat of any holder of the task, after which the task is lost."""
     end_with_last: bool = False
 
 

@@ -1,7 +1,7 @@
-"""What-if: recorded decisions asked again of a candidate set, in a process of its own, told as JSON lines.
+"""What-if: recorded decisions replayed under a candidate set, in a separate process, reported as JSON lines.
 
-    {"done": entries, "of": entries}         as it goes on
-    {"report": {..}, "ticket": ".."}         the end; whoever puts the set can show the ticket
+    {"done": entries, "of": entries}         progress
+    {"report": {..}, "ticket": ".."}         the end; the caller can show the ticket when putting the set
     {"error": .., "message": .., "hint": ..} the end, where there is no report
 
 The process gets policies and rows, and nothing else: no database, no file, no network. It gives way to others.
@@ -32,8 +32,8 @@ from ostiaryd.policy.model import Loaded, Ticket, seal_ticket, ticket_key
 from ostiaryd.policy.model.frames import (
     Answer,
     Candidate,
+    CatalogueText,
     Ended,
-    Found,
     Request,
     Rows,
     candidate_of,
@@ -62,7 +62,7 @@ class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asking:
-    """Whether this process looks at a candidate: one at a time."""
+    """The one place for a candidate in this process."""
 
     def __init__(self, _: World) -> None:
         self.is_busy = False
@@ -71,7 +71,7 @@ class Asking:
     def place(self) -> Iterator[None]:
         """Raises Unavailable."""
         if self.is_busy:
-            raise Unavailable("another question is being answered", hint="try again when it is", code="busy")
+            raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True
         try:
             yield
@@ -84,20 +84,24 @@ async def ask(call: Call) -> Reply:
 
     Only for administrators is anything compiled but Cedar: live decisions wait for the same engine.
     """
-    asked = call.json(NewQuestion)
+    query = call.json(NewQuestion)
     span = await act_as(
         call,
         "policy.whatif",
-        lambda act: flows.begin_whatif(act, asked.files, since=asked.since, until=asked.until, by=call.caller),
+        lambda act: flows.begin_whatif(act, query.files, since=query.since, until=query.until, by=call.caller),
     )
     with call.world.keep(Asking).place():
-        loaded = await load_set(call.world, asked.files, has_engine=call.caller.is_admin)
-    lines = _told(call.world, loaded, span, by=asked.by, caller=call.caller.id)
+        loaded = await load_set(call.world, query.files, has_engine=call.caller.is_admin)
+    lines = _report_lines(call.world, loaded, span, by=query.by, caller=call.caller.id)
     return Reply(200, lines, media_type="application/jsonl", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
 
 
-async def _told(world: World, loaded: Loaded, span: Span, *, by: By, caller: str) -> AsyncGenerator[bytes, None]:
-    """Who does not read holds no place: what is told meanwhile is less than any connection takes unread."""
+async def _report_lines(
+    world: World, loaded: Loaded, span: Span, *, by: By, caller: str
+) -> AsyncGenerator[bytes, None]:
+    """Yield the lines of the report. A client that does not read blocks no place: the pending lines fit in any
+    connection.
+    """
     loop = asyncio.get_running_loop()
     due, report = 0.0, None
     try:
@@ -120,7 +124,7 @@ async def _told(world: World, loaded: Loaded, span: Span, *, by: By, caller: str
 async def replay(
     world: World, candidate: Candidate, span: Span, *, within_s: float = ALL_S
 ) -> AsyncGenerator[int | Report, None]:
-    """How many entries are done, after each page, and at the end the report. Raises Unavailable."""
+    """Yield the number of compared entries after each page, and at the end the report. Raises Unavailable."""
     child = Child()
     until = asyncio.get_running_loop().time() + within_s
     try:
@@ -133,7 +137,7 @@ async def replay(
             answer = await child.ask(Rows(page.rows))
             while answer.lacks:
                 text = await world.db.scan(partial(registry.get_catalogue_by_hash, hash=answer.lacks))
-                answer = await child.ask(Found(answer.lacks, text))
+                answer = await child.ask(CatalogueText(answer.lacks, text))
             at = page.end
             yield at - span.first
         report = (await child.ask(Ended())).report
@@ -157,6 +161,7 @@ class Child:
         return decode_answer(self._confined.ask(encode_request(request), within_s=PAGE_S))
 
     async def close(self) -> None:
+        """End the process."""
         await asyncio.to_thread(self._confined.close)
 
 

@@ -118,10 +118,10 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
     expected = {policy: program.watching[policy] for policy in program.policies}
     if expected != {policy: modes[policy] == ["watch"] for policy in rules}:
         raise _Invalid("OPA reads another `package` or `mode`: write each on a line of its own")
-    for policy, found in rules.items():
-        if not found.intersection(_RULES):
+    for policy, names in rules.items():
+        if not names.intersection(_RULES):
             raise _Invalid(f"the package ostiary.{policy} has neither `permit` nor `forbid`")
-    return {policy: tuple(rule for rule in _RULES if rule in found) for policy, found in sorted(rules.items())}
+    return {policy: tuple(rule for rule in _RULES if rule in names) for policy, names in sorted(rules.items())}
 
 
 def parse_module(name: str, text: str) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _answers(policies: dict[str, tuple[str, ...]]) -> str:
         policy: ", ".join(f'"{rule}": [x | x := data.ostiary.{policy}.{rule}]' for rule in rules)
         for policy, rules in policies.items()
     }
-    answers = [f"{policy} := {{{found}}}" for policy, found in members.items()]
+    answers = [f"{policy} := {{{values}}}" for policy, values in members.items()]
     return "\n".join(["package ostiary_answers", "compiled := true", *answers])
 
 
@@ -185,5 +185,5 @@ def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) ->
 
 def _describe(error: OpaError) -> str:
     """Return where an evaluation failed, and the built-in that did. OPA's own message may quote a value."""
-    found = _WHERE.match(str(error))
-    return "it fails" if found is None else f"it fails: {found[1]}{found[2] or ''}"
+    match = _WHERE.match(str(error))
+    return "it fails" if match is None else f"it fails: {match[1]}{match[2] or ''}"

@@ -58,7 +58,7 @@ class Needs(msgspec.Struct, frozen=True, tag="needs"):
 
     program: Program
     is_checked: bool
-    asked: list[bytes] = []
+    questions: list[bytes] = msgspec.field(default_factory=list, name="asked")
 
 
 class _Unchecked(Exception):
@@ -106,7 +106,7 @@ def answer(body: bytes) -> bytes:
             raise
     if engine.asked:
         assert engine.program is not None
-        return _encode_answer(Needs(engine.program, is_checked=True, asked=list(engine.asked)))
+        return _encode_answer(Needs(engine.program, is_checked=True, questions=list(engine.asked)))
     return _encode_answer(
         Parsed(loaded.hash, ir.render(loaded.ir), encode_actions(loaded.actions), loaded.tests, left_out)
     )

@@ -2,7 +2,7 @@
 
 Candidate        -> {}
 Rows             -> {} when all are compared, {"lacks": digest} where it stops at a catalogue
-Found            -> the same, going on from there
+CatalogueText    -> the same, going on from there
 Ended            -> {"report": ..}
 """
 
@@ -16,7 +16,7 @@ from ostiary.authorization import cedar
 from ostiary.authorization.cedar import ir
 from ostiary.decision.access import Policies
 from ostiaryd.policy.model import decode_actions
-from ostiaryd.policy.model.frames import Answer, Candidate, Ended, Found, Rows, decode_request, encode_answer
+from ostiaryd.policy.model.frames import Answer, Candidate, CatalogueText, Ended, Rows, decode_request, encode_answer
 from ostiaryd.policy.model.replay import Lacking, Replay
 from ostiaryd.policy.model.whatif import Comparison
 
@@ -28,7 +28,7 @@ class _Run:
         rules = ir.parse(candidate.rules.encode())
         stated = cedar.values.parse_entities(msgspec.json.decode(candidate.entities or "[]"))
         policies = Policies(candidate.hash, rules, decode_actions(candidate.actions), stated, candidate.elsewhere)
-        self._found = Found("", None)
+        self._text = CatalogueText("", None)
         replay = Replay(policies, rules, catalogue=self._catalogue)
         self.comparison = Comparison(replay, policy=candidate.hash, by=candidate.by)
         self._work: Iterator[str] = iter(())
@@ -37,17 +37,17 @@ class _Run:
         self._work = self.comparison.compare(rows.rows)
         return self._go_on()
 
-    def find(self, found: Found) -> Answer:
-        self._found = found
+    def add_text(self, text: CatalogueText) -> Answer:
+        self._text = text
         return self._go_on()
 
     def _go_on(self) -> Answer:
         return Answer(lacks=next(self._work, ""))
 
     def _catalogue(self, digest: str) -> str | None:
-        if digest != self._found.digest:
+        if digest != self._text.digest:
             raise Lacking(digest)
-        return self._found.text
+        return self._text.text
 
 
 _running: list[_Run] = []
@@ -58,11 +58,11 @@ def answer(body: bytes) -> bytes:
     match decode_request(body):
         case Candidate() as candidate:
             _running[:] = [_Run(candidate)]
-            said = Answer()
+            reply = Answer()
         case Rows() as rows:
-            said = _running[0].begin(rows)
-        case Found() as found:
-            said = _running[0].find(found)
+            reply = _running[0].begin(rows)
+        case CatalogueText() as text:
+            reply = _running[0].add_text(text)
         case Ended():
-            said = Answer(report=_running[0].comparison.report())
-    return encode_answer(said)
+            reply = Answer(report=_running[0].comparison.report())
+    return encode_answer(reply)

@@ -35,27 +35,31 @@ def hold_approval(
     Forbidden for an agent that is not active.
     """
     jkt, other = (*keys, None, None)[:2]
-    held = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
-    registry.add_holding(act, held)
+    holding = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
+    registry.add_holding(act, holding)
     store.insert_approved(act.tx, id, digest=digest, policies=policies)
 
 
 def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[str]:
-    """Spend an approval on that call, named by a random number of the requester; return the policies that it answers.
+    """Spend an approval on that call, named by a random number of the requester; return the asking policies.
 
-    Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent one
-    (`approval_spent`), and one that has ended (`approval_ended`).
+    Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent approval
+    (`approval_spent`), and an expired one (`approval_ended`).
     """
-    found, held = store.approved(act.tx, id), registry.get_holding(act.tx, id)
-    if found is None:
+    approved, holding = store.approved(act.tx, id), registry.get_holding(act.tx, id)
+    if approved is None:
         raise NotFound("approval not found, or not approved yet", code="unknown_approval")
-    if found.digest != digest:
-        raise Forbidden("that approval is not for this", hint="ask about this", code="approval_mismatch")
-    if held is None or not held.is_live(act.now):
+    if approved.digest != digest:
+        raise Forbidden(
+            "the approval is for another request", hint="request an approval of this call", code="approval_mismatch"
+        )
+    if holding is None or not holding.is_live(act.now):
         raise Forbidden("the approval has ended", hint="ask again", code="approval_ended")
     if not store.spend_approved(act.tx, id, call=call):
-        raise Forbidden("the approval was spent before", hint="it was good for one call", code="approval_spent")
-    return found.policies
+        raise Forbidden(
+            "the approval was spent before", hint="an approval is valid for one call", code="approval_spent"
+        )
+    return approved.policies
 
 
 def decide_approved(

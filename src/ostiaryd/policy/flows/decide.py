@@ -55,7 +55,7 @@ def decide_one(
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     subject, resource = question.subject, question.resource
     words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    entry.detail = {"asked": [shorten(word) for word in words]} | beside_of(decision)
+    entry.detail = {"asked": [shorten(word) for word in words]} | other_details(decision)
     if actors := actors_of(posed):
         entry.actors = actors
     keep_facts(act, entry, [posed], at=evaluator.at)
@@ -72,8 +72,8 @@ def decide_all(
     by: Caller | None,
     remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
-    """Decide the questions in order up to the one that settles the batch, and record all of them in one entry, or in
-    several if one is too small.
+    """Decide the questions in order, up to the decision that settles the batch, and record all decisions in one entry,
+    or in several if one is too small.
 
     Each allowed call is charged, whatever the later decisions are. None stands for an item that is not a question, and
     counts as a denial.
@@ -126,7 +126,7 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
     """
     if any(posed):
         if entry.beside is None:
-            entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, asked=posed)))
+            entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, posed=posed)))
         else:
             entry.keep(add_asked(entry.beside, posed))
         note_candidate(act.tx, entry, at=at)
@@ -158,18 +158,18 @@ def shorten(word: str) -> str:
     return word[:WORD_LIMIT]
 
 
-def beside_of(decision: Decision | Judgement) -> dict[str, Any]:
+def other_details(decision: Decision | Judgement) -> dict[str, Any]:
     """Return the rest of a decision for its entry: watching policies, errors, and the approval."""
-    beside: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     if decision.watched:
-        beside["watched"] = decision.watched
+        details["watched"] = decision.watched
     if isinstance(decision, Decision) and decision.approval:
-        beside["approval"] = decision.approval
+        details["approval"] = decision.approval
     if decision.errors:
-        beside["errors"] = [(policy, message[:WORD_LIMIT]) for policy, message in decision.errors[:8]]
+        details["errors"] = [(policy, message[:WORD_LIMIT]) for policy, message in decision.errors[:8]]
     if isinstance(decision, Decision) and decision.allowed is not decision.verdict:
-        beside["verdict"] = "deny"
-    return beside
+        details["verdict"] = "deny"
+    return details
 
 
 def _line(question: Question | None, decision: Decision | None) -> bytes:
@@ -177,11 +177,11 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
     if question is None or decision is None:
         return b"[false]"
     subject, resource = question.subject, question.resource
-    asked = (subject.type, subject.id, question.action.name, resource.type, resource.id)
+    named = (subject.type, subject.id, question.action.name, resource.type, resource.id)
     why = decision.policies or tuple(one.code for one in decision.reasons)
-    beside = (found,) if (found := beside_of(decision)) else ()
-    line = _encode((decision.allowed, *asked, why, *beside))
-    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, asked), why[:8], *beside))
+    details = [one for one in (other_details(decision),) if one]
+    line = _encode((decision.allowed, *named, why, *details))
+    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, named), why[:8], *details))
 
 
 def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:
@@ -195,8 +195,8 @@ def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Sem
         parts[-1].append(line)
         room -= len(line[0]) + 1
     for number, part in enumerate(parts, 1):
-        told = b",".join(line for line, _ in part)
-        detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + told + b"]"), "semantic": semantic}
+        joined = b",".join(line for line, _ in part)
+        detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + joined + b"]"), "semantic": semantic}
         if len(parts) > 1:
             detail["part"] = [number, len(parts)]
         entry = act.entry

@@ -42,8 +42,8 @@ def entity_of_agent(agent: Agent) -> Entity:
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
     """Return the entity of an agent, and what of it the ledger keeps."""
-    seen = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
-    return entity_of_agent(agent), seen
+    facts = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
+    return entity_of_agent(agent), facts
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:

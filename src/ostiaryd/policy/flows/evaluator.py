@@ -181,16 +181,16 @@ class Evaluator:
         except (Unanswerable, Forbidden, NotFound):
             return access.NEVER
         if isinstance(resolved, ToolCall) and (ready := resolved.call.ready) is not None:
-            given = (question.context or {}).get("arguments")
-            if unknown := access.unknown_arguments(ready, given):
+            arguments = (question.context or {}).get("arguments")
+            if unknown := access.unknown_arguments(ready, arguments):
                 has_memory = self._keys is not None and resolved.task.memory is not None
                 return access.foresee(resolved.call, unknown, has_memory=has_memory)
         return access.ALWAYS if self.decide(resolved)[0].allowed else access.NEVER
 
     def _judge(self, request: OtherRequest) -> tuple[Decision, Posed]:
-        question, (principal, seen), (resource, target), behind, context = request
+        question, (principal, facts), (resource, target), behind, context = request
         policies = self._policies
-        judged = policies.judge(
+        judgement = policies.judge(
             principal.uid,
             Uid("Action", question.action.name),
             resource.uid,
@@ -200,16 +200,16 @@ class Evaluator:
             behind=[one.uid for one in behind],
         )
         decision = Decision(
-            judged.allowed,
-            judged.allowed,
+            judgement.allowed,
+            judgement.allowed,
             policies.hash,
-            () if judged.allowed else reasons_of(judged, policies),
-            judged.policies,
-            judged.watched,
-            judged.errors,
+            () if judgement.allowed else reasons_of(judgement, policies),
+            judgement.policies,
+            judgement.watched,
+            judgement.errors,
         )
         kept = encode_context(render_record(context)) if context else NOTHING
-        return decision, Posed(question=question, principal=seen, resource=target, context=kept)
+        return decision, Posed(question=question, principal=facts, resource=target, context=kept)
 
     def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
         """Drive a decision within this transaction. Questions to remote policies are asked around the act."""
@@ -311,5 +311,5 @@ class Evaluator:
         ready = protected(self._reader, resource)
         if tool not in ready.tools:
             raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
-        seen = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
-        return ready.entities[ready.tools[tool].uid], seen
+        facts = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)
+        return ready.entities[ready.tools[tool].uid], facts

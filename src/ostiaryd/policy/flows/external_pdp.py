@@ -47,7 +47,7 @@ RESERVED = 4 << 30
 GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
 """Few threads, whose stacks count as memory, on machines of many processors; collect garbage before the limit."""
 ALL_S = 2.0
-"""for all questions of one request"""
+"""limit for all questions of one request, in seconds"""
 MAX_RETRIES = 3
 """An exchange asks twice, and the set may be swapped in between."""
 _encode = msgspec.json.Encoder().encode
@@ -142,10 +142,10 @@ class Engines:
         """Return the verdicts of all policies of the program on each question. Raises nothing: a failed policy has an
         error verdict.
         """
-        asked = list(questions)
-        local = await self._ask_rego(program, asked)
-        remote = await asyncio.gather(*(self._ask_opa(program, question) for question in asked))
-        return {question: mine + theirs for question, mine, theirs in zip(asked, local, remote, strict=True)}
+        pending = list(questions)
+        local = await self._ask_rego(program, pending)
+        remote = await asyncio.gather(*(self._ask_opa(program, question) for question in pending))
+        return {question: mine + theirs for question, mine, theirs in zip(pending, local, remote, strict=True)}
 
     async def close(self) -> None:
         """Close all engines."""
@@ -156,7 +156,7 @@ class Engines:
             await self._opa.close()
 
     async def _with_one(self, work: Callable[[_Rego], T]) -> T:
-        """Run `work` on a free process, the one that was free last, whose caches are the warmest."""
+        """Run `work` on a free process: the last process that became free has the warmest caches."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[_Rego], T]) -> T:
@@ -197,21 +197,21 @@ class Engines:
             document = _decode_document(answer)
             if not document.result:
                 return PolicyResult(policy, error="the document is undefined")
-            return _said(policy, _decode_policy(document.result))
+            return _policy_result(policy, _decode_policy(document.result))
         except Unavailable as error:
             return PolicyResult(policy, error=error.message)
         except (msgspec.DecodeError, RecursionError):
-            return PolicyResult(policy, error="it answers with what is no decision")
+            return PolicyResult(policy, error="its answer is not a decision")
 
 
-def _said(policy: str, found: bool | _Policy) -> PolicyResult:
-    if isinstance(found, bool):
-        return PolicyResult(policy, permits=found)
-    if found.permit is None and found.forbid is None:
+def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
+    if isinstance(document, bool):
+        return PolicyResult(policy, permits=document)
+    if document.permit is None and document.forbid is None:
         return PolicyResult(policy, error="the document has neither `permit` nor `forbid`")
-    forbid = found.forbid or ()
+    forbid = document.forbid or ()
     messages = ("",) if forbid is True else tuple(message[:MAX_SAID] for message in forbid[:16])
-    return PolicyResult(policy, bool(found.permit), messages)
+    return PolicyResult(policy, bool(document.permit), messages)
 
 
 class Latest:
@@ -309,8 +309,8 @@ async def why_no_token(call: Call, ready: Ready) -> str:
     def why(remote: RemoteAnswers) -> str:
         return flows.why_no_token(world.db.read(), ready.policies, call.caller, uri=world.config.api, remote=remote)
 
-    found = why(remote)
-    return found if ready.program is None else why(await _answer(world, ready, remote))
+    reason = why(remote)
+    return reason if ready.program is None else why(await _answer(world, ready, remote))
 
 
 async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:

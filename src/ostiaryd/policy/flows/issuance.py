@@ -23,7 +23,7 @@ from ostiary.decision.access.reasons import reasons_of
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.decide import beside_of, keep_facts
+from ostiaryd.policy.flows.decide import keep_facts, other_details
 from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_facts, risk_context
 from ostiaryd.policy.flows.external_retry import answers_of, check_answered
 from ostiaryd.policy.flows.sets import active_policies
@@ -130,23 +130,23 @@ def judge_elevation(
     """
     more = (("minutes", minutes), ("break_glass", break_glass))
     handed = _handed(agent.agent_id, task, scopes, None, ALONE, None, more)
-    judged, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed, ())
-    if judged.because == "no_permit":
-        found = agent_with_facts(agent)[0]
-        entities, now = Overlay(policies.known, found), Datetime(act.now // 1000)
+    judgement, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed, ())
+    if judgement.because == "no_permit":
+        principal = agent_with_facts(agent)[0]
+        entities, now = Overlay(policies.known, principal), Datetime(act.now // 1000)
         context = handed.context | {"now": now} | risk_context(act.tx, policies, agent, task, at=act.now)
-        if asking := policies.asking(found.uid, ELEVATE, found.uid, context, entities):
-            judged = replace(judged, because="approval_needed", policies=asking)
-    return judged, policies
+        if asking := policies.asking(principal.uid, ELEVATE, principal.uid, context, entities):
+            judgement = replace(judgement, because="approval_needed", policies=asking)
+    return judgement, policies
 
 
 def _check(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> str:
     """Return the hash of the policies if they permit the action. Raises Forbidden, RemotePoliciesNeeded."""
-    judged, policies = _judge(act, agent, action, resource, handed, links)
-    if not judged.allowed:
-        first = reasons_of(judged, policies)[0]
+    judgement, policies = _judge(act, agent, action, resource, handed, links)
+    if not judgement.allowed:
+        first = reasons_of(judgement, policies)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     return policies.hash
 
@@ -168,7 +168,7 @@ def _judge(
     keep_facts(act, act.entry, [posed], at=remote.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
-    judged = policies.judge(
+    judgement = policies.judge(
         principal[0].uid,
         action,
         resource[0].uid,
@@ -180,10 +180,10 @@ def _judge(
     )
     check_answered(act, remote)
     act.entry.policy = policies.hash
-    act.entry.policies = [*act.entry.policies, *judged.policies]
-    if beside := beside_of(judged):
-        act.entry.detail = (act.entry.detail or {}) | beside
-    return judged, policies
+    act.entry.policies = [*act.entry.policies, *judgement.policies]
+    if details := other_details(judgement):
+        act.entry.detail = (act.entry.detail or {}) | details
+    return judgement, policies
 
 
 @lru_cache(maxsize=1024)
@@ -204,8 +204,8 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     risk = risk_context(reader, policies, agent, caller.task or "", at=remote.at)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     entities = Overlay(policies.known, principal, target)
-    judged = policies.judge(principal.uid, ISSUE, target.uid, context, entities, remote.look_up)
-    return "" if judged.allowed else reasons_of(judged, policies)[0].message
+    judgement = policies.judge(principal.uid, ISSUE, target.uid, context, entities, remote.look_up)
+    return "" if judgement.allowed else reasons_of(judgement, policies)[0].message
 
 
 def _target(reader: Reader, resource: Resource | None, uri: str) -> tuple[Entity, ResourceSeen]:

@@ -38,7 +38,7 @@ async def load_set(world: World, files: dict[str, str], *, has_engine: bool = Tr
                 if not answer.is_checked:
                     await engines.check(answer.program)
                 verdicts: list[tuple[bytes, RemoteVerdict]] = [*upload.verdicts]
-                for question in answer.asked:
+                for question in answer.questions:
                     verdicts.append((question, (await engines.ask(answer.program, [question]))[question]))
                 upload = Upload(files, has_engine, is_checked=True, verdicts=verdicts)
     except TimeoutError:

@@ -31,8 +31,8 @@ from ostiaryd.registry.model import Caller
 MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
 """candidates of one page, whatever its limit"""
-MAX_ASKED = 100
-"""the same limit for sets with remote policies"""
+MAX_EXAMINED_REMOTE = 100
+"""maximum number of candidates of one page, for sets with remote policies"""
 NOTED = 100
 """results that the entry names"""
 _CHUNK = 100
@@ -43,7 +43,7 @@ Candidate = tuple[str, str]
 
 
 @dataclass(slots=True)
-class Found:
+class SearchPage:
     """`after` is where the page ends, None at the end of all; `why` says in words why nothing could be found.
 
     `depends` has the results that are permitted for some arguments only, each with the inputs on which it depends.
@@ -70,119 +70,121 @@ def search(
     keys: Keyring | None = None,
     certain: bool = False,
     names_agents: bool = False,
-) -> Found:
+) -> SearchPage:
     """Return the next `limit` results behind `after`, or as many as MAX_EXAMINED candidates give. Not on the loop.
 
     `certain` leaves out results that depend on unknown arguments; `names_agents`: an error may name an agent.
     Raises NotFound for an unknown name of a registered type.
     """
     _check_names(reader, ready, sought, names_agents=names_agents)
-    found = Found(ready.policies.hash, limit)
-    found.why = _unknown(ready, sought)
-    if found.why:
-        return found
+    page = SearchPage(ready.policies.hash, limit)
+    page.why = _unknown(ready, sought)
+    if page.why:
+        return page
     if limit == 0:
-        found.after = after
-        return found
+        page.after = after
+        return page
     evaluator = Evaluator(reader, ready.policies, now=now, remote=remote, keys=keys)
-    most = MAX_EXAMINED if ready.program is None else MAX_ASKED
+    most = MAX_EXAMINED if ready.program is None else MAX_EXAMINED_REMOTE
     for place, id in _candidates(reader, ready, sought, after):
-        if len(found.results) == limit or found.examined == most:
-            found.after = after
+        if len(page.results) == limit or page.examined == most:
+            page.after = after
             break
         after = place
-        found.examined += 1
-        foreseen = evaluator.foresee(sought.asked(id))
+        page.examined += 1
+        foreseen = evaluator.foresee(sought.question_about(id))
         if foreseen.must or (foreseen.may and not certain):
-            found.results.append(id)
+            page.results.append(id)
             if not foreseen.must:
-                found.depends[id] = sorted(foreseen.inputs)
-    return found
+                page.depends[id] = sorted(foreseen.inputs)
+    return page
 
 
 def note_search(
-    act: Act, kind: Kind, asked: Search, found: Found | Refused, *, digest: str, by: Caller | None
-) -> Found:
+    act: Act, kind: Kind, query: Search, page: SearchPage | Refused, *, digest: str, by: Caller | None
+) -> SearchPage:
     """The entry of a page: who asked, for what, and whom the answer named. Raises what was not found but refused."""
     note_asker(act.entry, by)
     act.entry.digest = digest
-    subject, action, resource = asked.subject, asked.action, asked.resource
+    subject, action, resource = query.subject, query.action, query.resource
     words = [subject.type, _id(subject), action.name if action else "", resource.type, _id(resource)]
     detail: dict[str, Any] = {"asked": [shorten(one) for one in words], "sought": kind}
     act.entry.detail = detail
-    if isinstance(found, Refused):
-        raise found
-    act.entry.policy = found.policies
+    if isinstance(page, Refused):
+        raise page
+    act.entry.policy = page.policies
     detail |= {
-        "found": [shorten(id) for id in found.results[:NOTED]],
-        "count": len(found.results),
-        "examined": found.examined,
-        "more": found.after is not None,
+        "found": [shorten(id) for id in page.results[:NOTED]],
+        "count": len(page.results),
+        "examined": page.examined,
+        "more": page.after is not None,
     }
-    if found.depends:
-        detail["depending"] = len(found.depends)
-    return found
+    if page.depends:
+        detail["depending"] = len(page.depends)
+    return page
 
 
 def _id(thing: Thing | Sought) -> str:
     return thing.id if isinstance(thing, Thing) else ""
 
 
-def _check_names(reader: Reader, ready: Ready, asked: Search, *, names_agents: bool) -> None:
+def _check_names(reader: Reader, ready: Ready, query: Search, *, names_agents: bool) -> None:
     """Raise NotFound, with the nearest name, for an agent, a resource, a tool or an action that does not exist."""
-    for thing in (asked.subject, asked.resource):
+    for thing in (query.subject, query.resource):
         kind = REGISTERED.get(thing.type)
         if kind is None or isinstance(thing, Sought):
             continue
         if kind == "Agent" and registry.get_agent(reader, thing.id) is None:
-            known = [one.name for one in registry.list_agents(reader, Page(MAX_COMPARED, ""))] if names_agents else []
-            raise NotFound(_saying(f"there is no agent {thing.id[:100]!a}", thing.id, known))
+            candidates = (
+                [one.name for one in registry.list_agents(reader, Page(MAX_COMPARED, ""))] if names_agents else []
+            )
+            raise NotFound(_with_hint(f"there is no agent {thing.id[:100]!a}", thing.id, candidates))
         name, _, tool = thing.id.partition("/")
-        if kind != "Agent" and (found := registry.get_resource(reader, name)) is None:
-            known = [one.name for one in registry.list_resources(reader, Page(MAX_COMPARED, ""))]
-            raise NotFound(_saying(f"there is no resource {name[:100]!a}", name, known))
-        if kind == "Tool" and found is not None and tool not in (tools := protected(reader, found).tools):
-            raise NotFound(_saying(f"the catalogue of `{name}` has no tool {tool[:100]!a}", tool, tools))
-    is_registered = asked.subject.type in REGISTERED or asked.resource.type in REGISTERED
-    if is_registered and (unknown := _unknown_action(ready, asked)):
+        if kind != "Agent" and (registered := registry.get_resource(reader, name)) is None:
+            candidates = [one.name for one in registry.list_resources(reader, Page(MAX_COMPARED, ""))]
+            raise NotFound(_with_hint(f"there is no resource {name[:100]!a}", name, candidates))
+        if kind == "Tool" and registered is not None and tool not in (tools := protected(reader, registered).tools):
+            raise NotFound(_with_hint(f"the catalogue of `{name}` has no tool {tool[:100]!a}", tool, tools))
+    is_registered = query.subject.type in REGISTERED or query.resource.type in REGISTERED
+    if is_registered and (unknown := _unknown_action(ready, query)):
         raise NotFound(unknown)
 
 
-def _unknown_action(ready: Ready, asked: Search) -> str:
-    name, known = "" if asked.action is None else asked.action.name, ready.vocabulary.actions
-    if asked.action is None or name in known:
+def _unknown_action(ready: Ready, query: Search) -> str:
+    name, actions = "" if query.action is None else query.action.name, ready.vocabulary.actions
+    if query.action is None or name in actions:
         return ""
-    return _saying(f"the policies know no action {name[:100]!a}", name, known)
+    return _with_hint(f"the policies know no action {name[:100]!a}", name, actions)
 
 
-def _unknown(ready: Ready, asked: Search) -> str:
+def _unknown(ready: Ready, query: Search) -> str:
     """The part of the search that the policies do not know, with the nearest name; empty if all is known."""
-    if unknown := _unknown_action(ready, asked):
+    if unknown := _unknown_action(ready, query):
         return unknown
-    for thing in (asked.subject, asked.resource):
+    for thing in (query.subject, query.resource):
         if thing.type in REGISTERED:
             continue
         if thing.type not in ready.vocabulary.types:
-            return _saying(f"the policies know no type {thing.type[:100]!a}", thing.type, ready.vocabulary.types)
+            return _with_hint(f"the policies know no type {thing.type[:100]!a}", thing.type, ready.vocabulary.types)
         ids = ready.ids.get(thing.type, ())
         if isinstance(thing, Sought) and not ids:
             return f"the policy set states no entity of the type {thing.type[:100]!a}"
         if isinstance(thing, Thing) and ids and not ready.policies.states(thing.type, thing.id):
-            return _saying(f"the policy set states no {thing.type[:100]} {thing.id[:100]!a}", thing.id, ids)
+            return _with_hint(f"the policy set states no {thing.type[:100]} {thing.id[:100]!a}", thing.id, ids)
     return ""
 
 
-def _saying(what: str, name: str, known: Iterable[str]) -> str:
-    hint = nearest_hint(name, known)
-    return f"{what}; {hint}" if hint else what
+def _with_hint(problem: str, name: str, candidates: Iterable[str]) -> str:
+    hint = nearest_hint(name, candidates)
+    return f"{problem}; {hint}" if hint else problem
 
 
-def _candidates(reader: Reader, ready: Ready, asked: Search, after: str) -> Iterator[Candidate]:
+def _candidates(reader: Reader, ready: Ready, query: Search, after: str) -> Iterator[Candidate]:
     """Yield the candidates of a search behind `after`."""
-    if asked.action is None:
-        subject, resource = (REGISTERED.get(thing.type, thing.type) for thing in (asked.subject, asked.resource))
+    if query.action is None:
+        subject, resource = (REGISTERED.get(thing.type, thing.type) for thing in (query.subject, query.resource))
         return _stated(ready.vocabulary.actions_of(subject, resource), after)
-    sought = asked.subject if isinstance(asked.subject, Sought) else asked.resource
+    sought = query.subject if isinstance(query.subject, Sought) else query.resource
     match REGISTERED.get(sought.type):
         case "Agent":
             return _agents(reader, after)

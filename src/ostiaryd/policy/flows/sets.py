@@ -38,12 +38,12 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
 def activate(act: Act, hash: str) -> PolicySet:
     """Go back, or forward, to a set on the shelf. Raises NotFound."""
-    found = find_set(act.tx, hash)
+    summary = find_set(act.tx, hash)
     note(act, object=hash, before=store.active(act.tx))
     if store.get(act.tx, hash) is None:  # the starter set, for the first time
         store.insert(act.tx, starter(), by=BY_US)
     _switch(act, hash)
-    return found
+    return summary
 
 
 def activate_starter(act: Act) -> PolicySet:
@@ -138,9 +138,9 @@ def active_set(reader: Reader) -> Ready:
 
 def ready(reader: Reader, hash: str) -> Ready:
     """A set on the shelf, ready to decide; compiling it takes up to a second the first time. Raises NotFound."""
-    found = _compiled.get(hash)
-    if found is not None:
-        return found
+    compiled = _compiled.get(hash)
+    if compiled is not None:
+        return compiled
     rules = store.rules(reader, find_set(reader, hash).hash)
     return _remember(starter().ready if rules is None else restore(hash, *rules))
 
@@ -154,12 +154,12 @@ def _remember(made: Ready) -> Ready:
 
 def find_set(reader: Reader, hash: str) -> PolicySet:
     """A set on the shelf, the starter set included. Raises NotFound."""
-    found = store.get(reader, hash)
-    if found is None and hash == starter().hash:
-        found = _starter_summary()
-    if found is None:
+    summary = store.get(reader, hash)
+    if summary is None and hash == starter().hash:
+        summary = _starter_summary()
+    if summary is None:
         raise no_set(hash)
-    return found
+    return summary
 
 
 def no_set(hash: str) -> NotFound:
@@ -172,10 +172,10 @@ def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
     behind = find_set(reader, after) if after else None
     if behind is not None and behind.created_at == 0:
         return []
-    found = store.page(reader, after=behind, limit=limit)
-    if len(found) < limit and store.get(reader, starter().hash) is None:
-        found.append(_starter_summary())
-    return found
+    summaries = store.page(reader, after=behind, limit=limit)
+    if len(summaries) < limit and store.get(reader, starter().hash) is None:
+        summaries.append(_starter_summary())
+    return summaries
 
 
 def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:

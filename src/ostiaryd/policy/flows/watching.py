@@ -57,21 +57,21 @@ def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
         return
     if not _watching or _watching[0].hash != hash:
         _watching[:] = [_Watching(reader, hash)]
-    judged = [_watching[0].judge(reader, posed, at) for posed in decode_facts(entry.beside).asked if posed]
-    said: dict[str, Any] = {"policy": hash, "verdict": _verdict(judged)}
-    if len(judged) == 1 and judged[0] is not None:
-        only = judged[0]
-        said |= {"policies": only.policies[:MAX_NAMED]} | ({"because": only.because} if only.because else {})
-    elif len(judged) > 1:
-        said["verdicts"] = Counter(map(_word, judged))
-    entry.detail = (entry.detail or {}) | {"candidate": said}
+    judgements = [_watching[0].judge(reader, posed, at) for posed in decode_facts(entry.beside).posed if posed]
+    verdict: dict[str, Any] = {"policy": hash, "verdict": _verdict(judgements)}
+    if len(judgements) == 1 and judgements[0] is not None:
+        only = judgements[0]
+        verdict |= {"policies": only.policies[:MAX_NAMED]} | ({"because": only.because} if only.because else {})
+    elif len(judgements) > 1:
+        verdict["verdicts"] = Counter(map(_word, judgements))
+    entry.detail = (entry.detail or {}) | {"candidate": verdict}
 
 
-def _verdict(judged: list[Judgement | None]) -> str:
+def _verdict(judgements: list[Judgement | None]) -> str:
     """Return the verdict of a batch: unknown if any is unknown, unless one is denied."""
-    words = set(map(_word, judged))
+    words = set(map(_word, judgements))
     return "deny" if "deny" in words else "unknown" if "unknown" in words else "allow"
 
 
-def _word(judged: Judgement | None) -> str:
-    return "unknown" if judged is None else "allow" if judged.allowed else "deny"
+def _word(judgement: Judgement | None) -> str:
+    return "unknown" if judgement is None else "allow" if judgement.allowed else "deny"

@@ -47,7 +47,11 @@ class Gate(NamedTuple):
 
 
 def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
-    """What could not be replayed counts like a change. Raises Invalid for a foreign ticket, Conflict for too much."""
+    """Check that a ticket allows the change of sets. Raises Invalid for the ticket of another set, Conflict for too
+    many changes.
+
+    A decision that could not be replayed counts as a change.
+    """
     caller = "" if by is None else by.id
     key = ticket_key(act.tx.keys.secret("nonce"))
     ticket = open_ticket(gate.unverified_ticket, key=key, caller=caller, now=act.now)

@@ -1,4 +1,4 @@
-"""What is true of policy sets and of questions to them. Pure: values in, values out."""
+"""Policy sets and questions to them. Pure: values in, values out."""
 
 from ostiaryd.policy.model.denial import (
     BadBinding,

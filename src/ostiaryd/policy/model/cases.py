@@ -35,7 +35,7 @@ from ostiaryd.policy.model.questions import (
 MAX_CASES = 2000
 MAX_DEPTH = 32
 NOON = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
-"""what time it is in a case that does not say"""
+"""time of a case that gives no time"""
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,25 +50,25 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     expect: Literal["allow", "deny", "ask"]
     """`ask`: a deny that a person's yes would turn"""
     policies: list[str] | None = None
-    """exactly those that decide it; None: whichever"""
+    """exactly the policies that decide the case; None: any"""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
-        """What is wrong, in words; empty when nothing is. Raises Unanswerable."""
-        judged = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
-        verdict = "allow" if judged.allowed else "ask" if judged.because == "approval_needed" else "deny"
-        told = f"{verdict} ({judged.because})" if judged.because else verdict
-        errors = "".join(f"; `{policy}`: {message}" for policy, message in judged.errors)
+        """Return the difference from the expectation, in words; empty if there is none. Raises Unanswerable."""
+        judgement = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
+        verdict = "allow" if judgement.allowed else "ask" if judgement.because == "approval_needed" else "deny"
+        result = f"{verdict} ({judgement.because})" if judgement.because else verdict
+        errors = "".join(f"; `{policy}`: {message}" for policy, message in judgement.errors)
         if verdict != self.expect:
-            return f"expected {self.expect}, got {told} by {_list(judged.policies)}{errors}"
-        if self.policies is not None and sorted(self.policies) != sorted(judged.policies):
-            return f"expected {told} by {_list(self.policies)}, got it by {_list(judged.policies)}{errors}"
+            return f"expected {self.expect}, got {result} by {_list(judgement.policies)}{errors}"
+        if self.policies is not None and sorted(self.policies) != sorted(judgement.policies):
+            return f"expected {result} by {_list(self.policies)}, got it by {_list(judgement.policies)}{errors}"
         return ""
 
     def _ask(self, policies: Policies, elsewhere: RemoteSource | None) -> Judgement:
         verb = self._verb
         times = {name: _instant(value) for name, value in self.context.items() if isinstance(value, datetime)}
-        said = {name: value for name, value in self.context.items() if name not in times}
-        question = Question(self.subject, verb, self.resource, said)
+        others = {name: value for name, value in self.context.items() if name not in times}
+        question = Question(self.subject, verb, self.resource, others)
         principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
         action = Uid("Action", verb.name)
         context = context_of(question, now={**times, "now": _instant(self.now)})
@@ -96,11 +96,13 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return Verb(self.action) if isinstance(self.action, str) else self.action
 
     def _ask_playbooks(self, playbooks: Playbooks) -> Judgement:
-        """What they say of one response; of what a case leaves out, that nothing was noticed."""
+        """Return the judgement of the playbooks on one response. Facts that the case leaves out mean that there was no
+        finding.
+        """
         agent = agent_of(_link(self.subject))
-        said = record(self.context)
-        context = {**_RESPONSE, "now": _instant(self.now)} | said
-        context["risk"] = _completed(_RISK, said.get("risk"))
+        stated = record(self.context)
+        context = {**_RESPONSE, "now": _instant(self.now)} | stated
+        context["risk"] = _completed(_RISK, stated.get("risk"))
         verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay(playbooks.known, agent))
         is_allowed = is_said(verdict)
         because: Because = "" if is_allowed else "policy_error" if verdict.errors else "no_permit"
@@ -143,11 +145,11 @@ _HISTORY: Record = {
 _RISK: Record = {"score": 0, "agent": 0, "task": 0, "chain": 0, "call": 0}
 
 
-def _completed(whole: Record, said: object) -> Record:
+def _completed(whole: Record, stated: object) -> Record:
     """Return the record with the values of the case, and neutral values for all others."""
-    given = said if isinstance(said, dict) else {}
+    values = stated if isinstance(stated, dict) else {}
     return {
-        name: _completed(value, given.get(name)) if isinstance(value, dict) else given.get(name, value)
+        name: _completed(value, values.get(name)) if isinstance(value, dict) else values.get(name, value)
         for name, value in whole.items()
     }
 
@@ -187,26 +189,26 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
     kind = REGISTERED.get(thing.type)
     if kind is None:
         return entity_of(thing, policies.entities)
-    given = record(thing.properties)
-    segment = str(given.pop("segment", "default"))
+    properties = record(thing.properties)
+    segment = str(properties.pop("segment", "default"))
     if kind == "Agent":
         return agent_of(_link(thing))
     if kind == "Resource":
-        return resource_entity(thing.id, uri=str(given.pop("uri", "")), segment=segment)
+        return resource_entity(thing.id, uri=str(properties.pop("uri", "")), segment=segment)
     server, _, name = thing.id.partition("/")
     resource = resource_entity(server, uri="", segment=segment)
     attrs = {**_TOOL, "name": name, "resource": resource.uid, "segment": resource.attrs["segment"]}
-    attrs["scope"] = f"{server}:{'read' if given.get('effect', 'read') == 'read' else 'write'}"
-    return entity(Uid("Tool", thing.id), attrs | given, resource.lineage)
+    attrs["scope"] = f"{server}:{'read' if properties.get('effect', 'read') == 'read' else 'write'}"
+    return entity(Uid("Tool", thing.id), attrs | properties, resource.lineage)
 
 
 def _link(thing: Thing) -> Link:
     """An agent with what a case says of it."""
     if REGISTERED.get(thing.type) != "Agent":
         raise Unanswerable("`behind` are agents")
-    given = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
-    given |= {name: str(value) for name, value in record(thing.properties).items() if name in given}
-    return Link(thing.id, 0, "", **given)
+    properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
+    properties |= {name: str(value) for name, value in record(thing.properties).items() if name in properties}
+    return Link(thing.id, 0, "", **properties)
 
 
 def _list(policies: tuple[str, ...] | list[str]) -> str:

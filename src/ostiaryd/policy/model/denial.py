@@ -21,7 +21,7 @@ from ostiaryd.policy.model.questions import Question
 TYP = "ostiary-denial+jwt"
 LIFETIME_S = 600
 MEMBERS = ["arguments", "task"]
-"""of the context: the members that describe a call"""
+"""members of the context that describe a call"""
 MAX_TOKEN = 4096
 SECOND = 1_000_000
 

@@ -25,7 +25,7 @@ from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
 MAX_FILE_BYTES = 1 << 20
 MAX_ENTITIES = 10_000
 MAX_ANCESTORS = 64
-"""of one entity: closing over a deeper one costs the square of its depth"""
+"""maximum number of ancestors of an entity: their closure costs the square of the depth"""
 MAX_DEPTH = 32
 
 Json = dict[str, Any]
@@ -63,20 +63,20 @@ def check_entities(text: str, schema: cedarpy.Schema) -> None:
 
 def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
     """The ids of each type, in order: what a search goes through."""
-    found: dict[str, list[str]] = defaultdict(list)
+    by_kind: dict[str, list[str]] = defaultdict(list)
     for uid in entities:
-        found[uid.type].append(uid.id)
-    return {kind: tuple(sorted(ids)) for kind, ids in found.items()}
+        by_kind[uid.type].append(uid.id)
+    return {kind: tuple(sorted(ids)) for kind, ids in by_kind.items()}
 
 
 def _items(name: str, text: str) -> list[Json]:
     try:
-        found = canonical.parse(text, max_bytes=MAX_FILE_BYTES, max_depth=MAX_DEPTH)
+        items = canonical.parse(text, max_bytes=MAX_FILE_BYTES, max_depth=MAX_DEPTH)
     except Malformed as error:
         raise Malformed(f"{name}: {error.message}") from None
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Malformed(f"{name}: entities are a list of objects")
-    return found
+    return items
 
 
 def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:

@@ -73,13 +73,13 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The questions of the decisions of one entry at `at` (microseconds); None: the policies were not asked. `asked` is
+    """The questions of the decisions of one entry at `at` (microseconds); None: the policies were not asked. `posed` is
     the last member: `add_asked` relies on that.
     """
 
     salt: str
     at: int
-    asked: list[Posed | None]
+    posed: list[Posed | None] = msgspec.field(name="asked")
 
 
 _encode = msgspec.json.Encoder().encode
@@ -140,13 +140,13 @@ def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str
     assert call.ready is not None
     principal, resource = call.principal, call.facts.resource
     claims = principal.claims
-    seen = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
+    facts = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, call.tool)
     kept = keep(decision.arguments, call.ready.secrets)
     context = principal.recorded
     if decision.call_context is not None:
         context = encode_context(render_record({**principal.context, **decision.call_context}))
-    return call_seen(seen, where, context, kept, approved=approved)
+    return call_seen(facts, where, context, kept, approved=approved)
 
 
 def call_seen(

@@ -65,8 +65,8 @@ def encode_actions(actions: Mapping[Uid, Entity]) -> str:
 
 def decode_actions(text: str) -> dict[Uid, Entity]:
     """Decode the actions of a set."""
-    found = json_decoder(list[tuple[Uid, list[Uid]]])(text)
-    return {uid: entity(uid, ancestors=groups) for uid, groups in found}
+    rows = json_decoder(list[tuple[Uid, list[Uid]]])(text)
+    return {uid: entity(uid, ancestors=groups) for uid, groups in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

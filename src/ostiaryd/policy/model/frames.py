@@ -28,8 +28,8 @@ class Rows(msgspec.Struct, frozen=True, tag="rows"):
     rows: list[Row]
 
 
-class Found(msgspec.Struct, frozen=True, tag="found"):
-    """The text of the catalogue without which it did not go on; None: it was not kept."""
+class CatalogueText(msgspec.Struct, frozen=True, tag="found"):
+    """The text of the catalogue that the comparison lacked; None: the text was not kept."""
 
     digest: str
     text: str | None
@@ -39,7 +39,7 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """The end of the rows."""
 
 
-Request = Candidate | Rows | Found | Ended
+Request = Candidate | Rows | CatalogueText | Ended
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
 def growth(text: str) -> int:
     """The number of tokens that writing `text` out adds, or more. Linear in the text."""
     tokens, total = 0, 0
-    groups: list[tuple[int, int]] = []  # of each open bracket's surroundings: what is before, what it is the operand of
+    groups: list[tuple[int, int]] = []  # for each open bracket: `before` and `operand` outside
     before, operand = 0, 0
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup

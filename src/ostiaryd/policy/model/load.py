@@ -45,7 +45,7 @@ class Ready:
     vocabulary: Vocabulary
     ids: dict[str, tuple[str, ...]]
     entities: str
-    """its own entities as JSON for guards; empty if there are none"""
+    """the set's own entities as JSON for guards; empty if there are none"""
     playbooks: Playbooks
     roles: Roles
     program: Program | None = None
@@ -89,13 +89,13 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
     check_files(own)
     schema = _schema(files)
     policies_of = {name: _policies(name, text, schema) for name, text in of_kind(files, POLICIES)}
-    extended = [policy for name, found in policies_of.items() if name not in own for policy in found]
+    extended = [policy for name, policies in policies_of.items() if name not in own for policy in policies]
     kept = {policy.id for policy in extended}
     lowered = [
         policy
-        for name, found in policies_of.items()
+        for name, policies in policies_of.items()
         if name in own
-        for policy in found
+        for policy in policies
         if not (policy.id in kept and is_copy(policy))
     ]
     hash = digest(files)
@@ -147,17 +147,17 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
 
 def notes(loaded: Loaded) -> list[str]:
     """Return notes for the person who puts the set: what it stops."""
-    found = []
+    lines = []
     enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
     if enforced:
         names = ", ".join(f"`{policy}`" for policy in enforced)
-        found.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
-        return found  # they may permit whatever they are asked
+        lines.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
+        return lines  # they may permit whatever they are asked
     if not _permits(loaded, "issue_token"):
-        found.append("no policy permits `issue_token`: nobody gets a token, administrators included")
+        lines.append("no policy permits `issue_token`: no client gets a token, administrators included")
     if not _permits(loaded, "delegate"):
-        found.append("no policy permits `delegate`: no agent can hand a part of its work to another")
-    return found
+        lines.append("no policy permits `delegate`: no agent can hand a part of its work to another")
+    return lines
 
 
 def _permits(loaded: Loaded, action: str) -> bool:
@@ -201,10 +201,10 @@ def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
 
 def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
     """The actions of a schema; cedarpy gives each all its ancestors as parents."""
-    found = msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema)))
+    items = msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema)))
     return {
         uid: entity(uid, ancestors=map(parse_uid, item["parents"]))
-        for item in found
+        for item in items
         for uid in [parse_uid(item["uid"])]
     }
 
@@ -233,12 +233,12 @@ def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]
 def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
     if len(policies) > MAX_POLICIES:
         raise Invalid(f"the set has {len(policies)} policies", hint=f"at most {MAX_POLICIES}")
-    seen: set[str] = set(program.watching if program else ())
+    names: set[str] = set(program.watching if program else ())
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
         if not 0 < len(name) <= 200:
             raise Invalid("an @id has 1 to 200 characters")
-        if name in seen or policy.id != name:
+        if name in names or policy.id != name:
             raise Invalid(f"two policies have the @id {name!a}")
         if policy.annotations.get("mode", "watch") != "watch":
             raise Invalid(f"policy {name!a}: @mode is `watch` or left out")
@@ -251,14 +251,14 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"policy {name!a}: @covers is `counterpart`, beside @ask", hint="or leave @covers out")
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
-        seen.add(name)
+        names.add(name)
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
     """A copy of a safeguard is the safeguard; another policy under its id is refused. Raises Invalid."""
-    taken = {policy.id for policy in extended}
+    ids = {policy.id for policy in extended}
     for policy in own:
-        if policy.id in taken:
+        if policy.id in ids:
             raise Invalid(
                 f"policy {policy.id!a} has the @id of a safeguard of the server and differs from it",
                 hint="delete it to keep the safeguard, give it another @id, or name the safeguard in "

@@ -100,9 +100,9 @@ def _safeguards_of(contents: Contents) -> set[str]:
 def _compare_files(
     before: Mapping[str, str], after: Mapping[str, str]
 ) -> dict[str, Literal["added", "changed", "removed"]]:
-    found: dict[str, Literal["added", "changed", "removed"]] = {}
+    changes: dict[str, Literal["added", "changed", "removed"]] = {}
     for name in sorted({*before, *after}):
         if name.endswith(POLICIES) or name.startswith((LAYER, ROLES_LAYER)) or before.get(name) == after.get(name):
             continue
-        found[name] = "added" if name not in before else "removed" if name not in after else "changed"
-    return found
+        changes[name] = "added" if name not in before else "removed" if name not in after else "changed"
+    return changes

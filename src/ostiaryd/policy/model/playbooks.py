@@ -38,14 +38,14 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 class Playbooks:
     """Never changes once it is made."""
 
-    def __init__(self, policies: ir.PolicySetIR, known: Mapping[Uid, Entity]) -> None:
+    def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
         """Raises Invalid for annotations that are none of a playbook."""
-        found = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
-        self.is_empty = not found
-        self._said = {policy.id: policy.annotations for policy in found}
-        self._enforced = _compiled(policy for policy in found if "mode" not in policy.annotations)
-        self._watched = _compiled(policy for policy in found if "mode" in policy.annotations)
-        self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(known)
+        playbooks = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
+        self.is_empty = not playbooks
+        self._annotations = {policy.id: policy.annotations for policy in playbooks}
+        self._enforced = _compiled(policy for policy in playbooks if "mode" not in policy.annotations)
+        self._watched = _compiled(policy for policy in playbooks if "mode" in policy.annotations)
+        self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(entities)
 
     def decide(self, response: str, agent: Uid, context: Record, entities: Entities) -> Verdict:
         """Return the verdict of the enforced playbooks on one response."""
@@ -53,23 +53,23 @@ class Playbooks:
 
     def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
         """Return the proposals, the mildest first, and (policy id, message) of failed playbooks."""
-        found: list[Proposal] = []
+        proposals: list[Proposal] = []
         errors: dict[str, str] = {}
         for response in RESPONSES:
             for is_watched, compiled in ((False, self._enforced), (True, self._watched)):
                 verdict = compiled.decide(agent, Uid("Action", response), agent, context, entities)
                 errors |= dict(verdict.errors)
                 if is_said(verdict):
-                    found.append(self._proposal(response, verdict.reasons, is_watched=is_watched))
-        return found, sorted(errors.items())
+                    proposals.append(self._proposal(response, verdict.reasons, is_watched=is_watched))
+        return proposals, sorted(errors.items())
 
     def _proposal(self, response: str, policies: tuple[str, ...], *, is_watched: bool) -> Proposal:
-        said = [self._said[policy] for policy in policies]
+        annotations = [self._annotations[policy] for policy in policies]
         return Proposal(
             response=response,
             policies=policies,
-            minutes=max((int(one["minutes"]) for one in said if "minutes" in one), default=60),
-            calls=min((int(one["calls"]) for one in said if "calls" in one), default=10),
+            minutes=max((int(one["minutes"]) for one in annotations if "minutes" in one), default=60),
+            calls=min((int(one["calls"]) for one in annotations if "calls" in one), default=10),
             is_watched=is_watched,
         )
 
@@ -85,11 +85,11 @@ def _compiled(policies: Iterable[ir.PolicyIR]) -> Compiled:
 
 def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
     """Raises Invalid."""
-    name, said = policy.id, policy.annotations
-    if wrong := sorted(said.keys() & {"ask", "step_up", "max_age"}):
+    name, annotations = policy.id, policy.annotations
+    if wrong := sorted(annotations.keys() & {"ask", "step_up", "max_age"}):
         raise Invalid(f"playbook {name!a}: @{wrong[0]} is for decisions", hint="a playbook permits or forbids")
     for annotation, most in (("minutes", LONGEST_MINUTES), ("calls", MAX_CALLS)):
-        text = said.get(annotation)
+        text = annotations.get(annotation)
         if text is not None and not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):
             raise Invalid(f"playbook {name!a}: @{annotation} is 1 to {most}")
     return policy

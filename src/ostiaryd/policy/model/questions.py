@@ -71,7 +71,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     resource: Thing | Sought
     context: dict[str, Any] | None = None
 
-    def asked(self, id: str) -> Question:
+    def question_about(self, id: str) -> Question:
         """The question about one candidate."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
         return Question(
@@ -105,10 +105,10 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
         return entity(uid)
     attrs = record(thing.properties)
     attrs["id"] = thing.id
-    known = stated.get(uid)
-    if known is not None:
-        attrs.update(known.attrs)
-        return Entity(uid, attrs, known.lineage, known.tags)
+    declared = stated.get(uid)
+    if declared is not None:
+        attrs.update(declared.attrs)
+        return Entity(uid, attrs, declared.lineage, declared.tags)
     return Entity(uid, attrs, frozenset((uid,)), _NO_TAGS)
 
 

@@ -2,9 +2,9 @@
 
 A package `ostiary.NAME` is the policy NAME: its rule `permit` is true or false, its rule `forbid` true, false, or a set
 of messages. It has one of them at least, and each must have a value for every question (`default permit := false`): a
-policy without a value has failed. `mode := "watch"` makes it one that only reports. Other packages serve it.
+policy without a value has failed. `mode := "watch"` makes it report only. Other packages serve it.
 
-A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is itself true or false. A
+A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is a boolean itself. A
 verdict must follow from the question and the data alone: the engine refuses clocks, randomness, network, environment.
 """
 
@@ -69,10 +69,10 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
     policies = tuple(watching)
     remote: dict[str, str] = {}
     for name, text in of_kind(files, OPA):
-        policy, found = name.removesuffix(OPA).rpartition("/")[2], _remote(name, text)
+        policy, remote_policy = name.removesuffix(OPA).rpartition("/")[2], _remote(name, text)
         if policy in watching:
             raise Invalid(f"{name}: there is another policy `{policy}`")
-        remote[policy], watching[policy] = found.path, found.mode == "watch"
+        remote[policy], watching[policy] = remote_policy.path, remote_policy.mode == "watch"
     data = {_data_name(name): _data(name, text) for name, text in of_kind(files, DATA)}
     if not watching:
         if unused := [*modules, *(name for name, _ in of_kind(files, DATA))]:
@@ -100,8 +100,8 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
             raise Malformed(f"{name}: a module begins with one `package NAME`")
         if package[0] == "ostiary_answers" or package[0].startswith("ostiary_answers."):
             raise Invalid(f"{name}: the package `ostiary_answers` is ours")
-        if (found := _POLICY.fullmatch(package[0])) is not None:
-            modes[found[1]] += _MODE.findall(text)
+        if (match := _POLICY.fullmatch(package[0])) is not None:
+            modes[match[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
             raise Invalid(f"{name}: `{package[0][:100]}` is no name of a policy", hint="package ostiary.NAME")
     for policy, found_modes in modes.items():
@@ -118,7 +118,7 @@ def _without_strings(name: str, text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise Malformed(f"{name}: the module has a lone surrogate") from None
-    return _QUIET.sub(lambda found: "" if found[0].startswith("#") else '""', text)
+    return _QUIET.sub(lambda match: "" if match[0].startswith("#") else '""', text)
 
 
 def _remote(name: str, text: str) -> _Remote:
@@ -129,10 +129,10 @@ def _remote(name: str, text: str) -> _Remote:
 
 
 def _data_name(name: str) -> str:
-    found = _DATA_NAME.fullmatch(name.removesuffix(DATA))
-    if found is None or found[1].startswith("ostiary"):
+    match = _DATA_NAME.fullmatch(name.removesuffix(DATA))
+    if match is None or match[1].startswith("ostiary"):
         raise Invalid(f"{name}: `NAME{DATA}` becomes `data.NAME`, a lower-case word of Rego")
-    return found[1]
+    return match[1]
 
 
 def _data(name: str, text: str) -> str:

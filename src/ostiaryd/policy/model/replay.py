@@ -53,64 +53,64 @@ class Replay:
         self._resources: dict[tuple[str, str, str, str], Facts] = {}
         self._contexts: dict[bytes, Record] = {}
 
-    def judge(self, asked: Posed, *, at: int) -> Judgement:
+    def judge(self, posed: Posed, *, at: int) -> Judgement:
         """Return the judgement on a question that was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
         try:
-            if asked.question is not None:
-                return self._question(asked, asked.question, at)
-            if isinstance(asked.principal, AgentSeen) and isinstance(asked.resource, ToolSeen):
-                return self._call(asked, asked.principal, asked.resource, at)
-            return self._plain(asked, at)
+            if posed.question is not None:
+                return self._question(posed, posed.question, at)
+            if isinstance(posed.principal, AgentSeen) and isinstance(posed.resource, ToolSeen):
+                return self._call(posed, posed.principal, posed.resource, at)
+            return self._plain(posed, at)
         except Unreplayable:
             raise
         except (Refused, msgspec.DecodeError, RecursionError) as error:
-            raise Unreplayable("what was kept does not parse") from error
+            raise Unreplayable("the kept facts do not parse") from error
 
-    def _call(self, asked: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
+    def _call(self, posed: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
         """Return the judgement on a call, as `ostiary.decision.access.decide` asked it."""
         facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:
             raise Unreplayable("the catalogue does not have the tool")
-        kept = self._context(asked.context)
+        kept = self._context(posed.context)
         if kept.get("actors") and "chain" not in kept:
-            raise Unreplayable("what the agents are that it came through was not kept")
+            raise Unreplayable("the agents of the delegation chain were not kept")
         if self._policies.relies_on_history and "history" not in kept:
-            raise Unreplayable("what happened before was not kept")
+            raise Unreplayable("the history was not kept")
         self._check_risk(kept)
-        context = {**ALONE.context, **kept, "arguments": self._arguments(asked), **moment(at)}
-        return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), asked.approved)
+        context = {**ALONE.context, **kept, "arguments": self._arguments(posed), **moment(at)}
+        return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), posed.approved)
 
     def _check_risk(self, kept: Record) -> None:
         """Refuse a replay that depends on a risk that was not recorded. Raises Unreplayable."""
         if self._policies.relies_on_risk and RISK not in kept:
-            raise Unreplayable("how far it was doubted was not kept")
+            raise Unreplayable("the risk score was not kept")
 
-    def _arguments(self, asked: Posed) -> Record:
+    def _arguments(self, posed: Posed) -> Record:
         """Return the kept arguments; hidden ones are present with a value that no policy reads."""
-        kept, reads = asked.arguments, self._reads
-        if (kept is None or asked.hidden) and (reads is None or (reads if kept is None else reads & {*asked.hidden})):
+        kept, reads = posed.arguments, self._reads
+        if (kept is None or posed.hidden) and (reads is None or (reads if kept is None else reads & {*posed.hidden})):
             raise Unreplayable("a policy reads an argument that was not kept")
-        arguments: Record = dict.fromkeys(asked.hidden, "")
+        arguments: Record = dict.fromkeys(posed.hidden, "")
         for name, value in (kept or {}).items():
             arguments[name] = value if type(value) is str else parse_value(value)
         return arguments
 
-    def _plain(self, asked: Posed, at: int) -> Judgement:
-        principal, resource = self._entity(asked.principal), self._entity(asked.resource)
-        kept = self._context(asked.context)
+    def _plain(self, posed: Posed, at: int) -> Judgement:
+        principal, resource = self._entity(posed.principal), self._entity(posed.resource)
+        kept = self._context(posed.context)
         self._check_risk(kept)
         context = {**kept, **moment(at)}
         entities = Overlay(self._policies.known, resource)
-        return self._ask(entities, principal, Uid("Action", asked.action), resource.uid, context, behind(context))
+        return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, behind(context))
 
-    def _question(self, asked: Posed, question: Question, at: int) -> Judgement:
+    def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
         """Return the judgement on a caller's question: registered objects as they were, others as stated."""
         stated = self._policies.entities
-        principal = entity_of(question.subject, stated) if asked.principal is None else self._entity(asked.principal)
-        resource = entity_of(question.resource, stated) if asked.resource is None else self._entity(asked.resource)
-        chain = self._context(asked.context) if asked.context else {}
-        if isinstance(asked.principal, AgentSeen):
+        principal = entity_of(question.subject, stated) if posed.principal is None else self._entity(posed.principal)
+        resource = entity_of(question.resource, stated) if posed.resource is None else self._entity(posed.resource)
+        chain = self._context(posed.context) if posed.context else {}
+        if isinstance(posed.principal, AgentSeen):
             self._check_risk(chain)
         context, entities = context_of(question, now=moment(at)) | chain, Overlay(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", question.action.name), resource.uid, context, behind(chain))
@@ -143,54 +143,58 @@ class Replay:
             return ()
         raise Unreplayable("the policies are Rego, which is not replayed")
 
-    def _entity(self, seen: Seen | None) -> Entity:
-        match seen:
+    def _entity(self, recorded: Seen | None) -> Entity:
+        match recorded:
             case AgentSeen():
-                return self._agent(seen)
+                return self._agent(recorded)
             case ResourceSeen(name="", uri=uri):
                 return resource_entity("", uri=uri, segment="")
             case ResourceSeen():
-                protected = self._facts(seen).resource
+                protected = self._facts(recorded).resource
                 return protected.entities[protected.uid]
             case ToolSeen():
-                protected = self._facts(seen).resource
-                if (ready := protected.tools.get(seen.tool)) is not None:
+                protected = self._facts(recorded).resource
+                if (ready := protected.tools.get(recorded.tool)) is not None:
                     return protected.entities[ready.uid]
-        raise Unreplayable("it is not said who or what it was about")
+        raise Unreplayable("the subject or the resource was not kept")
 
-    def _agent(self, seen: AgentSeen) -> Entity:
-        if seen.model is None and self._reads_agents:
-            raise Unreplayable("what the agent is was not kept")
+    def _agent(self, recorded: AgentSeen) -> Entity:
+        if recorded.model is None and self._reads_agents:
+            raise Unreplayable("the attributes of the agent were not kept")
         return agent_entity(
-            seen.id, owner=seen.owner, segment=seen.segment, model=seen.model or "", risk_tier=seen.risk_tier or ""
+            recorded.id,
+            owner=recorded.owner,
+            segment=recorded.segment,
+            model=recorded.model or "",
+            risk_tier=recorded.risk_tier or "",
         )
 
-    def _facts(self, seen: ResourceSeen | ToolSeen) -> Facts:
-        key = (seen.name, seen.uri, seen.segment, seen.catalogue)
-        found = self._resources.get(key)
-        if found is None:
-            text = self._catalogue(seen.catalogue) if seen.catalogue else None
-            if text is None and seen.catalogue:
+    def _facts(self, recorded: ResourceSeen | ToolSeen) -> Facts:
+        key = (recorded.name, recorded.uri, recorded.segment, recorded.catalogue)
+        facts = self._resources.get(key)
+        if facts is None:
+            text = self._catalogue(recorded.catalogue) if recorded.catalogue else None
+            if text is None and recorded.catalogue:
                 raise Unreplayable("the catalogue of the resource was not kept")
             protected = Protected(
-                name=seen.name,
-                uri=seen.uri,
-                segment=seen.segment,
+                name=recorded.name,
+                uri=recorded.uri,
+                segment=recorded.segment,
                 catalogue=None if text is None else Catalogue.parse(text),
-                catalogue_hash=seen.catalogue,
+                catalogue_hash=recorded.catalogue,
             )
-            found = Facts(protected, self._policies)
-            _remember(self._resources, key, found, most=MAX_RESOURCES)
-        return found
+            facts = Facts(protected, self._policies)
+            _remember(self._resources, key, facts, most=MAX_RESOURCES)
+        return facts
 
     def _context(self, text: msgspec.Raw) -> Record:
         """Read once for each text: calls under one token have the same."""
         key = bytes(text)
-        found = self._contexts.get(key)
-        if found is None:
-            found = parse_record(_decode(key))
-            _remember(self._contexts, key, found, most=MAX_CONTEXTS)
-        return found
+        record = self._contexts.get(key)
+        if record is None:
+            record = parse_record(_decode(key))
+            _remember(self._contexts, key, record, most=MAX_CONTEXTS)
+        return record
 
 
 def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:

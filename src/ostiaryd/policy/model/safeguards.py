@@ -50,8 +50,8 @@ def roles() -> dict[str, str]:
 
 def _read_folder(name: str) -> dict[str, str]:
     folder = package_files("ostiaryd.policy") / name
-    found = [file for file in folder.iterdir() if file.name.endswith(POLICIES)]
-    return {file.name.removesuffix(POLICIES): file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
+    texts = [file for file in folder.iterdir() if file.name.endswith(POLICIES)]
+    return {file.name.removesuffix(POLICIES): file.read_text("utf-8") for file in sorted(texts, key=lambda f: f.name)}
 
 
 @functools.cache
@@ -70,11 +70,11 @@ def safeguard_rules() -> dict[str, ir.PolicyIR]:
 def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
     """Return the texts that safeguards had in earlier versions of the server, as they are compiled, by their id."""
     folder = package_files("ostiaryd.policy") / "safeguards" / "earlier"
-    found: dict[str, list[ir.PolicyIR]] = {}
+    rules: dict[str, list[ir.PolicyIR]] = {}
     for file in folder.iterdir():
         for policy in lower(file.read_text("utf-8")).policies:
-            found.setdefault(policy.id, []).append(policy)
-    return found
+            rules.setdefault(policy.id, []).append(policy)
+    return rules
 
 
 def is_safeguard(policy: ir.PolicyIR) -> bool:
@@ -89,30 +89,30 @@ def is_copy(policy: ir.PolicyIR) -> bool:
 
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
     """Return the safeguards and roles that the set leaves out, with the reasons. Raises Malformed, Invalid."""
-    found: dict[str, str] = {}
-    known = {*safeguards(), *roles()} - {EVERY_PERSON}
+    reasons: dict[str, str] = {}
+    names = {*safeguards(), *roles()} - {EVERY_PERSON}
     for name, text in of_kind(files, SAFEGUARDS):
         if len(text) > MAX_TEXT:
             raise Invalid(f"{name} has {len(text)} characters", hint=f"at most {MAX_TEXT}")
         try:
-            said = convert(tomllib.loads(text), _LeaveOut).leave_out
+            left_out = convert(tomllib.loads(text), _LeaveOut).leave_out
         except (ValueError, OverflowError) as error:
             raise Malformed(f"{name}: {str(error)[:400]}") from None
         except RecursionError:
             raise Malformed(f"{name}: nested too deeply") from None
-        for id, reason in said.items():
-            if id not in known:
-                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, known))
-            if id in found:
+        for id, reason in left_out.items():
+            if id not in names:
+                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, names))
+            if id in reasons:
                 raise Invalid(f"{name}: the safeguard {id!a} is left out twice", hint="name it in one file")
             if not reason.strip():
                 raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write why")
-            found[id] = reason
-    return found
+            reasons[id] = reason
+    return reasons
 
 
 def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Return the files of a set with all safeguards and roles but those that it leaves out."""
+    """Return the files of a set with every safeguard and role that the set does not leave out."""
     kept = {
         prefix + id + POLICIES: text
         for prefix, texts in ((LAYER, safeguards()), (ROLES_LAYER, roles()))

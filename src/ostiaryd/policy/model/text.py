@@ -14,7 +14,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_POLICIES = 5000
 MAX_BRACKETS = 64
 MAX_OPERATORS = 600
-"""in one policy, an opening bracket being one"""
+"""maximum number of operators in one policy; an opening bracket counts as one"""
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_SCHEMA_WORDS = 4000
 MAX_SCHEMA_PARENTS = 500

@@ -1,4 +1,4 @@
-"""What a what-if found, sealed for whoever asked: shown with the set that is put, it is the gate's proof.
+"""The sealed result of a what-if. The caller shows it with the set that is put: it proves the result to the gate.
 
 A ticket is for one caller and one set, for ten minutes; HMAC-SHA256 with a key for this alone.
 """
@@ -19,7 +19,7 @@ _TAG = 32
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """Of the entries from `first` to below `stop`: how many verdicts change, and of how many it is not known."""
+    """The counts of a what-if over the entries from `first` to below `stop`: verdicts that change, and unknown ones."""
 
     policy: str
     first: int
@@ -39,6 +39,7 @@ def ticket_key(secret: bytes) -> bytes:
 
 
 def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
+    """Return the ticket as text, bound to its caller by the key."""
     body = _encode(ticket)
     return b64u(_tag(key, caller, body) + body)
 
@@ -55,7 +56,7 @@ def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) ->
             raise ValueError
         ticket = _decode(body)
     except (ValueError, Malformed, msgspec.DecodeError):
-        raise Invalid("the ticket is none that you were given", hint=hint, code="foreign_ticket") from None
+        raise Invalid("the ticket was not issued to this caller", hint=hint, code="foreign_ticket") from None
     if not 0 <= now - ticket.made_at < LIFETIME:
         raise Invalid("the ticket is more than ten minutes old", hint=hint, code="old_ticket")
     return ticket

@@ -1,6 +1,6 @@
-"""What a policy set can speak of: the types and actions of its schema, read from the form that cedarpy writes it in.
+"""The vocabulary of a policy set: the types and actions of its schema, read from the text that cedarpy prints.
 
-cedarpy hands out no syntax tree of a schema. What it prints is regular: each declaration begins a line, indented by two
+cedarpy hands out no syntax tree of a schema. Its text is regular: each declaration begins a line, indented by two
 within a namespace, and strings are escaped so that none breaks a line.
 """
 
@@ -22,7 +22,7 @@ _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 @dataclass(slots=True)
 class Action:
-    """To whom and on what an action can be asked about."""
+    """An action, with the types of its principals and resources."""
 
     principals: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class Vocabulary:
     actions: dict[str, Action] = field(default_factory=dict)
 
     def actions_of(self, principal: str, resource: str) -> list[str]:
-        """The actions that can be asked about for these types, in order: not those that playbooks are about."""
+        """Return the actions for these types, in order, without the actions of playbooks."""
         return sorted(
             name
             for name, action in self.actions.items()
@@ -45,8 +45,8 @@ class Vocabulary:
 
 
 def read_vocabulary(printed_schema: str) -> Vocabulary:
-    """From what cedarpy prints of a schema."""
-    found = Vocabulary()
+    """Return the vocabulary of a schema, from the text that cedarpy prints of it."""
+    vocabulary = Vocabulary()
     namespace, type_, action = "", "", Action()
     has_id = ""
     for line in printed_schema.splitlines():
@@ -56,24 +56,24 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
             namespace = ""
         elif (match := _ENTITY.match(line)) is not None:
             type_, has_id = namespace + match[2], match[1] + "  id"
-            found.types[type_] = False
+            vocabulary.types[type_] = False
         elif (match := _ACTION.match(line)) is not None:
             action = Action()
             if not namespace:
-                found.actions[_unescape(match[1])] = action
+                vocabulary.actions[_unescape(match[1])] = action
         elif line.removesuffix(",") in (has_id + ": String", has_id + "?: String"):
-            found.types[type_] = True
+            vocabulary.types[type_] = True
         elif (match := _APPLIES.fullmatch(line)) is not None:
             types = frozenset(match[2].split(", ")) - {""}
             if match[1] == "principal":
                 action.principals = types
             else:
                 action.resources = types
-    return found
+    return vocabulary
 
 
 def spelled(kind: str, names: Iterable[str]) -> str:
-    """For a message: what there is instead of `kind`."""
+    """Return the message that there is no type `kind`, with the types that exist."""
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 
 

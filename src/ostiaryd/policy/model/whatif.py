@@ -1,4 +1,4 @@
-"""What another policy set would have said: the verdicts of the ledger, compared with those of a replay, and grouped."""
+"""Comparison of a candidate policy set with the ledger: recorded verdicts against those of a replay, in groups."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Reason(msgspec.Struct, gc=False):
 
 
 class Recorded(msgspec.Struct, gc=False):
-    """Of an entry what a comparison needs."""
+    """The part of an entry that a comparison needs."""
 
     action: str
     outcome: str = "ok"
@@ -53,7 +53,7 @@ class Recorded(msgspec.Struct, gc=False):
 
 
 class Verdict(NamedTuple):
-    """What the rules said, and which policies settled it."""
+    """A verdict of the rules, and the policies that settled it."""
 
     allowed: bool
     policies: tuple[str, ...]
@@ -66,12 +66,12 @@ _NO_DETAIL = _Detail()
 
 
 def verdicts(entry: Recorded, count: int) -> list[Verdict]:
-    """The `count` decisions of an entry, in their order; none where it does not say them. Of those that one act needs,
-    only the last can be a denial.
+    """Return the `count` decisions of an entry, in their order; none if the entry does not have them. Of the decisions
+    that one act needs, only the last can be a denial.
     """
     detail = entry.detail or _NO_DETAIL
     if detail.cut is not None:
-        return []  # it was too long, and all but who and how is gone
+        return []  # the entry was too long, and lost its details
     if entry.action == "decide.batch":
         return [_of_line(line) for line in detail.decisions]
     if entry.outcome in ("allow", "deny"):
@@ -83,7 +83,9 @@ def verdicts(entry: Recorded, count: int) -> list[Verdict]:
 
 
 def _named_policies(entry: Recorded) -> bool:
-    """Whether policies decided, of which no facts were kept. What was denied before they were asked names none."""
+    """Return whether policies decided although no facts were kept. A request that was denied without policies names
+    none.
+    """
     lines = entry.detail.decisions if entry.detail is not None else []
     return bool(entry.policies) or any(line[0] for line in lines)
 
@@ -101,13 +103,15 @@ def _verdict(allowed: bool, policies: list[str], detail: _Detail) -> Verdict:
 
 
 class Change(msgspec.Struct, kw_only=True):
-    """Verdicts that would change alike. `who` is an agent, an owner or a type of subjects; `before` and `after` are the
-    policies that settled it, or else `because` says why not; `example` is an entry, `agent` its agent.
+    """Verdicts that would change alike.
+
+    `subject` is an agent, an owner or a type of subjects. `before` and `after` are the policies that settled them; if
+    there is none, `because` is the reason. `example` is an entry, `agent` its agent.
     """
 
     direction: Direction
-    who: str
-    what: str
+    subject: str = msgspec.field(name="who")
+    target: str = msgspec.field(name="what")
     before: list[str]
     after: list[str]
     because: str
@@ -129,13 +133,13 @@ class Report(msgspec.Struct, kw_only=True):
     to_allow: int
     unknown: dict[str, int]
     altered: list[int]
-    """entries whose facts are not those that their digest names"""
+    """entries whose facts do not have the digest in the entry"""
     changes: list[Change]
     ungrouped: int
 
     @property
     def not_known(self) -> int:
-        """Of how many decisions, at least, nobody knows whether they would change."""
+        """Return the least number of decisions for which a change is unknown."""
         return sum(self.unknown.values())
 
 
@@ -154,11 +158,11 @@ class Comparison:
         """Compare all decisions of these entries; stops at the digest of a catalogue that it needs to go on."""
         replayed = 0
         for index, body, facts in rows:
-            for entry, asked, was, at in self._decisions(index, body, facts):
+            for entry, posed, was, at in self._decisions(index, body, facts):
                 try:
                     while True:
                         try:
-                            now = self._replay.judge(asked, at=at)
+                            now = self._replay.judge(posed, at=at)
                             break
                         except Lacking as lacking:
                             yield lacking.digest
@@ -167,40 +171,50 @@ class Comparison:
                     continue
                 replayed += 1
                 if was.allowed is not now.allowed:
-                    self._note(index, entry, asked, was, now)
+                    self._note(index, entry, posed, was, now)
         self._counts["replayed"] += replayed
 
     def _decisions(self, index: int, body: bytes, facts: bytes | None) -> list[tuple[Recorded, Posed, Verdict, int]]:
-        """What of an entry can be asked again, and what the answer was; the rest is counted as unknown."""
+        """Return the questions of an entry that can be asked again, each with its recorded answer; count the others as
+        unknown.
+        """
         try:
             entry = _decode_entry(body)
             if not entry.facts:
-                self._unknown["nothing was kept of it"] += _named_policies(entry)
+                self._unknown["no facts were kept"] += _named_policies(entry)
                 return []
             if facts is None:
-                self._unknown["the facts are gone"] += 1
+                self._unknown["the facts were deleted"] += 1
                 return []
             if b64u(sha256(facts).digest()) != entry.facts:
                 self._unknown["the facts were altered"] += 1
                 if len(self._altered) < MAX_GROUPS:
                     self._altered.append(index)
                 return []
-            told = decode_facts(facts)
-            was = verdicts(entry, len(told.asked))
+            facts_kept = decode_facts(facts)
+            was = verdicts(entry, len(facts_kept.posed))
         except (msgspec.DecodeError, RecursionError):
-            self._unknown["what was kept does not parse"] += 1
+            self._unknown["the kept facts do not parse"] += 1
             return []
-        if len(was) != len(told.asked):
-            self._unknown["the entry does not say what was decided"] += len(told.asked)
+        if len(was) != len(facts_kept.posed):
+            self._unknown["the entry does not have the decisions"] += len(facts_kept.posed)
             return []
-        return [(entry, asked, one, told.at) for asked, one in zip(told.asked, was, strict=True) if asked is not None]
+        return [
+            (entry, posed, one, facts_kept.at)
+            for posed, one in zip(facts_kept.posed, was, strict=True)
+            if posed is not None
+        ]
 
-    def _note(self, index: int, entry: Recorded, asked: Posed, was: Verdict, now: Judgement) -> None:
+    def _note(self, index: int, entry: Recorded, posed: Posed, was: Verdict, now: Judgement) -> None:
         direction: Direction = "deny->allow" if now.allowed else "allow->deny"
         self._counts[direction] += 1
-        agent, what, who = subject_of(asked)[:MAX_WORD], what_of(asked)[:MAX_WORD], self._who(asked)[:MAX_WORD]
+        agent, target, group = (
+            subject_of(posed)[:MAX_WORD],
+            target_of(posed)[:MAX_WORD],
+            self._group_of(posed)[:MAX_WORD],
+        )
         before, after = was.policies[:MAX_NAMED], now.policies[:MAX_NAMED]
-        key = (direction, who, what, now.because, after, before)
+        key = (direction, group, target, now.because, after, before)
         change = self._groups.get(key)
         if change is None:
             if len(self._groups) == MAX_GROUPS:
@@ -208,8 +222,8 @@ class Comparison:
                 return
             change = self._groups[key] = Change(
                 direction=direction,
-                who=who,
-                what=what,
+                subject=group,
+                target=target,
                 because=now.because,
                 example=index,
                 agent=agent,
@@ -218,15 +232,15 @@ class Comparison:
             )
             self._agents[key] = set()
         change.count += 1
-        if len(seen := self._agents[key]) < MAX_AGENTS:
-            seen.add(agent)
-            change.agents = len(seen)
+        if len(agents := self._agents[key]) < MAX_AGENTS:
+            agents.add(agent)
+            change.agents = len(agents)
 
-    def _who(self, asked: Posed) -> str:
-        seen = asked.principal
-        if not isinstance(seen, AgentSeen):
-            return asked.question.subject.type if asked.question else ""
-        return {"": "agent", "agent": seen.id, "owner": seen.owner}[self._by]
+    def _group_of(self, posed: Posed) -> str:
+        principal = posed.principal
+        if not isinstance(principal, AgentSeen):
+            return posed.question.subject.type if posed.question else ""
+        return {"": "agent", "agent": principal.id, "owner": principal.owner}[self._by]
 
     def report(self) -> Report:
         """The largest groups first."""
@@ -244,16 +258,16 @@ class Comparison:
         )
 
 
-def subject_of(asked: Posed) -> str:
+def subject_of(posed: Posed) -> str:
     """The id of whom it was about."""
-    if isinstance(asked.principal, AgentSeen):
-        return asked.principal.id
-    return asked.question.subject.id if asked.question else ""
+    if isinstance(posed.principal, AgentSeen):
+        return posed.principal.id
+    return posed.question.subject.id if posed.question else ""
 
 
-def what_of(asked: Posed) -> str:
+def target_of(posed: Posed) -> str:
     """The tool that was called; else what was to be done, and to what."""
-    match asked:
+    match posed:
         case Posed(question=None, resource=ToolSeen(name=name, tool=tool)):
             return f"{name}/{tool}"
         case Posed(question=None, resource=AgentSeen(id=id), action=action):
@@ -262,5 +276,5 @@ def what_of(asked: Posed) -> str:
             return f"{action} {name or uri}"
         case Posed(question=question) if question is not None:
             kind = question.resource.type
-            return f"{question.action.name} {question.resource.id if asked.resource is not None else kind}"
+            return f"{question.action.name} {question.resource.id if posed.resource is not None else kind}"
     return ""
