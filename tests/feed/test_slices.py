@@ -57,7 +57,9 @@ async def give_back(world: World, bank: Resource, keep: dict[str, int], **said: 
 
 
 async def settle(world: World, bank: Resource, told: int, spool: str = SPOOL) -> None:
-    await run_act(world, lambda a: flows.settle(a, spool, told=told, resource_id=bank.resource_id), "budget.settle")
+    await run_act(
+        world, lambda a: flows.settle(a, spool, last_record=told, resource_id=bank.resource_id), "budget.settle"
+    )
 
 
 async def report(world: World, bank: Resource, first: int, *spent: dict[str, int]) -> None:

@@ -89,7 +89,8 @@ class Guard:
     async def settle(self) -> None:
         await self.report()
         await run_act(
-            self.world, lambda a: flows.settle(a, self.spool, told=self.next, resource_id=self.clinic.resource_id)
+            self.world,
+            lambda a: flows.settle(a, self.spool, last_record=self.next, resource_id=self.clinic.resource_id),
         )
 
 

@@ -44,7 +44,7 @@ async def test_a_refused_act_changes_nothing_and_leaves_its_entry(world: World) 
     def flow(a: Act) -> None:
         a.tx.run(PUT, name="mark")
         a.entry.agent = "ag_1"
-        a.told.append(Entry(at=a.now, action="test.told"))
+        a.further_entries.append(Entry(at=a.now, action="test.told"))
         raise Forbidden("not you")
 
     with pytest.raises(Forbidden):
@@ -69,7 +69,7 @@ async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
 async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its_entry(world: World) -> None:
     def flow(a: Act) -> None:
         a.tx.run(PUT, name="mark")
-        a.told.append(Entry(at=a.now, action="test.told"))
+        a.further_entries.append(Entry(at=a.now, action="test.told"))
         raise ValueError("hunter2")
 
     with pytest.raises(ValueError, match="hunter2"):

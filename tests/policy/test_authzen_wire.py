@@ -427,7 +427,7 @@ async def test_a_resource_that_watches_is_answered_yes_and_the_verdict_is_on_the
     _, answer = await ask(EVALUATION, calls(agent, "files/drop"))
     assert answer["decision"] is True
     assert answer["context"]["reasons"][0]["code"] == "outside_task"
-    assert answer["context"]["reason_admin"]["200"].startswith("let pass under the policy set ")
+    assert answer["context"]["reason_admin"]["200"].startswith("allowed under the policy set ")
     entry = newest_entry(world)
     assert (entry.outcome, entry.detail and entry.detail["verdict"]) == ("allow", "deny")
 

@@ -77,8 +77,8 @@ async def test_what_cedar_forbids_is_not_asked_about(world: World, ask: Ask, ser
     [
         ("payments/nothing", "the document is undefined"),
         ("payments/empty", "neither `permit` nor `forbid`"),
-        ("payments/strange", "what is no decision"),
-        ("payments/number", "what is no decision"),
+        ("payments/strange", "is not a decision"),
+        ("payments/number", "is not a decision"),
     ],
 )
 async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, path: str, said: str) -> None:
@@ -97,9 +97,9 @@ async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, pat
         ("redirect", "it answers 302"),
         ("broken", "it answers 500"),
         ("text", "of the type 'text/html'"),
-        ("no JSON", "no decision"),
+        ("no JSON", "not a decision"),
         ("huge", f"more than {MAX_ANSWER} bytes"),
-        ("deep", "no decision"),
+        ("deep", "not a decision"),
     ],
 )
 async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa, misbehave: str, said: str) -> None:

@@ -379,7 +379,7 @@ async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
     said = ["the server alone can ask `levels`: guards ask it for each call that nothing else denies"]
     assert (answer["policies"], answer["notes"]) == (2, said)
-    no_tokens = "no policy permits `issue_token`: nobody gets a token, administrators included"
+    no_tokens = "no policy permits `issue_token`: no client gets a token, administrators included"
     no_parts = "no policy permits `delegate`: no agent can hand a part of its work to another"
     for cedar, said in (
         (CEDAR_CALLS, [no_tokens, no_parts]),

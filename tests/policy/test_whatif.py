@@ -232,7 +232,7 @@ def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
         if facts is None:  # as of calls that were denied with arguments which have no digest
-            counts["nothing was kept of it"] += '"policies":[' in bytes(body).decode()
+            counts["no facts were kept"] += '"policies":[' in bytes(body).decode()
             continue
         told = decode_facts(facts)
         was = verdicts(msgspec.json.decode(body, type=Recorded), len(told.posed))
@@ -273,7 +273,7 @@ async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: W
     )
     found = await report(bank, LITTLE)
     assert (found["replayed"], found["altered"]) == (0, [altered])
-    assert found["unknown"] == {"the facts are gone": 1, "the facts were altered": 1}
+    assert found["unknown"] == {"the facts were deleted": 1, "the facts were altered": 1}
 
 
 async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> None:
@@ -283,7 +283,7 @@ async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> N
     decide = partial(flows.decide_all, questions=[question], semantic="execute_all", digest="d", by=None)
     await run_act(bank, decide, "decide.batch")
     found = await report(bank, LITTLE)
-    assert (found["replayed"], found["unknown"]) == (0, {"nothing was kept of it": 2})
+    assert (found["replayed"], found["unknown"]) == (0, {"no facts were kept": 2})
 
 
 async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) -> None:
@@ -320,7 +320,7 @@ def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:
     loaded = load(a_set(PERMIT))
     comparing = Comparison(Replay(loaded.policies, loaded.ir, catalogue=lambda _: None), policy="p", by="")
     assert list(comparing.compare([(0, body, facts)])) == []
-    assert comparing.report().unknown == {"the entry does not say what was decided": 1}
+    assert comparing.report().unknown == {"the entry does not have the decisions": 1}
 
 
 @pytest.mark.parametrize(("count", "ungrouped"), [(MAX_GROUPS - 1, 0), (MAX_GROUPS, 0), (MAX_GROUPS + 1, 1)])
@@ -402,7 +402,7 @@ async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank
     assert not isinstance(second, bytes)
     assert "done" in json.loads(await anext(first))
     assert json.loads(await anext(second))["error"] == "busy"
-    with pytest.raises(Unavailable, match="another question"):
+    with pytest.raises(Unavailable, match="another what-if"):
         await ask(bank, a_set(LITTLE))
     await first.aclose()
     assert not bank.keep(Asking).is_busy

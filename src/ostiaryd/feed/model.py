@@ -111,36 +111,38 @@ class ReportEntries:
         )
 
 
-def tell_call(told: ReportEntries, number: int, record: CallRecord, held: Holding | None, *, owner: str | None) -> None:
+def tell_call(
+    entries: ReportEntries, number: int, record: CallRecord, holding: Holding | None, *, owner: str | None
+) -> None:
     """Add the entry of a reported decision, for a known token of the reporter's resource only.
 
     The holder of the token and the task come from our own records, not from the guard; other names from the guard are
     detail.
     """
-    if held is None or held.audience != told.by.uri or held.agent != record.agent:
-        what = "there is no such token" if held is None else "the token is not for the resource of the reporter"
-        told.add(
+    if holding is None or holding.audience != entries.by.uri or holding.agent != record.agent:
+        problem = "no such token exists" if holding is None else "the token is not for the resource of the reporter"
+        entries.add(
             "report.refused",
             number,
             at=record.at,
             outcome="refused",
             token=record.token,
             tool=record.tool,
-            reasons=[reason("foreign_token", what)],
+            reasons=[reason("foreign_token", problem)],
         )
         return
-    told.calls[number] = told.add(
+    entries.calls[number] = entries.add(
         "tool.call",
         number,
         at=record.at,
         outcome=record.outcome,
-        agent=held.agent,
+        agent=holding.agent,
         owner=owner,
-        task=held.task,
-        token=held.id,
-        key=held.jkt,
+        task=holding.task,
+        token=holding.id,
+        key=holding.jkt,
         network=record.network or None,
-        tool=f"{told.by.name}/{record.tool}",
+        tool=f"{entries.by.name}/{record.tool}",
         data_classes=record.data_classes,
         digest=record.digest or None,
         arguments=record.arguments,
@@ -148,7 +150,7 @@ def tell_call(told: ReportEntries, number: int, record: CallRecord, held: Holdin
         policy=record.policy or None,
         policies=record.policies,
         detail=({"verdict": record.verdict} if record.verdict != record.outcome else {})
-        | ({"bearer": True} if held.jkt is None else {})
+        | ({"bearer": True} if holding.jkt is None else {})
         | ({"watched": record.watched} if record.watched else {})
         | ({"errors": record.errors} if record.errors else {})
         | ({"actors": record.actors} if record.actors else {})
@@ -161,9 +163,9 @@ def tell_call(told: ReportEntries, number: int, record: CallRecord, held: Holdin
     )
 
 
-def event_of(told: ReportEntries, number: int, record: CallRecord) -> Event:
+def event_of(entries: ReportEntries, number: int, record: CallRecord) -> Event:
     """A call that has an entry, as profiles are learned from it."""
-    entry, beside = told.calls[number], {} if record.facts is None else record.facts.call_context
+    entry, context = entries.calls[number], {} if record.facts is None else record.facts.call_context
     return Event(
         at=record.at,
         action=entry.action,
@@ -171,27 +173,27 @@ def event_of(told: ReportEntries, number: int, record: CallRecord) -> Event:
         agent=entry.agent or "",
         task=entry.task or "",
         tool=entry.tool or "",
-        worst=str(beside.get("origin_worst", "")),
-        links=str(beside.get("links_worst", "")),
+        worst=str(context.get("origin_worst", "")),
+        links=str(context.get("links_worst", "")),
     )
 
 
 def tell_undecided(
-    told: ReportEntries, number: int, record: UndecidedRecord, held: Holding | None, *, owner: str | None
+    entries: ReportEntries, number: int, record: UndecidedRecord, holding: Holding | None, *, owner: str | None
 ) -> None:
     """The entry of a call that could not be decided. It is the agent's only where a token of it was at the guard."""
     detail: dict[str, Any] = {}
     fields: dict[str, Any] = {}
-    if held is not None and held.audience == told.by.uri and held.agent == record.agent:
-        fields = {"agent": held.agent, "owner": owner, "task": held.task, "token": held.id, "key": held.jkt}
+    if holding is not None and holding.audience == entries.by.uri and holding.agent == record.agent:
+        fields = {"agent": holding.agent, "owner": owner, "task": holding.task, "token": holding.id, "key": holding.jkt}
     elif record.agent:
         detail = {"claimed_agent": record.agent}
-    told.calls[number] = told.add(
+    entries.calls[number] = entries.add(
         "tool.undecided",
         number,
         at=record.at,
         outcome=record.outcome,
-        tool=f"{told.by.name}/{record.tool}",
+        tool=f"{entries.by.name}/{record.tool}",
         digest=record.digest or None,
         arguments=record.arguments,
         reasons=[reason(why.code, why.message) for why in record.reasons],
@@ -200,26 +202,26 @@ def tell_undecided(
     )
 
 
-def asked_of(told: ReportEntries, record: CallRecord, held: Holding) -> Posed | None:
+def question_of(entries: ReportEntries, record: CallRecord, holding: Holding) -> Posed | None:
     """Return the question to the policies about a reported call; the agent and the resource come from
     our own records.
     """
     facts = record.facts
     if facts is None:
         return None
-    agent = AgentSeen(held.agent, facts.owner, facts.segment, facts.model, facts.risk_tier)
-    tool = ToolSeen(told.by.name, told.by.uri, facts.resource_segment, facts.catalogue, record.tool)
+    agent = AgentSeen(holding.agent, facts.owner, facts.segment, facts.model, facts.risk_tier)
+    tool = ToolSeen(entries.by.name, entries.by.uri, facts.resource_segment, facts.catalogue, record.tool)
     assert isinstance(facts.context, dict)
     context, kept = facts.context | facts.call_context, Kept(facts.arguments, facts.hidden)
     return call_seen(agent, tool, context, kept, approved=facts.approved)
 
 
-def tell_result(told: ReportEntries, number: int, record: ResultRecord) -> None:
+def tell_result(entries: ReportEntries, number: int, record: ResultRecord) -> None:
     """Add the result of a call: to the entry of the call if it is in the same report, otherwise as an
     entry of its own.
     """
     result = Result(record.status, record.bytes, record.records, record.data_class)
-    if (call := told.calls.get(record.call)) is not None:
+    if (call := entries.calls.get(record.call)) is not None:
         call.result = result
     else:
-        told.add("tool.result", number, at=record.at, result=result, detail={"call": record.call})
+        entries.add("tool.result", number, at=record.at, result=result, detail={"call": record.call})

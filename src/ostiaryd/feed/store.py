@@ -66,7 +66,9 @@ _DROP_SERVER = sql("delete from feed_server where server = :server")
 
 
 class ArgumentSource(NamedTuple):
-    """A field that the values of an argument came from; `tasks` and `agents`: digests of those that showed it."""
+    """A field that the values of an argument came from; `tasks` and `agents`: digests of the tasks and agents that
+    showed it.
+    """
 
     tool: str
     argument: str
@@ -117,10 +119,10 @@ def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
     return [(server, beat, bytes(guards)) for server, beat, guards in reader.all(_SERVERS)]
 
 
-def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, dead: list[str]) -> None:
-    """Write the row of a server; delete the rows of `dead` servers."""
+def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, gone: list[str]) -> None:
+    """Write the row of a server; delete the rows of the servers that are gone."""
     tx.run(_PUT_SERVER, server=server, beat=beat, guards=guards)
-    drop_servers(tx, dead)
+    drop_servers(tx, gone)
 
 
 def drop_servers(tx: Tx, servers: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which guards are connected, how far each is, and when a revocation was in force at each."""
+"""The connected guards, their positions in the feed, and the times at which each has a change in force."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ async def feeds(call: Call) -> Reply:
     seq, since = _number(call, "seq"), _number(call, "since")
     if seq is None:
         await guards.refresh()
-        found = guards.all
+        guards_shown = guards.all
     else:
-        found = await guards.settled(seq, within_s=min(_number(call, "wait_ms") or 0, MAX_WAIT_MS) / 1000)
-    rows = sorted(found, key=_stream)
+        guards_shown = await guards.settled(seq, within_s=min(_number(call, "wait_ms") or 0, MAX_WAIT_MS) / 1000)
+    rows = sorted(guards_shown, key=_stream)
     return await reply_page(
         call,
         "guards",
@@ -87,8 +87,8 @@ def _number(call: Call, name: str) -> int | None:
 async def flows(call: Call) -> Reply:
     """List the record fields that the arguments of a resource's tools came from."""
     reader = call.world.db.read()
-    found = find_resource(reader, call.params["name"])
-    return reply({"flows": argument_sources(reader, found.resource_id)})
+    resource = find_resource(reader, call.params["name"])
+    return reply({"flows": argument_sources(reader, resource.resource_id)})
 
 
 FEEDS_QUERY = (

@@ -98,16 +98,18 @@ async def stream(call: Call) -> Reply:
         raise Invalid("`stream` must have 16 to 64 characters", hint="throw a random number for each stream")
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
         raise Invalid("`after` must be a number", hint="the `seq` of the last message")
-    seen = _seen(call, resource)
-    if seen is not None:
-        await ledger.examine_head(call.world, seen, source=f"a guard of {resource.name}")
-    has_gap = seen is None or seen.history != ledger.present_history(call.world.db.read())
+    head = _signed_head(call, resource)
+    if head is not None:
+        await ledger.examine_head(call.world, head, source=f"a guard of {resource.name}")
+    has_gap = head is None or head.history != ledger.present_history(call.world.db.read())
     lines = call.world.keep(Streams).follow(resource, id, None if after is None or has_gap else int(after))
     return Reply(200, lines, media_type="application/jose-lines", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
 
 
-def _seen(call: Call, resource: Resource) -> Head | None:
-    """The head that the guard has heard; None for one that this log has not signed, which is no evidence."""
+def _signed_head(call: Call, resource: Resource) -> Head | None:
+    """Return the head that the guard has received; None for a head that this log has not signed, which
+    is no evidence.
+    """
     unverified = call.query_one("head")
     if unverified is None:
         return None
@@ -130,10 +132,10 @@ async def stops(call: Call) -> Reply:
     `replayed` counts the stops that were carried out; `unverified` counts messages of the lost part whose key
     this server does not know.
     """
-    given = call.json(Stops)
+    body = call.json(Stops)
     done = await flows.replay_messages(
         call.world,
-        [line.encode() for line in given.messages],
+        [line.encode() for line in body.messages],
         resource_id=call.caller.id,
         source=f"a guard of {call.caller.name}",
     )
@@ -145,45 +147,45 @@ async def report(call: Call) -> Reply:
 
     A report that is sent again changes nothing.
     """
-    told = call.json(Report)
+    body = call.json(Report)
     following = await registry.act_as(
-        call, "feed.report", lambda act: take_report(act, told, resource_id=call.caller.id)
+        call, "feed.report", lambda act: take_report(act, body, resource_id=call.caller.id)
     )
     return reply({"next": following}, headers=[NO_STORE])
 
 
 async def applied(call: Call) -> Reply:
     """Acknowledge that facts are in force at a guard."""
-    said = call.json(Applied)
+    body = call.json(Applied)
     streams = call.world.keep(Streams)
-    streams.note_applied(call.caller.id, said.stream, said.seq, ago=said.ago)
-    streams.note_records(said.stream, late=said.late, filled=said.filled)
+    streams.note_applied(call.caller.id, body.stream, body.seq, ago=body.ago)
+    streams.note_records(body.stream, late=body.late, filled=body.filled)
     return reply({}, headers=[NO_STORE])
 
 
 async def draw(call: Call) -> Reply:
     """Draw units from budgets for a call: `total` in all, `left` for other guards."""
-    asked = call.json(Draw)
-    drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, asked, resource_id=call.caller.id))
+    body = call.json(Draw)
+    drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, body, resource_id=call.caller.id))
     return reply(drawn, headers=[NO_STORE])
 
 
 async def give_back(call: Call) -> Reply:
     """Give back unused units; `closed` lists the accounts from which the guard has no units left."""
-    given = call.json(GiveBack)
+    body = call.json(GiveBack)
     back = await registry.act_as(
-        call, "budget.give_back", lambda act: flows.give_back(act, given, resource_id=call.caller.id)
+        call, "budget.give_back", lambda act: flows.give_back(act, body, resource_id=call.caller.id)
     )
     return reply(back, headers=[NO_STORE])
 
 
 async def settle(call: Call) -> Reply:
     """Settle a spool that is fully reported: its unused units return to their budgets."""
-    said = call.json(Settled)
+    body = call.json(Settled)
     await registry.act_as(
         call,
         "budget.settle",
-        lambda act: flows.settle(act, said.spool, told=said.last_record, resource_id=call.caller.id),
+        lambda act: flows.settle(act, body.spool, last_record=body.last_record, resource_id=call.caller.id),
     )
     return reply({}, headers=[NO_STORE])
 
@@ -193,14 +195,14 @@ async def ask(call: Call) -> Reply:
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_ASK, max_depth=MAX_DEPTH)  # no member twice
-    asked, question = asking.parse_ask(call.body)
+    request, question = asking.parse_ask(call.body)
     verdict: RemoteVerdict = ()
     with suppress(Refused):  # which is for the act to say, so that it is recorded
         reader = world.db.read()
-        ready = flows.check_ask(reader, asked, question, resource_id=resource_id, now=world.now())
-        verdict = await ask_remote_policies(world, ready, bytes(asked.question))
+        ready = flows.check_ask(reader, request, question, resource_id=resource_id, now=world.now())
+        verdict = await ask_remote_policies(world, ready, bytes(request.question))
     await registry.act_as(
-        call, "policy.ask", lambda act: flows.note_asked(act, asked, question, verdict, resource_id=resource_id)
+        call, "policy.ask", lambda act: flows.note_asked(act, request, question, verdict, resource_id=resource_id)
     )
     return _signed(call, asking.RemotePolicyAnswer(**_to(call), results=verdict))
 
@@ -210,11 +212,11 @@ async def ask_person(call: Call) -> Reply:
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=approval.MAX_ASKED, max_depth=MAX_DEPTH)  # no member twice
-    asked = approval.parse_ask(call.body)
+    request = approval.parse_ask(call.body)
     id, is_spent = await registry.act_as(
         call,
         "approval.ask",
-        lambda act: approvals.ask_about_call(act, asked, resource_id=resource_id, config=world.config),
+        lambda act: approvals.ask_about_call(act, request, resource_id=resource_id, config=world.config),
     )
     return _signed(call, approval.ApprovalAnswer(**_to(call), approval=id, state="spent" if is_spent else "open"))
 
@@ -227,8 +229,8 @@ class Paced(msgspec.Struct, forbid_unknown_fields=True):
 
 async def pace(call: Call) -> Reply:
     """Count a call of a throttled agent; a call over the limit is refused."""
-    asked, id = call.json(Paced), call.caller.id
-    await call.world.writer.submit(isolated(lambda tx: flows.count_call(tx, asked.token, resource_id=id)))
+    body, id = call.json(Paced), call.caller.id
+    await call.world.writer.submit(isolated(lambda tx: flows.count_call(tx, body.token, resource_id=id)))
     return reply({}, headers=[NO_STORE])
 
 
@@ -237,29 +239,31 @@ async def memory(call: Call) -> Reply:
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice
-    asked = parse_recall(call.body)
-    if asked.past is not None:
-        return await _past(call, asked, asked.past)
-    if asked.parts:
-        found = await registry.act_as(call, "task.observe", lambda act: flows.tell(act, asked, resource_id=resource_id))
+    query = parse_recall(call.body)
+    if query.past is not None:
+        return await _past(call, query, query.past)
+    if query.parts:
+        remembered = await registry.act_as(
+            call, "task.observe", lambda act: flows.tell(act, query, resource_id=resource_id)
+        )
     else:
-        found = flows.recall(world.db.read(), asked, resource_id=resource_id, keys=world.keys, now=world.now())
-    is_known = found.seq == asked.seq + bool(asked.parts)
-    body = None if is_known else found.body
-    return _signed(call, Recalled(**_to(call), seq=found.seq, key=found.memory.key, body=body))
+        remembered = flows.recall(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())
+    is_known = remembered.seq == query.seq + bool(query.parts)
+    body = None if is_known else remembered.body
+    return _signed(call, Recalled(**_to(call), seq=remembered.seq, key=remembered.memory.key, body=body))
 
 
-async def _past(call: Call, asked: Recall, known: HistoryVersion) -> Reply:
-    """The same about what happened before."""
+async def _past(call: Call, query: Recall, version: HistoryVersion) -> Reply:
+    """Answer a query about the history of the task."""
     world, resource_id, is_taken = call.world, call.caller.id, True
-    if asked.next is None and not asked.made:
-        found = flows.past(world.db.read(), asked, resource_id=resource_id, keys=world.keys, now=world.now())
+    if query.next is None and not query.made:
+        before = flows.past(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())
     else:
-        telling = isolated(lambda tx: flows.happen(tx, asked, resource_id=resource_id))
-        found, is_taken = await world.writer.submit(telling)
-    met = _counterparts(found, known=known.met)
-    happened = Happened(history.pack(found.task), history.pack(found.recent), found.day, is_taken, met)
-    return _signed(call, Recalled(**_to(call), seq=found.seq, key=found.key, past=happened))
+        telling = isolated(lambda tx: flows.happen(tx, query, resource_id=resource_id))
+        before, is_taken = await world.writer.submit(telling)
+    met = _counterparts(before, version=version.met)
+    happened = Happened(history.pack(before.task), history.pack(before.recent), before.day, is_taken, met)
+    return _signed(call, Recalled(**_to(call), seq=before.seq, key=before.key, past=happened))
 
 
 def _to(call: Call) -> dict[str, Any]:
@@ -272,12 +276,12 @@ def _signed(call: Call, answer: SignedAnswer) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
-def _counterparts(found: history.Before, *, known: int) -> Counterparts | None:
-    """All of them, for who does not know them as they are."""
-    if found.met is None:
+def _counterparts(before: history.Before, *, version: int) -> Counterparts | None:
+    """Return the counterparts; without a body if the guard has their newest version."""
+    if before.met is None:
         return None
-    body = None if found.met.counterparts.seq == known else history.counterparts.pack(found.met.counterparts)
-    return Counterparts(found.met.key, body)
+    body = None if before.met.counterparts.seq == version else history.counterparts.pack(before.met.counterparts)
+    return Counterparts(before.met.key, body)
 
 
 JWT = Content(media_types=("application/jwt",))

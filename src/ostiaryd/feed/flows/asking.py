@@ -38,13 +38,13 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     return ready
 
 
-def _is_about(question: Question, resource: Resource, held: Holding) -> bool:
-    subject, what = question.subject, question.resource
+def _is_about(question: Question, resource: Resource, holding: Holding) -> bool:
+    subject, target = question.subject, question.resource
     return (
-        (subject.type, subject.id) == ("Agent", held.agent)
+        (subject.type, subject.id) == ("Agent", holding.agent)
         and question.action.name == CALL.id
-        and (what.type, what.id.partition("/")[0]) == ("Tool", resource.name)
-        and question.context.get("task") == held.task
+        and (target.type, target.id.partition("/")[0]) == ("Tool", resource.name)
+        and question.context.get("task") == holding.task
     )
 
 

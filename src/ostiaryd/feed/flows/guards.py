@@ -29,9 +29,9 @@ LATEST = 8
 
 
 class Guard(msgspec.Struct, frozen=True, array_like=True):
-    """A connected guard. `position`: every change up to this number was handed to it, as far as it must hear of it.
+    """A connected guard. `position`: every change up to this number was handed to it, as far as the change concerns it.
 
-    `told` is the number of the last change that it had to hear of; `applied` are numbers, each with the time
+    `relevant` is the number of the last change that concerns it; `applied` are numbers, each with the time
     (microseconds) since when everything up to it is in force.
     """
 
@@ -40,14 +40,14 @@ class Guard(msgspec.Struct, frozen=True, array_like=True):
     resource: str
     since: int
     position: int
-    told: int
+    relevant: int
     applied: list[tuple[int, int]]
 
     def applied_at(self, seq: int) -> int | None:
         """Return since when everything up to `seq` that the guard must hear of is in force; None while it is not."""
         if self.position < seq:
             return None
-        needed = min(seq, self.told)
+        needed = min(seq, self.relevant)
         return next((at for number, at in self.applied if number >= needed), None)
 
 
@@ -63,7 +63,7 @@ class Guards:
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
-        """for each other server: its last beat, the time of the change, its guards"""
+        """the other servers: each with its last beat, the time of the change, and its guards"""
         self._flushing: asyncio.Task[None] | None = None
         self._streams.on_change = self._note_change
 
@@ -126,7 +126,7 @@ class Guards:
 
         with overtaking():
             await self._world.writer.submit(
-                lambda tx: store.put_server(tx, self._id, beat=beat, guards=body, dead=dead)
+                lambda tx: store.put_server(tx, self._id, beat=beat, guards=body, gone=dead)
             )
 
     def _note_change(self) -> None:
@@ -144,7 +144,7 @@ class Guards:
 def _describe(stream: Stream, position: int) -> Guard:
     resource = stream.resource
     latest = list(stream.applied)[-LATEST:]
-    return Guard(stream.id, resource.resource_id, resource.name, stream.since, position, stream.told, latest)
+    return Guard(stream.id, resource.resource_id, resource.name, stream.since, position, stream.relevant, latest)
 
 
 async def share_guards(world: World) -> None:

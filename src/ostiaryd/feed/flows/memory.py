@@ -26,101 +26,102 @@ from ostiaryd.tasks.flows import Remembered
 from ostiaryd.tasks.model import Task
 
 
-def recall(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
+def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Remembered:
     """Return the memory of the token's task. Raises Forbidden."""
-    return tasks.recall(reader, _task(reader, asked, registry.find_resource(reader, resource_id), now=now), keys)
+    return tasks.recall(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
 
 
-def tell(act: Act, asked: Recall, *, resource_id: str) -> Remembered:
-    """Add what a tool of the resource returned.
+def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
+    """Add the results of a tool of the resource.
 
-    Raises Forbidden for a token that is not alive or not for this resource, for a task that remembers nothing, and for
-    what that tool cannot have returned.
+    Raises Forbidden for a token that is not live or not for this resource, for a task without a memory, and for results
+    that the tool cannot have returned.
     """
     resource = registry.find_resource(act.tx, resource_id)
-    act.entry.resource, act.entry.token = resource.uri, asked.token
-    act.entry.tool = f"{resource.name}/{asked.tool}"
-    task = _task(act.tx, asked, resource, now=act.now)
+    act.entry.resource, act.entry.token = resource.uri, query.token
+    act.entry.tool = f"{resource.name}/{query.tool}"
+    task = _task(act.tx, query, resource, now=act.now)
     act.entry.agent, act.entry.task = task.agent, task.task_id
-    remembered = tasks.tell(act, task, asked.parts)
-    _check(act.tx, asked, resource, remembered.memory)
+    remembered = tasks.tell(act, task, query.parts)
+    _check(act.tx, query, resource, remembered.memory)
     count = Counter[str]()
-    for part in asked.parts:
+    for part in query.parts:
         count["label" if part.kinds in LABEL_ROOM else Origin(part.origin).name.lower()] += len(part.words)
     act.entry.detail = {"memory": task.memory, "seq": remembered.seq, "bytes": dict(count)}
     return remembered
 
 
-def past(reader: Reader, asked: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
+def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
     """Return the history for that token. Raises Forbidden."""
-    holding = _held(reader, asked, registry.find_resource(reader, resource_id), now=now)
+    holding = _live_holding(reader, query, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
     return tasks.before(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
-def happen(tx: Tx, asked: Recall, *, resource_id: str) -> tuple[Before, bool]:
-    """Take in a call that a guard is about to let through, if it knows what happened until now, and what one has
-    created; what has happened then, and whether it was taken. It is on record as any call, so this leaves no entry.
+def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
+    """Add a call that a guard is about to let through, and the objects that a call has created. Return the history
+    after it, and whether the call was added.
 
-    Raises Forbidden as `tell`.
+    The call is added only if the guard knows the present history. The call is recorded like any other, so this leaves
+    no entry. Raises Forbidden as `tell` does.
     """
     resource = registry.find_resource(tx, resource_id)
-    holding = _held(tx, asked, resource, now=tx.now)
-    task, ready = _task_of(tx, holding, now=tx.now), protected(tx, resource).tools.get(asked.tool)
+    holding = _live_holding(tx, query, resource, now=tx.now)
+    task, ready = _task_of(tx, holding, now=tx.now), protected(tx, resource).tools.get(query.tool)
     if ready is None:
-        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
+        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
     owner = _looked_up(tx, holding)
-    known, is_taken = tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
-    if asked.made:
+    before, is_taken = tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
+    if query.made:
         if not ready.tool.creates:
-            raise Forbidden("that tool creates nothing, by its catalogue", code="creates_nothing")
-        tasks.made(tx, task, asked.made)
-    if asked.next is not None:
-        is_taken = asked.past is not None and (asked.past.seq, asked.past.day) == (known.seq, known.day)
+            raise Forbidden("the catalogue does not declare that the tool creates objects", code="creates_nothing")
+        tasks.made(tx, task, query.made)
+    if query.next is not None:
+        is_taken = query.past is not None and (query.past.seq, query.past.day) == (before.seq, before.day)
         if is_taken:
-            done = replace(ready.plan.call, recipients=asked.next.recipients, is_more=asked.next.is_more)
+            done = replace(ready.plan.call, recipients=query.next.recipients, is_more=query.next.is_more)
             tasks.happened(tx, task, done, agent=holding.agent)
             if owner:
-                tasks.meet(tx, owner, asked.next.met)
+                tasks.meet(tx, owner, query.next.met)
     met = _met(tx, owner, tx.keys)
     return tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now, met=met), is_taken
 
 
-def _looked_up(reader: Reader, held: Holding) -> str:
+def _looked_up(reader: Reader, holding: Holding) -> str:
     """Return the owner of the token's agent, if policies read the counterparts of the owner's agents."""
-    return registry.find_agent(reader, held.agent).owner if active_policies(reader).reads_counterparts else ""
+    return registry.find_agent(reader, holding.agent).owner if active_policies(reader).reads_counterparts else ""
 
 
 def _met(reader: Reader, owner: str, keys: Keyring) -> Met | None:
     return tasks.counterparts(reader, owner, keys) if owner else None
 
 
-def _held(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Holding:
-    held = registry.get_holding(reader, asked.token)
-    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(now):
-        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    return held
+def _live_holding(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Holding:
+    holding = registry.get_holding(reader, query.token)
+    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
+        raise Forbidden("no live token for this resource has this id", code="foreign_token")
+    return holding
 
 
-def _task_of(reader: Reader, held: Holding, *, now: int) -> Task:
-    assert held.task is not None
-    return tasks.live(reader, held.task, now=now)
+def _task_of(reader: Reader, holding: Holding, *, now: int) -> Task:
+    assert holding.task is not None
+    return tasks.live(reader, holding.task, now=now)
 
 
-def _task(reader: Reader, asked: Recall, resource: Resource, *, now: int) -> Task:
-    return _task_of(reader, _held(reader, asked, resource, now=now), now=now)
+def _task(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Task:
+    return _task_of(reader, _live_holding(reader, query, resource, now=now), now=now)
 
 
-def _check(reader: Reader, asked: Recall, resource: Resource, memory: Memory) -> None:
-    ready = protected(reader, resource).tools.get(asked.tool)
+def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) -> None:
+    ready = protected(reader, resource).tools.get(query.tool)
     if ready is None:
-        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {asked.tool[:128]!a}", code="unknown_tool")
-    for part in asked.parts:
+        raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
+    for part in query.parts:
         origin = Origin(part.origin)
         if origin is Origin.ENDORSED:
             kinds = 0 if part.kinds == RETIRED else part.kinds  # which is not kept
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
-                raise Forbidden("that is no document that the person named", code="not_endorsed")
+                raise Forbidden("the person did not name that document", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden("the results of that tool are untrusted", code="outside")
         elif part.kinds in LABEL_ROOM:  # which can only make the task ask more

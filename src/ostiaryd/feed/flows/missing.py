@@ -1,4 +1,4 @@
-"""Missing guards: those that have reported, and are not connected."""
+"""Guards that have reported and are not connected."""
 
 from __future__ import annotations
 

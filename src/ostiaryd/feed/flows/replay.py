@@ -107,7 +107,7 @@ def lost_stops(
         if message.aud not in ("", resource_id) or is_known(head):
             continue
         for (kind, subject), fact in stops_in(message).items():
-            if (known := newest.get((kind, subject))) is None or known.at <= message.at:
+            if (previous := newest.get((kind, subject))) is None or previous.at <= message.at:
                 newest[kind, subject] = LostStop(kind, subject, message.at, fact)
     return sorted(newest.values(), key=lambda stop: stop.at), unverified
 

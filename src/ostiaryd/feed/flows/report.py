@@ -10,8 +10,8 @@ from ostiary.protocol.errors import Forbidden
 from ostiary.provenance.noticing import Event
 from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import learn_calls
-from ostiaryd.feed.flows.sources import Seen, learn_sources
-from ostiaryd.feed.model import ReportEntries, Reporter, asked_of, event_of, tell_call, tell_result, tell_undecided
+from ostiaryd.feed.flows.sources import ObservedSource, learn_sources
+from ostiaryd.feed.model import ReportEntries, Reporter, event_of, question_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -19,52 +19,54 @@ from ostiaryd.tasks import flows as tasks
 
 
 def take_report(act: Act, report: Report, *, resource_id: str) -> int:
-    """Tell the ledger what a guard reports; the number that must come next.
+    """Record the report of a guard; return the number of the record that must come next.
 
-    Records that came before are passed over, so a report may be sent again. Raises NotFound, Forbidden for the spool of
+    Records that came before are skipped, so a report may be sent again. Raises NotFound, and Forbidden for the spool of
     another resource.
     """
     resource = registry.find_resource(act.tx, resource_id)
-    known = store.spool(act.tx, report.spool)
-    if known is not None and known[0] != resource_id:
+    spool = store.spool(act.tx, report.spool)
+    if spool is not None and spool[0] != resource_id:
         raise Forbidden("this spool is of another resource")
-    expected = 1 if known is None else known[1]
-    told = ReportEntries(
+    expected = 1 if spool is None else spool[1]
+    entries = ReportEntries(
         Reporter(resource_id=resource_id, name=resource.name, uri=resource.uri, spool=report.spool), act.now
     )
     if report.first > expected:
-        told.gap(expected, report.first - 1)
+        entries.gap(expected, report.first - 1)
         tasks.report_lost(act.tx, report.spool)
     spent: Counter[str] = Counter()
     unused: Counter[str] = Counter()
     done: defaultdict[str, list[Event]] = defaultdict(list)
-    sources: list[Seen] = []
+    sources: list[ObservedSource] = []
     owner = lru_cache(maxsize=None)(lambda agent: _owner(act, agent))
     for number, record in enumerate(report.records, report.first):
         if number < expected:
             continue
         if isinstance(record, ResultRecord):
             unused.update(record.unused)
-            tell_result(told, number, record)
+            tell_result(entries, number, record)
             continue
-        held = registry.get_holding(act.tx, record.token)
-        owned = owner(held.agent) if held is not None else None
+        holding = registry.get_holding(act.tx, record.token)
+        owned = owner(holding.agent) if holding is not None else None
         if isinstance(record, CallRecord):
             spent.update(record.spent)
-            tell_call(told, number, record, held, owner=owned)
-            if held is not None and number in told.calls:
-                policies.keep_facts(act, told.calls[number], [asked_of(told, record, held)], at=record.at)
-                done[held.agent].append(event_of(told, number, record))
+            tell_call(entries, number, record, holding, owner=owned)
+            if holding is not None and number in entries.calls:
+                policies.keep_facts(act, entries.calls[number], [question_of(entries, record, holding)], at=record.at)
+                done[holding.agent].append(event_of(entries, number, record))
                 if record.outcome == "allow":
-                    sources += [Seen(record.tool, one, held.agent, held.task or "") for one in record.sources]
+                    sources += [
+                        ObservedSource(record.tool, one, holding.agent, holding.task or "") for one in record.sources
+                    ]
         else:
-            tell_undecided(told, number, record, held, owner=owned)
+            tell_undecided(entries, number, record, holding, owner=owned)
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
     tasks.report_spent(act.tx, report.spool, spent, unused)
     learn_calls(act, resource_id, done)
     learn_sources(act, resource, sources)
-    act.told = told.entries
+    act.further_entries = entries.entries
     act.entry.resource = resource.uri
     act.entry.detail = {"spool": report.spool, "first": report.first, "records": len(report.records)}
     return following

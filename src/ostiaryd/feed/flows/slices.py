@@ -10,54 +10,54 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 
 
-def draw(act: Act, asked: Draw, *, resource_id: str) -> Drawn:
+def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
     """Give a guard what it needs and a slice more, or what it has already where there is not so much.
 
     Raises Forbidden for a token that is not alive or not for this resource, for budgets that are not the token's, for
     another day's, and for a spool that is closed or another's; Conflict for what comes after a later turn.
     """
     resource = registry.find_resource(act.tx, resource_id)
-    act.entry.resource, act.entry.token = resource.uri, asked.token
-    held = registry.get_holding(act.tx, asked.token)
-    if held is None or held.audience != resource.uri or held.task is None or not held.is_live(act.now):
-        raise Forbidden("there is no such token that is alive and for this resource", code="foreign_token")
-    act.entry.agent, act.entry.task = held.agent, held.task
-    task = tasks.live(act.tx, held.task, now=act.now)
+    act.entry.resource, act.entry.token = resource.uri, request.token
+    holding = registry.get_holding(act.tx, request.token)
+    if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(act.now):
+        raise Forbidden("no live token for this resource has this id", code="foreign_token")
+    act.entry.agent, act.entry.task = holding.agent, holding.task
+    task = tasks.live(act.tx, holding.task, now=act.now)
     budgets = {budget.account(act.now): budget for budget in tasks.in_force(act.tx, task)}
-    if unknown := asked.need.keys() - budgets.keys():
-        raise Forbidden(f"{min(unknown)} is no budget of that token today", hint="get a new token", code="no_budget")
-    _own_spool(act, asked.spool, resource_id)
-    _take_turn(act, asked.spool, asked.turn)
-    drawn = {account: tasks.draw(act, asked.spool, budgets[account], need) for account, need in asked.need.items()}
+    if unknown := request.need.keys() - budgets.keys():
+        raise Forbidden(f"{min(unknown)} is not a budget of this token today", hint="get a new token", code="no_budget")
+    _own_spool(act, request.spool, resource_id)
+    _take_turn(act, request.spool, request.turn)
+    drawn = {account: tasks.draw(act, request.spool, budgets[account], need) for account, need in request.need.items()}
     total = {account: total for account, (total, _) in drawn.items()}
-    act.entry.detail = {"spool": asked.spool, "need": asked.need, "total": total}
+    act.entry.detail = {"spool": request.spool, "need": request.need, "total": total}
     return Drawn(total, {account: left for account, (_, left) in drawn.items()})
 
 
-def give_back(act: Act, given: GiveBack, *, resource_id: str) -> GivenBack:
+def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
     """Take back what a guard does not need; said again, it changes nothing.
 
     Raises Forbidden for a spool that is closed or another's, Conflict for what comes after a later turn.
     """
-    act.entry.detail = {"spool": given.spool, "keep": given.keep}
-    _own_spool(act, given.spool, resource_id)
-    _take_turn(act, given.spool, given.turn)
-    kept = given.keep.items()
-    return GivenBack([account for account, units in kept if tasks.give_back(act, given.spool, account, units)])
+    act.entry.detail = {"spool": returned.spool, "keep": returned.keep}
+    _own_spool(act, returned.spool, resource_id)
+    _take_turn(act, returned.spool, returned.turn)
+    kept = returned.keep.items()
+    return GivenBack([account for account, units in kept if tasks.give_back(act, returned.spool, account, units)])
 
 
-def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
+def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
     """Close a spool that its guard has left: slices that the guard drew and did not spend are returned.
 
     Raises Forbidden for a spool of another resource, Conflict while records up to `told` are missing.
     """
-    known = store.spool(act.tx, spool)
-    act.entry.detail = {"spool": spool, "told": told}
-    if known is not None and known[2]:
+    known_spool = store.spool(act.tx, spool)
+    act.entry.detail = {"spool": spool, "told": last_record}
+    if known_spool is not None and known_spool[2]:
         return
     _own_spool(act, spool, resource_id)
-    if told >= (1 if known is None else known[1]):
-        raise Conflict(f"record {told} has not been reported", hint="report it first")
+    if last_record >= (1 if known_spool is None else known_spool[1]):
+        raise Conflict(f"record {last_record} has not been reported", hint="report it first")
     back = tasks.settle(act.tx, spool)
     store.close_spool(act.tx, spool)
     act.entry.detail["back"] = back
@@ -65,13 +65,13 @@ def settle(act: Act, spool: str, *, told: int, resource_id: str) -> None:
 
 def _own_spool(act: Act, id: str, resource_id: str) -> None:
     """Check that the spool belongs to the guard and is open; a new spool becomes the guard's. Raises Forbidden."""
-    known = store.spool(act.tx, id)
-    if known is None:
+    spool = store.spool(act.tx, id)
+    if spool is None:
         store.save_spool(act.tx, id, resource_id=resource_id, next=1)
-    elif known[0] != resource_id:
+    elif spool[0] != resource_id:
         raise Forbidden("this spool is of another resource")
-    elif known[2]:
-        raise Forbidden("this spool is closed", hint="its guard was absent too long", code="spool_closed")
+    elif spool[2]:
+        raise Forbidden("this spool is closed", hint="its guard was disconnected for too long", code="spool_closed")
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:

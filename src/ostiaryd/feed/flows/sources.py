@@ -20,7 +20,7 @@ from ostiaryd.registry.flows import tell
 from ostiaryd.registry.model import Resource, ResourceDelta
 
 MAX_ROWS = 1024
-"""of a resource; further sources are not counted"""
+"""maximum number of sources of a resource; further sources are not counted"""
 MAX_COUNTED = 64
 """tasks and agents that are counted apart; 64 also stands for more"""
 WIDTH = 6
@@ -29,7 +29,7 @@ LEARNED = 5
 """tasks that have shown what an argument stands for"""
 
 
-class Seen(NamedTuple):
+class ObservedSource(NamedTuple):
     """A source, the tool that was called, and by whom."""
 
     tool: str
@@ -38,12 +38,12 @@ class Seen(NamedTuple):
     task: str
 
 
-def learn_sources(act: Act, resource: Resource, seen: Iterable[Seen]) -> None:
+def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSource]) -> None:
     """Count what the calls of one report have shown. Tools that the catalogue does not list are left out."""
     changed: dict[tuple[str, Source], tuple[ArgumentSource, int]] = {}
-    for one in seen:
+    for one in observed:
         name = one.tool, one.source
-        row, before = changed.get(name) or _known(act, resource, *name)
+        row, before = changed.get(name) or _source_row(act, resource, *name)
         changed[name] = row._replace(tasks=_with(row.tasks, one.task), agents=_with(row.agents, one.agent)), before
     if not changed:
         return
@@ -57,7 +57,7 @@ def learn_sources(act: Act, resource: Resource, seen: Iterable[Seen]) -> None:
             tell(act, ResourceDelta(resource.resource_id))
 
 
-def _known(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:
+def _source_row(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:
     """The row of a source, and how many bytes of tasks it has."""
     fresh = ArgumentSource(tool, source.argument, source.tool, source.field, b"", b"")
     row = store.source(act.tx, resource.resource_id, fresh) or fresh
@@ -66,8 +66,8 @@ def _known(act: Act, resource: Resource, tool: str, source: Source) -> tuple[Arg
 
 def _with(digests: bytes, name: str) -> bytes:
     mark = sha256(name.encode()).digest()[:WIDTH]
-    known = {digests[at : at + WIDTH] for at in range(0, len(digests), WIDTH)}
-    return digests if mark in known or len(known) >= MAX_COUNTED else digests + mark
+    counted = {digests[at : at + WIDTH] for at in range(0, len(digests), WIDTH)}
+    return digests if mark in counted or len(counted) >= MAX_COUNTED else digests + mark
 
 
 class SourceOfArgument(TypedDict):
@@ -82,7 +82,7 @@ class SourceOfArgument(TypedDict):
 
 
 def argument_sources(reader: Reader, resource_id: str) -> list[SourceOfArgument]:
-    """What was learned at a resource, for its owner: the most seen first."""
+    """Return the sources of the arguments at a resource, for its owner, the most frequent first."""
     rows = sorted(store.sources(reader, resource_id), key=lambda row: (-len(row.tasks), row))
     return [
         {

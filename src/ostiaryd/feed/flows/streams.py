@@ -35,7 +35,7 @@ MAX_WAITING = 1000
 MAX_MISSED = 10_000
 """Changes that a guard may have missed and still resume."""
 MAX_STREAMS = 200
-"""of one resource"""
+"""maximum number of streams of one resource"""
 STUCK_S = 10.0
 MAX_UNREPORTED_S = 60
 """Seconds that records may wait at a guard."""
@@ -46,18 +46,18 @@ SECOND = 1_000_000
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One connected guard. `told` and `applied` are numbers of the outbox, each with the time (µs) it came to be."""
+    """A connected guard. `relevant` and `applied` are numbers of the outbox, each with its time (microseconds)."""
 
     id: str
     resource: Resource
     since: int
-    told: int  # the number of the last change that this guard had to hear of
+    relevant: int  # the number of the last change that concerns this guard
     applied: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=256))
     task: asyncio.Task[None] | None = None
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
     records: tuple[int, int] = (0, 0)
-    """of unreported records: for how long (microseconds), and how full the spool is (per cent)"""
+    """unreported records: the age of the oldest (microseconds), and the fill level of the spool (per cent)"""
 
     def put(self, line: bytes) -> None:
         """Queue a line; cut the stream if its queue is full."""
@@ -73,7 +73,7 @@ class Stream:
 
     def applied_at(self, seq: int) -> int | None:
         """Return when the guard acknowledged all changes up to `seq` that concern it; None if it has not."""
-        needed = min(seq, self.told)
+        needed = min(seq, self.relevant)
         return next((at for number, at in self.applied if number >= needed), None)
 
 
@@ -116,7 +116,7 @@ class Streams:
         if id in self._streams:  # another stream has the same number, and must be kept
             return
         self.pump()
-        stream = self._streams[id] = Stream(id, resource, self._world.now(), told=self.position)
+        stream = self._streams[id] = Stream(id, resource, self._world.now(), relevant=self.position)
         stream.task = asyncio.current_task()
         if self._beating is None:
             self._beat_later()
@@ -190,7 +190,7 @@ class Streams:
         for stream in self._streams.values():
             stream.put(lines.get(stream.resource.resource_id, step))
             if shared or stream.resource.resource_id in extra:
-                stream.told = seq
+                stream.relevant = seq
         self.position = seq
         self.on_change()
         if any(isinstance(fact, KeysFact) for fact in shared):

@@ -37,7 +37,7 @@ def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: An
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
     registry.note(more, object=more.entry.object or "", **detail)
-    act.told += [more.entry, *more.told]
+    act.further_entries += [more.entry, *more.further_entries]
     return result
 
 
@@ -66,7 +66,7 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
 def take(act: Act, step: Step) -> str:
     """Do it; what that means, in words. Raises Refused, having changed nothing."""
     do, action, says = _DO[step.proposal.response]
-    earlier = len(act.told)
+    earlier = len(act.further_entries)
     try:
         with act.tx.savepoint():
             act_with_entry(
@@ -77,7 +77,7 @@ def take(act: Act, step: Step) -> str:
                 policies=list(step.proposal.policies),
             )
     except BaseException:
-        del act.told[earlier:]
+        del act.further_entries[earlier:]
         raise
     return says.format(task=step.task, minutes=step.proposal.minutes, calls=step.proposal.calls)
 

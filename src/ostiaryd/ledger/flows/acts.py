@@ -85,13 +85,13 @@ FORGOTTEN_AT_ONCE = 5000
 class Act:
     """The argument of a flow: the transaction, its instant, and the entry to fill."""
 
-    __slots__ = ("again", "entry", "now", "told", "tx")
+    __slots__ = ("again", "entry", "further_entries", "now", "tx")
 
     def __init__(self, tx: Tx, entry: Entry, again: object = None) -> None:
         self.tx = tx
         self.now = tx.now
         self.entry = entry
-        self.told: list[Entry] = []
+        self.further_entries: list[Entry] = []
         """entries about events elsewhere that a reporter states; they stand if the act does"""
         self.again = again
         """facts gathered since this request was challenged for them; None at the first attempt"""
@@ -330,12 +330,12 @@ def recorded(
         except Refused as refusal:
             if refusal.is_challenge:
                 return Raised(refusal)
-            acting.told.clear()
+            acting.further_entries.clear()
             entry.outcome = "refused"
             entry.reasons = [reason(refusal.code, refusal.message)]
             result = Raised(refusal)
         except Exception as error:  # noqa: BLE001 because an act that fails leaves its entry too; the caller gets the error
-            acting.told.clear()
+            acting.further_entries.clear()
             entry.outcome = "error"
             entry.reasons = [reason("internal_error", type(error).__name__)]
             result = Raised(error)
@@ -346,7 +346,7 @@ def recorded(
                 return result
         if tx.touched:
             entry.rows, tx.touched = dict.fromkeys(tx.touched, ""), []
-        for left in (entry, *acting.told):
+        for left in (entry, *acting.further_entries):
             if not keeps_facts:
                 left.leave()
             tx.defer(store.append, left)

@@ -86,7 +86,7 @@ def decide_approved(
     entry = Entry(
         at=act.now, action="approval.spend", agent=agent, task=task, object=id[:64], digest=digest, tool=ready.uid.id
     )
-    act.told.append(entry)
+    act.further_entries.append(entry)
     try:
         approved = spend_approval(act, id, digest=digest, call=b64u(act.tx.random(16)))
     except Refused as refusal:

@@ -202,7 +202,7 @@ def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Sem
         entry = act.entry
         if number > 1:
             entry = msgspec.structs.replace(act.entry)
-            act.told.append(entry)
+            act.further_entries.append(entry)
         entry.detail = detail
         entry.leave()
         keep_facts(act, entry, [posed for _, posed in part], at=at)

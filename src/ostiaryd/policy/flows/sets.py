@@ -89,7 +89,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     if plan.loses:
         detail = {"safeguards": plan.loses, "before": plan.against}
         entry = Entry(at=act.now, action=WEAKEN, agent=act.entry.agent, object=act.entry.object, detail=detail)
-        act.told.append(entry)
+        act.further_entries.append(entry)
 
 
 def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:

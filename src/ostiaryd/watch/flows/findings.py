@@ -155,7 +155,9 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
             "tasks": len({one.task for one in findings}),
             "is_real": verdict is Verdict.REAL,
         }
-        act.told.append(Entry(at=act.now, action=JUDGE, agent=agent or None, person=act.entry.person, detail=judgement))
+        act.further_entries.append(
+            Entry(at=act.now, action=JUDGE, agent=agent or None, person=act.entry.person, detail=judgement)
+        )
 
 
 def nothing(act: Act, finding: Finding) -> None:

@@ -13,7 +13,7 @@ from ostiaryd.watch.model.telemetry import Done, Said
 def take(act: Act, caller: Caller, done: dict[Said, Done], *, records: int, rejected: int) -> None:
     """`records`: how many were sent, the rejected ones among them."""
     act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
-    act.told = [_entry(act, caller, said, counted) for said, counted in done.items()]
+    act.further_entries = [_entry(act, caller, said, counted) for said, counted in done.items()]
 
 
 def _entry(act: Act, caller: Caller, said: Said, done: Done) -> Entry:
