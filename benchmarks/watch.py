@@ -15,7 +15,7 @@ from random import Random
 
 from ostiary.provenance.noticing import Event
 from ostiaryd.ledger.model import Entry, Result, encode_entry
-from ostiaryd.watch.model import Judged, Reading, ToolSeen
+from ostiaryd.watch.model import FindingJudgement, Reading, ToolSeen
 from ostiaryd.watch.model.batch import MAX_WORDS, Batch, word
 from ostiaryd.watch.model.detector import Anomaly, Detector, Kept, Record, detectors
 from ostiaryd.watch.model.watcher import Watcher
@@ -83,7 +83,7 @@ def main(agents: int = AGENTS, count: int = EVENTS) -> int:
         nonlocal told
         for part in rounds(entries, first):
             started = time.process_time()
-            events: list[Event | Judged] = []
+            events: list[Event | FindingJudgement] = []
             for number, body in part:
                 if (one := reading.read(number, body)) is not None:
                     events.append(one)

@@ -22,7 +22,7 @@ import msgspec
 
 from benchmarks.detect.runs import Run
 from ostiary.provenance.noticing import CALM, NEW, Event, Profile, Risk, learn, notice
-from ostiaryd.watch.model import Judged, Sighting
+from ostiaryd.watch.model import FindingJudgement, Sighting
 from ostiaryd.watch.model.detector import detectors
 from ostiaryd.watch.model.watcher import Watcher
 
@@ -113,7 +113,7 @@ def hold(runs: Iterable[Run], *, budget: float, wrong: float | None = 0.0, seed:
                 agent = f"{run.suite}:{(sessions + place) % AGENTS}"
                 risks[agent] = CALM
                 is_real = is_attack is not (dice.random() < wrong)
-                watcher.take([Judged(agent, ("origin_drift",), is_real, number)])
+                watcher.take([FindingJudgement(agent, ("origin_drift",), is_real, number)])
                 number += 1
         sessions += len(part)
     return Held(**counted)

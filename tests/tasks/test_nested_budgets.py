@@ -174,12 +174,12 @@ def whole(world: World, budget: Budget, tasks: list[Task]) -> bool:
     """Whether all that was ever in the top account is somewhere: spent, at a guard, with a task below, or left."""
     account = store.account(world.db.read(), budget.id)
     assert account is not None
-    assert 0 <= account.spent <= account.taken <= account.ceiling
+    assert 0 <= account.spent <= account.drawn <= account.ceiling
     for task in tasks:
-        for one in store.held(world.db.read(), task.task_id):
+        for one in store.allotments(world.db.read(), task.task_id):
             below = store.account(world.db.read(), one.budget.id)
             assert below is not None
-            assert 0 <= below.spent <= below.taken <= below.ceiling
+            assert 0 <= below.spent <= below.drawn <= below.ceiling
     return True
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.provenance.noticing import Event, Noticed
-from ostiaryd.watch.model import Judged, Piece
+from ostiaryd.watch.model import FindingJudgement, Piece
 from ostiaryd.watch.model.batch import word
 from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.narrowing import CAP, MOST_A_DAY, MOST_ALARMS, Narrowing, Records
@@ -41,7 +41,7 @@ class Stream:
         return agent, may
 
     def hear(self, agent: int, *, is_real: bool) -> None:
-        self.narrowing.hear(self.kept, agent, 2, is_real=is_real, trials=1)
+        self.narrowing.learn_judgement(self.kept, agent, 2, is_real=is_real, trials=1)
 
 
 def honest(dice: random.Random, shift: int = 0) -> int:
@@ -245,12 +245,12 @@ def test_the_strongest_sign_does_not_hide_that_another_is_certain(points: int, m
 
 
 def test_what_was_seen_is_what_counts_however_it_is_cut_and_after_a_restart() -> None:
-    stream: list[Event | Judged] = []
+    stream: list[Event | FindingJudgement] = []
     for n, one in enumerate(events(600)):
         noticed = odd("instructed", 20 + n % 60)["noticed"] if n % 23 == 0 else ()
         stream.append(Event(**{name: getattr(one, name) for name in one.__struct_fields__} | {"noticed": noticed}))
         if n % 100 == 99:
-            stream.append(Judged(f"ag_{n % 7}", ("instructed",), n % 200 == 99, n))
+            stream.append(FindingJudgement(f"ag_{n % 7}", ("instructed",), n % 200 == 99, n))
     whole = watching().take(stream)
     assert any(one.may_narrow for one in whole)
     made, told, saved = watching(), list[Any](), dict[str, Piece]()

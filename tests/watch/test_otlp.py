@@ -31,7 +31,7 @@ from ostiaryd.watch.model.otlp import (
     parse_export,
     status,
 )
-from ostiaryd.watch.model.telemetry import MAX_EVENTS, OWN, Said, told
+from ostiaryd.watch.model.telemetry import MAX_EVENTS, OWN, Activity, count_activities
 
 AT = 1_700_000_000_000_000
 """microseconds"""
@@ -228,18 +228,20 @@ def nobody(text: str) -> None:
     ({"url__full": "https://a.example/"}, "telemetry.http", "", ""),
 ])  # fmt: skip
 def test_kinds_of_acts(given: dict[str, Any], action: str, tool: str, model: str) -> None:
-    done, rejected = told([record(**given)], nobody)
-    assert list(done) == [Said(action, tool, model, "ok", None)]
+    done, rejected = count_activities([record(**given)], nobody)
+    assert list(done) == [Activity(action, tool, model, "ok", None)]
     assert rejected == 0
 
 
 def test_what_is_none_of_our_business_is_passed_over() -> None:
-    assert told([record(), record(gen_ai__tool__name="x"), record(gen_ai__operation__name="think")], nobody) == ({}, 0)
+    assert count_activities(
+        [record(), record(gen_ai__tool__name="x"), record(gen_ai__operation__name="think")], nobody
+    ) == ({}, 0)
 
 
 def test_acts_alike_are_counted_with_their_tokens_and_the_last_time() -> None:
     chat: dict[str, Any] = {"gen_ai__operation__name": "chat", "gen_ai__request__model": "m"}
-    done, _ = told(
+    done, _ = count_activities(
         [
             record(5, **chat, gen_ai__usage__input_tokens=10, gen_ai__usage__output_tokens=1),
             record(9, **chat, gen_ai__usage__input_tokens=5),
@@ -256,16 +258,20 @@ def test_acts_alike_are_counted_with_their_tokens_and_the_last_time() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "<script>", "drop\ntable", "../é", "\u202e", " x"])
 def test_a_name_that_is_none_is_not_kept(name: str) -> None:
-    ((said, _),) = told([record(gen_ai__operation__name="execute_tool", gen_ai__tool__name=name)], nobody)[0].items()
+    ((said, _),) = count_activities([record(gen_ai__operation__name="execute_tool", gen_ai__tool__name=name)], nobody)[
+        0
+    ].items()
     assert said.tool == ""
-    ((said, _),) = told([record(gen_ai__operation__name="chat", gen_ai__request__model=name)], nobody)[0].items()
+    ((said, _),) = count_activities([record(gen_ai__operation__name="chat", gen_ai__request__model=name)], nobody)[
+        0
+    ].items()
     assert said.model == ""
 
 
 def test_names_of_tools_are_no_names_of_a_guarded_tool() -> None:
-    ((said, _),) = told([record(gen_ai__operation__name="execute_tool", gen_ai__tool__name="x" * 64)], nobody)[
-        0
-    ].items()
+    ((said, _),) = count_activities(
+        [record(gen_ai__operation__name="execute_tool", gen_ai__tool__name="x" * 64)], nobody
+    )[0].items()
     assert said.tool == OWN + "x" * 64
 
 
@@ -273,8 +279,8 @@ def test_so_many_kinds_at_most() -> None:
     def tools(count: int) -> list[Record]:
         return [record(gen_ai__operation__name="execute_tool", gen_ai__tool__name=f"t{n}") for n in range(count)]
 
-    assert told(tools(MAX_EVENTS), nobody)[1] == 0
-    done, rejected = told([*tools(MAX_EVENTS + 2), *tools(1)], nobody)
+    assert count_activities(tools(MAX_EVENTS), nobody)[1] == 0
+    done, rejected = count_activities([*tools(MAX_EVENTS + 2), *tools(1)], nobody)
     assert (len(done), rejected) == (MAX_EVENTS, 2)
 
 
@@ -285,7 +291,7 @@ def test_where_it_went_is_looked_up_and_not_kept() -> None:
         looked.append(text)
         return ("evil", 60) if "evil" in text else None
 
-    done, _ = told(
+    done, _ = count_activities(
         [record(url__full="https://evil.example/?k=v", server__address="a"), record(url__full="https://b/")], look
     )
     assert looked == ["https://evil.example/?k=v a", "https://b/"]

@@ -8,7 +8,7 @@ import pytest
 
 from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.ledger.model import Entry, Result, encode_entry, reason
-from ostiaryd.watch.model import JUDGE, Judged, Reading, ToolSeen
+from ostiaryd.watch.model import JUDGE, FindingJudgement, Reading, ToolSeen
 from ostiaryd.watch.model.reading import MAX_PENDING, MAX_SHAPE, shape
 
 URI = "https://files.example"
@@ -27,7 +27,7 @@ class Reader:
             changed=lambda action, object: self.changed.append((action, object)),
         )
 
-    def read(self, action: str, *, at: int = 1000, **more: Any) -> Event | Judged | None:
+    def read(self, action: str, *, at: int = 1000, **more: Any) -> Event | FindingJudgement | None:
         self.number += 1
         return self.reading.read(self.number, encode_entry(Entry(at=at, action=action, **more)))
 
@@ -155,7 +155,9 @@ def test_whoever_is_changed_is_looked_up_again() -> None:
 
 def test_what_a_person_says_of_findings_comes_by_the_ledger() -> None:
     said = {"detectors": ["canary"], "is_real": True}
-    assert Reader().read(JUDGE, agent="ag_1", person="pe_1", detail=said) == Judged("ag_1", ("canary",), True, 0)
+    assert Reader().read(JUDGE, agent="ag_1", person="pe_1", detail=said) == FindingJudgement(
+        "ag_1", ("canary",), True, 0
+    )
     assert Reader().read(JUDGE, agent="ag_1", detail=said, outcome="refused") is None
 
 

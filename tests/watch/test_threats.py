@@ -26,7 +26,7 @@ from ostiaryd.registry.model import ThreatDelta
 from ostiaryd.watch import wire_threats
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, MAX_MARKS, Listed
 from ostiaryd.watch.flows import threats as flows
-from ostiaryd.watch.flows.known import Known
+from ostiaryd.watch.flows.fact_cache import FactCache
 from ostiaryd.watch.model.batch import Batch
 from ostiaryd.watch.model.detector import detectors, zeros
 from ostiaryd.watch.model.threats import ThreatSource
@@ -286,7 +286,7 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
 
 
 async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells_it(world: World) -> None:
-    seen = Known(world.db.read())
+    seen = FactCache(world.db.read())
     assert seen.threat("45.83.65.0/24") is None
     source = await add(world, points=70)
     mark, network = indicator("address", "45.83.64.0/22")

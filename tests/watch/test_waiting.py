@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.provenance.noticing import Event, Noticed
-from ostiaryd.watch.model import Judged, Waiting
+from ostiaryd.watch.model import FindingJudgement, Waiting
 from ostiaryd.watch.model.waiting import LOOK_US, MOST
 
 NOW = 1_800_000_000_000_000
@@ -19,7 +19,7 @@ HARMFUL = [
 ]
 
 
-def looked(*events: Event | Judged, at: int = NOW) -> Waiting:
+def looked(*events: Event | FindingJudgement, at: int = NOW) -> Waiting:
     """A look has begun at that time; the events have come since."""
     waiting = Waiting()
     waiting.take(at)
@@ -34,7 +34,7 @@ def test_the_first_event_is_looked_at_at_once() -> None:
 
 
 def test_others_wait_for_a_tenth_of_a_second_and_no_longer() -> None:
-    waiting = looked(PLAIN, Judged("ag_1", (), True))
+    waiting = looked(PLAIN, FindingJudgement("ag_1", (), True))
     assert waiting.due_in(NOW) == LOOK_US
     assert waiting.due_in(NOW + LOOK_US - 1) == 1
     assert waiting.due_in(NOW + LOOK_US) == waiting.due_in(NOW + 10 * LOOK_US) == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.provenance.noticing import Event, Noticed
-from ostiaryd.watch.model import Judged, Snapshot
+from ostiaryd.watch.model import FindingJudgement, Snapshot
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.detector import NOTHING, Anomaly, Detector, Kept
 from ostiaryd.watch.model.detector import detectors as all_detectors
@@ -57,7 +57,7 @@ def event(number: int, *, at_s: float = 0.0, agent: str = "ag_1", **more: Any) -
     return msgspec.convert(values | {"number": number} | more, Event)
 
 
-def told(made: Watcher, events: Sequence[Event | Judged]) -> list[tuple[int, str, int]]:
+def told(made: Watcher, events: Sequence[Event | FindingJudgement]) -> list[tuple[int, str, int]]:
     return [(one.number, one.says, one.points) for one in made.take(events)]
 
 
@@ -67,24 +67,24 @@ STEPS = st.tuples(
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> list[Event | Judged]:
+def streams(draw: st.DrawFn) -> list[Event | FindingJudgement]:
     """Events of some agents over hours, with a person's word between them."""
-    made: list[Event | Judged] = []
+    made: list[Event | FindingJudgement] = []
     at = 0
     for number, (pause, agent, outcome) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=60))):
         at += pause
         made.append(event(number, at_s=at, agent=agent, outcome=outcome))
         if number % 17 == 5:
-            made.append(Judged(agent, ("denials",), number % 2 == 0, number))
+            made.append(FindingJudgement(agent, ("denials",), number % 2 == 0, number))
     return made
 
 
-def cut(events: Sequence[Event | Judged], size: int) -> Iterable[Sequence[Event | Judged]]:
+def cut(events: Sequence[Event | FindingJudgement], size: int) -> Iterable[Sequence[Event | FindingJudgement]]:
     return (events[start : start + size] for start in range(0, len(events), size))
 
 
 @given(streams(), st.integers(1, 9))
-def test_however_events_are_cut_the_same_is_told(events: list[Event | Judged], size: int) -> None:
+def test_however_events_are_cut_the_same_is_told(events: list[Event | FindingJudgement], size: int) -> None:
     whole = watcher().take(events)
     made = watcher()
     assert [one for part in cut(events, size) for one in made.take(part)] == whole
@@ -92,7 +92,7 @@ def test_however_events_are_cut_the_same_is_told(events: list[Event | Judged], s
 
 
 @given(streams(), st.integers(1, 60))
-def test_a_restart_from_a_snapshot_changes_nothing(events: list[Event | Judged], at: int) -> None:
+def test_a_restart_from_a_snapshot_changes_nothing(events: list[Event | FindingJudgement], at: int) -> None:
     first = watcher()
     before = first.take(events[:at])
     saved: dict[str, Any] = {}

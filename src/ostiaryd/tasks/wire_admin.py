@@ -115,14 +115,14 @@ async def revoke(call: Call) -> Reply:
     change was durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty
     if there is none.
     """
-    asked = call.json(Revocation)
+    order = call.json(Revocation)
 
     def run(act: Act) -> tuple[dict[str, int], int]:
-        return dict(flows.revoke(act, asked.kind, asked.id, by=call.caller)), outbox.head(act.tx)
+        return dict(flows.revoke(act, order.kind, order.id, by=call.caller)), outbox.head(act.tx)
 
-    ended, seq = await registry.act_as(call, f"{asked.kind}.revoke", run)
+    ended, seq = await registry.act_as(call, f"{order.kind}.revoke", run)
     committed_at = call.world.now()
-    state, undo = flows.revoked_state(call.world.db.read(), asked.kind, asked.id)
+    state, undo = flows.revoked_state(call.world.db.read(), order.kind, order.id)
     return reply({"revoked": ended, "seq": seq, "committed_at": committed_at, "state": state, "undo": undo})
 
 

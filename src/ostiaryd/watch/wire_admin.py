@@ -1,4 +1,4 @@
-"""What the detectors notice, for administrators, as JSON under /api/v1."""
+"""The findings of the detectors, for administrators, as JSON under /api/v1."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ async def explain_finding(call: Call) -> Reply:
 
 
 def render(finding: Finding) -> FindingBody:
-    said = finding.judgement
+    """Return the body of a finding."""
+    judgement = finding.judgement
     return {
         "finding_id": finding.finding_id,
         "at": finding.at // SECOND,
@@ -141,9 +142,9 @@ def render(finding: Finding) -> FindingBody:
         "resource": finding.resource,
         "entries": finding.entries,
         "incident": finding.incident,
-        "verdict": None if said is None else said.verdict,
-        "judged_by": None if said is None else said.by,
-        "why": None if said is None else said.why,
+        "verdict": None if judgement is None else judgement.verdict,
+        "judged_by": None if judgement is None else judgement.by,
+        "why": None if judgement is None else judgement.why,
     }
 
 

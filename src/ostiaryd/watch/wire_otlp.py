@@ -1,8 +1,8 @@
 """Telemetry of agents: OTLP/HTTP (`/v1/traces`, `/v1/logs`), authenticated as the agent.
 
-An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. How much an agent may tell is
-limited for each, in memory; what is refused (429) leaves no entry, so that a flood fills no ledger, but who goes on
-flooding leaves one that detectors notice.
+An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. The telemetry of each agent is
+limited, in memory. A refusal (429) leaves no entry, so that a flood fills no ledger. An agent that continues to flood
+leaves an entry, which a detector notices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
 from ostiaryd.watch.flows import telemetry as flows
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
-from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Done, Said, told
+from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Activity, Done, count_activities
 from ostiaryd.watch.store import threats as lists
 
 BURST = 6000
@@ -32,7 +32,7 @@ PER_SECOND = 60
 RECORD_BYTES = 500
 """A longer export counts as more records than it has."""
 LEAST = 60
-"""that an export counts as, however few records it has"""
+"""smallest number of records that an export counts as"""
 TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
 """codes of google.rpc by those of HTTP"""
@@ -46,7 +46,7 @@ class RpcStatus(TypedDict):
 
 
 class Buckets(buckets.Buckets):
-    """How many records agents may still send."""
+    """The allowances of agents for records."""
 
     burst, per_second = BURST, PER_SECOND
 
@@ -60,6 +60,7 @@ class Lists:
         self._threats: Threats = {}
 
     async def current(self) -> Threats:
+        """Return the present threat lists, read again after a change."""
         version = lists.version(self._world.db.read())
         if version != self._version:
             self._threats = await self._world.db.scan(lists.load)
@@ -78,7 +79,7 @@ async def take_logs(call: Call) -> Reply:
 
 
 async def _answered(call: Call, signal: Signal) -> Reply:
-    """In the encoding of the request, a refusal too, as the protocol wants it."""
+    """Return the answer in the encoding of the request, also for a refusal (OTLP/HTTP)."""
     media_type = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
     if (encoding := TYPES.get(media_type)) is None:
         raise UnsupportedMediaType(f"the content type is `{media_type[:100]}`", hint=f"send {' or '.join(TYPES)}")
@@ -91,7 +92,7 @@ async def _answered(call: Call, signal: Signal) -> Reply:
 
 
 async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
-    """How many records were rejected."""
+    """Record the export; return the number of rejected records."""
     world, caller = call.world, call.caller
     if caller.kind != "agent":
         raise Forbidden("only an agent can send telemetry")
@@ -108,20 +109,20 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     return rejected
 
 
-def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Said, Done]]:
-    """How many records there are, how many of them are rejected, and what they say. It may take half a second."""
+def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Activity, Done]]:
+    """Return the number of records, of rejected ones, and the counted activities. Takes up to half a second."""
 
     def look(text: str) -> tuple[str, int] | None:
-        found = find_list(text, threats)
-        return None if found is None else (found.name, found.points)
+        threat_list = find_list(text, threats)
+        return None if threat_list is None else (threat_list.name, threat_list.points)
 
     records, more = parse_export(signal, encoding, body)
-    done, beyond = told(records, look)
+    done, beyond = count_activities(records, look)
     return len(records) + more, more + beyond, done
 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
-    """Raises TooMuch. Who was refused very often has an entry of that, which detectors notice."""
+    """Refuse the export. Raises TooMuch. An agent that was refused very often gets an entry, which detectors notice."""
     if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
     why = f"this is more telemetry than {PER_SECOND} records a second"

@@ -1,6 +1,6 @@
-"""`ostiary watch replay`: the detectors over recorded entries, without a server and with nothing changed.
+"""`ostiary watch replay`: the detectors over recorded entries, without a server and without changes.
 
-What only the server knows is not known here: who an agent's peers are, its model, what catalogues say of tools.
+Facts of the server are missing: the peers and the models of agents, and the catalogues of tools.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ostiary.protocol.checkpoint import parse_checkpoint
 from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiary.protocol.note import MAX_NOTE_BYTES, parse_note
 from ostiary.protocol.tiles import MAX_ENTRY_BYTES, bundles_of, parse_bundle
-from ostiaryd.watch.model import INSTALL, Judged, Reading, ToolSeen, can_detect
+from ostiaryd.watch.model import INSTALL, FindingJudgement, Reading, ToolSeen, can_detect
 
 ROUND = 2048
 MAX_BUNDLE = 256 * (MAX_ENTRY_BYTES + 2)
@@ -37,12 +37,12 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
 
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
     watcher = Watcher(detectors(), budget=narrow_budget / 10_000, peers_of=lambda agent: "")
-    found, events = [], 0
+    findings, events = [], 0
     entries = enumerate(_entries(file))
     while part := list(islice(entries, ROUND)):
         read = [one for number, body in part if (one := reading.read(number, body)) is not None]
-        events += sum(not isinstance(one, Judged) for one in read)
-        found += watcher.take(read)
+        events += sum(not isinstance(one, FindingJudgement) for one in read)
+        findings += watcher.take(read)
     if reading.failed:
         raise Malformed(f"{file}: {reading.failed}")
     value = {
@@ -58,9 +58,9 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
                 "may_narrow": one.may_narrow,
                 "says": one.says,
             }
-            for one in found
+            for one in findings
         ],
-        "by_detector": dict(Counter(one.detector for one in found)),
+        "by_detector": dict(Counter(one.detector for one in findings)),
     }
     session.show(value, _print)
 
@@ -87,8 +87,8 @@ def _entries(file: Path) -> Iterator[bytes]:
 def _print(value: dict[str, Any]) -> None:
     print(f"{value['events']} events of {value['agents']} agents")
     for one in value["findings"]:
-        said = f"{one['detector']} ({one['points']}): {one['says']} ({one['agent'] or 'no agent'})"
-        print(f"entry {one['entry']}: {_plain(said)}")
+        text = f"{one['detector']} ({one['points']}): {one['says']} ({one['agent'] or 'no agent'})"
+        print(f"entry {one['entry']}: {_plain(text)}")
     print(", ".join(f"{count} {name}" for name, count in value["by_detector"].items()) or "nothing was noticed")
 
 

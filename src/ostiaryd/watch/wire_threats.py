@@ -1,7 +1,7 @@
-"""Threat lists for administrators, as JSON under /api/v1, and the loop that fetches them anew.
+"""Threat lists for administrators, as JSON under /api/v1, and the loop that fetches them again.
 
-A list is fetched by GET, once an hour, from where an administrator said: public addresses alone, unless the
-configuration names the host (`private_hosts`). What cannot be taken leaves the list as it was.
+A list is fetched by GET, once an hour, from the URL that an administrator set: public addresses only, unless the
+configuration names the host (`private_hosts`). If a fetch or the parser fails, the list stays as it was.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEFAULT_POINTS = 60
 
 
 class NewList(msgspec.Struct, forbid_unknown_fields=True):
-    """Of `url` and `text` one."""
+    """A new list, with either `url` or `text`."""
 
     name: str
     form: Form
@@ -123,7 +123,9 @@ async def fetch(world: World, source: ThreatSource) -> None:
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
-    """By a process of its own, which ends with it. Raises Invalid, and Unavailable where it takes too much for that."""
+    """Parse a list in a separate process, which ends with it. Raises Invalid, and Unavailable above a limit of time or
+    memory.
+    """
     unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
         return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))

@@ -39,20 +39,20 @@ def place_of(task: Task) -> str:
 def _place(cursor: str) -> tuple[int, str]:
     if not cursor:
         return -1, ""
-    if (found := _PLACE.fullmatch(cursor)) is None:
+    if (match := _PLACE.fullmatch(cursor)) is None:
         raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]
 
 
 def above(reader: Reader, task: Task) -> list[Task]:
     """The tasks above it, the nearest first."""
     if task.parent is None:
         return []
-    found = store.above(reader, task.parent)
-    top = found[-1].parent if found else task.parent
+    tasks_above = store.above(reader, task.parent)
+    top = tasks_above[-1].parent if tasks_above else task.parent
     if top is not None and (agent := registry.get_agent(reader, standing_agent(top))) is not None:
-        found.append(standing_task(agent))
-    return found
+        tasks_above.append(standing_task(agent))
+    return tasks_above
 
 
 def link_of(agent: Agent, task: str) -> Link:
@@ -69,7 +69,7 @@ def link_of(agent: Agent, task: str) -> Link:
 
 
 def restricted_agents(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
-    """Return the agents of these that are under a restriction."""
+    """Return the agents of the line that are under a restriction."""
     return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.restricted_until > now))
 
 

@@ -50,16 +50,16 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
         line += [(TaskId(link.task), AgentId(link.agent)) for link in task.chain]
     else:
         line += [(one.task_id, one.agent) for one in above(reader, task)]
-    found: list[Allotment] = []
+    allotments: list[Allotment] = []
     replaced: set[str | None] = set()
     for id in dict.fromkeys(id for id, _ in line):
-        for allotment in store.held(reader, id):
+        for allotment in store.allotments(reader, id):
             if allotment.budget.id not in replaced:
-                found.append(allotment)
+                allotments.append(allotment)
             replaced.add(allotment.parent)  # what this was taken out of is counted with it
     for agent in dict.fromkeys(agent for _, agent in line):
-        found += store.held(reader, agent)
-    return tuple(allotment.budget for allotment in found)
+        allotments += store.allotments(reader, agent)
+    return tuple(allotment.budget for allotment in allotments)
 
 
 def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
@@ -116,15 +116,17 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
-    known = {one.budget.limit.meter: one.budget for one in store.held(act.tx, agent.agent_id)}
-    fresh = [limit for limit in limits if limit.meter not in known]
+    current = {one.budget.limit.meter: one.budget for one in store.allotments(act.tx, agent.agent_id)}
+    fresh = [limit for limit in limits if limit.meter not in current]
     others = [
-        limit for limit in limits if limit.meter in known and _per_call(limit) != _per_call(known[limit.meter].limit)
+        limit
+        for limit in limits
+        if limit.meter in current and _per_call(limit) != _per_call(current[limit.meter].limit)
     ]
     for limit in limits:
-        if (old := known.pop(limit.meter, None)) is not None:
+        if (old := current.pop(limit.meter, None)) is not None:
             store.set_limit(act.tx, old.id, limit.within(old.limit))
-    for gone in known.values():
+    for gone in current.values():
         store.end(act.tx, gone.id)
     for limit in fresh:
         budget = Budget(act.new_id("bu"), limit, daily=True)
@@ -134,13 +136,13 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
 
 def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
     """Return the daily limits of an agent; empty without any."""
-    return tuple(one.budget for one in store.held(reader, agent.agent_id))
+    return tuple(one.budget for one in store.allotments(reader, agent.agent_id))
 
 
 def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
     """Return the used share of a budget (of a daily one: of today)."""
-    found = store.account(reader, budget.account(now))
-    return Account(budget.limit.units, 0, 0) if found is None else replace(found, ceiling=budget.limit.units)
+    account = store.account(reader, budget.account(now))
+    return Account(budget.limit.units, 0, 0) if account is None else replace(account, ceiling=budget.limit.units)
 
 
 def balances(reader: Reader, budgets: Iterable[Budget], *, now: int) -> list[Balance]:
@@ -152,7 +154,7 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
     """Return all limits that apply to a task; of an ended task, the final state of its own budgets."""
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
-    return [_over(reader, one, now=now) for one in store.held(reader, task.task_id)]
+    return [_over(reader, one, now=now) for one in store.allotments(reader, task.task_id)]
 
 
 def spend(
@@ -163,23 +165,22 @@ def spend(
     A volume is charged with the largest amount that the call may return, because the server does not see the result.
     `classes`: data classes that the tool handles. Raises Exhausted, BadAmount.
     """
-    taken = costs(prices(budgets, tool, classes), arguments, now=act.now)
-    touched = [budget for budget in budgets if taken.get(budget.account(act.now))]
+    cost = costs(prices(budgets, tool, classes), arguments, now=act.now)
+    touched = [budget for budget in budgets if cost.get(budget.account(act.now))]
     for budget in touched:
         left = balance(act.tx, budget, now=act.now).left
-        if left < taken[budget.account(act.now)]:
+        if left < cost[budget.account(act.now)]:
             raise exhausted(budget, left)
     for budget in touched:
         account = budget.account(act.now)
         store.open_account(act.tx, account, budget)
-        store.take(act.tx, account, taken[account])
-        _note_spent(act.tx, account, taken[account])
+        store.take(act.tx, account, cost[account])
+        _note_spent(act.tx, account, cost[account])
 
 
 def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
-    """Let the guard of a spool have at least `need` units in all that it ever drew from this budget.
-
-    Return the total that it then has, which is less if the account has less, and the rest of the account.
+    """Raise the total that the guard of a spool ever drew from this budget to at least `need` units. Return the new
+    total, which is lower if the account has too little, and the rest of the account.
     """
     account = budget.account(act.now)
     store.open_account(act.tx, account, budget)
@@ -192,9 +193,8 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
 
 
 def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
-    """Settle a slice: the guard keeps that many units of all that it ever drew, and never spends the rest.
-
-    Return whether the slice is used up and fully reported; then it is deleted.
+    """Settle a slice: of all units that it ever drew, the guard keeps `keep`, and never spends the rest. Return whether
+    the slice is used up and fully reported; then it is deleted.
     """
     part = store.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
@@ -263,7 +263,7 @@ def _balance(budget: Budget, account: Account) -> Balance:
 def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
     """Return the final state of a budget of an ended task, whose rest went back to the account that it came from."""
     account = balance(reader, allotment.budget, now=now)
-    return _balance(allotment.budget, account if allotment.parent is None else replace(account, taken=account.ceiling))
+    return _balance(allotment.budget, account if allotment.parent is None else replace(account, drawn=account.ceiling))
 
 
 def _allotment_of(reader: Reader, account: str) -> Allotment:

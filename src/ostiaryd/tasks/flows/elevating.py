@@ -22,14 +22,14 @@ MAX_ELEVATIONS = 10
 def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
     """Set the scopes that an agent may request temporarily; elevations beyond them end. Raises NotFound, Invalid."""
     agent = registry.find_agent(act.tx, id_or_name)
-    wanted = parse_scopes(scopes)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(wanted))
-    elevations.set_eligible(act.tx, agent.agent_id, wanted)
+    eligible = parse_scopes(scopes)
+    registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(eligible))
+    elevations.set_eligible(act.tx, agent.agent_id, eligible)
     for id in elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
         task = find_task(act.tx, id)
-        if task.elevated - wanted:
+        if task.elevated - eligible:
             end_task(act, task, State.CANCELLED)
-    return agent, wanted
+    return agent, eligible
 
 
 def elevate(

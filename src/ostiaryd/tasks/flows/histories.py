@@ -36,9 +36,9 @@ def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, m
     changes the history before the end of this one.
     """
     of_task, of_agent = _places(task, agent, now=now)
-    here, recent = _read(reader, of_task), _read(reader, of_agent)
+    of_tree, recent = _read(reader, of_task), _read(reader, of_agent)
     key = hmac.digest(keys.secret("nonce"), b"ostiary history\0" + of_task.holder.encode(), "sha256")
-    return Before(key, here.history, recent.history, here.seq + recent.seq, now // DAY_US, met)
+    return Before(key, of_tree.history, recent.history, of_tree.seq + recent.seq, now // DAY_US, met)
 
 
 def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
@@ -52,7 +52,7 @@ def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
     """Add the objects that a call created, by the hashes of their values."""
     place, _ = _places(task, task.agent, now=tx.now)
     row = store.lock(tx, *place)
-    store.write(tx, *place, store.Row(row.seq + 1, created(row.history, values)))
+    store.write(tx, *place, store.HistoryRow(row.seq + 1, created(row.history, values)))
 
 
 async def forget_histories(world: World) -> int:
@@ -62,21 +62,21 @@ async def forget_histories(world: World) -> int:
 
 def _places(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
     """Return the histories of the task and of the agent."""
-    top, whose = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
+    top, agent_of_top = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
     today = now // DAY_US
-    return _Place(top, today if top == standing_id(AgentId(whose)) else 0), _Place(agent, today)
+    return _Place(top, today if top == standing_id(AgentId(agent_of_top)) else 0), _Place(agent, today)
 
 
-def _read(reader: Reader, place: _Place) -> store.Row:
+def _read(reader: Reader, place: _Place) -> store.HistoryRow:
     row = store.lock(reader, *place) if isinstance(reader, Tx) else store.get(reader, *place)
     if not place.day:
         return row
     earlier = [store.get(reader, place.holder, place.day - ago) for ago in range(1, DAYS)]
     for one in earlier:
-        row = store.Row(row.seq + one.seq, joined(row.history, one.history))
+        row = store.HistoryRow(row.seq + one.seq, joined(row.history, one.history))
     return row
 
 
 def _add(tx: Tx, place: _Place, done: Done) -> None:
     row = store.lock(tx, *place)
-    store.write(tx, *place, store.Row(row.seq + 1, after(row.history, done)))
+    store.write(tx, *place, store.HistoryRow(row.seq + 1, after(row.history, done)))

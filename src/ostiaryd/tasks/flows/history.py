@@ -27,7 +27,7 @@ class TaskEvent(TypedDict):
 
 
 class PrunedTask(TypedDict):
-    """What the ledger keeps of a deleted task."""
+    """The remains of a deleted task in the ledger."""
 
     task_id: str
     state: Literal["pruned"]

@@ -23,31 +23,31 @@ def intent_of(reader: Reader, task: Task) -> Recorded | None:
     return None if task.intent is None else intents.get(reader, task.intent)
 
 
-def record_intent(act: Act, task: Task, asked: Intent, doer: Agent, *, by: Caller | None) -> Task:
+def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Caller | None) -> Task:
     """Return the task with that intent, permanently. An intent without a plan gets the plan that its words suggest.
 
     Under another task the intent narrows the intent of that task. Raises Forbidden (the caller may not state it, or it
     goes beyond the task above), InvalidIntent.
     """
     outer = intent_of(act.tx, task)
-    if asked.plan is None:
+    if intent.plan is None:
         above = None if outer is None else outer.intent.plan
-        asked = msgspec.structs.replace(asked, plan=_plan(act.tx, task, asked, above))
+        intent = msgspec.structs.replace(intent, plan=_plan(act.tx, task, intent, above))
     if task.parent is not None:
-        asked.check_within(None if outer is None else outer.intent)
-    for document in asked.endorsed:
+        intent.check_within(None if outer is None else outer.intent)
+    for document in intent.endorsed:
         _check_document(act.tx, task, document)
-    said_by, who = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.source
-    recorded = Recorded(intent=asked, said_by=said_by, stated_by=who, salt=b64u(act.tx.random(SALT_BYTES)))
+    said_by, stated_by = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.source
+    recorded = Recorded(intent=intent, said_by=said_by, stated_by=stated_by, salt=b64u(act.tx.random(SALT_BYTES)))
     return msgspec.structs.replace(task, intent=intents.insert(act.tx, recorded))
 
 
-def _plan(reader: Reader, task: Task, asked: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
+def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
     """Return the plan that the words suggest, within the plan of the task above if that has one."""
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
-    there = [found for name in names if (found := registry.get_resource(reader, name)) is not None]
-    offered = [(one.uri, tools) for one in there if (tools := registry.catalogue_of(reader, one)) is not None]
-    plan = plan_of(asked.words, offered, scopes=task.scopes, bounds=task.bounds)
+    resources = [resource for name in names if (resource := registry.get_resource(reader, name)) is not None]
+    offered = [(one.uri, tools) for one in resources if (tools := registry.catalogue_of(reader, one)) is not None]
+    plan = plan_of(intent.words, offered, scopes=task.scopes, bounds=task.bounds)
     if above is None:
         return plan
     caps = {planned.tool: planned for planned in above}

@@ -1,9 +1,9 @@
 """The memory of a task: the person's words at first, then tool outputs as guards report them. It ends with the task.
 
-Tasks under a task with a memory share it, so content that one of them reads is known to all. Only a task with fewer of
+Tasks under a task with a memory share it, so content that a task reads is known to all. Only a task with fewer of
 the person's words has a memory of its own. It begins with those words, and with the records that tools had returned
 above until then. Untrusted content and labels are kept with the topmost memory of the tree and count for every task in
-it, so no task can read for another one that would ask less.
+it, so no task can read for another task with fewer words.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
     key = _key(act.tx.keys, tree)
     memory = origins.remember(key, intent)
     if outer is not None:
-        seen = [part for part in _parts(outer, key) if part.origin in origins.FOUND and not _is_of_tree(part)]
-        memory = origins.learned(memory, seen)
+        inherited = [part for part in _parts(outer, key) if part.origin in origins.FOUND and not _is_of_tree(part)]
+        memory = origins.learned(memory, inherited)
     store.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
 
 
@@ -74,19 +74,19 @@ def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
     return _with_tree(memory, own.seq, _check_there(store.get(act.tx, own.tree)), key)
 
 
-def _add(act: Act, id: TaskId | None, row: store.Row, parts: Sequence[Part], key: bytes) -> Memory:
+def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part], key: bytes) -> Memory:
     assert id is not None
     memory = origins.learned(origins.unpack(row.body, key=key), parts)
     store.write(act.tx, id, origins.pack(memory))
     return memory
 
 
-def _with_tree(own: Memory, seq: int, tree: store.Row, key: bytes) -> Remembered:
+def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
     """The memory of a task with what counts for the whole tree, and the sum of their numbers, which only grows."""
     return Remembered(origins.learned(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 
-def _parts(row: store.Row, key: bytes) -> list[Part]:
+def _parts(row: store.MemoryRow, key: bytes) -> list[Part]:
     """Return the content of the memory as parts that another memory may learn."""
     return [replace(part, words=part.words.removesuffix(END)) for part in origins.unpack(row.body, key=key).parts]
 
@@ -95,7 +95,7 @@ def _is_of_tree(part: Part) -> bool:
     return part.origin == origins.Origin.OUTSIDE or part.kinds in origins.LABEL_ROOM
 
 
-def _check_there(row: store.Row | None) -> store.Row:
+def _check_there(row: store.MemoryRow | None) -> store.MemoryRow:
     if row is None:
         raise Forbidden("the task has no memory", hint="declare the task with the person's words", code="no_memory")
     return row

@@ -32,15 +32,15 @@ def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[To
 
     Raises InvalidDetails if nothing is left, because empty bounds would mean no bounds.
     """
-    found = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
-    if not (left := tuple(one for one in found if one is not None)):
+    limited = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
+    if not (left := tuple(one for one in limited if one is not None)):
         raise InvalidDetails("no resource of this task has these data classes", hint="name others")
     return left
 
 
 def _reached(reader: Reader, task: Task) -> list[ToolDetail]:
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
-    uris = [found.uri for name in names if (found := registry.get_resource(reader, name)) is not None]
+    uris = [resource.uri for name in names if (resource := registry.get_resource(reader, name)) is not None]
     parts = [tuple(uris[at : at + MAX_LOCATIONS]) for at in range(0, len(uris), MAX_LOCATIONS)]
     return [ToolDetail(locations=part) for part in parts]
 

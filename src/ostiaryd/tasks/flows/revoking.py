@@ -39,7 +39,7 @@ def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
     agent = registry.find_agent(act.tx, id)
     registry.note(act, object=agent.agent_id, owner=agent.owner)
     registry.check_may(act, by, Verb.REVOKE, agent)
-    ended = _cancel(act, _given(act, agent))  # first: of these guards need not be told one by one
+    ended = _cancel(act, _delegated_tasks(act, agent))  # first: guards need no delta for each of these
     return ended + registry.revoke_agent(act, id, by=by)
 
 
@@ -53,15 +53,15 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 
 def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
-    held = registry.get_holding(act.tx, id)
-    if held is None:
+    holding = registry.get_holding(act.tx, id)
+    if holding is None:
         raise NotFound("there is no such token", hint="tokens are named by their `jti`")
-    registry.note(act, object=held.id, holder=held.agent)
-    if (agent := registry.get_agent(act.tx, held.agent)) is not None:
+    registry.note(act, object=holding.id, holder=holding.agent)
+    if (agent := registry.get_agent(act.tx, holding.agent)) is not None:
         registry.check_may(act, by, Verb.REVOKE, agent)
     else:
         registry.check_admin(by)
-    return registry.end_holdings(act, Root.HOLDING, held.id, why="revoked")
+    return registry.end_holdings(act, Root.HOLDING, holding.id, why="revoked")
 
 
 def _key(act: Act, jkt: str, by: Caller | None) -> Counter[str]:
@@ -76,7 +76,7 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     owned = [
         agent for gone in registry.leaving(act.tx, owner) for agent in registry.list_agents_of_owner(act.tx, gone.id)
     ]
-    tasks = [task for agent in owned for task in _given(act, agent)]
+    tasks = [task for agent in owned for task in _delegated_tasks(act, agent)]
     if isinstance(owner, Person):
         tasks += store.live_for_person(act.tx, owner.person_id)
     ended = _cancel(act, tasks)
@@ -100,7 +100,7 @@ def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
     """End the tasks of an agent and the tasks that it delegated; the agent stays active. Return what ended, by kind."""
-    return _cancel(act, _given(act, agent))
+    return _cancel(act, _delegated_tasks(act, agent))
 
 
 def cancel_for(act: Act, person: PersonId) -> Counter[str]:
@@ -113,7 +113,7 @@ def cancel(act: Act, id: str) -> Counter[str]:
     return end_task(act, find_task(act.tx, id), State.CANCELLED)
 
 
-def _given(act: Act, agent: Agent) -> list[Task]:
+def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
     """Return the agent's own tasks, and the tasks that it delegated under its standing task."""
     return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))
 

@@ -67,17 +67,17 @@ def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
         "budgets": balances_of(reader, task, now=now),
     }
     if (recorded := intent_of(reader, task)) is not None:
-        said = {"said_by": recorded.said_by.value, "who": recorded.stated_by, "digest": task.intent}
-        shown["intent"] = msgspec.to_builtins(recorded.intent) | said
+        statement = {"said_by": recorded.said_by.value, "who": recorded.stated_by, "digest": task.intent}
+        shown["intent"] = msgspec.to_builtins(recorded.intent) | statement
     if task.heartbeat is None:
         return shown
-    held: list[HolderBody] = [
+    holder_rows: list[HolderBody] = [
         {"holder": one.holder, "since": one.since // SECOND, "heard_at": one.beat_at // SECOND}
         for one in holders(reader, task, now=now)
     ]
     shown["heartbeat"] = task.heartbeat // SECOND
     shown["end_with_last"] = task.ends_with_last
-    shown["holders"] = held if task.is_live(now) else []
+    shown["holders"] = holder_rows if task.is_live(now) else []
     return shown
 
 

@@ -61,12 +61,13 @@ def start(
 ) -> Task:
     """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
 
-    With `data_classes` it allows only tools that handle no other class. With `heartbeat_s` it is lost if no holder is
-    heard for so long. `intent`: the person's words, permanently. Under a `parent` it is a part of that task: a holder
-    of the parent may give it to itself or to another agent. The caller checks the policies. `unregistered`: bounds may
-    name https resources that are not registered. Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent,
-    Forbidden (not the caller's agent or parent, an agent that is not active, more than the parent has), Conflict (too
-    many live tasks).
+    With `data_classes` it allows only tools that handle no other class. With `heartbeat_s` it is lost if no holder
+    sends a heartbeat for that long. `intent`: the person's words, permanently. Under a `parent` it is a part of that
+    task: a holder of the parent may give it to itself or to another agent. The caller checks the policies.
+    `unregistered`: bounds may name https resources that are not registered.
+
+    Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the caller's agent or parent,
+    an agent that is not active, more than the parent has), Conflict (too many live tasks).
     """
     doer = registry.active_agent(act.tx, agent, now=act.now)
     heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
@@ -136,11 +137,11 @@ def _check_room(act: Act, task: Task) -> None:
     A task under another one counts for that task, every other task for its agent.
     """
     if task.parent is None:
-        count, whose = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
+        count, owner = store.count_live(act.tx, task.agent, now=act.now), "the agent has"
     else:
-        count, whose = store.count_under(act.tx, task.parent, now=act.now), "under that task are"
+        count, owner = store.count_under(act.tx, task.parent, now=act.now), "the parent task has"
     if count >= MAX_LIVE:
-        raise Conflict(f"{whose} {MAX_LIVE} live tasks", hint="end some first", code="too_many_tasks")
+        raise Conflict(f"{owner} {MAX_LIVE} live tasks", hint="end some of them first", code="too_many_tasks")
 
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
@@ -253,6 +254,6 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
     return person
 
 
-def _until(wanted: int, *longest: Agent | Task) -> int:
+def _until(end_requested: int, *longest: Agent | Task) -> int:
     """No task outlives its agent, or the task above it."""
-    return min([wanted, *(end for one in longest if (end := one.expires_at) is not None)])
+    return min([end_requested, *(end for one in longest if (end := one.expires_at) is not None)])

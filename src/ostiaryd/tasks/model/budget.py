@@ -8,7 +8,7 @@ from ostiary.authorization.budget import Budget, Limit
 
 
 class Allotment(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget, whose it is (a task, or an agent for each day), and out of which it was taken when it began."""
+    """A budget, its holder (a task, or an agent for each day), and the budget from which it was taken at first."""
 
     budget: Budget
     holder: str
@@ -17,18 +17,18 @@ class Allotment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The state of an account, in units of its budget: `taken` by calls, guards and child tasks, and `spent`, the part
+    """The state of an account, in units of its budget: `drawn` by calls, guards and child tasks, and `spent`, the part
     of it that is known to be used.
     """
 
     ceiling: int
-    taken: int
+    drawn: int
     spent: int
 
     @property
     def left(self) -> int:
-        """Return the units that are left; 0 if a ceiling was lowered below the units that are taken."""
-        return max(0, self.ceiling - self.taken)
+        """Return the units that are left; 0 if a ceiling was lowered below the units that are drawn."""
+        return max(0, self.ceiling - self.drawn)
 
 
 class Slice(msgspec.Struct, frozen=True):

@@ -167,8 +167,8 @@ def check_size(
     *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
 ) -> None:
     """Raise TaskTooLarge if what describes a task, without its plan, is larger than `MAX_TASK_BYTES`."""
-    said = None if intent is None else msgspec.structs.replace(intent, plan=None)
-    intent_bytes = 0 if said is None else len(canonical.encode(msgspec.to_builtins(said)))
+    without_plan = None if intent is None else msgspec.structs.replace(intent, plan=None)
+    intent_bytes = 0 if without_plan is None else len(canonical.encode(msgspec.to_builtins(without_plan)))
     size = len(purpose.encode()) + len(canonical.encode(render_details(bounds))) + intent_bytes
     size += len(canonical.encode(msgspec.to_builtins(list(budget))))
     if size > MAX_TASK_BYTES:

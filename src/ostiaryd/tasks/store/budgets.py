@@ -83,7 +83,7 @@ def get(reader: Reader, id: str) -> Allotment:
     return _allotment(row)
 
 
-def held(reader: Reader, holder: str) -> list[Allotment]:
+def allotments(reader: Reader, holder: str) -> list[Allotment]:
     """The budgets of a task, and those in force of an agent."""
     return [_allotment(row) for row in reader.all(_HELD, holder=holder)]
 

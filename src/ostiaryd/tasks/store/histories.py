@@ -22,30 +22,30 @@ _PRUNE = sql(
 )
 
 
-class Row(NamedTuple):
+class HistoryRow(NamedTuple):
     """`seq`: how often it has changed."""
 
     seq: int
     history: History
 
 
-_NONE = Row(0, NOTHING)
+_NONE = HistoryRow(0, NOTHING)
 
 
-def get(reader: Reader, holder: str, day: int) -> Row:
+def get(reader: Reader, holder: str, day: int) -> HistoryRow:
     """Return a history; an empty one if there is none."""
     row = reader.one(_GET, holder=holder, day=day)
-    return _NONE if row is None else Row(row[0], history.unpack(bytes(row[1])))
+    return _NONE if row is None else HistoryRow(row[0], history.unpack(bytes(row[1])))
 
 
-def lock(tx: Tx, holder: str, day: int) -> Row:
+def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
     """Return a history, locked until the end of this act."""
     tx.run(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
     tx.run(_LOCK, holder=holder, day=day)
     return get(tx, holder, day)
 
 
-def write(tx: Tx, holder: str, day: int, row: Row) -> None:
+def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
     """Store a history."""
     tx.run(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
 

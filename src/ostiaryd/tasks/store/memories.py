@@ -14,7 +14,7 @@ _WRITE = sql("update memory set body = :body where task = :task")
 _DROP = sql("delete from memory where task = :task")
 
 
-class Row(NamedTuple):
+class MemoryRow(NamedTuple):
     """`tree`: the task at which the memory began that this one comes from."""
 
     tree: TaskId
@@ -22,10 +22,10 @@ class Row(NamedTuple):
     body: bytes
 
 
-def get(reader: Reader, task: TaskId) -> Row | None:
+def get(reader: Reader, task: TaskId) -> MemoryRow | None:
     """Return the memory of a task; None if it has none."""
     row = reader.one(_GET, task=task)
-    return None if row is None else Row(row[0], row[1], bytes(row[2]))
+    return None if row is None else MemoryRow(row[0], row[1], bytes(row[2]))
 
 
 def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
@@ -33,7 +33,7 @@ def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
     tx.run(_INSERT, task=task, tree=tree, body=body)
 
 
-def advance(tx: Tx, task: TaskId) -> Row | None:
+def advance(tx: Tx, task: TaskId) -> MemoryRow | None:
     """Take the next number, locked until the end of this act; None if there is no memory."""
     tx.run(_ADVANCE, task=task)
     return get(tx, task)

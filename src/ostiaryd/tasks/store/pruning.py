@@ -39,10 +39,10 @@ _INTENT = sql("delete from intent where digest = :digest and not exists (select 
 
 def prune(tx: Tx, *, before: int, limit: int) -> list[TaskId]:
     """Delete tasks that ended before that instant, and under which nothing is left; which."""
-    found = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
+    rows = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
     for statement in _IN_ORDER:
-        for id, _ in found:
+        for id, _ in rows:
             tx.run(statement, task=id)
-    for digest in dict.fromkeys(digest for _, digest in found if digest is not None):
+    for digest in dict.fromkeys(digest for _, digest in rows if digest is not None):
         tx.run(_INTENT, digest=digest)
-    return [id for id, _ in found]
+    return [id for id, _ in rows]

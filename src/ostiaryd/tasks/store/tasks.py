@@ -200,7 +200,7 @@ def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
 
 @lru_cache(maxsize=4096)
 def _task(row: Row) -> Task:
-    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth, *held = row
+    id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth, *others = row
     return Task(
         task_id=id,
         agent=agent,
@@ -214,10 +214,10 @@ def _task(row: Row) -> Task:
         ended_at=ended_at,
         parent=parent,
         depth=depth,
-        heartbeat=held[0],
-        beat_until=held[1],
-        ends_with_last=bool(held[2]),
-        intent=held[3],
-        memory=held[4],
-        elevated=frozenset(held[5].split()),
+        heartbeat=others[0],
+        beat_until=others[1],
+        ends_with_last=bool(others[2]),
+        intent=others[3],
+        memory=others[4],
+        elevated=frozenset(others[5].split()),
     )

@@ -76,8 +76,8 @@ def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flag
     key = (agent * (int(when.max() - when.min()) + 1) + when - when.min()) * 2 * BITS + bit
     first = np.unique(key, return_index=True)[1]
     mark = np.uint64(1) << bit.astype(np.uint64)
-    known = (agents["now"][agent] == when) & (agents["marks"][agent] & mark != 0)
-    first = first[~known[first]]
+    is_marked = (agents["now"][agent] == when) & (agents["marks"][agent] & mark != 0)
+    first = first[~is_marked[first]]
     is_first[turn[first], rows[first]] = True
     last = np.zeros(len(agents), np.int64)
     np.maximum.at(last, agent, when)

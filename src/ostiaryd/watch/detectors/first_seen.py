@@ -50,7 +50,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
     _remember_since(batch, kept, np.flatnonzero(some))
     findings = []
-    for row in batch.order[(some & ~_seen(batch, kept))[batch.order]].tolist():
+    for row in batch.order[(some & ~_has_used(batch, kept))[batch.order]].tolist():
         state, tool = kept.agents[batch.agent[row]], int(batch.tool[row])
         if all(int(state["seen"][at]) & bit for at, bit in _bits(tool)):
             continue  # since the beginning of the batch
@@ -86,7 +86,7 @@ def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
     np.add.at(kept.peers["calls"], batch.peers[rows], 1)
 
 
-def _seen(batch: Batch, kept: Kept) -> Flags:
+def _has_used(batch: Batch, kept: Kept) -> Flags:
     """Return whether both bits of the tool of each row were set when the batch began."""
     is_used = np.ones(len(batch), np.bool_)
     for shift in (0, 9):

@@ -32,13 +32,13 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     is_odd = np.isin(slot, np.append(slot[batch.action[rows] == GAP], np.flatnonzero(state["gap"])))
     guards = [_hear(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
     plain = ~is_odd & (batch.agent[rows] != NOBODY)
-    state["guard"][slot[plain]], state["agent"][slot[plain]] = guard[plain], batch.who[rows[plain]]
+    state["guard"][slot[plain]], state["agent"][slot[plain]] = guard[plain], batch.agent_word[rows[plain]]
     return [one for one in guards if one is not None]
 
 
 def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
     """One record of a guard that has a gap now or had one just before."""
-    guard, agent = batch.reporter[row], batch.who[row]
+    guard, agent = batch.reporter[row], batch.agent_word[row]
     before = state["agent"][slot] if state["guard"][slot] == guard else 0
     gap = int(state["gap"][slot]) if state["guard"][slot] == guard else 0
     state["guard"][slot] = guard

@@ -1,5 +1,5 @@
 """Rate and volume: far more calls, bytes or records within ten minutes than this agent and its peers usually need, or
-answers many times as large as those that peers get from the same tool.
+answers many times as large as the answers that peers get from the same tool.
 
 Exfiltration needs many calls, or large answers. A large read can hide in the busiest hours of an agent whose tools
 return answers of very different sizes, so each answer is also compared with the answers of its tool to all peers: the

@@ -83,25 +83,25 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
         np.add.at(records["n"][:, 1], of, 1)
         np.add.at(records["bits"][:, 1], of, learned)
     sums = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
-    found, events = list[Anomaly](), [batch.events[row] for row in rows.tolist()]
+    anomalies, events = list[Anomaly](), [batch.events[row] for row in rows.tolist()]
     for one in np.flatnonzero((sums >= BAR) & (bits > usual + SLACK)).tolist():
         says = f"its calls follow each other in an order that is not its own nor its peers': now {events[one].tool}"
-        found.append(Anomaly(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
-    return found
+        anomalies.append(Anomaly(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
+    return anomalies
 
 
 def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The tool that was used before in the same task, 0 for none that is known; the newest are kept."""
     slot = (task % TASKS).astype(np.int64)
     order = np.argsort(agent * TASKS + slot, kind="stable")
-    who, where, task, used = agent[order], slot[order], task[order], tool[order]
-    runs = Runs(who, where)
+    agents_of, where, task, used = agent[order], slot[order], task[order], tool[order]
+    runs = Runs(agents_of, where)
     last_task, last_tool = np.roll(task, 1), np.roll(used, 1)
     first = runs.first
-    last_task[first] = agents["task"][who[first], where[first]]
-    last_tool[first] = agents["tool"][who[first], where[first]]
+    last_task[first] = agents["task"][agents_of[first], where[first]]
+    last_tool[first] = agents["tool"][agents_of[first], where[first]]
     last = runs.last
-    agents["task"][who[last], where[last]], agents["tool"][who[last], where[last]] = task[last], used[last]
+    agents["task"][agents_of[last], where[last]], agents["tool"][agents_of[last], where[last]] = task[last], used[last]
     before = np.empty_like(tool)
     before[order] = np.where(last_task == task, last_tool, 0)
     return before

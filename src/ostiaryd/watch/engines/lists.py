@@ -104,10 +104,10 @@ def ask(unread: Unread) -> bytes:
 
 def parse_answer(body: bytes) -> Listed:
     """Decode the answer of the confined process. Raises Invalid."""
-    said: Listed | str = _read(body)
-    if isinstance(said, str):
-        raise Invalid(said)
-    return said
+    result: Listed | str = _read(body)
+    if isinstance(result, str):
+        raise Invalid(result)
+    return result
 
 
 def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:

@@ -26,10 +26,10 @@ from ostiaryd.ground.process.children import send
 from ostiaryd.ground.process.clock import boot_clock
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.watch import store
-from ostiaryd.watch.flows.known import Known
+from ostiaryd.watch.flows.fact_cache import FactCache
 from ostiaryd.watch.model import Piece, Reading, Snapshot, Waiting
 from ostiaryd.watch.model.detector import detectors
-from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, encode
+from ostiaryd.watch.model.frames import Examined, Findings, Frame, Orders, Pieces, Ready, Saved, Standby, encode
 from ostiaryd.watch.model.watcher import Watcher
 
 LOCK = 1
@@ -75,7 +75,7 @@ class Work:
     def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
         """`reader` is on the connection that holds the lock: where the connection is lost, so is the lock."""
         self._reader, self._given, self._out = reader, first_orders, out
-        self._known = Known(self._reader)
+        self._known = FactCache(self._reader)
         self._watcher = Watcher(detectors(), budget=first_orders.budget, peers_of=self._known.peers)
         self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
@@ -126,7 +126,7 @@ class Work:
             self._watcher.position = self._read_to
             self._unsaved = True
             if sightings:
-                self._say(Told(sightings))
+                self._say(Findings(sightings))
         return len(bodies) == ROUND
 
     def _rest(self) -> float:
@@ -145,7 +145,7 @@ class Work:
         if self._is_ahead and boot_clock() - self._said_at >= SAY_S * SECOND:
             self._said, self._said_at = watcher.position, boot_clock()
             failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
-            self._say(Seen(watcher.position, len(watcher.memory), failing, watcher.status))
+            self._say(Examined(watcher.position, len(watcher.memory), failing, watcher.status))
 
     @property
     def _is_ahead(self) -> bool:

@@ -55,12 +55,12 @@ def _is_proved(act: Act, number: int) -> bool:
     if entry.reporter is None or entry.reporter == entry.agent:
         return True
     proof, resource = ledger.get_evidence(act.tx, number), registry.get_resource(act.tx, entry.reporter)
-    held = None if entry.token is None else registry.get_holding(act.tx, entry.token)
-    if proof is None or resource is None or held is None or held.ath is None or held.jkt is None:
+    holding = None if entry.token is None else registry.get_holding(act.tx, entry.token)
+    if proof is None or resource is None or holding is None or holding.ath is None or holding.jkt is None:
         return False
     try:
         shown = dpop.check_shown(
-            proof, resource=resource.uri, ath=held.ath, jkt=held.jkt, now=entry.at, window_us=FRESH_US
+            proof, resource=resource.uri, ath=holding.ath, jkt=holding.jkt, now=entry.at, window_us=FRESH_US
         )
     except dpop.InvalidProof:
         return False

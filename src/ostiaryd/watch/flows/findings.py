@@ -40,7 +40,7 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
 
     An old event, found after the detectors were off, raises the risk by what would be left of it now.
     """
-    if store.progress(act.tx).is_told(one.number, one.detector):
+    if store.progress(act.tx).is_stored(one.number, one.detector):
         return None
     store.put_told(act.tx, one.number, one.detector)
     noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
@@ -168,5 +168,5 @@ def begin(tx: Tx) -> None:
     """Begin at the present end of the ledger if the detectors have never run: they learn from earlier entries and
     report nothing.
     """
-    if store.progress(tx).told < 0 and (size := ledger.get_head(tx)[0].size):
+    if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

@@ -28,7 +28,7 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
 from ostiaryd.watch.model import INSTALL, Sighting, Snapshot, can_detect, detector_names
-from ostiaryd.watch.model.frames import Frame, Orders, Pieces, Ready, Saved, Seen, Standby, Told, decode
+from ostiaryd.watch.model.frames import Examined, Findings, Frame, Orders, Pieces, Ready, Saved, Standby, decode
 
 CHILD = "ostiaryd.watch.flows.child:main"
 NICE = 5
@@ -112,10 +112,10 @@ class Watch:
                 await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))
                 state.phase, state.position, state.moved_at = "working", position, world.now()
                 return progress.generation + 1
-            case Told(sightings):
+            case Findings(sightings):
                 for one in sightings:
                     await self._keep(one, then)
-            case Seen(position, agents, failing, narrowing):
+            case Examined(position, agents, failing, narrowing):
                 state.position, state.agents, state.moved_at = position, agents, world.now()
                 state.failing, state.narrowing = failing, narrowing
                 self._moved.set()
@@ -130,7 +130,7 @@ class Watch:
     async def _keep(self, one: Sighting, then: Then) -> None:
         """Keep it; and if what else should happen fails, without that: it must not be lost, nor hold up the others."""
         world = self._world
-        if store.progress(world.db.read()).is_told(one.number, one.detector):
+        if store.progress(world.db.read()).is_stored(one.number, one.detector):
             return
         try:
             with overtaking():

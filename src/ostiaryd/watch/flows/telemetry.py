@@ -7,28 +7,30 @@ from typing import Any
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry.model import Caller
-from ostiaryd.watch.model.telemetry import Done, Said
+from ostiaryd.watch.model.telemetry import Activity, Done
 
 
-def take(act: Act, caller: Caller, done: dict[Said, Done], *, records: int, rejected: int) -> None:
-    """`records`: how many were sent, the rejected ones among them."""
+def take(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
+    """Record telemetry: an entry for each kind of act. `records`: the number of sent records, rejected
+    ones included.
+    """
     act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
-    act.further_entries = [_entry(act, caller, said, counted) for said, counted in done.items()]
+    act.further_entries = [_entry(act, caller, activity, counted) for activity, counted in done.items()]
 
 
-def _entry(act: Act, caller: Caller, said: Said, done: Done) -> Entry:
+def _entry(act: Act, caller: Caller, activity: Activity, done: Done) -> Entry:
     detail: dict[str, Any] = {"count": done.count, "at": min(done.at or act.now, act.now)}
     detail |= {"tokens": done.tokens} if done.tokens else {}
-    detail |= {"model": said.model} if said.model else {}
-    detail |= {"threat": said.threat} if said.threat else {}
+    detail |= {"model": activity.model} if activity.model else {}
+    detail |= {"threat": activity.threat} if activity.threat else {}
     return Entry(
         at=act.now,
-        action=said.action,
-        outcome=said.outcome,
+        action=activity.action,
+        outcome=activity.outcome,
         agent=caller.id,
         owner=caller.owner,
         task=caller.task,
-        tool=said.tool or None,
+        tool=activity.tool or None,
         reporter=caller.id,
         detail=detail,
     )

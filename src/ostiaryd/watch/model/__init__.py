@@ -14,7 +14,7 @@ from ostiaryd.watch.model.finding import (
     Verdict,
 )
 from ostiaryd.watch.model.installed import INSTALL, can_detect, describe_detector, detector_names
-from ostiaryd.watch.model.reading import JUDGE, Judged, Reading, ToolSeen
+from ostiaryd.watch.model.reading import JUDGE, FindingJudgement, Reading, ToolSeen
 from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 from ostiaryd.watch.model.waiting import Waiting
 
@@ -25,7 +25,7 @@ __all__ = [
     "MAX_WHY",
     "Finding",
     "FindingId",
-    "Judged",
+    "FindingJudgement",
     "Judgement",
     "Piece",
     "Progress",

@@ -189,7 +189,7 @@ class Batch:
         return _words(event.reporter for event in self.events)
 
     @cached_property
-    def who(self) -> Words:
+    def agent_word(self) -> Words:
         """The agent as a word, which stays the same where its row does not."""
         return _words(event.agent for event in self.events)
 

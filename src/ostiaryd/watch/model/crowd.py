@@ -1,6 +1,6 @@
 """The statistics of a group of peers: mean and spread of some figures over all earlier days.
 
-What is learned today counts from the next day on, so findings do not depend on the order of agents within a day. The
+Values learned today count from the next day on, so findings do not depend on the order of agents within a day. The
 weight of earlier days decays daily.
 """
 

@@ -27,9 +27,9 @@ class Kept(NamedTuple):
     """The state of a detector, which `notice` changes in place and never retains."""
 
     agents: Records
-    """by `Batch.agent`"""
+    """records of agents, by `Batch.agent`"""
     peers: Records
-    """by `Batch.peers`: agents of one kind with access to the same resources"""
+    """records of peers, by `Batch.peers`: agents of one kind with access to the same resources"""
     all: Records
     """one"""
 
@@ -43,7 +43,7 @@ class Anomaly(NamedTuple):
     score: float
     points: int
     says: str
-    """for a person, without values of arguments"""
+    """sentence for a person, without values of arguments"""
     entries: tuple[int, ...] = ()
     """entries that support the anomaly beside the event's own, newest last"""
 

@@ -54,15 +54,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """The progress of the detectors. `told` and `told_by`: the entry and the detector up to which findings are stored;
-    -1: the detectors never ran.
+    """The progress of the detectors.
+
+    `stored` and `stored_by`: the entry and the detector up to which findings are stored; -1: the detectors never ran.
     """
 
-    told: int
-    told_by: str
+    stored: int
+    stored_by: str
     generation: int
     snapshot: bytes | None
 
-    def is_told(self, number: int, detector: str) -> bool:
+    def is_stored(self, number: int, detector: str) -> bool:
         """Return whether the finding of this detector about this entry is stored."""
-        return (number, detector) <= (self.told, self.told_by)
+        return (number, detector) <= (self.stored, self.stored_by)

@@ -27,11 +27,13 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     position: int
 
 
-class Told(msgspec.Struct, frozen=True, tag="told"):
+class Findings(msgspec.Struct, frozen=True, tag="told"):
+    """New findings of the detectors."""
+
     sightings: list[Sighting]
 
 
-class Seen(msgspec.Struct, frozen=True, tag="seen"):
+class Examined(msgspec.Struct, frozen=True, tag="seen"):
     """All entries below `position` were examined, and their findings sent."""
 
     position: int
@@ -55,7 +57,7 @@ class Saved(msgspec.Struct, frozen=True, tag="saved"):
     gone: list[str]
 
 
-Frame = Standby | Ready | Told | Seen | Pieces | Saved
+Frame = Standby | Ready | Findings | Examined | Pieces | Saved
 _encoder = msgspec.msgpack.Encoder()
 _decode = msgpack_decoder(Frame)
 

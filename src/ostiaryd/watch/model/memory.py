@@ -100,8 +100,8 @@ class Memory:
 
     def forget(self, *, now_s: int) -> int:
         """Drop agents that have not acted for long; how many."""
-        seen = self.own["seen"]
-        old = [name for name, row in self._rows.items() if row != NOBODY and int(seen[row]) < now_s - FORGET_S]
+        last_seen = self.own["seen"]
+        old = [name for name, row in self._rows.items() if row != NOBODY and int(last_seen[row]) < now_s - FORGET_S]
         for name in old:
             row = self._rows.pop(name)
             for kept in self.kept.values():
@@ -184,7 +184,9 @@ class Memory:
 
 
 def _short(agent: str) -> str | bytes:
-    """An id in 16 bytes: half of what the text takes of memory, for each agent. What is spelled otherwise stays."""
+    """Return an id in 16 bytes, which takes half of the memory of its text. An id of another form is
+    returned unchanged.
+    """
     if len(agent) == 35 and agent.startswith("ag_"):
         with suppress(ValueError):
             short = bytes.fromhex(agent[3:])

@@ -1,7 +1,7 @@
-"""Which findings may take an agent's work away without a person: certain ones, and rare ones within a budget.
+"""The choice of the findings that may restrict an agent without a person: certain ones, and rare ones within a budget.
 
-A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all that statistical
-detectors have told of it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the
+A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all findings of statistical
+detectors about it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the
 budget's share of the trials of the agent's peers (of all agents, where the peers have too few) scored as high. Scores
 are counted with a memory that halves, so the test follows the deployment's own traffic. Before there are enough
 trials for such a share to mean anything, statistical detectors only inform.
@@ -28,15 +28,17 @@ from ostiaryd.watch.model.runs import Runs
 
 NAME = "narrowing"
 TRIALS = 4
-"""of an agent at once (a power of two); one more takes the place of another"""
+"""trials of an agent at once (a power of two); one more replaces another"""
 NOTICED = 8
-"""earlier trials of an agent of which something was told, and which no person has judged"""
+"""earlier trials of an agent with a finding that no person has judged"""
 MOST_ALARMS = 4
 """trials of an agent with a rare score that are counted before a person has judged them"""
 MOST_A_DAY = 200
-"""trials of an agent that count on one day, so that nobody teaches the others with a flood of tasks"""
+"""maximum number of trials of an agent that count on one day, so that no agent teaches the others by a
+flood of tasks
+"""
 CAP = 8.0
-"""what the account of all may hold: alarms that may come at once"""
+"""maximum of the account of all agents: alarms that may come at once"""
 MEMORY = 16.0
 """expected alarms after which all counts halve"""
 SCORES = 101
@@ -64,7 +66,7 @@ CERTAIN, THRESHOLD = False, 1.0
 
 
 class Records:
-    """What is kept for narrowing has the form of what a detector keeps, so that it is saved with the rest."""
+    """The records of narrowing, in the form of the records of a detector, so that they are saved with the others."""
 
     AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
 
@@ -89,11 +91,11 @@ class Narrowing:
         before, first = np.roll(trial[order], 1), Runs(place[order]).first
         before[first] = kept.agents["trial"][place[order][first] // TRIALS, place[order][first] % TRIALS]
         fresh = rows[order[before != trial[order]]]
-        found: list[int] = fresh[np.argsort(batch.number[fresh], kind="stable")].tolist()
-        return found
+        rows_in_order: list[int] = fresh[np.argsort(batch.number[fresh], kind="stable")].tolist()
+        return rows_in_order
 
     def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
-        """A trial begins: count it, and earn what it is worth."""
+        """Begin a trial: count it, and earn its share of an alarm."""
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
         lowest = agent["noticed"].argmin()
@@ -115,7 +117,7 @@ class Narrowing:
                 scores *= 0.5
 
     def judge(self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool) -> bool:
-        """Return whether something that is told of a trial may narrow the agent; it counts in the trial's score."""
+        """Return whether a finding about a trial may narrow the agent; the finding counts in the trial's score."""
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
         is_known = bool(agent["trial"][slot] == trial)
@@ -145,17 +147,17 @@ class Narrowing:
             agent["acted"][slot] = is_known
         return may
 
-    def hear(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
-        """A person has judged what was told of that many trials of an agent."""
+    def learn_judgement(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
+        """Take a person's judgement of the findings of that many trials of an agent."""
         agent = kept.agents[row]
         if is_real:
             agent["spent"] = max(0.0, agent["spent"] - agent["open"])
             kept.all["tokens"][0] = min(CAP, kept.all["tokens"][0] + int(agent["open"]))
             current = np.where(agent["score"] >= UNCOUNTED, 0, agent["score"])
-            told = np.concatenate((current, agent["noticed"]))
-            worst = np.argsort(told, kind="stable")[-trials:]
-            _leave(kept, peers, told[worst][told[worst] > 0].tolist())
-            agent["score"][worst[(worst < TRIALS) & (told[worst] > 0)]] = OUT
+            scores_reported = np.concatenate((current, agent["noticed"]))
+            worst = np.argsort(scores_reported, kind="stable")[-trials:]
+            _leave(kept, peers, scores_reported[worst][scores_reported[worst] > 0].tolist())
+            agent["score"][worst[(worst < TRIALS) & (scores_reported[worst] > 0)]] = OUT
         agent["noticed"], agent["open"] = 0, 0
 
     def status(self, kept: Kept) -> dict[str, float]:
@@ -177,8 +179,8 @@ class Narrowing:
     def _count_alarms(self, kept: Kept, row: int, peers: int) -> int:
         """Return how many trials of an agent that are counted and that no person has judged have a rare score."""
         agent = kept.agents[row]
-        told = [*agent["noticed"], *agent["score"]]
-        return sum(0 < score < UNCOUNTED and self._is_rare(kept, peers, int(score)) for score in told)
+        scores_reported = [*agent["noticed"], *agent["score"]]
+        return sum(0 < score < UNCOUNTED and self._is_rare(kept, peers, int(score)) for score in scores_reported)
 
     def _has_budget(self, kept: Kept, row: int) -> bool:
         return bool(kept.all["tokens"][0] >= 1 - 1e-9 and kept.agents["spent"][row] <= 0)
@@ -189,9 +191,9 @@ def _is_rare(scores: np.ndarray[tuple[int], np.dtype[np.float32]], score: int, b
     return bool(1 + scores[score:].sum() <= budget * (1 + scores.sum()))
 
 
-def _leave(kept: Kept, peers: int, told: Iterable[int]) -> None:
+def _leave(kept: Kept, peers: int, scores_left: Iterable[int]) -> None:
     """Trials with these scores are no longer counted."""
-    for score in told:
+    for score in scores_left:
         if score < UNCOUNTED:
             for scores in _scores(kept, peers):
                 scores[score] = max(0.0, scores[score] - 1)

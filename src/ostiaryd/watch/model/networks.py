@@ -1,4 +1,4 @@
-"""The networks of an agent: those it has used for a day, and those that several of its peers use."""
+"""The networks of an agent: the networks that it has used for a day, and those of several of its peers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ AGENT_FIELDS = [
     ("since", np.uint32, (OWN,)),
     ("told", np.uint32),
 ]
-"""the last network and time; the networks in use, since which hour; and those that peers count, one bit each"""
+"""the last network and time; the networks in use, and the hour since which; the networks that peers
+count, one bit each
+"""
 PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 
 

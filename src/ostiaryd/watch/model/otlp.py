@@ -67,12 +67,12 @@ def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> 
 
 
 def _record(at: int, is_error: bool, attributes: Iterator[tuple[str, object]]) -> Record:
-    found = {
+    attributes_kept = {
         key: value
         for key, value in attributes
         if key in WANTED and (isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_TEXT))
     }
-    return Record(at // 1000, is_error, found)
+    return Record(at // 1000, is_error, attributes_kept)
 
 
 # ---------------------------------------------------------------------------------------- JSON
@@ -209,8 +209,10 @@ class _Reader:
                 raise Malformed("the export ends within a field")
             yield tag >> 3, value
 
-    def messages(self, data: memoryview, wanted: int) -> Iterator[memoryview]:
-        return (value for number, value in self.fields(data) if number == wanted and isinstance(value, memoryview))
+    def messages(self, data: memoryview, field_number: int) -> Iterator[memoryview]:
+        return (
+            value for number, value in self.fields(data) if number == field_number and isinstance(value, memoryview)
+        )
 
     def span(self, data: memoryview) -> Record:
         """Span: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
@@ -239,15 +241,15 @@ class _Reader:
     def pairs(self, pairs: list[memoryview]) -> Iterator[tuple[str, object]]:
         """KeyValue: key 1, value 2; AnyValue: string_value 1, int_value 3."""
         for pair in pairs:
-            key, given = "", None
+            key, content = "", None
             for number, value in self.fields(pair):
                 if number == 1 and isinstance(value, memoryview):
                     key = bytes(value[:MAX_TEXT]).decode()
                 elif number == 2 and isinstance(value, memoryview):
-                    given = value
-            if given is None or key not in WANTED:
+                    content = value
+            if content is None or key not in WANTED:
                 continue
-            for number, value in self.fields(given):
+            for number, value in self.fields(content):
                 if number == 1 and isinstance(value, memoryview) and len(value) <= 4 * MAX_TEXT:
                     yield key, bytes(value).decode()
                 elif number == 3 and isinstance(value, int):

@@ -79,7 +79,7 @@ class _Entry(msgspec.Struct):
     detail: msgspec.Raw = msgspec.Raw()
 
 
-class Judged(msgspec.Struct, frozen=True):
+class FindingJudgement(msgspec.Struct, frozen=True):
     """A person's judgement of findings: the detectors that made them, and whether they were real."""
 
     agent: str
@@ -123,7 +123,7 @@ class Reading:
         """the entry that could not be read, and the error"""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
 
-    def read(self, number: int, body: bytes) -> Event | Judged | None:
+    def read(self, number: int, body: bytes) -> Event | FindingJudgement | None:
         """The event of entry `number`; None where it is none."""
         try:
             entry = _entry(body)
@@ -133,7 +133,7 @@ class Reading:
         action = entry.action
         if action == JUDGE and entry.outcome == "ok":
             judgement = _judge(entry.detail)
-            return Judged(entry.agent or "", judgement.detectors, judgement.is_real, number, judgement.tasks)
+            return FindingJudgement(entry.agent or "", judgement.detectors, judgement.is_real, number, judgement.tasks)
         if action.startswith(("agent.", "resource.", "threats.")):
             self._changed(action, entry.object or "")
         if action.startswith(_OWN) or action.endswith(".expire"):

@@ -35,8 +35,8 @@ Look = Callable[[str], tuple[str, int] | None]
 """Name and points of the threat list that knows what a text names."""
 
 
-class Said(msgspec.Struct, frozen=True):
-    """A kind of act that an agent says it has done."""
+class Activity(msgspec.Struct, frozen=True):
+    """A kind of act, as an agent reports it about itself."""
 
     action: str
     tool: str
@@ -53,28 +53,28 @@ class Done(msgspec.Struct):
     tokens: int = 0
 
 
-def told(records: Sequence[Record], look: Look) -> tuple[dict[Said, Done], int]:
+def count_activities(records: Sequence[Record], look: Look) -> tuple[dict[Activity, Done], int]:
     """Return the acts with their counts, and the number of records rejected for having too many kinds of acts."""
-    counts: dict[Said, Done] = {}
+    counts: dict[Activity, Done] = {}
     rejected = 0
     for record in records:
-        said = _said(record, look)
-        if said is None:
+        activity = _activity(record, look)
+        if activity is None:
             continue
-        done = counts.get(said)
+        done = counts.get(activity)
         if done is None:
             if len(counts) == MAX_EVENTS:
                 rejected += 1
                 continue
-            done = counts[said] = Done()
+            done = counts[activity] = Done()
         done.count += 1
         done.at = max(done.at, record.at)
         done.tokens += _tokens(record, "input") + _tokens(record, "output")
     return counts, rejected
 
 
-def _said(record: Record, look: Look) -> Said | None:
-    """None for what is none of our business: work within the agent."""
+def _activity(record: Record, look: Look) -> Activity | None:
+    """Return the activity of a record; None for work within the agent."""
     attributes = record.attributes
     operation, method = attributes.get("gen_ai.operation.name"), attributes.get("mcp.method.name")
     where = " ".join(str(attributes[name]) for name in _WHERE if name in attributes)
@@ -93,7 +93,7 @@ def _said(record: Record, look: Look) -> Said | None:
     tool = _name(attributes.get("gen_ai.tool.name")) if kind == "tool" else ""
     model = _name(attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model"))
     outcome = "error" if record.is_error or "error.type" in attributes else "ok"
-    return Said(PREFIX + kind, OWN + tool if tool else "", model, outcome, look(where) if where else None)
+    return Activity(PREFIX + kind, OWN + tool if tool else "", model, outcome, look(where) if where else None)
 
 
 def _name(value: object) -> str:

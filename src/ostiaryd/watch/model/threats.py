@@ -18,13 +18,13 @@ class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     form: Form
     points: int
-    """that a finding by it is worth"""
+    """points of a finding by this list"""
     created_at: int
     due_at: int
-    """when it is fetched again"""
+    """time of the next fetch"""
     refreshed_at: int | None = None
     failed: str = ""
-    """why it could not be taken the last time"""
+    """reason why the last fetch failed; empty after a success"""
     skipped: int = 0
-    """what it names besides, of which we know the pattern has no value"""
+    """number of entries of a kind that cannot be checked"""
     count: int = 0

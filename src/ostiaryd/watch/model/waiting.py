@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ostiary.provenance.noticing import Event
-from ostiaryd.watch.model.reading import Judged
+from ostiaryd.watch.model.reading import FindingJudgement
 
 LOOK_US = 100_000
 """microseconds between the beginnings of two looks, unless an event is harmful or too many wait"""
@@ -22,14 +22,14 @@ class Waiting:
     """The events that were read and not looked at, in their order. Times are microseconds of the boot clock."""
 
     def __init__(self) -> None:
-        self._events: list[Event | Judged] = []
+        self._events: list[Event | FindingJudgement] = []
         self._is_harmful = False
         self._looked_at: int | None = None
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def add(self, events: Iterable[Event | Judged]) -> None:
+    def add(self, events: Iterable[Event | FindingJudgement]) -> None:
         """Add events."""
         for event in events:
             self._events.append(event)
@@ -41,13 +41,13 @@ class Waiting:
             return 0
         return max(0, self._looked_at + LOOK_US - now)
 
-    def take(self, now: int) -> list[Event | Judged]:
+    def take(self, now: int) -> list[Event | FindingJudgement]:
         """Return all waiting events, for a look that begins now."""
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events
 
 
-def _is_harmful(event: Event | Judged) -> bool:
+def _is_harmful(event: Event | FindingJudgement) -> bool:
     """Return whether one event is reason enough to act: a decoy, a threat list, or what its guard has noticed."""
     return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

@@ -16,7 +16,7 @@ from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.detector import Anomaly, Detector, Kept
 from ostiaryd.watch.model.memory import Memory
 from ostiaryd.watch.model.narrowing import NAME, Narrowing, Records
-from ostiaryd.watch.model.reading import Judged
+from ostiaryd.watch.model.reading import FindingJudgement
 from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 
 SECOND = 1_000_000
@@ -24,7 +24,7 @@ MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 QUIET_MIN = 5
 """Minutes without a further report about an agent by the same detector, unless it is worth more points."""
 QUIET_GUARD_MIN = 30
-"""The same for what guards notice: a repeated weak sign is one sign, for as long as the risk remembers it."""
+"""Minutes without a further report of an observation by guards: a repeated weak sign counts as one for that long."""
 WEAKEST = 10
 """points from which an observation of a guard is reported"""
 BY_GUARD = 0.0
@@ -62,15 +62,15 @@ class Watcher:
         self.clock = 0
         """the time of the newest event"""
 
-    def take(self, events: Sequence[Event | Judged]) -> list[Sighting]:
+    def take(self, events: Sequence[Event | FindingJudgement]) -> list[Sighting]:
         """Examine these events, whose times and numbers never decrease; return the sightings to report, by number."""
         reported: list[Sighting] = []
         batch: list[Event] = []
         for event in events:
-            if isinstance(event, Judged):
+            if isinstance(event, FindingJudgement):
                 reported += self._run(batch)
                 batch = []
-                self._hear(event)
+                self._learn_judgement(event)
             else:
                 if event.at // HOUR != self.clock // HOUR:
                     reported += self._run(batch)
@@ -127,13 +127,13 @@ class Watcher:
 
     def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
         """Return the sightings, each marked whether it may narrow the agent, by the state when it happened."""
-        kept, begins, told = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
+        kept, begins, marked = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
         begins.reverse()
         for one in sightings:
             self._begin(batch, kept, begins, one.number)
-            told.append(one if one.agent == "" else msgspec.structs.replace(one, may_narrow=self._may(kept, one)))
+            marked.append(one if one.agent == "" else msgspec.structs.replace(one, may_narrow=self._may(kept, one)))
         self._begin(batch, kept, begins, batch.number[batch.order[-1]])
-        return told
+        return marked
 
     def _begin(self, batch: Batch, kept: Kept, begins: list[int], until: int) -> None:
         """Count the trials that began until that event; the rows of `begins` stand in reverse."""
@@ -154,12 +154,14 @@ class Watcher:
             certain=one.may_narrow,
         )
 
-    def _hear(self, judged: Judged) -> None:
+    def _learn_judgement(self, judgement: FindingJudgement) -> None:
         """A person has judged findings of an agent."""
-        row = self.memory.row(judged.agent)
+        row = self.memory.row(judgement.agent)
         if row != NOBODY:
             peers = int(self._peers(np.array([row]))[0])
-            self.narrowing.hear(self.memory.kept[NAME], row, peers, is_real=judged.is_real, trials=judged.tasks)
+            self.narrowing.learn_judgement(
+                self.memory.kept[NAME], row, peers, is_real=judgement.is_real, trials=judgement.tasks
+            )
 
     def _notice(self, name: str, batch: Batch) -> list[Anomaly]:
         """Run one detector. A failing detector does not affect the others, and is named until it is mended."""
@@ -204,14 +206,14 @@ class Watcher:
         """Return whether the sighting is not reported already, and remember it in place of the oldest."""
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
         topic = self._topic(one, is_nobody=row == NOBODY)
-        told = self.memory.own["told"][row]
-        age = np.where(told["what"] == 0, 0x10000, (minute - told["at"].astype(np.int64)) & 0xFFFF)
-        same = np.flatnonzero(told["what"] == topic)
+        reported = self.memory.own["told"][row]
+        age = np.where(reported["what"] == 0, 0x10000, (minute - reported["at"].astype(np.int64)) & 0xFFFF)
+        same = np.flatnonzero(reported["what"] == topic)
         slot = int(same[0]) if len(same) else int(np.argmax(age))
         quiet = QUIET_GUARD_MIN if one.score == BY_GUARD else QUIET_MIN
-        if len(same) and age[slot] < quiet and one.points <= int(told["points"][slot]):
+        if len(same) and age[slot] < quiet and one.points <= int(reported["points"][slot]):
             return False
-        told[slot] = (topic, minute, one.points)
+        reported[slot] = (topic, minute, one.points)
         return True
 
     def _topic(self, one: Sighting, *, is_nobody: bool) -> int:

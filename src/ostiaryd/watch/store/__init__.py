@@ -75,8 +75,9 @@ def of_agent(reader: Reader, agent: str, *, since: int = 0, before: str = "~", l
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
     """Return whether it was not judged before."""
-    said = judgement
-    return tx.run(_JUDGE, id=id, verdict=said.verdict.value, by=said.by, at=said.at, why=said.why) == 1
+    return (
+        tx.run(_JUDGE, id=id, verdict=judgement.verdict.value, by=judgement.by, at=judgement.at, why=judgement.why) == 1
+    )
 
 
 def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
@@ -187,8 +188,8 @@ def progress(reader: Reader) -> Progress:
     """Return the progress of the detectors."""
     row = reader.one(_PROGRESS)
     assert row is not None  # its migration writes it
-    told, by, generation, snapshot = row
-    return Progress(told, by, generation, None if snapshot is None else bytes(snapshot))
+    reported, by, generation, snapshot = row
+    return Progress(reported, by, generation, None if snapshot is None else bytes(snapshot))
 
 
 def put_told(tx: Tx, number: int, detector: str) -> None:

@@ -32,19 +32,23 @@ _NEXT_VERSION = sql("update threat_version set version = version + 1")
 
 
 def sources(reader: Reader) -> list[ThreatSource]:
+    """Return all threat lists."""
     return [_source(row) for row in reader.all(_SOURCES)]
 
 
 def due(reader: Reader, *, now: int) -> list[ThreatSource]:
+    """Return the lists that are due for a fetch at `now` (microseconds)."""
     return [_source(row) for row in reader.all(_DUE, now=now)]
 
 
 def by_name(reader: Reader, name: str) -> ThreatSource | None:
+    """Return a list by its name; None if there is none."""
     row = reader.one(_BY_NAME, name=name)
     return None if row is None else _source(row)
 
 
 def insert(tx: Tx, source: ThreatSource) -> None:
+    """Insert a list without marks."""
     tx.run(
         _INSERT,
         id=source.list_id,
@@ -59,37 +63,42 @@ def insert(tx: Tx, source: ThreatSource) -> None:
 
 
 def delete(tx: Tx, id: ListId) -> None:
+    """Delete a list."""
     tx.run(_DELETE, id=id)
     tx.run(_NEXT_VERSION)
 
 
 def claim(tx: Tx, id: ListId, *, until: int) -> bool:
-    """Take it upon oneself to fetch it until then; whether nobody else has, and it is due."""
+    """Claim the fetch of a list until `until` (microseconds). Return False if another server has it,
+    or it is not due.
+    """
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
 
 def fail(tx: Tx, id: ListId, why: str) -> None:
+    """Record why the last fetch of a list failed."""
     tx.run(_FAIL, id=id, failed=why)
 
 
 def refresh(tx: Tx, id: ListId, *, due_at: int, skipped: int) -> None:
-    """It was taken just now."""
+    """Record a successful fetch."""
     tx.run(_REFRESH, id=id, now=tx.now, due_at=due_at, skipped=skipped)
 
 
 def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[int, int]]) -> None:
-    """What is on it."""
-    said = " ".join(f"{version}/{length}" for version, length in sorted(networks))
-    tx.run(_FILL, id=id, networks=said, marks=b"".join(sorted(marks)))
+    """Replace the marks of a list."""
+    lengths = " ".join(f"{version}/{length}" for version, length in sorted(networks))
+    tx.run(_FILL, id=id, networks=lengths, marks=b"".join(sorted(marks)))
     tx.run(_NEXT_VERSION)
 
 
 def ids(reader: Reader) -> list[str]:
-    """Of those that have something on them."""
+    """Return the ids of the lists that have marks."""
     return [id for (id,) in reader.all(_IDS)]
 
 
 def loaded(reader: Reader, id: str) -> ThreatList | None:
+    """Return a list with its marks; None if it has none."""
     row = reader.one(_LOADED, id=id)
     if row is None:
         return None
@@ -100,12 +109,12 @@ def loaded(reader: Reader, id: str) -> ThreatList | None:
 
 
 def load(reader: Reader) -> Threats:
-    """All that there are."""
-    return {id: found for id in ids(reader) if (found := loaded(reader, id)) is not None}
+    """Return all lists that have marks, by their ids."""
+    return {id: threat_list for id in ids(reader) if (threat_list := loaded(reader, id)) is not None}
 
 
 def count(reader: Reader, *, but: str) -> int:
-    """How many marks there are on all lists but that one."""
+    """Return the number of marks on all lists except one."""
     row = reader.one(_COUNT, id=but)
     assert row is not None
     return int(row[0])

@@ -13,11 +13,13 @@ MAX_KNOWN = 1 << 15
 _NOTHING = ToolSeen()
 
 
-class Known:
+class FactCache:
+    """The facts of the registry about tools, models and networks, each read once."""
+
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._tools: dict[str, dict[str, ToolSeen]] = {}
-        """by the URI of the resource and the id of the tool"""
+        """tools by the URI of the resource and the id of the tool"""
         self._models: dict[str, str] = {}
         self._threats: Threats | None = None
         self._networks: dict[str, tuple[str, int] | None] = {}
