@@ -1,1 +1,1 @@
-"""Ostiary's server: one room per capability, each room built alike (see ARCHITECTURE.md)."""
+"""Ostiary's server: one package per capability, each built alike (see ARCHITECTURE.md)."""

@@ -359,7 +359,7 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
                 await _leave(call, refusal)
             raise
         if call.proving is not None:
-            raise RuntimeError(f"nobody proved who calls {call.path}")
+            raise RuntimeError(f"the caller of {call.path} was not authenticated")
         return answer
 
     return run
@@ -386,8 +386,8 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
 def _every(
     seconds: float, work: Callable[[World], Awaitable[Any]], *, lane: Lane = Lane.ORDINARY
 ) -> Callable[[World], Coroutine[Any, Any, None]]:
-    """A loop that goes on though a round of it fails: the failure is logged, the next round tries again. What it writes
-    queues in `lane`.
+    """Return a loop that continues if a round fails: the failure is logged, and the next round tries again. The writes
+    of `work` queue in `lane`.
     """
 
     name = f"{work.__module__.split('.')[1]}.{work.__name__}"
@@ -467,4 +467,4 @@ LOOPS = (
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
 )
-"""What goes on in the background for as long as the server runs."""
+"""The background loops of the server."""

@@ -47,11 +47,11 @@ from ostiaryd.watch.flows import threats
 NEWEST = 10_000
 """Entries whose bytes are hashed again; the tree above all of them is recomputed whatever its size."""
 MAX_LAG_S = 2.0
-"""How long a connected guard may take to put a change in force."""
+"""Longest time in which a connected guard may put a change in force, in seconds."""
 ENDS_SOON_S = 14 * 86_400
-"""How long before its end a certificate is to be renewed."""
+"""Seconds before its end at which a certificate must be renewed."""
 MAX_ACTS = 1000
-"""How many acts may wait for the writer."""
+"""Maximum number of acts that may wait for the writer."""
 SECOND = 1_000_000
 _SEE_LOG = "the server's log may say more"
 
@@ -80,12 +80,13 @@ class DoctorBody(TypedDict):
 
 
 async def doctor(call: Call) -> Reply:
-    """Run every experiment, in order; with `deep` also those that read everything."""
+    """Run every experiment, in order; with `deep`, also the experiments that read everything."""
     is_deep = call.query_one("deep") == "true"
     return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})
 
 
 async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
+    """Run the experiments in order; return a line for each."""
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, usual in EXPERIMENTS:
@@ -141,10 +142,12 @@ class _Visit:
                 hint="guards with an old feed deny every call: restart them, or check the network",
             )
         lags = ", ".join(f"{name} {max(0, at - since) / 1000:.1f} ms" for name, at in sorted(applied) if at is not None)
-        seen = f"a change was in force at {lags}" if lags else "no guard is connected"
+        summary = f"a change was in force at {lags}" if lags else "no guard is connected"
         if gone := await self.world.db.scan(lambda reader: missing(reader, guards, now=self.world.now())):
-            raise Unprotected(f"{seen}; not connected: {', '.join(gone[:3])}", hint="start the guard, if it should run")
-        return seen
+            raise Unprotected(
+                f"{summary}; not connected: {', '.join(gone[:3])}", hint="start the guard, if it should run"
+            )
+        return summary
 
 
 def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitable[str]]:
@@ -193,8 +196,8 @@ async def _public_url(world: World) -> str:
 
 
 def check_certificate(path: Path, now: int) -> None:
-    """Raises Conflict for one that has ended, Unprotected for one that ends soon."""
-    hint = "write the new one over the file: the server reads it again by itself"
+    """Check the dates of a certificate. Raises Conflict after its end, Unprotected shortly before it."""
+    hint = "replace the file with the new certificate: the server loads it automatically"
     try:
         ends = expiry(path)
     except (OSError, ValueError) as error:
@@ -239,7 +242,7 @@ def _peps(world: World, reader: Reader) -> str:
 
 
 def _words(world: World, reader: Reader) -> str:
-    """Whoever has hijacked an agent that speaks for its person says whatever it needs."""
+    """Report the agents that may state the words of their persons: a hijacked one could state any words."""
     if names := registry.speakers(reader):
         words = f"{_shown(names)} may say what their persons asked of tasks that they start"
         raise Unprotected(words, hint="ostiary agent forbid-words NAME")
@@ -305,7 +308,7 @@ def _webhooks(world: World, reader: Reader) -> str:
     count, lost = webhooks.lost(reader)
     if lost:
         raise Unprotected("; ".join(lost[:3]), hint=hint)
-    return f"{count} webhooks have heard everything" if count else "nobody is told: ostiary webhook add"
+    return f"{count} webhooks have heard everything" if count else "no webhook is configured: ostiary webhook add"
 
 
 def _threats(world: World, reader: Reader) -> str:
@@ -316,12 +319,12 @@ def _threats(world: World, reader: Reader) -> str:
 
 
 async def _queues(world: World) -> str:
-    """What waits in memory, and at guards. What waits for webhooks and streams of signals has its own line."""
+    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have lines of their own."""
     acts, streams = world.writer.waiting, world.keep(Streams)
-    found = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
-    if found := found + streams.troubles():
+    problems = [f"{acts} acts wait to be written"] if acts >= MAX_ACTS else []
+    if problems := problems + streams.troubles():
         raise Conflict(
-            "; ".join(found[:3]),
+            "; ".join(problems[:3]),
             hint="a guard with a full spool denies every call: read the logs of the guard and the server",
         )
     return f"{acts} acts wait to be written; connected guards that deliver their records: {len(streams.connected)}"

@@ -1,9 +1,9 @@
 """`ostiary recover`: ends the recovery of a database that has lost a part of its history.
 
 Runs on the server's machine: access to the data folder is the authority, since an administrator may have been revoked
-in the lost part. The server may run meanwhile. What was lost is not known in full, so at the end nothing that was
-issued before stands: every token, declared task, open question and approval has ended, agents that the operator does
-not confirm are suspended, epochs are raised, the keys that sign tokens are new, and so is the history.
+in the lost part. The server may run meanwhile. The lost part is not known in full, so nothing that was issued before
+remains valid: every token, declared task, open question and approval has ended, agents that the operator does not
+confirm are suspended, epochs are raised, and the keys that sign tokens and the history are new.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
 
 EPOCH_STEP = 1_000_000
-"""How far epochs are raised: beyond any epoch of the lost part."""
+"""Number by which epochs are raised: beyond any epoch of the lost part."""
 WHY = "recovery from a lost history"
 MAX_NOTE_FILE = 1 << 20
 BATCH = 500
@@ -67,10 +67,10 @@ def recover(
     loaded = load_config(config, data_dir=data_dir, database=database)
     if confirm and confirm_all is not None:
         raise Invalid("`--confirm` and `--confirm-all` exclude each other", code="usage")
-    found = asyncio.run(
+    report = asyncio.run(
         _recover(loaded, spools=from_ or [], evidence=evidence or [], confirm=confirm, confirm_all=confirm_all)
     )
-    print(json.dumps(found) if session.as_json else "\n".join(_lines(found)), flush=True)
+    print(json.dumps(report) if session.as_json else "\n".join(_lines(report)), flush=True)
 
 
 async def _recover(
@@ -87,8 +87,8 @@ async def _recover(
             await ledger.act(world, "history.recover", lambda act: end_recovery(act, confirm, confirm_all))
             load_keys(world.keys, world.db.read())
             await ledger.check_history(world)
-        found = await world.db.scan(lambda reader: describe(world, reader))
-        return {**found, "unverified": unverified}
+        report = await world.db.scan(lambda reader: describe(world, reader))
+        return {**report, "unverified": unverified}
 
 
 async def examine_file(world: World, path: Path) -> None:
@@ -100,20 +100,20 @@ async def examine_file(world: World, path: Path) -> None:
     for file in _small_files(path):
         for note in _notes(file.read_bytes()):
             with suppress(Refused):
-                seen = ledger.read_head(note, reader=world.db.read(), keys=world.keys)
+                head = ledger.read_head(note, reader=world.db.read(), keys=world.keys)
                 count += 1
-                await ledger.examine_head(world, seen, source=f"the file {file.name}")
+                await ledger.examine_head(world, head, source=f"the file {file.name}")
     if not count:
         raise Invalid(f"{path} holds no checkpoint that this log has signed", hint="a file of `ostiary audit export`")
 
 
 def _small_files(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else sorted(path.rglob("*"))
-    return [file for file in found if file.is_file() and file.stat().st_size <= MAX_NOTE_FILE]
+    paths = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [file for file in paths if file.is_file() and file.stat().st_size <= MAX_NOTE_FILE]
 
 
 def _notes(content: bytes) -> Iterator[bytes]:
-    """What may be a signed checkpoint in a file: the file itself, or that of a receipt."""
+    """Yield the parts of a file that may be a signed checkpoint: the file itself, or the checkpoint of a receipt."""
     yield content
     with suppress(Refused):
         yield parse_receipt(content).note
@@ -130,8 +130,8 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
         count += 1
         if file.suffix == ".head":
             with suppress(Refused):
-                seen = ledger.read_head(content.rstrip(b"\0"), reader=world.db.read(), keys=world.keys)
-                await ledger.examine_head(world, seen, source=source)
+                head = ledger.read_head(content.rstrip(b"\0"), reader=world.db.read(), keys=world.keys)
+                await ledger.examine_head(world, head, source=source)
             continue
         lines = content.splitlines()
         for start in range(0, len(lines), BATCH):
@@ -153,8 +153,8 @@ def _announcements(file: Path) -> Iterator[bytes]:
 
 def _stop_files(folder: Path) -> list[Path]:
     """The files in which guards keep stops, below the `spool_dir` of guards or the folder of one resource in it."""
-    found = {*folder.iterdir(), *folder.glob("*/*")}
-    return sorted(file for file in found if file.suffix in (".head", ".stops"))
+    paths = {*folder.iterdir(), *folder.glob("*/*")}
+    return sorted(file for file in paths if file.suffix in (".head", ".stops"))
 
 
 def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
@@ -196,12 +196,12 @@ def _confirmed(
             raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="look at them, then confirm")
         confirmed = {id for id, _ in active}
     else:
-        found = [registry.find_agent(act.tx, name) for name in confirm or ()]
-        if stopped := [agent.name for agent in found if agent.state is not State.ACTIVE]:
+        agents = [registry.find_agent(act.tx, name) for name in confirm or ()]
+        if stopped := [agent.name for agent in agents if agent.state is not State.ACTIVE]:
             raise Conflict(f"`{stopped[0]}` is not active", hint="resume it after the recovery, if it should be")
-        confirmed = {agent.agent_id for agent in found}
+        confirmed = {agent.agent_id for agent in agents}
     if not any(ADMIN in registry.find_agent(act.tx, id).scopes for id in confirmed):
-        raise Conflict("no administrator is confirmed, so nobody could resume an agent", hint="--confirm NAME of one")
+        raise Conflict("no administrator is confirmed, so agents could not be resumed", hint="--confirm NAME of one")
     return confirmed
 
 
@@ -211,23 +211,23 @@ def describe(world: World, reader: Reader) -> dict[str, Any]:
         "recovery": bool(ledger.list_losses(reader)),
         "history": ledger.present_history(reader),
         "entries": ledger.get_head(reader)[0].size,
-        "lost": [{**ledger.describe_loss(loss), "history": loss.seen.history} for loss in ledger.list_losses(reader)],
+        "lost": [{**ledger.describe_loss(loss), "history": loss.head.history} for loss in ledger.list_losses(reader)],
         "replayed": [stop._asdict() for stop in ledger.list_replayed(reader)],
         "active": [name for _, name in registry.list_active_agents(reader)],
     }
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(report: dict[str, Any]) -> Iterator[str]:
     """The description for people."""
-    if not found["recovery"]:
-        yield f"no recovery: history {found['history']}, {found['entries']} entries, nothing is known to be missing"
-    for loss in found["lost"]:
+    if not report["recovery"]:
+        yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
+    for loss in report["lost"]:
         yield f"missing: entries from at most {loss['from']} to {loss['to'] - 1}, as {loss['source']} has seen"
-    for stop in found["replayed"]:
+    for stop in report["replayed"]:
         yield f"replayed: {stop['kind']} {stop['subject']}, as {stop['source']} knows"
-    if found["unverified"]:
-        yield f"not replayed: {found['unverified']} messages that were signed with a key of the feed which is lost too"
-    if found["recovery"]:
+    if report["unverified"]:
+        yield f"not replayed: {report['unverified']} messages that were signed with a key of the feed which is lost too"
+    if report["recovery"]:
         yield "policies, catalogues, modes, persons and keys are as the database has them: look at each"
-        yield f"{len(found['active'])} agents are active: {', '.join(found['active'][:50])}"
+        yield f"{len(report['active'])} agents are active: {', '.join(report['active'][:50])}"
         yield "confirm each that may go on: --confirm NAME; or all: --confirm-all NUMBER; others are suspended"

@@ -266,12 +266,18 @@ def _bind(node: ast.AST, line: int, bound: set[tuple[int, str]]) -> None:
     """Add the names under a node, with the line of the scope that binds them."""
     for child in ast.iter_child_nodes(node):
         match child:
+            case ast.AnnAssign(target=ast.Name()) if isinstance(node, ast.ClassDef) and _is_typed_dict(node):
+                continue  # a member of a JSON body, which clients read: it is renamed in one go or not at all
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 bound.add((line, name))
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             bound.add((child.lineno, child.name.lower()))
         scoped = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         _bind(child, child.lineno if isinstance(child, ast.expr | ast.stmt) and scoped else line, bound)
+
+
+def _is_typed_dict(node: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id == "TypedDict" for base in node.bases)
 
 
 def _of_classes() -> Iterator[Offence]:

@@ -10,7 +10,7 @@ from ostiaryd.notifications.model import webhooks
 from ostiaryd.signals.flows import delivery, hearing
 from ostiaryd.signals.model import issuers, sets, signals, streams
 from ostiaryd.signals.model.issuers import EVENTS, Effect
-from ostiaryd.signals.wire_signals import COST, SETS, Said
+from ostiaryd.signals.wire_signals import COST, SETS, IssuerBuckets
 from ostiaryd.signals.wire_ssf_poll import WAIT_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "signals.md").read_text("utf-8").replace("\n", " ")
@@ -33,7 +33,7 @@ def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
         f"for up to {WAIT_S:.0f} seconds",
         f"at most {sets.MAX_SET_BYTES >> 10} KB",
         f"at most {sets.AHEAD // minute} minutes ahead and less than {sets.OLDEST // day} days ago",
-        f"{SETS:,} events at once and {Said.per_second // COST} a second",
+        f"{SETS:,} events at once and {IssuerBuckets.per_second // COST} a second",
         f"at most {len(webhooks.DELAYS_S) + 1} times in {sum(webhooks.DELAYS_S) * 21 // 20 // 3600} hours",
         f"({webhooks.REJECTED_TRIES} times after `invalid_request`)",
         f"longer than {delivery.PUSH_S + 5} seconds",

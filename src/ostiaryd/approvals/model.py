@@ -28,9 +28,9 @@ MAX_REASON = 500
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
 MAX_DENIED_OF_TOOL = 2
-"""in one task: repeated questions about a tool with small variations wear a person down"""
+"""denied questions about a tool in one task; repeated questions with small variations wear a person down"""
 MAX_ASKED = 60
-"""of one agent in an hour, whatever the answers"""
+"""maximum number of questions of one agent in an hour, whatever the answers"""
 MAX_USES = 20
 """calls that an approval covers beyond its own"""
 HOUR = 3_600_000_000
@@ -146,7 +146,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: int | None = None
     until: int | None = None
     is_held: bool = False
-    """whether the approval has not been ended before its date"""
+    """the approval has not been ended before its date"""
     spent_at: int | None = None
     spent_for: str | None = None
 
@@ -180,7 +180,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None
     at: int
     covers: bool = False
-    """whether the approval extends to similar calls"""
+    """the approval extends to similar calls"""
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
-"""Questions to people as JSON under /api/v1. Times are seconds since the epoch.
+"""Questions to persons as JSON under /api/v1. Times are seconds since the epoch.
 
-People who have a key, and whoever may read everything, see all of them; an agent sees how its own stand.
+Persons who have a key, and callers who may read everything, see all questions. An agent sees the state of its own.
 Answers are taken from persons only.
 """
 
@@ -28,7 +28,7 @@ from ostiaryd.registry.model import APPROVE, READ, SELF
 class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     covers: Literal["call", "task"] | None = None
-    """what a yes is to; left out: as the question says"""
+    """extent of an approval: this call or similar calls of the task; omitted: as the question proposes"""
     strike: list[int] = []
     """lines of a plan, from 1, to which a yes is not"""
 
@@ -98,18 +98,18 @@ def answer(says: Says) -> Wire:
     """The wire function that says that to a question."""
 
     async def wire(call: Call) -> Reply:
-        id, said, world = call.params["id"], call.json(ApprovalAnswer), call.world
+        id, body, world = call.params["id"], call.json(ApprovalAnswer), call.world
 
         def run(act: Act) -> ApprovalBody:
             question = flows.answer(
                 act,
                 id,
                 says,
-                reason=said.reason,
+                reason=body.reason,
                 by=call.caller,
                 config=world.config,
-                covers=said.covers,
-                strike=said.strike,
+                covers=body.covers,
+                strike=body.strike,
             )
             return flows.show_briefly(act.tx, question, now=act.now)
 
@@ -121,27 +121,27 @@ def answer(says: Says) -> Wire:
 
 async def answer_all(call: Call) -> Reply:
     """Answer several approval requests, each in its own act."""
-    said, world = call.json(ApprovalAnswers), call.world
-    ids = [*said.approve, *said.deny]
+    body, world = call.json(ApprovalAnswers), call.world
+    ids = [*body.approve, *body.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
         raise Invalid(f"1 to {MAX_OPEN_OF_AGENT} approval requests can be answered at once, each of them once")
 
     def run(id: str, says: Says) -> Callable[[Act], ApprovalBody]:
-        covers = said.covers if says is Says.APPROVE else None
+        covers = body.covers if says is Says.APPROVE else None
         return lambda act: flows.show_briefly(
             act.tx,
-            flows.answer(act, id, says, reason=said.reason, by=call.caller, config=world.config, covers=covers),
+            flows.answer(act, id, says, reason=body.reason, by=call.caller, config=world.config, covers=covers),
             now=act.now,
         )
 
-    told = list[ApprovalBody | RefusedAnswer]()
-    for says, some in ((Says.DENY, said.deny), (Says.APPROVE, said.approve)):
+    answers = list[ApprovalBody | RefusedAnswer]()
+    for says, some in ((Says.DENY, body.deny), (Says.APPROVE, body.approve)):
         for id in some:
             try:
-                told.append(await registry.act_as(call, f"approval.{says}", run(id, says)))
+                answers.append(await registry.act_as(call, f"approval.{says}", run(id, says)))
             except (Invalid, Forbidden, Conflict, NotFound) as refusal:
-                told.append({"approval_id": id, "error": refusal.code, "message": refusal.message})
-    return reply({"answers": told}, headers=[NO_STORE])
+                answers.append({"approval_id": id, "error": refusal.code, "message": refusal.message})
+    return reply({"answers": answers}, headers=[NO_STORE])
 
 
 async def show_waiting(call: Call) -> Reply:
@@ -152,8 +152,8 @@ async def show_waiting(call: Call) -> Reply:
             "only people who can answer may list approval requests",
             hint="ostiary person create NAME --generate-key FILE",
         )
-    found = await call.world.db.scan(lambda reader: flows.show_waiting(reader, task, now=now))
-    return reply(found, headers=[NO_STORE])
+    waiting = await call.world.db.scan(lambda reader: flows.show_waiting(reader, task, now=now))
+    return reply(waiting, headers=[NO_STORE])
 
 
 async def ask_plan(call: Call) -> Reply:
@@ -167,16 +167,16 @@ async def ask_plan(call: Call) -> Reply:
         question = flows.ask_plan(act, call.params["id"], by=call.caller, config=world.config)
         return None if question is None else flows.show_briefly(act.tx, question, now=act.now)
 
-    asked = await registry.act_as(call, "approval.ask", run)
-    return reply({"question": asked}, status=200 if asked is None else 202, headers=[NO_STORE])
+    opened = await registry.act_as(call, "approval.ask", run)
+    return reply({"question": opened}, status=200 if opened is None else 202, headers=[NO_STORE])
 
 
 async def propose(call: Call) -> Reply:
     """List permissions that people's answers suggest for an agent, each with its approvals."""
     now, world = call.world.now(), call.world
     name = call.params["name"]
-    found = await world.db.scan(lambda reader: flows.propose(reader, name, now=now, config=world.config))
-    return reply({"proposals": found}, headers=[NO_STORE])
+    proposals = await world.db.scan(lambda reader: flows.propose(reader, name, now=now, config=world.config))
+    return reply({"proposals": proposals}, headers=[NO_STORE])
 
 
 ROUTES = (

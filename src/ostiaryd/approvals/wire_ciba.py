@@ -69,7 +69,7 @@ async def bc_authorize(call: Call) -> Reply:
     if expiry is not None and not (_SECONDS.fullmatch(expiry) and 0 < int(expiry) <= MAX_EXPIRY):
         raise InvalidRequest(f"`requested_expiry` must be a number of seconds from 1 to {MAX_EXPIRY}")
     config = call.world.config
-    asked = flows.Backchannel(
+    request = flows.Backchannel(
         credentials=credentials(form, call.header(b"authorization")),
         login_hint=required(form, "login_hint"),
         scope=required(form, "scope"),
@@ -81,7 +81,7 @@ async def bc_authorize(call: Call) -> Reply:
     id, seconds = await act(
         call.world,
         "approval.ask",
-        lambda act: flows.begin_backchannel(act, asked, config=config),
+        lambda act: flows.begin_backchannel(act, request, config=config),
         request=call.request_id,
         network=call.network,
     )

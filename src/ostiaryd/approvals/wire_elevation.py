@@ -27,7 +27,7 @@ from ostiaryd.tasks.model import Elevation, Task
 class Eligible(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
     undeclared: bool = False
-    """whether scopes may be among `scopes` that no resource declares"""
+    """permit scopes that no resource declares"""
 
 
 class EligibleBody(TypedDict):
@@ -43,10 +43,10 @@ async def request_elevation(call: Call) -> Reply:
     The status is 201 with the task of the elevation, or 202 with the approval request that waits. The same
     request again, without more words, returns the present state.
     """
-    wanted = call.json(flows.ElevationRequest)
+    requested = call.json(flows.ElevationRequest)
 
     def request(act: Act) -> tuple[Task | None, Question | None]:
-        return flows.request(act, wanted, by=call.caller, config=call.world.config)
+        return flows.request(act, requested, by=call.caller, config=call.world.config)
 
     task, question = await act_with_answers(
         call.world, lambda retry: registry.act_as(call, "elevation.request", request, again=retry)
@@ -86,12 +86,12 @@ async def show_eligible(call: Call) -> Reply:
 
 async def set_eligible(call: Call) -> Reply:
     """Set the scopes that an agent may request temporarily; elevations beyond them end."""
-    wanted = call.json(Eligible)
+    body = call.json(Eligible)
 
     def allow(act: Act) -> tuple[Agent, frozenset[str]]:
         before = tasks.get_eligible_scopes(act.tx, registry.find_agent(act.tx, call.params["name"]).agent_id)
-        agent, scopes = tasks.set_eligible(act, call.params["name"], wanted.scopes)
-        if not wanted.undeclared:
+        agent, scopes = tasks.set_eligible(act, call.params["name"], body.scopes)
+        if not body.undeclared:
             registry.check_declared(act.tx, scopes - before)
         return agent, scopes
 

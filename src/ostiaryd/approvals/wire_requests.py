@@ -1,8 +1,9 @@
 """AuthZEN Access Request and Approval Profile (draft 1): the Access Request Endpoint, task status, cancellation.
 
-A request is tied to its denial by the `binding_token`; whether a person may be asked is decided anew. The same call
-asked again is the same task, and so is whatever comes again with its `Idempotency-Key`. Left out of the draft: requests
-for several items, callbacks, forms. What is approved is evaluated again with `context.approval`, which spends it.
+A request is tied to its denial by the `binding_token`; the server decides again whether a person may be asked. A
+repeated request about the same call is the same task, and so is every request with the same `Idempotency-Key`. Not
+implemented of the draft: requests for several items, callbacks, forms. The client evaluates an approved request again
+with `context.approval`, which spends the approval.
 """
 
 from __future__ import annotations
@@ -160,7 +161,9 @@ def render(refusal: Refused) -> Reply:
 
 
 def _idempotency_key(call: Call) -> str | None:
-    """Of this caller alone; another's of the same name is another. Raises Malformed."""
+    """Return the digest under which the key of this caller is stored; keys of other callers differ.
+    Raises Malformed.
+    """
     key = call.header(b"idempotency-key")
     if key is None:
         return None

@@ -30,8 +30,8 @@ from ostiaryd.notifications.model.webhooks import (
     check_actions,
     check_form,
     origin,
+    record_delivery,
     secret,
-    taken,
     tried,
 )
 from ostiaryd.registry import flows as registry
@@ -102,7 +102,9 @@ def size(reader: Reader) -> int:
 
 
 def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
-    """Return the next events for the webhook in order, as (index, action): one, or for people all that are due."""
+    """Return the next events for the webhook in order, as (index, action): one, or every due event for a webhook for
+    people.
+    """
     limit = WAITING_LIMIT if webhook.is_for_people else 1
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
@@ -136,7 +138,7 @@ def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
 
 def confirm(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
     """Record a successful delivery. If the claim has expired meanwhile, another process delivers the events again."""
-    after = taken(webhook, now=tx.now, through=events[-1][0], count=len(events))
+    after = record_delivery(webhook, now=tx.now, through=events[-1][0], count=len(events))
     store.settle(tx, after, claim=webhook.busy_until)
 
 

@@ -1,11 +1,11 @@
-"""Telling webhooks, one try at a time for each, so that none waits for another.
+"""Delivery to webhooks, one attempt at a time for each webhook, independent of other webhooks.
 
     signed      POST URL    webhook-id, webhook-timestamp, webhook-signature: v1,BASE64    {"type", "timestamp", "data"}
-    chats       POST URL    what Slack, Teams, Mattermost or a reader of plain text takes
+    chats       POST URL    the form of Slack, Teams, Mattermost or a reader of plain text
     mail        SMTP        by the operator's mail server
 
-A message is taken by any 2xx. It is told at least once: a receiver drops what it has by `webhook-id` (Standard Webhooks
-1.0.0).
+Any 2xx acknowledges a message. Delivery is at least once; a receiver discards duplicates by `webhook-id` (Standard
+Webhooks 1.0.0).
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ log = logging.getLogger("ostiary")
 
 
 class Couriers:
-    """Who is telling which webhook; lives on the event loop."""
+    """The running deliveries, by webhook; lives on the event loop."""
 
     def __init__(self, world: World) -> None:
         self.running: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
+        """Cancel all deliveries, and wait for their end."""
         for task in self.running.values():
             task.cancel()
         await asyncio.gather(*self.running.values(), return_exceptions=True)
@@ -102,19 +103,19 @@ async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
 
 
 async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
-    """People, of all that waits."""
-    told = await world.db.scan(lambda reader: flows.alerts(reader, events))
-    subject, text = alerts.subject(told, events), alerts.text(told, events)
+    """Send one message with all pending events to a webhook for people."""
+    alert_rows = await world.db.scan(lambda reader: flows.alerts(reader, events))
+    subject, text = alerts.subject(alert_rows, events), alerts.text(alert_rows, events)
     if webhook.form == "mail":
         return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))
     kind, body = alerts.chat(webhook.form, subject, text)
     return await _post(world, webhook, body, {"content-type": kind})
 
 
-async def _post(world: World, webhook: Webhook, body: bytes, said: dict[str, str]) -> Outcome:
+async def _post(world: World, webhook: Webhook, body: bytes, extra_headers: dict[str, str]) -> Outcome:
     try:
         private = world.config.private
-        status, after = await deliver(webhook.url, body, headers=said, within_s=TRY_S, private=private)
+        status, after = await deliver(webhook.url, body, headers=extra_headers, within_s=TRY_S, private=private)
     except (Invalid, Unavailable) as error:
         return Outcome(0, error.message)
     with suppress(ValueError):

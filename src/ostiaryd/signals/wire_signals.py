@@ -1,16 +1,16 @@
-"""Signals from others: RFC 8935 as a receiver, tokens by the keys that their issuers publish.
+"""Signals from other systems: RFC 8935 as a receiver; tokens are verified with the keys that their issuers publish.
 
-    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: as we gave it    the token
+    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: the secret    the token
     202, empty; or 400 {"err", "description"}
 
-Who pushes shows the secret of its stream before anything is parsed. A token that was heard is answered as if it were
-new. Keys come from the issuer's `jwks_uri` alone, are fetched anew each hour, and for a `kid` that is not known at most
-once a minute.
+A transmitter shows the secret of its stream before anything is parsed. A repeated token gets the same answer as a new
+one. Keys come from the issuer's `jwks_uri` only, are fetched again each hour, and for an unknown `kid` at most once a
+minute.
 
-How much an issuer may say is limited, in memory, for each by itself: SETS at once, a hundredth of that in a second, and
-what it does to many agents counts for more. What is over that is answered 429, which transmitters try again, and leaves
-no entry; who goes on leaves one that people hear of. A push without the secret is refused, and counts as a refusal of a
-caller that has proved nothing (`ledger/model/sampling.py`).
+Each issuer has a limit of its own, in memory: SETS at once, a hundredth of that in a second; a token that concerns many
+agents counts for more. A token above the limit gets 429, which transmitters retry, and leaves no entry. An issuer that
+continues leaves an entry, which is reported to people. A push without the secret is refused, and counts as a refusal of
+an unauthenticated caller (`ledger/model/sampling.py`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ostiaryd.signals.model.sets import MEDIA_TYPE, SecurityEvent, SetRefused, p
 from ostiaryd.signals.store import issuers as store
 
 SETS = 2000
-"""that an issuer may push at once"""
+"""tokens that an issuer may push at once"""
 COST = 5
-"""of a token; each agent to which it does something costs 1 more"""
+"""cost of a token; each agent that it concerns costs 1 more"""
 
 
 class DeliveryError(TypedDict):
@@ -46,8 +46,8 @@ class DeliveryError(TypedDict):
     description: str
 
 
-class Said(Buckets):
-    """How much issuers may still say."""
+class IssuerBuckets(Buckets):
+    """The allowances of issuers for tokens."""
 
     burst, per_second = SETS * COST, SETS * COST // 100
 
@@ -60,14 +60,14 @@ class IssuerKeys:
 
 
 async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
-    """What the issuer says, by a key that it publishes. Raises SetRefused, Unavailable."""
+    """Return the content of a token, verified with a key of its issuer. Raises SetRefused, Unavailable."""
     key_sets = world.keep(IssuerKeys).sets
 
     async def parse(within: int) -> SecurityEvent:
         private = world.config.private
-        known = await key_sets.get(issuer.issuer_id, issuer.jwks_uri, now=world.now(), within=within, private=private)
+        key_set = await key_sets.get(issuer.issuer_id, issuer.jwks_uri, now=world.now(), within=within, private=private)
         return parse_set(
-            unverified_set, issuer=issuer.issuer, audience=issuer.audience, key_for=known.key_for, now=world.now()
+            unverified_set, issuer=issuer.issuer, audience=issuer.audience, key_for=key_set.key_for, now=world.now()
         )
 
     try:
@@ -79,17 +79,17 @@ async def verified(world: World, issuer: Issuer, unverified_set: str) -> Securit
 
 
 async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
-    """Do what a token says, on record; False: it was heard before, and does nothing.
+    """Act on a token, and record it. Return False for a repeated token, which has no effect.
 
     Raises SetRefused, Unavailable, TooMuch.
     """
     flow: Callable[[Act], int]
-    bucket = world.keep(Said).of(issuer.issuer_id)
+    bucket = world.keep(IssuerBuckets).of(issuer.issuer_id)
     if not bucket.has(COST):
         if bucket.refuse():
             await act(world, "signal.flood", partial(hearing.flood, issuer=issuer, refused=bucket.refused))
         after_s = bucket.after_s(COST)
-        raise TooMuch("it says more than is taken", after_s=after_s, hint="try again later")
+        raise TooMuch("the issuer sends more tokens than the server accepts", after_s=after_s, hint="try again later")
     bucket.take(COST)
     try:
         event = await verified(world, issuer, unverified_set)
@@ -107,7 +107,7 @@ async def receive(call: Call) -> Reply:
     """Receive a signal from a trusted issuer (RFC 8935)."""
     issuer = store.get(call.world.db.read(), call.params["id"])
     if issuer is None or issuer.secret_digest is None:
-        raise NotFound("there is nobody of whom we hear signals here")
+        raise NotFound("issuer not found")
     shown = sha256((call.header(b"authorization") or "").encode()).digest()
     if not hmac.compare_digest(shown, issuer.secret_digest):
         await _refuse_stranger(call, issuer)
@@ -118,7 +118,7 @@ async def receive(call: Call) -> Reply:
 
 async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
     """Raises SetRefused."""
-    why = SetRefused("the transmitter did not show what it was given", code="authentication_failed")
+    why = SetRefused("the transmitter did not send the secret of its stream", code="authentication_failed")
     flow = partial(hearing.refuse, issuer=issuer, refusal=why)
     await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
 

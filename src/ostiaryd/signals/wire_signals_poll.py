@@ -21,7 +21,7 @@ from ostiaryd.signals.flows import issuers as flows
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MAX_SET_BYTES, POLL, SetRefused
 from ostiaryd.signals.store import issuers as store
-from ostiaryd.signals.wire_signals import COST, Said, take
+from ostiaryd.signals.wire_signals import COST, IssuerBuckets, take
 
 log = logging.getLogger("ostiary")
 AT_ONCE = 50
@@ -33,27 +33,28 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Owed:
-    """What an issuer has to hear with the next poll."""
+    """The acknowledgements that an issuer gets with the next poll."""
 
     acks: list[str] = field(default_factory=list)
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class Pollers:
-    """Who is polling which issuer; lives on the event loop."""
+    """The running polls, by issuer; lives on the event loop."""
 
     def __init__(self, _: World) -> None:
         self.running: dict[str, asyncio.Task[None]] = {}
         self.owed: dict[str, Owed] = {}
 
     async def close(self) -> None:
+        """Cancel all polls, and wait for their end."""
         for task in self.running.values():
             task.cancel()
         await asyncio.gather(*self.running.values(), return_exceptions=True)
 
 
 async def poll_due(world: World) -> None:
-    """Send somebody to each issuer that is polled and has nobody; waits for none of them."""
+    """Start a poll of each issuer that is due and has none running, without waiting."""
     now, running = world.now(), world.keep(Pollers).running
     for id in [id for id, task in running.items() if task.done()]:
         del running[id]
@@ -64,7 +65,7 @@ async def poll_due(world: World) -> None:
 
 
 async def _poll(world: World, issuer: Issuer) -> None:
-    """Poll it until it says nothing new, a few times: one that talks without end is not listened to without end."""
+    """Poll an issuer until it returns nothing new, at most `ROUNDS` times."""
     try:
         for _ in range(ROUNDS):
             if not await poll_once(world, issuer):
@@ -75,7 +76,7 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
     """Fetch what waits, and do it; whether something of it was new."""
-    if not world.keep(Said).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
+    if not world.keep(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
         return False
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
     if claimed is None:
@@ -112,17 +113,19 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
         raise Unavailable(f"it answers {answer.status}")
     pollers.owed[issuer.issuer_id] = Owed()
     try:
-        said = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
+        content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
     except Malformed as error:
-        raise Unavailable(f"it answers what is no JSON: {error.message}") from None
-    sets = said.get("sets") if isinstance(said, dict) else None
+        raise Unavailable(f"its answer is not JSON: {error.message}") from None
+    sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
         raise Unavailable(f"it answers without `sets` of at most {AT_ONCE} tokens")
     return sets
 
 
 async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
-    """Whether one was new; one that is wrong stops no other. Raises Unavailable where nothing can be verified now."""
+    """Act on the tokens; return whether one was new. A refused token stops no other. Raises Unavailable if nothing can
+    be verified now.
+    """
     has_news = False
     owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, Owed())
     for id, unverified_set in sets.items():

@@ -75,7 +75,8 @@ class Configuration(msgspec.Struct, frozen=True):
     min_verification_interval: int | UnsetType = UNSET
 
     @property
-    def wanted(self) -> flows.RequestedStream:
+    def requested_stream(self) -> flows.RequestedStream:
+        """Return the stream that the body requests."""
         return flows.RequestedStream(self.events_requested, self.delivery, self.description)
 
 
@@ -103,10 +104,10 @@ class StreamStatus(TypedDict):
 
 async def create_stream(call: Call) -> Reply:
     """Create a stream of signals to the caller (SSF 8.1.1.1)."""
-    wanted = call.json(Configuration).wanted
+    requested = call.json(Configuration).requested_stream
     config = call.world.config
     made = await registry.act_as(
-        call, "stream.create", lambda act: flows.create(act, wanted, by=call.caller, config=config)
+        call, "stream.create", lambda act: flows.create(act, requested, by=call.caller, config=config)
     )
     return reply(show(made, config), status=201, headers=[NO_STORE])
 
@@ -134,7 +135,7 @@ async def _change(call: Call, action: str, flow: Any) -> Reply:
     id = _required(sent.stream_id)
     _check_ours(show(flows.find(call.world.db.read(), id, by=call.caller), config), sent)
     changed: Stream = await registry.act_as(
-        call, action, lambda act: flow(act, id, sent.wanted, by=call.caller, config=config)
+        call, action, lambda act: flow(act, id, sent.requested_stream, by=call.caller, config=config)
     )
     return reply(show(changed, config), headers=[NO_STORE])
 

@@ -1,4 +1,4 @@
-"""Signals for receivers that poll: RFC 8936. What is not acknowledged is sent again.
+"""Signals for receivers that poll: RFC 8936. Signals without an acknowledgement are sent again.
 
 POST /api/v1/ssf/poll/{stream}    {"maxEvents", "returnImmediately", "ack": [jti], "setErrs": {jti: {"err", ..}}}
 200                               {"sets": {jti: token}, "moreAvailable"}
@@ -25,7 +25,7 @@ from ostiaryd.signals.store import streams as store
 from ostiaryd.signals.wire_ssf import SSF
 
 WAIT_S = 25.0
-"""How long a poll that may wait is held."""
+"""Longest time for which a poll waits, in seconds."""
 LOOK_S = 0.25
 MAX_WAITING = 100
 """polls that are held at once"""
@@ -54,7 +54,7 @@ class PollBody(TypedDict):
 
 
 class Waiting:
-    """How many polls are held; lives on the event loop."""
+    """The number of waiting polls; lives on the event loop."""
 
     def __init__(self, _: World) -> None:
         self.count = 0
@@ -62,52 +62,52 @@ class Waiting:
 
 async def poll(call: Call) -> Reply:
     """Acknowledge signals and return the next ones (RFC 8936)."""
-    said, world = call.json(Poll), call.world
+    body, world = call.json(Poll), call.world
     stream = streams.find(world.db.read(), call.params["id"], by=call.caller)
     if stream.method != POLL:
         raise Forbidden("this stream is pushed")
-    if said.max_events is not None and said.max_events < 0:
+    if body.max_events is not None and body.max_events < 0:
         raise Invalid("`maxEvents` is less than 0")
-    if len(said.ack) + len(said.set_errs) > MAX_ACKS:
+    if len(body.ack) + len(body.set_errs) > MAX_ACKS:
         raise Invalid(f"more than {MAX_ACKS} tokens are acknowledged at once")
-    await _acknowledge(call, stream.stream_id, said)
-    most = MOST_AT_ONCE if said.max_events is None else min(said.max_events, MOST_AT_ONCE)
-    found, has_more = await _wait(world, stream.stream_id, most, waits=not said.return_immediately)
+    await _acknowledge(call, stream.stream_id, body)
+    most = MOST_AT_ONCE if body.max_events is None else min(body.max_events, MOST_AT_ONCE)
+    signals, has_more = await _wait(world, stream.stream_id, most, waits=not body.return_immediately)
     delivery.check_entitled(world.db.read(), stream, now=world.now())  # it may have been stopped while it was held
-    sets = await asyncio.to_thread(_render_all, world, stream, found)
+    sets = await asyncio.to_thread(_render_all, world, stream, signals)
     return reply({"sets": sets} | ({"moreAvailable": True} if has_more else {}), headers=[NO_STORE])
 
 
-async def _acknowledge(call: Call, id: StreamId, said: Poll) -> None:
-    """What was taken needs no entry; what was refused is on record, and is not sent again."""
-    taken = [number for one in said.ack if (number := number_of(id, one)) is not None]
-    if taken:
-        await call.world.writer.submit(lambda tx: delivery.settled(tx, id, taken))
-    if said.set_errs:
-        await registry.act_as(call, "stream.refused", lambda act: delivery.refused(act, id, _errors(id, said)))
+async def _acknowledge(call: Call, id: StreamId, body: Poll) -> None:
+    """Settle the acknowledged signals without an entry; record the refused ones, which are not sent again."""
+    numbers = [number for one in body.ack if (number := number_of(id, one)) is not None]
+    if numbers:
+        await call.world.writer.submit(lambda tx: delivery.settled(tx, id, numbers))
+    if body.set_errs:
+        await registry.act_as(call, "stream.refused", lambda act: delivery.refused(act, id, _errors(id, body)))
 
 
-def _errors(id: StreamId, said: Poll) -> dict[int, str]:
-    numbered = {number_of(id, one): f"{error.err}: {error.description}"[:200] for one, error in said.set_errs.items()}
+def _errors(id: StreamId, body: Poll) -> dict[int, str]:
+    numbered = {number_of(id, one): f"{error.err}: {error.description}"[:200] for one, error in body.set_errs.items()}
     return {number: why for number, why in numbered.items() if number is not None}
 
 
 async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[list[tuple[int, int, Signal]], bool]:
     """The next signals; where there are none, and there is room, as soon as there is one."""
-    held, tries, seen = world.keep(Waiting), round(WAIT_S / LOOK_S), -1
-    if not waits or held.count >= MAX_WAITING:
+    polls, tries, last_head = world.keep(Waiting), round(WAIT_S / LOOK_S), -1
+    if not waits or polls.count >= MAX_WAITING:
         tries = 0
-    held.count += 1
+    polls.count += 1
     try:
         while True:
             head = outbox.head(world.db.read())
-            found, has_more = await _look(world, id, most) if head != seen else ([], False)
-            if found or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
-                return found, has_more
-            tries, seen = tries - 1, head
+            signals, has_more = await _look(world, id, most) if head != last_head else ([], False)
+            if signals or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
+                return signals, has_more
+            tries, last_head = tries - 1, head
             await asyncio.sleep(LOOK_S)
     finally:
-        held.count -= 1
+        polls.count -= 1
 
 
 async def _look(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, int, Signal]], bool]:
@@ -123,8 +123,8 @@ async def pass_over(world: World, stream: Stream) -> None:
         await world.writer.submit(lambda tx: delivery.settled(tx, stream.stream_id, ()))
 
 
-def _render_all(world: World, stream: Stream, found: list[tuple[int, int, Signal]]) -> dict[str, str]:
-    return {jti(stream.stream_id, number): render(world, stream, number, at, signal) for number, at, signal in found}
+def _render_all(world: World, stream: Stream, signals: list[tuple[int, int, Signal]]) -> dict[str, str]:
+    return {jti(stream.stream_id, number): render(world, stream, number, at, signal) for number, at, signal in signals}
 
 
 def render(world: World, stream: Stream, number: int, at: int, signal: Signal) -> str:

@@ -1,8 +1,8 @@
-"""Pushing signals: RFC 8935, one at a time and in order for each stream, so that none waits for another.
+"""Push delivery of signals: RFC 8935, one at a time and in order for each stream, independent of other streams.
 
     POST ENDPOINT    Content-Type: application/secevent+jwt    Authorization: as its receiver wants it    the token
 
-A receiver that takes it says 202 (any 2xx is taken for that). It is told at least once, and drops what it has by `jti`.
+A receiver answers 202 (any 2xx counts). Delivery is at least once; the receiver discards duplicates by `jti`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ MAX_ERROR = 4096
 
 
 class Pushers:
-    """Who is pushing to which stream; lives on the event loop."""
+    """The running pushes, by stream; lives on the event loop."""
 
     def __init__(self, _: World) -> None:
         self.running: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
+        """Cancel all pushes, and wait for their end."""
         for task in self.running.values():
             task.cancel()
         await asyncio.gather(*self.running.values(), return_exceptions=True)
 
 
 async def push_due(world: World) -> None:
-    """Send somebody to each stream that has something to hear and has nobody; waits for none of them."""
+    """Start a push to each stream that is due and has none running, without waiting."""
     now, running = world.now(), world.keep(Pushers).running
     for id in [id for id, task in running.items() if task.done()]:
         del running[id]
@@ -66,13 +67,13 @@ async def push_next(world: World, stream: Stream) -> bool:
         return delivery.due(reader, stream, limit=1)[0]
 
     try:
-        found = await world.db.scan(look)
+        signals = await world.db.scan(look)
     except Refused:  # doctor says so; nothing goes to who may not hear it
         return False
-    if not found:
+    if not signals:
         await pass_over(world, stream)
         return False
-    number, at, signal = found[0]
+    number, at, signal = signals[0]
     claimed = await world.writer.submit(lambda tx: delivery.begin(tx, stream))
     if claimed is None:
         return False
@@ -88,7 +89,7 @@ async def push_next(world: World, stream: Stream) -> bool:
 
 
 async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
-    """What went wrong, in words (empty: nothing), and whether the receiver says that it will never take it."""
+    """Return the failure in words (empty after success), and whether the receiver refuses the token for good."""
     headers = {"content-type": MEDIA_TYPE, "accept": "application/json"}
     try:
         if stream.sealed is not None:
@@ -116,10 +117,10 @@ def _error(answer: Answer) -> str:
     if answer.status != 400:
         return ""
     try:
-        said = canonical.parse(answer.body, max_bytes=MAX_ERROR)
+        content = canonical.parse(answer.body, max_bytes=MAX_ERROR)
     except Malformed:
         return ""
-    code = said.get("err") if isinstance(said, dict) else None
+    code = content.get("err") if isinstance(content, dict) else None
     return code if isinstance(code, str) and code in CODES else ""
 
 

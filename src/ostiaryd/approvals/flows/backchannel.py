@@ -48,29 +48,29 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
     expiry_s: int | None = None
 
 
-def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[str, int]:
+def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tuple[str, int]:
     """The `auth_req_id`, and for how many seconds it is good. Asked again, it is the same question to the person.
 
     Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
     UnknownUser, InvalidBindingMessage, BackchannelDenied.
     """
-    client = trust.authenticate_client(act, asked.credentials, config=config)
+    client = trust.authenticate_client(act, request.credentials, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("only agents can send a backchannel request")
-    person = _person(act, asked.login_hint)
+    person = _person(act, request.login_hint)
     act.entry.person = person.person_id
-    if len(asked.message) > MAX_MESSAGE or not asked.message.isprintable():
+    if len(request.message) > MAX_MESSAGE or not request.message.isprintable():
         raise InvalidBindingMessage(f"`binding_message` is at most {MAX_MESSAGE} characters that can be shown")
-    scopes = parse_scope(asked.scope) - {OPENID}
+    scopes = parse_scope(request.scope) - {OPENID}
     if not scopes:
         raise InvalidRequest("`scope` contains no scope that a person could approve", hint="such as `files:read`")
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
-    target = choose_target(act, asked.resource, requested=scopes, available=agent.scopes, config=config)
+    target = choose_target(act, request.resource, requested=scopes, available=agent.scopes, config=config)
     scopes_at(target, scopes, available=agent.scopes)
-    narrowed = narrow_details(asked.details, task=(), target=target)
-    check_size(purpose=asked.message, bounds=narrowed)
+    narrowed = narrow_details(request.details, task=(), target=target)
+    check_size(purpose=request.message, bounds=narrowed)
     details = render_details(narrowed)
-    wish = Wish(scope=render_scope(scopes), resource=target.uri, details=details, message=asked.message)
+    wish = Wish(scope=render_scope(scopes), resource=target.uri, details=details, message=request.message)
     shown = msgspec.to_builtins(wish)
     digest = act.entry.digest = canonical.digest(
         {BACKCHANNEL: shown, "agent": agent.agent_id, "person": person.person_id}, floats=True
@@ -89,8 +89,8 @@ def begin_backchannel(act: Act, asked: Backchannel, *, config: Config) -> tuple[
     except Forbidden as error:
         raise BackchannelDenied(error.message, hint=error.hint) from None
     ends = question.ends_at if question.until is None else question.until
-    if asked.expiry_s is not None:
-        ends = min(ends, act.now + asked.expiry_s * SECOND)
+    if request.expiry_s is not None:
+        ends = min(ends, act.now + request.expiry_s * SECOND)
     id = tokens.await_person(
         act,
         approval=question.approval_id,

@@ -28,7 +28,9 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 
 
-def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: str, config: Config) -> tuple[str, bool]:
+def ask_about_call(
+    act: Act, request: approval.ApprovalRequest, *, resource_id: str, config: Config
+) -> tuple[str, bool]:
     """Return the approval of a call, and whether this request spends it: then the call may pass, once.
 
     1. The token is alive and for this resource, its task is alive, the tool is known, and the asking policies are ours.
@@ -38,36 +40,36 @@ def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: st
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
-    entry.resource, entry.token, entry.policy = resource.uri, asked.token, asked.policy
-    entry.tool, entry.policies = f"{resource.name}/{asked.tool}"[:256], list(asked.policies)
-    task = task_of_token(act.tx, asked.token, resource, now=act.now)
+    entry.resource, entry.token, entry.policy = resource.uri, request.token, request.policy
+    entry.tool, entry.policies = f"{resource.name}/{request.tool}"[:256], list(request.policies)
+    task = task_of_token(act.tx, request.token, resource, now=act.now)
     entry.agent, entry.task, entry.owner = task.agent, task.task_id, registry.find_agent(act.tx, task.agent).owner
-    ready = policies.ready_tool(act.tx, resource, asked.tool)
+    ready = policies.ready_tool(act.tx, resource, request.tool)
     ours = policies.active_policies(act.tx)
-    if ours.hash != asked.policy:
+    if ours.hash != request.policy:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
-    needs, reasons = asking(ours, asked.policies)
-    arguments, secrets = _parted(asked, ready, task)
+    needs, reasons = asking(ours, request.policies)
+    arguments, secrets = _parted(request, ready, task)
     digest = entry.digest = approval.binding(
         agent=task.agent,
         task=task.task_id,
         resource=resource.name,
-        tool=asked.tool,
+        tool=request.tool,
         arguments=arguments,
         secrets=secrets,
         presentation=ready.presentation,
-        policies=asked.policies,
+        policies=request.policies,
         needs=needs,
     )
-    if asked.approval:
-        _check_meant(act, asked.approval, digest)
+    if request.approval:
+        _check_meant(act, request.approval, digest)
     latest = store.latest(act.tx, digest)
-    if latest is not None and latest.spent_for == asked.call and latest.until is not None and act.now < latest.until:
+    if latest is not None and latest.spent_for == request.call and latest.until is not None and act.now < latest.until:
         entry.action = "approval.spend"
         registry.note(act, object=latest.approval_id, again=True)
         return latest.approval_id, True
     extent, is_mentioned = measure(
-        act, asked, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
+        act, request, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
     )
     if (
         extent is not None
@@ -83,11 +85,11 @@ def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: st
         ready=ready,
         arguments=arguments,
         secrets=secrets,
-        policy=asked.policy,
+        policy=request.policy,
         reasons=reasons,
-        origins=asked.origins,
-        foreign=asked.foreign,
-        warnings=asked.warnings,
+        origins=request.origins,
+        foreign=request.foreign,
+        warnings=request.warnings,
         extent=extent,
     )
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
@@ -95,7 +97,7 @@ def ask_about_call(act: Act, asked: approval.ApprovalRequest, *, resource_id: st
         return question.approval_id, False
     entry.action = "approval.spend"
     registry.note(act, object=question.approval_id, digest=digest)
-    policies.spend_approval(act, question.approval_id, digest=digest, call=asked.call)
+    policies.spend_approval(act, question.approval_id, digest=digest, call=request.call)
     return question.approval_id, True
 
 
@@ -103,24 +105,25 @@ def _covered(
     act: Act,
     task: Task,
     extent: Extent | None,
-    found: Question | None,
+    latest: Question | None,
     *,
     policy: str,
     is_mentioned: bool,
     config: Config,
 ) -> str | None:
-    """The approval that covers the call, if there is one; `found`: the last question about just this. Raises Forbidden
-    where that was denied, or its yes was spent: what comes again is a retry.
+    """Return the approval that covers the call; None without one. `latest`: the last question about this call.
+
+    Raises Forbidden if that question was denied, or its approval was spent: the request is then a retry.
     """
     if extent is None:
         return None
-    if found is not None:
-        check_not_again(found, now=act.now)
-        if found.state_at(act.now) is State.APPROVED:
+    if latest is not None:
+        check_not_again(latest, now=act.now)
+        if latest.state_at(act.now) is State.APPROVED:
             return None
     id = use_cover(act, task, extent, policy=policy, is_mentioned=is_mentioned, config=config)
-    if id is not None and found is not None and found.state_at(act.now) is State.OPEN:
-        store.settle(act.tx, found.approval_id, State.CANCELLED)
+    if id is not None and latest is not None and latest.state_at(act.now) is State.OPEN:
+        store.settle(act.tx, latest.approval_id, State.CANCELLED)
     return id
 
 
@@ -142,11 +145,11 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
     return replace(task, agent=holding.agent, chain=(*links, *task.chain))
 
 
-def asking(ours: Policies, asked: Iterable[str]) -> tuple[Needs, list[Why]]:
+def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
     """Return how many approvals are needed, and the reasons of the asking policies, from our own policy set. Raises
     Forbidden.
     """
-    names = sorted(set(asked))
+    names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
         raise Forbidden(f"policy {unknown[0][:64]!a} asks no person", code="foreign_question")
     needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
@@ -187,12 +190,12 @@ def describe(
     )
 
 
-def _parted(asked: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
+def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the arguments that may be shown, and the digests of the rest, by our own catalogue."""
-    if both := asked.arguments.keys() & asked.secrets.keys():
+    if both := request.arguments.keys() & request.secrets.keys():
         raise Forbidden(f"argument {min(both)[:64]!a} is repeated", code="foreign_question")
-    shown, more = approval.part(asked.arguments, ready.secrets, task=task.task_id)
-    return shown, dict(asked.secrets) | more
+    shown, more = approval.part(request.arguments, ready.secrets, task=task.task_id)
+    return shown, dict(request.secrets) | more
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:

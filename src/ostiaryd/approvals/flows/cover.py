@@ -27,7 +27,7 @@ from ostiaryd.tasks.model import Task, standing_id
 
 def measure(
     act: Act,
-    asked: approval.ApprovalRequest,
+    request: approval.ApprovalRequest,
     task: Task,
     ready: ReadyTool,
     ours: Policies,
@@ -39,7 +39,7 @@ def measure(
     """Return the extent of a call, None if an approval can only be for that call, and whether untrusted content
     mentions a value that identifies its object. Raises Malformed.
     """
-    if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(asked.policies):
+    if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False
     memory = tasks.recall(act.tx, task, act.tx.keys).memory
     extent = extent_of(
@@ -49,9 +49,9 @@ def measure(
         task=task.task_id,
         resource=resource,
         secrets=secrets,
-        policies=asked.policies,
-        foreign=asked.foreign,
-        warnings=asked.warnings,
+        policies=request.policies,
+        foreign=request.foreign,
+        warnings=request.warnings,
         outside=digest_outside(memory),
     )
     return extent, extent is not None and is_mentioned(memory, ready.tool, arguments)

@@ -1,8 +1,10 @@
-"""Elevation: an agent requests scopes, out of those that it is eligible for, for a limited time.
+"""Elevation: an agent requests eligible scopes for a limited time.
 
-a policy permits granted at once a policy forbids refused a policy asks, or none decides a person is asked, in the queue
-of all questions; a repeated request spends the approval break-glass two persons are asked whatever a policy permits,
-and it lasts an hour at most
+a policy permits                    the request is granted at once
+a policy forbids                    the request is refused
+a policy asks, or none decides      a person is asked, in the queue of all questions; a repeated request spends the
+                                    approval
+break-glass                         two persons are asked whatever a policy permits; it lasts an hour at most
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class ElevationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     break_glass: bool = False
 
 
-def request(act: Act, wanted: ElevationRequest, *, by: Caller, config: Config) -> tuple[Task | None, Question | None]:
+def request(
+    act: Act, requested: ElevationRequest, *, by: Caller, config: Config
+) -> tuple[Task | None, Question | None]:
     """Return the task of the elevation, or the open question about it.
 
     1. The caller is an agent, for itself. 2. It is eligible for the scopes. 3. The policies permit, refuse or ask. 4. A
@@ -53,23 +57,23 @@ def request(act: Act, wanted: ElevationRequest, *, by: Caller, config: Config) -
     if by.kind != "agent":
         raise Forbidden("only an agent can request an elevation", hint="use the agent's credential", code="no_agent")
     agent = registry.active_agent(act.tx, by.id, now=act.now)
-    scopes = _check(act, wanted, agent)
+    scopes = _check(act, requested, agent)
     standing = standing_task(agent)
     verdict, ours = policies.judge_elevation(
-        act, agent, task=standing.task_id, scopes=scopes, minutes=wanted.minutes, break_glass=wanted.break_glass
+        act, agent, task=standing.task_id, scopes=scopes, minutes=requested.minutes, break_glass=requested.break_glass
     )
-    if verdict.allowed and not wanted.break_glass:
-        return _grant(act, agent, wanted, scopes, None), None
+    if verdict.allowed and not requested.break_glass:
+        return _grant(act, agent, requested, scopes, None), None
     if verdict.because not in ("", "approval_needed", "no_permit"):
         first = reasons_of(verdict, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     if not verdict.allowed:
-        act.entry.leave()  # what people say is no verdict of policies that what-if could compare
+        act.entry.leave()  # answers of persons are not verdicts that what-if could compare
     asking = verdict.policies if verdict.because == "approval_needed" else ()
-    needs: Needs = "two" if wanted.break_glass else asks_of(verdict, ours) or "person"
+    needs: Needs = "two" if requested.break_glass else asks_of(verdict, ours) or "person"
     digest = act.entry.digest = canonical.digest(
         {
-            ELEVATE: msgspec.to_builtins(wanted) | {"scopes": sorted(scopes)},
+            ELEVATE: msgspec.to_builtins(requested) | {"scopes": sorted(scopes)},
             "agent": agent.agent_id,
             "policies": sorted(asking),
             "needs": needs,
@@ -83,35 +87,35 @@ def request(act: Act, wanted: ElevationRequest, *, by: Caller, config: Config) -
         policy=ours.hash,
         arguments={
             "scopes": sorted(scopes),
-            "minutes": wanted.minutes,
-            "reason": wanted.reason,
-            "break_glass": wanted.break_glass,
+            "minutes": requested.minutes,
+            "reason": requested.reason,
+            "break_glass": requested.break_glass,
         },
         reasons=[Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in sorted(asking)],
     )
     question = ask(act, kind=ELEVATE, task=standing, digest=digest, needs=needs, about=about, config=config)
     if question.state_at(act.now) is not State.APPROVED:
         return None, question
-    return _grant(act, agent, wanted, scopes, question), None
+    return _grant(act, agent, requested, scopes, question), None
 
 
-def _check(act: Act, wanted: ElevationRequest, agent: Agent) -> frozenset[str]:
+def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str]:
     """Raises Invalid, Forbidden."""
-    scopes, most = parse_scopes(wanted.scopes), MAX_MINUTES_OF_GLASS if wanted.break_glass else MAX_MINUTES
+    scopes, most = parse_scopes(requested.scopes), MAX_MINUTES_OF_GLASS if requested.break_glass else MAX_MINUTES
     registry.note(
         act,
         object=agent.agent_id,
         owner=agent.owner,
         scopes=sorted(scopes)[:MAX_SCOPES],
-        minutes=wanted.minutes,
-        reason=wanted.reason[:500],
-        break_glass=wanted.break_glass,
+        minutes=requested.minutes,
+        reason=requested.reason[:500],
+        break_glass=requested.break_glass,
     )
     if not 1 <= len(scopes) <= MAX_SCOPES:
         raise Invalid(f"an elevation has 1 to {MAX_SCOPES} scopes")
-    if not 1 <= wanted.minutes <= most:
+    if not 1 <= requested.minutes <= most:
         raise Invalid(f"an elevation lasts 1 to {most} minutes")
-    check_text(wanted.reason, of="reason")
+    check_text(requested.reason, of="reason")
     if extra := scopes - tasks.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
@@ -129,19 +133,21 @@ def _granted(act: Act, question: Question) -> Task | None:
     return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
 
 
-def _grant(act: Act, agent: Agent, wanted: ElevationRequest, scopes: frozenset[str], question: Question | None) -> Task:
-    """Begin it, by the yes where there is one."""
+def _grant(
+    act: Act, agent: Agent, requested: ElevationRequest, scopes: frozenset[str], question: Question | None
+) -> Task:
+    """Begin the elevation, with its approval if there is a question."""
     approval = None if question is None else question.approval_id
     task = tasks.elevate(
         act,
         agent,
         scopes=scopes,
-        minutes=wanted.minutes,
-        reason=wanted.reason,
-        break_glass=wanted.break_glass,
+        minutes=requested.minutes,
+        reason=requested.reason,
+        break_glass=requested.break_glass,
         approval=approval,
     )
-    act.entry.action = "elevation.break_glass" if wanted.break_glass else "elevation.grant"
+    act.entry.action = "elevation.break_glass" if requested.break_glass else "elevation.grant"
     if question is not None:
         policies.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)
         registry.note(act, object=task.task_id, approval=approval, people=_people(act.tx, question.approval_id))
@@ -181,7 +187,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> Elevati
         "break_glass": elevation.is_break_glass,
         "state": task.state_at(now),
         "approval": elevation.approval,
-        "people": [found.name if (found := registry.get_owner(reader, id)) is not None else id for id in people],
+        "people": [owner.name if (owner := registry.get_owner(reader, id)) is not None else id for id in people],
         "granted_at": elevation.granted_at // SECOND,
         "expires_at": None if task.expires_at is None else task.expires_at // SECOND,
     }

@@ -44,8 +44,9 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
 
 
 def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:
-    """Return the question about a denied request, if an approval is all that is missing. Raises NotRequestable,
-    Malformed for a request that is too long for a person to read, and as `ask` does.
+    """Return the question about a denied request that lacks only an approval.
+
+    Raises NotRequestable, Malformed for a request that is too long for a person to read, and as `ask` does.
     """
     evaluator = policies.Evaluator(
         act.tx, ours := policies.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys

@@ -1,4 +1,4 @@
-"""The view of a question: everything for those who may answer, the state for the requester."""
+"""The view of a question: complete for persons who may answer, the state for the requester."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ApprovalBody(TypedDict):
 
 
 class ApprovalDetail(ApprovalBody):
-    """An approval request with all that a person needs to answer it."""
+    """An approval request with all facts that a person needs to answer it."""
 
     words: list[str]
     covers: str
@@ -137,8 +137,8 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
     """Return every question of a task that waits, the oldest first, and all of them in plain words as one."""
-    found = store.waiting(reader, task, now=now)
-    shown = [show(reader, question, now=now) for question in found]
+    questions = store.waiting(reader, task, now=now)
+    shown = [show(reader, question, now=now) for question in questions]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
     for at, one in enumerate(shown, 1):
         first, *rest = one["words"]

@@ -51,7 +51,7 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     lines += [f"{at}. {_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
     lines += [f"Careful: {_warning(one)}." for one in about.warnings]
-    others = sorted({one for found in about.foreign.values() for one in found})
+    others = sorted({one for values in about.foreign.values() for one in values})
     lines += [f"Careful: the text has {shown(one)}, which is neither the person's nor of a record." for one in others]
     return [*lines, _covers(question), *(["It takes two people."] if question.needs == "two" else [])]
 

@@ -21,35 +21,35 @@ from ostiaryd.tasks import flows as tasks
 Killed: TypeAlias = What | Literal["agent"]
 
 
-def kill(act: Act, what: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
+def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incident | None:
     """Stop the named subject until the stop is lifted; for an agent, return its incident.
 
     Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
     """
-    registry.note(act, object=name[:256], kill=what, why=why[:500])
+    registry.note(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
-    if what == "agent":
+    if target == "agent":
         return isolate(act, name, says=f"stopped by hand: {why}", source=f"kill by {by.name}")
-    registry.stop(act, what, _value(act.tx, what, name), why=why, by=by.id)
+    registry.stop(act, target, _value(act.tx, target, name), why=why, by=by.id)
     return None
 
 
-def let_go(act: Act, what: Killed, name: str, *, why: str) -> None:
+def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
     """Take a stop back; tokens that have not ended are good again. Raises NotFound, Conflict, Invalid."""
-    registry.note(act, object=name[:256], kill=what, why=why[:500])
+    registry.note(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
-    if what == "agent":
+    if target == "agent":
         raise Conflict("only a person can release an agent", hint="ostiary incident list", code="awaits_person")
-    stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (what, name)), None)
+    stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (target, name)), None)
     if stopped is not None and stopped.incident is not None:
         hint = f"ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
         raise Conflict("the agent is quarantined until a person decides", hint=hint, code="awaits_person")
-    registry.lift_stop(act, what, name if stopped is not None else _value(act.tx, what, name))
+    registry.lift_stop(act, target, name if stopped is not None else _value(act.tx, target, name))
 
 
-def _value(reader: Reader, what: What, name: str) -> str:
+def _value(reader: Reader, target: What, name: str) -> str:
     """Return the value by which tokens name the subject. Raises NotFound, Invalid, Conflict."""
-    match what:
+    match target:
         case "task":
             return tasks.find_task(reader, name).task_id
         case "owner":
@@ -65,4 +65,4 @@ def _value(reader: Reader, what: What, name: str) -> str:
                 raise Invalid("`everything` takes no name", hint="ostiary kill everything")
             return ""
         case "segment" | "model":
-            return check_text(name, of=what, limit=100)
+            return check_text(name, of=target, limit=100)

@@ -269,10 +269,10 @@ def stop_everything(act: Act, *, says: str) -> None:
     _stop(act, "everything", "", says=says)
 
 
-def _stop(act: Act, what: str, value: str, *, says: str) -> None:
+def _stop(act: Act, target: str, value: str, *, says: str) -> None:
     try:
         with act.tx.savepoint():
-            act_with_entry(act, "state.stop", lambda more: registry.stop(more, what, value, why=says[:500], by=None))  # type: ignore[arg-type]
+            act_with_entry(act, "state.stop", lambda more: registry.stop(more, target, value, why=says[:500], by=None))  # type: ignore[arg-type]
     except Conflict as refusal:
         if refusal.code != "stopped_already":
             raise

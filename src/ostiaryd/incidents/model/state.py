@@ -16,7 +16,7 @@ class Difference(NamedTuple):
     name: str
     expected: str | None
     """digest in the ledger; None where no entry names the row"""
-    found: str
+    actual: str
     """digest of the row; empty where there is none"""
     agent: str = ""
 
@@ -35,4 +35,4 @@ class Difference(NamedTuple):
             return "the entries do not lead to the signed checkpoint"
         if self.expected is None:
             return f"{self.name} was inserted: no entry names the row"
-        return f"{self.name} was {'changed' if self.found else 'deleted'} behind the ledger"
+        return f"{self.name} was {'changed' if self.actual else 'deleted'} behind the ledger"

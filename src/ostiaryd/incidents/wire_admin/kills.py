@@ -19,7 +19,7 @@ from ostiaryd.registry.model import ADMIN, READ, Stop
 
 
 class Kill(msgspec.Struct, forbid_unknown_fields=True):
-    what: flows.Killed
+    target_kind: flows.Killed = msgspec.field(name="what")
     why: str
     name: str = ""
 
@@ -59,8 +59,8 @@ async def kill(call: Call) -> Reply:
     order = call.json(Kill)
 
     def run(act: Act) -> dict[str, Any]:
-        incident = flows.kill(act, order.what, order.name, why=order.why, by=call.caller)
-        lift = f"kill lift {order.what} {shlex.quote(order.name) if order.name else ''}".rstrip()
+        incident = flows.kill(act, order.target_kind, order.name, why=order.why, by=call.caller)
+        lift = f"kill lift {order.target_kind} {shlex.quote(order.name) if order.name else ''}".rstrip()
         undo = f"incident release {incident.incident_id} --as PERSON.json" if incident else lift
         return {
             "incident": incident and incident.incident_id,
@@ -77,7 +77,7 @@ async def let_go(call: Call) -> Reply:
     order = call.json(Kill)
 
     def run(act: Act) -> int:
-        flows.let_go(act, order.what, order.name, why=order.why)
+        flows.let_go(act, order.target_kind, order.name, why=order.why)
         return outbox.head(act.tx)
 
     seq = await registry.act_as(call, "kill.end", run)

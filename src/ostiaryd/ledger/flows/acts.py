@@ -216,7 +216,7 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
     if not was_lost:
         world.keys.refuse_tokens()
     losses = store.losses(world.db.read())
-    if was_lost and any(loss.source == source and loss.seen.size >= head.size for loss in losses):
+    if was_lost and any(loss.source == source and loss.head.size >= head.size for loss in losses):
         return  # a guard shows its head each time that it connects
 
     def lose(act: Act) -> store.Loss:
@@ -260,7 +260,7 @@ def loss_in_words(loss: store.Loss) -> str:
 
 def describe_loss(loss: store.Loss) -> dict[str, Any]:
     """Return the missing entries: from some index (at most `from`) up to below `to`."""
-    return {"source": loss.source, "from": min(loss.ours, loss.seen.size), "to": loss.seen.size, "had": loss.ours}
+    return {"source": loss.source, "from": min(loss.ours, loss.head.size), "to": loss.head.size, "had": loss.ours}
 
 
 class Refusals:

@@ -69,7 +69,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """guarded rows that the act wrote, with their digests at the end of its batch (`ground.database.guarded`)"""
     facts: str | None = None
     """digest of what was decided upon"""
-    beside: bytes | None = None
+    kept_facts: bytes | None = None
     """evidence, on its way to a table of its own; it is not encoded here, and is deleted after its retention"""
 
     evidence: str | None = None
@@ -77,11 +77,11 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def keep(self, facts: bytes) -> None:
         """Let these facts stand beside the entry, which has their digest alone."""
-        self.facts, self.beside = b64u(sha256(facts).digest()), facts
+        self.facts, self.kept_facts = b64u(sha256(facts).digest()), facts
 
     def leave(self) -> None:
         """Keep no facts after all."""
-        self.facts = self.beside = None
+        self.facts = self.kept_facts = None
 
 
 MAX_ROWS = 100
@@ -98,7 +98,7 @@ def encode_entry(entry: Entry) -> bytes:
 
     The function is total on purpose: an entry that cannot be encoded would fail all acts of its batch.
     """
-    entry.beside = entry.evidence = None
+    entry.kept_facts = entry.evidence = None
     body = _ENCODER.encode(entry)
     if len(body) <= MAX_ENTRY_BYTES:
         return body

@@ -51,7 +51,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     for entry in entries:
         at = entry.at = max(at, entry.at)
     evidence = [(start + i, entry.evidence) for i, entry in enumerate(entries) if entry.evidence]
-    facts = [(start + i, entry.beside) for i, entry in enumerate(entries) if entry.beside is not None]
+    facts = [(start + i, entry.kept_facts) for i, entry in enumerate(entries) if entry.kept_facts is not None]
     bodies = [encode_entry(entry) for entry in entries]
     leaves = [leaf_hash(body) for body in bodies]
     completed = frontier.extend(leaves)

@@ -35,7 +35,7 @@ class Loss(NamedTuple):
     """A head of the ledger that `source` has seen and that the database did not have when it had `ours` entries."""
 
     source: str
-    seen: Head
+    head: Head
     ours: int
     at: int
     """microseconds since the epoch"""
@@ -72,7 +72,8 @@ def has_head(reader: Reader, head: Head) -> bool:
 
 
 def renew_history(tx: Tx) -> str:
-    """End the present history and those that losses name, begin another one without losses, and return its id.
+    """End the present history and every history that a loss names. Begin another history without losses, and return its
+    id.
 
     A database that was restored from before a recovery does not have the later histories; they have ended too.
     """
@@ -95,7 +96,7 @@ def losses(reader: Reader) -> list[Loss]:
 
 def put_loss(tx: Tx, loss: Loss) -> None:
     """Record a head that the database does not have; of one source the largest is kept."""
-    head = loss.seen
+    head = loss.head
     tx.run(
         _PUT_LOSS,
         source=loss.source,

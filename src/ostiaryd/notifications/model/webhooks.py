@@ -173,7 +173,7 @@ def message_id(webhook: WebhookId, index: int) -> str:
 
 def message(index: int, entry: Entry) -> bytes:
     """`type`, `timestamp`, `data`: the entry without its arguments and facts."""
-    public = msgspec.structs.replace(entry, arguments=None, facts=None, beside=None)
+    public = msgspec.structs.replace(entry, arguments=None, facts=None, kept_facts=None)
     body = _body(index, public)
     return body if len(body) <= MAX_BODY else _body(index, msgspec.structs.replace(public, detail=None, reasons=[]))
 
@@ -213,8 +213,8 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
     return msgspec.structs.replace(webhook, attempts=attempts, due_at=due, failed=outcome.failed, busy_until=0)
 
 
-def taken(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
-    """The webhook after so many events that it took, the last of which is entry `through`."""
+def record_delivery(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
+    """Return the webhook after `count` delivered events, the last of which is entry `through`."""
     return msgspec.structs.replace(
         webhook,
         next_idx=through + 1,

@@ -125,10 +125,10 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
     what they were asked before, and in it what a set that only watches would have said.
     """
     if any(posed):
-        if entry.beside is None:
+        if entry.kept_facts is None:
             entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, posed=posed)))
         else:
-            entry.keep(add_asked(entry.beside, posed))
+            entry.keep(add_asked(entry.kept_facts, posed))
         note_candidate(act.tx, entry, at=at)
 
 

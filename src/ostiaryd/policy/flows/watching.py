@@ -53,11 +53,11 @@ def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
     kept beside the entry.
     """
     hash = store.watched(reader)
-    if hash is None or entry.beside is None:
+    if hash is None or entry.kept_facts is None:
         return
     if not _watching or _watching[0].hash != hash:
         _watching[:] = [_Watching(reader, hash)]
-    judgements = [_watching[0].judge(reader, posed, at) for posed in decode_facts(entry.beside).posed if posed]
+    judgements = [_watching[0].judge(reader, posed, at) for posed in decode_facts(entry.kept_facts).posed if posed]
     verdict: dict[str, Any] = {"policy": hash, "verdict": _verdict(judgements)}
     if len(judgements) == 1 and judgements[0] is not None:
         only = judgements[0]

@@ -54,7 +54,7 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     if not store.see(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
         registry.note(act, object=issuer.issuer_id, repeated="yes")
         return 0
-    issuer = replace(issuer, heard=issuer.heard + 1, heard_at=act.now)
+    issuer = replace(issuer, received=issuer.received + 1, received_at=act.now)
     if event.event in (VERIFICATION, STREAM_UPDATED):
         issuer = _about_stream(issuer, event, now=act.now)
     store.update(act.tx, issuer)

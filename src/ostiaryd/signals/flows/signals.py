@@ -152,11 +152,11 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
     return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
 
 
-def _stop(tx: Tx, what: str, value: str, at: int, config: Config) -> list[Signal]:
-    """The kill switch."""
-    done = _act(tx, at, value or what)
-    if what != "task":
-        subject = all_of(config.issuer, config.trust_domain, what, value)
+def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list[Signal]:
+    """Return the signals of a stop of the kill switch."""
+    done = _act(tx, at, value or target_kind)
+    if target_kind != "task":
+        subject = all_of(config.issuer, config.trust_domain, target_kind, value)
     elif (task := tasks.get_task(tx, value)) is not None:
         subject = session(config.issuer, task.agent, value)
     else:

@@ -51,8 +51,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     verified_at: int | None = None
     trouble: str = ""
-    heard: int = 0
-    heard_at: int | None = None
+    received: int = 0
+    received_at: int | None = None
     attempts: int = 0
     due_at: int = 0
     busy_until: int = 0

@@ -128,10 +128,10 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
         raise SetRefused(f"`jti` is not a string of 1 to {MAX_JTI} characters")
     if not isinstance(events, dict) or len(events) != 1:
         raise SetRefused("`events` does not have exactly one event")
-    ((event, said),) = events.items()
-    if not isinstance(said, dict) or len(event) > MAX_WORD:
+    ((event, members),) = events.items()
+    if not isinstance(members, dict) or len(event) > MAX_WORD:
         raise SetRefused("the event is not a JSON object")
-    return SecurityEvent(jti, at, parse_subject(claims.get("sub_id")), event, said)
+    return SecurityEvent(jti, at, parse_subject(claims.get("sub_id")), event, members)
 
 
 def parse_subject(value: object) -> Subject:

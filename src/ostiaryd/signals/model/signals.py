@@ -45,12 +45,12 @@ def session(issuer: str, agent: str, task: str) -> Subject:
     return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
 
 
-def all_of(issuer: str, trust_domain: str, what: str, value: str) -> Subject:
+def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
     """Return the subject of a stop: an owner as a person, else members that must match (SSF 8.1.3.1)."""
-    if what == "owner":
+    if target_kind == "owner":
         return iss_sub(issuer, value)
     everybody: Subject = {"format": "complex", "tenant": {"format": "opaque", "id": trust_domain}}
-    match what:
+    match target_kind:
         case "segment":
             return everybody | {"group": {"format": "opaque", "id": f"segment:{value}"}}
         case "model":

@@ -84,15 +84,15 @@ async def trust(call: Call) -> Reply:
     check_named(new.issuer, of="the issuer", private=world.config.private)
     if "?" in new.issuer or len(new.authorization) > MAX_HEADER or not new.authorization.isascii():
         raise Invalid("an issuer has no query, and its authorization is ASCII", hint="as https://idp.example.org")
-    found = {} if new.jwks_uri else await _metadata(world, new.issuer)
+    metadata = {} if new.jwks_uri else await _metadata(world, new.issuer)
     id = IssuerId(new_id("is", now=world.now(), random=world.random))
     secret = "Bearer " + base64.urlsafe_b64encode(world.random(32)).decode().rstrip("=")
-    stream = await _make_stream(world, new, found, id, secret) if new.authorization and not new.endpoint else {}
+    stream = await _make_stream(world, new, metadata, id, secret) if new.authorization and not new.endpoint else {}
     made = Issuer(
         issuer_id=id,
         issuer=new.issuer,
         audience=_audience(new, stream, default=world.config.issuer),
-        jwks_uri=_url(world, new.jwks_uri or found.get("jwks_uri"), of="its `jwks_uri`"),
+        jwks_uri=_url(world, new.jwks_uri or metadata.get("jwks_uri"), of="its `jwks_uri`"),
         method=METHODS[new.method],
         endpoint=_url(
             world, new.endpoint or stream.get("endpoint_url"), of="the poll endpoint", may_lack=new.method == "push"
@@ -101,10 +101,10 @@ async def trust(call: Call) -> Reply:
         sealed=None,
         domains=check_domains(new.domains),
         names_agents=new.agents,
-        critical=tuple(one for one in _list(found.get("critical_subject_members")) if one.isidentifier())[:32],
+        critical=tuple(one for one in _list(metadata.get("critical_subject_members")) if one.isidentifier())[:32],
         stream=str(stream.get("stream_id", ""))[:MAX_WORD],
-        configuration_endpoint=_url(world, found.get("configuration_endpoint"), of="an endpoint", may_lack=True),
-        verification_endpoint=_url(world, found.get("verification_endpoint"), of="an endpoint", may_lack=True),
+        configuration_endpoint=_url(world, metadata.get("configuration_endpoint"), of="an endpoint", may_lack=True),
+        verification_endpoint=_url(world, metadata.get("verification_endpoint"), of="an endpoint", may_lack=True),
         created_at=world.now(),
     )
     await fetch_keys(made.jwks_uri, private=world.config.private)
@@ -155,17 +155,17 @@ class Link(msgspec.Struct, forbid_unknown_fields=True):
 
 async def link(call: Call) -> Reply:
     """Link a subject of an issuer to a person."""
-    said = call.json(Link)
+    body = call.json(Link)
     person = await registry.act_as(
-        call, "issuer.link", lambda act: flows.link(act, call.params["id"], said.sub, said.person)
+        call, "issuer.link", lambda act: flows.link(act, call.params["id"], body.sub, body.person)
     )
-    return reply({"sub": said.sub, "person": person})
+    return reply({"sub": body.sub, "person": person})
 
 
 async def unlink(call: Call) -> Reply:
     """Unlink a subject of an issuer from its person."""
-    said = call.json(Link)
-    await registry.act_as(call, "issuer.unlink", lambda act: flows.unlink(act, call.params["id"], said.sub))
+    body = call.json(Link)
+    await registry.act_as(call, "issuer.unlink", lambda act: flows.unlink(act, call.params["id"], body.sub))
     return reply({})
 
 
@@ -192,20 +192,22 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     )
     if answer.status != 200:
         raise Unavailable(f"its ssf-configuration: it answers {answer.status}", hint="name its keys: --jwks-uri")
-    found = _object(answer)
-    if found.get("issuer") != issuer:
+    metadata = _object(answer)
+    if metadata.get("issuer") != issuer:
         raise Invalid("its ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
-    return found
+    return metadata
 
 
 async def _make_stream(
-    world: World, new: NewIssuer, found: dict[str, Any], id: IssuerId, secret: str
+    world: World, new: NewIssuer, metadata: dict[str, Any], id: IssuerId, secret: str
 ) -> dict[str, Any]:
-    """Our stream over there, as it answers (SSF 8.1.1.1), with the `endpoint_url` of its delivery."""
+    """Create the stream of this server at the issuer; return its answer (SSF 8.1.1.1), with the `endpoint_url` of the
+    delivery.
+    """
     delivery = {"method": METHODS[new.method]}
     if new.method == "push":
         delivery |= {"endpoint_url": _endpoint(world, id), "authorization_header": secret}
-    url = _url(world, found.get("configuration_endpoint"), of="its `configuration_endpoint`")
+    url = _url(world, metadata.get("configuration_endpoint"), of="its `configuration_endpoint`")
     body = {"delivery": delivery, "events_requested": list(EVENTS), "description": f"Ostiary, {world.config.issuer}"}
     answer = await request(
         "POST",
@@ -220,8 +222,8 @@ async def _make_stream(
     made = _object(answer)
     if made.get("iss") != new.issuer:
         raise Invalid("the stream that it made is of another issuer")
-    there = made.get("delivery")
-    return {**made, "endpoint_url": there.get("endpoint_url") if isinstance(there, dict) else None}
+    stream_delivery = made.get("delivery")
+    return {**made, "endpoint_url": stream_delivery.get("endpoint_url") if isinstance(stream_delivery, dict) else None}
 
 
 async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
@@ -240,21 +242,23 @@ def _headers(authorization: str) -> dict[str, str]:
 
 def _object(answer: Answer) -> dict[str, Any]:
     try:
-        said = canonical.parse(answer.body)
+        content = canonical.parse(answer.body)
     except Malformed as error:
-        raise Unavailable(f"the issuer answers what is no JSON: {error.message}") from None
-    if not isinstance(said, dict):
-        raise Unavailable("the issuer answers what is no JSON object")
-    return said
+        raise Unavailable(f"the answer of the issuer is not JSON: {error.message}") from None
+    if not isinstance(content, dict):
+        raise Unavailable("the answer of the issuer is not a JSON object")
+    return content
 
 
 def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
-    """Who we are to it: as was said, if the stream has it; else the one that the stream has."""
+    """Return the audience of this server at the issuer: the requested one if the stream has it, or the only one of the
+    stream.
+    """
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
         raise Invalid(f"its stream is for {' '.join(has)[:200]}")
     if not new.audience and len(has) > 1:
-        raise Invalid(f"its stream is for several: {' '.join(has)[:200]}", hint="say which of them we are: --audience")
+        raise Invalid(f"its stream is for several: {' '.join(has)[:200]}", hint="choose one of them: --audience")
     audience = new.audience or (has[0] if has else default)
     if not 0 < len(audience) <= MAX_WORD:
         raise Invalid(f"an audience has 1 to {MAX_WORD} characters")
@@ -285,8 +289,8 @@ def _render(issuer: Issuer) -> IssuerBody:
         "method": WORDS[issuer.method],
         "domains": issuer.domains,
         "agents": issuer.names_agents,
-        "heard": issuer.heard,
-        "heard_at": issuer.heard_at and issuer.heard_at / SECOND,
+        "heard": issuer.received,
+        "heard_at": issuer.received_at and issuer.received_at / SECOND,
         "verified_at": issuer.verified_at and issuer.verified_at / SECOND,
         "trouble": issuer.trouble,
     }
