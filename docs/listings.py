@@ -206,6 +206,8 @@ def _entry(name: str, member: object) -> str:
         shown = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
         title = f"### `{name}{_ADDRESS.sub('...', str(shown))}`"
     text = inspect.getdoc(member) or "Undocumented."
+    if isinstance(member, type) and (creation := vars(member).get("__init__")) and inspect.getdoc(creation):
+        text += f"\n\n{inspect.getdoc(creation)}"
     return f"{title}\n\n{text}"
 
 

@@ -197,10 +197,10 @@ class GuardASGI:
         origin: str | None = None,
         max_body: int = MAX_BODY,
     ) -> None:
-        """`tool`: which tool a request calls; None: the routes of the application say it. `origin`: the public origin,
-        if it is not that of the resource's URI. `max_body`: bytes of a request's body, where bodies are judged.
+        """Put `app` behind the guard. Raises Conflict for an application without routes, Malformed for an invalid rule.
 
-        Raises Conflict for an application without routes, Malformed for a rule that does not parse.
+        `tool`: rules or a function that map a request to a tool; by default, each route of the application is a tool.
+        `origin`: the public origin, if it differs from the resource's URI. `max_body`: maximum bytes of a request body.
         """
         self._app, self._guard, self._door, self._max_body = app, guard, Door(guard, origin=origin), max_body
         self._table: RouteTable | None = None

@@ -77,9 +77,11 @@ WAITED = ElicitResult(action="accept", content={})
 def protect(
     server: MCPServer, guard: Guard, *, origin: str | None = None, suspends: bool = False, **options: Any
 ) -> App:
-    """Return the server behind the guard. `origin`: the public one, if it is not that of the resource's URI; `options`
-    are for `MCPServer.streamable_http_app`. `suspends`: whether clients are asked to wait where a person must approve.
-    Raises Conflict for a server that has an authorization of its own.
+    """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with its own
+    authorization.
+
+    `origin`: the public origin, if it differs from the resource's URI. `suspends`: whether clients are asked to wait
+    for a person's approval. `options`: arguments of `MCPServer.streamable_http_app`.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")

@@ -47,8 +47,10 @@ class Tools:
     """The tools of this process behind a guard, for one caller or for the caller of each context. Thread-safe."""
 
     def __init__(self, guard: Guard, caller: AnyCaller | None = None, *, wait: float = 0) -> None:
-        """Keep the caller; without one, each context sets its own with `acting`. `wait`: seconds that a call waits for
-        a person whom the policies ask; with 0 it is denied, and passes when it is repeated after an approval.
+        """Create the tools of `caller`; without a caller, each context sets its own with `acting`.
+
+        `wait`: seconds that a call waits for a person's approval. With 0 the call is denied, and succeeds when it is
+        repeated after the approval.
         """
         self.guard, self.wait = guard, wait
         self._fixed = None if caller is None else caller_of(guard, caller)

@@ -52,7 +52,7 @@ SECOND = 1_000_000
 
 
 class Guard:
-    """Thread-safe. Start it once in each process; times are seconds."""
+    """An enforcement point in a tool server. Thread-safe. Start one guard per process; times are in seconds."""
 
     def __init__(
         self,
@@ -70,11 +70,12 @@ class Guard:
         tick: Callable[[], int] = ambient.tick,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
-        """`credential`: what `ostiary resource create --generate-key` wrote. `url`: the server's, if not its issuer's.
+        """Create a guard. Raises Invalid, SpoolFailed.
 
-        `max_age`: how old the feed may be. `max_skew`: how far the server's clock may be off. `learn`: record in mode
-        `watch` what the arguments are like (`ostiary.guard.argument_summary`). `notices`: see what is odd about a call
-        before it is decided. Raises Invalid, SpoolFailed.
+        `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that
+        the server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum
+        age of the feed. `max_skew`: maximum difference of the server's clock. `learn`: record a summary of the
+        arguments in watch mode. `notices`: examine each call for findings before it is decided.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)
@@ -126,14 +127,14 @@ class Guard:
         )
 
     def start(self, *, wait: float = 5.0) -> Guard:
-        """Connect; waits at most so long for the first snapshot, without which every call is refused."""
+        """Connect, and wait at most `wait` seconds for the first snapshot. Every call is refused before it."""
         self._link.start()
         if not self._link.is_current.wait(wait):
             log.warning("no snapshot yet, every call is refused: %s", self._link.trouble)
         return self
 
     def close(self) -> None:
-        """Report what is left and end; from now on every call is refused."""
+        """Deliver the remaining records and disconnect. Every later call is refused."""
         self.feed.distrust("the guard is closed")
         self._budgets.close()
         self._link.stop()
@@ -148,7 +149,7 @@ class Guard:
 
     @property
     def resource(self) -> ResourceFact:
-        """The resource that is guarded, as the server describes it. Raises FeedStale."""
+        """The guarded resource, as the server describes it. Raises FeedStale."""
         return self.feed.current().resource
 
     def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
@@ -177,7 +178,7 @@ class Guard:
             return caller
 
     def check_alive(self, caller: Verified) -> None:
-        """Check, during long work, that the token is still alive. Raises InvalidToken, Unavailable."""
+        """Check during a long call that the token is still valid. Raises InvalidToken, Unavailable."""
         with closed():
             if (reason := access.dead(caller.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
@@ -189,7 +190,7 @@ class Guard:
         return self.connections.open(caller, lambda: self.feed.current().facts)
 
     def decide(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide, pay for and record a call, in this order; the call may be denied. Blocks while the server is asked.
+        """Decide a call, charge its budgets, and record it. The result may be a denial. Blocks while the server is asked.
 
         `says` returns the present definition of the tool that is to run. Raises Unavailable.
         """
@@ -216,7 +217,7 @@ class Guard:
         *,
         passes: bool,
     ) -> Call:
-        """Record a call that could not be decided, and whether it runs all the same, as it may in mode `watch`.
+        """Record a call that could not be decided, and whether it runs, as it may in watch mode.
         `agent`: the supposed caller, if no token was shown. Raises Unavailable.
         """
         with closed():
