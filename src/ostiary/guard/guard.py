@@ -190,7 +190,7 @@ class Guard:
         return self.connections.open(caller, lambda: self.feed.current().facts)
 
     def decide(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide a call, charge its budgets, and record it. The result may be a denial. Blocks while the server is asked.
+        """Decide a call, charge its budgets, and record it; the result may be a denial. Blocks if it asks the server.
 
         `says` returns the present definition of the tool that is to run. Raises Unavailable.
         """
