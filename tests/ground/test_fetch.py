@@ -147,7 +147,7 @@ async def test_who_is_not_there_is_not_reached() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(Unavailable, match="not reached"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         await get(f"http://127.0.0.1:{port}/")
     with pytest.raises(Unavailable, match="no address"):
         await get("https://nobody.invalid/")

@@ -94,8 +94,8 @@ async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, pat
     ("misbehave", "said"),
     [
         ("slow", "longer than 0.2 s"),
-        ("redirect", "it answers 302"),
-        ("broken", "it answers 500"),
+        ("redirect", "the remote server answers 302"),
+        ("broken", "the remote server answers 500"),
         ("text", "of the type 'text/html'"),
         ("no JSON", "not a decision"),
         ("huge", f"more than {MAX_ANSWER} bytes"),
@@ -123,7 +123,7 @@ async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dic
         loaded = await load_set(world, {"pay.opa.toml": 'path = "a"'})
         assert loaded.ready.program is not None
         [said] = (await world.keep(Engines).ask(loaded.ready.program, [b"{}"]))[b"{}"]
-        assert said.error == "it is not reached: ConnectError"
+        assert said.error == "the remote server cannot be reached: ConnectError"
 
 
 @pytest.mark.parametrize(

@@ -465,5 +465,5 @@ async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -
         found = [await decision(ask) for _ in range(3)]
         assert not any(one.done() for one in looping), "all were answered while they looped"
         assert all(allowed for allowed, _, _ in found)
-        assert {(await one)[1] for one in looping} == {"policy `levels`: it took longer than 4 s"}
+        assert {(await one)[1] for one in looping} == {"policy `levels`: the process took longer than 4 s"}
         await asyncio.gather(*(world.keep(Engines)._with_one(lambda _: None) for _ in range(POOL)))

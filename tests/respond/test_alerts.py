@@ -192,7 +192,7 @@ async def test_a_mail_server_that_never_answers_holds_nothing_up(
         await happen(world, "incident.open")
         await tell(world)
         assert len(receiver.heard) == 1
-        assert now_of(world, made).failed == "it took longer than 0.5 s"
+        assert now_of(world, made).failed == "the mail server took longer than 0.5 s"
 
 
 async def test_without_a_mail_server_an_alert_waits_and_says_why(world: World) -> None:

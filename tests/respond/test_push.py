@@ -100,7 +100,7 @@ async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
         await stop(world, agent.name)
     await push(world)
     assert len(receiver.heard) == 1
-    assert now_of(world, stream).failed == "it answers 503"
+    assert now_of(world, stream).failed == "the remote server answers 503"
     await push(world)
     assert len(receiver.heard) == 1, "it is not due"
     clock.advance(DELAYS_S[0] * 1.1)
@@ -134,7 +134,7 @@ async def test_what_is_never_taken_is_left_out_on_record(
     entry = newest_entry(world)
     assert (entry.action, entry.object) == ("stream.give_up", stream["stream_id"])
     assert entry.detail is not None
-    assert entry.detail["failed"] == f"it answers 400 {code}", "what else it says is not kept"
+    assert entry.detail["failed"] == f"the remote server answers 400 {code}", "what else it says is not kept"
 
 
 async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: Receiver) -> None:
@@ -214,6 +214,6 @@ async def test_a_stream_that_is_stuck_is_seen(world: World, receiver: Receiver, 
     assert delivery.troubles(world.db.read(), now=world.now()) == []
     clock.advance(1)
     (trouble,) = delivery.troubles(world.db.read(), now=world.now())
-    assert trouble == f"{stream['stream_id']}: a signal waits for {STALLED_S + 1} s: it answers 500"
+    assert trouble == f"{stream['stream_id']}: a signal waits for {STALLED_S + 1} s: the remote server answers 500"
     await push(world)
     assert delivery.troubles(world.db.read(), now=world.now()) == []

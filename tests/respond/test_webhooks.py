@@ -219,7 +219,7 @@ async def test_after_the_last_try_an_event_is_left_out_and_the_next_is_told(
     (left,) = entries(world, "webhook.give_up")
     assert left.object == made.webhook_id
     assert left.detail is not None
-    assert left.detail["failed"] == "it answers 503"
+    assert left.detail["failed"] == "the remote server answers 503"
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, REJECTED_TRIES), (422, REJECTED_TRIES), (404, 10), (429, 10)])
@@ -280,7 +280,7 @@ async def test_a_try_takes_so_long_at_most(world: World, receiver: Receiver, mon
     await happen(world)
     await tell(world)
     after = now_of(world, made.webhook_id)
-    assert (after.attempts, after.failed) == (1, "it took longer than 0.2 s")
+    assert (after.attempts, after.failed) == (1, "the remote server took longer than 0.2 s")
 
 
 async def test_nobody_there_is_a_failed_try(world: World) -> None:
@@ -398,7 +398,7 @@ async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
     assert "heard everything" in await examined(world)
     clock.advance(us=1)
     stalled = await examined(world)
-    assert "stalled for 60 s, try 1: it answers 500" in stalled
+    assert "stalled for 60 s, try 1: the remote server answers 500" in stalled
     assert "/hook" not in stalled
     clock.advance(3600)
     await tell(world)

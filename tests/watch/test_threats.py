@@ -125,7 +125,7 @@ async def test_a_list_is_fetched_and_again_within_the_hour_and_guards_hear_of_wh
 
 
 @pytest.mark.parametrize(("status", "body", "why"), [
-    (500, b"evil.example", "it answers 500"), (302, b"evil.example", "it answers 302"),
+    (500, b"evil.example", "the remote server answers 500"), (302, b"evil.example", "the remote server answers 302"),
     (200, b"<html>", "contains no usable value"),
     (200, b"", "no usable value"), (200, b"#" * (MAX_LIST_BYTES + 1), "more than"), (200, b"\xff", "not UTF-8"),
 ])  # fmt: skip
@@ -184,7 +184,7 @@ async def test_a_publisher_that_never_answers_holds_no_other_up(
     publisher.silence.clear()
     await add(here, "silent", url=publisher.url)
     await wire_threats.refresh_due(here)
-    assert now_of(here, "silent").failed == "it took longer than 0.5 s"
+    assert now_of(here, "silent").failed == "the remote server took longer than 0.5 s"
 
 
 async def test_two_processes_fetch_it_once(here: World, publisher: Publisher) -> None:
@@ -270,7 +270,9 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
     await add(here, url=publisher.url)
     publisher.status = 503
     await wire_threats.refresh_due(here)
-    assert await examined() == "unprotected: old threat lists: `evil`: it answers 503", "it never was fetched"
+    assert await examined() == "unprotected: old threat lists: `evil`: the remote server answers 503", (
+        "it never was fetched"
+    )
     publisher.status = 200
     clock.advance(us=flows.AGAIN)
     await wire_threats.refresh_due(here)
@@ -279,7 +281,7 @@ async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher
     await wire_threats.refresh_due(here)
     assert await examined() == "2 threat lists are fresh"
     clock.advance(us=1)
-    assert await examined() == "unprotected: old threat lists: `evil`: it answers 503"
+    assert await examined() == "unprotected: old threat lists: `evil`: the remote server answers 503"
 
 
 # ---------------------------------------------------------------------------------------- Networks

@@ -181,11 +181,11 @@ class Agent(Identity):
     def elevate(
         self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
     ) -> Task:
-        """Request scopes beyond those of this agent for `for_` minutes, which the operator must list as eligible.
-        The elevated task expires after that time and ends when its block is left. If a person must approve, waits at
-        most `wait` seconds.
+        """Request, for `for_` minutes, scopes that this agent lacks and that the operator has listed as eligible.
 
-        With `break_glass`, in an emergency, two people are asked. Raises ApprovalNeeded, ServerRefused.
+        Return a task with these scopes. The task ends when its block is left, and expires after that time. If a person
+        must approve, wait at most `wait` seconds; then raise ApprovalNeeded. With `break_glass`, for an emergency, two
+        persons must approve. Raises ServerRefused.
         """
         scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:

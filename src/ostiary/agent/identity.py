@@ -81,7 +81,7 @@ class Identity:
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
         if not credential.client_id or not (url or credential.issuer):
-            raise Invalid("the credential does not say whose it is and where", hint="give `client_id` and `url`")
+            raise Invalid("the credential names no client id or no issuer", hint="give `client_id` and `url`")
         self._url = (url or credential.issuer).rstrip("/")
         self._random = random
         self._client = Client(credential, url=self._url, second_key=second_key, now=now, random=random)

@@ -128,7 +128,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[int]:
-    """Return widths that fit `limit`, taken from the widest columns first."""
+    """Return column widths that together fit `limit`, or the least widths. The widest columns shrink first."""
     widths = list(natural)
     while _total(widths) > limit:
         shrinkable = [place for place, width in enumerate(widths) if width > least[place]]

@@ -219,7 +219,7 @@ class Client:
         answer = _decode(response, _TokenAnswer, of="the token response")
         if key is not None and answer.token_type.lower() != "dpop":
             raise Unauthenticated(
-                "the issuer gave a token that is not bound to our key, though it offers DPoP",
+                "the issuer gave a token that is not bound to the client's key, though it offers DPoP",
                 hint="enable DPoP for this client at the issuer",
             )
         if key is None and answer.token_type.lower() != "bearer":

@@ -166,7 +166,7 @@ class TaskMemories:
         answer, memory = self._ask(recall, until, Recalled.memory)
         if memory is None:
             if copy is None:
-                raise _unavailable("the server left it out")
+                raise _unavailable("the server's answer has no memory")
             memory = learned(copy.memory, parts)
         else:
             memory = marked(memory)

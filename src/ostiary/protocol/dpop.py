@@ -140,7 +140,7 @@ def check_proof(
     if jkt is not None and jkt != proof.jkt:
         raise InvalidProof("the DPoP proof is signed by another key than the bound one")
     if nonces is not None and not nonces(_nonce(claims)):
-        raise UseNonce("the DPoP proof needs a nonce of ours")
+        raise UseNonce("the DPoP proof lacks a current nonce of this server")
     try:
         verify(key, unverified_jws.signature, unverified_jws.signing_input)
     except InvalidToken as error:

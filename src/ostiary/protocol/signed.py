@@ -55,5 +55,5 @@ def parse_answer(
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise Malformed(f"it is no {kind.TYP}") from None
     if (answer.iss, answer.aud, answer.question_digest) != (issuer, resource_id, digest(body)):
-        raise Unauthenticated("it is the answer to another question")
+        raise Unauthenticated("the signed answer is for another request")
     return answer

@@ -119,8 +119,8 @@ async def _post(world: World, webhook: Webhook, body: bytes, extra_headers: dict
     except (Invalid, Unavailable) as error:
         return Outcome(0, error.message)
     with suppress(ValueError):
-        return Outcome(status, f"it answers {status}", max(0, int(after[:10])))
-    return Outcome(status, f"it answers {status}")
+        return Outcome(status, f"the remote server answers {status}", max(0, int(after[:10])))
+    return Outcome(status, f"the remote server answers {status}")
 
 
 async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: str) -> Outcome:

@@ -110,7 +110,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
         private=world.config.private,
     )
     if answer.status != 200:
-        raise Unavailable(f"it answers {answer.status}")
+        raise Unavailable(f"the remote server answers {answer.status}")
     pollers.owed[issuer.issuer_id] = Owed()
     try:
         content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
@@ -118,7 +118,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
         raise Unavailable(f"its answer is not JSON: {error.message}") from None
     sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
-        raise Unavailable(f"it answers without `sets` of at most {AT_ONCE} tokens")
+        raise Unavailable(f"the remote server answers without `sets` of at most {AT_ONCE} tokens")
     return sets
 
 

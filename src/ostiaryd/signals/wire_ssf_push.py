@@ -109,7 +109,7 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
     if 200 <= answer.status < 300:
         return "", False
     code = _error(answer)
-    return f"it answers {answer.status}" + (f" {code}" if code else ""), code == "invalid_request"
+    return f"the remote server answers {answer.status}" + (f" {code}" if code else ""), code == "invalid_request"
 
 
 def _error(answer: Answer) -> str:

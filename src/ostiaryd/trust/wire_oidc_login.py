@@ -117,7 +117,7 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
         "GET", discovery_url(issuer), headers=headers, within_s=FETCH_S, max_bytes=MAX_METADATA, private=private
     )
     if answer.status != 200:
-        raise Unavailable(f"the discovery document of the provider: it answers {answer.status}")
+        raise Unavailable(f"the discovery document of the provider: the remote server answers {answer.status}")
     try:
         parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
         metadata = check_metadata(convert(parsed, ProviderMetadata), issuer=issuer)

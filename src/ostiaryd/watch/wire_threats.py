@@ -111,7 +111,7 @@ async def fetch(world: World, source: ThreatSource) -> None:
             "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
         )
         if answer.status != 200:
-            raise Unavailable(f"it answers {answer.status}")
+            raise Unavailable(f"the remote server answers {answer.status}")
         listed = await _parse(world, source.form, answer.body)
         if flows.is_other(world.db.read(), source, listed):
             await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))

@@ -187,7 +187,7 @@ class _Compiler:
             refused: a tool that ignores case or width would read it as the listed one.
             """
             if (like := listed.get(skeleton(name))) is not None:
-                raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in how it is written")
+                raise BadArguments(f"has a name that differs from `{like[:64]}` only in case or in spelling")
             return other
 
         def record(value: Any, depth: int, fuel: Fuel) -> Value:

@@ -230,7 +230,7 @@ def _check_expression(root: Expr, policy_id: str) -> None:
         if isinstance(node, Record) and len(dict(node.fields)) != len(node.fields):
             raise Invalid(f"policy {policy_id}: a record has one name twice")
         if isinstance(node, ArityError) and len(node.args) == node.expected:
-            raise Invalid(f"policy {policy_id}: a call has the number of arguments that it expects")
+            raise Invalid(f"policy {policy_id}: a call has the wrong number of arguments")
         open_.extend((child, depth + 1) for child in children(node))
 
 

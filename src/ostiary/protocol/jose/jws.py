@@ -179,7 +179,7 @@ def parse_header(unverified_protected: str) -> Header:
         raise InvalidToken("the header of the token is not a JSON object")
     for name in ("crit", "b64"):
         if name in header:
-            raise InvalidToken(f"the header of the token has an extension that we do not understand (`{name}`)")
+            raise InvalidToken(f"the header of the token has an unsupported extension (`{name}`)")
     if "alg" not in header:
         raise InvalidToken("the header of the token has no `alg`")
     for name in ("alg", "kid", "typ", "cty"):

@@ -16,7 +16,7 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
     try:
         pairs = body.decode("ascii").split("&") if body else []
         if len(pairs) > MAX_PARAMETERS:
-            raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
+            raise ValueError(f"the form has more than {MAX_PARAMETERS} parameters")
         for pair in filter(None, pairs):
             name, _, value = pair.partition("=")
             form.setdefault(_unquote(name), []).append(_unquote(value))

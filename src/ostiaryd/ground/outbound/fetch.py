@@ -127,9 +127,9 @@ async def _sending(
             ):
                 yield response
     except TimeoutError:
-        raise Unavailable(f"it took longer than {within_s:g} s") from None
+        raise Unavailable(f"the remote server took longer than {within_s:g} s") from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise Unavailable(f"it is not reached: {type(error).__name__}") from None
+        raise Unavailable(f"the remote server cannot be reached: {type(error).__name__}") from None
 
 
 @lru_cache(maxsize=8)
@@ -165,7 +165,7 @@ async def request(
         async for chunk in response.aiter_raw():
             answer += chunk
             if len(answer) > max_bytes:
-                raise Unavailable(f"it answers with more than {max_bytes} bytes")
+                raise Unavailable(f"the remote server answers with more than {max_bytes} bytes")
         sent = response.headers
         return Answer(
             response.status_code, kind, answer, sent.get("retry-after", ""), ", ".join(sent.get_list("cache-control"))
@@ -225,21 +225,27 @@ class Fetcher:
             async with asyncio.timeout(within_s):
                 return await self._post(self._origin + path, body)
         except TimeoutError:
-            raise Unavailable(f"it took longer than {within_s:g} s", code="engine_failed") from None
+            raise Unavailable(f"the remote server took longer than {within_s:g} s", code="engine_failed") from None
         except httpx2.HTTPError as error:
-            raise Unavailable(f"it is not reached: {type(error).__name__}", code="engine_failed") from None
+            raise Unavailable(
+                f"the remote server cannot be reached: {type(error).__name__}", code="engine_failed"
+            ) from None
 
     async def _post(self, url: str, body: bytes) -> bytes:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         async with self._client.stream("POST", url, content=body, headers=headers) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if response.status_code != 200 or kind != "application/json":
-                raise Unavailable(f"it answers {response.status_code} of the type {kind[:50]!a}", code="engine_failed")
+                raise Unavailable(
+                    f"the remote server answers {response.status_code} of the type {kind[:50]!a}", code="engine_failed"
+                )
             answer = b""
             async for chunk in response.aiter_raw():
                 answer += chunk
                 if len(answer) > MAX_ANSWER:
-                    raise Unavailable(f"it answers with more than {MAX_ANSWER} bytes", code="engine_failed")
+                    raise Unavailable(
+                        f"the remote server answers with more than {MAX_ANSWER} bytes", code="engine_failed"
+                    )
             return answer
 
     async def close(self) -> None:

@@ -67,7 +67,7 @@ async def fetch_keys(url: str, *, private: Collection[str] = ()) -> jose.JwkSet:
     headers = {"accept": "application/jwk-set+json, application/json"}
     answer = await request("GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private)
     if answer.status != 200:
-        raise Unavailable(f"the keys of the issuer: it answers {answer.status}")
+        raise Unavailable(f"the keys of the issuer: the remote server answers {answer.status}")
     try:
         return jose.JwkSet.parse(canonical.parse(answer.body, max_bytes=MAX_JWKS))
     except (Malformed, jose.InvalidKey) as error:

@@ -44,7 +44,7 @@ async def send_mail(message: EmailMessage, *, server: str, user: str, password: 
     except aiosmtplib.SMTPResponseException as error:
         return error.code
     except (TimeoutError, aiosmtplib.SMTPTimeoutError):
-        raise Unavailable(f"it took longer than {within_s:g} s") from None
+        raise Unavailable(f"the mail server took longer than {within_s:g} s") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         raise Unavailable(f"the mail server is not reached: {type(error).__name__}") from None
     return 250

@@ -157,7 +157,7 @@ class Confined:
                 pipe.close()
         self._child = None
         if late:
-            return f"it took longer than {within_s:g} s"
+            return f"the process took longer than {within_s:g} s"
         if ended == _OUT_OF_MEMORY:
             return f"it needs more than {self._memory >> 20} MB of memory"
         if ended == -signal.SIGXCPU:

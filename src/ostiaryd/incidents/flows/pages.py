@@ -102,7 +102,7 @@ async def describe_pages(world: World) -> str:
 
 
 async def check_pages_deeply(world: World) -> str:
-    """Check all pages now; in words. Raises Conflict."""
+    """Check all pages of the database now, and return the result as a sentence. Raises Conflict for a defect."""
     world.db.is_suspect = True
     await check_pages(world)
     return world.keep(Pages).describe()

@@ -66,7 +66,7 @@ class _Unchecked(Exception):
 
 
 class _Rehearsal:
-    """Answers what is known, notes the rest."""
+    """The remote engines of a check in two passes: returns known verdicts, and collects the questions without one."""
 
     def __init__(self, upload: Upload) -> None:
         self._is_checked, self._known = upload.is_checked, dict(upload.verdicts)

@@ -128,7 +128,7 @@ class Evaluator:
         return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
 
     def resolve(self, question: Question) -> Resolved:
-        """Return what the request is about. Raises Unanswerable, Forbidden, NotFound."""
+        """Return the request with the facts of its entities. Raises Unanswerable, Forbidden, NotFound."""
         subject = question.subject
         if REGISTERED.get(subject.type) == "Agent":
             agent = active_agent(self._reader, subject.id, now=self._now)

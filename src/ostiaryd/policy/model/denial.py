@@ -39,7 +39,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadBinding(Invalid):
-    """The request is not bound to a denial of ours."""
+    """The request is not bound to a denial of this server."""
 
     code = "invalid_denial_binding"
 
@@ -83,7 +83,9 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Q
     except (InvalidToken, Malformed, msgspec.DecodeError):
         is_it = False
     if not is_it:
-        raise BadBinding("the request is not tied to a denial of ours", hint="send `denial.binding_token` as it came")
+        raise BadBinding(
+            "the request is not bound to a denial of this server", hint="send `denial.binding_token` as it came"
+        )
     if now >= denied.exp * SECOND:
         raise ExpiredDenial("the denial was too long ago", hint="evaluate again")
     return denied

@@ -140,7 +140,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
     """Return the function that answers the remote questions of the tests. Raises Invalid."""
     if engine is None:
-        raise Invalid("the set has policies that are not Cedar, and nothing here runs them")
+        raise Invalid("the set has policies that are not Cedar, and this server has no engine for them")
     engine.check(program)
     return lambda question: engine.ask(program, question)
 

@@ -191,7 +191,9 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
         private=world.config.private,
     )
     if answer.status != 200:
-        raise Unavailable(f"its ssf-configuration: it answers {answer.status}", hint="name its keys: --jwks-uri")
+        raise Unavailable(
+            f"its ssf-configuration: the remote server answers {answer.status}", hint="name its keys: --jwks-uri"
+        )
     metadata = _object(answer)
     if metadata.get("issuer") != issuer:
         raise Invalid("its ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
@@ -218,10 +220,10 @@ async def _make_stream(
         private=world.config.private,
     )
     if answer.status != 201:
-        raise Unavailable(f"it makes no stream: it answers {answer.status}")
+        raise Unavailable(f"no stream was created: the remote server answers {answer.status}")
     made = _object(answer)
     if made.get("iss") != new.issuer:
-        raise Invalid("the stream that it made is of another issuer")
+        raise Invalid("the created stream is of another issuer")
     stream_delivery = made.get("delivery")
     return {**made, "endpoint_url": stream_delivery.get("endpoint_url") if isinstance(stream_delivery, dict) else None}
 

@@ -161,7 +161,7 @@ def _consult(
     """
     if client.agent is None:
         if not scope:
-            raise InvalidTarget("guards of resources and persons cannot get this token")
+            raise InvalidTarget("guards and persons get tokens for a scope of this server only")
         return ""
     return policies.decide_issue(
         act,

@@ -85,7 +85,7 @@ def read_id_token_hint(
 
     def key_for(header: Header) -> PublicKey:
         if (key := keys(str(header.get("kid")))) is None:
-            raise InvalidToken("the ID token is not one of ours, or an old one")
+            raise InvalidToken("the ID token is not of this server, or too old")
         return key
 
     claims = parse_claims(verify_jws(unverified_token, key_for=key_for, typ=(ID_TOKEN_TYP.lower(),)).payload)

@@ -139,7 +139,7 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     try:
         kid = str(jose.parse_header(unverified_token.partition(".")[0]).get("kid"))
         if (key := good.get(kid)) is None:
-            raise AccessRefused("the token is not one of ours, or an old one")
+            raise AccessRefused("the token is not of this server, or too old")
         jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
         claims = parse_access(parse_claims(jws.payload))
     except jose.InvalidToken as error:

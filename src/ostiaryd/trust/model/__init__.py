@@ -54,7 +54,9 @@ class NonceNeeded(dpop.UseNonce):
     """`use_dpop_nonce`, with the nonce to use."""
 
     def __init__(self, nonce: str) -> None:
-        super().__init__("the DPoP proof needs a fresh nonce of ours", hint="send the proof again with the nonce given")
+        super().__init__(
+            "the DPoP proof lacks a current nonce of this server", hint="send the proof again with the nonce given"
+        )
         self.nonce = nonce
 
 

@@ -54,7 +54,10 @@ class Done(msgspec.Struct):
 
 
 def count_activities(records: Sequence[Record], look: Look) -> tuple[dict[Activity, Done], int]:
-    """Return the acts with their counts, and the number of records rejected for having too many kinds of acts."""
+    """Count the records of each kind of act; return the counts, and the number of records of further kinds.
+
+    After `MAX_EVENTS` kinds, records of another kind are rejected.
+    """
     counts: dict[Activity, Done] = {}
     rejected = 0
     for record in records:
