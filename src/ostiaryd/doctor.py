@@ -57,7 +57,7 @@ _SEE_LOG = "the server's log may say more"
 
 
 class Unprotected(Refused):
-    """Works, and is weaker than it could be."""
+    """A check of `doctor` that works, but with less protection than possible."""
 
     code = "unprotected"
 

@@ -6,6 +6,6 @@ from ostiary.protocol.errors import Invalid
 
 
 class Usage(Invalid):
-    """A command line that asks for something impossible."""
+    """The arguments of the command are invalid."""
 
     code = "usage"

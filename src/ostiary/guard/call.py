@@ -42,7 +42,7 @@ class Denied(Forbidden):
 
 
 class Withheld(Forbidden):
-    """The tool has run, and its result must not be returned to the agent."""
+    """The tool has run, but its result must not reach the agent."""
 
     code = "volume_exceeded"
 

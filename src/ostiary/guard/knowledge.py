@@ -38,7 +38,7 @@ MAX_PROFILES = 20_000
 
 
 class FeedBroken(Unavailable):
-    """The feed said something that it must not say. All knowledge is dropped; only a snapshot heals it."""
+    """The feed is inconsistent. The guard drops all facts and needs a new snapshot."""
 
     code = "feed_broken"
 

@@ -43,7 +43,7 @@ _decode = json_decoder(dict[str, object])
 
 
 class SpoolFailed(Unavailable):
-    """A record cannot be kept, so the call must not happen."""
+    """The guard cannot write a record, so the call must not run."""
 
     code = "spool_failed"
 

@@ -47,13 +47,13 @@ Purpose = Literal[b"as", b"rs"]
 
 
 class InvalidProof(Unauthenticated):
-    """RFC 9449 section 5 and 7.1."""
+    """The DPoP proof is missing, malformed, or for another request, key or token (RFC 9449 sections 5 and 7.1)."""
 
     code = "invalid_dpop_proof"
 
 
 class UseNonce(Unauthenticated):
-    """The proof needs a nonce that we have made lately; the answer carries one: RFC 9449 sections 8 and 9."""
+    """The DPoP proof needs a recent nonce of the server; the response carries one (RFC 9449 sections 8 and 9)."""
 
     code = "use_dpop_nonce"
     is_challenge = True

@@ -23,19 +23,19 @@ class Refused(Exception):
 
 
 class Malformed(Refused):
-    """The bytes are not what the format says; nothing was looked at beyond that."""
+    """The input does not have the required format, and was not processed further."""
 
     code = "malformed"
 
 
 class Unauthenticated(Refused):
-    """The caller has not proved who it is."""
+    """The caller did not authenticate."""
 
     code = "unauthenticated"
 
 
 class Forbidden(Refused):
-    """The caller is known and may not do this."""
+    """The authenticated caller does not have this access."""
 
     code = "forbidden"
 
@@ -47,13 +47,13 @@ class NotFound(Refused):
 
 
 class Conflict(Refused):
-    """The request is well-formed and contradicts the present state."""
+    """The request contradicts the present state."""
 
     code = "conflict"
 
 
 class Invalid(Refused):
-    """A well-formed value that is out of its bounds."""
+    """A value has the right format, but is outside its limits."""
 
     code = "invalid"
 

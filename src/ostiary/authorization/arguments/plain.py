@@ -16,7 +16,7 @@ MAX_DEPTH = 32
 
 
 class BadArguments(Invalid):
-    """The arguments are not what the tool's schema says. Names the place, never the value."""
+    """The arguments do not fit the schema of the tool. The message names the place, never the value."""
 
     code = "bad_arguments"
 

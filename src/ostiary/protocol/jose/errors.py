@@ -12,6 +12,6 @@ class InvalidToken(Unauthenticated):
 
 
 class InvalidKey(Invalid):
-    """A JWK that we do not take."""
+    """A JWK that is malformed or not supported."""
 
     code = "invalid_key"

@@ -25,7 +25,7 @@ class NotRequestable(Invalid):
 
 
 class Duplicate(Conflict):
-    """Another request was sent with that `Idempotency-Key`."""
+    """The `Idempotency-Key` was used for another request."""
 
     code = "duplicate_request"
 

@@ -29,7 +29,7 @@ class StorageFailed(Unavailable):
 
 
 class DamagedDatabase(StorageFailed):
-    """A page of the database does not hold what SQLite wrote to it."""
+    """A page of the SQLite database differs from its checksum."""
 
     code = "database_damaged"
 

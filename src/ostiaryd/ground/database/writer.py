@@ -63,7 +63,9 @@ connection.
 
 
 class Busy(Unavailable):
-    """The client has more waiting than the server writes in time. The request was not looked at; nothing changed."""
+    """The client has too many requests in the queue of the writer. The request was not processed, and nothing
+    changed.
+    """
 
     code = "busy"
 

@@ -23,7 +23,7 @@ QUIET_S = 300
 
 
 class TooMuch(Refused):
-    """`after_s`: when there is room again."""
+    """The caller exceeds a rate limit; try again after `after_s` seconds."""
 
     code = "too_much"
 

@@ -68,7 +68,7 @@ class UnsupportedMediaType(Malformed):
 
 
 class Failed(Refused):
-    """A fault of the server. The log has the cause, with the id of the request; the caller does not learn it."""
+    """An internal error of the server. The log has the cause with the id of the request."""
 
     code = "internal_error"
 

@@ -49,7 +49,7 @@ TIME_ERROR = 5
 
 
 class ClockJumped(Unavailable):
-    """The wall clock is further ahead of server time than is credible: nothing is granted."""
+    """The wall clock is too far ahead of server time, so nothing is granted (`ostiary clock accept`)."""
 
     code = "clock_unconfirmed"
 

@@ -19,7 +19,7 @@ FRESH = 10_000_000
 
 
 class RemotePoliciesNeeded(Refused):
-    """The remote policies must be asked what is `missing` in `remote` before the act can go on."""
+    """The remote policies must evaluate the `missing` requests of `remote` before the act can continue."""
 
     code = "unasked"
     is_challenge = True

@@ -39,13 +39,13 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadBinding(Invalid):
-    """The request is not bound to a denial of this server."""
+    """The approval request does not belong to a denial of this server."""
 
     code = "invalid_denial_binding"
 
 
 class ExpiredDenial(Invalid):
-    """The denial was too long ago."""
+    """The denial is too old for an approval request."""
 
     code = "expired_denial"
 
@@ -83,9 +83,7 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Q
     except (InvalidToken, Malformed, msgspec.DecodeError):
         is_it = False
     if not is_it:
-        raise BadBinding(
-            "the request is not bound to a denial of this server", hint="send `denial.binding_token` as it came"
-        )
+        raise BadBinding("the request is not tied to a denial of ours", hint="send `denial.binding_token` as it came")
     if now >= denied.exp * SECOND:
         raise ExpiredDenial("the denial was too long ago", hint="evaluate again")
     return denied

@@ -24,7 +24,7 @@ _Json: TypeAlias = dict[str, Any]
 
 
 class NotModelled(Invalid):
-    """The policy is good Cedar, and uses something that the IR does not have. The message names it."""
+    """The policy is valid Cedar, but uses a feature that Ostiary does not support. The message names the feature."""
 
     code = "policy_not_modelled"
 

@@ -83,7 +83,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Unanswerable(Invalid):
-    """No policy can speak of this; the answer is a denial."""
+    """No policy can match the request, so the answer is a denial."""
 
     code = "unanswerable"
 

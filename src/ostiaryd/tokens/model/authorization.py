@@ -54,31 +54,31 @@ _THUMBPRINT = _CHALLENGE
 
 
 class LoginRequired(Refused):
-    """OpenID Connect Core 1.0 section 3.1.2.6."""
+    """The request forbids a login page, and the person has no session (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "login_required"
 
 
 class ConsentRequired(Refused):
-    """OpenID Connect Core 1.0 section 3.1.2.6."""
+    """The request forbids a consent page, and consent is missing (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "consent_required"
 
 
 class RequestNotSupported(Refused):
-    """OpenID Connect Core 1.0 section 3.1.2.6."""
+    """The parameter `request` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "request_not_supported"
 
 
 class RequestUriNotSupported(Refused):
-    """OpenID Connect Core 1.0 section 3.1.2.6."""
+    """This `request_uri` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "request_uri_not_supported"
 
 
 class RegistrationNotSupported(Refused):
-    """OpenID Connect Core 1.0 section 3.1.2.6."""
+    """The parameter `registration` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "registration_not_supported"
 

@@ -36,7 +36,7 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 
 
 class InvalidRequest(Malformed):
-    """RFC 6749 section 5.2."""
+    """A parameter of the request is missing, malformed or repeated (RFC 6749 section 5.2)."""
 
     code = "invalid_request"
 
@@ -48,67 +48,67 @@ class InvalidGrant(Refused):
 
 
 class InvalidTarget(Refused):
-    """RFC 8707 section 2."""
+    """The requested resource is unknown, or the client cannot get a token for it (RFC 8707 section 2)."""
 
     code = "invalid_target"
 
 
 class UnauthorizedClient(Refused):
-    """RFC 6749 section 5.2."""
+    """The client cannot use this grant type (RFC 6749 section 5.2)."""
 
     code = "unauthorized_client"
 
 
 class Unmet(Refused):
-    """RFC 9470 section 5, OpenID Connect Core Error Code unmet_authentication_requirements 1.0."""
+    """The proofs of the request do not meet the demanded authentication (RFC 9470 section 5)."""
 
     code = "unmet_authentication_requirements"
 
 
 class UnknownUser(Refused):
-    """CIBA section 13."""
+    """No person matches `login_hint` (CIBA section 13)."""
 
     code = "unknown_user_id"
 
 
 class InvalidBindingMessage(Refused):
-    """CIBA section 13."""
+    """The `binding_message` is too long or cannot be shown (CIBA section 13)."""
 
     code = "invalid_binding_message"
 
 
 class BackchannelDenied(Forbidden):
-    """CIBA section 13: 403, where a token request is refused with 400."""
+    """The person denied the request (CIBA section 13: status 403)."""
 
     code = "access_denied"
 
 
 class Pending(Refused):
-    """CIBA section 11."""
+    """The person has not answered yet: poll again (CIBA section 11)."""
 
     code = "authorization_pending"
 
 
 class SlowDown(Pending):
-    """CIBA section 11: from now on five seconds more between two."""
+    """The client polls too often: wait five more seconds between polls (CIBA section 11)."""
 
     code = "slow_down"
 
 
 class ExpiredToken(Refused):
-    """CIBA section 11."""
+    """The request expired before the person answered (CIBA section 11)."""
 
     code = "expired_token"
 
 
 class UnsupportedGrantType(Refused):
-    """RFC 6749 section 5.2."""
+    """The server does not support this grant type (RFC 6749 section 5.2)."""
 
     code = "unsupported_grant_type"
 
 
 class UnsupportedResponseType(Refused):
-    """RFC 6749 section 4.1.2.1."""
+    """The server does not support this `response_type` (RFC 6749 section 4.1.2.1)."""
 
     code = "unsupported_response_type"
 

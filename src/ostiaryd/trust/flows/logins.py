@@ -31,7 +31,7 @@ WRONG = "name, password or code is wrong"
 
 
 class LoginRefused(Forbidden):
-    """A login without the right proofs. The message never says which of them is wrong."""
+    """The name, password or code is wrong. The message does not say which."""
 
     code = "login_refused"
 

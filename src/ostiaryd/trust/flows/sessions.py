@@ -49,13 +49,13 @@ USE_INTERVAL = 60 * SECOND
 
 
 class ForgedForm(Forbidden):
-    """A form that did not come from our own page in the same browser."""
+    """The form was not sent by a page of this server in the same browser."""
 
     code = "forged_form"
 
 
 class SessionEnded(Unauthenticated):
-    """The session of the browser is over."""
+    """The browser session has ended."""
 
     code = "session_ended"
 

@@ -67,7 +67,7 @@ class AccessRefused(Unauthenticated):
 
 
 class InsufficientScope(Forbidden):
-    """RFC 6750 section 3.1."""
+    """The access token lacks a required scope (RFC 6750 section 3.1)."""
 
     code = "insufficient_scope"
 

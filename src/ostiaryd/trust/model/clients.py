@@ -66,13 +66,13 @@ class ClientState(StrEnum):
 
 
 class InvalidRedirectUri(Invalid):
-    """RFC 7591 section 3.2.2."""
+    """A redirect URI of the registration is not accepted (RFC 7591 section 3.2.2)."""
 
     code = "invalid_redirect_uri"
 
 
 class InvalidClientMetadata(Invalid):
-    """RFC 7591 section 3.2.2."""
+    """A member of the client metadata is not accepted (RFC 7591 section 3.2.2)."""
 
     code = "invalid_client_metadata"
 
