@@ -1,4 +1,5 @@
-"""Role policies: policies that say what a person may do through the administration API.
+"""Role policies: policies that say what a person may do through the administration API, and which clients may act for
+the person.
 
 The scope of a role policy names its actions, `action == Ostiary::Action::"use_api"`, or `action in [..]` of these only.
 A policy on all actions is therefore no role policy, and no role policy takes part in a decision about an agent.
@@ -11,8 +12,9 @@ from ostiary.authorization.cedar.values import Uid
 
 USE_API = Uid("Ostiary::Action", "use_api")
 ANSWER = Uid("Ostiary::Action", "answer")
+CONSENT = Uid("Ostiary::Action", "consent")
 PERSON, ROLE, API_ROUTE = "Ostiary::Person", "Ostiary::Role", "Ostiary::ApiRoute"
-ROLE_ACTIONS = frozenset({USE_API, ANSWER})
+ROLE_ACTIONS = frozenset({USE_API, ANSWER, CONSENT})
 
 
 def is_role_policy(policy: PolicyIR) -> bool:

@@ -15,7 +15,7 @@ from ostiaryd.policy.flows.issuance import (
     judge_elevation,
     why_no_token,
 )
-from ostiaryd.policy.flows.roles import authorize_person, known_roles, may_answer
+from ostiaryd.policy.flows.roles import authorize_person, check_consent, known_roles, may_answer
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import (
     activate,
@@ -55,6 +55,7 @@ __all__ = [
     "active_set",
     "authorize_person",
     "begin_whatif",
+    "check_consent",
     "check_delegation",
     "check_plan",
     "decide_all",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from msgspec.structs import replace
@@ -10,11 +11,11 @@ from ostiary.authorization.assurance import AMRS
 from ostiary.authorization.cedar.values import Entity
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.database import Reader
-from ostiaryd.policy.flows.entity_lookup import agent_with_facts
+from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_facts
 from ostiaryd.policy.flows.sets import active_set
 from ostiaryd.policy.model.roles import Holder, RouteFacts
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller
+from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Resource
 
 
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
@@ -41,6 +42,30 @@ def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
     found = registry.find_person(reader, person)
     holder = _holder(reader, person, found.name, "")
     return roles.may_answer(holder, agent_with_facts(agent)[0], now=now).allowed
+
+
+def check_consent(
+    reader: Reader,
+    person: str,
+    resource: Resource,
+    *,
+    client: str,
+    is_registered: bool,
+    scopes: Collection[str],
+    now: int,
+) -> None:
+    """Check that role policies let a client act for a person at a resource. Raises Forbidden (`role_required`)."""
+    holder = _holder(reader, person, registry.find_person(reader, person).name, "")
+    entity, _ = resource_with_facts(reader, resource)
+    verdict = active_set(reader).roles.may_consent(
+        holder, entity, client=client, is_registered=is_registered, scopes=scopes, now=now
+    )
+    if not verdict.allowed:
+        raise Forbidden(
+            f"no role of yours lets this client act for you at `{resource.name}`",
+            hint="an administrator grants roles: ostiary role grant NAME ROLE",
+            code="role_required",
+        )
 
 
 def known_roles(reader: Reader) -> frozenset[str]:

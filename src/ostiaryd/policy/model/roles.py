@@ -12,7 +12,15 @@ from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.compile import Verdict, compile_set
 from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Entity, Record, Uid, entity
-from ostiary.decision.access.role_policies import ANSWER, API_ROUTE, PERSON, ROLE, USE_API, is_role_policy
+from ostiary.decision.access.role_policies import (
+    ANSWER,
+    API_ROUTE,
+    CONSENT,
+    PERSON,
+    ROLE,
+    USE_API,
+    is_role_policy,
+)
 
 
 class RouteFacts(NamedTuple):
@@ -74,6 +82,18 @@ class Roles:
     def may_answer(self, holder: Holder, agent: Entity, *, now: int) -> Verdict:
         """Return the verdict on an answer to any question of an agent, at `now` (microseconds)."""
         return self._decide(holder, ANSWER, agent, {"now": Datetime(now // 1000)})
+
+    def may_consent(
+        self, holder: Holder, resource: Entity, *, client: str, is_registered: bool, scopes: Collection[str], now: int
+    ) -> Verdict:
+        """Return the verdict on a client that would act for a person at a resource, at `now` (microseconds)."""
+        context: Record = {
+            "client": client,
+            "registered": is_registered,
+            "scopes": frozenset[object](scopes),
+            "now": Datetime(now // 1000),
+        }
+        return self._decide(holder, CONSENT, resource, context)
 
     def _decide(self, holder: Holder, action: Uid, resource: Entity, context: Record) -> Verdict:
         person = holder.entity()

@@ -17,7 +17,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
-from ostiaryd.tokens.flows.consents import agent_of, remember
+from ostiaryd.tokens.flows.consents import agent_of, check_person, remember
 from ostiaryd.tokens.flows.target import find_target
 from ostiaryd.tokens.model import SECOND, InvalidRequest, InvalidTarget, Unmet, narrow_details
 from ostiaryd.tokens.model.authorization import (
@@ -132,7 +132,7 @@ def choose_step(
     """Return the next step of a request, and how the person is authenticated (None before the login).
 
     A login after `requested_at` satisfies the request, so no request asks twice. Raises LoginRequired, Unmet,
-    ConsentRequired.
+    ConsentRequired, Forbidden (`role_required`).
     """
     is_silent = "none" in request.prompt
     assurance = None if session is None else _meet(request, session, requested_at=requested_at, now=now)
@@ -142,6 +142,7 @@ def choose_step(
         if session is not None and session.meet(now=now, since=requested_at) is not None:
             _refuse_login(request, session)
         return Step.LOGIN, None
+    check_person(reader, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=now)
     consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
     is_covered = consent is not None and consent.covers(requested, offer.details, digest=client.digest, now=now)
@@ -212,6 +213,7 @@ def issue_code(
 ) -> str:
     """Return an authorization code on a consent that was given before. Raises ConsentRequired, InvalidRequest."""
     act.entry.person = session.person
+    check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=act.now)
     consent = consents.live(act.tx, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
     if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=act.now):
@@ -236,6 +238,7 @@ def agree(
     remembered. 4. The request is answered. Raises InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
     """
     act.entry.person = session.person
+    check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=choice.scopes, now=act.now)
     if not choice.scopes <= offer.scopes | request.identity or not choice.details <= set(range(len(offer.details))):
         raise InvalidRequest("the choice goes beyond what was offered", hint="reload the page")
     details = tuple(detail for place, detail in enumerate(offer.details) if place in choice.details)

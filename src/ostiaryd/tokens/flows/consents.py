@@ -9,10 +9,12 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens.model import SECOND, InvalidRequest
+from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES
 from ostiaryd.tokens.model.consent import LIFETIMES_S, Consent, Offer
 from ostiaryd.tokens.store import authorization as grants
 from ostiaryd.tokens.store import consents as store
@@ -100,6 +102,26 @@ def remember(
 
 def _is_wider(new: Consent, old: Consent) -> bool:
     return not new.details or (bool(old.details) and is_within(old.details, new.details))
+
+
+def check_person(
+    reader: Reader, client: OAuthClient, *, person: str, uri: str, scopes: frozenset[str], now: int
+) -> None:
+    """Check that a person may let a client act for them at a resource; without a resource (`uri` empty) everybody may.
+
+    Raises Forbidden (`role_required`).
+    """
+    resource = registry.get_resource_by_uri(reader, uri) if uri else None
+    if resource is not None:
+        policies.check_consent(
+            reader,
+            person,
+            resource,
+            client=client.client_id,
+            is_registered=client.kind is ClientKind.AGENT,
+            scopes=scopes - set(IDENTITY_SCOPES),
+            now=now,
+        )
 
 
 def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:

@@ -24,7 +24,7 @@ from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from ostiaryd.tokens.flows.authorization import digest_of
-from ostiaryd.tokens.flows.consents import end_grant
+from ostiaryd.tokens.flows.consents import check_person, end_grant
 from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import SECOND, InvalidGrant, InvalidTarget, Target, lifetime, narrow_details
@@ -141,7 +141,7 @@ def _begin(
     config: Config,
 ) -> Granted:
     """Begin the task and the grant of a code, use the code up, and issue the tokens."""
-    _check_consent(consent, token_request.sender.client, now=act.now)
+    _check_consent(act, consent, token_request.sender.client)
     person = registry.find_person(act.tx, consent.person)
     is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
     is_offline = OFFLINE in code.request.identity or OPENID not in code.request.identity
@@ -232,7 +232,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     consent = consents.get(act.tx, grant.consent)
     if consent is None:
         raise InvalidGrant("the consent was withdrawn")
-    _check_consent(consent, token_request.sender.client, now=act.now)
+    _check_consent(act, consent, token_request.sender.client)
     jkt = client.jkt or grant.jkt
     use = judge_use(grant, token.sequence, jkt=jkt, now=act.now)
     if use is Use.FIRST:
@@ -282,13 +282,17 @@ def end_reused(act: Act, grant_id: str) -> None:
     end_grant(act, grant.grant_id, grant.task, why="reused")
 
 
-def _check_consent(consent: Consent, client: OAuthClient, *, now: int) -> None:
-    """Raises InvalidGrant."""
-    if not consent.is_live(now):
+def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
+    """Check that a consent is in force, and that the person may still give it. Raises InvalidGrant."""
+    if not consent.is_live(act.now):
         raise InvalidGrant("the consent was withdrawn, or has expired")
     if consent.digest != client.digest:
         hint = "begin with a new authorization request; the person is asked again"
         raise InvalidGrant("the client has changed its name, keys or redirect URIs since the consent", hint=hint)
+    try:
+        check_person(act.tx, client, person=consent.person, uri=consent.resource, scopes=consent.scopes, now=act.now)
+    except Forbidden as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
 
 
 def _issue(
