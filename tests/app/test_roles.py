@@ -11,6 +11,7 @@ import pytest
 
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
+from ostiary.protocol.errors import Forbidden
 from ostiaryd.app import ROUTES, build_app, facts_of
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -162,6 +163,33 @@ async def test_an_approver_answers_for_every_agent(world: World) -> None:
     agent = registry.find_agent(world.db.read(), "reader")
     assert policy.may_answer(world.db.read(), app.id, agent, now=NOW)
     assert not policy.may_answer(world.db.read(), vic.id, agent, now=NOW)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_client_that_is_not_registered_acts_for_people_with_a_role_alone(
+    world: World, role: str, registered: bool
+) -> None:
+    person_id = (await person(world, "vic", *filter(None, [role]))).id
+    resource = registry.find_resource(world.db.read(), "files")
+
+    def check() -> None:
+        policy.check_consent(
+            world.db.read(),
+            person_id,
+            resource,
+            client="https://app.example/client",
+            is_registered=registered,
+            scopes=["files:read"],
+            now=NOW,
+        )
+
+    if role or registered:
+        check()
+    else:
+        with pytest.raises(Forbidden, match="no role of yours") as refused:
+            check()
+        assert refused.value.code == "role_required"
 
 
 PERMIT_ALL = "permit (principal, action, resource);"

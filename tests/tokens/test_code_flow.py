@@ -15,6 +15,9 @@ from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy import flows as policies
+from ostiaryd.policy.model.load import load
+from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
@@ -70,6 +73,23 @@ async def test_a_consent_is_remembered_for_what_it_covers(flow: CodeFlow) -> Non
     assert "files:write" in flow.browser.text
     await flow.open(prompt="consent")
     assert "Allow reader" in flow.browser.text
+
+
+NO_CONSENT = """permit (principal, action, resource);
+@id("no-consent") forbid (principal, action == Ostiary::Action::"consent", resource)
+when { context.registered && context.client != "" && context.scopes.contains("files:read") };
+"""
+
+
+async def test_policies_say_which_clients_may_act_for_a_person(world: World, flow: CodeFlow) -> None:
+    tokens, code = await flow.tokens(), (await flow.answer())["code"]
+    await act(world, "test.put", lambda act: policies.put(act, load(extend({"own.cedar": NO_CONSENT}, ())), by=None))
+    flow.browser.left_to = ""
+    assert (await flow.answer())["error"] == "access_denied"
+    assert (await flow.redeem(code)).error == "invalid_grant"
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    flow.browser.left_to = ""
+    assert "code" in await flow.answer(scope="files:write"), "the policy is about another scope"
 
 
 async def test_a_person_without_a_session_signs_in_first(world: World, app: ASGIApp, flow: CodeFlow) -> None:
