@@ -90,6 +90,7 @@ from ostiaryd.trust import (
     wire_people,
     wire_peps,
     wire_providers,
+    wire_saml_login,
 )
 from ostiaryd.trust import wire_admin as trust_admin
 from ostiaryd.watch import flows as watch
@@ -149,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_login.ROUTES,
     *wire_providers.ROUTES,
     *wire_oidc_login.ROUTES,
+    *wire_saml_login.ROUTES,
     *wire_account.ROUTES,
     *html.ROUTES,
     *wire_tasks.ROUTES,

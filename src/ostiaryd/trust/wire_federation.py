@@ -19,7 +19,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
 from ostiaryd.trust.flows.sessions import NewSession, begin_session, page_url, session_headers, session_of
-from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model import SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
 from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
 from ostiaryd.trust.model.sessions import Demand, Proof, parse_cookies, parse_demand
@@ -89,15 +89,20 @@ async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused
     await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)
 
 
-async def log_in_identity(call: Call, provider: Provider, identity: Identity, attempt: Attempt) -> Reply:
+async def log_in_identity(
+    call: Call, provider: Provider, identity: Identity, attempt: Attempt, *, spend: Spend | None = None
+) -> Reply:
     """Admit a person whom a provider has authenticated, begin a session, and lead on. Raises ProviderRefused.
 
-    If the provider had to ask the person again, its answer must say that it did.
+    If the provider had to ask the person again, its answer must say that it did. `spend`: a proof to use up, which was
+    not used before.
     """
     world, replaces = call.world, session_of(call)
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:
+        if spend is not None and not flows.spend_answer(act, spend):
+            raise ProviderRefused("the answer was used before", hint="start the login again", code="replayed")
         person = flows.admit(act, provider.provider_id, identity)
         if attempt.asked_again and (at is None or at < attempt.began_at - LEEWAY):
             raise ProviderRefused(

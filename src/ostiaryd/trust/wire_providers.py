@@ -26,23 +26,27 @@ from ostiaryd.trust.model.providers import (
     OidcSettings,
     Preset,
     Provider,
+    SamlSettings,
     check_issuer,
 )
 from ostiaryd.trust.wire_federation import callback_uri
 from ostiaryd.trust.wire_oidc_login import fetch_metadata
+from ostiaryd.trust.wire_saml_login import entity_id_of, read_idp_metadata
 
 
 class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """An OpenID provider. Everything but name, issuer and client id has a default, or one of the preset.
+    """An OpenID provider: everything but name, issuer and client id has a default, or one of the preset. Or a SAML 2.0
+    identity provider, by its metadata.
 
     `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as two factors and as phishing
     resistant. `require`: claims that an account must have. `accounts`: `create` makes an account at the first login.
     """
 
     name: str
-    issuer: str
-    client_id: str
+    issuer: str = ""
+    client_id: str = ""
     client_secret: str = ""
+    saml_metadata: str = ""
     preset: Preset = ""
     label: str = ""
     authentication: ClientMethod | None = None
@@ -113,11 +117,15 @@ class OldLink(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def add_provider(call: Call) -> Reply:
-    """Let persons log in by an OpenID provider.
+    """Let persons log in by an OpenID provider or a SAML identity provider.
 
     Its discovery document and keys are fetched now, so that a wrong issuer is noticed here.
     """
     new, world = call.json(NewProvider), call.world
+    if new.saml_metadata:
+        made = await _saml_provider(world, new)
+        made = await act_as(call, "login_provider.add", lambda act: flows.add_provider(act, made, client_secret=""))
+        return reply(render_provider(made, world.config), status=201)
     check_named(new.issuer, of="the issuer", private=world.config.private)
     check_issuer(new.preset, new.issuer)
     defaults = PRESETS[new.preset]
@@ -150,6 +158,28 @@ async def add_provider(call: Call) -> Reply:
         call, "login_provider.add", lambda act: flows.add_provider(act, made, client_secret=new.client_secret)
     )
     return reply(render_provider(made, world.config), status=201)
+
+
+async def _saml_provider(world: World, new: NewProvider) -> Provider:
+    """Return the SAML provider that metadata describe. Raises Invalid, Malformed, Conflict."""
+    if new.issuer or new.client_id or new.client_secret or new.preset:
+        raise Invalid("a SAML provider has metadata, and no issuer, client or preset")
+    found = await read_idp_metadata(world, new.saml_metadata)
+    check_named(found.sso_url, of="the single sign-on service", private=world.config.private)
+    return Provider(
+        provider_id=new_id("lp", now=world.now(), random=world.random),
+        name=new.name,
+        label=new.label or new.name,
+        preset="",
+        issuer=found.entity_id,
+        settings=SamlSettings(found.sso_url, found.certificates, new.require),
+        accounts=new.accounts,
+        group_claim="groups" if new.group_claim is None else new.group_claim,
+        rules=new.rules,
+        mfa=new.mfa,
+        phishing_resistant=new.phishing_resistant,
+        created_at=world.now(),
+    )
 
 
 async def list_providers(call: Call) -> Reply:
@@ -238,7 +268,7 @@ def render_provider(provider: Provider, config: Config) -> ProviderBody:
         "protocol": provider.protocol,
         "preset": provider.preset,
         "issuer": provider.issuer,
-        "client_id": settings.client_id if isinstance(settings, OidcSettings) else callback_uri(config, provider),
+        "client_id": settings.client_id if isinstance(settings, OidcSettings) else entity_id_of(config, provider),
         "redirect_uri": callback_uri(config, provider),
         "login_url": config.public_url + provider.login_path,
         "accounts": provider.accounts,

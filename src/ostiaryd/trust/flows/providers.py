@@ -13,6 +13,8 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person, check_email, check_not_stopped
+from ostiaryd.trust import store as proofs
+from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.providers import (
     MAX_PROVIDERS,
     MAX_SECRET,
@@ -97,6 +99,11 @@ def open_client_secret(provider: Provider, keys: Keyring) -> str:
     """Return the client secret. Raises Conflict under another root key."""
     assert provider.sealed is not None
     return keys.root.open(provider.sealed, context=_context(provider)).decode()
+
+
+def spend_answer(act: Act, answer: Spend) -> bool:
+    """Remember an answer of a provider until it would be refused anyway; return whether it is new."""
+    return act.now < answer.until and proofs.spend(act.tx, answer)
 
 
 def admit(act: Act, provider_id: str, identity: Identity) -> Person:

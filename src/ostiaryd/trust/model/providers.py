@@ -218,6 +218,10 @@ def check_provider(provider: Provider) -> Provider:
             f"the preset `{provider.preset}` needs the claim `{needed}`, otherwise each of its accounts could log in",
             hint=f"--require {needed}=example.com",
         )
+    if isinstance(provider.settings, SamlSettings):
+        _check_word(provider.issuer, of="the entity id")
+        if not 0 < len(provider.settings.certificates) <= MAX_CERTIFICATES:
+            raise Invalid(f"a SAML identity provider has 1 to {MAX_CERTIFICATES} signing certificates")
     if isinstance(provider.settings, OidcSettings):
         _check_word(provider.settings.client_id, of="the client id")
         if "openid" not in provider.settings.scopes:

@@ -1,0 +1,1 @@
+"""Native libraries of trust, each for a process of its own."""

@@ -1,0 +1,265 @@
+"""XML of SAML identity providers, read in a confined process: signatures by signxml, XML by lxml (ADR 78).
+
+Only the content of a signed element is read ("see what is signed"), so whatever is wrapped around it, or beside it,
+says nothing. The signed element is the response at the root, or its assertion; there is exactly one assertion.
+Documents with a DTD, comments or processing instructions are refused: no identity provider needs them, and a comment
+can cut a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from lxml import etree
+from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
+from signxml.exceptions import SignXMLException
+
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiaryd.ground.process.confined import parser
+from ostiaryd.trust.model.saml_login import (
+    REDIRECT_BINDING,
+    Assertion,
+    Confirmation,
+    IdpMetadata,
+    ReadMetadata,
+    Response,
+    decode_order,
+    encode,
+)
+
+MAX_VALUES = 2000
+MAX_ELEMENTS = 20_000
+SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
+SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
+MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
+DS = "{http://www.w3.org/2000/09/xmldsig#}"
+SIGNATURES = frozenset(
+    {
+        SignatureMethod.RSA_SHA256,
+        SignatureMethod.RSA_SHA384,
+        SignatureMethod.RSA_SHA512,
+        SignatureMethod.ECDSA_SHA256,
+        SignatureMethod.ECDSA_SHA384,
+        SignatureMethod.ECDSA_SHA512,
+    }
+)
+DIGESTS = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
+XMLVerifier.schemas()  # while files may still be opened
+
+
+@parser
+def answer(body: bytes) -> bytes:
+    """Return what an order asks for. Raises Malformed, Invalid."""
+    order = decode_order(body)
+    if isinstance(order, ReadMetadata):
+        return encode(read_metadata(order.xml))
+    return encode(read_response(order.xml, order.certificates))
+
+
+def read_response(xml: bytes, certificates: tuple[str, ...]) -> Response:
+    """Return a response with the assertion that one of these certificates has signed. Raises Malformed, Invalid.
+
+    A response without success carries no assertion.
+    """
+    root = parse(xml)
+    if root.tag != f"{SAMLP}Response" or root.get("Version") != "2.0":
+        raise Malformed("the document is no SAML 2.0 response")
+    assertions = list(root.iter(f"{SAML}Assertion", f"{SAML}EncryptedAssertion"))
+    status = _status(root)
+    if not assertions:
+        return _render(root, status, None)
+    if len(assertions) > 1 or assertions[0].getparent() is not root or assertions[0].tag != f"{SAML}Assertion":
+        raise Invalid("the response does not have exactly one assertion, unencrypted, as its child")
+    signed = _signed(xml, root, assertions[0], certificates)
+    if signed.tag == f"{SAMLP}Response":
+        (assertion,) = signed.findall(f"{SAML}Assertion")
+        return _render(signed, _status(signed), _assertion(assertion))
+    return _render(root, status, _assertion(signed))
+
+
+def parse(xml: bytes) -> etree._Element:
+    """Return the root of a document without a DTD, comments and processing instructions. Raises Malformed."""
+    try:
+        xml.decode("utf-8")
+        root = etree.fromstring(
+            xml, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        )
+    except (etree.XMLSyntaxError, ValueError):
+        raise Malformed("the document is not well-formed XML in UTF-8") from None
+    info = root.getroottree().docinfo
+    if info.internalDTD is not None or info.externalDTD is not None or info.doctype:
+        raise Malformed("the document has a DTD")
+    for count, node in enumerate(root.getroottree().iter(), 1):
+        if not isinstance(node.tag, str) or count > MAX_ELEMENTS:
+            raise Malformed(f"the document has a comment, an instruction, or more than {MAX_ELEMENTS} elements")
+    if root.getprevious() is not None or root.getnext() is not None:
+        raise Malformed("the document has a comment or an instruction beside its root")
+    return root
+
+
+def _signed(
+    xml: bytes, root: etree._Element, assertion: etree._Element, certificates: tuple[str, ...]
+) -> etree._Element:
+    """Return the signed element: the response, or its assertion. Raises Invalid.
+
+    A signature counts where it is the child of the element that its reference names, and only there. Ids are unique.
+    """
+    ids = [value for node in root.iter() if (value := node.get("ID")) is not None]
+    if len(ids) != len(set(ids)):
+        raise Invalid("two elements of the document have one `ID`")
+    signatures = list(root.iter(f"{DS}Signature"))
+    for element, location in ((root, "./"), (assertion, f"./{SAML}Assertion/")):
+        mine = [one for one in signatures if one.getparent() is element]
+        if not mine:
+            continue
+        references = mine[0].findall(f"{DS}SignedInfo/{DS}Reference")
+        if len(mine) > 1 or len(references) != 1 or references[0].get("URI") != f"#{element.get('ID')}":
+            raise Invalid("a signature does not sign the element that contains it")
+        return _verified(xml, location, element.tag, certificates)
+    raise Invalid("neither the response nor its assertion is signed")
+
+
+def _verified(xml: bytes, location: str, tag: object, certificates: tuple[str, ...]) -> etree._Element:
+    for pem in certificates:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        config = SignatureConfiguration(
+            location=location,
+            expect_references=1,
+            signature_methods=SIGNATURES,
+            digest_algorithms=DIGESTS,
+            verification_time=certificate.not_valid_before_utc,  # the key is pinned, whatever its dates are
+        )
+        try:
+            result = XMLVerifier().verify(xml, x509_cert=certificate, id_attribute="ID", expect_config=config)
+        except (SignXMLException, ValueError, etree.LxmlError):
+            continue
+        signed = None if isinstance(result, list) else result.signed_xml
+        if signed is not None and signed.tag == tag:
+            return signed
+    raise Invalid("no certificate of the identity provider verifies the signature")
+
+
+def _render(response: etree._Element, status: str, assertion: Assertion | None) -> Response:
+    return Response(
+        destination=response.get("Destination", ""),
+        in_response_to=response.get("InResponseTo", ""),
+        issuer=_text(response.find(f"{SAML}Issuer")),
+        status=status,
+        assertion=assertion,
+    )
+
+
+def _status(response: etree._Element) -> str:
+    code = response.find(f"{SAMLP}Status/{SAMLP}StatusCode")
+    return "" if code is None else code.get("Value", "")
+
+
+def _assertion(element: etree._Element) -> Assertion:
+    subject, conditions = _one(element, "Subject"), _one(element, "Conditions")
+    statement = _one(element, "AuthnStatement")
+    name = _one(subject, "NameID")
+    known = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
+    if any(child.tag not in known for child in conditions):
+        raise Invalid("the assertion has a condition that is not understood")
+    return Assertion(
+        id=element.get("ID", ""),
+        issuer=_text(_one(element, "Issuer")),
+        name_id=_text(name),
+        name_format=name.get("Format", ""),
+        confirmations=tuple(map(_confirmation, subject.findall(f"{SAML}SubjectConfirmation"))),
+        not_before=_time(conditions.get("NotBefore")),
+        ends_at=_time(conditions.get("NotOnOrAfter")),
+        audiences=tuple(
+            tuple(_text(one) for one in restriction.findall(f"{SAML}Audience"))
+            for restriction in conditions.findall(f"{SAML}AudienceRestriction")
+        ),
+        authenticated_at=_time(statement.get("AuthnInstant")) or 0,
+        session_ends_at=_time(statement.get("SessionNotOnOrAfter")),
+        context=_text(statement.find(f"{SAML}AuthnContext/{SAML}AuthnContextClassRef")),
+        attributes=_attributes(element),
+    )
+
+
+def _attributes(element: etree._Element) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for attribute in element.findall(f"{SAML}AttributeStatement/{SAML}Attribute"):
+        values = tuple(_text(value) for value in attribute.findall(f"{SAML}AttributeValue"))
+        found[attribute.get("Name", "")] = (*found.get(attribute.get("Name", ""), ()), *values)
+        if sum(map(len, found.values())) > MAX_VALUES:
+            raise Invalid(f"the assertion has more than {MAX_VALUES} values of attributes")
+    return found
+
+
+def _confirmation(element: etree._Element) -> Confirmation:
+    data = element.find(f"{SAML}SubjectConfirmationData")
+    said = {} if data is None else data.attrib
+    return Confirmation(
+        method=element.get("Method", ""),
+        recipient=said.get("Recipient", ""),
+        in_response_to=said.get("InResponseTo", ""),
+        not_before=_time(said.get("NotBefore")),
+        ends_at=_time(said.get("NotOnOrAfter")),
+    )
+
+
+def _one(parent: etree._Element, name: str) -> etree._Element:
+    found = parent.findall(f"{SAML}{name}")
+    if len(found) != 1:
+        raise Invalid(f"the assertion does not have exactly one `{name}`")
+    return found[0]
+
+
+def _text(element: etree._Element | None) -> str:
+    """Return the text of an element without children. Raises Invalid."""
+    if element is None:
+        return ""
+    if len(element):
+        raise Invalid("an element that has text has children")
+    return (element.text or "").strip()
+
+
+def _time(text: str | None) -> int | None:
+    """Return an `xs:dateTime` in UTC as microseconds. Raises Invalid."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid("a time of the assertion is not a time") from None
+    if moment.tzinfo is None or moment.utcoffset():
+        raise Invalid("a time of the assertion is not in UTC")  # SAML Core 1.3.3
+    return int(moment.astimezone(UTC).timestamp() * 1_000_000)
+
+
+def read_metadata(xml: bytes) -> IdpMetadata:
+    """Return the identity provider that metadata describe. Raises Malformed, Invalid."""
+    root = parse(xml)
+    described = [root] if root.tag == f"{MD}EntityDescriptor" else list(root.iter(f"{MD}EntityDescriptor"))
+    idps = [one for one in described if one.find(f"{MD}IDPSSODescriptor") is not None]
+    if len(idps) != 1:
+        raise Invalid("the metadata do not describe exactly one identity provider")
+    descriptor = idps[0].find(f"{MD}IDPSSODescriptor")
+    assert descriptor is not None
+    services = [
+        one.get("Location", "")
+        for one in descriptor.findall(f"{MD}SingleSignOnService")
+        if one.get("Binding") == REDIRECT_BINDING
+    ]
+    if not services:
+        raise Invalid("the identity provider has no single sign-on service by HTTP-Redirect")
+    return IdpMetadata(idps[0].get("entityID", ""), services[0], tuple(_certificates(descriptor)))
+
+
+def _certificates(descriptor: etree._Element) -> Iterator[str]:
+    for key in descriptor.findall(f"{MD}KeyDescriptor"):
+        if key.get("use", "signing") == "signing":
+            for element in key.iter(f"{DS}X509Certificate"):
+                text = "".join((element.text or "").split())
+                try:
+                    pem = f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n".encode()
+                    yield x509.load_pem_x509_certificate(pem).public_bytes(Encoding.PEM).decode()
+                except ValueError:
+                    raise Invalid("a certificate of the metadata cannot be read") from None

@@ -1,0 +1,220 @@
+"""Login by a SAML 2.0 identity provider as a service provider: the Web Browser SSO profile (SAML Profiles section 4.1).
+
+The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. What is read here was signed: the engine
+(`trust/engines/saml.py`) returns the content of the signed element alone.
+
+Stricter than the profile: exactly one assertion, with an `InResponseTo` of this browser's attempt, an audience
+restriction, a bearer confirmation, and one `AuthnStatement`. A response that nobody asked for is refused. Encrypted
+assertions are not supported: the response comes over TLS.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+from xml.sax.saxutils import quoteattr
+
+import msgspec
+
+from ostiary.protocol.decoding import msgpack_decoder
+from ostiaryd.trust.model import DIGEST_BYTES, SECOND, Spend
+from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt
+from ostiaryd.trust.model.providers import MAX_WORD, Identity, Provider, ProviderRefused, suggest_name
+from ostiaryd.trust.model.providers import read_groups as read_group_claim
+
+BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
+SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
+TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
+POST_BINDING = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
+REDIRECT_BINDING = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
+_NAMES = ("uid", "username", "displayName", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name")
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """A `SubjectConfirmation`; times in microseconds, None if they are not stated."""
+
+    method: str
+    recipient: str
+    in_response_to: str
+    not_before: int | None
+    ends_at: int | None
+
+
+class Assertion(msgspec.Struct, frozen=True):
+    """A signed assertion; times in microseconds. `attributes` by name; `audiences` None without a restriction."""
+
+    id: str
+    issuer: str
+    name_id: str
+    name_format: str
+    confirmations: tuple[Confirmation, ...]
+    not_before: int | None
+    ends_at: int | None
+    audiences: tuple[tuple[str, ...], ...]
+    authenticated_at: int
+    session_ends_at: int | None
+    context: str
+    attributes: dict[str, tuple[str, ...]]
+
+
+class Response(msgspec.Struct, frozen=True, tag="response"):
+    """A response. What is not in the assertion is not signed in every response: it may refuse, and gives nothing."""
+
+    destination: str
+    in_response_to: str
+    issuer: str
+    status: str
+    assertion: Assertion | None
+
+
+class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
+    """The metadata of an identity provider (SAML Metadata section 2.4.3). `certificates` in PEM."""
+
+    entity_id: str
+    sso_url: str
+    certificates: tuple[str, ...]
+
+
+class ReadResponse(msgspec.Struct, frozen=True, tag="read_response"):
+    """The order to read a response that one of the certificates has signed."""
+
+    xml: bytes
+    certificates: tuple[str, ...]
+
+
+class ReadMetadata(msgspec.Struct, frozen=True, tag="read_metadata"):
+    """The order to read metadata."""
+
+    xml: bytes
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_order = msgpack_decoder(ReadResponse | ReadMetadata)
+decode_answer = msgpack_decoder(Response | IdpMetadata)
+
+
+def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> str:
+    """Return the URL that begins a login: HTTP-Redirect (SAML Bindings section 3.4.4.1)."""
+    at = datetime.fromtimestamp(attempt.began_at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    attributes = {
+        "ID": attempt.request,
+        "Version": "2.0",
+        "IssueInstant": at,
+        "Destination": sso_url,
+        "AssertionConsumerServiceURL": acs,
+        "ProtocolBinding": POST_BINDING,
+        **({"ForceAuthn": "true"} if attempt.asked_again else {}),
+    }
+    named = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items())
+    issuer = f'<saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{_text(entity_id)}</saml:Issuer>'
+    xml = (
+        f'<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" {named}>{issuer}</samlp:AuthnRequest>'
+    )
+    deflated = zlib.compress(xml.encode(), 9)[2:-4]  # raw DEFLATE: without the zlib header and checksum
+    parameters = {"SAMLRequest": base64.b64encode(deflated).decode(), "RelayState": attempt.state}
+    parts = urlsplit(sso_url)
+    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def sp_metadata(*, entity_id: str, acs: str) -> str:
+    """Return the metadata of this service provider for one identity provider."""
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" '
+        f"entityID={quoteattr(entity_id)}>"
+        '<md:SPSSODescriptor AuthnRequestsSigned="false" WantAssertionsSigned="true" '
+        'protocolSupportEnumeration="urn:oasis:names:tc:SAML:2.0:protocol">'
+        f"<md:AssertionConsumerService Binding={quoteattr(POST_BINDING)} Location={quoteattr(acs)} "
+        'index="0" isDefault="true"/></md:SPSSODescriptor></md:EntityDescriptor>\n'
+    )
+
+
+def check_relay_state(unverified: str, attempt: Attempt) -> None:
+    """Check that a response belongs to the attempt of this browser. Raises ProviderRefused."""
+    if not hmac.compare_digest(unverified.encode(), attempt.state.encode()):
+        raise ProviderRefused(
+            "the answer belongs to another login", hint="start the login again, in one browser", code="wrong_state"
+        )
+
+
+def check_response(
+    response: Response, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
+) -> tuple[Identity, Spend]:
+    """Return who logs in, and the assertion to use up: SAML Profiles section 4.1.4.3. Raises ProviderRefused.
+
+    1. The response answers this attempt. 2. Its assertion is of this provider. 3. A bearer confirmation names this
+    server and this attempt. 4. The conditions hold, and name this server as audience. 5. The session is in time.
+    """
+    if response.status != SUCCESS or response.assertion is None:
+        raise ProviderRefused(
+            "the identity provider refused the login", hint="ask its administrator", code="provider_refused"
+        )
+    assertion = response.assertion
+    if response.in_response_to != attempt.request:
+        raise _refused("the response answers another request (`InResponseTo`)", code="wrong_state")
+    if response.destination not in ("", acs):
+        raise _refused("the response is for another server (`Destination`)")
+    if response.issuer not in ("", provider.issuer) or assertion.issuer != provider.issuer:
+        raise _refused("the assertion is of another identity provider (`Issuer`)", code="mixed_up")
+    if not any(_confirms(one, attempt, acs=acs, now=now) for one in assertion.confirmations):
+        raise _refused("no bearer confirmation of the assertion is for this login, or it has expired")
+    if (assertion.not_before is not None and now + LEEWAY < assertion.not_before) or (
+        assertion.ends_at is not None and now - LEEWAY >= assertion.ends_at
+    ):
+        raise _refused("the assertion is not valid now (`Conditions`)")
+    if not assertion.audiences or not all(entity_id in restriction for restriction in assertion.audiences):
+        raise _refused("the assertion is for another audience")
+    if assertion.session_ends_at is not None and now - LEEWAY >= assertion.session_ends_at:
+        raise _refused("the session at the identity provider has ended")
+    if assertion.authenticated_at > now + LEEWAY:
+        raise _refused("the assertion is from the future (`AuthnInstant`)")
+    if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
+        raise _refused("the assertion has no lasting `NameID`")
+    digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]
+    return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY)
+
+
+def _confirms(one: Confirmation, attempt: Attempt, *, acs: str, now: int) -> bool:
+    return (
+        one.method == BEARER
+        and one.recipient == acs
+        and one.in_response_to == attempt.request
+        and one.not_before is None
+        and one.ends_at is not None
+        and now - LEEWAY < one.ends_at
+    )
+
+
+def claims_of(assertion: Assertion) -> Mapping[str, Any]:
+    """Return the attributes as claims: a value, or a list of several."""
+    return {name: values[0] if len(values) == 1 else list(values) for name, values in assertion.attributes.items()}
+
+
+def _identify(assertion: Assertion, provider: Provider) -> Identity:
+    claims = claims_of(assertion)
+    return Identity(
+        issuer=provider.issuer,
+        sub=assertion.name_id,
+        name=suggest_name(*(claims.get(name) for name in _NAMES), assertion.name_id),
+        email=None,  # SAML says of no address that it is verified
+        groups=read_group_claim(claims, provider.group_claim),
+        acr=assertion.context,
+        amr=(),
+        authenticated_at=assertion.authenticated_at,
+    )
+
+
+def _text(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _refused(message: str, *, code: str = "login_refused") -> ProviderRefused:
+    return ProviderRefused(
+        message, hint="start the login again; if that does not help, ask an administrator", code=code
+    )
