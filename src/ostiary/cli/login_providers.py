@@ -25,6 +25,7 @@ def add(
     client_secret_file: Path | None = None,
     preset: Literal["entra", "okta", "google", "keycloak"] | None = None,
     label: str = "",
+    scope: tuple[str, ...] = (),
     group_claim: str | None = None,
     role: tuple[str, ...] = (),
     team: tuple[str, ...] = (),
@@ -47,6 +48,7 @@ def add(
         client_secret_file: File that holds the client secret.
         preset: Known product, which fills in scopes, claims and label.
         label: Text on the button.
+        scope: Scope to request besides `openid profile email`; may be given several times.
         group_claim: Claim that has the groups of a person; `realm_access.roles` for a nested one.
         role: GROUP=ROLE: members of the group get the role; may be given several times.
         team: GROUP=TEAM: members of the group join the team; may be given several times.
@@ -73,6 +75,7 @@ def add(
         raise Usage("`--issuer` and `--client-id` are required", hint="or `--saml-metadata FILE` for SAML")
     else:
         body |= {"issuer": issuer, "client_id": client_id}
+        body |= {"scopes": ["openid", "profile", "email", *scope]} if scope else {}
     if client_secret_file is not None:
         body["client_secret"] = _read(client_secret_file, MAX_SECRET).strip("\r\n")
     session.show(session.api("POST", "/login-providers", body), _print)

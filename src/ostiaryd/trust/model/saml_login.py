@@ -113,9 +113,8 @@ def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> 
     }
     named = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items())
     issuer = f'<saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{_text(entity_id)}</saml:Issuer>'
-    xml = (
-        f'<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" {named}>{issuer}</samlp:AuthnRequest>'
-    )
+    protocol = 'xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol"'
+    xml = f"<samlp:AuthnRequest {protocol} {named}>{issuer}</samlp:AuthnRequest>"
     deflated = zlib.compress(xml.encode(), 9)[2:-4]  # raw DEFLATE: without the zlib header and checksum
     parameters = {"SAMLRequest": base64.b64encode(deflated).decode(), "RelayState": attempt.state}
     parts = urlsplit(sso_url)
@@ -215,6 +214,5 @@ def _text(text: str) -> str:
 
 
 def _refused(message: str, *, code: str = "login_refused") -> ProviderRefused:
-    return ProviderRefused(
-        message, hint="start the login again; if that does not help, ask an administrator", code=code
-    )
+    hint = "start the login again; if that does not help, ask an administrator"
+    return ProviderRefused(message, hint=hint, code=code)

@@ -1,0 +1,368 @@
+"""Login by SAML 2.0: a provider made by others, the checks of a response, signature wrapping and hostile XML."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from lxml import etree
+from signxml import SignatureMethod
+from starlette.types import ASGIApp
+
+from harness.registry_fixtures import newest_entry
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiaryd.app import build_app
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.trust.engines.saml import read_metadata, read_response
+from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows.sessions import find_session
+from ostiaryd.trust.model.oidc_login import LEEWAY
+from ostiaryd.trust.model.providers import GroupRule, Provider, SamlSettings
+from ostiaryd.trust.model.sessions import SESSION_COOKIE
+from ostiaryd.trust.wire_federation import PROVIDER_COOKIE, end_attempt
+from tests.support.api_fixtures import Answer, send
+from tests.support.saml_provider import (
+    IDP,
+    PROTOCOL,
+    SAML,
+    SSO,
+    encode,
+    idp_metadata,
+    key_pair,
+    samlify,
+    sign,
+    signed_assertion,
+    unsigned,
+)
+
+SECOND = 1_000_000
+ACS = "https://ostiary.example.org/login/saml/corp"
+AUDIENCE = f"{ACS}/metadata"
+NOW = 1_800_000_000
+GOOD = {"at": NOW, "acs": ACS, "audience": AUDIENCE, "request": "_request"}
+SKEW = LEEWAY // SECOND
+
+
+async def add(world: World, **changes: Any) -> Provider:
+    fields = {
+        "provider_id": "lp_" + "0" * 32, "name": "corp", "label": "Corp", "preset": "", "issuer": IDP,
+        "settings": SamlSettings(SSO, (key_pair(0)[1],), {}), "accounts": "create", "group_claim": "groups",
+        "rules": (GroupRule("ops", role="operator"),), "mfa": (), "phishing_resistant": (), "created_at": 0,
+    }  # fmt: skip
+    made = Provider(**{**fields, **changes})
+    return await act(world, "test.add", lambda act: flows.add_provider(act, made, client_secret=""))
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+class Browser:
+    """A browser at the login by `corp`: its cookies, and the request that it carries to the provider."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.cookies = app, dict[str, str]()
+
+    async def ask(self, method: str, path: str, body: str = "") -> Answer:
+        headers = [("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))]
+        headers += [("content-type", "application/x-www-form-urlencoded")] if body else []
+        answer = await send(self.app, method, path, headers=headers, body=body.encode())
+        for cookie in filter(None, answer.headers.get("set-cookie", "").split(", ")):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        return answer
+
+    async def begin(self, **query: str) -> str:
+        answer = await self.ask("GET", f"/login/saml/corp?{urlencode(query)}")
+        assert answer.status == 303
+        assert "SameSite=None" in answer.headers["set-cookie"]
+        return answer.headers["location"]
+
+    async def finish(self, response: Any, state: str) -> Answer:
+        return await self.ask("POST", "/login/saml/corp", urlencode({"SAMLResponse": response, "RelayState": state}))
+
+
+def request_of(world: World, browser: Browser, provider: Provider) -> str:
+    """The id of the request that the attempt of this browser waits for."""
+
+    class Carrier:
+        headers = ((b"cookie", f"{PROVIDER_COOKIE}={browser.cookies[PROVIDER_COOKIE]}".encode()),)
+
+    carrier: Any = Carrier()
+    carrier.world = world
+    return end_attempt(carrier, provider).request
+
+
+async def log_in(world: World, browser: Browser, provider: Provider, **changed: Any) -> Answer:
+    location = await browser.begin()
+    state = dict(parse_qsl(urlsplit(location).query))["RelayState"]
+    response = unsigned(**{**GOOD, "request": request_of(world, browser, provider), **changed})
+    return await browser.finish(encode(signed_assertion(response)), state)
+
+
+async def test_a_provider_made_by_others_logs_a_person_in(world: World, app: ASGIApp) -> None:
+    await add(world)
+    browser = Browser(app)
+    metadata = await browser.ask("GET", "/login/saml/corp/metadata")
+    assert metadata.headers["content-type"] == "application/samlmetadata+xml"
+    location = await browser.begin(return_to="/consents", prompt="login")
+    assert location.startswith(f"{SSO}&SAMLRequest=")
+    with samlify(metadata.body.decode(), user={"id": "u-1", "groups": "ops"}) as idp:
+        form = idp.answer(location)
+    answer = await browser.finish(form["SAMLResponse"], form["RelayState"])
+    assert (answer.status, answer.headers["location"]) == (303, "/consents"), answer.body
+    session = find_session(world.db.read(), browser.cookies[SESSION_COOKIE], world.now())
+    assert session is not None
+    assert session.provider == IDP
+    assert registry.list_person_roles(world.db.read(), session.person) == {"operator"}
+    again = await browser.finish(form["SAMLResponse"], form["RelayState"])
+    assert again.status == 403, "the attempt has ended"
+
+
+async def test_a_response_serves_once_in_the_browser_that_asked(world: World, app: ASGIApp) -> None:
+    provider = await add(world)
+    browser, thief = Browser(app), Browser(app)
+    state = dict(parse_qsl(urlsplit(await browser.begin()).query))["RelayState"]
+    attempt = browser.cookies[PROVIDER_COOKIE]
+    response = encode(signed_assertion(unsigned(**{**GOOD, "request": request_of(world, browser, provider)})))
+    for cookie, code in (("", "no_login_in_progress"), ("another", "wrong_state")):
+        if cookie:
+            await thief.begin()
+        assert (await thief.finish(response, state)).status == 403
+        assert newest_entry(world).reasons[0].code == code
+    assert (await browser.finish(response, state)).status == 303
+    browser.cookies[PROVIDER_COOKIE] = attempt
+    assert (await browser.finish(response, state)).status == 403
+    assert newest_entry(world).reasons[0].code == "replayed"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"audience": "https://other.example"},
+        {"audience": ""},
+        {"recipient": "https://other.example"},
+        {"in_response_to": "_another"},
+        {"response_to": "_another"},
+        {"response_to": ""},
+        {"destination": "https://other.example"},
+        {"issuer": "https://other.example"},
+        {"method": "urn:oasis:names:tc:SAML:2.0:cm:sender-vouches"},
+        {"confirmed_until": NOW - SKEW},
+        {"ends": NOW - SKEW},
+        {"not_before": NOW + SKEW + 1},
+        {"session_ends": NOW - SKEW},
+        {"authenticated_at": NOW + SKEW + 1},
+        {"format": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"},
+        {"sub": ""},
+        {"sub": "x" * 256},
+        {"status": "urn:oasis:names:tc:SAML:2.0:status:Responder"},
+        {"condition": '<saml:Condition xmlns:x="urn:x"/>'},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_response_that_is_not_for_this_login_is_refused(
+    world: World, app: ASGIApp, changed: dict[str, Any]
+) -> None:
+    provider, browser = await add(world), Browser(app)
+    assert (await log_in(world, browser, provider, **changed)).status == 403
+    assert SESSION_COOKIE not in browser.cookies
+    assert (newest_entry(world).action, newest_entry(world).outcome) == ("person.login", "refused")
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_the_limits_of_times_are_exact(world: World, app: ASGIApp) -> None:
+    provider = await add(world)
+    for number, changed in enumerate(
+        ({"confirmed_until": NOW - SKEW + 1, "ends": NOW - SKEW + 1}, {"not_before": NOW + SKEW})
+    ):
+        answer = await log_in(world, Browser(app), provider, id=f"_a{number}", **changed)
+        assert answer.status == 303, (changed, answer.body)
+
+
+def read(document: etree._Element | bytes, *, number: int = 0) -> Any:
+    text = document if isinstance(document, bytes) else etree.tostring(document)
+    return read_response(text, (key_pair(number)[1],))
+
+
+def good() -> etree._Element:
+    return signed_assertion(unsigned(**GOOD))
+
+
+def evil_assertion() -> etree._Element:
+    found = unsigned(**GOOD, sub="admin", id="_evil").find(f"{SAML}Assertion")
+    assert found is not None
+    return found
+
+
+def child(response: etree._Element, name: str = "Assertion") -> etree._Element:
+    found = response.find(f"{SAML}{name}")
+    assert found is not None
+    return found
+
+
+def test_a_signed_response_and_a_signed_assertion_are_read() -> None:
+    for document in (good(), sign(unsigned(**GOOD)), sign(good())):
+        assert read(document).assertion.name_id == "u-1"
+    strong = signed_assertion(unsigned(**GOOD), method=SignatureMethod.RSA_SHA512)
+    assert read(strong).assertion.name_id == "u-1"
+
+
+def wrap(place: Callable[[etree._Element, etree._Element], None]) -> etree._Element:
+    """A good response in which an unsigned assertion takes the place of the signed one, which `place` hides."""
+    response = good()
+    signed = child(response)
+    place(response, signed)
+    return response
+
+
+def _before(response: etree._Element, signed: etree._Element) -> None:
+    signed.addprevious(evil_assertion())
+
+
+def _after(response: etree._Element, signed: etree._Element) -> None:
+    signed.addnext(evil_assertion())
+
+
+def _inside(response: etree._Element, signed: etree._Element) -> None:
+    evil = evil_assertion()
+    response.replace(signed, evil)
+    evil.append(signed)
+
+
+def _in_extensions(response: etree._Element, signed: etree._Element) -> None:
+    response.replace(signed, evil_assertion())
+    extensions = etree.SubElement(response, f"{PROTOCOL}Extensions")
+    extensions.append(signed)
+
+
+def _in_object(response: etree._Element, signed: etree._Element) -> None:
+    evil = evil_assertion()
+    response.replace(signed, evil)
+    signature = signed.find("{http://www.w3.org/2000/09/xmldsig#}Signature")
+    assert signature is not None
+    child(evil, "Issuer").addnext(signature)
+    holder = etree.SubElement(signature, "{http://www.w3.org/2000/09/xmldsig#}Object")
+    holder.append(signed)
+
+
+def _same_id(response: etree._Element, signed: etree._Element) -> None:
+    evil = evil_assertion()
+    evil.set("ID", "_assertion")
+    signed.addprevious(evil)
+
+
+def _moved_signature(response: etree._Element, signed: etree._Element) -> None:
+    evil = evil_assertion()
+    signature = signed.find("{http://www.w3.org/2000/09/xmldsig#}Signature")
+    assert signature is not None
+    child(evil, "Issuer").addnext(copy.deepcopy(signature))
+    response.replace(signed, evil)
+
+
+def _in_status(response: etree._Element, signed: etree._Element) -> None:
+    response.replace(signed, evil_assertion())
+    status = response.find(f"{PROTOCOL}Status")
+    assert status is not None
+    etree.SubElement(status, f"{PROTOCOL}StatusDetail").append(signed)
+
+
+WRAPPINGS = (_before, _after, _inside, _in_extensions, _in_object, _same_id, _moved_signature, _in_status)
+
+
+@pytest.mark.parametrize("place", WRAPPINGS)
+def test_signature_wrapping_is_refused(place: Callable[[etree._Element, etree._Element], None]) -> None:
+    with pytest.raises((Invalid, Malformed)):
+        read(wrap(place))
+
+
+def test_a_wrapped_response_is_refused() -> None:
+    """The signed response within an unsigned one, whose assertion is the attacker's."""
+    outer = unsigned(**GOOD, sub="admin", id="_evil")
+    outer.set("ID", "_outer")
+    outer.append(sign(unsigned(**GOOD)))
+    with pytest.raises(Invalid):
+        read(outer)
+
+
+def test_what_is_unsigned_changed_or_signed_by_others_is_refused() -> None:
+    with pytest.raises(Invalid, match="neither"):
+        read(unsigned(**GOOD))
+    with pytest.raises(Invalid, match="no certificate"):
+        read(good(), number=1)
+    changed = good()
+    child(child(changed, "Assertion"), "Subject")[0].text = "admin"
+    with pytest.raises(Invalid, match="no certificate"):
+        read(changed)
+    weak = etree.tostring(good()).replace(b"xmldsig-more#rsa-sha256", b"xmldsig#rsa-sha1")
+    with pytest.raises(Invalid, match="no certificate"):
+        read(weak)
+    fragment = etree.tostring(good()).replace(b'URI="#_assertion"', b'URI=""')
+    with pytest.raises(Invalid, match="does not sign"):
+        read(fragment)
+
+
+BOMB = b"".join(
+    [
+        b'<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">',
+        *[b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9)],
+        b"]><r>&j;</r>",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        BOMB,
+        b'<!DOCTYPE r SYSTEM "file:///etc/passwd"><r/>',
+        b'<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><r>&x;</r>',
+        b'<!DOCTYPE r [<!ENTITY x SYSTEM "http://169.254.169.254/">]><r a="&x;"/>',
+        b"<r><!-- comment --></r>",
+        b"<!-- comment --><r/>",
+        b"<?target data?><r/>",
+        b"<r" + b"><r" * 100_000,
+        b"<r>" + b"<a/>" * 20_001 + b"</r>",
+        '<?xml version="1.0" encoding="UTF-16"?><r/>'.encode("utf-16"),
+        b"\xff\xfe",
+        b"",
+        b"<r/>",
+    ],
+    ids=lambda document: document[:24].decode("latin-1"),
+)
+def test_hostile_xml_is_refused(document: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(document)
+    with pytest.raises((Malformed, Invalid)):
+        read_metadata(document)
+
+
+def test_a_comment_does_not_cut_a_name() -> None:
+    text = etree.tostring(good()).replace(b">u-1<", b">u-1<!-- -->.evil<")
+    with pytest.raises(Malformed, match="comment"):
+        read(text)
+
+
+def test_metadata_name_the_service_and_the_keys() -> None:
+    found = read_metadata(idp_metadata(certificates=2).encode())
+    assert (found.entity_id, found.sso_url, found.certificates) == (IDP, SSO, (key_pair(0)[1], key_pair(1)[1]))
+    with pytest.raises(Invalid, match="exactly one"):
+        read_metadata(b'<md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" entityID="x"/>')
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_hostile_xml_reaches_a_confined_process_alone(world: World, app: ASGIApp) -> None:
+    await add(world)
+    browser = Browser(app)
+    state = dict(parse_qsl(urlsplit(await browser.begin()).query))["RelayState"]
+    for document in (encode(BOMB), encode(b"<r/>"), "no base64!", ""):
+        answer = await browser.finish(document, state)
+        assert answer.status == 403, document[:20]
+    assert SESSION_COOKIE not in browser.cookies
