@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ostiary.protocol import jose
+from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed, Unavailable
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.providers import MAX_WORD, OidcSettings, ProviderRefused
@@ -118,7 +119,7 @@ def _aead(secret: bytes) -> AESGCM:
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Attempt).decode
+_decode = json_decoder(Attempt)
 
 
 def authorization_url(
