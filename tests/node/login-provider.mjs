@@ -10,7 +10,7 @@ await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, {
   clients,
-  claims: { openid: ["sub"], profile: ["name", "preferred_username"], email: ["email", "email_verified"], groups: ["groups"], auth_time: null, acr: null, amr: null },
+  claims: { openid: ["sub", "acr", "amr"], profile: ["name", "preferred_username"], email: ["email", "email_verified"], groups: ["groups"], auth_time: null },
   scopes: ["openid", "profile", "email", "groups"],
   features: { devInteractions: { enabled: false } },
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },

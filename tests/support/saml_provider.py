@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from lxml import etree
-from signxml import SignatureMethod, XMLSigner
+from signxml.algorithms import SignatureMethod
+from signxml.signer import XMLSigner
 
 from harness.patience import PATIENCE_S
 from tests.support.node import NODE
@@ -93,7 +94,7 @@ def sign(
     ds = "http://www.w3.org/2000/09/xmldsig#"
     placeholder = etree.Element(f"{{{ds}}}Signature", {"Id": "placeholder"}, nsmap={"ds": ds})
     issuer.addnext(placeholder)
-    signer = XMLSigner(signature_algorithm=method, c14n_algorithm="http://www.w3.org/2001/10/xml-exc-c14n#")  # type: ignore[arg-type]
+    signer = XMLSigner(signature_algorithm=method, c14n_algorithm="http://www.w3.org/2001/10/xml-exc-c14n#")
     return signer.sign(copy, key=key, cert=certificate, reference_uri=f"#{copy.get('ID')}", id_attribute="ID")
 
 

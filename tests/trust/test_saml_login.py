@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from lxml import etree
-from signxml import SignatureMethod
+from signxml.algorithms import SignatureMethod
 from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
@@ -44,12 +44,12 @@ SECOND = 1_000_000
 ACS = "https://ostiary.example.org/login/saml/corp"
 AUDIENCE = f"{ACS}/metadata"
 NOW = 1_800_000_000
-GOOD = {"at": NOW, "acs": ACS, "audience": AUDIENCE, "request": "_request"}
+GOOD: dict[str, Any] = {"at": NOW, "acs": ACS, "audience": AUDIENCE, "request": "_request"}
 SKEW = LEEWAY // SECOND
 
 
 async def add(world: World, **changes: Any) -> Provider:
-    fields = {
+    fields: dict[str, Any] = {
         "provider_id": "lp_" + "0" * 32, "name": "corp", "label": "Corp", "preset": "", "issuer": IDP,
         "settings": SamlSettings(SSO, (key_pair(0)[1],), {}), "accounts": "create", "group_claim": "groups",
         "rules": (GroupRule("ops", role="operator"),), "mfa": (), "phishing_resistant": (), "created_at": 0,

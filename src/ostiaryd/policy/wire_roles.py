@@ -68,9 +68,9 @@ async def grant_role(call: Call) -> Reply:
     new = call.json(NewRole)
 
     def grant(act: Act) -> None:
-        known = flows.known_roles(act.tx)
-        if new.role not in known:
-            raise Invalid(f"no policy names the role {new.role[:64]!a}", hint=nearest_hint(new.role, known))
+        names = flows.known_roles(act.tx)
+        if new.role not in names:
+            raise Invalid(f"no policy names the role {new.role[:64]!a}", hint=nearest_hint(new.role, names))
         registry.grant_role(act, new.subject, new.role)
 
     await registry.act_as(call, "role.grant", grant)

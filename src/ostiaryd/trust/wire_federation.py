@@ -64,9 +64,9 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
         asked_again=demand.is_new or demand.max_age is not None,
     )
     sealed = seal_attempt(attempt, secret=world.keys.derive("login attempt"), nonce=world.random(12))
-    wanted = set(demand.acr_values)
-    acr_values = provider.phishing_resistant if wanted == {PERSON_PHR} else ()
-    if PERSON_MFA in wanted:
+    demanded = set(demand.acr_values)
+    acr_values = provider.phishing_resistant if demanded == {PERSON_PHR} else ()
+    if PERSON_MFA in demanded:
         acr_values = (*provider.mfa, *provider.phishing_resistant)
     return Begun(attempt, [_cookie(sealed, provider)], demand, acr_values)
 

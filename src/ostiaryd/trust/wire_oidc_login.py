@@ -184,9 +184,9 @@ def _find(call: Call) -> tuple[Provider, OidcSettings]:
 def _parameters(call: Call) -> dict[str, str]:
     """Return the parameters of the answer, each at most once (RFC 6749 section 3.1)."""
     values = parse_form(call.query.encode("latin-1"))
-    if any(len(found) > 1 for found in values.values()):
+    if any(len(sent) > 1 for sent in values.values()):
         raise ProviderRefused("a parameter of the answer was sent twice", hint="start the login again")
-    return {name: found[0] for name, found in values.items()}
+    return {name: sent[0] for name, sent in values.items()}
 
 
 async def _redeem(
@@ -303,7 +303,7 @@ async def _with_userinfo(
     has_required = all(name in claims for name in settings.required_claims)
     if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required):
         return claims
-    found = await request(
+    answered = await request(
         "GET",
         metadata.userinfo_endpoint,
         headers={"authorization": f"Bearer {answer.access_token}", "accept": "application/json"},
@@ -311,10 +311,10 @@ async def _with_userinfo(
         private=world.config.private,
     )
     try:
-        parsed = canonical.parse(found.body, max_bytes=MAX_ANSWER)
+        parsed = canonical.parse(answered.body, max_bytes=MAX_ANSWER)
     except Malformed:
         parsed = None
-    if found.status != 200 or not isinstance(parsed, dict):
+    if answered.status != 200 or not isinstance(parsed, dict):
         raise Unavailable("the identity provider does not answer with the claims of the person", hint="try again later")
     if parsed.get("sub") != claims["sub"]:  # Core 5.3.2: a token of another person
         raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")

@@ -164,15 +164,15 @@ async def _saml_provider(world: World, new: NewProvider) -> Provider:
     """Return the SAML provider that metadata describe. Raises Invalid, Malformed, Conflict."""
     if new.issuer or new.client_id or new.client_secret or new.preset:
         raise Invalid("a SAML provider has metadata, and no issuer, client or preset")
-    found = await read_idp_metadata(world, new.saml_metadata)
-    check_named(found.sso_url, of="the single sign-on service", private=world.config.private)
+    idp = await read_idp_metadata(world, new.saml_metadata)
+    check_named(idp.sso_url, of="the single sign-on service", private=world.config.private)
     return Provider(
         provider_id=new_id("lp", now=world.now(), random=world.random),
         name=new.name,
         label=new.label or new.name,
         preset="",
-        issuer=found.entity_id,
-        settings=SamlSettings(found.sso_url, found.certificates, new.require),
+        issuer=idp.entity_id,
+        settings=SamlSettings(idp.sso_url, idp.certificates, new.require),
         accounts=new.accounts,
         group_claim="groups" if new.group_claim is None else new.group_claim,
         rules=new.rules,
@@ -184,28 +184,28 @@ async def _saml_provider(world: World, new: NewProvider) -> Provider:
 
 async def list_providers(call: Call) -> Reply:
     """List the login providers."""
-    found = flows.list_providers(call.world.db.read())
-    return reply({"providers": [render_provider(one, call.world.config) for one in found]})
+    providers = flows.list_providers(call.world.db.read())
+    return reply({"providers": [render_provider(one, call.world.config) for one in providers]})
 
 
 async def show_provider(call: Call) -> Reply:
     """Show a login provider."""
-    found = flows.find_provider(call.world.db.read(), call.params["name"])
-    return reply(render_provider(found, call.world.config))
+    provider = flows.find_provider(call.world.db.read(), call.params["name"])
+    return reply(render_provider(provider, call.world.config))
 
 
 async def change_provider(call: Call) -> Reply:
     """Change the settings of a login provider; roles and teams follow new rules at the next login of a person."""
-    said = call.json(ProviderChanges)
+    body = call.json(ProviderChanges)
     changes: dict[str, Any] = {
         name: value
         for name in ProviderChanges.__struct_fields__
-        if name != "client_secret" and (value := getattr(said, name)) is not None
+        if name != "client_secret" and (value := getattr(body, name)) is not None
     }
     changed = await act_as(
         call,
         "login_provider.change",
-        lambda act: flows.change_provider(act, call.params["name"], changes, client_secret=said.client_secret),
+        lambda act: flows.change_provider(act, call.params["name"], changes, client_secret=body.client_secret),
     )
     return reply(render_provider(changed, call.world.config))
 
@@ -233,17 +233,17 @@ async def list_accounts(call: Call) -> Reply:
 
 async def link_account(call: Call) -> Reply:
     """Link an account at a provider to a person."""
-    said = call.json(NewLink)
+    body = call.json(NewLink)
     person = await act_as(
-        call, "login_provider.link", lambda act: flows.link_account(act, call.params["name"], said.sub, said.person)
+        call, "login_provider.link", lambda act: flows.link_account(act, call.params["name"], body.sub, body.person)
     )
-    return reply({"sub": said.sub, "person": person.person_id})
+    return reply({"sub": body.sub, "person": person.person_id})
 
 
 async def unlink_account(call: Call) -> Reply:
     """Unlink an account at a provider from its person; the next login with it makes another account, or none."""
-    said = call.json(OldLink)
-    await act_as(call, "login_provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], said.sub))
+    body = call.json(OldLink)
+    await act_as(call, "login_provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
     return reply({})
 
 

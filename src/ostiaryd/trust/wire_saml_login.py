@@ -25,7 +25,7 @@ from ostiaryd.trust.model.saml_login import (
     IdpMetadata,
     ReadMetadata,
     ReadResponse,
-    Response,
+    SamlResponse,
     check_relay_state,
     check_response,
     claims_of,
@@ -63,9 +63,9 @@ async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
     """Return the identity provider that metadata describe. Raises Conflict without the library, Malformed, Invalid."""
     if find_spec("signxml") is None:
         raise Conflict("SAML needs a library that is not installed", hint='pip install "ostiary[saml]"')
-    found = decode_answer(await world.keep(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
-    assert isinstance(found, IdpMetadata)
-    return found
+    idp = decode_answer(await world.keep(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
+    assert isinstance(idp, IdpMetadata)
+    return idp
 
 
 async def begin_login(call: Call) -> Reply:
@@ -124,14 +124,14 @@ def _find(call: Call) -> tuple[Provider, SamlSettings]:
     return provider, provider.settings
 
 
-async def _read(world: World, unverified: str, settings: SamlSettings) -> Response:
+async def _read(world: World, unverified: str, settings: SamlSettings) -> SamlResponse:
     try:
         xml = base64.b64decode("".join(unverified.split()), validate=True)
         answer = decode_answer(await world.keep(SamlParser).parse(encode(ReadResponse(xml, settings.certificates))))
     except (Malformed, Invalid, binascii.Error) as error:
         message = error.message if isinstance(error, (Malformed, Invalid)) else "the response is not base64"
         raise ProviderRefused(f"the SAML response is not accepted: {message}", hint="start the login again") from None
-    assert isinstance(answer, Response)
+    assert isinstance(answer, SamlResponse)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""What people may do: role policies decide over each use of the administration API by a person (ADR 79)."""
+"""Rights of people: role policies decide over each use of the administration API by a person (ADR 79)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Resource
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
     """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`.
 
-    On a route of scope `self`, the person reaches what is of others if the policies would permit the route as
+    On a route of scope `self`, the person reaches the objects of others if the policies would permit the route as
     `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
     """
     roles = active_set(reader).roles
@@ -39,8 +39,8 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
 def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
     """Return whether role policies permit a person to answer any question of an agent."""
     roles = active_set(reader).roles
-    found = registry.find_person(reader, person)
-    holder = _holder(reader, person, found.name, "")
+    record = registry.find_person(reader, person)
+    holder = _holder(reader, person, record.name, "")
     return roles.may_answer(holder, agent_with_facts(agent)[0], now=now).allowed
 
 

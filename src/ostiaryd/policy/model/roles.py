@@ -24,7 +24,7 @@ from ostiary.decision.access.role_policies import (
 
 
 class RouteFacts(NamedTuple):
-    """What policies see of a route of the administration API."""
+    """A route of the administration API as policies see it."""
 
     method: str
     path: str
@@ -68,8 +68,8 @@ class Roles:
     """The role policies of a set. Never changes once it is made."""
 
     def __init__(self, policies: ir.PolicySetIR) -> None:
-        found = [policy for policy in policies.policies if is_role_policy(policy)]
-        enforced = tuple(policy for policy in found if "mode" not in policy.annotations)
+        role_policies = [policy for policy in policies.policies if is_role_policy(policy)]
+        enforced = tuple(policy for policy in role_policies if "mode" not in policy.annotations)
         self._compiled = compile_set(ir.PolicySetIR(enforced))
         self.names = frozenset(name for policy in enforced for name in _roles_of(policy))
         """the roles that policies name"""

@@ -14,18 +14,19 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
-from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
+from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
+from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.ground.process.confined import parser
 from ostiaryd.trust.model.saml_login import (
     REDIRECT_BINDING,
-    Assertion,
-    Confirmation,
     IdpMetadata,
     ReadMetadata,
-    Response,
+    SamlAssertion,
+    SamlResponse,
+    SubjectConfirmation,
     decode_order,
     encode,
 )
@@ -47,7 +48,7 @@ SIGNATURES = frozenset(
     }
 )
 DIGESTS = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
-XMLVerifier.schemas()  # while files may still be opened
+XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still be opened
 
 
 @parser
@@ -59,7 +60,7 @@ def answer(body: bytes) -> bytes:
     return encode(read_response(order.xml, order.certificates))
 
 
-def read_response(xml: bytes, certificates: tuple[str, ...]) -> Response:
+def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
     """Return a response with the assertion that one of these certificates has signed. Raises Malformed, Invalid.
 
     A response without success carries no assertion.
@@ -142,8 +143,8 @@ def _verified(xml: bytes, location: str, tag: object, certificates: tuple[str, .
     raise Invalid("no certificate of the identity provider verifies the signature")
 
 
-def _render(response: etree._Element, status: str, assertion: Assertion | None) -> Response:
-    return Response(
+def _render(response: etree._Element, status: str, assertion: SamlAssertion | None) -> SamlResponse:
+    return SamlResponse(
         destination=response.get("Destination", ""),
         in_response_to=response.get("InResponseTo", ""),
         issuer=_text(response.find(f"{SAML}Issuer")),
@@ -157,14 +158,14 @@ def _status(response: etree._Element) -> str:
     return "" if code is None else code.get("Value", "")
 
 
-def _assertion(element: etree._Element) -> Assertion:
+def _assertion(element: etree._Element) -> SamlAssertion:
     subject, conditions = _one(element, "Subject"), _one(element, "Conditions")
     statement = _one(element, "AuthnStatement")
     name = _one(subject, "NameID")
-    known = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
-    if any(child.tag not in known for child in conditions):
+    understood = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
+    if any(child.tag not in understood for child in conditions):
         raise Invalid("the assertion has a condition that is not understood")
-    return Assertion(
+    return SamlAssertion(
         id=element.get("ID", ""),
         issuer=_text(_one(element, "Issuer")),
         name_id=_text(name),
@@ -184,32 +185,32 @@ def _assertion(element: etree._Element) -> Assertion:
 
 
 def _attributes(element: etree._Element) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    attributes: dict[str, tuple[str, ...]] = {}
     for attribute in element.findall(f"{SAML}AttributeStatement/{SAML}Attribute"):
         values = tuple(_text(value) for value in attribute.findall(f"{SAML}AttributeValue"))
-        found[attribute.get("Name", "")] = (*found.get(attribute.get("Name", ""), ()), *values)
-        if sum(map(len, found.values())) > MAX_VALUES:
+        attributes[attribute.get("Name", "")] = (*attributes.get(attribute.get("Name", ""), ()), *values)
+        if sum(map(len, attributes.values())) > MAX_VALUES:
             raise Invalid(f"the assertion has more than {MAX_VALUES} values of attributes")
-    return found
+    return attributes
 
 
-def _confirmation(element: etree._Element) -> Confirmation:
+def _confirmation(element: etree._Element) -> SubjectConfirmation:
     data = element.find(f"{SAML}SubjectConfirmationData")
-    said = {} if data is None else data.attrib
-    return Confirmation(
+    stated = {} if data is None else data.attrib
+    return SubjectConfirmation(
         method=element.get("Method", ""),
-        recipient=said.get("Recipient", ""),
-        in_response_to=said.get("InResponseTo", ""),
-        not_before=_time(said.get("NotBefore")),
-        ends_at=_time(said.get("NotOnOrAfter")),
+        recipient=stated.get("Recipient", ""),
+        in_response_to=stated.get("InResponseTo", ""),
+        not_before=_time(stated.get("NotBefore")),
+        ends_at=_time(stated.get("NotOnOrAfter")),
     )
 
 
 def _one(parent: etree._Element, name: str) -> etree._Element:
-    found = parent.findall(f"{SAML}{name}")
-    if len(found) != 1:
+    children = parent.findall(f"{SAML}{name}")
+    if len(children) != 1:
         raise Invalid(f"the assertion does not have exactly one `{name}`")
-    return found[0]
+    return children[0]
 
 
 def _text(element: etree._Element | None) -> str:

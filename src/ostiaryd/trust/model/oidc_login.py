@@ -214,7 +214,8 @@ def check_id_token(
         raise _invalid(error.message) from None
     if issued <= now - MAX_AGE - LEEWAY or ends <= issued:
         raise _invalid("the ID token is too old (`iat`)")
-    if not isinstance(found := claims.get("nonce"), str) or not hmac.compare_digest(found.encode(), nonce.encode()):
+    stated = claims.get("nonce")
+    if not isinstance(stated, str) or not hmac.compare_digest(stated.encode(), nonce.encode()):
         raise _invalid("the ID token belongs to another login (`nonce`)")
     if "at_hash" in claims and claims["at_hash"] != hash_of(access_token, alg=str(payload.header["alg"])):
         raise _invalid("the ID token belongs to another access token (`at_hash`)")

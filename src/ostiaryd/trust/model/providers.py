@@ -268,9 +268,9 @@ def apply_rules(rules: tuple[GroupRule, ...], groups: tuple[str, ...]) -> Grante
 
 def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
     """Check that each required claim has its value, or contains it if it is a list. Raises ProviderRefused."""
-    for name, wanted in provider.settings.required_claims.items():
+    for name, required in provider.settings.required_claims.items():
         value = read_claim(claims, name)
-        if wanted not in (value if isinstance(value, (list, tuple)) else [value]):
+        if required not in (value if isinstance(value, (list, tuple)) else [value]):
             raise ProviderRefused(
                 f"your account does not have the required `{name}`",
                 hint="log in with the account of your organisation",

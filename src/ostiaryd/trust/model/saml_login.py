@@ -1,10 +1,10 @@
 """Login by a SAML 2.0 identity provider as a service provider: the Web Browser SSO profile (SAML Profiles section 4.1).
 
-The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. What is read here was signed: the engine
+The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. The engine
 (`trust/engines/saml.py`) returns the content of the signed element alone.
 
 Stricter than the profile: exactly one assertion, with an `InResponseTo` of this browser's attempt, an audience
-restriction, a bearer confirmation, and one `AuthnStatement`. A response that nobody asked for is refused. Encrypted
+restriction, a bearer confirmation, and one `AuthnStatement`. A response without a request is refused. Encrypted
 assertions are not supported: the response comes over TLS.
 """
 
@@ -36,8 +36,8 @@ REDIRECT_BINDING = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 _NAMES = ("uid", "username", "displayName", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name")
 
 
-class Confirmation(msgspec.Struct, frozen=True):
-    """A `SubjectConfirmation`; times in microseconds, None if they are not stated."""
+class SubjectConfirmation(msgspec.Struct, frozen=True):
+    """A `SubjectConfirmation` of an assertion; times in microseconds, None if they are not stated."""
 
     method: str
     recipient: str
@@ -46,14 +46,14 @@ class Confirmation(msgspec.Struct, frozen=True):
     ends_at: int | None
 
 
-class Assertion(msgspec.Struct, frozen=True):
+class SamlAssertion(msgspec.Struct, frozen=True):
     """A signed assertion; times in microseconds. `attributes` by name; `audiences` None without a restriction."""
 
     id: str
     issuer: str
     name_id: str
     name_format: str
-    confirmations: tuple[Confirmation, ...]
+    confirmations: tuple[SubjectConfirmation, ...]
     not_before: int | None
     ends_at: int | None
     audiences: tuple[tuple[str, ...], ...]
@@ -63,14 +63,14 @@ class Assertion(msgspec.Struct, frozen=True):
     attributes: dict[str, tuple[str, ...]]
 
 
-class Response(msgspec.Struct, frozen=True, tag="response"):
-    """A response. What is not in the assertion is not signed in every response: it may refuse, and gives nothing."""
+class SamlResponse(msgspec.Struct, frozen=True, tag="response"):
+    """A response. The members beside the assertion are not signed in every response: they can only refuse a login."""
 
     destination: str
     in_response_to: str
     issuer: str
     status: str
-    assertion: Assertion | None
+    assertion: SamlAssertion | None
 
 
 class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
@@ -96,7 +96,7 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag="read_metadata"):
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgpack_decoder(ReadResponse | ReadMetadata)
-decode_answer = msgpack_decoder(Response | IdpMetadata)
+decode_answer = msgpack_decoder(SamlResponse | IdpMetadata)
 
 
 def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> str:
@@ -143,7 +143,7 @@ def check_relay_state(unverified: str, attempt: Attempt) -> None:
 
 
 def check_response(
-    response: Response, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
+    response: SamlResponse, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
 ) -> tuple[Identity, Spend]:
     """Return who logs in, and the assertion to use up: SAML Profiles section 4.1.4.3. Raises ProviderRefused.
 
@@ -179,7 +179,7 @@ def check_response(
     return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY)
 
 
-def _confirms(one: Confirmation, attempt: Attempt, *, acs: str, now: int) -> bool:
+def _confirms(one: SubjectConfirmation, attempt: Attempt, *, acs: str, now: int) -> bool:
     return (
         one.method == BEARER
         and one.recipient == acs
@@ -190,12 +190,12 @@ def _confirms(one: Confirmation, attempt: Attempt, *, acs: str, now: int) -> boo
     )
 
 
-def claims_of(assertion: Assertion) -> Mapping[str, Any]:
+def claims_of(assertion: SamlAssertion) -> Mapping[str, Any]:
     """Return the attributes as claims: a value, or a list of several."""
     return {name: values[0] if len(values) == 1 else list(values) for name, values in assertion.attributes.items()}
 
 
-def _identify(assertion: Assertion, provider: Provider) -> Identity:
+def _identify(assertion: SamlAssertion, provider: Provider) -> Identity:
     claims = claims_of(assertion)
     return Identity(
         issuer=provider.issuer,
