@@ -211,7 +211,10 @@ def faults_of(status: int, body: bytes, headers: Headers) -> list[str]:
     if len(body) > 1 << 20:
         wrong.append(f"{len(body)} bytes")
     if status >= 400 and body:
-        if dict(headers).get(b"content-type") not in (b"application/json", b"application/problem+json"):
+        media_type = dict(headers).get(b"content-type")
+        if media_type == b"text/html; charset=utf-8" and b'<html lang="en">' in body:
+            return wrong  # a page
+        if media_type not in (b"application/json", b"application/problem+json"):
             wrong.append(f"the form of {body[:200]!r}")
         elif not isinstance(json.loads(body), (dict, str)):
             wrong.append(f"no object: {body[:200]!r}")

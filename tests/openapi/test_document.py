@@ -69,7 +69,9 @@ async def test_a_status_for_each_refusal_is_documented_with_its_code_as_an_examp
             rendered = route.protocol.render(refusal)
             response = resolve(document, operation["responses"][str(rendered.status)])
             assert f"`{refusal.code}`" in response["description"]
-            if rendered.body:
+            if route.protocol.error is None:
+                assert rendered.media_type.partition(";")[0] in response["content"]
+            elif rendered.body:
                 examples = response["content"][rendered.media_type]["examples"]
                 assert refusal.code in examples, (route.path, refusal.code)
 

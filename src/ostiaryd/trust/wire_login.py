@@ -124,18 +124,18 @@ async def log_in_with_code(call: Call) -> Reply:
     """Log in with the code of the authenticator app or a recovery code, as the second proof or as a further one."""
     login, session = read_login(call), session_of(call)
     form = read_form(call, login)
-    demand, who, code = parse_demand(form.get), form.get("who", ""), form.get("code", "")
+    demand, person, code = parse_demand(form.get), form.get("person", ""), form.get("code", "")
     base: Sequence[Proof] = ()
-    if login is not None and login.person == who:
+    if login is not None and login.person == person:
         base = _pending(call, login)
-    base = base or _base(session, who, demand)
+    base = base or _base(session, person, demand)
     if not base or login is None:
         return see_other(call, f"/login?{urlencode(demand.fields())}")
     try:
-        await prove_code(call, who, code)
-        new = await log_in(call, who, base, replaces=session, prove=code_prover(who, code))
+        await prove_code(call, person, code)
+        new = await log_in(call, person, base, replaces=session, prove=code_prover(person, code))
     except (LoginRefused, LoginThrottled) as refusal:
-        return _code_page(call, login, who, demand, refusal=refusal)
+        return _code_page(call, login, person, demand, refusal=refusal)
     return _signed_in(call, demand, new)
 
 
@@ -159,7 +159,7 @@ async def log_in_with_passkey(call: Call) -> Reply:
 
 
 async def show_done(call: Call) -> Reply:
-    """Lead on to `return_to` after a login, by a navigation that no longer belongs to the form."""
+    """Show the page that leads on after a login, by a navigation that no longer belongs to the form."""
     url = base_path(call.world.config) + parse_demand(call.query_one).return_to
     return continue_page(call, url, title="You are signed in")
 
@@ -286,7 +286,7 @@ def _login_page(
         query=urlencode(demand.fields()),
         others=urlencode({**demand.fields(), "prompt": "login", "login_hint": ""}),
         name=person or name or demand.login_hint,
-        who=None if confirmed is None else confirmed.person,
+        id=None if confirmed is None else confirmed.person,
         person=person,
         ways=ways,
         passkey=passkey,
@@ -306,7 +306,7 @@ def _methods(call: Call, person: str) -> frozenset[Method]:
     return frozenset(method for method, is_set in methods if is_set)
 
 
-def _code_page(call: Call, login: Login, who: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:
+def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:
     headers: Headers = []
     status = 200 if refusal is None else status_of(refusal)
     if isinstance(refusal, LoginThrottled):
@@ -319,7 +319,7 @@ def _code_page(call: Call, login: Login, who: str, demand: Demand, *, refusal: R
         form_token=form_token(call, login),
         fields=demand.fields(),
         again=urlencode(demand.fields()),
-        who=who,
+        id=id,
         refusal=refusal,
     )
 

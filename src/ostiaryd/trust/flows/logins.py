@@ -130,20 +130,20 @@ async def log_in(
     world = call.world
 
     def run(act: Act) -> NewSession:
-        given = tuple(proofs)
+        all_proofs = tuple(proofs)
         if prove is not None:
             act.entry.object = person
             if (proof := prove(act)) is None:
                 raise LoginRefused(WRONG)
-            given = add_proof(given, proof)
-        if any(proof.method == "password" and proof.at >= act.now - SECOND * 600 for proof in given):
+            all_proofs = add_proof(all_proofs, proof)
+        if any(proof.method == "password" and proof.at >= act.now - SECOND * 600 for proof in all_proofs):
             name = registry.find_person(act.tx, person).name
             for slot in (slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, CODE, person)):
                 people.drop_failures(act.tx, slot.name)
         return begin_session(
             act,
             person=person,
-            proofs=given,
+            proofs=all_proofs,
             config=world.config,
             network=call.network,
             unverified_browser=call.header(b"user-agent"),

@@ -69,7 +69,7 @@ def creation_options(call: Call, person: Person, holder: Session | Login) -> str
     """Return the options of `navigator.credentials.create` as JSON; None where passkeys are not possible."""
     if (host := rp_id(call.world.config)) is None:
         return None
-    known = people.passkeys_of(call.world.db.read(), person.person_id)
+    registered = people.passkeys_of(call.world.db.read(), person.person_id)
     options = webauthn.generate_registration_options(
         rp_id=host,
         rp_name="Ostiary",
@@ -80,7 +80,7 @@ def creation_options(call: Call, person: Person, holder: Session | Login) -> str
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
         ),
-        exclude_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in known],
+        exclude_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in registered],
         supported_pub_key_algs=ALGS,
     )
     return options_to_json(options)
@@ -93,12 +93,12 @@ def request_options(call: Call, holder: Session | Login, *, person: str | None =
     """
     if (host := rp_id(call.world.config)) is None:
         return None
-    known = [] if person is None else people.passkeys_of(call.world.db.read(), person)
+    registered = [] if person is None else people.passkeys_of(call.world.db.read(), person)
     options = webauthn.generate_authentication_options(
         rp_id=host,
         challenge=_challenge(call, "get", holder),
         timeout=TIMEOUT_MS,
-        allow_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in known],
+        allow_credentials=[PublicKeyCredentialDescriptor(id=unb64u(one.id)) for one in registered],
         user_verification=UserVerificationRequirement.REQUIRED,
     )
     return options_to_json(options)
