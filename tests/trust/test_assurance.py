@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.assurance import PERSON_LEVELS, PERSON_MFA, PERSON_PHR, PERSON_SINGLE, meets
-from ostiaryd.trust.model.sessions import Proof, Session, add_proof, assess, fresh_proofs, ways_to_meet
+from ostiaryd.trust.model.sessions import Method, Proof, Session, add_proof, assess, fresh_proofs, ways_to_meet
 
 SECOND = 1_000_000
 PASSWORD, TOTP = Proof(method="password", at=1), Proof(method="totp", at=2)
@@ -97,13 +97,13 @@ def test_a_session_meets_a_demand_by_fresh_proofs_alone() -> None:
 
 
 def test_ways_lead_to_the_demand_and_no_further() -> None:
-    everything = frozenset({"password", "totp", "passkey"})
+    everything: list[Method] = ["password", "totp", "passkey"]
     assert ways_to_meet(everything, [], [PERSON_PHR], now=9) == {"passkey"}
     assert ways_to_meet(everything, [PASSWORD], [PERSON_MFA], now=9) == {"totp", "passkey"}
-    assert ways_to_meet(frozenset({"password", "totp"}), [], [PERSON_MFA], now=9) == {"password"}
-    assert ways_to_meet(frozenset({"password", "totp"}), [TOTP], [PERSON_MFA], now=9) == {"password"}
-    assert ways_to_meet(frozenset({"password"}), [], [PERSON_MFA], now=9) == frozenset()
-    assert ways_to_meet(frozenset({"password", "totp"}), [], (), now=9) == {"password", "totp"}
+    assert ways_to_meet(["password", "totp"], [], [PERSON_MFA], now=9) == {"password"}
+    assert ways_to_meet(["password", "totp"], [TOTP], [PERSON_MFA], now=9) == {"password"}
+    assert ways_to_meet(["password"], [], [PERSON_MFA], now=9) == frozenset()
+    assert ways_to_meet(["password", "totp"], [], (), now=9) == {"password", "totp"}
 
 
 def test_a_new_proof_replaces_one_of_its_source() -> None:
