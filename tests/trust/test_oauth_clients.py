@@ -8,6 +8,8 @@ import pytest
 
 from harness.registry_fixtures import call_admin_api, newest_entry
 from ostiary.protocol.errors import NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.trust import flows
 from ostiaryd.trust.model import InvalidClient
@@ -82,3 +84,28 @@ async def test_a_wrong_client_is_refused_and_nothing_changes(world: World, agent
 async def test_an_unknown_agent_gets_no_redirect_uri(world: World, agent: str) -> None:
     assert (await call_admin_api(world, "PUT", "/agents/nobody/client", {"redirect_uris": [CALLBACK]}))[0] == 404
     assert (await call_admin_api(world, "GET", "/agents/reader/client"))[0] == 404
+
+
+class CountingReader(Reader):
+    """A reader that counts its statements."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self.statements: list[str] = []
+
+    def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
+        self.statements.append(statement.sqlite)
+        return super()._execute(statement, params)
+
+
+async def test_a_client_is_found_by_one_read_of_its_key_however_many_there_are(world: World, agent: str) -> None:
+    await set_client(world, redirect_uris=[CALLBACK])
+    connection = world.db.connect()
+    try:
+        reader = CountingReader(connection)
+        for client_id in (agent, "https://app.example/client.json", "cl_0123456789abcdef0123456789abcdef"):
+            flows.find_oauth_client(reader, client_id)
+        assert len(reader.statements) == 3
+        assert {text.rpartition(" where ")[2] for text in reader.statements} == {"client_id = ?1"}
+    finally:
+        connection.close()

@@ -1,0 +1,144 @@
+"""Authentication of clients with keys of their own: inline, or published at a `jwks_uri` that may rotate or lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.clock import Clock
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Refused
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.trust import flows
+from ostiaryd.trust.flows import AuthenticatedClient
+from ostiaryd.trust.flows.documents import KEYS_FRESH, KEYS_SOON
+from ostiaryd.trust.model import ASSERTION_TYP, SECOND, Credentials, InvalidClient
+from tests.support.api_fixtures import reconfigured
+from tests.support.client_site import ClientSite, serving_clients
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ClientSite]:
+    with serving_clients(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
+def local(world: World, site: ClientSite) -> World:
+    return reconfigured(world, public_url="http://127.0.0.1:8700", ca_file=site.ca_file, client_assertions="strict")
+
+
+class Application:
+    """A client with a metadata document, and a key that it publishes."""
+
+    def __init__(self, world: World, site: ClientSite) -> None:
+        self.world, self.site, self.key, self.count = world, site, jose.generate("ES256", kid="1"), 0
+        self.publish(self.key)
+        members = {"jwks_uri": f"{site.origin}/jwks", "token_endpoint_auth_method": "private_key_jwt"}
+        self.client_id = site.put_client(**members)
+
+    def publish(self, *keys: jose.PrivateKey) -> None:
+        self.site.put("/jwks", {"keys": [dict(key.public.jwk) for key in keys]})
+
+    def assertion(self, *, key: jose.PrivateKey | None = None, typ: str = ASSERTION_TYP, **claims: Any) -> str:
+        self.count += 1
+        now = self.world.now() // SECOND
+        good = {"iss": self.client_id, "sub": self.client_id, "aud": self.world.config.issuer, "iat": now}
+        good |= {"exp": now + 60, "jti": str(self.count)}
+        return jose.sign_jwt(key or self.key, typ=typ, claims=good | claims)
+
+    async def authenticate(self, assertion: str | None, **more: Any) -> AuthenticatedClient:
+        """Resolve the client, find its keys, and check the assertion, as the token endpoint does."""
+        given = Credentials(assertion, **{"client_id": self.client_id} | more)
+        await flows.resolve_client(self.world, self.client_id)
+        keys = await flows.find_client_keys(self.world, given)
+
+        def run(act: Any) -> AuthenticatedClient:
+            proved = flows.authenticate_oauth_client(act, given, keys, config=self.world.config)
+            flows.spend(act, proved.assertion)
+            return proved
+
+        return await act(self.world, "test", run)
+
+
+@pytest.fixture
+def application(local: World, site: ClientSite) -> Application:
+    return Application(local, site)
+
+
+async def test_a_client_authenticates_once_with_a_key_that_it_publishes(application: Application) -> None:
+    assertion = application.assertion()
+    proved = await application.authenticate(assertion)
+    assert (proved.client.client_id, proved.jkt) == (application.client_id, application.key.public.thumbprint)
+    with pytest.raises(InvalidClient, match="before"):
+        await application.authenticate(assertion)
+    assert application.site.requested.count("/jwks") == 1
+
+
+WRONG_CLAIMS: list[dict[str, Any]] = [
+    {"aud": "https://evil.example"},
+    {"aud": ["http://127.0.0.1:8700", "https://evil.example"]},
+    {"sub": "ag_0123456789abcdef0123456789abcdef"},
+    {"iss": "https://evil.example/client.json"},
+    {"iss": "https://127.0.0.1/x", "sub": "https://127.0.0.1/x"},
+    {"exp": 1},
+    {"jti": ""},
+]
+
+
+async def test_an_assertion_that_is_not_for_this_server_and_client_is_refused(application: Application) -> None:
+    for claims in WRONG_CLAIMS:
+        with pytest.raises(InvalidClient):
+            await application.authenticate(application.assertion(**claims))
+
+
+async def test_a_client_with_keys_does_not_come_without(application: Application) -> None:
+    for more in ({}, {"unverified_secret": "secret"}):
+        with pytest.raises(InvalidClient):
+            await application.authenticate(None, **more)
+    for wrong in (application.assertion(key=jose.generate("ES256", kid="1")), application.assertion(typ="at+jwt")):
+        with pytest.raises(InvalidClient):
+            await application.authenticate(wrong)
+
+
+async def test_keys_that_rotate_in_mid_flight_are_fetched_again_at_most_once_a_minute(
+    application: Application, clock: Clock
+) -> None:
+    await application.authenticate(application.assertion())
+    new = jose.generate("ES256", kid="2")
+    application.publish(new)
+    with pytest.raises(InvalidClient):
+        await application.authenticate(application.assertion(key=new))
+    assert application.site.requested.count("/jwks") == 1
+    clock.advance(us=KEYS_SOON)
+    await application.authenticate(application.assertion(key=new))
+    with pytest.raises(InvalidClient):
+        await application.authenticate(application.assertion())  # the old key is gone
+    clock.advance(us=KEYS_FRESH)
+    await application.authenticate(application.assertion(key=new))
+    assert application.site.requested.count("/jwks") == 3
+
+
+LIES: list[tuple[Any, int]] = [
+    ({"keys": []}, 200),
+    ({"keys": [{"kty": "oct", "k": "AAAA"}]}, 200),
+    ({"keys": [jose.generate("ES256").jwk()]}, 200),
+    ({"keys": [dict(jose.generate("ES256", kid="1").public.jwk)] * 2}, 200),
+    ({"keys": [dict(jose.generate("ES256").public.jwk)] * 11}, 200),
+    ([], 200),
+    (b"{", 200),
+    (b" " * (64 << 10) + b"{}", 200),
+    ({"keys": [dict(jose.generate("ES256", kid="1").public.jwk)]}, 302),
+]
+
+
+async def test_a_key_set_that_lies_authenticates_nobody(application: Application) -> None:
+    for body, status in LIES:
+        application.site.put("/jwks", body, status=status, location=f"{application.site.origin}/other")
+        with pytest.raises(Refused):
+            await application.authenticate(application.assertion())
+    assert "/other" not in application.site.requested
