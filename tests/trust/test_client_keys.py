@@ -38,8 +38,7 @@ class Application:
     def __init__(self, world: World, site: ClientSite) -> None:
         self.world, self.site, self.key, self.count = world, site, jose.generate("ES256", kid="1"), 0
         self.publish(self.key)
-        members = {"jwks_uri": f"{site.origin}/jwks", "token_endpoint_auth_method": "private_key_jwt"}
-        self.client_id = site.put_client(**members)
+        self.client_id = site.put_client(jwks_uri=f"{site.origin}/jwks", token_endpoint_auth_method="private_key_jwt")
 
     def publish(self, *keys: jose.PrivateKey) -> None:
         self.site.put("/jwks", {"keys": [dict(key.public.jwk) for key in keys]})
