@@ -25,6 +25,8 @@ OPENAPI := .openapi/.setup
 PROXIES := .proxies/.setup
 SITE := .site/.setup
 BROWSER := .browser/.setup
+PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
+PYTHON313_TESTS ?= tests/sdk tests/core tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 
@@ -33,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## say what can be made
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
 setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## make .venv and every environment of the tests from the lock files
@@ -68,6 +70,14 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 .PHONY: test
 test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
+
+.PHONY: python313
+python313: $(SETUP) ## run some tests and the demo on Debian's Python 3.13 (PYTHON313_TESTS=... chooses others)
+	$(UV) venv --clear --python $(PYTHON313) .python313
+	$(UV) pip install --python .python313/bin/python --require-hashes --no-deps -r requirements/dev.lock
+	$(UV) pip install --python .python313/bin/python --no-deps --no-build-isolation --editable .
+	.python313/bin/python -m pytest -p no:cacheprovider -n $(WORKERS) $(PYTHON313_TESTS) $(PYTEST_ARGS)
 
 .PHONY: quick
 quick: $(SETUP) ## the tests that take no time
@@ -126,7 +136,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .site .frameworks .suites .openapi .browser .proxies docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'

@@ -3,7 +3,6 @@
 from ostiaryd.ledger.model.entry import (
     MAX_ROWS,
     MESSAGE_LIMIT,
-    USED_SINCE,
     USES,
     WORD_LIMIT,
     Entry,
@@ -20,7 +19,6 @@ from ostiaryd.ledger.model.entry import (
 __all__ = [
     "MAX_ROWS",
     "MESSAGE_LIMIT",
-    "USED_SINCE",
     "USES",
     "WORD_LIMIT",
     "Entry",

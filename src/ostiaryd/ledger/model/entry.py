@@ -143,9 +143,5 @@ def reason(code: str, message: str = "") -> Reason:
     return Reason(code, message[:MESSAGE_LIMIT])
 
 
-USES = "('token.issue', 'token.exchange', 'tool.call', 'tool.undecided', 'decide', 'decide.batch', 'task.start')"
+USES = ("token.issue", "token.exchange", "tool.call", "tool.undecided", "decide", "decide.batch", "task.start")
 """Actions that an agent itself takes. Findings and administration name an agent too, and are not uses of it."""
-USED_SINCE = (
-    f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
-)
-"""SQL condition on a row with an `agent_id`: the agent has acted since the entry `used_from`."""

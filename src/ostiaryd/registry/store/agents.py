@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.ledger.model import USED_SINCE
+from ostiaryd.ledger.model import USES
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
@@ -17,6 +17,10 @@ _SELECT = f"select {_COLUMNS} from agent "
 _BY_ID = sql(_SELECT + "where agent_id = :key", steady=True)
 _OF_MODEL = sql(_SELECT + "where model = :model and model <> '' order by agent_id limit :limit")
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
+_USED_SINCE = (
+    f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
+)
+"""The agent has acted since the entry `used_from`."""
 _FILTERS = {
     "owner": "owner = :owner",
     "state": "state = :state",
@@ -24,7 +28,7 @@ _FILTERS = {
     "risk_tier": "risk_tier = :risk_tier",
     "segment": "segment = :segment",
     "text": "(lower(name) like :text escape '!' or lower(purpose) like :text escape '!')",
-    "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {USED_SINCE}",
+    "used_from": f"state <> 'decommissioned' and created_at < :created_before and not {_USED_SINCE}",
 }
 _OWNED_ALIVE = sql(_SELECT + "where owner = :owner and state <> 'decommissioned' order by agent_id")
 _INSERT = sql(
