@@ -65,7 +65,7 @@ def parse_credential(text: bytes, *, of: Path | str) -> Credential:
         is_secret_alone = isinstance(value, dict) and "client_secret" in value and "kty" not in value
         key = jose.generate("ES256") if is_secret_alone else jose.parse_private_jwk(value)
     except (Malformed, Invalid) as error:
-        raise Invalid(f"{of} is no private JWK: {error.message}") from None
+        raise Invalid(f"{of} is not a private JWK: {error.message}") from None
     assert isinstance(value, dict)
     client_id, issuer, secret = value.get("client_id", ""), value.get("issuer", ""), value.get("client_secret")
     if not isinstance(client_id, str) or not isinstance(issuer, str):

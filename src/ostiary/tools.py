@@ -217,7 +217,7 @@ def _described(value: object) -> object:
         return os.fspath(value)
     if is_model(value):
         return dict(cast(Iterable[tuple[str, object]], value))
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
 ) -> None:
     before, answers = tools(ostiary, desk), tmp_path / "answers.json"
     for wrong, why in (
-        ({"xqz": {"effect": "explode"}}, "is no answer for `effect`"), ({"yyy": {}}, "no tool `yyy`"),
+        ({"xqz": {"effect": "explode"}}, "is not an answer for `effect`"), ({"yyy": {}}, "no tool `yyy`"),
         ({"xqz": {"effect": 1}}, "answers are not by tool and member"), ([], "answers are not by tool and member"),
     ):  # fmt: skip
         answers.write_text(json.dumps(wrong))

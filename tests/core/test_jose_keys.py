@@ -64,7 +64,7 @@ def test_a_generated_key_may_have_a_kid_of_its_own() -> None:
 
 @pytest.mark.parametrize("alg", ["HS256", "none", "RS512", "ES512", "es256", ""])
 def test_other_algorithms_are_not_generated(alg: str) -> None:
-    with pytest.raises(InvalidKey, match="no algorithm"):
+    with pytest.raises(InvalidKey, match="unknown algorithm"):
         jose.generate(alg)
 
 

@@ -47,7 +47,7 @@ def test_each_tool_that_nobody_has_confirmed_is_asked_about_those_in_use_first()
 def test_the_questions_are_in_plain_words_and_say_why() -> None:
     asked = {(one.tool.name, question.member): question for one in review(catalogue()) for question in one.questions}
     argument, outside = asked["xqz", "kinds.abc"], asked["get_status", "outside"]
-    assert argument.text == "Is `abc` of `xqz` whom it goes to, which thing, how much, or words?"
+    assert argument.text == "Is `abc` of `xqz` a recipient, an object, an amount, or text?"
     assert argument.suggestion == "unsure"
     assert (outside.suggestion, outside.why) == ("no", "its name refers to records of the system itself")
 
@@ -115,9 +115,9 @@ def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> N
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ({"effect": "explode"}, "is no answer for `effect`"),
-        ({"outside": "maybe"}, "is no answer for `outside`"),
-        ({"kinds.abc": "thing"}, "is no answer for `kinds.abc`"),
+        ({"effect": "explode"}, "is not an answer for `effect`"),
+        ({"outside": "maybe"}, "is not an answer for `outside`"),
+        ({"kinds.abc": "thing"}, "is not an answer for `kinds.abc`"),
         ({"kinds.zzz": "object"}, "has no `kinds.zzz`"),
         ({"scope": "read"}, "has no `scope`"),
     ],

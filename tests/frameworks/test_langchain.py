@@ -178,7 +178,7 @@ async def test_an_asynchronous_tool_that_says_something_else_than_was_approved_i
         return stage.read_file(path, limit)
 
     said = langchain.listed([read_file, *tools_of(stage)[1:]])["tools"]
-    for description, heard in (("was approved", "says something else"), ("Read later.", "text of /srv/a")):
+    for description, heard in (("was approved", "definition of"), ("Read later.", "text of /srv/a")):
         await asyncio.to_thread(stage.approve, [one | {"description": description} for one in said])
         model = scripted("read_file", {"path": "/srv/a"})
         agent = create_agent(model, tools=[read_file], middleware=[Guarded(stage.tools)])

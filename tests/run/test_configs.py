@@ -41,7 +41,7 @@ def test_the_copy_has_a_guard_in_front_of_each_stdio_server_and_all_else_as_it_w
         ([], "no `mcpServers`"),
         ({}, "no `mcpServers`"),
         ({"mcpServers": []}, "no `mcpServers`"),
-        ({"mcpServers": {"a": "npx"}}, "is no object"),
+        ({"mcpServers": {"a": "npx"}}, "is not an object"),
         ({"mcpServers": {"a": {}}}, "neither a `command` nor a `url`"),
         ({"mcpServers": {"a": {"command": "x", "type": "http"}}}, "neither"),
         ({"mcpServers": {"a": {"command": ["npx"]}}}, "`command`"),

@@ -94,9 +94,9 @@ async def test_a_tool_that_says_something_else_than_was_approved_does_not_run(
     def says() -> dict[str, str]:
         return {"name": "read_file", "description": said}
 
-    with nullcontext() if is_allowed else pytest.raises(Denied, match="says something else"):
+    with nullcontext() if is_allowed else pytest.raises(Denied, match="definition of"):
         tools.admit("read_file", {"path": "/a"}, says)
-    with nullcontext() if is_allowed else pytest.raises(Denied, match="says something else"):
+    with nullcontext() if is_allowed else pytest.raises(Denied, match="definition of"):
         await tools.admit_async("read_file", {"path": "/a"}, says)
 
 

@@ -72,7 +72,7 @@ def guarded(
     unseen = [f"settings:{source}" for source in sources] + [f"plugin:{plugin['path']}" for plugin in options.plugins]
     if undecided := [source for source in unseen if source not in unguarded]:
         which = ", ".join(undecided)
-        raise Conflict(f"hooks of {which} could change what was decided", hint="name it in `unguarded`")
+        raise Conflict(f"hooks of {which} could change decided arguments", hint="name it in `unguarded`")
     by = _Guard(tools, names, frozenset(unguarded))
     hooks: dict[Any, list[HookMatcher]] = dict(options.hooks or {})
     for event in ("PreToolUse", "PermissionRequest"):

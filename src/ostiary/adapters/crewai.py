@@ -147,7 +147,7 @@ def _decide_in(kind: type) -> None:
     """Let the methods that a class of tools runs by decide first."""
     for name in {"_run", "_arun"} & vars(kind).keys():
         if not inspect.isfunction(method := vars(kind)[name]):
-            raise Conflict(f"`{name}` of {kind.__name__} is no method, and would run undecided")
+            raise Conflict(f"`{name}` of {kind.__name__} is not a method, and would run undecided")
         setattr(kind, name, _decided(name, method))
 
 

@@ -48,7 +48,7 @@ from ostiary.tools import Tools
 
 APPROVAL = "approval"
 """key of the approval's id in the value of an interrupt"""
-NOT_LAST = "middleware that is listed after the guard could change what it has decided"
+NOT_LAST = "middleware that is listed after the guard could change decided calls"
 LAST = "middleware=[.., Guarded(tools)]"
 
 

@@ -249,7 +249,7 @@ class AsyncTask:
             try:
                 is_held = await self._agent._run(self._agent._keep(self.id, self._holder))
             except (Refused, httpx2.HTTPError) as error:
-                log.warning("the heartbeat of task %s was not heard: %s", self.id, error)
+                log.warning("the heartbeat of task %s failed: %s", self.id, error)
 
     def task(
         self,

@@ -355,4 +355,4 @@ class Beats:
                 if not self._agent._run(self._agent._keep(self._task, self._holder)):
                     return
             except (Refused, httpx2.HTTPError) as error:
-                log.warning("the heartbeat of task %s was not heard: %s", self._task, error)
+                log.warning("the heartbeat of task %s failed: %s", self._task, error)

@@ -254,7 +254,7 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     has = {kind for kind, _ in kinds.values()}
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
-        effect, why = Effect.SEND, "what it asks for goes to an address in an open world"
+        effect, why = Effect.SEND, "its request goes to an address in an open world"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= has:
         effect, why = Effect.PAY, "it takes an amount, and where that goes"
     if effect is Effect.PAY:
@@ -387,7 +387,7 @@ def _kind(
     if not is_read:
         return kind, why
     if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
-        return Kind.PRINCIPAL, "whom it reads about"
+        return Kind.PRINCIPAL, "it identifies a person to read about"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
 
 

@@ -143,7 +143,7 @@ def confirm_all(
 def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> str:
     if answer not in choices:
         raise Invalid(
-            f"`{answer[:64]}` is no answer for `{member}` of `{tool.name}`", hint=f"one of {', '.join(choices)}"
+            f"`{answer[:64]}` is not an answer for `{member}` of `{tool.name}`", hint=f"one of {', '.join(choices)}"
         )
     return answer
 
@@ -200,7 +200,7 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             yield Question(
                 name,
                 f"kinds.{path}",
-                f"Is `{path}` of `{name}` whom it goes to, which thing, how much, or words?",
+                f"Is `{path}` of `{name}` a recipient, an object, an amount, or text?",
                 reason,
                 ARGUMENTS,
                 suggestion,

@@ -31,7 +31,7 @@ COMMANDS = (
     ("run", "ostiary.cli.run:run", "Run an agent that you have, with a guard in front of its MCP servers.", SERVER),
     ("proxy", "ostiary.cli.proxy:proxy", "Add tokens and proofs to the requests of any HTTP or MCP client.", SERVER),
     ("telemetry", "ostiary.cli.telemetry:telemetry", "Forward an agent's OpenTelemetry to the server.", SERVER),
-    ("doctor", "ostiary.cli.doctor:doctor", "Check by experiments that the server does what it must.", SERVER),
+    ("doctor", "ostiary.cli.doctor:doctor", "Check by experiments that the server works correctly.", SERVER),
     ("keys", "ostiary.cli.keys:keys", "List and rotate the signing keys of the server.", SERVER),
     ("feed", "ostiary.cli.feed:feed", "List guards and their feed age.", SERVER),
     ("clock", "ostiary.cli.clock:clock", "Show the server's time, and confirm it after a clock jump.", SERVER),

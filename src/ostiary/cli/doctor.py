@@ -32,7 +32,7 @@ Line = dict[str, Any]
 
 
 def doctor(*, deep: bool = False, session: Here) -> None:
-    """Check by experiments that the server does what it must.
+    """Check by experiments that the server works correctly.
 
     Exits with 5 if an experiment fails.
 
@@ -139,7 +139,7 @@ def _replayed(session: Session) -> str:
 def _default_deny(session: Session) -> str:
     if session.api("POST", "/decide", NOBODY)["decision"]:
         raise Conflict("the policies allow every request", hint="ostiary policy show")
-    return "what no policy permits is denied"
+    return "calls that no policy permits are denied"
 
 
 def _inside(session: Session, *, deep: bool) -> list[Line]:

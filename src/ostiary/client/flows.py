@@ -114,7 +114,7 @@ class Client:
             if response.status_code == 200:
                 metadata = _decode(response, Metadata, of="the issuer's metadata")
                 if metadata.issuer not in (self._url, self.credential.issuer) and not is_local(self._url):
-                    raise Malformed(f"{self._url} says that it is the issuer {metadata.issuer}", hint="use that URL")
+                    raise Malformed(f"{self._url} names the issuer {metadata.issuer}", hint="use that URL")
                 return metadata
             failures.append(f"{url} answers {response.status_code}")
             if response.status_code >= 500:
@@ -244,7 +244,7 @@ class Client:
                 response: httpx2.Response = yield request
                 resource = yield from self._read_challenge(request, response)
                 if resource is None:
-                    return response  # that was enough
+                    return response  # no token was demanded
             target = replace(target, resource=resource)
         token = yield from self.token(target)
         for left in reversed(range(MAX_ATTEMPTS)):

@@ -174,7 +174,7 @@ class CallDecider:
                 inputs.approval is not None and inputs.approval.number
             ):  # an approval was spent, and the call did not pass
                 self.link.rpc.pending.release(inputs.approval.number)
-        raise Unavailable("other calls took what was drawn", hint="try again", code="budget_unavailable")
+        raise Unavailable("other calls have spent the drawn budget", hint="try again", code="budget_unavailable")
 
     def _attempt(self, caller: Verified, tool: str, arguments: Mapping[str, Any], inputs: _Inputs) -> Call | Need:
         """Apply the rules to the present facts."""

@@ -35,7 +35,7 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
         try:
             memories.made(call.watched, output)
         except Unavailable as refusal:
-            log.warning("what call %d created is not remembered: %s", call.number, refusal.message)
+            log.warning("the objects that call %d created are not recorded: %s", call.number, refusal.message)
 
 
 def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:

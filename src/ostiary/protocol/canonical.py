@@ -130,7 +130,7 @@ def _is_plain(value: object, depth: int, floats: bool) -> bool:
         for item in value:  # type: ignore[attr-defined]
             plain = _is_plain(item, depth - 1, floats) and plain
         return plain
-    raise Malformed(f"{kind.__name__} is no JSON type")
+    raise Malformed(f"{kind.__name__} is not a JSON type")
 
 
 def _spell(value: object, floats: bool) -> object:

@@ -226,7 +226,7 @@ def _proof_key(unverified_protected: str) -> PublicKey:
         raise InvalidToken("its header has no `jwk`")
     key = parse_public_jwk({"alg": header["alg"], **jwk})
     if not key.accepts(header["alg"]):
-        raise InvalidToken(f"its key is for {key.alg}, its header says something else")
+        raise InvalidToken(f"its key is for {key.alg}, its header names another algorithm")
     return key
 
 

@@ -155,7 +155,7 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
     if last != 0:
         raise ProofFailed(f"the proof is too short for a tree of {size} entries")
     if len(leaf) != HASH_BYTES or computed != root:
-        raise ProofFailed(f"entry {index} is not what the root says")
+        raise ProofFailed(f"entry {index} does not match the root")
 
 
 def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:

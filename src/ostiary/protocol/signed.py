@@ -53,7 +53,7 @@ def parse_answer(
         ).payload
         answer = json_decoder(kind)(payload)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        raise Malformed(f"it is no {kind.TYP}") from None
+        raise Malformed(f"the answer is not a valid {kind.TYP}") from None
     if (answer.iss, answer.aud, answer.question_digest) != (issuer, resource_id, digest(body)):
         raise Unauthenticated("the signed answer is for another request")
     return answer

@@ -103,7 +103,7 @@ class GuardedUpstream(Upstream):
                     return
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
-                    raise Rejected(502, "upstream_failed", "the server compresses what was asked for uncompressed")
+                    raise Rejected(502, "upstream_failed", "the server compresses an answer that was requested uncompressed")
                 _is_stream(response)
                 is_over |= method == "DELETE" and response.is_success
                 response.extensions[EXCHANGE] = exchange
@@ -302,7 +302,7 @@ def _check_named(headers: Headers, text: bytes) -> None:
             expected[b"mcp-name"] = messages[0].arguments.get(member)
     for name, value in claims:
         if name in expected and _plain(value) != expected[name]:
-            raise Rejected(400, "header_mismatch", f"`{name.decode()}` is not what the body says")
+            raise Rejected(400, "header_mismatch", f"`{name.decode()}` differs from the body")
 
 
 def _unreadable(headers: Headers) -> Malformed | None:

@@ -134,7 +134,7 @@ def parse_config(text: object, *, of: str) -> Config:
     stdio, remote = list[Server](), list[Server]()
     for name, entry in entries.items():
         if not isinstance(entry, dict):
-            raise Usage(f"{of}: the server {name!a} is no object")
+            raise Usage(f"{of}: the server {name!a} is not an object")
         if entry.get("disabled") is True:
             continue
         if "command" in entry and entry.get("type") in KINDS:
@@ -152,14 +152,14 @@ def parse_config(text: object, *, of: str) -> Config:
 def _stdio(name: str, entry: Mapping[str, Any], *, of: str) -> Server:
     command, args = entry["command"], entry.get("args", [])
     if not isinstance(command, str) or not command:
-        raise Usage(f"{of}: the `command` of {name!a} is no text")
+        raise Usage(f"{of}: the `command` of {name!a} is not a string")
     if not isinstance(args, list) or not all(isinstance(word, str) for word in args):
-        raise Usage(f"{of}: the `args` of {name!a} are no list of texts")
+        raise Usage(f"{of}: the `args` of {name!a} are not a list of strings")
     env, cwd = entry.get("env") or {}, entry.get("cwd")
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
-        raise Usage(f"{of}: the `env` of {name!a} is no object of texts")
+        raise Usage(f"{of}: the `env` of {name!a} is not an object of strings")
     if not isinstance(cwd, (str, type(None))):
-        raise Usage(f"{of}: the `cwd` of {name!a} is no text")
+        raise Usage(f"{of}: the `cwd` of {name!a} is not a string")
     return Server(name, to_word(name, of=f"{of}: the server"), entry)
 
 

@@ -27,9 +27,9 @@ def source_of(
     named = _after_option(command)
     if named is not None and command[named].lstrip().startswith("{"):
         try:
-            return parse_config(json.loads(command[named]), of=f"what stands after {OPTION}")
+            return parse_config(json.loads(command[named]), of=f"the value of {OPTION}")
         except ValueError as error:
-            raise Usage(f"what stands after {OPTION} is no JSON: {error}") from None
+            raise Usage(f"the value of {OPTION} is not JSON: {error}") from None
     if named is not None and command[named] != PLACE:
         return read_config(Path(command[named]))
     if config_env is not None and environment.get(config_env):

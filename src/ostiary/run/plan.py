@@ -42,4 +42,4 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise Invalid(f"cannot read the plan {path}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is no plan: {error}", hint="`ostiary run` writes them") from None
+        raise Invalid(f"{path} is not a plan of `ostiary run`: {error}", hint="`ostiary run` writes them") from None

@@ -173,7 +173,7 @@ class _Talk:
                 del self._held[: end + 1]
                 self._lines += 1
                 if self._lines > MAX_LINES:
-                    raise Invalid(f"the server says more than {MAX_LINES} lines")
+                    raise Invalid(f"the server sends more than {MAX_LINES} lines")
                 try:
                     message = canonical.parse(line, max_bytes=MAX_LINE_BYTES, max_depth=2 * canonical.MAX_DEPTH)
                 except Refused:
@@ -183,7 +183,7 @@ class _Talk:
                 if isinstance(message, dict):
                     return message
             elif len(self._held) > MAX_LINE_BYTES:
-                raise Malformed(f"the server says a line of more than {MAX_LINE_BYTES >> 20} MiB")
+                raise Malformed(f"the server sends a line of more than {MAX_LINE_BYTES >> 20} MiB")
             else:
                 self._more()
 
@@ -196,7 +196,7 @@ class _Talk:
             raise Unavailable("the server ends before it answers")
         self._bytes += len(chunk)
         if self._bytes > MAX_BYTES:
-            raise Invalid(f"the server says more than {MAX_BYTES >> 20} MiB")
+            raise Invalid(f"the server sends more than {MAX_BYTES >> 20} MiB")
         self._held += chunk
 
 

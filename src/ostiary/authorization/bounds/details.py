@@ -45,7 +45,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
             if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
-                raise InvalidDetails(f"a member of `locations` is no URI, or longer than {MAX_LOCATION} characters")
+                raise InvalidDetails(f"a member of `locations` is not a URI, or is longer than {MAX_LOCATION} characters")
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
                 raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")
@@ -98,7 +98,7 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
         raise InvalidDetails("a member of `authorization_details` is not of the type `tool`")
     try:
         if _has_null(value):
-            raise InvalidDetails("`authorization_details` has a null in it", hint="leave out what is not meant")
+            raise InvalidDetails("`authorization_details` contains null", hint="leave the member out instead")
         details = convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
         message = f"`authorization_details`: {str(error)[:200]}"

@@ -141,7 +141,7 @@ class Amount(
                 return units
             if units > MAX_INT:
                 raise BadAmount(f"`{path}` is too large: over 2^53-1 of the smallest unit")
-            problem = "is missing" if value is ABSENT else "is no plain decimal number"
+            problem = "is missing" if value is ABSENT else "is not a plain decimal number"
             raise BadAmount(f"`{path}` {problem}", hint='an integer, or a string such as "12.50"')
 
         return cost

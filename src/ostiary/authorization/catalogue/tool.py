@@ -144,5 +144,5 @@ def _check_presentation(tool: Tool) -> None:
         if inside:
             raise Invalid(
                 f"`{name[:64]}` is presentation, and `{inside[0][:64]}` stands for {tool.argument_kinds[inside[0]]}",
-                hint="what an approval leaves out must not matter",
+                hint="approvals leave presentation arguments out, so they must not identify anything",
             )

@@ -248,7 +248,7 @@ def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason
     if acr in ACRS[hold.limit :] and auth_time is not None and auth_time * 1_000_000 >= hold.since:
         return None
     age = max(0, now - hold.since) // 1_000_000
-    why = "it takes a token whose holder has proved itself anew"
+    why = "a token with a newer authentication is required"
     return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(ACRS[hold.limit :]), age)
 
 

@@ -73,7 +73,7 @@ def verify_jws(
         raise InvalidToken(f"the token is not of type {_either(typ)}")
     key = key_for(unverified_jws.header)
     if not key.accepts(unverified_jws.header["alg"]):
-        raise InvalidToken(f"the key is for {key.alg}, the token says something else")
+        raise InvalidToken(f"the key is for {key.alg}, the token names another algorithm")
     key.verify(unverified_jws.signature, unverified_jws.signing_input)
     return unverified_jws
 

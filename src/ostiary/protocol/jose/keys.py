@@ -92,7 +92,7 @@ def parse_private_jwk(jwk: object, *, is_sound: bool = False) -> PrivateKey:
 def generate(alg: str, *, kid: str | None = None) -> PrivateKey:
     """A fresh key from the operating system's randomness (RSA: 2048 bits). Raises InvalidKey for an unknown `alg`."""
     if alg not in ALGS:
-        raise InvalidKey(f"there is no algorithm {alg!r}", hint=f"one of {', '.join(sorted(ALGS))}")
+        raise InvalidKey(f"unknown algorithm {alg!r}", hint=f"one of {', '.join(sorted(ALGS))}")
     kty = _KTY[alg]
     jwk = {"kty": kty, "alg": alg, **KINDS[kty].generate(alg)}
     return parse_private_jwk(jwk if kid is None else {**jwk, "kid": kid}, is_sound=True)
@@ -111,7 +111,7 @@ def _public(jwk: dict[str, object]) -> PublicKey:
     algs, verifier = kind.read(jwk)
     alg = jwk.get("alg", algs[0])
     if not isinstance(alg, str) or alg not in algs:
-        raise InvalidKey(f"the key is for {' or '.join(algs)}, its `alg` says something else")
+        raise InvalidKey(f"the key is for {' or '.join(algs)}, its `alg` names another algorithm")
     if jwk.get("use", "sig") != "sig":
         raise InvalidKey("the key is not for signatures (`use`)")
     operations = jwk.get("key_ops", ["verify"])

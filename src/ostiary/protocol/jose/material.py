@@ -69,7 +69,7 @@ def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except ValueError:
-        raise InvalidKey("`x` and `y` are no point of the curve") from None
+        raise InvalidKey("`x` and `y` are not a point on the curve") from None
     algorithm, native = _ECDSA[alg], key.verify
 
     def verify(signature: bytes, data: bytes) -> None:
