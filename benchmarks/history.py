@@ -86,7 +86,7 @@ def main() -> None:
     seed = Intent(
         words="Tell ann@example.org about March, see https://example.org/figures", own={"mail": "bob@example.org"}
     )
-    memory, before = origins.marked(origins.remember(b"k" * 32, seed)), past()
+    memory, before = origins.with_marks(origins.remember(b"k" * 32, seed)), past()
     remembering = principal(memory="tk_1")
     rows = {
         "as it was": measure("send", principal(), plain, None, None),

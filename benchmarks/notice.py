@@ -31,7 +31,7 @@ from ostiary.provenance.noticing import (
     traced,
 )
 from ostiary.provenance.noticing.profile import MAX_TASKS, MAX_TOOLS
-from ostiary.provenance.origins import judge_origins, learned, marked, observed, remember
+from ostiary.provenance.origins import add_parts, judge_origins, observe_output, remember, with_marks
 
 LIMIT = 15.0
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "note": "text"})
@@ -57,9 +57,9 @@ def event(**more: Any) -> Event:
 
 def main() -> None:
     dice = random.Random(7)
-    begun = marked(remember(bytes(range(32)), Intent(words="Pay Ann 1,200.00 to DE89 3704 0044 0532 0130 00")))
+    begun = with_marks(remember(bytes(range(32)), Intent(words="Pay Ann 1,200.00 to DE89 3704 0044 0532 0130 00")))
     output = [{"from": "eve@example.com", "body": ASKS}]
-    memory = learned(begun, observed(begun, "mail/inbox", INBOX, {}, output))
+    memory = add_parts(begun, observe_output(begun, "mail/inbox", INBOX, {}, output))
     asked, profile = extend_session(BEGUN, begun, INBOX, {}, output), full()
     assert traced(asked, memory, PAY, THEIRS, None).values_in_text == 2
     assert len(pack(profile)) <= MAX_PROFILE

@@ -23,7 +23,17 @@ from benchmarks.decide import URI, principal
 from ostiary.authorization.catalogue import Catalogue, Kind, Tool
 from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.intent import Endorsed, Intent
-from ostiary.provenance.origins import MAX_BYTES, Memory, Origin, learned, marked, observed, of_value, pack, remember
+from ostiary.provenance.origins import (
+    MAX_BYTES,
+    Memory,
+    Origin,
+    add_parts,
+    observe_output,
+    of_value,
+    pack,
+    remember,
+    with_marks,
+)
 from ostiaryd.policy.model import starter
 
 KEY = bytes(range(32))
@@ -86,7 +96,7 @@ def flooded(dice: random.Random, tools: dict[str, Tool]) -> Memory:
     for _ in range(16):
         for tool, path in (("fetch", "x"), ("fetch", f"v{dice.randint(2, 6)}"), ("record", "x"), ("record", "Ann")):
             output = prose(dice, 20_000)
-            memory = learned(memory, observed(memory, f"files/{tool}", tools[tool], {"path": path}, output))
+            memory = add_parts(memory, observe_output(memory, f"files/{tool}", tools[tool], {"path": path}, output))
             assert len(pack(memory)) <= MAX_BYTES
     return memory
 
@@ -98,7 +108,7 @@ def main() -> None:
     facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter().policies)
     who = principal()
     with_memory = Principal(replace(who.claims, memory="tk_1"))
-    begun = marked(remember(KEY, Intent(words=WORDS)))
+    begun = with_marks(remember(KEY, Intent(words=WORDS)))
     full = flooded(dice, tools)
     assert of_value(full, Kind.ADDRESS, "ann@example.org") is Origin.PERSON
     print(f"a memory that was flooded has {len(pack(full)):,} bytes, at most {MAX_BYTES:,}")
@@ -123,12 +133,12 @@ def main() -> None:
     told("more: two that the person said", deciding(begun, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same, and a text with an address", deciding(begun, SAID) - plain)
     told("more: two from nowhere, and a text with an address", deciding(begun, UNSAID) - plain)
-    labelled = marked(
-        learned(begun, observed(begun, "files/record", tools["record"], {"path": "x"}, prose(dice, 10_240)))
+    labelled = with_marks(
+        add_parts(begun, observe_output(begun, "files/record", tools["record"], {"path": "x"}, prose(dice, 10_240)))
     )
     told("more: a text with an address, with labels in play", deciding(labelled, SAID) - plain)
     told("more: no text, with labels in play", deciding(labelled, {"to": SAID["to"], "amount": 1200}) - plain)
-    told("more: the same with the largest memory", deciding(marked(full), UNSAID) - plain)
+    told("more: the same with the largest memory", deciding(with_marks(full), UNSAID) - plain)
     rows = records(dice, 10_240)
     lines = "\n".join(f"{'- ' if at == 0 else '  '}{name}: {value}"
                       for row in json.loads(rows) for at, (name, value) in enumerate(row.items()))  # fmt: skip
@@ -136,7 +146,7 @@ def main() -> None:
         for tool in ("fetch", "record"):
 
             def observing(tool: str = tool, output: str = output) -> object:
-                return observed(begun, f"files/{tool}", tools[tool], {"path": "x"}, output)
+                return observe_output(begun, f"files/{tool}", tools[tool], {"path": "x"}, output)
 
             told(
                 f"observe 10 KB of {what} of {'outside' if tool == 'fetch' else 'records'}", microseconds(observing, 20)

@@ -29,7 +29,16 @@ from ostiary.protocol.errors import Refused
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
 from ostiary.provenance.history import NOTHING, Before, History, after, created, created_by, in_passing
 from ostiary.provenance.intent import parse_intent
-from ostiary.provenance.origins import Memory, foreign, is_effect, learned, marked, observed, remember, shown
+from ostiary.provenance.origins import (
+    Memory,
+    add_parts,
+    is_effect,
+    list_foreign_links,
+    observe_output,
+    origins_by_argument,
+    remember,
+    with_marks,
+)
 from ostiary.provenance.origins.judging import GRAVE
 from ostiaryd.approvals.model import MAX_DENIED_OF_TOOL, MAX_USES
 
@@ -89,7 +98,7 @@ class InProcess:
             scope=" ".join(self._scopes), task=task, memory="" if self._without == rules.INTENT else task,
             authorization_details=drafted["bounds"], segment="default", budgets=budgets,
         )  # fmt: skip
-        memory = marked(remember(KEY, parse_intent(drafted["intent"])))
+        memory = with_marks(remember(KEY, parse_intent(drafted["intent"])))
         left = {one.id: one.limit.units for one in budgets}
         return Opened(Session(Principal(claims), memory, recent=self._recent.get(agent, NOTHING), left=left))
 
@@ -122,8 +131,8 @@ class InProcess:
         ready = self._facts.resource.tools[call.tool]
         value = output.error or (output.text if output.data is None else output.data)
         if session.principal is not None and session.principal.claims.memory:
-            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value, ready.classes)
-            session.memory = learned(session.memory, parts)
+            parts = observe_output(session.memory, ready.uid.id, ready.tool, call.arguments, value, ready.classes)
+            session.memory = add_parts(session.memory, parts)
         if not output.error:
             made = created_by(KEY, ready.uid.id, ready.tool, call.arguments, value)
             session.history = created(session.history, made) if made else session.history
@@ -179,7 +188,7 @@ class InProcess:
         if ready is None:
             return decision.reasons[0].code
         tool, beside = ready.tool, dict(decision.call_context or {})
-        origins, found = shown(decision.call_context), list[str]()
+        origins, found = origins_by_argument(decision.call_context), list[str]()
         for path, origin in sorted(origins.items()):
             kind = tool.kinds.get(path, "?")
             found.append(f"{kind}:{origin}")
@@ -197,7 +206,8 @@ class InProcess:
         arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
         return extent_of(
             ready.tool, arguments, agent=principal.claims.client_id, task=task, resource=self._facts.resource.name,
-            secrets=hidden, policies=decision.policies, foreign=foreign(session.memory, ready.tool, arguments),
+            secrets=hidden, policies=decision.policies,
+            foreign=list_foreign_links(session.memory, ready.tool, arguments),
             warnings=warnings_of(decision.call_context), outside=digest_outside(session.memory),
         )  # fmt: skip
 
@@ -240,8 +250,8 @@ class InProcess:
                 {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
                 & arguments.keys()
             ),
-            "foreign": foreign(session.memory, ready.tool, arguments) if principal.claims.memory else {},
-            "origins": shown(decision.call_context),
+            "foreign": list_foreign_links(session.memory, ready.tool, arguments) if principal.claims.memory else {},
+            "origins": origins_by_argument(decision.call_context),
             "warnings": warnings_of(decision.call_context),
             "reasons": [{"policy": name} for name in decision.policies],
         }

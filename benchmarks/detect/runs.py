@@ -25,7 +25,7 @@ from ostiary.authorization.claims import AccessClaims
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, resolve
 from ostiary.provenance.noticing import BEGUN, Event, Session, extend_session, traced
-from ostiary.provenance.origins import Memory, learned, marked, observed, remember
+from ostiary.provenance.origins import Memory, add_parts, observe_output, remember, with_marks
 
 URI = "https://tools.example/mcp"
 SCOPES = ["suite:read", "suite:write", "suite:administer"]
@@ -86,7 +86,7 @@ class Watcher:
             scope=" ".join(SCOPES), task=f"tk_{self._count}", memory=f"tk_{self._count}",
             authorization_details=render_details(drafted.bounds), segment="default",
         )  # fmt: skip
-        return Opened(Task(Principal(claims), marked(remember(KEY, drafted.intent))))
+        return Opened(Task(Principal(claims), with_marks(remember(KEY, drafted.intent))))
 
     def decide(self, session: Task, call: Call) -> Verdict:
         principal, memory = session.principal, session.memory
@@ -109,8 +109,8 @@ class Watcher:
         if ready is not None:
             value = output.error or (output.text if output.data is None else output.data)
             session.session = extend_session(session.session, session.memory, ready.tool, call.arguments, value)
-            parts = observed(session.memory, ready.uid.id, ready.tool, call.arguments, value)
-            session.memory = learned(session.memory, parts)
+            parts = observe_output(session.memory, ready.uid.id, ready.tool, call.arguments, value)
+            session.memory = add_parts(session.memory, parts)
 
     def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
         raise NotImplementedError("it asks nothing")

@@ -58,9 +58,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, FREE, is_free, named, returned
+from ostiary.guard.mcp import DENIED, FREE, extract_output, is_free, map_request
 from ostiary.protocol.errors import Conflict, Forbidden, Refused, Unauthenticated
-from ostiary.tools import closed
+from ostiary.tools import fail_closed
 
 __all__ = ["DENIED", "FREE", "answered", "protect", "waits"]
 
@@ -225,7 +225,7 @@ class _Hook:
         self._check_served(ctx)
         params = ctx.params or {}
         try:
-            with closed():
+            with fail_closed():
                 caller = _caller(ctx)
                 if ctx.method == "tools/call" and not await self._has_tool(params):
                     return _unknown_tool(str(params["name"]), ctx.protocol_version)
@@ -249,7 +249,7 @@ class _Hook:
                 raise
             body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
             _measure(call, body)
-            await self._guard.observe_async(call, returned(body))
+            await self._guard.observe_async(call, extract_output(body))
             return result
         except Withheld as refusal:
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
@@ -273,14 +273,14 @@ class _Hook:
 
     async def _has_tool(self, params: Mapping[str, Any]) -> bool:
         """Return whether the catalogue or the server has the tool that is called. Raises Unavailable."""
-        name, _ = named("tools/call", params)
+        name, _ = map_request("tools/call", params)
         if name in self._guard.feed.current().facts.resource.tools:
             return True
         return any(tool.name == params["name"] for tool in await self._server.list_tools())
 
     async def _decide(self, caller: Verified, method: str, params: Mapping[str, Any]) -> Call:
         """Decide and record a call. Raises Refused unless it is allowed."""
-        tool, arguments = named(method, params)
+        tool, arguments = map_request(method, params)
         if method == "tools/call":
             check_answer(params)
             if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process

@@ -30,7 +30,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed
 from ostiary.protocol.jose import b64u
-from ostiary.tools import filled, plain
+from ostiary.tools import fill_defaults, plain
 
 MAX_PARAMETERS = 100
 MAX_REFERENCES = 16
@@ -117,7 +117,7 @@ class HttpTool:
         if body:
             kind, value = _body(scope, body)
             self._put(arguments, BODY, _completed(value, self._body_schema(kind), document), declared, place=BODY)
-        return filled(arguments, self.input_schema) if self.operation is not None else arguments
+        return fill_defaults(arguments, self.input_schema) if self.operation is not None else arguments
 
     def _put(
         self, arguments: dict[str, Any], name: str, value: Any, declared: Sequence[Parameter], *, place: str
@@ -384,7 +384,7 @@ def _completed(value: Any, schema: Mapping[str, Any], document: Mapping[str, Any
     if not isinstance(value, dict) or len(objects) != 1:
         return value
     sent = {name: _completed(one, objects[0]["properties"].get(name, {}), document) for name, one in value.items()}
-    return filled(sent, objects[0])
+    return fill_defaults(sent, objects[0])
 
 
 def _shapes(schema: Mapping[str, Any], document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

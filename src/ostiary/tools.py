@@ -73,7 +73,7 @@ class Tools:
         The arguments are the final ones of the tool, with its defaults; `plain` defines the allowed Python values.
         `says` returns the present definition of the tool, which is compared with the approved one.
         """
-        with closed():
+        with fail_closed():
             caller = self._caller()
             try:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
@@ -85,7 +85,7 @@ class Tools:
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
         """Admit a call as `admit` does; a thread waits where a token or a budget must be requested."""
-        with closed():
+        with fail_closed():
             caller = self._caller()
             try:
                 return await self._admit_async(caller, tool, arguments, says)
@@ -169,7 +169,7 @@ class Running:
 
 def admit(guard: Guard, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
     """Admit a call of a verified caller, as `Tools.admit` does."""
-    with closed():
+    with fail_closed():
         return _running(guard, guard.decide(caller, tool, _plain(arguments), says))
 
 
@@ -183,7 +183,7 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def closed() -> Iterator[None]:
+def fail_closed() -> Iterator[None]:
     """Turn every error of this block into a refusal."""
     try:
         yield
@@ -220,7 +220,7 @@ def _described(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def filled(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def fill_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with the defaults of the tool's JSON Schema; a null default counts as absent."""
     properties = schema.get("properties", {})
     defaults = {name: inner.get("default") for name, inner in properties.items() if isinstance(inner, Mapping)}

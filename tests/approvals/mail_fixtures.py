@@ -10,7 +10,7 @@ import pytest
 from harness.registry_fixtures import create_holding, run_act
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.provenance.intent import Intent
-from ostiary.provenance.origins import observed
+from ostiary.provenance.origins import observe_output
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from tests.support.approval_fixtures import URI, Bank
@@ -64,5 +64,5 @@ async def reads(mail: Bank, text: object) -> None:
     """The task reads that in content from outside."""
     memory = tasks.recall(mail.world.db.read(), mail.task, mail.world.keys).memory
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [READ]})).tools["read"]
-    parts = observed(memory, "bank/read", tool, {}, text)
+    parts = observe_output(memory, "bank/read", tool, {}, text)
     await run_act(mail.world, lambda a: tasks.tell(a, mail.task, parts))

@@ -9,7 +9,7 @@ from _pytest.capture import CaptureFixture
 
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.cli import approvals
-from ostiary.provenance.origins import Memory, foreign, remember
+from ostiary.provenance.origins import Memory, list_foreign_links, remember
 from tests.support.approval_fixtures import PAY, Bank
 from tests.support.seed import seed
 
@@ -34,14 +34,16 @@ def memory() -> Memory:
     ],
 )
 def test_links_and_addresses_that_nobody_gave_are_foreign(memory: Memory, text: str, links: list[str]) -> None:
-    assert foreign(memory, SEND, {"body": text, "to": "eve@evil.example"}) == ({"body": links} if links else {})
-    assert foreign(memory, SEND, {"deep": {"note": text}}) == ({"deep.note": links} if links else {})
+    assert list_foreign_links(memory, SEND, {"body": text, "to": "eve@evil.example"}) == (
+        {"body": links} if links else {}
+    )
+    assert list_foreign_links(memory, SEND, {"deep": {"note": text}}) == ({"deep.note": links} if links else {})
 
 
 @pytest.mark.parametrize("count", [31, 32, 33])
 def test_so_many_of_them_are_told(memory: Memory, count: int) -> None:
     text = " ".join(f"https://evil.example/{number}" for number in range(count))
-    assert len(foreign(memory, SEND, {"body": text})["body"]) == min(count, 32)
+    assert len(list_foreign_links(memory, SEND, {"body": text})["body"]) == min(count, 32)
 
 
 async def test_they_are_part_of_what_is_shown_and_no_part_of_what_is_bound(bank: Bank) -> None:

@@ -18,7 +18,7 @@ from msgspec import structs
 from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.authorization.claims import AccessClaims, Confirmation
 from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
-from ostiary.provenance.origins import Memory, Origin, learned, observed, of_value, remember
+from ostiary.provenance.origins import Memory, Origin, add_parts, observe_output, of_value, remember
 from ostiaryd.policy.model import load, starter
 from tests.support.seed import seed
 
@@ -59,7 +59,7 @@ def call(memory: Memory, tool: str, arguments: dict[str, Any]) -> Decision:
 
 
 def after(memory: Memory, tool: str, arguments: dict[str, Any], output: object) -> Memory:
-    return learned(memory, observed(memory, f"desk/{tool}", CATALOGUE.tools[tool], arguments, output))
+    return add_parts(memory, observe_output(memory, f"desk/{tool}", CATALOGUE.tools[tool], arguments, output))
 
 
 # No task that says what it is for

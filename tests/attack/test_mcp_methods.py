@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, listing_of
 from ostiary.authorization.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Variable
 from ostiary.catalogue_advisor.reading import read
-from ostiary.guard.mcp import is_free, named
+from ostiary.guard.mcp import is_free, map_request
 from ostiary.protocol.errors import Malformed
 from tests.attack.link_calls import LINK, LINKS, call, is_asked
 
@@ -94,7 +94,7 @@ def test_methods_are_reads_with_scopes_of_reads() -> None:
 
 
 def test_a_tool_with_the_name_of_a_method_is_not_that_method() -> None:
-    tool, arguments = named("tools/call", {"name": "resources/read", "arguments": {"uri": "file:///handbook.md"}})
+    tool, arguments = map_request("tools/call", {"name": "resources/read", "arguments": {"uri": "file:///handbook.md"}})
     assert [reason.code for reason in call(TOOLS, tool, dict(arguments)).reasons] == ["unknown_tool"]
 
 

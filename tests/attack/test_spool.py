@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from harness.clock import SeededRandom
-from ostiary.guard.spool import left_behind, new_spool
+from ostiary.guard.spool import new_spool, take_over_spools
 
 A_SPOOL = "0123456789abcdef" * 2
 
 
 def sweep(spool_dir: Path) -> None:
     """What a guard does with what others have left behind, once it is reported."""
-    for spool in left_behind(spool_dir):
+    for spool in take_over_spools(spool_dir):
         while (batch := spool.batch(count=10, size=1 << 20)) is not None and batch.records:
             spool.confirm(batch.mark)
         spool.close()
@@ -31,12 +31,12 @@ def test_a_folder_that_is_no_spool_survives_a_guard_beside_it(tmp_path: Path) ->
 def test_a_log_of_another_program_is_not_reported(tmp_path: Path) -> None:
     (tmp_path / "nginx").mkdir()
     (tmp_path / "nginx" / "access.log").write_text('{"n":1,"kind":"call"}\n')
-    assert left_behind(tmp_path) == []
+    assert take_over_spools(tmp_path) == []
 
 
 def test_a_folder_that_only_root_may_read_does_not_end_reporting(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir(mode=0)
-    assert left_behind(tmp_path) == []
+    assert take_over_spools(tmp_path) == []
 
 
 def test_a_link_that_is_named_like_a_spool_leads_nowhere(tmp_path: Path) -> None:

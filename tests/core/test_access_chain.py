@@ -13,7 +13,7 @@ from ostiary.authorization.cedar.render import render_record
 from ostiary.authorization.cedar.values import Uid, parse_record
 from ostiary.authorization.claims import Actor, Link
 from ostiary.decision.access import CALL, Facts, PolicyResult, decide, resolve
-from ostiary.decision.access.chain import ALONE, agent_of, behind, chain_of
+from ostiary.decision.access.chain import ALONE, agent_of, chain_of, read_chain
 from ostiary.protocol.errors import Invalid
 from tests.core.chain_fixtures import FIRST, chained, link, links
 from tests.support.decision_fixtures import (
@@ -123,7 +123,7 @@ def test_an_agent_that_gives_parts_to_itself_stands_in_its_chain_once_and_not_be
 @given(links)
 def test_what_is_kept_of_a_chain_gives_the_same_agents_back(links: list[Link]) -> None:
     chain = chain_of(links, holder=AGENT)
-    assert behind(parse_record(render_record(chain.context))) == chain.behind
+    assert read_chain(parse_record(render_record(chain.context))) == chain.behind
     nearest = {one.agent: one for one in reversed(links) if one.agent != AGENT}
     assert {agent.uid.id: agent for agent in chain.behind} == {id: agent_of(one) for id, one in nearest.items()}
     assert chain.context["actors"] == frozenset(Uid("Agent", id) for id in nearest)
@@ -132,7 +132,7 @@ def test_what_is_kept_of_a_chain_gives_the_same_agents_back(links: list[Link]) -
 @pytest.mark.parametrize("said", ["x", {"chain": "x"}, {"chain": [1]}, {"chain": [{"agent": "ag_1"}]}])
 def test_what_is_no_chain_is_none(said: Any) -> None:
     with pytest.raises(Invalid):
-        behind(parse_record(said if isinstance(said, dict) else {"chain": said}))
+        read_chain(parse_record(said if isinstance(said, dict) else {"chain": said}))
 
 
 def test_a_forbid_that_asks_a_person_asks_for_an_agent_behind_it_too() -> None:

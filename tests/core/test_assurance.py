@@ -12,7 +12,7 @@ from ostiary.authorization.assurance import (
     MAX_AGE,
     TWO_KEYS,
     StepUp,
-    joined,
+    join_demands,
     parse_max_age,
     read_annotations,
     weaker,
@@ -93,8 +93,8 @@ def test_when_the_holder_proved_itself_is_in_the_context_where_it_is_known() -> 
 
 
 def test_joined() -> None:
-    assert joined([StepUp(("a", "b"), None), StepUp((), 9), StepUp(("b", "a"), 5)]) == StepUp(("a", "b"), 5)
-    assert joined([StepUp(("a",), None), StepUp(("b",), None)]) is None
+    assert join_demands([StepUp(("a", "b"), None), StepUp((), 9), StepUp(("b", "a"), 5)]) == StepUp(("a", "b"), 5)
+    assert join_demands([StepUp(("a",), None), StepUp(("b",), None)]) is None
 
 
 def test_the_weaker_of_two_and_what_is_no_level_is_none() -> None:

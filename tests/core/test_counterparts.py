@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ostiary.authorization.cedar.ir import reads_within
 from ostiary.protocol.errors import Malformed
-from ostiary.provenance.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
+from ostiary.provenance.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, record_recipients
 from ostiary.provenance.history.counterparts import MAX_USES, pack, unpack
 from ostiaryd.policy.model.lower import lower
 
@@ -20,7 +20,9 @@ def name(number: int) -> bytes:
 
 
 def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
-    known = met(met(met(NOBODY, (ANN,), day=10), (ANN, BOB), day=12), (ANN,), day=20)
+    known = record_recipients(
+        record_recipients(record_recipients(NOBODY, (ANN,), day=10), (ANN, BOB), day=12), (ANN,), day=20
+    )
     assert known.recipient_context((ANN,), is_more=False, day=21) == {"unknown": 0, "age_days": 11, "uses": 3}
     assert known.recipient_context((ANN, BOB), is_more=False, day=21) == {"unknown": 0, "age_days": 9, "uses": 1}
     assert known.recipient_context((ANN, EVE), is_more=False, day=21) == {"unknown": 1, "age_days": 0, "uses": 0}
@@ -33,9 +35,9 @@ def test_what_policies_see_is_of_the_least_known_of_all_recipients() -> None:
 
 @pytest.mark.parametrize("count", [MAX_COUNTERPARTS - 1, MAX_COUNTERPARTS, MAX_COUNTERPARTS + 1])
 def test_who_was_met_once_long_ago_makes_room_first(count: int) -> None:
-    known = met(met(NOBODY, (ANN,), day=1), (ANN,), day=1)
+    known = record_recipients(record_recipients(NOBODY, (ANN,), day=1), (ANN,), day=1)
     for number in range(count - 1):
-        known = met(known, (name(number),), day=2 + number)
+        known = record_recipients(known, (name(number),), day=2 + number)
     values = {one.value for one in known.entries}
     assert len(values) == min(count, MAX_COUNTERPARTS)
     assert ANN in values, "a flood of new ones drives out none that was met before"
@@ -47,7 +49,7 @@ def test_uses_and_ages_are_what_counting_anew_gives(calls: list[tuple[list[bytes
     known, day, days = NOBODY, 0, list[tuple[set[bytes], int]]()
     for values, later in calls:
         day += later
-        known = met(known, set(values), day=day)
+        known = record_recipients(known, set(values), day=day)
         days.append((set(values), day))
     for one in (ANN, BOB, EVE):
         when = [at for values, at in days if one in values]
@@ -62,7 +64,7 @@ def test_they_are_small_and_come_back_from_their_bytes() -> None:
     )
     assert len(pack(full)) <= MAX_MET
     assert unpack(pack(full)) == full
-    assert met(full, (name(3),), day=1).entries[3].uses == MAX_USES
+    assert record_recipients(full, (name(3),), day=1).entries[3].uses == MAX_USES
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack(NOBODY)[:-1]])

@@ -17,9 +17,9 @@ from ostiary.provenance.origins import (
     Memory,
     Origin,
     Part,
+    add_parts,
     judge_origins,
-    judged_plan,
-    learned,
+    judge_plan,
     pack,
     remember,
     unpack,
@@ -39,7 +39,7 @@ def planned(*plan: Planned) -> Memory:
 
 def after(memory: Memory, origin: Origin, *values: str) -> Memory:
     words = b"".join(memory.hashed([value]) for value in values)
-    return learned(memory, [Part(origin, ALL_KINDS, words)])
+    return add_parts(memory, [Part(origin, ALL_KINDS, words)])
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_guards_and_servers_of_before_and_after_plans_read_the_memories_of_each_
 def test_what_policies_see_of_a_plan() -> None:
     memory = planned(Planned("bank/pay", "50"), Planned("bank/look"))
     said = {"to": "Ann", "amount": 50}
-    assert judged_plan(memory, "bank/pay", PAY, said) == {"planned": True, "over_plan": False, "read_outside": False}
-    assert judged_plan(memory, "bank/refund", PAY, said)["planned"] is False
-    assert judged_plan(remember(KEY, Intent(words=WORDS)), "bank/pay", PAY, said) == {}
-    assert judged_plan(memory, "bank/look", LOOK, said) == {}
-    assert judged_plan(after(memory, Origin.OUTSIDE, "x"), "bank/pay", PAY, said)["read_outside"] is True
-    assert judged_plan(after(memory, Origin.KNOWN, "x"), "bank/pay", PAY, said)["read_outside"] is False
+    assert judge_plan(memory, "bank/pay", PAY, said) == {"planned": True, "over_plan": False, "read_outside": False}
+    assert judge_plan(memory, "bank/refund", PAY, said)["planned"] is False
+    assert judge_plan(remember(KEY, Intent(words=WORDS)), "bank/pay", PAY, said) == {}
+    assert judge_plan(memory, "bank/look", LOOK, said) == {}
+    assert judge_plan(after(memory, Origin.OUTSIDE, "x"), "bank/pay", PAY, said)["read_outside"] is True
+    assert judge_plan(after(memory, Origin.KNOWN, "x"), "bank/pay", PAY, said)["read_outside"] is False
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_what_policies_see_of_a_plan() -> None:
     ],
 )  # fmt: skip
 def test_an_amount_above_the_cap_or_one_that_cannot_be_read_is_over_the_plan(amount: object, is_over: bool) -> None:
-    found = judged_plan(planned(Planned("bank/pay", "50")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
+    found = judge_plan(planned(Planned("bank/pay", "50")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
     assert found["over_plan"] is is_over
-    uncapped = judged_plan(planned(Planned("bank/pay")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
+    uncapped = judge_plan(planned(Planned("bank/pay")), "bank/pay", PAY, {"to": "Ann", "amount": amount})
     assert uncapped["over_plan"] is False
 
 
@@ -159,5 +159,5 @@ def test_a_plan_says_something_of_the_tools_that_it_names_and_nothing_of_values(
     """So it can save a question of those tools alone, and can add no trust to any value."""
     memory = after(after(planned(*map(Planned, plan)), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
     bare = after(after(planned(), Origin.KNOWN, "acc1"), Origin.OUTSIDE, "eve")
-    assert judged_plan(memory, tool, PAY, arguments)["planned"] is (tool in plan)
+    assert judge_plan(memory, tool, PAY, arguments)["planned"] is (tool in plan)
     assert judge_origins(memory, PAY, arguments) == judge_origins(bare, PAY, arguments)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.provenance.origins import Memory, learned, observed, remember
+from ostiary.provenance.origins import Memory, add_parts, observe_output, remember
 from ostiary.provenance.sources import (
     MAX_FIELDS,
     MAX_MEMBERS,
@@ -17,7 +17,7 @@ from ostiary.provenance.sources import (
     NO_FIELDS,
     Fields,
     Source,
-    reported,
+    mark_reported,
     sources_of,
     with_output,
     with_sources,
@@ -53,14 +53,14 @@ def test_nested_fields_and_arguments_have_dotted_paths() -> None:
 
 
 def test_a_task_that_has_read_from_outside_teaches_nothing() -> None:
-    tainted = learned(MEMORY, observed(MEMORY, "desk/fetch", FETCH, {}, "anything at all"))
+    tainted = add_parts(MEMORY, observe_output(MEMORY, "desk/fetch", FETCH, {}, "anything at all"))
     assert found(after(ORDERS), tainted, n=4711) == ()
     assert after(ORDERS, tainted) is NO_FIELDS
     assert after(ORDERS, tool=FETCH) is NO_FIELDS
 
 
 def test_a_source_is_reported_once_a_task() -> None:
-    fields = reported(after(ORDERS), CANCEL, [OF_ID])
+    fields = mark_reported(after(ORDERS), CANCEL, [OF_ID])
     assert found(fields, n=4711) == ()
     assert found(after([{"id": 99}], fields=fields), n=99) == (), "neither of another record"
     assert sources_of(fields, MEMORY, LIST, {"n": 4711}) == (OF_ID,), "but of another tool"

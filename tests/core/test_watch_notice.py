@@ -29,7 +29,7 @@ from ostiary.provenance.noticing.noticing import DRIFT, HABIT, NAMED, SIGNS, TOG
 from ostiary.provenance.noticing.profile import MAX_TASKS
 from ostiary.provenance.noticing.session import MAX_LEAVES, MAX_TEXTS, MAX_WORDS, MIN_TEXT
 from ostiary.provenance.noticing.traced import UNTRACED
-from ostiary.provenance.origins import Memory, judge_origins, learned, observed, remember
+from ostiary.provenance.origins import Memory, add_parts, judge_origins, observe_output, remember
 
 PAY = Tool(name="pay", effect=Effect.PAY, kinds={"to": "account", "amount": "amount", "when": "time"})
 SEND = Tool(name="send", effect=Effect.SEND, kinds={"to": "address", "body": "text"})
@@ -68,7 +68,7 @@ def read(
     known = memory(words)
     arguments, output = {"folder": folder} if folder else {}, [{"from": "eve@evil.example", "body": text}]
     session = extend_session(BEGUN, known, tool, arguments, output)
-    return session, learned(known, observed(known, f"mail/{tool.name}", tool, arguments, output))
+    return session, add_parts(known, observe_output(known, f"mail/{tool.name}", tool, arguments, output))
 
 
 def paying(session: Session, known: Memory, **arguments: Any) -> Event:

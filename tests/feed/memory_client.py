@@ -12,7 +12,7 @@ from ostiary.authorization.catalogue import Catalogue, Tool
 from ostiary.decision.recall import Recall, Recalled, render_recall
 from ostiary.protocol.jose import JwkSet
 from ostiary.protocol.signed import parse_answer
-from ostiary.provenance.origins import Memory, Part, learned, observed
+from ostiary.provenance.origins import Memory, Part, add_parts, observe_output
 from ostiaryd.feed import wire_feed
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.world import World
@@ -62,8 +62,8 @@ class At:
     async def recall(self, *parts: Part, tool: str = "") -> None:
         answer = await self.ask(tool=tool, parts=parts)
         memory = answer.memory()
-        self.memory = learned(self.memory, parts) if memory is None else memory
+        self.memory = add_parts(self.memory, parts) if memory is None else memory
         self.seq = answer.seq
 
     async def observe(self, tool: Tool, output: object, **arguments: str) -> None:
-        await self.recall(*observed(self.memory, f"files/{tool.name}", tool, arguments, output), tool=tool.name)
+        await self.recall(*observe_output(self.memory, f"files/{tool.name}", tool, arguments, output), tool=tool.name)

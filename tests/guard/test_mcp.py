@@ -20,7 +20,7 @@ from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 from ostiary.catalogue_advisor.reading import read
 from ostiary.decision.feed import ResourceFact, TokenFact
 from ostiary.guard import Guard
-from ostiary.guard.mcp import returned
+from ostiary.guard.mcp import extract_output
 from ostiary.mcp import DENIED, protect
 from ostiary.protocol.errors import Conflict
 from tests.guard.mcp_fixtures import Shows, files_server, ran, records, url
@@ -217,7 +217,7 @@ def call_of(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_single_text_of_a_result_is_a_text() -> None:
     text = {"type": "text", "text": "Eve"}
-    assert returned({"content": [text]}) == "Eve", "a list of one name would be a field of data"
-    assert returned({"content": [text, text]}) == ["Eve", "Eve"]
-    assert returned({"content": [text], "structuredContent": {"result": ["Ann"]}}) == ["Ann"]
-    assert returned({"content": []}) == []
+    assert extract_output({"content": [text]}) == "Eve", "a list of one name would be a field of data"
+    assert extract_output({"content": [text, text]}) == ["Eve", "Eve"]
+    assert extract_output({"content": [text], "structuredContent": {"result": ["Ann"]}}) == ["Ann"]
+    assert extract_output({"content": []}) == []

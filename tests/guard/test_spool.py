@@ -17,7 +17,7 @@ from harness.clock import SeededRandom
 from ostiary import ambient
 from ostiary.guard import SpoolFailed
 from ostiary.guard import spool as spools
-from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, left_behind, new_spool
+from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, new_spool, take_over_spools
 from ostiary.protocol.errors import Invalid
 
 
@@ -214,14 +214,14 @@ def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(
 ) -> None:
     empty, full = new_spool(tmp_path, random=dice), new_spool(tmp_path, random=dice)
     full.append({"call": "a"})
-    assert left_behind(tmp_path) == [], "their guards live"
+    assert take_over_spools(tmp_path) == [], "their guards live"
     empty.close()
     full.close()
     assert [path.name for path in tmp_path.iterdir()] == [full.id]
-    [found] = left_behind(tmp_path)
+    [found] = take_over_spools(tmp_path)
     assert found.id == full.id
     assert numbers(found) == [1]
-    assert left_behind(tmp_path) == [], "one guard finds it, not two"
+    assert take_over_spools(tmp_path) == [], "one guard finds it, not two"
     found.confirm(next_batch(found).mark)
     found.close()
     assert not list(tmp_path.iterdir())
@@ -241,7 +241,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_every_record_survives_the_kill_of_its_guard(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
     assert killed.returncode == -signal.SIGKILL
-    [spool] = left_behind(tmp_path)
+    [spool] = take_over_spools(tmp_path)
     assert numbers(spool, count=2000) == list(range(1, 1001))
 
 
@@ -258,7 +258,7 @@ def test_a_spool_is_whole_in_the_boot_in_which_it_was_written_and_if_the_machine
     spool = new_spool(tmp_path, random=dice, boot=written)
     spool.append({"call": "a"})
     spool.close()
-    [left] = left_behind(tmp_path, boot=found)
+    [left] = take_over_spools(tmp_path, boot=found)
     assert left.is_whole == is_whole
 
 

@@ -52,7 +52,7 @@ async def resource(world: World) -> Resource:
     ],
 )  # fmt: skip
 def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
-    reason = access.dead(access.Principal(CLAIMS), _facts(stop), 0)
+    reason = access.check_liveness(access.Principal(CLAIMS), _facts(stop), 0)
     assert reason is not None
     assert reason.code == "stopped"
 
@@ -61,7 +61,7 @@ def test_a_token_is_stopped_by_all_that_it_names(stop: tuple[str, str]) -> None:
     "stop", [("task", "tk_2"), ("owner", "pe_eve"), ("model", ""), ("segment", "m-1"), ("task", "")]
 )
 def test_and_by_nothing_else(stop: tuple[str, str]) -> None:
-    assert access.dead(access.Principal(CLAIMS), _facts(stop), 0) is None
+    assert access.check_liveness(access.Principal(CLAIMS), _facts(stop), 0) is None
 
 
 def _facts(stop: tuple[str, str]) -> access.Facts:

@@ -34,7 +34,7 @@ from claude_agent_sdk import (
 
 from ostiary.guard import words
 from ostiary.protocol.errors import Conflict, Refused
-from ostiary.tools import Running, Tools, closed, filled
+from ostiary.tools import Running, Tools, fail_closed, fill_defaults
 
 LIMIT_S = 30
 """seconds that a decision may take, without the wait for a person; then the call is denied"""
@@ -132,10 +132,10 @@ class _Guard:
         if name in self._unguarded:
             return None
         try:
-            with closed():
+            with fail_closed():
                 tool = self._names.get(name, name)
                 ready = self._tools.guard.feed.current().facts.resource.tools.get(tool)
-                whole = filled(arguments, ready.tool.arguments if ready is not None else {})
+                whole = fill_defaults(arguments, ready.tool.arguments if ready is not None else {})
                 async with asyncio.timeout(LIMIT_S + self._tools.wait):
                     running = await self._tools.admit_async(tool, whole)
         except Refused as refusal:

@@ -35,7 +35,7 @@ from crewai.utilities.string_utils import sanitize_tool_name
 from ostiary.guard import Withheld, words
 from ostiary.guard.listing import Says
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, binder, closed
+from ostiary.tools import Running, Tools, binder, fail_closed
 
 Function = Callable[..., Any]
 
@@ -86,7 +86,7 @@ class _Process:
     ) -> Any:
         """Return a context in which the function may run with these arguments. Raises Refused."""
         tools = self._tools_for(name)
-        with closed():
+        with fail_closed():
             return nullcontext() if tools is None else tools.admit(name, _bound(function, args, kwargs), says)
 
     async def admit_async(
@@ -94,7 +94,7 @@ class _Process:
     ) -> Any:
         """Admit a call as `admit` does; the event loop keeps running while a person is asked."""
         tools = self._tools_for(name)
-        with closed():
+        with fail_closed():
             return (
                 nullcontext() if tools is None else await tools.admit_async(name, _bound(function, args, kwargs), says)
             )

@@ -41,10 +41,10 @@ from ostiary import mcp
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.guard import Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, is_free, named
+from ostiary.guard.mcp import DENIED, is_free, map_request
 from ostiary.mcp import _Front
 from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, closed, filled, plain
+from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
 """The request that was decided, and runs."""
@@ -125,7 +125,7 @@ class _First(Middleware):
                 self._guard.listing.note([_listed(tool) for tool in result])
             return result
         try:
-            with closed():
+            with fail_closed():
                 running = await self._decide(context)
                 token = _decided.set(_fingerprint(context))
         except Refused as refusal:
@@ -157,7 +157,7 @@ class _First(Middleware):
         if (request := _request(context)) is not None:
             mcp.check_answer(request.params or {})
         if context.method == "tools/call" and (tool_found := await self._server.get_tool(tool, _version(context))):
-            arguments = filled(arguments, tool_found.parameters)
+            arguments = fill_defaults(arguments, tool_found.parameters)
             if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process
                 self._guard.listing.note([_listed(tool_found)])
         caller = self._identify(context)
@@ -220,7 +220,7 @@ def _is_free(context: MiddlewareContext[Any]) -> bool:
 
 def _named(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the tool and the arguments of a request."""
-    return named(context.method or "", _params(context))
+    return map_request(context.method or "", _params(context))
 
 
 def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ from google.genai import types
 from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, words
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
-from ostiary.tools import Tools, closed, filled
+from ostiary.tools import Tools, fail_closed, fill_defaults
 
 APPROVAL = "approval"
 """key of the approval's id in the payload of a confirmation"""
@@ -98,7 +98,7 @@ class _Decided(BaseTool):
 
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:
-            with closed():
+            with fail_closed():
                 by = _plugin(tool_context).tools
                 running = await by.admit_async(
                     self.name, _with_defaults(self, args), functools.partial(_definition, self)
@@ -171,7 +171,7 @@ def _with_defaults(tool: BaseTool, args: Mapping[str, Any]) -> dict[str, Any]:
         return {each.name: each.default for each in defaulted if each.name not in tool._ignore_params} | dict(args)
     declared = tool._get_declaration()
     schema = declared.parameters_json_schema if declared is not None else None
-    return filled(args, schema if isinstance(schema, Mapping) else {})
+    return fill_defaults(args, schema if isinstance(schema, Mapping) else {})
 
 
 def listed(tools: Iterable[BaseTool | Callable[..., Any]]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from ostiary.agent import AsyncAgent
 from ostiary.guard import Denied, Withheld, words
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed, Refused
-from ostiary.tools import Running, Tools, filled
+from ostiary.tools import Running, Tools, fill_defaults
 
 ASKED = "ostiary"
 """key of our approvals among those of a run's state; they are stored by the id of the call"""
@@ -202,7 +202,7 @@ class _Decides:
                 raise
 
     async def _admit(self, arguments: dict[str, Any]) -> Running:
-        return await self._tools.admit_async(self._name, filled(arguments, self._schema), self._says)
+        return await self._tools.admit_async(self._name, fill_defaults(arguments, self._schema), self._says)
 
 
 def _definition(tool: FunctionTool, servers: Sequence[MCPServer]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
     return StepUp(parse_acr_values(annotations.get("step_up", "")), max_age)
 
 
-def joined(demands: list[StepUp]) -> StepUp | None:
+def join_demands(demands: list[StepUp]) -> StepUp | None:
     """Return the demand that meets all of them: the common values and the shortest age; None if no value meets all."""
     accepted = [demand.acr_values for demand in demands if demand.acr_values]
     values = tuple(value for value in accepted[0] if all(value in others for others in accepted)) if accepted else ()

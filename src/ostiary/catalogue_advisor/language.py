@@ -211,7 +211,7 @@ def verbs_of(name: Sequence[str]) -> list[str]:
     return led or [one for one in kept if one]
 
 
-def plainly(text: str) -> str:
+def replace_phrasal_verbs(text: str) -> str:
     """Replace phrasal verbs by single verbs."""
     for phrase, instead in _PHRASES:
         text = phrase.sub(instead, text)

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from ostiary import ambient
 from ostiary.authorization.bounds import ToolDetail, explain, parse_details
-from ostiary.catalogue_advisor.suggest import counted, recorded_call
+from ostiary.catalogue_advisor.suggest import count_in_words, recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import out, progress
@@ -163,7 +163,7 @@ def _judge(session: Session, targets: Sequence[Resource], *, since: int, details
 
 
 def _different(session: Session, targets: Sequence[Resource], since: int) -> list[_Call]:
-    counted = dict[tuple[str, str, str, str], list[Any]]()
+    counts = dict[tuple[str, str, str, str], list[Any]]()
     for target in targets:
         for entry in entries(session, since=since, resource=target.uri):
             call, agent = recorded_call(entry), entry.get("agent")
@@ -171,8 +171,8 @@ def _different(session: Session, targets: Sequence[Resource], since: int) -> lis
                 continue
             arguments = call.arguments or {}
             key = agent, target.name, call.tool, canonical.digest(dict(arguments), floats=True)
-            counted.setdefault(key, [target, arguments, call.index, 0])[3] += 1
-    calls = [_Call(key[0], target, key[2], *rest) for key, (target, *rest) in counted.items()]
+            counts.setdefault(key, [target, arguments, call.index, 0])[3] += 1
+    calls = [_Call(key[0], target, key[2], *rest) for key, (target, *rest) in counts.items()]
     return sorted(calls, key=lambda call: -call.example)[:MAX_ASKED]
 
 
@@ -262,9 +262,8 @@ def _print(report: _Report, targets: Sequence[Resource], names: Names) -> None:
                 out.print(f"  {name}: {tool.effect}, needs {target.catalogue.scope(tool)}", markup=False)
     for heading, calls in (("would be denied", report.denied), ("not known", report.unclear)):
         for call, why in calls:
-            described = (
-                f"{names(call.agent)} {call.target.name}/{call.tool}: {counted(call.count)}, e.g. entry {call.example}"
-            )
+            evidence = f"{count_in_words(call.count)}, e.g. entry {call.example}"
+            described = f"{names(call.agent)} {call.target.name}/{call.tool}: {evidence}"
             out.print(f"[yellow]{heading}[/] {escape(described)}: {escape(why)}")
     out.print(f"{report.allowed} of {report.calls} calls would be allowed")
 

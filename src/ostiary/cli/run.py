@@ -31,10 +31,10 @@ from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.run.apis import api_servers, as_it_is, name_apis
 from ostiary.run.configs import Config, Server
 from ostiary.run.delivery import delivery, has_config, source_of
-from ostiary.run.enlist import Place, agent_name, changed, enlist, place_of
+from ostiary.run.enlist import Place, agent_name, enlist, list_changed_servers, place_of
 from ostiary.run.enlist import refresh as ask_again
 from ostiary.run.events import Listener
-from ostiary.run.gate import remembered
+from ostiary.run.gate import stored_mode
 from ostiary.run.local import LocalServers
 from ostiary.run.paper import Paper
 from ostiary.run.plan import Plan
@@ -146,9 +146,9 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
     """Check that each server has the command that it was registered with: access of one server must not pass to
     another. Warns in watch mode; raises Usage otherwise.
     """
-    for server in changed(place, servers):
+    for server in list_changed_servers(place, servers):
         problem = f"`{place.resource(server)}` was registered with another command"
-        if remembered(place.mode(server)) != "watch":
+        if stored_mode(place.mode(server)) != "watch":
             raise Usage(
                 problem, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off"
             )

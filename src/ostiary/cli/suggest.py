@@ -14,7 +14,7 @@ from ostiary.catalogue_advisor.suggest import (
     RecordedCall,
     Suggestion,
     SuggestionLine,
-    counted,
+    count_in_words,
     policy_files,
     recorded_call,
     suggest,
@@ -101,7 +101,7 @@ def _write(
 
 
 def _words(line: SuggestionLine) -> str:
-    basis = f"  [{counted(line.calls)}, e.g. entry {line.example}]" if line.calls else ""
+    basis = f"  [{count_in_words(line.calls)}, e.g. entry {line.example}]" if line.calls else ""
     return f"{line.kind:9} {line.subject} {line.says}{basis}"
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from ostiary.agent import AsyncAgent
 from ostiary.demo.provider import providing
 from ostiary.demo.stage import Stage
-from ostiary.demo.telling import attempt, call, chapter, draw, named, note, refusal_of, run, say, shell
+from ostiary.demo.telling import add_names, attempt, call, chapter, draw, note, refusal_of, run, say, shell
 from ostiary.protocol.errors import Refused, Unavailable
 
 DOORS = 14
@@ -41,7 +41,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
         await _refused(vault, "export_keys")
         while (refusal := await _refused(files, "list_files")) is None:
             pass
-        say(f"scout [red]denied[/]: {escape(named(stage, refusal.message))}")
+        say(f"scout [red]denied[/]: {escape(add_names(stage, refusal.message))}")
     await _show_how_fast(stage)
     [incident] = [one for one in stage.ostiary("incident", "list") if one["agent"] == "scout"]
     id = incident["incident_id"]

@@ -22,12 +22,12 @@ from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
 from ostiary.demo.telling import (
     INDENT,
+    add_names,
     attempt,
     below,
     call,
     chapter,
     draw,
-    named,
     note,
     out,
     refusal_of,
@@ -245,7 +245,7 @@ async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
         say(f"the guard of `{guard['guard']}` denied [bold]{guard['ms']:.1f} ms[/] after the commit")
     after = (last_allowed - done["committed_at"]) / 1000
     say(f"the last of {calls} allowed calls was answered {abs(after):.1f} ms {'after' if after > 0 else 'before'} it")
-    say(f"writer [red]denied[/]: {escape(named(stage, refusal.message))}")
+    say(f"writer [red]denied[/]: {escape(add_names(stage, refusal.message))}")
     say(f"nor does it get a new token: {await _why_no_token(stage, 'writer')}")
 
 

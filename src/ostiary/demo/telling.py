@@ -33,7 +33,7 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
     except MCPError as error:
         refusal = refusal_of(error)
         say(f"{call_text} [red]denied[/]")
-        below(*sent, named(stage, refusal.message))
+        below(*sent, add_names(stage, refusal.message))
         if refusal.hint:
             below(refusal.hint, style="dim")  # may be a command
     else:
@@ -100,7 +100,7 @@ def cut(line: str) -> str:
     return line if len(line) <= room() else line[: room() - 2] + " …"
 
 
-def named(stage: Stage, text: str) -> str:
+def add_names(stage: Stage, text: str) -> str:
     """Put the name behind each id."""
     for id, name in stage.names.items():
         text = text.replace(id, f"{id} ({name})")

@@ -29,8 +29,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.extent import warnings_of
-from ostiary.provenance.origins import Memory, foreign
-from ostiary.provenance.origins import shown as shown_origins
+from ostiary.provenance.origins import Memory, list_foreign_links, origins_by_argument
 
 MAX_PENDING = 256
 log = logging.getLogger("ostiary.guard")
@@ -88,11 +87,11 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
     """Return the need for a person's yes to a call that nothing else denies."""
     claims, ready = call.principal.claims, call.ready
     assert ready is not None
-    origins, warnings = shown_origins(decision.call_context), warnings_of(decision.call_context)
+    origins, warnings = origins_by_argument(decision.call_context), warnings_of(decision.call_context)
 
     def ask(number: str) -> approval.ApprovalRequest:
         shown, hidden = approval.part(call.arguments, ready.secrets, task=claims.task)
-        others = {} if memory is None else foreign(memory, ready.tool, shown)
+        others = {} if memory is None else list_foreign_links(memory, ready.tool, shown)
         return approval.ApprovalRequest(
             call=number,
             token=claims.jti,

@@ -16,7 +16,7 @@ log = logging.getLogger("ostiary.guard")
 def withholding(call: Call) -> Iterator[None]:
     """Withhold a result that cannot be remembered, if the call is enforced."""
     try:
-        with closed():
+        with fail_closed():
             yield
     except Refused as refusal:
         if call.enforces:
@@ -26,7 +26,7 @@ def withholding(call: Call) -> Iterator[None]:
 
 
 @contextmanager
-def closed() -> Iterator[None]:
+def fail_closed() -> Iterator[None]:
     """Turn every exception in the block into a refusal."""
     try:
         yield

@@ -69,6 +69,6 @@ class Connections:
             self._look_at(connection, facts)
 
     def _look_at(self, connection: Connection, facts: access.Facts) -> None:
-        if connection.why is None and (why := access.dead(connection.principal, facts, now=0)) is not None:
+        if connection.why is None and (why := access.check_liveness(connection.principal, facts, now=0)) is not None:
             connection.why = why
             connection.cut()

@@ -253,7 +253,7 @@ class CallDecider:
 
         Liveness is that of now.
         """
-        if (reason := access.dead(call.principal, call.facts, call.now)) is not None:
+        if (reason := access.check_liveness(call.principal, call.facts, call.now)) is not None:
             return Decision(False, False, call.facts.policies.hash, (reason,))
         return access.decide(replace(call, now=remote.at), inputs)
 

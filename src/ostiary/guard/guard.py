@@ -28,7 +28,7 @@ from ostiary.decision.feed import ResourceFact
 from ostiary.guard.argument_summary import summarize_arguments
 from ostiary.guard.budgets import BudgetCache
 from ostiary.guard.call import Call, Verified, undecided_record
-from ostiary.guard.closed import closed
+from ostiary.guard.closed import fail_closed
 from ostiary.guard.connections import Connection, Connections
 from ostiary.guard.decision import CallDecider
 from ostiary.guard.drivers import Waits, answer_needs, run, run_async
@@ -160,7 +160,7 @@ class Guard:
         `uri` is the target of the request under the resource's public name, never that of `Host`. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
         """
-        with closed():
+        with fail_closed():
             scheme, token = access_token(authorization)
             present = self.feed.current()
             principal = self._tokens.principal(token, present, issuer=self.feed.issuer)
@@ -179,8 +179,8 @@ class Guard:
 
     def check_alive(self, caller: Verified) -> None:
         """Check during a long call that the token is still valid. Raises InvalidToken, Unavailable."""
-        with closed():
-            if (reason := access.dead(caller.principal, self.feed.current().facts, self._now())) is not None:
+        with fail_closed():
+            if (reason := access.check_liveness(caller.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def serving(self, caller: Verified) -> AbstractAsyncContextManager[Connection]:
@@ -194,13 +194,13 @@ class Guard:
 
         `says` returns the present definition of the tool that is to run. Raises Unavailable.
         """
-        with closed():
+        with fail_closed():
             made = self._decider.decide(caller, tool, arguments, says)
             return made if isinstance(made, Call) else run(self._conversation(made, caller, tool))
 
     async def decide_async(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
         """Decide as `decide` does; the event loop keeps running meanwhile."""
-        with closed():
+        with fail_closed():
             made = self._decider.decide(caller, tool, arguments, says)
             return made if isinstance(made, Call) else await run_async(self._conversation(made, caller, tool))
 
@@ -220,7 +220,7 @@ class Guard:
         """Record a call that could not be decided, and whether it runs, as it may in watch mode.
         `agent`: the supposed caller, if no token was shown. Raises Unavailable.
         """
-        with closed():
+        with fail_closed():
             principal = None if caller is None else caller.principal
             record = undecided_record(principal, agent, tool, arguments, why, passes=passes, now=self._now())
             if self._learns and passes:

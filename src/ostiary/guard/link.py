@@ -26,7 +26,7 @@ from ostiary.guard.lines import hang_up, is_recovering, read_lines
 from ostiary.guard.memories import TaskMemories
 from ostiary.guard.rate import RateLimiter
 from ostiary.guard.server_rpc import ASK_S, ServerRpc
-from ostiary.guard.spool import Spool, left_behind
+from ostiary.guard.spool import Spool, take_over_spools
 from ostiary.keys import Credential
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Refused, Unavailable
@@ -290,7 +290,7 @@ class Link:
                 self._spools.remove(spool)
 
     def _sweep(self) -> None:
-        spools = left_behind(self._spool_dir, boot=ambient.boot())
+        spools = take_over_spools(self._spool_dir, boot=ambient.boot())
         self._spools += spools
         for spool in spools:
             self.rpc.pending.inherit(spool)

@@ -44,7 +44,7 @@ def is_free(method: str, params: object) -> bool:
     )
 
 
-def named(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Tool and arguments of a request, as its body has them.
 
     A tool with the name of a method is in no catalogue: the entry of that name describes the method.
@@ -60,7 +60,7 @@ def is_unknown(method: str) -> bool:
     return method != "tools/call" and method not in FREE and method not in METHODS
 
 
-def returned(result: Mapping[str, Any]) -> object:
+def extract_output(result: Mapping[str, Any]) -> object:
     """Return what a tool returned: its structured content, or else its texts, a single one as the text that it is; of
     what is no tool, all of it.
     """

@@ -26,7 +26,7 @@ from ostiary.guard.server_rpc import ASK_S, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import b64u
 from ostiary.provenance.history import Before, Done, created_by
-from ostiary.provenance.origins import Memory, Part, learned, marked, observed
+from ostiary.provenance.origins import Memory, Part, add_parts, observe_output, with_marks
 
 T = TypeVar("T")
 MAX_COPIES = 256
@@ -87,7 +87,7 @@ class TaskMemories:
             memory = self.of(principal)
             if memory is None:
                 memory = self._exchange(principal, until)
-            if parts := observed(memory, ready.uid.id, ready.tool, watched.arguments, output, ready.classes):
+            if parts := observe_output(memory, ready.uid.id, ready.tool, watched.arguments, output, ready.classes):
                 self._exchange(principal, until, tool=ready.tool.name, parts=parts)
 
         run(self._wait(tell))
@@ -167,9 +167,9 @@ class TaskMemories:
         if memory is None:
             if copy is None:
                 raise _unavailable("the server's answer has no memory")
-            memory = learned(copy.memory, parts)
+            memory = add_parts(copy.memory, parts)
         else:
-            memory = marked(memory)
+            memory = with_marks(memory)
         self._keep(task, _Copy(answer.seq, memory))
         return memory
 

@@ -25,7 +25,7 @@ import msgspec
 from ostiary import client
 from ostiary.client.refusals import parse_refusal, read_object
 from ostiary.decision import approval, asking
-from ostiary.decision.access import RemotePolicies, failed
+from ostiary.decision.access import RemotePolicies, fail_all
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.guard.approvals import Approval, ApprovalOutcome, PendingApprovals
 from ostiary.guard.drivers import Wait, Waits
@@ -85,9 +85,9 @@ class ServerRpc:
             verdict: RemoteVerdict = yield Wait(self.submit(partial(self._ask_policies, need, token)), ASK_S)
             return verdict
         except TimeoutError:
-            return failed(names, TOO_LONG)
+            return fail_all(names, TOO_LONG)
         except Refused as refusal:
-            return failed(names, refusal.message)
+            return fail_all(names, refusal.message)
 
     def ask_person(self, need: Approval) -> Waits[ApprovalOutcome]:
         """Spend a yes to the call, or have a person asked about it."""
@@ -157,10 +157,10 @@ class ServerRpc:
             )
             return self.answer("ask", body, asking.RemotePolicyAnswer, until).results
         except httpx2.TimeoutException:
-            return failed(names, TOO_LONG)
+            return fail_all(names, TOO_LONG)
         except (Refused, httpx2.HTTPError, OSError) as error:
             why = error.message if isinstance(error, Refused) else type(error).__name__
-            return failed(names, f"the server cannot be asked: {why}")
+            return fail_all(names, f"the server cannot be asked: {why}")
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
         """Return what the server signed about exactly that body. Raises Refused, httpx2.HTTPError, OSError."""

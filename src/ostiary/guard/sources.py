@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ostiary.decision.report import CallRecord
 from ostiary.guard.memories import Watched
 from ostiary.provenance.origins import Memory
-from ostiary.provenance.sources import NO_FIELDS, Fields, reported, sources_of, with_output
+from ostiary.provenance.sources import NO_FIELDS, Fields, mark_reported, sources_of, with_output
 
 MAX_TASKS = 64
 """each has at most about 300 KB"""
@@ -34,7 +34,7 @@ class Sources:
         sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)
         if not sources:
             return record
-        self._keep(task, lambda one: reported(one, tool, sources))
+        self._keep(task, lambda one: mark_reported(one, tool, sources))
         return replace(record, sources=list(sources))
 
     def _keep(self, task: str, change: Callable[[Fields], Fields]) -> None:

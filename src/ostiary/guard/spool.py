@@ -245,7 +245,7 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
     return Spool(folder, lock, limit=limit)
 
 
-def left_behind(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
+def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
     """Lock and return the spools of guards that have ended, to report them. Other files are left alone."""
     spools = []
     for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):

@@ -90,7 +90,7 @@ def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[st
     return tuple(islice(sources, MAX_SOURCES))
 
 
-def reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fields:
+def mark_reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fields:
     """Return the fields once these sources of a call of `tool` are reported."""
     return Fields(fields.at, fields.reported | {(tool.name, one) for one in sources})
 

@@ -151,12 +151,12 @@ def capability_of(credential: Credential, upstream: str) -> str:
     return b64u(hmac.digest(secret.encode(), f"ostiary proxy|{upstream}".encode(), sha256)[:18])
 
 
-def requested(headers: Headers) -> Headers:
+def filter_request_headers(headers: Headers) -> Headers:
     """Return what of the headers of a client goes to the upstream server."""
     return _without(headers, HOP_BY_HOP | OURS, prefixes=(b"sec-fetch-", b"proxy-"))
 
 
-def answered(headers: Headers) -> Headers:
+def filter_response_headers(headers: Headers) -> Headers:
     """Return what of the headers of the upstream server goes to a client."""
     return _without(headers, HOP_BY_HOP | HIDDEN, prefixes=(b"access-control-", b"proxy-"))
 

@@ -20,7 +20,7 @@ import httpx2
 import msgspec
 
 from ostiary.protocol.errors import Malformed
-from ostiary.proxy.entrance import Headers, Rejected, requested
+from ostiary.proxy.entrance import Headers, Rejected, filter_request_headers
 from ostiary.proxy.upstream import MAX_BODY, Body, Upstream, too_large
 from ostiary.run import frames
 from ostiary.run.exchange import Exchange
@@ -103,7 +103,9 @@ class GuardedUpstream(Upstream):
                     return
             async with super().send(method, path, headers, body) as response:
                 if response.headers.get("content-encoding", "identity") != "identity":
-                    raise Rejected(502, "upstream_failed", "the server compresses an answer that was requested uncompressed")
+                    raise Rejected(
+                        502, "upstream_failed", "the server compresses an answer that was requested uncompressed"
+                    )
                 _is_stream(response)
                 is_over |= method == "DELETE" and response.is_success
                 response.extensions[EXCHANGE] = exchange
@@ -115,7 +117,10 @@ class GuardedUpstream(Upstream):
 
     def _requested(self, headers: Headers) -> Headers:
         """Return the headers with the client's own `Authorization`: the server knows its clients, not our agents."""
-        return [*requested(headers), *((name, value) for name, value in headers if name == b"authorization")]
+        return [
+            *filter_request_headers(headers),
+            *((name, value) for name, value in headers if name == b"authorization"),
+        ]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return the status and the headers for the client."""

@@ -18,7 +18,7 @@ import httpx2
 from ostiary.guard import Withheld
 from ostiary.openapi import Endpoint, HttpTool, OpenApiTable, check_path
 from ostiary.protocol.errors import Malformed, Refused
-from ostiary.proxy.entrance import Headers, Rejected, requested
+from ostiary.proxy.entrance import Headers, Rejected, filter_request_headers
 from ostiary.proxy.guarded import passing
 from ostiary.proxy.upstream import Body, Upstream, too_large
 from ostiary.run.gate import Gate, Verdict
@@ -103,7 +103,10 @@ class GuardedHttpUpstream(Upstream):
 
     def _requested(self, headers: Headers) -> Headers:
         """Return the headers with the client's own `Authorization`: the API knows its clients, not our agents."""
-        return [*requested(headers), *((name, value) for name, value in headers if name == b"authorization")]
+        return [
+            *filter_request_headers(headers),
+            *((name, value) for name, value in headers if name == b"authorization"),
+        ]
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return the status and the headers for the client."""

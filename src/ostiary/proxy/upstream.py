@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
-from ostiary.proxy.entrance import Headers, Rejected, answered, requested
+from ostiary.proxy.entrance import Headers, Rejected, filter_request_headers, filter_response_headers
 
 MAX_BODY = 64 << 20
 """bytes of the body of a request"""
@@ -118,7 +118,7 @@ class Upstream:
         return (self.url if path.startswith("/") else self._exact) + path
 
     def _requested(self, headers: Headers) -> Headers:
-        return requested(headers)
+        return filter_request_headers(headers)
 
     def answer(self, response: httpx2.Response, *, base: str) -> tuple[int, Headers]:
         """Return status and headers for the client of the proxy at `base`.
@@ -126,7 +126,7 @@ class Upstream:
         A 401 would make the client look for a token of its own, so it gets 403 instead.
         """
         status = 403 if response.status_code == 401 else response.status_code
-        headers = answered([(name.lower(), value) for name, value in response.headers.raw])
+        headers = filter_response_headers([(name.lower(), value) for name, value in response.headers.raw])
         if response.is_stream_consumed:  # a refusal that was read here
             headers = [(name, value) for name, value in headers if name not in (b"content-encoding", b"content-length")]
             headers.append((b"content-length", str(len(response.content)).encode()))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ostiary.protocol.errors import Refused
-from ostiary.run.gate import Gate, remembered
+from ostiary.run.gate import Gate, stored_mode
 from ostiary.run.plan import read_plan
 from ostiary.run.proxy import CANNOT_RUN, Proxy
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         gate = Gate(plan)
     except Refused as refusal:
         log.error("no guard for `%s`: %s", plan.server, refusal.message)
-        if remembered(Path(plan.mode)) != "watch":
+        if stored_mode(Path(plan.mode)) != "watch":
             return USAGE
         log.error("it is only watched, so it runs without a guard, and nothing is recorded")
         os.execvp(command[0], command)

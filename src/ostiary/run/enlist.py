@@ -114,7 +114,7 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
     return to_word(program.parent.name if program.stem in GENERIC else program.stem, of="the command")
 
 
-def changed(place: Place, servers: Sequence[Server]) -> list[Server]:
+def list_changed_servers(place: Place, servers: Sequence[Server]) -> list[Server]:
     """Return the servers that differ from those registered under their name."""
     registered = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
     return [server for server, file in registered if not file.exists() or read_json(file) != server.command]

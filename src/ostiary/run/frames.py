@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.guard.mcp import LISTEN, is_free, named, returned
+from ostiary.guard.mcp import LISTEN, extract_output, is_free, map_request
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Malformed
@@ -97,7 +97,7 @@ class Answer(msgspec.Struct, frozen=True):
     def returned(self) -> object:
         """Return the result of the tool; of an error, all of it. Raises Malformed."""
         result = _parse_loosely(bytes(self.result or self.error or b"null"))
-        return returned(result) if isinstance(result, dict) else result
+        return extract_output(result) if isinstance(result, dict) else result
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
@@ -237,7 +237,7 @@ def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
         _check_names(params, _PARAMS)
         if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments"), dict | None):
             raise Malformed("`tools/call` has a `name` and an object `arguments`")
-    tool, arguments = named(method, params)
+    tool, arguments = map_request(method, params)
     _check_alike(arguments)
     return tool, arguments
 

@@ -65,7 +65,7 @@ class Gate:
         task = None if plan.task is None else Task(self._agent, TaskInfo(plan.task, {}))
         self._caller = Caller(self._guard, task or self._agent, uri=plan.uri)
         self._memory = Path(plan.mode)
-        self._remembered = remembered(self._memory)
+        self._remembered = stored_mode(self._memory)
         self._verified: Verified | None = None
         self._trouble: Refused | None = Unavailable("the control plane has not answered yet")
         self._ready, self._wake, self._closing = threading.Event(), threading.Event(), threading.Event()
@@ -264,7 +264,7 @@ class Gate:
             self._remembered = mode
 
 
-def remembered(memory: Path) -> str:
+def stored_mode(memory: Path) -> str:
     """Return the stored mode; `enforce` if it is missing or unreadable."""
     try:
         return memory.read_text("utf-8")

@@ -19,7 +19,7 @@ from ostiary.proxy import Entrance, Listen, Upstream, serve
 from ostiary.proxy.guarded import GuardedUpstream, SseUpstream
 from ostiary.proxy.guarded_http import GuardedHttpUpstream, table_of
 from ostiary.run.configs import Server, expand
-from ostiary.run.gate import Gate, remembered
+from ostiary.run.gate import Gate, stored_mode
 from ostiary.run.plan import Plan
 
 log = logging.getLogger("ostiary.run")
@@ -59,7 +59,7 @@ class LocalServers:
         try:
             gate = Gate(plan)
         except Refused as refusal:
-            if remembered(Path(plan.mode)) != "watch":
+            if stored_mode(Path(plan.mode)) != "watch":
                 raise
             alarm(f"no guard for `{server.name}`: {refusal.message}; it is only watched, so nothing is recorded")
             return url

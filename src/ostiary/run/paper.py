@@ -11,14 +11,14 @@ import httpx2
 from rich.markup import escape
 
 from ostiary import ambient
-from ostiary.catalogue_advisor.suggest import counted
+from ostiary.catalogue_advisor.suggest import count_in_words
 from ostiary.cli.names import Names
 from ostiary.cli.paper import err
 from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server
 from ostiary.run.enlist import Place
 from ostiary.run.events import Called, Event, Listener, Trouble
-from ostiary.run.gate import remembered
+from ostiary.run.gate import stored_mode
 
 POLL_S = 0.1
 
@@ -85,14 +85,13 @@ class Paper:
         parts = [
             f"{counts[name]} {name}" for name in ("allowed", "would be denied", "denied", "undecided") if counts[name]
         ]
-        self.say(f"{counted(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
+        self.say(f"{count_in_words(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
         if counts["blind"]:
-            self.alarm(
-                f"{counted(counts['blind'])} passed without a decision; recorded in the spool until the server answers"
-            )
+            blind = count_in_words(counts["blind"])
+            self.alarm(f"{blind} passed without a decision; recorded in the spool until the server answers")
         if counts["would be denied"]:
             self.say(f"next: ostiary suggest {escape(self._agent)} --since {_span(ambient.now() - self._began)}")
-        elif calls and any(remembered(place.mode(server)) == "watch" for server in servers):
+        elif calls and any(stored_mode(place.mode(server)) == "watch" for server in servers):
             self.say(f"next: ostiary enforce {escape(self._agent)}")
 
 

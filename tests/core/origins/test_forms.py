@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.provenance.origins import Memory, Origin, judge_origins, learned, marked, observed, of_value, remember
-from ostiary.provenance.origins.words import apart, join_parts
+from ostiary.provenance.origins import (
+    Memory,
+    Origin,
+    add_parts,
+    judge_origins,
+    observe_output,
+    of_value,
+    remember,
+    with_marks,
+)
+from ostiary.provenance.origins.words import join_parts, split_identifier
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
@@ -28,7 +37,7 @@ def tool(*names: str) -> Tool:
 
 
 def worst(words: str, names: list[str], values: dict[str, Any]) -> str:
-    memory = marked(remember(KEY, seed(words)))
+    memory = with_marks(remember(KEY, seed(words)))
     return str(judge_origins(memory, tool(*names), values)["origin_worst"])
 
 
@@ -62,17 +71,17 @@ def test_an_argument_that_no_schema_lists_is_no_part() -> None:
 
 
 def test_what_tools_return_has_no_parts() -> None:
-    memory = learned(
-        remember(KEY, seed("look")), observed(remember(KEY, seed("look")), "x/list", LIST, {}, ["octo/hello"])
+    memory = add_parts(
+        remember(KEY, seed("look")), observe_output(remember(KEY, seed("look")), "x/list", LIST, {}, ["octo/hello"])
     )
     assert judge_origins(memory, tool("one", "two"), {"one": "octo", "two": "hello"})["origin_worst"] == "nowhere"
 
 
 @given(st.lists(st.text("abc019", min_size=1, max_size=6), min_size=2, max_size=4), st.sampled_from("/@#:."))
 def test_of_an_identifier_all_its_parts_in_order_count(parts: list[str], separator: str) -> None:
-    assert join_parts(parts) in set(apart(separator.join(parts)))
+    assert join_parts(parts) in set(split_identifier(separator.join(parts)))
     if len(set(parts)) == len(parts):
-        assert join_parts(parts[::-1]) not in set(apart(separator.join(parts)))
+        assert join_parts(parts[::-1]) not in set(split_identifier(separator.join(parts)))
 
 
 PATHS: list[tuple[str, str, str]] = [
@@ -104,7 +113,7 @@ PATHS: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("words", "path", "origin"), PATHS)
 def test_a_path_is_a_folder_and_a_name(words: str, path: str, origin: str) -> None:
-    memory = marked(remember(KEY, seed(words, own=["ada"])))
+    memory = with_marks(remember(KEY, seed(words, own=["ada"])))
     path = path.replace("{home}", "/" + "home").replace("{users}", "/" + "Users")
     assert of_value(memory, Kind.OBJECT, path) is Origin[origin.upper()]
 
@@ -112,7 +121,7 @@ def test_a_path_is_a_folder_and_a_name(words: str, path: str, origin: str) -> No
 def test_a_folder_is_as_trusted_as_who_named_it() -> None:
     begun = remember(KEY, seed("save notes.txt"))
     for source, output, origin in ((LIST, ["/srv/data"], Origin.KNOWN), (MAIL, "look in /srv/data", Origin.OUTSIDE)):
-        memory = learned(begun, observed(begun, f"x/{source.name}", source, {}, output))
+        memory = add_parts(begun, observe_output(begun, f"x/{source.name}", source, {}, output))
         assert of_value(memory, Kind.OBJECT, "/srv/data/notes.txt") is origin
 
 
@@ -120,7 +129,7 @@ def test_a_folder_is_as_trusted_as_who_named_it() -> None:
 def test_the_key_of_a_map_is_the_name_of_its_record(said: str) -> None:
     begun = remember(KEY, seed(f"remove {said}"))
     output = {"u-17": {"name": "Ann", "room": "Aster"}, "u-18": {"name": "Bob", "room": "Begonia"}}
-    memory = learned(begun, observed(begun, "x/list", LIST, {}, output))
+    memory = add_parts(begun, observe_output(begun, "x/list", LIST, {}, output))
     for key, name in (("u-17", "Ann"), ("u-18", "Bob")):
         assert of_value(memory, Kind.OBJECT, key) is (Origin.RECORD if name == said else Origin.KNOWN)
         beside = judge_origins(memory, tool("id"), {"id": key})

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.provenance.origins import Memory, Origin, learned, observed, of_value, remember
+from ostiary.provenance.origins import Memory, Origin, add_parts, observe_output, of_value, remember
 from ostiary.provenance.origins.layouts import MAX_LAYOUT, MAX_VALUE, certain, is_free, layout_of
 from tests.support.seed import seed
 
@@ -171,7 +171,7 @@ def test_free_text_is_more_than_two_words_or_too_long_or_has_a_line_break() -> N
 
 def _seen(tool: Tool, output: object, *, words: str = "see it", **arguments: object) -> Memory:
     memory = remember(KEY, seed(words))
-    return learned(memory, observed(memory, f"desk/{tool.name}", tool, arguments, output))
+    return add_parts(memory, observe_output(memory, f"desk/{tool.name}", tool, arguments, output))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

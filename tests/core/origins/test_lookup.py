@@ -13,14 +13,14 @@ from ostiary.provenance.intent import Planned
 from ostiary.provenance.origins import (
     Memory,
     Origin,
+    add_parts,
     judge_origins,
-    learned,
-    lent_to,
-    marked,
+    lend_documents,
     needs_origins,
-    observed,
+    observe_output,
     of_value,
     remember,
+    with_marks,
 )
 from ostiary.provenance.origins.observing import MAX_PAGES
 from tests.support.seed import seed
@@ -116,7 +116,7 @@ PAY = Tool(
 
 
 def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object) -> Memory:
-    return learned(memory, observed(memory, f"files/{tool.name}", tool, arguments, output))
+    return add_parts(memory, observe_output(memory, f"files/{tool.name}", tool, arguments, output))
 
 
 @pytest.mark.parametrize("text", ["it costs 10% more", "10 % of it", "up 10%."])
@@ -203,8 +203,8 @@ def test_an_endorsed_document_counts_for_the_kinds_it_was_endorsed_for() -> None
     assert of_value(seen, Kind.ADDRESS, "eve@example.net") is Origin.NOWHERE
     for other in ({"path": "bill.txt.old"}, {"path": "x"}, {"path": ["bill.txt"]}, {"path": 10**5000}, {}):
         assert of_value(after(memory, tool, other, bill), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
-    another = observed(memory, "mail/fetch", tool, {"path": "bill.txt"}, bill)
-    assert of_value(learned(memory, another), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
+    another = observe_output(memory, "mail/fetch", tool, {"path": "bill.txt"}, bill)
+    assert of_value(add_parts(memory, another), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
 
 
 def test_what_policies_see(memory: Memory) -> None:
@@ -320,16 +320,16 @@ def test_a_fixed_time_counts_as_what_says_whom(memory: Memory) -> None:
     ],
 )  # fmt: skip
 def test_a_short_field_of_data_is_known_and_a_text_is_a_strangers(memory: Memory, field: object, origin: str) -> None:
-    in_data = observed(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
+    in_data = observe_output(memory, "files/fetch", OUTSIDE, {}, [{"field": field, "text": "hello you there"}])
     assert {Origin(part.origin).name.lower() for part in in_data} == {"outside", origin}
     for page in (json.dumps([{"field": field}]), str(field)):
-        in_text = observed(memory, "files/fetch", OUTSIDE, {"path": "x"}, page)
+        in_text = observe_output(memory, "files/fetch", OUTSIDE, {"path": "x"}, page)
         assert {part.origin for part in in_text} == {Origin.OUTSIDE}, "a page may look like data"
 
 
 def test_a_field_is_not_decoded_into_an_address(memory: Memory) -> None:
     for text in ("ZXZlQGZhci5leGFtcGxl", "eve&#64;far.com", "eve%40far.com", "6576654066617222", "e\\u0076e"):
-        seen = learned(memory, observed(memory, "files/fetch", OUTSIDE, {}, [{"name": text}]))
+        seen = add_parts(memory, observe_output(memory, "files/fetch", OUTSIDE, {}, [{"name": text}]))
         for address in ("eve@far.example", "eve@far.com", "eve"):
             assert of_value(seen, Kind.ADDRESS, address) > Origin.KNOWN, text
 
@@ -529,11 +529,11 @@ def test_an_endorsed_document_lends_its_values_to_the_effects_of_the_plan_alone(
         asked = seed("pay as bill.txt says", endorsed=[document])
         planned = None if plan is None else tuple(Planned(one) for one in plan)
         memory = remember(KEY, msgspec.structs.replace(asked, plan=planned))
-        bill = observed(memory, "files/read", read, {"path": "bill.txt"}, "DE89370400440532013000 98.70")
-        memory = marked(learned(memory, bill))
+        bill = observe_output(memory, "files/read", read, {"path": "bill.txt"}, "DE89370400440532013000 98.70")
+        memory = with_marks(add_parts(memory, bill))
         for id, is_lent in (("bank/do", lent), ("bank/other", other)):
             for effect in Effect:
-                seen = lent_to(memory, id, Tool(name="do", effect=effect))
+                seen = lend_documents(memory, id, Tool(name="do", effect=effect))
                 is_which = is_lent and effect not in (Effect.PAY, Effect.DESTROY, Effect.ADMINISTER)
                 for kind, counts in ((Kind.ACCOUNT, is_lent), (Kind.OBJECT, is_which)):
                     counts = counts or effect is Effect.READ

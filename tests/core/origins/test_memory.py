@@ -19,14 +19,14 @@ from ostiary.provenance.origins import (
     Memory,
     Origin,
     Part,
+    add_parts,
     check_observed,
-    learned,
-    marked,
-    observed,
+    observe_output,
     of_value,
     pack,
     remember,
     unpack,
+    with_marks,
 )
 from ostiary.provenance.origins.memory import ROOM, holds
 from ostiary.provenance.origins.scribe import WIDTH
@@ -39,7 +39,7 @@ FULL = " ".join(f"{number % 100:02x}" for number in range(5000))
 
 
 def told(memory: Memory, tool: Tool, output: object, **arguments: str) -> Memory:
-    return learned(memory, observed(memory, f"files/{tool.name}", tool, arguments, output))
+    return add_parts(memory, observe_output(memory, f"files/{tool.name}", tool, arguments, output))
 
 
 def test_no_output_takes_room_from_what_the_person_said_or_makes_the_memory_larger() -> None:
@@ -101,7 +101,7 @@ def test_what_is_told_later_is_a_source_of_its_own() -> None:
 
 def test_marks_change_no_answer() -> None:
     memory = told(remember(KEY, seed("send it to ann@example.org")), OUTSIDE, FULL)
-    quick = told(marked(memory), OUTSIDE, "something more")
+    quick = told(with_marks(memory), OUTSIDE, "something more")
     plain = told(memory, OUTSIDE, "something more")
     for value in ("ann@example.org", "07", "something more", *(f"none{number}" for number in range(2000))):
         assert of_value(quick, Kind.OBJECT, value) is of_value(plain, Kind.OBJECT, value)
@@ -110,19 +110,19 @@ def test_marks_change_no_answer() -> None:
 
 def test_what_is_there_already_is_not_told_again() -> None:
     memory = told(remember(KEY, seed("x")), OUTSIDE, {"a": "one two", "b": "three"})
-    assert observed(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "one two"}) == ()
-    found = observed(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "two one"})
+    assert observe_output(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "one two"}) == ()
+    found = observe_output(memory, "files/fetch", OUTSIDE, {}, {"c": "three", "d": "two one"})
     [part] = [part for part in found if part.kinds == ALL_KINDS]  # the other one is what labels keep
     assert len(part.words) == 2 * WIDTH
 
 
 def test_whoever_hears_the_same_in_the_same_order_remembers_the_same() -> None:
     first = remember(KEY, seed("x"))
-    parts = [observed(first, "files/fetch", OUTSIDE, {}, f"a{one} b{one}") for one in range(5)]
+    parts = [observe_output(first, "files/fetch", OUTSIDE, {}, f"a{one} b{one}") for one in range(5)]
     left = right = first
     for part in parts:
-        left = learned(left, part)
-        right = unpack(pack(learned(right, part)), key=KEY)
+        left = add_parts(left, part)
+        right = unpack(pack(add_parts(right, part)), key=KEY)
     assert left == right
 
 

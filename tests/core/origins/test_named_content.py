@@ -13,10 +13,10 @@ from ostiary.provenance.origins import (
     Memory,
     Origin,
     Part,
+    add_parts,
     check_observed,
     judge_origins,
-    learned,
-    observed,
+    observe_output,
     remember,
 )
 from ostiary.provenance.origins.memory import NAMED
@@ -34,7 +34,7 @@ PAGE = "1f0c2a77-8d5e-4c1b-9a53-0b6f4f1de001"
 def after(words: str, arguments: dict[str, Any], output: object) -> Memory:
     """A task in which that was asked, and one search returned that."""
     memory = remember(KEY, seed(words))
-    return learned(memory, observed(memory, "notes/search", SEARCH, arguments, output))
+    return add_parts(memory, observe_output(memory, "notes/search", SEARCH, arguments, output))
 
 
 def origin(memory: Memory, name: str, value: str) -> str:
@@ -96,7 +96,7 @@ def test_content_is_named_where_a_value_that_says_which_is_the_persons(
 def test_content_that_untrusted_content_points_at_is_not_named() -> None:
     memory = after("read the page about the Oslo office", {}, "see page-77 of the Oslo office")
     pointed = {"query": "Oslo office", "page": "page-77"}
-    memory = learned(memory, observed(memory, "notes/search", SEARCH, pointed, STRANGER))
+    memory = add_parts(memory, observe_output(memory, "notes/search", SEARCH, pointed, STRANGER))
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
 
 

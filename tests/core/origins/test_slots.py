@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Effect, Tool
-from ostiary.provenance.origins import Memory, judge_origins, learned, marked, observed, pack, remember, unpack
+from ostiary.provenance.origins import (
+    Memory,
+    add_parts,
+    judge_origins,
+    observe_output,
+    pack,
+    remember,
+    unpack,
+    with_marks,
+)
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.words import words
 from tests.support.seed import seed
@@ -28,7 +37,7 @@ QUX = [
 
 
 def after(memory: Memory, tool: Tool, arguments: dict[str, Any], output: object) -> Memory:
-    return learned(memory, observed(memory, f"office/{tool.name}", tool, arguments, output))
+    return add_parts(memory, observe_output(memory, f"office/{tool.name}", tool, arguments, output))
 
 
 def is_substituted(memory: Memory, **arguments: object) -> bool:
@@ -55,7 +64,7 @@ def test_another_value_of_the_field_in_which_the_person_named_one(
     said: str, right: dict[str, object], wrong: dict[str, object], order: int, shape: Any
 ) -> None:
     memory = after(remember(KEY, seed(said)), LIST, {}, shape(QUX[::order]))
-    for known in (memory, marked(memory), unpack(pack(memory), key=KEY)):
+    for known in (memory, with_marks(memory), unpack(pack(memory), key=KEY)):
         assert not is_substituted(known, **right)
         assert is_substituted(known, **wrong)
 

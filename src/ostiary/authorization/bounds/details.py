@@ -45,7 +45,9 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
             if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
-                raise InvalidDetails(f"a member of `locations` is not a URI, or is longer than {MAX_LOCATION} characters")
+                raise InvalidDetails(
+                    f"a member of `locations` is not a URI, or is longer than {MAX_LOCATION} characters"
+                )
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
                 raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")

@@ -16,7 +16,7 @@ from ostiary.catalogue_advisor.language import (
     effects_of,
     nouns,
     parts,
-    plainly,
+    replace_phrasal_verbs,
     states_fact,
     verb,
 )
@@ -66,7 +66,7 @@ class Call:
 
 def calls(words: str) -> Iterator[Call]:
     """Yield the requests of the clauses. Quoted text and names of documents request nothing."""
-    for sentence in _SENTENCE.split(plainly(_unnamed(words))):
+    for sentence in _SENTENCE.split(replace_phrasal_verbs(_unnamed(words))):
         wants = bool(_WANTS.search(sentence))
         clauses = [(clause, list(_verbs(clause))) for clause in map(parts, _CLAUSE.split(sentence))]
         if not wants and not any(verbs for _, verbs in clauses):

@@ -11,7 +11,7 @@ from ostiary.catalogue_advisor.suggest.suggestion import (
     RecordedCall,
     Suggestion,
     SuggestionLine,
-    counted,
+    count_in_words,
     recorded_call,
     suggest,
 )
@@ -20,7 +20,7 @@ __all__ = [
     "RecordedCall",
     "Suggestion",
     "SuggestionLine",
-    "counted",
+    "count_in_words",
     "exempt",
     "infer",
     "policy_files",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from ostiary.authorization.catalogue import Catalogue, Tool
-from ostiary.catalogue_advisor.suggest.suggestion import Suggestion, counted
+from ostiary.catalogue_advisor.suggest.suggestion import Suggestion, count_in_words
 
 
 def policy_files(
@@ -23,7 +23,7 @@ def policy_files(
     counts = {line.subject: line for line in suggestion.lines if line.kind == "tool"}
     commas = [","] * (len(ids) - 1) + [""]
     listed = "\n".join(
-        f"    Tool::{_text(id)}{comma}  // {counted(counts[id].calls)}, for example entry {counts[id].example}"
+        f"    Tool::{_text(id)}{comma}  // {count_in_words(counts[id].calls)}, for example entry {counts[id].example}"
         for id, comma in zip(ids, commas, strict=True)
     )
     policy = f"""// What `{name}` was seen to call, and nothing else.

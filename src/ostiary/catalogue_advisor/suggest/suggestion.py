@@ -52,7 +52,7 @@ class Suggestion:
     lines: tuple[SuggestionLine, ...]
 
 
-def counted(calls: int) -> str:
+def count_in_words(calls: int) -> str:
     """Return a number of calls in words."""
     return "1 call" if calls == 1 else f"{calls} calls"
 

@@ -16,7 +16,7 @@ A call is then resolved, decided and settled:
 for each missing input.
 """
 
-from ostiary.decision.access.decide import Decision, dead, decide, decide_steps, deny, refuse, unproved
+from ostiary.decision.access.decide import Decision, check_liveness, decide, decide_steps, deny, refuse, unproved
 from ostiary.decision.access.facts import AgentStatus, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
 from ostiary.decision.access.holds import Hold
@@ -35,7 +35,7 @@ from ostiary.decision.access.lazy_context import CallHistory, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
 from ostiary.decision.access.recorded import Kept, keep
-from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, failed
+from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all
 from ostiary.decision.access.risk_context import risk_context
 
 __all__ = [
@@ -69,11 +69,11 @@ __all__ = [
     "ResolvedCall",
     "Steps",
     "TaskMemory",
-    "dead",
+    "check_liveness",
     "decide",
     "decide_steps",
     "deny",
-    "failed",
+    "fail_all",
     "foresee",
     "keep",
     "past_of",

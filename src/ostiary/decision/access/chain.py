@@ -55,7 +55,7 @@ def _made(agents: tuple[Entity, ...], actors: frozenset[object], chain: frozense
     return Chain(agents, context, encode_record(context))
 
 
-def behind(context: Record) -> tuple[Entity, ...]:
+def read_chain(context: Record) -> tuple[Entity, ...]:
     """Return the agents in the `chain` of a context, the nearest first. Raises Invalid for a malformed chain."""
     members = context.get("chain", frozenset())
     if not isinstance(members, frozenset):

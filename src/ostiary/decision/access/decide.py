@@ -30,10 +30,10 @@ from ostiary.decision.access.noticing import noticed_of
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Needs, Policies
 from ostiary.decision.access.reasons import Reason, asks_of, reasons_of
 from ostiary.decision.access.risk_context import risk_context
-from ostiary.decision.access.stops import spelled
+from ostiary.decision.access.stops import format_stops
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed, total_points
-from ostiary.provenance.origins import judge_origins, judged_plan, lent_to, outgoing
+from ostiary.provenance.origins import judge_origins, judge_outgoing, judge_plan, lend_documents
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -105,11 +105,11 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     """
     principal, facts, now, ready = call.principal, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
-    reason = dead(principal, facts, now)  # 1
+    reason = check_liveness(principal, facts, now)  # 1
     if reason is None and principal.claims.aud != resource.uri:  # 2
         reason = Reason("wrong_audience", f"the token is not for {resource.uri}")
     if reason is None and facts.holds:  # 3
-        reason = held_back(principal, facts, ready, now)
+        reason = check_restrictions(principal, facts, ready, now)
     if reason is not None:
         return Decision(False, False, policies.hash, (reason,))
     if ready is None:  # 4
@@ -132,9 +132,9 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     if call.reads_memory:  # 7
         if (memory := inputs.memory) is None:
             return deny(resource, policies, Reason("memory_unavailable", "the memory of the task is not available"))
-        call_context = judge_origins(lent_to(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
-        call_context |= outgoing(memory, ready.tool, call.arguments)
-        call_context |= judged_plan(memory, ready.uid.id, ready.tool, call.arguments)
+        call_context = judge_origins(lend_documents(memory, ready.uid.id, ready.tool), ready.tool, call.arguments)
+        call_context |= judge_outgoing(memory, ready.tool, call.arguments)
+        call_context |= judge_plan(memory, ready.uid.id, ready.tool, call.arguments)
         context |= call_context
     noticed: tuple[Noticed, ...] = ()
     if session is not None:  # 8
@@ -201,13 +201,15 @@ _FULL = Reason(
 )
 
 
-def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
+def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | None:
     """Return why the token is not alive; None while it is."""
     claims = principal.claims
     if now >= principal.expires_at:
         return Reason("token_expired", "the token has expired")
     if facts.stops and (stopped := facts.stops & principal.names):
-        return Reason("stopped", f"the kill switch has stopped it: {spelled(stopped)}", "an administrator knows why")
+        return Reason(
+            "stopped", f"the kill switch has stopped it: {format_stops(stopped)}", "an administrator knows why"
+        )
     if exceptions := facts.agents:
         for agent, epoch in principal.agents:
             if agent not in exceptions or (fact := exceptions.get(agent)) is None:  # a feed may change meanwhile
@@ -227,7 +229,7 @@ def dead(principal: Principal, facts: Facts, now: int) -> Reason | None:
     return None
 
 
-def held_back(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
+def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | None, now: int) -> Reason | None:
     """Return the restriction of an agent, the holder of the token or one behind it, that the call breaks; else None."""
     for agent, _ in principal.agents:
         for hold in facts.holds.get(agent, ()):

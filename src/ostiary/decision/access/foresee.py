@@ -14,7 +14,7 @@ from ostiary.authorization.bounds import ToolDetail
 from ostiary.authorization.bounds.details import ABSENT, argument_at
 from ostiary.authorization.cedar.extensions import Datetime, Decimal
 from ostiary.authorization.cedar.partial import PartialRecord, Unknown
-from ostiary.decision.access.decide import dead, held_back
+from ostiary.decision.access.decide import check_liveness, check_restrictions
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.access.inputs import ResolvedCall
 from ostiary.decision.access.policies import CALL, HISTORY, RISK, Foresight
@@ -64,9 +64,9 @@ def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) ->
     """
     principal, arguments, facts, now, ready = call.principal, call.arguments, call.facts, call.now, call.ready
     policies, resource = facts.policies, facts.resource
-    if dead(principal, facts, now) is not None or principal.claims.aud != resource.uri:
+    if check_liveness(principal, facts, now) is not None or principal.claims.aud != resource.uri:
         return NEVER
-    if facts.holds and held_back(principal, facts, ready, now) is not None:
+    if facts.holds and check_restrictions(principal, facts, ready, now) is not None:
         return NEVER
     if resource.mode == "watch":
         return ALWAYS

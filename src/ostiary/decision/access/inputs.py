@@ -18,7 +18,7 @@ import msgspec
 from ostiary.decision.access.facts import Facts, Principal, ReadyTool
 from ostiary.decision.access.lazy_context import CallHistory
 from ostiary.decision.access.policies import Policies
-from ostiary.decision.access.remote_policies import RemoteSource, RemoteVerdict, failed
+from ostiary.decision.access.remote_policies import RemoteSource, RemoteVerdict, fail_all
 from ostiary.provenance.noticing import Session
 from ostiary.provenance.origins import Memory, needs_origins
 
@@ -84,7 +84,7 @@ class RemoteAnswers:
         return self.look_up if policies is self.policies else self._outdated
 
     def _outdated(self, _: bytes) -> RemoteVerdict:
-        return failed(self.policies.remote, "the policy set changed while remote policies were asked; try again")
+        return fail_all(self.policies.remote, "the policy set changed while remote policies were asked; try again")
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, gc=False):

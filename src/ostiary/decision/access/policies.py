@@ -29,7 +29,7 @@ from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
 from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, names
 from ostiary.decision.access.playbooks import is_playbook
-from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, failed, question
+from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all, question
 from ostiary.decision.access.role_policies import API_ROUTE, PERSON, ROLE, is_role_policy
 
 CALL = Uid("Action", "call")
@@ -155,7 +155,7 @@ class Policies:
         demands = [self._step_ups[name] for name in forbidding if name in self._step_ups]
         if not demands or not all(name in self._step_ups or name in self.asks for name in forbidding):
             return None
-        return assurance.joined(demands)
+        return assurance.join_demands(demands)
 
     def asking(
         self, principal: Uid, action: Uid, resource: Uid, context: Record, entities: Entities
@@ -263,12 +263,12 @@ class Policies:
     ) -> list[PolicyResult]:
         """Return the result of each remote policy; one without a result has failed."""
         if remote is None:
-            answers = failed(self.remote, "remote policies cannot be asked here")
+            answers = fail_all(self.remote, "remote policies cannot be asked here")
         else:
             try:
                 answers = remote(question(principal, action, resource, context, entities))
             except ValueError as error:
-                answers = failed(self.remote, str(error))
+                answers = fail_all(self.remote, str(error))
         by_policy = {one.policy: one for one in answers}
         return [by_policy.get(policy) or PolicyResult(policy, error="it gave no answer") for policy in self.remote]
 

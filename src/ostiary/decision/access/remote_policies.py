@@ -42,7 +42,7 @@ RemoteSource = Callable[[bytes], RemoteVerdict]
 """A function that answers a question. It never raises: an error is part of the result of a policy."""
 
 
-def failed(policies: Mapping[str, bool], error: str) -> RemoteVerdict:
+def fail_all(policies: Mapping[str, bool], error: str) -> RemoteVerdict:
     """Return a verdict in which each of the policies has failed."""
     return tuple(PolicyResult(policy, error=error[:MAX_SAID]) for policy in policies)
 

@@ -25,6 +25,6 @@ def names_of(claims: AccessClaims) -> frozenset[Named]:
     return frozenset(names)
 
 
-def spelled(stops: Iterable[Named]) -> str:
+def format_stops(stops: Iterable[Named]) -> str:
     """Return the stops as text for a message."""
     return ", ".join(sorted(f"{kind} {value}".rstrip() for kind, value in stops))[:200]

@@ -14,7 +14,14 @@ Beyond tasks, `counterparts` remembers the recipients of the agents of an owner,
 
 from ostiary.provenance.history.before import Before, Met, history_context, in_passing
 from ostiary.provenance.history.calls import Plan, created_by, done_of, is_created, plan_of, recipients_of
-from ostiary.provenance.history.counterparts import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, met
+from ostiary.provenance.history.counterparts import (
+    MAX_COUNTERPARTS,
+    MAX_MET,
+    NOBODY,
+    Counterpart,
+    Counterparts,
+    record_recipients,
+)
 from ostiary.provenance.history.kept import (
     EFFECTS,
     MAX_CLASS_BYTES,
@@ -64,9 +71,9 @@ __all__ = [
     "is_created",
     "is_news",
     "joined",
-    "met",
     "pack",
     "plan_of",
     "recipients_of",
+    "record_recipients",
     "unpack",
 ]

@@ -59,7 +59,7 @@ class Counterparts(msgspec.Struct, frozen=True, array_like=True, gc=False):
 NOBODY = Counterparts()
 
 
-def met(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> Counterparts:
+def record_recipients(counterparts: Counterparts, values: Collection[bytes], *, day: int) -> Counterparts:
     """Return the counterparts after an allowed call to these values. If full, entries with one use go first; of equal
     entries, the least recently used.
     """

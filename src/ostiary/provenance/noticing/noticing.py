@@ -60,10 +60,10 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
 
 def total_points(noticed: Iterable[Noticed]) -> int:
     """Return the combined points of the oddities of one call, 0 to 100."""
-    return combined(one.points for one in noticed)
+    return combine_points(one.points for one in noticed)
 
 
-def combined(points: Iterable[int]) -> int:
+def combine_points(points: Iterable[int]) -> int:
     """Combine the points of independent risks, 0 to 100."""
     left = 1.0
     for one in points:
@@ -89,7 +89,7 @@ def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[st
     yield "instructed", points, f"{tool} with {event.values_in_text} values of {source}"
     if is_foreign or event.values_in_text:
         signs = [name for name in event.signs if name in SIGNS]
-        yield "flow_drift", combined(SIGNS[name] for name in signs), f"{tool}: {', '.join(signs)}"
+        yield "flow_drift", combine_points(SIGNS[name] for name in signs), f"{tool}: {', '.join(signs)}"
 
 
 def _of_origins(profile: Profile, event: Event) -> int:

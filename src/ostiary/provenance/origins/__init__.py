@@ -8,17 +8,17 @@ judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"orig
 
 from ostiary.provenance.origins.judging import (
     POINTS,
-    foreign,
     is_effect,
     is_settled,
     judge_origins,
-    judged_plan,
-    lent_to,
+    judge_plan,
+    lend_documents,
+    list_foreign_links,
     needs_origins,
     of_value,
-    shown,
+    origins_by_argument,
 )
-from ostiary.provenance.origins.labels import CARRIES, REVEALS, UNREQUESTED_READ, goes_out, outgoing
+from ostiary.provenance.origins.labels import CARRIES, REVEALS, UNREQUESTED_READ, goes_out, judge_outgoing
 from ostiary.provenance.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -34,15 +34,15 @@ from ostiary.provenance.origins.memory import (
     Memory,
     Origin,
     Part,
+    add_parts,
     check_observed,
     kinds_of,
-    learned,
-    marked,
     pack,
     remember,
     unpack,
+    with_marks,
 )
-from ostiary.provenance.origins.observing import observed
+from ostiary.provenance.origins.observing import observe_output
 
 __all__ = [
     "ALL_KINDS",
@@ -63,23 +63,23 @@ __all__ = [
     "Memory",
     "Origin",
     "Part",
+    "add_parts",
     "check_observed",
-    "foreign",
     "goes_out",
     "is_effect",
     "is_settled",
     "judge_origins",
-    "judged_plan",
+    "judge_outgoing",
+    "judge_plan",
     "kinds_of",
-    "learned",
-    "lent_to",
-    "marked",
+    "lend_documents",
+    "list_foreign_links",
     "needs_origins",
-    "observed",
+    "observe_output",
     "of_value",
-    "outgoing",
+    "origins_by_argument",
     "pack",
     "remember",
-    "shown",
     "unpack",
+    "with_marks",
 ]

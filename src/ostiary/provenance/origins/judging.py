@@ -257,7 +257,7 @@ def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
     return is_named
 
 
-def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:
+def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
     """Return the memory for a call of the tool of that id (`bank/pay`). Endorsed documents lend their values to the
     effects that the plan has, or without a plan to each; and to none which thing it pays for, destroys or administers.
     """
@@ -268,7 +268,7 @@ def lent_to(memory: Memory, id: str, tool: Tool) -> Memory:
     return memory.lending(ALL_KINDS & ~BIT[OBJECT]) if tool.effect in GRAVE else memory
 
 
-def judged_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """Return the attributes of the plan of the task for policies: `planned`, whether the plan has the tool of that id
     (`bank/pay`); `over_plan`, whether an amount is above its cap, or cannot be parsed; `read_outside`, whether the task
     has read untrusted content. Empty without a plan, and for a read.
@@ -375,13 +375,13 @@ def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Re
     return context
 
 
-def shown(context: Record | None) -> dict[str, str]:
+def origins_by_argument(context: Record | None) -> dict[str, str]:
     """Return the origin of each argument in a context of `judge_origins`; empty without a context."""
     origins = {} if context is None else context.get("origin", {})
     return cast(dict[str, str], origins)
 
 
-def foreign(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
+def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the links and mail addresses in outgoing text that are neither the person's nor of their records, by
     argument, for the person who is asked: at most MAX_FOREIGN of each, cut to MAX_SHOWN characters.
     """
@@ -399,7 +399,7 @@ def is_settled(context: Record) -> bool:
     """Return whether further knowledge cannot change the decision: all values were stated before the task began, and no
     text leaves (`labels`).
     """
-    return "carries" not in context and _SETTLED.issuperset(shown(context).values())
+    return "carries" not in context and _SETTLED.issuperset(origins_by_argument(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:

@@ -41,7 +41,7 @@ _TAIL = SPAN - 1
 """last words of a sent text, with which a span of the next text may begin"""
 
 
-def labelled(
+def label_output(
     memory: Memory,
     scribe: Scribe,
     tool: Tool,
@@ -74,7 +74,7 @@ def labelled(
     return parts
 
 
-def outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
     """Return the labels of the text of a call for policies; empty if no text leaves for anyone but the person."""
     if not goes_out(tool):
         return {}

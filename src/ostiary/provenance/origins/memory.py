@@ -26,7 +26,7 @@ from ostiary.protocol.errors import Malformed
 from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed
-from ostiary.provenance.origins.words import apart, words
+from ostiary.provenance.origins.words import split_identifier, words
 
 MARKS = 1 << 13
 KEY_BYTES = 32
@@ -35,7 +35,7 @@ MAX_BYTES = 112 << 10
 MAX_PARTS = 8
 """parts that one call of a tool adds"""
 MAX_FORMS = 128
-"""forms of the person's words that have several parts (`apart`)"""
+"""forms of the person's words that have several parts (`split_identifier`)"""
 MAX_VALUE = 64
 """words of the value that identifies an endorsed document"""
 
@@ -135,8 +135,8 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `marked`. `plan`: the effects that
-    the person's words suggest, by the id of the tool; None: the task has no plan.
+    """`parts`: the most trusted first, one for each origin and kinds. `marks`: see `with_marks`. `plan`: the effects
+    that the person's words suggest, by the id of the tool; None: the task has no plan.
     """
 
     key: bytes
@@ -212,7 +212,7 @@ def remember(key: bytes, intent: Intent) -> Memory:
     )
     stated = scribe.source([intent.words], room=ROOM[Origin.PERSON])
     room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(stated) // WIDTH - 2)
-    forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in apart(word))
+    forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in split_identifier(word))
     parts = [
         Part(Origin.PERSON, ALL_KINDS, stated),
         Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
@@ -225,7 +225,7 @@ def remember(key: bytes, intent: Intent) -> Memory:
             ),
         ),
     ]
-    return learned(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
+    return add_parts(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
 
 
 def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
@@ -245,7 +245,7 @@ def holds(source: bytes, phrase: bytes) -> bool:
     return at >= 0
 
 
-def learned(memory: Memory, more: Sequence[Part]) -> Memory:
+def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
     """Return the memory with further parts, in this order; if an origin has no space, its oldest sources are
     removed.
     """
@@ -265,7 +265,7 @@ def learned(memory: Memory, more: Sequence[Part]) -> Memory:
     return Memory(memory.key, kept, memory.documents, marks, memory.plan)
 
 
-def marked(memory: Memory) -> Memory:
+def with_marks(memory: Memory) -> Memory:
     """Return the memory with marks for many lookups: a bit for the beginning of each word, so that most absent values
     need no search. Removed words keep their bit.
     """

@@ -36,7 +36,7 @@ from ostiary.provenance.origins.judging import (
     names_content,
     of_value,
 )
-from ostiary.provenance.origins.labels import labelled
+from ostiary.provenance.origins.labels import label_output
 from ostiary.provenance.origins.layouts import certain, fields, layout_of
 from ostiary.provenance.origins.links import MAIL, is_odd, is_page, readings
 from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, NAMED, ROOM, Memory, Origin, Part, holds
@@ -96,7 +96,7 @@ Found = tuple[Origin, int, str]
 """The origin of a text, the kinds of arguments for which it counts (bits, as KINDS has them), and the text."""
 
 
-def observed(
+def observe_output(
     memory: Memory,
     uid: str,
     tool: Tool,
@@ -154,7 +154,7 @@ def observed(
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, _, text in observed_texts if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
-    return (*parts, *labelled(memory, scribe, tool, arguments, unnamed, fields, classes))
+    return (*parts, *label_output(memory, scribe, tool, arguments, unnamed, fields, classes))
 
 
 def _slots(

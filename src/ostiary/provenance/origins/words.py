@@ -204,7 +204,7 @@ def join_parts(parts: Iterable[str]) -> str:
     return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
 
 
-def apart(word: str) -> Iterator[str]:
+def split_identifier(word: str) -> Iterator[str]:
     """Yield the ways in which a word is an identifier of several parts, each as `join_parts` spells it."""
     if len(word) > MAX_WORD or not _APART.search(word):
         return

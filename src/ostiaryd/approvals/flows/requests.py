@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiary.decision import approval
 from ostiary.decision.access import CALL, RemoteAnswers
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
-from ostiary.provenance.origins import shown as shown_origins
+from ostiary.provenance.origins import origins_by_argument
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.calls import asking, describe
@@ -85,6 +85,6 @@ def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | Non
         secrets=secrets,
         policy=ours.hash,
         reasons=reasons,
-        origins=shown_origins(decision.call_context),
+        origins=origins_by_argument(decision.call_context),
     )
     return ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.decision.access import PolicyResult, RemoteAnswers, failed
+from ostiary.decision.access import PolicyResult, RemoteAnswers, fail_all
 from ostiary.decision.access.remote_policies import MAX_SAID, RemoteVerdict
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
@@ -175,15 +175,15 @@ class Engines:
     async def _ask_one(self, program: Program, question: bytes, *, until: float) -> RemoteVerdict:
         names = dict.fromkeys(program.policies, False)
         if asyncio.get_running_loop().time() > until:
-            return failed(names, f"there is no time left of {ALL_S:g} s")
+            return fail_all(names, f"there is no time left of {ALL_S:g} s")
         body = b'{"hash":"%b","question":%b}' % (program.hash.encode(), question)
         try:
             return await self._with_one(lambda rego: _decode_said(rego.ask(program, body, within_s=self._limit_s)))
         except Refused as error:
             self._threads.submit(self._do, lambda rego: rego.warm(program))
-            return failed(names, error.message)
+            return fail_all(names, error.message)
         except msgspec.DecodeError:
-            return failed(names, "it gave no answer")
+            return fail_all(names, "it gave no answer")
 
     async def _ask_opa(self, program: Program, question: bytes) -> RemoteVerdict:
         return tuple([await self._ask_document(policy, path, question) for policy, path in program.remote.items()])

@@ -14,7 +14,7 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, parse_record, parse_value
 from ostiary.decision.access import CALL, RISK, Facts, Judgement, Policies, Protected
-from ostiary.decision.access.chain import ALONE, agent_entity, behind
+from ostiary.decision.access.chain import ALONE, agent_entity, read_chain
 from ostiary.decision.access.facts import resource_entity
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
@@ -79,7 +79,7 @@ class Replay:
             raise Unreplayable("the history was not kept")
         self._check_risk(kept)
         context = {**ALONE.context, **kept, "arguments": self._arguments(posed), **moment(at)}
-        return self._ask(facts.entities, principal, CALL, ready.uid, context, behind(context), posed.approved)
+        return self._ask(facts.entities, principal, CALL, ready.uid, context, read_chain(context), posed.approved)
 
     def _check_risk(self, kept: Record) -> None:
         """Refuse a replay that depends on a risk that was not recorded. Raises Unreplayable."""
@@ -102,7 +102,7 @@ class Replay:
         self._check_risk(kept)
         context = {**kept, **moment(at)}
         entities = Overlay(self._policies.known, resource)
-        return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, behind(context))
+        return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
     def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
         """Return the judgement on a caller's question: registered objects as they were, others as stated."""
@@ -113,7 +113,9 @@ class Replay:
         if isinstance(posed.principal, AgentSeen):
             self._check_risk(chain)
         context, entities = context_of(question, now=moment(at)) | chain, Overlay(self._policies.known, resource)
-        return self._ask(entities, principal, Uid("Action", question.action.name), resource.uid, context, behind(chain))
+        return self._ask(
+            entities, principal, Uid("Action", question.action.name), resource.uid, context, read_chain(chain)
+        )
 
     def _ask(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 from ostiary.authorization.budget import DAY_US
-from ostiary.provenance.history import Met, met
+from ostiary.provenance.history import Met, record_recipients
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.tasks.store import counterparts as store
@@ -20,4 +20,4 @@ def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
 def meet(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
     """A call to these is let through."""
     if values:
-        store.put(tx, owner, met(store.lock(tx, owner), values, day=tx.now // DAY_US))
+        store.put(tx, owner, record_recipients(store.lock(tx, owner), values, day=tx.now // DAY_US))

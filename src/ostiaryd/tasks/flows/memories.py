@@ -47,7 +47,7 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
     memory = origins.remember(key, intent)
     if outer is not None:
         inherited = [part for part in _parts(outer, key) if part.origin in origins.FOUND and not _is_of_tree(part)]
-        memory = origins.learned(memory, inherited)
+        memory = origins.add_parts(memory, inherited)
     store.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
 
 
@@ -76,14 +76,14 @@ def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
 
 def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part], key: bytes) -> Memory:
     assert id is not None
-    memory = origins.learned(origins.unpack(row.body, key=key), parts)
+    memory = origins.add_parts(origins.unpack(row.body, key=key), parts)
     store.write(act.tx, id, origins.pack(memory))
     return memory
 
 
 def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
     """The memory of a task with what counts for the whole tree, and the sum of their numbers, which only grows."""
-    return Remembered(origins.learned(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
+    return Remembered(origins.add_parts(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 
 def _parts(row: store.MemoryRow, key: bytes) -> list[Part]:
