@@ -113,7 +113,7 @@ async def test_any_error_of_the_hook_is_a_denial(
     url: str, guard: Guard, feeder: Feeder, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(url, feeder) as client:
-        monkeypatch.setattr("ostiary.mcp.named", lambda *_: 1 / 0)
+        monkeypatch.setattr("ostiary.mcp.map_request", lambda *_: 1 / 0)
         with pytest.raises(MCPError) as denied:
             await client.call_tool("read_file", {"path": "/a"})
         assert denied.value.code == DENIED
