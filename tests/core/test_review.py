@@ -118,8 +118,8 @@ def test_without_an_answer_the_suggestion_counts_and_nothing_else_changes() -> N
         ({"effect": "explode"}, "is not an answer for `effect`"),
         ({"outside": "maybe"}, "is not an answer for `outside`"),
         ({"kinds.abc": "thing"}, "is not an answer for `kinds.abc`"),
-        ({"kinds.zzz": "object"}, "has no `kinds.zzz`"),
-        ({"scope": "read"}, "has no `scope`"),
+        ({"kinds.zzz": "object"}, "has no member `kinds.zzz`"),
+        ({"scope": "read"}, "has no member `scope`"),
     ],
 )
 def test_an_answer_to_what_was_not_asked_is_refused(answers: dict[str, str], why: str) -> None:

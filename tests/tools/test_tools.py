@@ -302,11 +302,11 @@ def test_who_acts_is_said_by_the_context_and_nobody_acts_outside_of_it(guard: Gu
     def read_file(path: str) -> str:
         return "text"
 
-    with pytest.raises(Unauthenticated, match="nobody"):
+    with pytest.raises(Unauthenticated, match="the caller is not known"):
         read_file("/a")
     with tools.acting(who):
         assert read_file("/a") == "text"
-    with pytest.raises(Unauthenticated, match="nobody"):
+    with pytest.raises(Unauthenticated, match="the caller is not known"):
         read_file("/a")
 
 
