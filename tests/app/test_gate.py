@@ -84,7 +84,7 @@ async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(w
     assert "allow" not in nowhere.headers
     other = await send(build_app(world), "DELETE", "/api/v1/persons")
     assert (other.status, other.error, other.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, POST")
-    assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "POST"
+    assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "OPTIONS, POST"
 
 
 async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(world: World) -> None:
@@ -174,6 +174,11 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/api/v1/signals/{id}",  # an issuer, by what we gave it
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}", "/livez", "/readyz", "/openapi.json",
         # people, by their session, a setup link, or an identity provider
-        "/login", "/login/done", "/login/with/{provider}", "/login/callback/{provider}", "/setup", "/account",
-        "/account/logout", "/account/sessions", "/assets/{name}",
+        "/login", "/login/code", "/login/done", "/login/passkey", "/login/with/{provider}", "/login/callback/{provider}",
+        "/login/saml/{provider}", "/login/saml/{provider}/metadata", "/setup", "/setup/passkey", "/assets/{name}",
+        "/account", "/account/logout", "/account/passkeys", "/account/passkeys/remove", "/account/password",
+        "/account/password/remove", "/account/recovery", "/account/sessions", "/account/totp", "/account/totp/remove",
+        "/consent", "/consents", "/device", "/device/consent", "/logout", "/logout/confirm",
+        # clients and tokens, which prove themselves
+        "/par", "/device_authorization", "/userinfo", "/register", "/register/{client_id}",
     }  # fmt: skip
