@@ -174,7 +174,8 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/api/v1/signals/{id}",  # an issuer, by what we gave it
         "/ledger/v1/checkpoint", "/ledger/v1/key", "/ledger/v1/tile/{path:path}", "/livez", "/readyz", "/openapi.json",
         # people, by their session, a setup link, or an identity provider
-        "/login", "/login/code", "/login/done", "/login/passkey", "/login/with/{provider}", "/login/callback/{provider}",
+        "/login", "/login/code", "/login/done", "/login/passkey",
+        "/login/with/{provider}", "/login/callback/{provider}",
         "/login/saml/{provider}", "/login/saml/{provider}/metadata", "/setup", "/setup/passkey", "/assets/{name}",
         "/account", "/account/logout", "/account/passkeys", "/account/passkeys/remove", "/account/password",
         "/account/password/remove", "/account/recovery", "/account/sessions", "/account/totp", "/account/totp/remove",

@@ -13,6 +13,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model import load, safeguards, starter
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
+from ostiaryd.policy.model.safeguards import roles
 from ostiaryd.policy.model.text import MAX_BRACKETS, MAX_FILE_BYTES, MAX_OPERATORS, MAX_POLICIES
 from tests.support.policy_fixtures import certification
 
@@ -33,6 +34,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "call-within-segment",
         "issue-token",
         "delegate-within-segment",
+        *sorted(roles()),
         *sorted(safeguards()),
     ]
     assert loaded.tests == 5

@@ -20,7 +20,15 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows import sets
 from ostiaryd.policy.model import Contents, Plan, load, plan_switch, safeguards, starter
-from ostiaryd.policy.model.safeguards import LAYER, MAX_TEXT, earlier_rules, extend, read_left_out, safeguard_rules
+from ostiaryd.policy.model.safeguards import (
+    LAYER,
+    MAX_TEXT,
+    earlier_rules,
+    extend,
+    read_left_out,
+    roles,
+    safeguard_rules,
+)
 from tests.support.policy_fixtures import Ask, put
 
 PUT, ACTIVATE = "/api/v1/policies", "/api/v1/policies/{hash}/activate"
@@ -44,7 +52,7 @@ async def test_a_set_extends_the_safeguards(world: World, ask: Ask) -> None:
     status, made = await ask(PUT, {"files": PERMIT | {"a.test.toml": SECRET}})
     assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
     rules = ir.parse(store.active_ir(world.db.read())[1].encode())
-    assert {policy.id for policy in rules.policies} == {"a#1", *safeguards()}
+    assert {policy.id for policy in rules.policies} == {"a#1", *safeguards(), *roles()}
     _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
     assert shown["files"] == PERMIT | {"a.test.toml": SECRET}
     assert (shown["extends"], shown["left_out"]) == (safeguards(), [])
@@ -88,8 +96,8 @@ async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_retur
     bare = await put(world, PERMIT)  # as an earlier version stored it
     _, tested = await ask(f"{PUT}?dry_run=true", {"files": PERMIT})
     assert tested["hash"] != bare
-    assert {item["id"] for item in tested["plan"]["added"]} == set(safeguards())
-    assert all(item["safeguard"] for item in tested["plan"]["added"])
+    added = {item["id"]: item["safeguard"] for item in tested["plan"]["added"]}
+    assert added == dict.fromkeys(safeguards(), True) | dict.fromkeys(roles(), False)
     status, _ = await ask(PUT, {"files": PERMIT})
     assert status == 201
     status, refusal = await ask(ACTIVATE, {}, hash=bare)
