@@ -94,6 +94,15 @@ async def test_readers_of_others_take_the_metadata(world: World, name: str) -> N
     assert read["response_types_supported"] == ["code"]
 
 
+async def test_the_openid_metadata_names_what_the_provider_can(world: World) -> None:
+    document = (await send(oauth_app(world), "GET", OPENID)).json
+    assert "RS256" in document["id_token_signing_alg_values_supported"]
+    assert document["userinfo_endpoint"] == ISSUER + "/userinfo"
+    assert document["end_session_endpoint"] == ISSUER + "/logout"
+    assert document["backchannel_logout_session_supported"] is True
+    assert document["request_parameter_supported"] is False
+
+
 async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(
     world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

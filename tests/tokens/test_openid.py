@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, newest_entry
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
@@ -360,3 +361,64 @@ async def test_the_page_of_a_device_asks_to_sign_in_and_returns(world: World, ap
     await browser.get("/device?user_code=WDJB-MJHT")
     query = parse_qs(urlsplit(browser.path).query)
     assert query["return_to"] == ["/device?user_code=WDJB-MJHT"]
+
+
+async def test_a_request_by_post_is_taken_like_one_by_get(flow: CodeFlow) -> None:
+    await flow.answer()
+    flow.browser.left_to = ""
+    await flow.browser.post("/authorize", **flow.query())
+    assert "code" in flow.arrived()
+
+
+async def test_a_request_for_another_person_is_not_answered(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    hint = (await flow.tokens(scope="openid"))["id_token"]
+    assert "code" in await flow.answer(scope="openid", id_token_hint=hint, prompt="none")
+    await act(world, "test.person", lambda act: registry.create_person(act, name="eve"))
+    await sign_in(world, flow.browser, registry.find_person(world.db.read(), "eve").person_id)
+    assert (await flow.answer(scope="openid", id_token_hint=hint, prompt="none"))["error"] == "login_required"
+    other = await begin_flow(world, app, name="writer")
+    assert (await other.answer(scope="openid", id_token_hint=hint))["error"] == "invalid_request"
+
+
+async def test_an_essential_acr_is_met_or_refused(flow: CodeFlow) -> None:
+    await flow.answer()
+    claims = {"id_token": {"acr": {"essential": True, "values": [PERSON_MFA]}}}
+    assert (await flow.answer(claims=json.dumps(claims), prompt="none"))["error"] == "login_required"
+    claims["id_token"]["acr"]["values"] = [PERSON_SINGLE]
+    assert "code" in await flow.answer(claims=json.dumps(claims), prompt="none")
+    assert "code" in await flow.answer(acr_values="urn:mace:incommon:iap:silver", prompt="none"), "a wish"
+
+
+async def test_a_renewed_id_token_is_about_the_same_login(flow: CodeFlow, clock: Clock) -> None:
+    first = await flow.tokens(scope="openid", nonce="n")
+    clock.advance(100)
+    renewed = claims_of((await flow.refresh(first["refresh_token"])).json["id_token"])
+    before = claims_of(first["id_token"])
+    assert {name: renewed[name] for name in ("iss", "sub", "aud", "auth_time", "sid")} == {
+        name: before[name] for name in ("iss", "sub", "aud", "auth_time", "sid")
+    }
+    assert renewed["iat"] == before["iat"] + 100
+    assert "nonce" not in renewed
+
+
+async def test_unknown_and_optional_parameters_are_accepted(flow: CodeFlow) -> None:
+    await flow.answer()
+    extra = {"display": "page", "ui_locales": "fr de", "claims_locales": "fr", "nonsense": "x", "login_hint": "ann"}
+    assert "code" in await flow.answer(**extra)
+
+
+async def test_a_logout_token_is_delivered_and_repeated(world: World, app: ASGIApp, clock: Clock) -> None:
+    flow = await begin_flow(world, app, backchannel_logout_uri="https://app.invalid/logout")
+    tokens = await flow.tokens(scope="openid")
+    sid = claims_of(tokens["id_token"])["sid"]
+    await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
+    await flows.follow_sessions(world)
+    for wait_s in (5, 30, 120, 600):
+        await flows.deliver_logouts(world)
+        assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+        clock.advance(wait_s)
+        assert len(logout.due(world.db.read(), now=world.now(), limit=10)) == 1
+    await flows.deliver_logouts(world)
+    assert newest_entry(world).action == "logout.give_up"
+    clock.advance(3600)
+    assert logout.due(world.db.read(), now=world.now(), limit=10) == []
