@@ -59,6 +59,7 @@ class Files:
     def __init__(self, live_server: ServerFixture, uri: str, resource: str, browser: PersonBrowser) -> None:
         self.live_server, self.uri, self.resource, self.browser = live_server, uri, resource, browser
         self.person = live_server.owner()
+        live_server.api("POST", "/roles", {"subject": self.person, "role": "viewer"})
         self.withheld = ""
         """a scope that the person does not agree to"""
         browser.set_up(live_server.api("POST", f"/persons/{self.person}/invite", {})["url"])

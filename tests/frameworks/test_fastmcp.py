@@ -664,7 +664,9 @@ def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_p
     ):
         protect(server, guard)
         eventually(lambda: guard.feed.current().exempt)
-        browser.set_up(live_server.api("POST", f"/persons/{live_server.owner()}/invite", {})["url"])
+        person = live_server.owner()
+        live_server.api("POST", "/roles", {"subject": person, "role": "viewer"})
+        browser.set_up(live_server.api("POST", f"/persons/{person}/invite", {})["url"])
         webbrowser.register("person", None, PersonAtBrowser(browser), preferred=True)
         monkeypatch.setattr(webbrowser, "_tryorder", ["person"])
 

@@ -233,6 +233,7 @@ class Application:
 async def application(world: World, app: ASGIApp) -> Application:
     await register(world)
     await guard(world)
+    await act(world, "role.grant", lambda act: registry.grant_role(act, "ann", "viewer"))
     client = (await call(app, "POST", "/register", BODY)).json
     browser = Browser(app)
     await sign_in(world, browser, registry.find_person(world.db.read(), "ann").person_id)
