@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -450,3 +451,23 @@ async def test_max_age_and_prompt_login_need_a_login_after_the_request(
     flow.browser.left_to = ""
     await flow.browser.get(back)
     assert "code" in flow.arrived()
+
+
+async def test_bounds_are_shown_as_lines_and_a_person_may_untick_one(flow: CodeFlow) -> None:
+    bounds = [
+        {"type": "tool", "locations": [FILES], "actions": ["read"], "arguments": {"path": {"prefix": "/reports/"}}},
+        {"type": "tool", "locations": [FILES], "actions": ["delete"]},
+    ]
+    await flow.open(authorization_details=json.dumps(bounds))
+    assert "path begins with /reports/" in flow.browser.text
+    await flow.allow(**{"detail.1": None})
+    got = (await flow.redeem(flow.arrived()["code"])).json
+    assert got["authorization_details"] == bounds[:1]
+    assert claims_of(got["access_token"])["authorization_details"] == bounds[:1]
+    flow.browser.left_to = ""
+    await flow.open(authorization_details=json.dumps(bounds[:1]))
+    assert "code" in flow.arrived(), "within the consent"
+    for wider in (bounds, None):
+        flow.browser.left_to = ""
+        await flow.open(authorization_details=None if wider is None else json.dumps(wider))
+        assert "Allow reader" in flow.browser.text
