@@ -58,6 +58,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
+def test_plain_functions_in_a_module_without_a_framework_are_refused(ostiary: Commands, folder: Path) -> None:
+    program = "def read_file(path: str) -> str:\n    return path\n\ntools = [read_file]\n"
+    (folder / "plain_tools.py").write_text(program, "utf-8")
+    refused = ostiary("protect", "plain_tools:tools", "--name", "plain", "--uri", "https://plain.example")
+    assert (refused.code, "imports no framework" in refused.err) == (2, True), refused.err
+
+
+def test_a_missing_option_is_named(ostiary: Commands) -> None:
+    refused = ostiary("kill", "agent", "writer")
+    assert (refused.code, "`--reason` is required" in refused.err) == (2, True), refused.err
+
+
 def verdicts(steps: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(step["kind"], step["verdict"]) for step in steps]
 

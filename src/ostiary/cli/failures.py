@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 import httpx2
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
 from rich.markup import escape
 
 from ostiary.agent import ServerRefused
@@ -44,8 +44,10 @@ def _refusal_of(error: BaseException) -> Refused | None:
     match error:
         case Refused():
             return error
+        case MissingArgumentError(keyword=None, tokens_so_far=[]) if error.argument is not None:
+            return Usage(f"`{error.argument.name}` is required", hint=_help_of(error))
         case CycloptsError():
-            return Usage(str(error), hint=" ".join(("ostiary", *(error.command_chain or ()), "--help")))
+            return Usage(str(error), hint=_help_of(error))
         case httpx2.TransportError():
             return Unavailable(
                 f"the server does not answer: {error}", hint="is it running? ostiary serve --data-dir DIR"
@@ -63,3 +65,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
         case OSError() if error.filename is not None:  # a file that the user named
             return Usage(f"{error.filename}: {error.strerror}", hint="check the path and its permissions")
     return None
+
+
+def _help_of(error: CycloptsError) -> str:
+    """Return the command that shows the help of the command in error."""
+    return " ".join(("ostiary", *(error.command_chain or ()), "--help"))

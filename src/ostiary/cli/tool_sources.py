@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -87,8 +88,13 @@ def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]
         except (AttributeError, TypeError, ValueError) as error:
             raise Usage(f"the tools of `{target}` cannot be read: {error}", hint="correct the tool") from None
         return listing
+    if members and all(inspect.isfunction(one) for one in members):
+        raise Usage(
+            f"`{target}` has plain functions, and {program.__name__} imports no framework that describes them",
+            hint="import the framework in that module, or list the framework's tools",
+        )
     raise Usage(
-        f"the tools of `{target}` cannot be read: it is of the type {type(source).__qualname__}",
+        f"the tools of `{target}` cannot be read: the type is {type(source).__qualname__}",
         hint="name an application, an MCP server, or a list of a framework's tools",
     )
 
