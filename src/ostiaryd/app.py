@@ -334,7 +334,7 @@ def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) ->
     token. Raises InsufficientScope, Forbidden.
     """
     if caller.kind == "person":
-        return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=KEY)
+        return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=caller.acr or KEY)
     wire_access.require_scope(call, caller, route.scope)
     return caller
 

@@ -22,7 +22,9 @@ from ostiaryd.policy.model.roles import Holder
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
-from tests.support.api_fixtures import Answer, Client, client, oauth_app, register, send
+from ostiaryd.trust.model.sessions import SESSION_COOKIE
+from tests.support.api_fixtures import ISSUER, Answer, Client, client, oauth_app, register, send
+from tests.support.page_client import signed_in
 from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
@@ -235,3 +237,27 @@ async def test_every_operation_answers_a_person_without_failing(world: World, ro
             path = re.sub(r"{[^}]*}", "reader" if "agents" in route.path else "tk_x", route.path)
             answer = await ask(admin, route.method, path, {})
             assert answer.status < 500, (route.method, route.path, answer.body)
+
+
+async def test_a_session_uses_the_api_as_the_roles_say_and_from_our_own_pages_alone(world: World) -> None:
+    await register(world)
+    app = build_app(world)
+    browser = await signed_in(world, app)
+    cookie = ("cookie", f"{SESSION_COOKIE}={browser.cookies[SESSION_COOKIE]}")
+
+    async def request(method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> Answer:
+        sent = [cookie, ("content-type", "application/json"), *headers]
+        return await send(app, method, path, headers=sent, body=body)
+
+    ours, other = ("origin", ISSUER), ("origin", "https://evil.example")
+    assert (await request("GET", "/api/v1/agents")).error == "role_required"
+    await act(world, "test.grant", lambda act: registry.grant_role(act, "ann", "administrator"))
+    assert (await request("GET", "/api/v1/agents")).status == 200
+    for headers in ((), (other,), (ours, ("sec-fetch-site", "cross-site"))):
+        answer = await request("POST", "/api/v1/persons", *headers, body=b'{"name": "new"}')
+        assert answer.error == "forged_form", headers
+    assert (await request("GET", "/api/v1/agents", other)).error == "forged_form"
+    assert (await request("POST", "/api/v1/persons", ours, body=b'{"name": "new"}')).status == 201
+    assert (await request("POST", "/api/v1/agents/reader/suspend", ours, body=b"{}")).status == 200
+    assert newest_entry(world).person == registry.find_person(world.db.read(), "ann").person_id
+    assert (await request("GET", "/api/v1/agents", ("authorization", "DPoP x"))).status == 401

@@ -34,7 +34,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
         "call-within-segment",
         "issue-token",
         "delegate-within-segment",
-        *sorted(roles()),
+        *sorted(roles(), key=lambda id: f"{id}.cedar"),
         *sorted(safeguards()),
     ]
     assert loaded.tests == 5

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Refused
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.model import SELF, Caller
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import APPROVE, SELF, Caller
 from ostiaryd.trust import flows
+from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 
 
@@ -24,6 +27,9 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
     """
     world = call.world
     resource = audience or world.config.api
+    if audience is None and (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+        _queue_as(call, person)
+        return person
     with _challenging(call, resource):
         if allows_pep and (key := _pep_key(call)) is not None:
             pep, unnoted = flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)
@@ -52,6 +58,9 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     Raises what `authenticate_access` raises.
     """
     world = call.world
+    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+        _queue_as(call, person)
+        return person
     with _challenging(call, world.config.api):
         if allows_pep and (key := _pep_key(call)) is not None:
             return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
@@ -70,6 +79,8 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
     """Authenticate within an act: one transaction and one fsync, for frequent requests."""
     config = call.world.config
+    if (person := _session_caller(call, act.tx, now=act.now)) is not None:
+        return person
     with _challenging(call, config.api):
         if allows_pep and (key := _pep_key(call)) is not None:
             pep, unnoted = flows.verify_pep(act.tx, key, address=call.origin, now=act.now, keys=act.tx.keys)
@@ -82,6 +93,28 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
         if access.proof is not None:
             flows.spend_proof(act.tx, access.proof)
     return _welcome(call, access)
+
+
+def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
+    """Return the person whose browser shows a session instead of a token; None for any other request.
+
+    A request that changes something must come from a page of this server (`Origin`), and so must every other request
+    whose browser states where it comes from. Raises ForgedForm, Forbidden.
+    """
+    if call.header(b"authorization") is not None:
+        return None
+    session = find_session(reader, session_cookie(call), now)
+    if session is None:
+        return None
+    origin = call.header(b"origin")
+    is_own = call.method == "GET" if origin is None else origin in own_origins(call.world.config)
+    if not is_own or (call.header(b"sec-fetch-site") or "same-origin") != "same-origin":
+        raise ForgedForm("the request was sent from another site", hint="use a page of this server, or a token")
+    person = registry.find_person(reader, session.person)
+    registry.check_none_stopped(reader, "owner", [person.person_id])
+    return Caller(
+        kind="person", id=person.person_id, name=person.name, owner=None, scopes=frozenset({APPROVE}), acr=session.acr
+    )
 
 
 def _pep_key(call: Call) -> str | None:

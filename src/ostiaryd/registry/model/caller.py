@@ -31,6 +31,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None = None
     task: str | None = None
     token: str | None = None
+    acr: str = ""
+    """assurance of the session of a person; empty for a token"""
 
     @property
     def is_admin(self) -> bool:
