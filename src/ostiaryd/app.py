@@ -210,7 +210,7 @@ def build_app(world: World) -> Starlette:
             for route in routes
             if isinstance(route, StarletteRoute) and route.matches(request.scope)[0] != Match.NONE
         ]
-        allowed = sorted({method for route in ways for method in route.methods or ()})
+        allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
         body = {
             "error": "method_not_allowed" if allowed else "not_found",
             "message": f"{request.method} is not allowed here" if allowed else "not found",
