@@ -340,7 +340,9 @@ def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) ->
 
 
 def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
-    """The wire, for one that proves its caller in its act; nobody else hears what it would have refused before.
+    """Return the wire function for a route that proves its caller in its act.
+
+    A refusal that precedes the proof is shown to a proved caller only.
     `is_reporter`: the caller asks for others, and its entries name it as the reporter.
     """
 

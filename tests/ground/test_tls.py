@@ -292,4 +292,4 @@ def test_the_doctor_says_that_a_certificate_ends_soon_or_has_ended(
         return
     with pytest.raises(refusal) as refused:
         check_certificate(authority.files.certificate, now)
-    assert "over the file" in str(refused.value.hint)  # type: ignore[attr-defined]
+    assert "replace the file" in str(refused.value.hint)  # type: ignore[attr-defined]

@@ -388,7 +388,7 @@ async def examined(world: World) -> str:
 async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
-    assert "nobody is told" in await examined(world)
+    assert "no webhook is configured" in await examined(world)
     made, _ = await add(world, receiver.url)
     assert await examined(world) == "1 webhooks have heard everything"
     await happen(world)

@@ -120,7 +120,7 @@ def tell_call(
     detail.
     """
     if holding is None or holding.audience != entries.by.uri or holding.agent != record.agent:
-        problem = "no such token exists" if holding is None else "the token is not for the resource of the reporter"
+        problem = "token not found" if holding is None else "the token is not for the resource of the reporter"
         entries.add(
             "report.refused",
             number,

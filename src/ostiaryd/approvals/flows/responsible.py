@@ -1,5 +1,5 @@
 """The persons who may answer a question: the approvers that each asking policy names, or else those accountable for the
-agent; and persons whom role policies permit to answer for the agent.
+agent; and persons whom role policies permit to answer its questions.
 """
 
 from __future__ import annotations

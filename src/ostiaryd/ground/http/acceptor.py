@@ -77,8 +77,8 @@ class Acceptor:
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)
-        while (taken := self._taken.pop()) is not None:
-            taken[0].close()
+        while (waiting := self._taken.pop()) is not None:
+            waiting[0].close()
 
     def _resume(self) -> None:
         self._resuming = None
@@ -112,11 +112,11 @@ class Acceptor:
     def _open_some(self) -> None:
         """Open some of the connections that were taken, and the others in later rounds."""
         for _ in range(AT_ONCE):
-            if (taken := self._taken.pop()) is None:
+            if (waiting := self._taken.pop()) is None:
                 return
             if self._certificate is not None:
-                self._end_oldest(taken[1])
-            self._open(*taken)
+                self._end_oldest(waiting[1])
+            self._open(*waiting)
         if self._taken.count and not self._is_opening:
             self._is_opening = True
             self._loop.call_soon(self._go_on)

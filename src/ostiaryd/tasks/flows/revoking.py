@@ -55,7 +55,7 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
 def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
     holding = registry.get_holding(act.tx, id)
     if holding is None:
-        raise NotFound("there is no such token", hint="tokens are named by their `jti`")
+        raise NotFound("token not found", hint="tokens are named by their `jti`")
     registry.note(act, object=holding.id, holder=holding.agent)
     if (agent := registry.get_agent(act.tx, holding.agent)) is not None:
         registry.check_may(act, by, Verb.REVOKE, agent)
