@@ -21,7 +21,7 @@ from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Resource
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
     """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`.
 
-    On a route of scope `self`, the person reaches the objects of others if the policies would permit the route as
+    On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
     `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
     """
     roles = active_set(reader).roles

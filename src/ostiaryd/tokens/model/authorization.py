@@ -72,7 +72,7 @@ class RequestNotSupported(Refused):
 
 
 class RequestUriNotSupported(Refused):
-    """This `request_uri` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
+    """The parameter `request_uri` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "request_uri_not_supported"
 
