@@ -107,7 +107,7 @@ def _is_wider(new: Consent, old: Consent) -> bool:
 def check_person(
     reader: Reader, client: OAuthClient, *, person: str, uri: str, scopes: frozenset[str], now: int
 ) -> None:
-    """Check that a person may let a client act for them at a resource; without a resource (`uri` empty) every person may.
+    """Check that a person may let a client act for them at a resource; with an empty `uri`, every person may.
 
     Raises Forbidden (`role_required`).
     """
