@@ -102,7 +102,7 @@ EDWARDS = jose.generate("EdDSA")
         ({**HEADER, "jwk": {"kty": "oct", "k": "AAAA"}}, "kty"),
         ({**HEADER, "jwk": KEY.jwk()}, "private members"),
         ({**HEADER, "jwk": OTHER.public.bare_jwk}, "signature"),
-        ({**HEADER, "jwk": {**KEY.public.bare_jwk, "x": OTHER.public.jwk["x"]}}, "no point"),
+        ({**HEADER, "jwk": {**KEY.public.bare_jwk, "x": OTHER.public.jwk["x"]}}, "not a point"),
         ({**HEADER, "alg": "none"}, "alg"),
         ({**HEADER, "alg": "HS256"}, "alg"),
         ({**HEADER, "alg": "ES384"}, "alg"),

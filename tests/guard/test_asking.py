@@ -185,9 +185,9 @@ def test_what_is_denied_here_is_asked_nowhere(guard: Guard, server: Asked, who: 
 
 
 WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], str]] = {
-    "for another question": (lambda s: s.says(YES, question_digest=digest(b"another")), "another question"),
-    "for another guard": (lambda s: s.says(YES, aud="rs_2"), "another question"),
-    "of another server": (lambda s: s.says(YES, iss="https://evil.example"), "another question"),
+    "for another question": (lambda s: s.says(YES, question_digest=digest(b"another")), "another request"),
+    "for another guard": (lambda s: s.says(YES, aud="rs_2"), "another request"),
+    "of another server": (lambda s: s.says(YES, iss="https://evil.example"), "another request"),
     "signed by somebody": (lambda s: s.says(YES, key=jose.generate("EdDSA")), "cannot be asked"),
     "not signed": (lambda s: lambda _: (200, b'{"said": [["rego", true]]}'), "cannot be asked"),
     "of another type": (
@@ -197,7 +197,7 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
         ),
         "cannot be asked",
     ),
-    "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "it is no ostiary-said+jwt"),
+    "nonsense": (lambda s: lambda _: (200, b"\xff\x00"), "not a valid ostiary-said+jwt"),
     "nothing": (lambda s: lambda _: (200, b""), "cannot be asked"),
     "endless": (lambda s: lambda _: (200, b"x" * (server_rpc.MAX_ANSWER + 5)), "more than 1048576 bytes"),
     "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "the server answers 500"),
@@ -223,7 +223,7 @@ def test_the_answer_to_an_earlier_call_counts_for_nothing(guard: Guard, server: 
     assert guard.decide(who, *READ).decision.allowed
     _, earlier = server.reply(server.asks[0])
     server.reply = lambda _: (200, earlier)
-    assert "another question" in why(guard.decide(who, *READ))
+    assert "another request" in why(guard.decide(who, *READ))
 
 
 @pytest.mark.parametrize("pause_s", [0.3, 0.9, 2.0], ids=["drips", "drips slowly", "stalls"])

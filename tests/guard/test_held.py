@@ -6,7 +6,7 @@ import httpx2
 
 from harness.feeder import AGENT, SECOND, Feeder
 from ostiary.asgi import GuardASGI
-from ostiary.authorization.assurance import INSUFFICIENT, TWO_KEYS
+from ostiary.authorization.assurance import ACRS, INSUFFICIENT, TWO_KEYS
 from ostiary.decision.feed import HoldFact
 from ostiary.guard import Guard
 from tests.guard.asgi_fixtures import ORIGIN, app, error, signed
@@ -27,7 +27,7 @@ async def test_a_step_up_is_a_challenge_that_says_what_a_token_must_show(guard: 
     denied = await get(guard, feeder, acr="urn:ostiary:acr:key", auth_time=feeder.clock() // SECOND)
     challenge = denied.headers["www-authenticate"]
     assert (denied.status_code, error(denied)) == (401, INSUFFICIENT)
-    assert f'acr_values="{TWO_KEYS} urn:ostiary:acr:person"' in challenge
+    assert f'acr_values="{" ".join(ACRS[ACRS.index(TWO_KEYS) :])}"' in challenge
     assert 'max_age="3"' in challenge
     assert (await get(guard, feeder, acr=TWO_KEYS, auth_time=since // SECOND - 1)).status_code == 401
     assert (await get(guard, feeder, acr=TWO_KEYS, auth_time=since // SECOND)).status_code == 200

@@ -155,7 +155,7 @@ def test_the_source_is_what_the_command_would_have_used(tmp_path: Path) -> None:
     assert source("a", CONFIG=str(tmp_path / "variable.json")) == ["variable"]
     assert source(*option, config="given.json") == ["given"]
     assert source("a", "--mcp-config", json.dumps(servers(inline=FILES))) == ["inline"]
-    with pytest.raises(Usage, match="no JSON"):
+    with pytest.raises(Usage, match="not JSON"):
         source("a", "--mcp-config", "{")
     (tmp_path / "given.json").write_text('{"mcpServers": {"a": {"command": "x"}, "a": {"command": "y"}}}')
     with pytest.raises(Usage, match="twice"):
