@@ -101,7 +101,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     A request that changes something must come from a page of this server (`Origin`), and so must every other request
     whose browser states where it comes from. Raises ForgedForm, Forbidden.
     """
-    if call.header(b"authorization") is not None:
+    if any(name == b"authorization" for name, _ in call.headers):
         return None
     session = find_session(reader, session_cookie(call), now)
     if session is None:
