@@ -16,7 +16,7 @@ from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.logout import make_logout_token
@@ -277,7 +277,12 @@ async def make_document(world: World, **changes: Any) -> OAuthClient:
         changed_at=world.now(),
         fresh_until=world.now() + 86_400_000_000,
     )
-    await act(world, "test.document", lambda act: clients.put(act.tx, client))
+
+    def put(act: Act) -> None:
+        clients.put(act.tx, client)
+        registry.grant_role(act, "ann", "operator")  # unregistered clients act for people with a role alone
+
+    await act(world, "test.document", put)
     return client
 
 
