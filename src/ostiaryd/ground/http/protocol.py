@@ -234,9 +234,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_full(self) -> bool:
-        """Return whether earlier requests must be answered, or the arrived part of a body be read, before more is read.
-        The code that does so resumes reading.
-        """
+        """Return whether nothing more may be read until an earlier request is answered, or its body is consumed."""
         cycle: Any = self.cycle
         if self.pipeline or cycle is None or cycle.response_complete or isinstance(cycle, Exchange):
             return bool(self.pipeline)
