@@ -25,6 +25,8 @@ class Authenticator:
         self.changes: dict[str, Any] = {}
         """members of the client data that are changed"""
         self.count = 0
+        self.counts = True
+        """False for a passkey that is on several devices: its counter stays 0"""
         self.id = b""
         self.handle = b""
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -43,7 +45,7 @@ class Authenticator:
 
     def get(self, options_json: str) -> str:
         """Answer `navigator.credentials.get`."""
-        self.count += 1
+        self.count += self.counts
         data = self._data(self.flags)
         client = self._client("webauthn.get", json.loads(options_json)["challenge"])
         signature = self.key.sign(data + sha256(client).digest(), ec.ECDSA(SHA256()))

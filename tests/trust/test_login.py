@@ -263,10 +263,12 @@ async def test_a_recovery_code_replaces_a_code_once(
     assert not any(code.replace("-", "").encode() in bytes(digest) for (digest,) in rows for code in codes)
 
 
+@pytest.mark.parametrize("counts", [True, False])
 async def test_a_passkey_signs_in_without_a_name_and_its_response_is_accepted_once(
-    world: World, app: ASGIApp, browser: PageClient
+    world: World, app: ASGIApp, browser: PageClient, counts: bool
 ) -> None:
     device = await add_passkey(await signed_in(world, app))
+    device.counts = counts
     await browser.get("/login?return_to=/account")
     assert json.loads(browser.options("/login/passkey"))["allowCredentials"] == []
     form = browser.form("/login/passkey")
@@ -318,6 +320,17 @@ async def test_a_passkey_response_that_is_not_for_this_page_is_refused(
     assert answer.status == 403, browser.text
     assert SESSION_COOKIE not in browser.cookies
     assert newest_entry(world).outcome == "refused"
+
+
+async def test_a_copy_of_an_authenticator_whose_counter_is_behind_is_refused(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    device = await add_passkey(await signed_in(world, app))
+    for count, path in ((4, "/account"), (4, "/login/passkey"), (3, "/login/passkey"), (5, "/account")):
+        device.count = count - 1
+        await browser.get("/login?prompt=login")
+        await browser.submit("/login/passkey", credential=device.get(browser.options("/login/passkey")))
+        assert browser.path == path, count
 
 
 async def test_a_setup_link_registers_a_passkey(world: World, app: ASGIApp, browser: PageClient) -> None:
