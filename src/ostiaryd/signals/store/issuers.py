@@ -11,6 +11,8 @@ _COLUMNS = (
     "attempts, due_at, busy_until"
 )
 _NAMES = _COLUMNS.split(", ")
+_ATTRIBUTES = {"heard": "received", "heard_at": "received_at"}
+"""The attributes of columns with an earlier name."""
 _VALUES = ", ".join(f":{name}" for name in _NAMES)
 _SET = ", ".join(f"{name} = :{name}" for name in _NAMES[1:])
 _ALL = sql(f"select {_COLUMNS} from ssf_issuer order by issuer_id")
@@ -115,7 +117,7 @@ def forget_seen(tx: Tx, *, before: int) -> int:
 
 
 def _columns(issuer: Issuer) -> dict[str, object]:
-    columns = {name: getattr(issuer, name) for name in _NAMES}
+    columns = {name: getattr(issuer, _ATTRIBUTES.get(name, name)) for name in _NAMES}
     spelled = {name: " ".join(columns[name]) for name in ("domains", "critical")}
     return columns | spelled | {"names_agents": int(issuer.names_agents)}
 
@@ -126,4 +128,5 @@ def _issuer(row: Row) -> Issuer:
         columns[name] = tuple(columns[name].split())
     for name in ("secret_digest", "sealed"):
         columns[name] = None if columns[name] is None else bytes(columns[name])
-    return Issuer(**columns | {"names_agents": bool(columns["names_agents"])})
+    values = {_ATTRIBUTES.get(name, name): value for name, value in columns.items()}
+    return Issuer(**values | {"names_agents": bool(columns["names_agents"])})
