@@ -125,7 +125,7 @@ def test_an_entry_that_was_altered_is_named_as_altered_and_not_for_what_it_says(
 
 
 def test_the_schema_is_that_of_the_entries_that_the_server_writes() -> None:
-    assert set(Schema.__struct_fields__) == set(Entry.__struct_fields__) - {"beside", "evidence"}
+    assert set(Schema.__struct_fields__) == set(Entry.__struct_fields__) - {"kept_facts", "evidence"}
     entry = Entry(
         at=NOW, action="agent.create", reasons=[Reason("code", "words")], result=Result("ok", 1, 2, "internal")
     )

@@ -124,7 +124,7 @@ async def add_provider(call: Call) -> Reply:
     new, world = call.json(NewProvider), call.world
     if new.saml_metadata:
         made = await _saml_provider(world, new)
-        made = await act_as(call, "login_provider.add", lambda act: flows.add_provider(act, made, client_secret=""))
+        made = await act_as(call, "provider.add", lambda act: flows.add_provider(act, made, client_secret=""))
         return reply(render_provider(made, world.config), status=201)
     check_named(new.issuer, of="the issuer", private=world.config.private)
     check_issuer(new.preset, new.issuer)
@@ -155,7 +155,7 @@ async def add_provider(call: Call) -> Reply:
     )
     await _check_reachable(world, new.issuer)
     made = await act_as(
-        call, "login_provider.add", lambda act: flows.add_provider(act, made, client_secret=new.client_secret)
+        call, "provider.add", lambda act: flows.add_provider(act, made, client_secret=new.client_secret)
     )
     return reply(render_provider(made, world.config), status=201)
 
@@ -204,7 +204,7 @@ async def change_provider(call: Call) -> Reply:
     }
     changed = await act_as(
         call,
-        "login_provider.change",
+        "provider.change",
         lambda act: flows.change_provider(act, call.params["name"], changes, client_secret=body.client_secret),
     )
     return reply(render_provider(changed, call.world.config))
@@ -215,7 +215,7 @@ async def remove_provider(call: Call) -> Reply:
 
     Accounts, links and sessions stay; a provider of the same issuer finds its accounts again.
     """
-    await act_as(call, "login_provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
+    await act_as(call, "provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
     return reply({})
 
 
@@ -235,7 +235,7 @@ async def link_account(call: Call) -> Reply:
     """Link an account at a provider to a person."""
     body = call.json(NewLink)
     person = await act_as(
-        call, "login_provider.link", lambda act: flows.link_account(act, call.params["name"], body.sub, body.person)
+        call, "provider.link", lambda act: flows.link_account(act, call.params["name"], body.sub, body.person)
     )
     return reply({"sub": body.sub, "person": person.person_id})
 
@@ -243,7 +243,7 @@ async def link_account(call: Call) -> Reply:
 async def unlink_account(call: Call) -> Reply:
     """Unlink an account at a provider from its person; the next login with it makes another account, or none."""
     body = call.json(OldLink)
-    await act_as(call, "login_provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
+    await act_as(call, "provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
     return reply({})
 
 
