@@ -22,7 +22,8 @@ LONG = "long " * 4000
 VALUES = [f"{number:04}" + "x" * 1000 for number in range(30)]
 BOUNDS = json.dumps([{"type": "tool", "locations": ["https://f.example/"], "arguments": {"a": {"one_of": VALUES}}}])
 LISTS = {
-    "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit", "/api/v1/elevations",
+    "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit", "/api/v1/clients",
+    "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",
     "/api/v1/kill", "/api/v1/persons", "/api/v1/persons/{name}/keys", "/api/v1/policies", "/api/v1/resources",
     "/api/v1/streams", "/api/v1/tasks", "/api/v1/tasks/{id}/tree", "/api/v1/teams", "/api/v1/threat-lists",

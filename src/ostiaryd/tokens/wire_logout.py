@@ -1,6 +1,6 @@
 """GET and POST /logout: OpenID Connect RP-Initiated Logout 1.0.
 
-A person is request first, unless `id_token_hint` shows that the request is about the session of this browser.
+A person is asked first, unless `id_token_hint` shows that the request is about the session of this browser.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ostiaryd.tokens.model.id_tokens import read_id_token_hint
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.sessions import Session
 
 
@@ -111,7 +112,10 @@ QUERY = (
     Query("post_logout_redirect_uri", "Where the person goes afterwards: a registered URI."),
     Query("state", "Value that is added to that URI."),
 )
-_ERRORS = (InvalidRequest("`post_logout_redirect_uri` is not registered for this client"),)
+_ERRORS = (
+    InvalidRequest("`post_logout_redirect_uri` is not registered for this client"),
+    InvalidClient("the client is not known"),
+)
 _FORM = Content(dict[str, str], FORM)
 ROUTES = (
     Route("GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY}),
@@ -123,7 +127,7 @@ ROUTES = (
         "",
         protocol=PAGES,
         body=_FORM,
-        errors=(ForgedForm("the form has expired"),),
+        errors=(*_ERRORS, ForgedForm("the form has expired")),
         answers={200: HTML_BODY},
     ),
 )

@@ -89,7 +89,7 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
 
     1. The client proves itself, and the key that the tokens will be bound to. 2. The code is its own, unused and in
     time. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the person, and
-    the grant is holding under it. 6. The tokens are issued.
+    the grant is a holding under it. 6. The tokens are issued.
 
     Raises Reused, InvalidGrant, InvalidClient, InvalidProof, NonceNeeded, InvalidTarget, InvalidScope, and Forbidden
     (`access_denied`).
