@@ -92,8 +92,8 @@ FAULTS = (
     Fault(
         "in looks at itself alone",
         "operators",
-        "return descendant in wanted if entity is None else not entity.lineage.isdisjoint(wanted)",
-        "return descendant in wanted",
+        "return descendant in ancestors if entity is None else not entity.lineage.isdisjoint(ancestors)",
+        "return descendant in ancestors",
     ),
     Fault(
         "an entity is not in itself",

@@ -419,7 +419,7 @@ async def test_a_token_goes_on_with_its_own_search_alone(world: World, ask: Ask,
     await put(world, GROUPS)
     token = await first_token(ask)
     status, message = await ask(SUBJECT, WHO | change | {"page": {"token": token}})
-    assert (status, message) == (400, "the search is another one than that which the page token goes on with")
+    assert (status, message) == (400, "the search differs from the search of the page token")
 
 
 async def test_beside_a_token_the_page_stays_as_it_was(world: World, ask: Ask) -> None:
