@@ -366,6 +366,24 @@ async def test_a_wait_delays_a_password_alone_and_not_a_person_with_a_second_pro
     assert again.path == "/account"
 
 
+async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_one(
+    world: World, app: ASGIApp, browser: PageClient, clock: Clock
+) -> None:
+    secret = await add_totp(await signed_in(world, app), clock)
+    clock.advance(30)
+    right = hotp(secret, clock() // STEP)
+    wrong = next(code for code in ("000000", "111111") if match_code(secret, code, now=clock(), last_step=0) is None)
+    await browser.log_in()
+    form = browser.form("/login/code")
+    guesses = [*[wrong] * (CODE.free + 1), right]
+    tabs = [PageClient(app, follows=False, cookies=dict(browser.cookies)) for _ in guesses]
+    sent = [tab.post("/login/code", **{**form, "code": code}) for tab, code in zip(tabs, guesses, strict=True)]
+    assert {answer.status for answer in await asyncio.gather(*sent)} == {403}
+    clock.advance(1)
+    answer = await browser.submit("/login/code", code=right)
+    assert browser.path == "/account", answer.body
+
+
 @pytest.mark.parametrize("limit", [ACCOUNT, CODE, NETWORK])
 def test_the_failure_beyond_the_free_ones_costs_a_second_and_each_further_one_twice_as_much(limit: Limit) -> None:
     failures, now = Failures(0, 0), 1_800_000_000 * SECOND

@@ -154,8 +154,17 @@ async def log_in(
 
 
 def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | None] | None:
-    """Return the function that uses up a code in the act of a login; None without a code."""
-    return (lambda act: use_code(act, person, unverified_code)) if unverified_code else None
+    """Return the function that uses up a code in the act of a login; None without a code.
+
+    Acts run one after the other, so wrong codes that were sent at the same time count before the right one.
+    """
+
+    def prove(act: Act) -> Proof | None:
+        slot = slot_of(act.tx.keys, CODE, person)
+        is_waiting = wait_until(people.failures(act.tx, slot.name), slot.limit) > act.now
+        return None if is_waiting else use_code(act, person, unverified_code)
+
+    return prove if unverified_code else None
 
 
 async def refuse_login(call: Call, refusal: Refused, person: str | None = None) -> NoReturn:
