@@ -2,8 +2,9 @@
 
 Runs on the server's machine: access to the data folder is the authority, since an administrator may have been revoked
 in the lost part. The server may run meanwhile. The lost part is not known in full, so nothing that was issued before
-remains valid: every token, declared task, open question and approval has ended, agents that the operator does not
-confirm are suspended, epochs are raised, and the keys that sign tokens and the history are new.
+remains valid: every token, declared task, open question, approval, consent, session, setup link and recovery code has
+ended, agents that the operator does not confirm are suspended, epochs are raised, and the keys that sign tokens and the
+history are new.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, AgentId, State, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
+from ostiaryd.tokens.flows import end_all_consents
+from ostiaryd.trust.flows import end_all_logins
 
 EPOCH_STEP = 1_000_000
 """Number by which epochs are raised: beyond any epoch of the lost part."""
@@ -171,6 +174,8 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
     ended = registry.end_all_holdings(act.tx, why=WHY)
     ended += tasks.end_all_tasks(act.tx, TaskState.CANCELLED)
     ended += approvals.cancel_all_questions(act.tx)
+    ended += end_all_consents(act.tx, why=WHY)
+    ended += end_all_logins(act)
     for name in suspended:
         registry.set_agent_state(act, name, Verb.SUSPEND, why=WHY)
     registry.raise_epochs(act.tx, step=EPOCH_STEP)

@@ -41,7 +41,13 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens.model.consent import Consent
+from ostiaryd.tokens.store import consents
+from ostiaryd.trust.flows.sessions import sessions_of
+from ostiaryd.trust.store import people
 from tests.support.feed_streams import Listener, listening
+from tests.support.page_client import add_totp, invite, signed_in
+from tests.support.world import PUBLIC_URL
 
 URI = "https://files.example.org/mcp"
 FAR = START + 3_600_000_000
@@ -302,6 +308,34 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
     assert head_of(world).history != history
     await act(world, "agent.create", lambda act: None)
     assert world.pin.head == head_of(world)
+
+
+async def test_a_session_from_before_a_loss_is_refused_and_no_consent_link_or_code_outlives_the_recovery(
+    world: World, clock: Clock
+) -> None:
+    agent, app = await administrator(world), build_app(world)
+    browser = await signed_in(world, app)
+    await add_totp(browser, clock)
+    link = (await invite(world, "ben")).removeprefix(PUBLIC_URL)
+    reader = world.db.read()
+    consent = Consent(
+        consent_id="co_1", client_id=agent.agent_id, client_name="root", agent=agent.agent_id, resource="",
+        person=registry.find_person(reader, "ann").person_id, scopes=frozenset({"openid"}), details=(),
+        digest="", granted_at=START, expires_at=FAR,
+    )  # fmt: skip
+    await run_act(world, lambda a: consents.put(a.tx, consent))
+    assert (await browser.get("/account")).status == 200
+    await lose(world)
+    browser.follows = False
+    assert (await browser.get("/account")).status == 303
+    await finish(world, "root")
+    reader = world.db.read()
+    assert (await browser.get("/account")).status == 303
+    assert (await browser.get(link)).status == 404
+    assert not sessions_of(reader, consent.person, now=world.now())
+    assert not consents.of_person(reader, consent.person)
+    assert people.count_recovery_codes(reader, consent.person) == 0
+    assert people.password(reader, consent.person) is not None
 
 
 @pytest.mark.parametrize(("count", "is_right"), [(1, False), (2, True), (3, False)])

@@ -14,7 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF, Caller
 from ostiaryd.trust import flows
-from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
+from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 
 
@@ -103,7 +103,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     """
     if any(name == b"authorization" for name, _ in call.headers):
         return None
-    session = find_session(reader, session_cookie(call), now)
+    session = find_session(call, reader, now=now)
     if session is None:
         return None
     origin = call.header(b"origin")

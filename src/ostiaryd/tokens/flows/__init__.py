@@ -12,6 +12,7 @@ from ostiaryd.tokens.flows.keys import forget_keys, rotate_key
 from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_sessions
 from ostiaryd.tokens.flows.mint import Issued
 from ostiaryd.tokens.flows.userinfo import read_userinfo
+from ostiaryd.tokens.store.consents import end_all as end_all_consents
 
 __all__ = [
     "Asker",
@@ -27,6 +28,7 @@ __all__ = [
     "await_person",
     "close_session",
     "deliver_logouts",
+    "end_all_consents",
     "end_client",
     "end_reused",
     "exchange",

@@ -21,6 +21,7 @@ _CHANGE = sql(
        granted_at = :granted_at, expires_at = :expires_at where consent_id = :consent_id"""
 )
 _END = sql("update consent set ended_at = :now, ended_why = :why where consent_id = :consent_id and ended_at is null")
+_END_ALL = sql("update consent set ended_at = :now, ended_why = :why where ended_at is null")
 _PAGE = sql(
     f"select {_COLUMNS} from consent where consent_id > :after and ended_at is null order by consent_id limit :limit"
 )
@@ -65,6 +66,11 @@ def change(tx: Tx, consent: Consent) -> None:
 def end(tx: Tx, id: str, *, why: str) -> bool:
     """End a consent; return whether it was live."""
     return tx.run(_END, consent_id=id, why=why, now=tx.now) == 1
+
+
+def end_all(tx: Tx, *, why: str) -> int:
+    """End every consent that was not withdrawn; return their number."""
+    return tx.run(_END_ALL, why=why, now=tx.now)
 
 
 def page(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:

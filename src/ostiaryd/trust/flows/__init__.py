@@ -66,6 +66,7 @@ from ostiaryd.trust.flows.registration import (
 from ostiaryd.trust.flows.sessions import (
     act_as_person,
     begin_session,
+    end_all_logins,
     end_session,
     end_sessions,
     find_session,
@@ -123,6 +124,7 @@ __all__ = [
     "create_secret",
     "delete_client",
     "earliest",
+    "end_all_logins",
     "end_session",
     "end_sessions",
     "enrol",

@@ -80,16 +80,20 @@ _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Login)
 
 
-def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
-    """Return the session of a cookie; None if there is none, it has ended, or its person has left."""
-    if not cookie or len(cookie) > 128:
+def find_session(call: Call, reader: Reader, *, now: int) -> Session | None:
+    """Return the session of a request's cookie; None if there is none, it has ended, or its person has left.
+
+    A server in recovery accepts no session: it may have ended in the lost part of the history.
+    """
+    cookie = session_cookie(call)
+    if not cookie or len(cookie) > 128 or call.world.pin.is_lost:
         return None
     return people.find_session(reader, _digest(cookie), now=now)
 
 
 def session_of(call: Call) -> Session | None:
     """Return the session of the browser that sent this request, and note its use."""
-    session = find_session(call.world.db.read(), session_cookie(call), call.world.now())
+    session = find_session(call, call.world.db.read(), now=call.world.now())
     if session is not None:
         queue_proven(call, session.person, is_privileged=True, is_guard=False)
     return session
@@ -165,6 +169,18 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
         people.end_session(act.tx, id)
     registry.note(act, object=person, sessions=len(ending))
     return len(ending)
+
+
+def end_all_logins(act: Act) -> int:
+    """End every session, and delete every setup link and recovery code, of all persons; return the number of sessions.
+
+    After a loss of history, each of them may have ended or been used in the lost part.
+    """
+    sessions = people.live_sessions(act.tx)
+    for id in sessions:
+        people.end_session(act.tx, id)
+    people.drop_single_use(act.tx)
+    return len(sessions)
 
 
 def get_session(reader: Reader, id: str, *, now: int) -> Session | None:

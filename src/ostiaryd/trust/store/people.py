@@ -35,6 +35,7 @@ _ENDED_SESSIONS = sql(
        order by ended_at limit :limit"""
 )
 _CLOSE_SESSION = sql("update person_session set closed_at = :now where id = :id")
+_LIVE_SESSIONS = sql("select id from person_session where ended_at is null order by id")
 _END_SESSION = sql("update person_session set ended_at = :now where id = :id and ended_at is null")
 _DROP_EXPIRED_SESSIONS = sql(
     """delete from person_session where id in
@@ -91,6 +92,7 @@ _USE_RECOVERY = sql(
        and made_at > (select logins_since from person where person_id = :person)"""
 )
 _DROP_RECOVERY = sql("delete from recovery_code where person = :person")
+_DROP_ALL_RECOVERY = sql("delete from recovery_code")
 
 _LINK = sql(
     """select l.person, l.expires_at from setup_link l join person p on p.person_id = l.person
@@ -100,6 +102,7 @@ _ADD_LINK = sql(
     "insert into setup_link (digest, person, created_at, expires_at) values (:digest, :person, :now, :expires_at)"
 )
 _DROP_LINKS = sql("delete from setup_link where person = :person")
+_DROP_ALL_LINKS = sql("delete from setup_link returning person")
 _DROP_EXPIRED_LINKS = sql("delete from setup_link where expires_at <= :now returning person")
 _ANY_EXPIRED = sql(
     """select 1 where exists (select 1 from person_session where expires_at <= :now)
@@ -161,6 +164,11 @@ def end_session(tx: Tx, id: str) -> bool:
     """End a session; return whether it had not ended before. Its row stays until its expiry."""
     tx.touch("session", id)
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
+
+
+def live_sessions(reader: Reader) -> list[str]:
+    """Return the ids of all sessions that were not ended."""
+    return [id for (id,) in reader.all(_LIVE_SESSIONS)]
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
@@ -322,6 +330,13 @@ def drop_setup_links(tx: Tx, person: str) -> None:
     """Delete the setup links of a person."""
     tx.touch("setup_link", person)
     tx.run(_DROP_LINKS, person=person)
+
+
+def drop_single_use(tx: Tx) -> None:
+    """Delete the setup links and recovery codes of all persons."""
+    for (person,) in tx.all(_DROP_ALL_LINKS):
+        tx.touch("setup_link", person)
+    tx.run(_DROP_ALL_RECOVERY)
 
 
 def failures(reader: Reader, slot: str) -> Failures:
