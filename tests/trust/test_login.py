@@ -46,6 +46,7 @@ from tests.support.api_fixtures import reconfigured, send
 from tests.support.authenticator import PRESENT, Authenticator
 from tests.support.database_changes import change_database, complete_state_check
 from tests.support.page_client import PASSWORD, PageClient, add_passkey, add_totp, invite, recovery_codes, signed_in
+from tests.support.world import PUBLIC_URL
 
 SECOND = 1_000_000
 STRICT = {
@@ -181,6 +182,25 @@ async def test_a_person_who_leaves_has_no_session_and_no_password_even_after_the
     assert browser.path.startswith("/login")
     answer = await browser.log_in()
     assert answer.status == 403
+
+
+async def test_a_person_whom_the_kill_switch_stops_has_no_session_and_no_login(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    mine, person = await signed_in(world, app), registry_id(world)
+    link = (await invite(world)).removeprefix(PUBLIC_URL)
+    await act(world, "test.stop", lambda a: registry.stop(a, "owner", person, why="stolen", by=None))
+    await mine.get("/account")
+    assert mine.path.startswith("/login")
+    assert (await browser.log_in()).status == 403
+    assert "kill switch" in browser.text
+    assert (await browser.set_up(link)).status == 403
+    assert not sessions_of(world.db.read(), person, now=world.now())
+    await act(world, "test.lift", lambda a: registry.lift_stop(a, "owner", person))
+    await mine.get("/account")
+    assert mine.path == "/account"
+    await browser.log_in()
+    assert browser.path == "/account"
 
 
 async def test_a_second_cookie_of_the_name_is_no_session(world: World, app: ASGIApp) -> None:

@@ -14,7 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, SELF, Caller
 from ostiaryd.trust import flows
-from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins
+from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 
 
@@ -99,11 +99,11 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     """Return the person whose browser shows a session instead of a token; None for any other request.
 
     A request that changes something must come from a page of this server (`Origin`), and so must every other request
-    whose browser states where it comes from. Raises ForgedForm, Forbidden.
+    whose browser states where it comes from. Raises ForgedForm.
     """
     if any(name == b"authorization" for name, _ in call.headers):
         return None
-    session = find_session(call, reader, now=now)
+    session = find_session(reader, session_cookie(call), now)
     if session is None:
         return None
     origin = call.header(b"origin")
@@ -111,7 +111,6 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     if not is_own or (call.header(b"sec-fetch-site") or "same-origin") != "same-origin":
         raise ForgedForm("the request was sent from another site", hint="use a page of this server, or a token")
     person = registry.find_person(reader, session.person)
-    registry.check_none_stopped(reader, "owner", [person.person_id])
     return Caller(
         kind="person", id=person.person_id, name=person.name, owner=None, scopes=frozenset({APPROVE}), acr=session.acr
     )

@@ -80,20 +80,16 @@ _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Login)
 
 
-def find_session(call: Call, reader: Reader, *, now: int) -> Session | None:
-    """Return the session of a request's cookie; None if there is none, it has ended, or its person has left.
-
-    A server in recovery accepts no session: it may have ended in the lost part of the history.
-    """
-    cookie = session_cookie(call)
-    if not cookie or len(cookie) > 128 or call.world.pin.is_lost:
+def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
+    """Return the session of a cookie; None if there is none, it has ended, or its person has left or is stopped."""
+    if not cookie or len(cookie) > 128:
         return None
     return people.find_session(reader, _digest(cookie), now=now)
 
 
 def session_of(call: Call) -> Session | None:
     """Return the session of the browser that sent this request, and note its use."""
-    session = find_session(call, call.world.db.read(), now=call.world.now())
+    session = find_session(call.world.db.read(), session_cookie(call), call.world.now())
     if session is not None:
         queue_proven(call, session.person, is_privileged=True, is_guard=False)
     return session
@@ -108,8 +104,11 @@ async def note_use(call: Call, session: Session) -> None:
 
 
 def session_cookie(call: Call) -> str | None:
-    """Return the session cookie; None if there is none, or more than one (a second one was planted)."""
-    return _one_cookie(call, SESSION_COOKIE)
+    """Return the session cookie; None if there is none, or more than one (a second one was planted).
+
+    A server in recovery accepts no session: it may have ended in the lost part of the history.
+    """
+    return None if call.world.pin.is_lost else _one_cookie(call, SESSION_COOKIE)
 
 
 def begin_session(
@@ -124,9 +123,10 @@ def begin_session(
 ) -> NewSession:
     """Begin a session of an active person. `replaces` ends: the session that the same browser had before.
 
-    Raises NotFound, Conflict for a person who has left.
+    Raises NotFound, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
     """
     registry.active_person(act, person)
+    registry.check_none_stopped(act.tx, "owner", [person])
     cookie = b64u(act.tx.random(COOKIE_BYTES))
     session = Session(
         id=act.new_id("se"),

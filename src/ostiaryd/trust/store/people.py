@@ -1,6 +1,7 @@
 """Login of people: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failures.
 
-Rows from before `person.logins_since` are void: a person who left and returns begins anew.
+Rows from before `person.logins_since` are void: a person who left and returns begins anew. The sessions of a person are
+void while the kill switch stops the person.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ostiaryd.trust.model.throttle import NONE, Failures
 _SESSION = """select s.id, s.person, s.proofs, s.network, s.browser, s.created_at, s.used_at, s.expires_at
     from person_session s join person p on p.person_id = s.person
     where p.state = 'active' and s.created_at > p.logins_since and s.ended_at is null
+    and not exists (select 1 from stop where what = 'owner' and value = s.person)
     and s.expires_at > :now and s.idle_until > :now """
 _FIND_SESSION = sql(_SESSION + "and s.digest = :digest", steady=True)
 _GET_SESSION = sql(_SESSION + "and s.id = :id")
