@@ -16,6 +16,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows import documents
 from ostiaryd.trust.model import InvalidClient
@@ -371,6 +372,26 @@ async def test_a_client_waits_for_approval_or_is_refused_where_the_setting_says_
     known = flows.find_oauth_client(local.db.read(), client_id)
     assert (known is None) is (policy == "closed")
     assert (site.requested == []) is (policy == "closed")
+
+
+async def test_a_document_that_changes_what_was_approved_waits_for_approval_again(
+    world: World, site: ClientSite, clock: Clock
+) -> None:
+    local = reconfigured(world, public_url="http://127.0.0.1:8700", ca_file=site.ca_file, client_documents="approval")
+    client_id = site.put_client()
+    with pytest.raises(InvalidClient):
+        await flows.resolve_client(local, client_id)
+    client = flows.find_oauth_client(local.db.read(), client_id)
+    assert client is not None
+    await act(local, "test.approve", lambda act: flows.approve_client(act, client.handle))
+    site.put_client(contacts=["ann@example.org"])
+    clock.advance(USUAL_FRESH_S)
+    assert await flows.resolve_client(local, client_id)
+    site.put_client(redirect_uris=["https://evil.example/callback"])
+    clock.advance(USUAL_FRESH_S)
+    for _ in range(2):
+        with pytest.raises(InvalidClient, match="waits for approval"):
+            await flows.resolve_client(local, client_id)
 
 
 async def test_an_id_of_this_server_is_never_the_url_of_a_document(local: World) -> None:

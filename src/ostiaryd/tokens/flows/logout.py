@@ -63,7 +63,8 @@ async def deliver_logouts(world: World) -> None:
 async def _deliver(world: World, waiting: Waiting) -> None:
     body = b"logout_token=" + make_logout_token(world, waiting).encode()
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    private = world.config.private
+    client = trust.find_oauth_client(world.db.read(), waiting.client_id)
+    private = trust.private_hosts_of(client, config=world.config)
     try:
         status, _ = await deliver(waiting.uri, body, headers=headers, within_s=DELIVERY_S, private=private)
     except (Invalid, Unavailable):

@@ -24,7 +24,7 @@ from ostiaryd.trust.flows.bearers import (
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_active, check_client, earliest
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
-from ostiaryd.trust.flows.documents import find_client_keys, resolve_client
+from ostiaryd.trust.flows.documents import find_client_keys, private_hosts_of, resolve_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.oauth_clients import (
     AuthenticatedClient,
@@ -154,6 +154,7 @@ __all__ = [
     "note_use",
     "page_clients",
     "page_url",
+    "private_hosts_of",
     "prune",
     "read_form",
     "register_client",

@@ -139,7 +139,12 @@ def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
 def keep_document(
     act: Act, client_id: str, metadata: ClientMetadata, *, fresh_until: int, network: str, config: Config
 ) -> OAuthClient:
-    """Store the metadata of a document, new or changed. Raises Unavailable if too many clients wait for a first use."""
+    """Store the metadata of a document, new or changed.
+
+    Where clients need approval, a client that changes what a person relied on waits for approval again. Raises
+    Unavailable if too many clients wait for a first use.
+    """
+    digest = metadata.digest()
     before = store.get(act.tx, client_id)
     if before is None:
         state = ClientState.ACTIVE if config.client_documents == "open" else ClientState.PENDING
@@ -149,14 +154,17 @@ def keep_document(
             kind=ClientKind.DOCUMENT,
             state=state,
             metadata=metadata,
-            digest="",
+            digest=digest,
             created_at=act.now,
             changed_at=act.now,
             network=network,
         )
         check_room(act, network)
+    state = before.state
+    if digest != before.digest and config.client_documents != "open" and state is ClientState.ACTIVE:
+        state = ClientState.PENDING
     client = msgspec.structs.replace(
-        before, metadata=metadata, digest=metadata.digest(), changed_at=act.now, fresh_until=fresh_until
+        before, metadata=metadata, digest=digest, state=state, changed_at=act.now, fresh_until=fresh_until
     )
     registry.note(act, object=client.handle, client=client_id, name=metadata.client_name, digest=client.digest)
     store.put(act.tx, client)
@@ -189,6 +197,15 @@ def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
     for name in ("jwks_uri", "backchannel_logout_uri"):
         if url := getattr(metadata, name):
             check_named(url, of=f"`{name}`", private=_own_hosts(config))
+
+
+def private_hosts_of(client: OAuthClient | None, *, config: Config) -> frozenset[str]:
+    """Return the hosts with private addresses to which the server may send requests for a client.
+
+    An administrator names the URLs of an agent, a stranger those of every other client.
+    """
+    is_agent = client is not None and client.kind is ClientKind.AGENT
+    return config.private if is_agent else _own_hosts(config)
 
 
 def _own_hosts(config: Config) -> frozenset[str]:
