@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 from starlette.types import ASGIApp
@@ -86,7 +88,17 @@ async def test_policies_say_which_clients_may_act_for_a_person(world: World, flo
     tokens, code = await flow.tokens(), (await flow.answer())["code"]
     await act(world, "test.put", lambda act: policies.put(act, load(extend({"own.cedar": NO_CONSENT}, ())), by=None))
     flow.browser.left_to = ""
-    assert (await flow.answer())["error"] == "access_denied"
+    assert (await flow.answer(prompt="none"))["error"] == "access_denied", "no page where the client forbids one"
+    flow.browser.left_to = ""
+    assert (await flow.open()).status == 403
+    assert flow.browser.left_to == "", "the person reads the page before they go back"
+    assert "No role of yours lets this client act for you" in flow.browser.text
+    assert "An administrator grants roles" in flow.browser.text
+    [back] = re.findall(r'href="(https://app.example/callback[^"]+)"', flow.browser.text)
+    answer = dict(parse_qsl(urlsplit(unescape(back)).query))
+    assert (answer["error"], answer["state"], answer["iss"]) == ("access_denied", "the state", ISSUER)
+    await flow.open(response_mode="form_post")
+    assert flow.browser.form(CALLBACK)["error"] == "access_denied"
     assert (await flow.redeem(code)).error == "invalid_grant"
     assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
     flow.browser.left_to = ""
@@ -297,6 +309,52 @@ async def test_a_person_narrows_before_agreeing(world: World, flow: CodeFlow) ->
     [consent] = flows.list_consents(world.db.read(), flow.person)
     assert consent.scopes == {"files:read", "openid"}
     assert consent.expires_at == consent.granted_at + 3600 * SECOND
+
+
+async def test_a_new_consent_widens_nothing_that_its_page_did_not_show(
+    world: World, flow: CodeFlow, clock: Clock
+) -> None:
+    await flow.open(scope="openid profile files:write")
+    await flow.allow(seconds="3600")
+    [first] = flows.list_consents(world.db.read(), flow.person)
+    clock.advance(60)
+    await flow.open(scope="files:read")
+    await flow.allow()
+    [second] = flows.list_consents(world.db.read(), flow.person)
+    assert second.scopes == {"openid", "profile", "files:read", "files:write"}
+    assert second.expires_at == first.expires_at, "the page did not speak of `files:write`"
+    await flow.open(scope="openid profile files:read", prompt="consent")
+    await flow.allow(**{"scope.profile": None})
+    [third] = flows.list_consents(world.db.read(), flow.person)
+    assert third.scopes == {"openid", "files:read", "files:write"}, "the person unticked `profile`"
+
+
+async def test_bounds_of_an_older_consent_do_not_fall_away(world: World, flow: CodeFlow) -> None:
+    bounds = [{"type": "tool", "locations": [FILES], "actions": ["read"]}]
+    tokens = await flow.tokens(scope="files:write", authorization_details=json.dumps(bounds))
+    await flow.answer(scope="files:read")
+    [consent] = flows.list_consents(world.db.read(), flow.person)
+    assert consent.scopes == {"files:read"}
+    assert consent.details == ()
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    flow.browser.left_to = ""
+    await flow.open(scope="files:write")
+    assert (flow.browser.left_to, "Allow reader" in flow.browser.text) == ("", True), "the person is asked again"
+
+
+async def test_a_client_revokes_its_refresh_token_and_the_grant_ends(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    tokens = await flow.tokens()
+    other = await begin_flow(world, app, name="writer")
+    refused = await other.client.post("/revoke", other.authenticated(token=tokens["refresh_token"]))
+    assert refused.error == "invalid_grant"
+    assert (await flow.client.post("/revoke", flow.authenticated(token=tokens["refresh_token"]))).status == 200
+    holding = registry.get_holding(world.db.read(), claims_of(tokens["access_token"])["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await flow.client.post("/revoke", flow.authenticated(token=tokens["refresh_token"]))).status == 200
 
 
 async def test_a_person_cannot_agree_to_what_is_not_offered(flow: CodeFlow) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
-from harness.registry_fixtures import call_admin_api, newest_entry
+from harness.registry_fixtures import call_admin_api, is_live, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
@@ -25,7 +25,7 @@ from ostiaryd.tokens.store import logout
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
 from ostiaryd.trust.store import clients
-from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, send
+from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, reconfigured, send
 from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, sign_in
 
 USERINFO = f"{ISSUER}/userinfo"
@@ -161,6 +161,17 @@ async def test_user_codes_are_not_guessed(flow: CodeFlow) -> None:
     assert (await flow.browser.post("/device", **form | {"user_code": codes["user_code"]})).status == 429
 
 
+async def test_user_codes_are_not_guessed_by_the_form_of_the_consent(flow: CodeFlow) -> None:
+    codes = await begin_device(flow)
+    await flow.browser.get("/device")
+    await flow.browser.submit("/device", user_code=codes["user_code"])
+    form = flow.browser.form("/device/consent") | {"decision": "deny"}
+    guess = form | {"user_code": "BBBBBBBB"}
+    statuses = [(await flow.browser.post("/device/consent", **guess)).status for _ in range(7)]
+    assert statuses == [404] * 6 + [429]
+    assert (await flow.browser.post("/device/consent", **form)).status == 429
+
+
 @pytest.mark.parametrize(
     ("text", "code"), [("wdjb-mjht", "WDJBMJHT"), ("WDJB MJHT ", "WDJBMJHT"), ("WDJB-MJH", ""), ("AEIO-UYAE", "")]
 )
@@ -220,6 +231,29 @@ async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, ap
     assert (claims["aud"], claims["sub"], claims["sid"]) == (flow.client.id, flow.person, sid)
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
     assert "nonce" not in claims
+
+
+@pytest.mark.parametrize("kind", [ClientKind.AGENT, ClientKind.DOCUMENT])
+async def test_a_logout_token_of_a_stranger_reaches_no_private_host(
+    world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch, kind: ClientKind
+) -> None:
+    world = reconfigured(world, private_hosts="intranet.example")
+    sent: list[Any] = []
+
+    async def deliver(uri: str, body: bytes, *, private: Any, **options: Any) -> tuple[int, str]:
+        sent.append((uri, set(private)))
+        return 200, ""
+
+    monkeypatch.setattr("ostiaryd.tokens.flows.logout.deliver", deliver)
+    uri = "https://intranet.example/delete"
+    flow = await begin_flow(world, app, backchannel_logout_uri=uri, private=["intranet.example"])
+    client_id = flow.client.id
+    if kind is ClientKind.DOCUMENT:
+        client_id = (await make_document(world, backchannel_logout_uri=uri)).client_id
+    waiting = logout.Waiting("lo_" + "0" * 32, client_id, uri, flow.person, "se_1", 0, world.now() + 10**9)
+    await act(world, "test.logout", lambda act: logout.put(act.tx, waiting))
+    await flows.deliver_logouts(world)
+    assert sent == [(uri, {"intranet.example"} if kind is ClientKind.AGENT else set())]
 
 
 # --- consents
@@ -324,6 +358,44 @@ async def test_an_unregistered_client_becomes_an_agent_of_the_person(world: Worl
     await make_document(world, software_version="2", policy_uri="https://app.example/privacy")
     token = refreshed.json["refresh_token"]
     assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).status == 200
+
+
+async def test_an_unregistered_client_revokes_its_own_tokens_alone(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    got = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
+    agent = await begin_flow(world, app, name="writer")
+    for token in (got["access_token"], got["refresh_token"]):
+        refused = await agent.client.post("/revoke", agent.authenticated(token=token))
+        assert refused.error == "invalid_grant"
+    own = await agent.tokens()
+    for token in (own["access_token"], own["refresh_token"]):
+        assert (await flow.client.post("/revoke", {"client_id": DOCUMENT, "token": token})).error == "invalid_grant"
+    jti = claims_of(got["access_token"])["jti"]
+    assert (await flow.client.post("/revoke", {"client_id": DOCUMENT, "token": got["access_token"]})).status == 200
+    assert not is_live(world, jti)
+    refreshed = await public_token(flow, grant_type="refresh_token", refresh_token=got["refresh_token"])
+    assert refreshed.status == 200
+    token = refreshed.json["refresh_token"]
+    assert (await flow.client.post("/revoke", {"client_id": DOCUMENT, "token": token})).status == 200
+    assert not is_live(world, claims_of(refreshed.json["access_token"])["jti"])
+    assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).error == "invalid_grant"
+
+
+async def test_requests_of_unregistered_clients_are_bounded_for_each_network(
+    world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.tokens.flows.authorization.MAX_REQUESTS", 2)
+    flow = await public_flow(world, app)
+
+    async def push() -> Answer:
+        return await flow.client.post("/par", flow.query(client_id=DOCUMENT))
+
+    first = (await push()).json["request_uri"]
+    await push()
+    assert (await push()).error == "temporarily_unavailable"
+    await flow.browser.get(f"/authorize?{urlencode({'client_id': DOCUMENT, 'request_uri': first})}")
+    await flow.allow()
+    assert (await push()).status == 201, "an answered request makes room"
 
 
 async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:

@@ -52,7 +52,7 @@ from ostiaryd.tokens.model import (
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
-from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, ClientKind
 
 T = TypeVar("T")
 
@@ -283,7 +283,7 @@ async def revoke(call: Call) -> Reply:
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
-    find = _asker(call, form)
+    find = await _client_asker(call, form) or _asker(call, form)
 
     def run(act: Act) -> None:
         flows.revoke(act, unverified_token, asker=find(act))
@@ -308,6 +308,23 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
         return by_token
     client = credentials(form, authorization)
     return lambda act: flows.asker_by_assertion(act, client, config=config)
+
+
+async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None:
+    """Return the authentication of a client that no administrator registered; None for every other caller."""
+    authorization = call.header(b"authorization")
+    if "client_id" not in form and "client_assertion" not in form:
+        return None
+    unverified = credentials(form, authorization)
+    try:
+        client_id = trust.claimed_client_id(unverified)
+    except InvalidClient:  # the act refuses it too, and leaves the entry
+        return None
+    client = trust.find_oauth_client(call.world.db.read(), client_id)
+    if client is None or client.kind is ClientKind.AGENT:
+        return None
+    keys = await trust.find_client_keys(call.world, unverified, network=call.network)
+    return lambda act: flows.asker_by_client(act, unverified, keys, config=call.world.config)
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:

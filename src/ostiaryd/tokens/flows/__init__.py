@@ -6,7 +6,14 @@ from ostiaryd.tokens.flows.consents import end_client, find_consent, list_consen
 from ostiaryd.tokens.flows.devices import NewDevice, find_device, note_device_poll, redeem_device, request_device
 from ostiaryd.tokens.flows.exchange import Exchange, exchange
 from ostiaryd.tokens.flows.grants import Granted, Reused, TokenRequest, end_reused, redeem_code, refresh
-from ostiaryd.tokens.flows.introspect import Asker, asker_by_assertion, asker_by_token, introspect, revoke
+from ostiaryd.tokens.flows.introspect import (
+    Asker,
+    asker_by_assertion,
+    asker_by_client,
+    asker_by_token,
+    introspect,
+    revoke,
+)
 from ostiaryd.tokens.flows.issue import Grant, issue
 from ostiaryd.tokens.flows.keys import forget_keys, rotate_key
 from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_sessions
@@ -24,6 +31,7 @@ __all__ = [
     "Reused",
     "TokenRequest",
     "asker_by_assertion",
+    "asker_by_client",
     "asker_by_token",
     "await_person",
     "close_session",

@@ -47,7 +47,7 @@ REQUEST_S = 600
 CODE_S = 60
 """seconds for which an authorization code is valid"""
 MAX_REQUESTS = 200
-"""Live stored requests of one network, of callers that have proved nothing."""
+"""Unanswered stored requests of one network, of clients that no administrator registered and of browsers."""
 DEVICE = "device:"
 """Prefix of a user code in place of the reference to a stored request."""
 DAY = 86_400 * SECOND
@@ -64,7 +64,8 @@ class Step(Enum):
 def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -> str:
     """Store a request and return its `request_uri` (RFC 9126 section 2.2).
 
-    `network` is that of a caller that has proved nothing. Raises Unavailable if the network has too many live requests.
+    `network` is that of a caller whom no administrator registered. Raises Unavailable if too many requests of the
+    network are unanswered.
     """
     if network and store.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
         raise Unavailable(f"{MAX_REQUESTS} authorization requests of your network are waiting", hint="try again later")
@@ -253,6 +254,7 @@ def agree(
         agent=agent,
         person=session.person,
         offer=offer,
+        offered=offer.scopes | request.identity,
         scopes=choice.scopes,
         details=details,
         seconds=choice.seconds,

@@ -64,20 +64,26 @@ def remember(
     agent: str,
     person: str,
     offer: Offer,
+    offered: frozenset[str],
     scopes: frozenset[str],
     details: tuple[ToolDetail, ...],
     seconds: int,
 ) -> Consent:
-    """Record the consent of a person. Scopes that were not offered stay as they were. If the consent is narrower than
-    before, everything that was given on it ends. Raises InvalidRequest for a lifetime that is not offered.
+    """Record the consent of a person. `offered` are all scopes that the page showed.
+
+    Scopes of before that were not offered stay, if their bounds do, and the consent then ends no later than before: the
+    person agreed to no wider bounds and no longer life for them. If the consent is narrower than before, everything
+    that was given on it ends. Raises InvalidRequest for a lifetime that is not offered.
     """
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("this lifetime is not offered", hint="reload the page")
     trust.note_client_use(act, client.client_id)
     old = store.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
-    kept = frozenset[str]()
-    if old is not None and old.is_live(act.now) and old.digest == client.digest:
-        kept = old.scopes - offer.scopes
+    kept, expires_at = frozenset[str](), act.now + seconds * SECOND
+    if old is not None and old.is_live(act.now) and old.digest == client.digest and _is_within(details, old):
+        kept = old.scopes - offered
+    if old is not None and kept:
+        expires_at = min(expires_at, old.expires_at)
     consent = Consent(
         consent_id=act.new_id("co") if old is None else old.consent_id,
         client_id=client.client_id,
@@ -89,7 +95,7 @@ def remember(
         details=details,
         digest=client.digest,
         granted_at=act.now,
-        expires_at=act.now + seconds * SECOND,
+        expires_at=expires_at,
     )
     if old is None:
         store.put(act.tx, consent)
@@ -98,6 +104,10 @@ def remember(
         _end_grants(act, consent, why="consent narrowed")
     store.change(act.tx, consent)
     return consent
+
+
+def _is_within(details: tuple[ToolDetail, ...], old: Consent) -> bool:
+    return not old.details or (bool(details) and is_within(details, old.details))
 
 
 def _is_wider(new: Consent, old: Consent) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ostiary.authorization.claims import AccessClaims, check_access
 from ostiary.protocol import jose
+from ostiary.protocol.jose import PublicKey
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Root
+from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.model import InvalidGrant
+from ostiaryd.tokens.model.refresh import read_refresh_token
+from ostiaryd.tokens.store import authorization as store
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, Credentials
 
@@ -27,6 +32,13 @@ def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) ->
     """Raises InvalidClient."""
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
+
+
+def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config) -> Asker:
+    """Return a client that no administrator registered. Raises InvalidClient."""
+    proved = trust.authenticate_oauth_client(act, credentials, keys, config=config)
+    trust.spend(act, proved.assertion)
+    return Asker(proved.client.client_id, False)
 
 
 def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker:
@@ -62,16 +74,38 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
 def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
     """End the asker's own token, and what derives from it. A token that is none, or has ended, is no error.
 
-    Raises InvalidGrant for a token of another client (RFC 7009 section 2.1).
+    A refresh token ends with its grant, and so with the access tokens of the grant. Raises InvalidGrant for a token of
+    another client (RFC 7009 section 2.1).
     """
+    refresh_token = read_refresh_token(act.tx.keys.derive("refresh token"), unverified_token)
+    if refresh_token is not None:
+        _revoke_grant(act, refresh_token.grant, asker=asker)
+        return
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)
     except AccessRefused:
         return
     act.entry.object = claims.jti
-    if claims.client_id != asker.id:
+    if asker.id not in (claims.client_id, _client_of_grant(act, claims.jti)):
         raise InvalidGrant("the token was issued to another client")
     registry.end_holdings(act, Root.HOLDING, claims.jti, why="revoked by its client")
+
+
+def _revoke_grant(act: Act, id: str, *, asker: Asker) -> None:
+    if (grant := store.get_grant(act.tx, id)) is None:
+        return
+    act.entry.object = grant.grant_id
+    if grant.client_id != asker.id:
+        raise InvalidGrant("the token was issued to another client")
+    act.entry.person = grant.person
+    end_grant(act, grant.grant_id, grant.task, why="revoked by its client")
+
+
+def _client_of_grant(act: Act, token: str) -> str | None:
+    """Return the client of a token on a grant: an unregistered client is not the agent that its tokens name."""
+    holding = registry.get_holding(act.tx, token)
+    grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
+    return None if grant is None else grant.client_id
 
 
 def _guards(act: Act, asker: Asker, audience: str) -> bool:
