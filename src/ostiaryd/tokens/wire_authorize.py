@@ -7,7 +7,7 @@ the redirect URI.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Required, TypedDict
 from urllib.parse import urlencode, urlsplit
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import Forbidden, Refused
 from ostiary.protocol.jose import InvalidToken
-from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import HTML_BODY, PAGES, continue_page, page, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
@@ -43,7 +43,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
-from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, OAuthClient
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Session
 
 Parameters = Mapping[str, list[str]]
@@ -86,9 +86,10 @@ async def authorize(call: Call) -> Reply:
         request_uri = _one(parameters, "request_uri")
         stored = flow.find_request(call.world.db.read(), request_uri, client_id=client.client_id, now=call.world.now())
         work = _proceed(call, client, stored.request, request_uri, stored.created_at)
-        return await _answering(call, stored.request.return_address, work)
+        return await _answering(call, client, stored.request.return_address, work, prompt=stored.request.prompt)
     address = _return_address(client, parameters)
-    return await _answering(call, address, _begin(call, client, parameters, address))
+    work = _begin(call, client, parameters, address)
+    return await _answering(call, client, address, work, prompt=_one(parameters, "prompt").split())
 
 
 async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
@@ -116,7 +117,8 @@ async def push(call: Call) -> Reply:
         if request.jkt not in ("", jkt):
             raise InvalidRequest("`dpop_jkt` is not the key of the DPoP proof")
         flow.make_offer(act.tx, request, client, now=act.now, config=config)
-        return flow.store_request(act.tx, replace(request, jkt=jkt))
+        network = "" if client.kind is ClientKind.AGENT else call.network or "?"
+        return flow.store_request(act.tx, replace(request, jkt=jkt), network=network)
 
     request_uri = await act(call.world, "authorization.push", run, request=call.request_id, network=call.network)
     return reply({"request_uri": request_uri, "expires_in": REQUEST_S}, status=201, headers=[NO_STORE])
@@ -167,7 +169,7 @@ async def decide(call: Call) -> Reply:
         call.world.db.read(), form.get("request_uri", ""), client_id=client.client_id, now=call.world.now()
     )
     address = stored.request.return_address
-    return await _answering(call, address, _decide(call, client, stored, session, form), is_form=True)
+    return await _answering(call, client, address, _decide(call, client, stored, session, form), is_form=True)
 
 
 async def _decide(
@@ -245,24 +247,61 @@ def _parse(call: Call, client: OAuthClient, parameters: Parameters, address: Ret
     )
 
 
-async def _answering(call: Call, address: ReturnAddress, work: Awaitable[Reply], *, is_form: bool = False) -> Reply:
-    """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1)."""
+async def _answering(
+    call: Call,
+    client: OAuthClient,
+    address: ReturnAddress,
+    work: Awaitable[Reply],
+    *,
+    prompt: Collection[str] = (),
+    is_form: bool = False,
+) -> Reply:
+    """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1).
+
+    If a person can do something about the refusal, a page says so first, and leads to the redirect URI.
+    """
     try:
         return await work
     except ForgedForm:
         raise
     except Refused as refusal:
         error, description = describe_error(refusal)
-        return _answer(call, address, {"error": error, "error_description": description}, is_form=is_form)
+        answer = {"error": error, "error_description": description}
+        if refusal.code == "role_required" and "none" not in prompt:
+            return _refusal_page(call, client, address, refusal, answer)
+        return _answer(call, address, answer, is_form=is_form)
+
+
+def _refusal_page(
+    call: Call, client: OAuthClient, address: ReturnAddress, refusal: Refused, parameters: Mapping[str, str]
+) -> Reply:
+    """Return a page that says what is wrong and what to do, and from which the person goes back to the client."""
+    answer = render_answer(address, parameters, issuer=call.world.config.issuer)
+    is_form_post = address.response_mode == "form_post"
+    return page(
+        call,
+        "tokens/refused.html",
+        status=status_of(refusal),
+        form_action=[_origin(address)] if is_form_post else (),
+        client=client.name,
+        refusal=refusal,
+        url=address.redirect_uri if is_form_post else render_redirect(address, answer),
+        fields=answer if is_form_post else {},
+    )
+
+
+def _origin(address: ReturnAddress) -> str:
+    """Return the origin of the redirect URI for the content security policy."""
+    target = urlsplit(address.redirect_uri)
+    return f"{target.scheme}://{target.netloc}" if target.netloc else f"{target.scheme}:"
 
 
 def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *, is_form: bool = False) -> Reply:
     """Return the answer of an authorization request, with `state` and `iss` (RFC 9207)."""
     answer = render_answer(address, parameters, issuer=call.world.config.issuer)
     if address.response_mode == "form_post":
-        target = urlsplit(address.redirect_uri)
-        origin = f"{target.scheme}://{target.netloc}" if target.netloc else f"{target.scheme}:"
-        return page(call, "tokens/form_post.html", action=address.redirect_uri, fields=answer, form_action=[origin])
+        action, origins = address.redirect_uri, [_origin(address)]
+        return page(call, "tokens/form_post.html", action=action, fields=answer, form_action=origins)
     url = render_redirect(address, answer)
     if is_form:
         return continue_page(call, url, title="Back to the application")
@@ -294,6 +333,7 @@ PARAMETERS = (
 PAGE_ERRORS: tuple[Refused, ...] = (
     InvalidRequest("`redirect_uri` is not registered for this client"),
     InvalidClient("the client is not known"),
+    Forbidden("no role of yours lets this client act for you", code="role_required"),
 )
 ROUTES = (
     Route(

@@ -91,19 +91,25 @@ async def enter_code(call: Call) -> Reply:
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     code = form.get("user_code", "")
+    try:
+        device = await _find_device(call, session, code)
+    except (NotFound, logins.LoginThrottled) as refusal:
+        return _code_page(call, session, code=code, refusal=refusal)
+    return await _ask(call, session, device)
+
+
+async def _find_device(call: Call, session: Session, unverified_code: str) -> Device:
+    """Return the device of a code, and count a wrong code (RFC 8628 section 5.1). Raises NotFound, LoginThrottled."""
     slots = [
         logins.slot_of(call.world.keys, CODE, f"device {session.person}"),
         logins.slot_of(call.world.keys, NETWORK, call.network),
     ]
+    logins.check_throttle(call.world.db.read(), slots, now=call.world.now())
     try:
-        logins.check_throttle(call.world.db.read(), slots, now=call.world.now())
-        device = flows.find_device(call.world.db.read(), code, now=call.world.now())
-    except NotFound as refusal:
+        return flows.find_device(call.world.db.read(), unverified_code, now=call.world.now())
+    except NotFound:
         await logins.count_failures(call, slots)
-        return _code_page(call, session, code=code, refusal=refusal)
-    except logins.LoginThrottled as refusal:
-        return _code_page(call, session, code=code, refusal=refusal)
-    return await _ask(call, session, device)
+        raise
 
 
 async def _ask(call: Call, session: Session, device: Device) -> Reply:
@@ -111,7 +117,7 @@ async def _ask(call: Call, session: Session, device: Device) -> Reply:
     reader, now, client = (
         call.world.db.read(),
         call.world.now(),
-        await trust.resolve_client(call.world, device.client_id),
+        await trust.resolve_client(call.world, device.client_id, network=call.network),
     )
     offer = flow.make_offer(reader, device.request, client, now=now, config=call.world.config)
     step, _ = flow.choose_step(reader, device.request, offer, client, session, requested_at=device.created_at, now=now)
@@ -135,7 +141,10 @@ async def decide(call: Call) -> Reply:
     session = sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
-    device = flows.find_device(call.world.db.read(), form.get("user_code", ""), now=call.world.now())
+    try:
+        device = await _find_device(call, session, form.get("user_code", ""))
+    except (NotFound, logins.LoginThrottled) as refusal:
+        return _code_page(call, session, code="", refusal=refusal)
     allowed = await _answer(call, session, device, form)
     return page(call, "tokens/device_done.html", allowed=allowed, person=_name(call, session))
 
@@ -150,7 +159,7 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
     reader, now, client = (
         call.world.db.read(),
         call.world.now(),
-        await trust.resolve_client(call.world, device.client_id),
+        await trust.resolve_client(call.world, device.client_id, network=call.network),
     )
     offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
     _, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=device.created_at, now=now)
@@ -229,7 +238,7 @@ ROUTES = (
         "",
         protocol=PAGES,
         body=_FORM,
-        errors=(FORGED, NotFound("this code is not valid")),
-        answers={200: HTML_BODY},
+        errors=(FORGED,),
+        answers={200: HTML_BODY, 404: HTML_BODY, 429: HTML_BODY},
     ),
 )

@@ -96,7 +96,7 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
         if uri:
             raise InvalidRequest("`post_logout_redirect_uri` needs `id_token_hint` or `client_id`")
         return LogoutRequest()
-    client = await trust.resolve_client(call.world, client_id)
+    client = await trust.resolve_client(call.world, client_id, network=call.network)
     if uri and not client.has_logout_uri(uri):
         raise InvalidRequest("`post_logout_redirect_uri` is not registered for this client")
     fields = {name: form[name] for name in ("post_logout_redirect_uri", "state") if name in form}

@@ -16,7 +16,10 @@ _decode = json_decoder(AuthorizationRequest)
 _GET_REQUEST = sql(
     "select request, created_at, expires_at, used_at from authorization_request where reference = :reference"
 )
-_COUNT = sql("select count(*) from authorization_request where network = :network and expires_at > :now")
+_COUNT = sql(
+    """select count(*) from authorization_request
+       where network = :network and expires_at > :now and used_at is null"""
+)
 _PUT_REQUEST = sql(
     """insert into authorization_request (reference, client_id, request, network, created_at, expires_at)
        values (:reference, :client_id, :request, :network, :now, :expires_at)"""
@@ -41,7 +44,7 @@ def get_request(reader: Reader, reference: str) -> StoredRequest | None:
 
 
 def count_requests(reader: Reader, *, network: str, now: int) -> int:
-    """Return the number of live requests from a network."""
+    """Return the number of unanswered requests from a network that have not expired."""
     row = reader.one(_COUNT, network=network, now=now)
     assert row is not None
     return int(row[0])
