@@ -21,7 +21,7 @@ from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.roles import Holder
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
+from ostiaryd.registry.model import ADMIN, READ, SELF
 from ostiaryd.trust.model.sessions import SESSION_COOKIE
 from tests.support.api_fixtures import ISSUER, Answer, Client, client, oauth_app, register, send
 from tests.support.page_client import signed_in
@@ -93,6 +93,12 @@ async def person(world: World, name: str, *roles: str) -> Client:
     return Client(oauth_app(world), world, id, key)
 
 
+async def administrator(world: World) -> Client:
+    """An agent that has the administrator scope."""
+    agent, key = await register(world, name="root", scopes=(ADMIN,))
+    return Client(oauth_app(world), world, agent.agent_id, key)
+
+
 async def ask(client: Client, method: str, path: str, body: Any = None) -> Answer:
     token = (await client.token(resource=API))["access_token"]
     headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, path, method=method))]
@@ -139,17 +145,35 @@ async def test_roles_are_granted_listed_and_revoked(world: World) -> None:
     assert (await ask(admin, "GET", "/api/v1/roles/names")).json["roles"] == sorted(filter(None, ROLES))
 
 
-async def test_the_last_administrator_stays_one(world: World, client: Client) -> None:
+async def test_the_last_administrator_stays_one(world: World) -> None:
     admin = await person(world, "ada", "administrator")
-    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "admin", "administrator", by=None))
+    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "admin", "administrator"))
     kept = await ask(admin, "DELETE", "/api/v1/roles/ada/administrator")
     assert (kept.status, kept.error) == (409, "last_administrator")
     assert "role grant" in kept.json["hint"]
     await person(world, "ben", "administrator")
     assert (await ask(admin, "DELETE", "/api/v1/roles/ada/administrator")).status == 200
     assert (await ask(admin, "GET", "/api/v1/agents")).error == "role_required"
-    agent = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset({ADMIN}))
-    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "ben", "administrator", by=agent))
+    agent = await administrator(world)
+    assert (await ask(agent, "DELETE", "/api/v1/roles/ben/administrator")).status == 200
+
+
+async def test_no_act_of_a_person_leaves_the_server_without_an_administrator(world: World) -> None:
+    admin = await person(world, "ada")
+    await act(world, "test.team", lambda act: registry.create_team(act, name="sec", members=["ada"]))
+    await act(world, "test.grant", lambda act: registry.grant_role(act, "sec", "administrator"))
+    await act(world, "test.revoke", lambda act: registry.revoke_role(act, "admin", "administrator"))
+    acts = [
+        ("DELETE", "/api/v1/roles/sec/administrator", None),
+        ("DELETE", "/api/v1/teams/sec/members/ada", None),
+        ("POST", "/api/v1/revoke", {"kind": "owner", "id": "ada"}),
+    ]
+    for method, path, body in acts:
+        kept = await ask(admin, method, path, body)
+        assert (kept.status, kept.error) == (409, "last_administrator"), path
+    assert (await ask(admin, "GET", "/api/v1/roles")).status == 200
+    agent = await administrator(world)
+    assert (await ask(agent, "DELETE", "/api/v1/teams/sec/members/ada")).status == 200
 
 
 async def test_who_leaves_has_no_role_after_a_return(world: World) -> None:

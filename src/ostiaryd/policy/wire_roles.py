@@ -84,7 +84,7 @@ async def revoke_role(call: Call) -> Reply:
     next login of the person.
     """
     subject, role = call.params["subject"], call.params["role"]
-    await registry.act_as(call, "role.revoke", lambda act: registry.revoke_role(act, subject, role, by=call.caller))
+    await registry.act_as(call, "role.revoke", lambda act: registry.revoke_role(act, subject, role))
     return reply({})
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
-from ostiaryd.registry.store import owners
+from ostiaryd.registry.model.role import ADMINISTRATOR
+from ostiaryd.registry.store import owners, roles
 
 T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
@@ -31,11 +32,24 @@ def note_caller(act: Act, caller: Caller) -> None:
 
 
 async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> T:
-    """`act`, with the caller of the request on the entry."""
+    """`act`, with the caller of the request on the entry.
+
+    An act of a person does not leave the server without a person who is an administrator. An agent with the
+    administrator scope may do that, since it remains. Raises Conflict (`last_administrator`).
+    """
 
     def run(act: Act) -> T:
-        note_caller(act, call.prove(act))
-        return flow(act)
+        caller = call.prove(act)
+        note_caller(act, caller)
+        has_administrator = caller.kind == "person" and roles.has_holder(act.tx, ADMINISTRATOR)
+        done = flow(act)
+        if has_administrator and not roles.has_holder(act.tx, ADMINISTRATOR):
+            raise Conflict(
+                "no other person would be an administrator",
+                hint="grant another person the role first: ostiary role grant NAME administrator",
+                code="last_administrator",
+            )
+        return done
 
     return await act(call.world, action, run, request=call.request_id, again=again, network=call.network)
 

@@ -9,8 +9,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.find import find_owner
-from ostiaryd.registry.model import Caller, Owner, check_name
-from ostiaryd.registry.model.role import ADMINISTRATOR, BY_HAND, RoleAssignment
+from ostiaryd.registry.model import Owner, check_name
+from ostiaryd.registry.model.role import BY_HAND, RoleAssignment
 from ostiaryd.registry.store import roles
 
 MAX_ROLES = 32
@@ -28,25 +28,14 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
     return owner
 
 
-def revoke_role(act: Act, subject: str, role: str, *, by: Caller | None) -> Owner:
-    """Take a role from a person or team (id or name), by whatever it was given.
-
-    A person cannot take the role from the last active administrator; an agent with the administrator scope can, since
-    it remains. Raises NotFound, Conflict (`last_administrator`).
-    """
+def revoke_role(act: Act, subject: str, role: str) -> Owner:
+    """Take a role from a person or team (id or name), from whatever source it is. Raises NotFound."""
     owner = find_owner(act.tx, subject)
     note(act, object=owner.id, name=owner.name, role=role[:64])
     mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
     if not mine:
         raise NotFound(f"`{owner.name}` does not have the role {role[:64]!a}", hint="`ostiary role list` shows all")
     for one in mine:
-        is_last = role == ADMINISTRATOR and not roles.has_other_holder(act.tx, one)
-        if is_last and by is not None and by.kind == "person":
-            raise Conflict(
-                "no other person would be an administrator",
-                hint="grant another person the role first: ostiary role grant NAME administrator",
-                code="last_administrator",
-            )
         roles.remove(act.tx, owner.id, role, one.source)
     return owner
 

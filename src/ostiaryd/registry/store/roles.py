@@ -23,13 +23,13 @@ _OF_PERSON = sql(
        or subject in (select team from member where person = :person) order by role""",
     steady=True,
 )
-_OTHER_HOLDER = sql(
-    """select 1 from person where state = 'active' and (
-         exists (select 1 from role_assignment a where a.subject = person_id and a.role = :role
-                 and not (a.subject = :subject and a.source = :source))
-         or exists (select 1 from role_assignment a join member on member.team = a.subject
-                    where member.person = person_id and a.role = :role
-                    and not (a.subject = :subject and a.source = :source))) limit 1"""
+_HOLDER = sql(
+    """select 1 from role_assignment a join person on person_id = a.subject
+       where a.role = :role and state = 'active'
+       union all
+       select 1 from role_assignment a join member on team = a.subject join person on person_id = member.person
+       where a.role = :role and state = 'active' limit 1""",
+    steady=True,
 )
 
 
@@ -74,7 +74,6 @@ def cursor(one: RoleAssignment) -> str:
     return _key(one.subject, one.role, one.source)
 
 
-def has_other_holder(reader: Reader, gone: RoleAssignment) -> bool:
-    """Return whether an active person would have the role without that assignment."""
-    row = reader.one(_OTHER_HOLDER, role=gone.role, subject=gone.subject, source=gone.source)
-    return row is not None
+def has_holder(reader: Reader, role: str) -> bool:
+    """Return whether an active person has the role, by themselves or by a team."""
+    return reader.one(_HOLDER, role=role) is not None
