@@ -189,6 +189,10 @@ async def test_lists_are_read_in_pages_until_the_end(world: World) -> None:
 
 
 def test_every_route_asks_for_a_scope_or_says_that_the_flow_decides() -> None:
-    assert {route.scope for route in ROUTES if route.path.startswith("/api/")} == {"ostiary:admin", "ostiary:read", SELF}
+    assert {route.scope for route in ROUTES if route.path.startswith("/api/")} == {
+        "ostiary:admin",
+        "ostiary:read",
+        SELF,
+    }
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
     assert all(route.scope != "ostiary:read" for route in ROUTES if route.method != "GET")
