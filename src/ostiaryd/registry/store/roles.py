@@ -75,5 +75,5 @@ def cursor(one: RoleAssignment) -> str:
 
 
 def has_holder(reader: Reader, role: str) -> bool:
-    """Return whether an active person has the role, by themselves or by a team."""
+    """Return whether an active person has the role, directly or as a member of a team."""
     return reader.one(_HOLDER, role=role) is not None
