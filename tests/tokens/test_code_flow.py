@@ -86,6 +86,9 @@ when { context.registered && context.client != "" && context.scopes.contains("fi
 
 async def test_policies_say_which_clients_may_act_for_a_person(world: World, flow: CodeFlow) -> None:
     tokens, code = await flow.tokens(), (await flow.answer())["code"]
+    task = claims_of(tokens["access_token"])["task"]
+    on_task = await flow.token(grant_type="client_credentials", task=task)
+    assert claims_of(on_task.json["access_token"])["sub"] == flow.person
     await act(world, "test.put", lambda act: policies.put(act, load(extend({"own.cedar": NO_CONSENT}, ())), by=None))
     flow.browser.left_to = ""
     assert (await flow.answer(prompt="none"))["error"] == "access_denied", "no page where the client forbids one"
@@ -101,6 +104,7 @@ async def test_policies_say_which_clients_may_act_for_a_person(world: World, flo
     assert flow.browser.form(CALLBACK)["error"] == "access_denied"
     assert (await flow.redeem(code)).error == "invalid_grant"
     assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await flow.token(grant_type="client_credentials", task=task)).error == "invalid_grant"
     flow.browser.left_to = ""
     assert "code" in await flow.answer(scope="files:write"), "the policy is about another scope"
 

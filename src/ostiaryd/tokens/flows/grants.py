@@ -282,6 +282,19 @@ def end_reused(act: Act, grant_id: str) -> None:
     end_grant(act, grant.grant_id, grant.task, why="reused")
 
 
+def check_task(act: Act, task: Task) -> None:
+    """Check that a person's consent still bears a task, as a refresh does; other tasks pass. Raises InvalidGrant."""
+    if task.person is None:
+        return
+    grant = store.grant_of_task(act.tx, task.task_id, person=task.person, client_id=task.agent)
+    consent = None if grant is None else consents.get(act.tx, grant.consent)
+    if consent is None:
+        return
+    if (client := trust.find_oauth_client(act.tx, consent.client_id)) is None:
+        raise InvalidGrant("the client has no redirect URI any more", hint="begin with a new authorization request")
+    _check_consent(act, consent, client)
+
+
 def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
     """Check that a consent is in force, and that the person may still give it. Raises InvalidGrant."""
     if not consent.is_live(act.now):

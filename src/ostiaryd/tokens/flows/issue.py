@@ -17,6 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
+from ostiaryd.tokens.flows.grants import check_task
 from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
@@ -141,6 +142,7 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         raise InvalidGrant(error.message, hint=error.hint, code=code) from None
     if task.agent != client.id:
         raise InvalidGrant("task not found")
+    check_task(act, task)
     return task
 
 

@@ -141,6 +141,12 @@ def use_code(tx: Tx, digest: str, *, grant_id: str) -> bool:
 _GRANT_COLUMNS = ", ".join(PersonGrant.__struct_fields__)
 _GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :grant_id")
 _OF_CONSENT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where consent = :consent order by grant_id")
+_OF_TASK = sql(
+    f"""select {", ".join(f"oauth_grant.{name}" for name in PersonGrant.__struct_fields__)}
+        from consent join oauth_grant on oauth_grant.consent = consent.consent_id
+        where consent.person = :person and consent.client_id = :client_id and consent.ended_at is null
+          and oauth_grant.task = :task"""
+)
 _OF_SESSION = sql(f"select {_GRANT_COLUMNS} from oauth_grant where session = :session order by grant_id")
 _PUT_GRANT = sql(
     f"""insert into oauth_grant ({_GRANT_COLUMNS})
@@ -162,6 +168,12 @@ def get_grant(reader: Reader, id: str) -> PersonGrant | None:
 def grants_of_consent(reader: Reader, consent: str) -> list[PersonGrant]:
     """Return the grants of a consent, ended ones included."""
     return [_grant(row) for row in reader.all(_OF_CONSENT, consent=consent)]
+
+
+def grant_of_task(reader: Reader, task: str, *, person: str, client_id: str) -> PersonGrant | None:
+    """Return the grant that began a task, if its consent was not withdrawn."""
+    row = reader.one(_OF_TASK, task=task, person=person, client_id=client_id)
+    return None if row is None else _grant(row)
 
 
 def grants_of_session(reader: Reader, session: str) -> list[PersonGrant]:
