@@ -243,7 +243,7 @@ def test_a_port_that_is_taken_a_root_key_that_others_read_and_no_folder(server: 
     (tmp_path / "root.key").chmod(0o644)
     for words, code, said in (
         (("--data-dir", str(tmp_path), "--listen", host), 3, "cannot listen"),
-        (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key can be read by others"),
+        (("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0"), 2, "root.key is readable by other users"),
         ((), 2, "--data-dir"),
     ):
         done = subprocess.run(

@@ -155,7 +155,7 @@ def test_the_root_key_file_is_made_for_us_alone_and_refused_when_others_can_read
     assert file.stat().st_mode & 0o777 == 0o600
     assert load_root_key(tmp_path, random=dice, create=False).source == "file"
     file.chmod(0o640)
-    with pytest.raises(Conflict, match="others"):
+    with pytest.raises(Conflict, match="readable by other users"):
         load_root_key(tmp_path, random=dice, create=True)
 
 

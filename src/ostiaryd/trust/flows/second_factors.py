@@ -112,4 +112,4 @@ def _open(keys: Keyring, person: str, sealed: bytes) -> bytes:
 
 
 def _context(person: str) -> bytes:
-    return f"ostiary totp|{person}".encode()
+    return f"totp secret|{person}".encode()
