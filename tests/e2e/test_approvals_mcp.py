@@ -95,7 +95,8 @@ async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answer
         if paid:
             result: Any = await client.call_tool(*PAY)
             assert result.content[0].text == "paid ann"
-        with pytest.raises(MCPError, match="already used" if paid else "a person denied the approval request") as denied:
+        refusal = "already used" if paid else "a person denied the approval request"
+        with pytest.raises(MCPError, match=refusal) as denied:
             await client.call_tool(*PAY)
     assert denied.value.code == DENIED
     assert (bank.paid, len(person.asked)) == (paid, 1)
