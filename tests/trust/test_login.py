@@ -184,6 +184,17 @@ async def test_a_person_who_leaves_has_no_session_and_no_password_even_after_the
     assert answer.status == 403
 
 
+async def test_a_setup_link_ends_the_sessions_from_before(world: World, app: ASGIApp, browser: PageClient) -> None:
+    thief = await signed_in(world, app)
+    await browser.set_up(await invite(world), "another four words")
+    assert browser.path == "/account"
+    await thief.get("/account")
+    assert thief.path.startswith("/login")
+    assert [one.id for one in sessions_of(world.db.read(), registry_id(world), now=world.now())] == [
+        newest_entry(world).object
+    ]
+
+
 async def test_a_person_whom_the_kill_switch_stops_has_no_session_and_no_login(
     world: World, app: ASGIApp, browser: PageClient
 ) -> None:
@@ -611,7 +622,7 @@ async def test_the_session_that_was_unused_for_longest_ends_when_there_are_too_m
     await first.get("/account")
     assert first.path == "/account"
     clock.advance(1)
-    await signed_in(world, app)
+    await PageClient(app).log_in()
     assert len(sessions_of(world.db.read(), person, now=clock.now)) == MAX_SESSIONS
 
 

@@ -45,6 +45,7 @@ from ostiaryd.trust.flows.sessions import (
     Login,
     NewSession,
     begin_session,
+    end_sessions,
     find_page_host,
     form_token,
     login_headers,
@@ -207,11 +208,12 @@ async def set_up_passkey(call: Call) -> Reply:
 
 
 async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply:
-    """Use up a setup link in the act that stores the first proof, and log in."""
+    """Use up a setup link in the act that stores the first proof, end all earlier sessions, and log in."""
     previous = session_of(call)
 
     def run(act: Act) -> NewSession:
         person = use_setup_link(act, code)
+        end_sessions(act, person)
         return begin_session(
             act,
             person=person,
