@@ -398,6 +398,17 @@ async def test_requests_of_unregistered_clients_are_bounded_for_each_network(
     assert (await push()).status == 201, "an answered request makes room"
 
 
+async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    for changes in ({"scope": "mail:read"}, {"prompt": "none"}, {"response_type": "token"}):
+        answer = await flow.open(**changes)
+        assert (answer.status >= 400, flow.browser.left_to) == (True, ""), changes
+        assert "The answer goes to <strong>app.example</strong>" in flow.browser.text
+        assert f'href="{CALLBACK}?error=' in flow.browser.text
+    await flow.answer()
+    assert (await flow.answer(scope="mail:read"))["error"] == "invalid_target", "a person agreed to the client"
+
+
 async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     tokens = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json

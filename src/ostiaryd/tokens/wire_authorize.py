@@ -36,6 +36,7 @@ from ostiaryd.tokens.model.authorization import (
 )
 from ostiaryd.tokens.model.consent import Offer, read_choice
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
 from ostiaryd.tokens.wire_errors import OAUTH, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
@@ -43,7 +44,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
-from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, ClientKind, OAuthClient
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, LOOPBACK, ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Session
 
 Parameters = Mapping[str, list[str]]
@@ -258,7 +259,9 @@ async def _answering(
 ) -> Reply:
     """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1).
 
-    If a person can do something about the refusal, a page says so first, and leads to the redirect URI.
+    A page that leads to the redirect URI comes first in two cases: if a person can do something about the refusal, and
+    if neither an administrator nor a person has agreed to the client. Otherwise a stranger who registers a client could
+    send people through this server to any site (RFC 9700 section 4.11.2). A loopback URI leads to no site.
     """
     try:
         return await work
@@ -267,7 +270,9 @@ async def _answering(
     except Refused as refusal:
         error, description = describe_error(refusal)
         answer = {"error": error, "error_description": description}
-        if refusal.code == "role_required" and "none" not in prompt:
+        is_unknown = client.kind is not ClientKind.AGENT and client.used_at is None and not is_form
+        is_site = urlsplit(address.redirect_uri).hostname not in LOOPBACK
+        if (is_unknown and is_site) or (refusal.code == "role_required" and "none" not in prompt):
             return _refusal_page(call, client, address, refusal, answer)
         return _answer(call, address, answer, is_form=is_form)
 
@@ -285,6 +290,7 @@ def _refusal_page(
         form_action=[_origin(address)] if is_form_post else (),
         client=client.name,
         refusal=refusal,
+        target=word_target(address.redirect_uri),
         url=address.redirect_uri if is_form_post else render_redirect(address, answer),
         fields=answer if is_form_post else {},
     )
