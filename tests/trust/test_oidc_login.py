@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,11 +15,12 @@ from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR, PERSON_SINGLE
 from ostiary.protocol.errors import Invalid
 from ostiaryd.app import build_app
+from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import find_session
+from ostiaryd.trust.flows.sessions import find_session, sessions_of
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, MAX_AGE
 from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Provider, check_issuer, check_provider
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Session
@@ -89,6 +91,19 @@ def session(world: World, browser: PageClient) -> Session:
     found = find_session(world.db.read(), browser.cookies.get(SESSION_COOKIE), world.now())
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+async def test_a_session_ends_with_its_provider_and_with_its_link(
+    here: World, browser: PageClient, idp: OpenIdProvider, is_removed: bool
+) -> None:
+    await add(here, provider_of(idp))
+    assert await log_in(browser, idp) == 303
+    person = session(here, browser).person
+    [(sub, _)] = flows.list_accounts(here.db.read(), flows.find_provider(here.db.read(), "corp"), Page(10, ""))
+    end: Callable[[Act, str], object] = flows.remove_provider if is_removed else partial(flows.unlink_account, sub=sub)
+    await act(here, "test.end", lambda act: end(act, "corp"))
+    assert not sessions_of(here.db.read(), person, now=here.now())
 
 
 async def test_the_first_login_makes_an_account_and_the_next_finds_it(

@@ -14,6 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person, check_email, check_not_stopped
 from ostiaryd.trust import store as proofs
+from ostiaryd.trust.flows.sessions import end_sessions_of_provider
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.providers import (
     MAX_PROVIDERS,
@@ -53,10 +54,14 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
 
 
 def remove_provider(act: Act, name: str) -> Provider:
-    """Remove a login provider: its logins are refused, and the roles from its rules end. Raises NotFound."""
+    """Remove a login provider: its logins are refused, and its sessions and the roles from its rules end.
+
+    Raises NotFound.
+    """
     provider = find_provider(act.tx, name)
     _note(act, provider)
     registry.end_roles_of_source(act, provider.provider_id)
+    end_sessions_of_provider(act, provider.issuer)
     store.delete(act.tx, provider.provider_id)
     return provider
 
@@ -83,14 +88,18 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
     _check_sub(sub)
+    if (before := store.linked(act.tx, provider.issuer, sub)) not in (None, linked.person_id):
+        end_sessions_of_provider(act, provider.issuer, person=before)
     store.link(act.tx, provider.issuer, sub, linked.person_id)
     return linked
 
 
 def unlink_account(act: Act, name: str, sub: str) -> None:
-    """Remove the link of an account at a provider. Raises NotFound."""
+    """Remove the link of an account at a provider, and end its sessions. Raises NotFound."""
     provider = find_provider(act.tx, name)
     registry.note(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
+    if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
+        end_sessions_of_provider(act, provider.issuer, person=person)
     if not store.unlink(act.tx, provider.issuer, sub):
         raise NotFound("no person is linked to this `sub`")
 
@@ -115,7 +124,7 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     """
     provider = find_provider(act.tx, provider_id)
     registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
-    linked = store.linked(act.tx, identity)
+    linked = store.linked(act.tx, identity.issuer, identity.sub)
     if linked is None and provider.accounts == "refuse":
         raise ProviderRefused(
             "you have no account on this server",

@@ -171,6 +171,13 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
     return len(ending)
 
 
+def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None) -> None:
+    """End the sessions that began with a login by that provider, of one person if given."""
+    for one in people.all_sessions(act.tx, now=act.now):
+        if one.provider == issuer and person in (None, one.person):
+            people.end_session(act.tx, one.id)
+
+
 def end_all_logins(act: Act) -> int:
     """End every session, and delete every setup link and recovery code, of all persons; return the number of sessions.
 

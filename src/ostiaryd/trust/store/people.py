@@ -24,6 +24,7 @@ _SESSION = """select s.id, s.person, s.proofs, s.network, s.browser, s.created_a
 _FIND_SESSION = sql(_SESSION + "and s.digest = :digest", steady=True)
 _GET_SESSION = sql(_SESSION + "and s.id = :id")
 _SESSIONS_OF = sql(_SESSION + "and s.person = :person order by s.used_at desc, s.id")
+_ALL_SESSIONS = sql(_SESSION + "order by s.id")
 _ADD_SESSION = sql(
     """insert into person_session
        (id, digest, person, proofs, network, browser, created_at, used_at, idle_until, expires_at)
@@ -138,6 +139,11 @@ def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
 def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
     """Return the live sessions of a person, the last used first."""
     return [_session(row) for row in reader.all(_SESSIONS_OF, person=person, now=now)]
+
+
+def all_sessions(reader: Reader, *, now: int) -> list[Session]:
+    """Return the live sessions of all persons."""
+    return [_session(row) for row in reader.all(_ALL_SESSIONS, now=now)]
 
 
 def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:

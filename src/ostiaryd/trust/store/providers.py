@@ -7,7 +7,7 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.trust.model.providers import GroupRule, Identity, OidcSettings, Preset, Provider, SamlSettings
+from ostiaryd.trust.model.providers import GroupRule, OidcSettings, Preset, Provider, SamlSettings
 
 _SELECT = "select provider_id, name, issuer, settings, sealed, created_at from login_provider "
 _BY_NAME = sql(_SELECT + "where name = :named or provider_id = :named", steady=True)
@@ -85,9 +85,9 @@ def delete(tx: Tx, provider_id: str) -> None:
     tx.run(_DELETE, id=provider_id)
 
 
-def linked(reader: Reader, identity: Identity) -> str | None:
+def linked(reader: Reader, issuer: str, sub: str) -> str | None:
     """Return the id of the person that is linked to an account at a provider; None if there is none."""
-    row = reader.one(_LINKED, issuer=identity.issuer, sub=identity.sub)
+    row = reader.one(_LINKED, issuer=issuer, sub=sub)
     return None if row is None else str(row[0])
 
 
