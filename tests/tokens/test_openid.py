@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -25,7 +26,7 @@ from ostiaryd.tokens.store import logout
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
 from ostiaryd.trust.store import clients
-from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, reconfigured, send
+from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, reconfigured, send
 from tests.tokens.code_flow import CALLBACK, LOGOUT, Browser, CodeFlow, begin_flow, header_of, sign_in
 
 USERINFO = f"{ISSUER}/userinfo"
@@ -292,12 +293,12 @@ def _token_of(browser: Browser) -> str:
 DOCUMENT = "https://app.example/client.json"
 
 
-async def make_document(world: World, **changes: Any) -> OAuthClient:
+async def make_document(world: World, grants: Collection[str] = (), **changes: Any) -> OAuthClient:
     """Store a client as its metadata document made it, fresh for a day."""
     metadata = ClientMetadata(
         redirect_uris=(CALLBACK,),
         client_name="Example Notes",
-        grant_types=("authorization_code", "refresh_token"),
+        grant_types=("authorization_code", "refresh_token", *grants),
         **changes,
     )
     client = OAuthClient(
@@ -396,6 +397,19 @@ async def test_requests_of_unregistered_clients_are_bounded_for_each_network(
     await flow.browser.get(f"/authorize?{urlencode({'client_id': DOCUMENT, 'request_uri': first})}")
     await flow.allow()
     assert (await push()).status == 201, "an answered request makes room"
+
+
+async def test_devices_of_unregistered_clients_are_bounded_for_each_network(
+    world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.tokens.wire_device.DeviceBuckets.burst", 6)
+    flow = await begin_flow(world, app)
+    await make_document(world, {DEVICE_CODE})
+    client = Client(app, world, DOCUMENT, flow.client.key)
+    form = {"client_id": DOCUMENT, "scope": "files:read", "resource": FILES}
+    answers = [await client.post("/device_authorization", form) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 503]
+    assert await begin_device(flow), "an agent that an administrator registered has a limit of its own"
 
 
 async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:

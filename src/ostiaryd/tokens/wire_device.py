@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TypedDict
 from urllib.parse import urlencode
 
-from ostiary.protocol.errors import NotFound, Refused
+from ostiary.protocol.errors import NotFound, Refused, Unavailable
+from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
@@ -24,9 +25,17 @@ from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import logins, sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
-from ostiaryd.trust.model.clients import DEVICE_CODE
+from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind
 from ostiaryd.trust.model.sessions import Session
 from ostiaryd.trust.model.throttle import CODE, NETWORK
+
+COST = 3
+
+
+class DeviceBuckets(Buckets):
+    """Requests of a network by clients that no administrator registered: 60 at once, then one in 3 seconds."""
+
+    burst, per_second = 60 * COST, 1
 
 
 class DeviceForm(ClientForm, total=False):
@@ -57,6 +66,8 @@ async def device_authorization(call: Call) -> Reply:
     client = sender.client
     if DEVICE_CODE not in client.metadata.grant_types:
         raise UnauthorizedClient(f"the client is not registered for the grant type {DEVICE_CODE}")
+    if client.kind is not ClientKind.AGENT:
+        _take_room(call)
     config = call.world.config
     request = parse_device_request(form, client_id=client.client_id, classes=config.classes)
 
@@ -74,6 +85,14 @@ async def device_authorization(call: Call) -> Reply:
         "interval": DEVICE_INTERVAL_S,
     }
     return reply(body, headers=[NO_STORE])
+
+
+def _take_room(call: Call) -> None:
+    """Count a request of a caller whom no administrator registered. Raises Unavailable."""
+    bucket = call.world.keep(DeviceBuckets).of(call.network)
+    if not bucket.has(COST):
+        raise Unavailable("too many devices from this network", hint=f"again in {bucket.after_s(COST)} s")
+    bucket.take(COST)
 
 
 async def show_device(call: Call) -> Reply:
