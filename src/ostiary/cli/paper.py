@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
@@ -44,7 +44,15 @@ class _Output(Console):
     """
 
     is_wide = False
-    """`--wide`: tables may be wider than the terminal."""
+    """`--wide`: tables and trees may be wider than the terminal."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        return ConsoleDimensions(UNLIMITED, super().size.height) if self.is_wide else super().size
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self.width, self.height = new_size
 
     def render_str(self, text: str, *, markup: bool | None = None, **options: Any) -> Text:
         return super().render_str(spell_out(text, keep="\n\t" if markup is False else ""), markup=markup, **options)
@@ -81,7 +89,7 @@ def table(
         for line in ([*columns.values()], *cells):
             print("\t".join(line), file=console.file)  # rich would turn tabs into spaces
         return
-    heading, *lines = fit(cells, [*columns.values()], UNLIMITED if console.is_wide else console.width)
+    heading, *lines = fit(cells, [*columns.values()], console.width)
     console.print(Text(heading, style="bold"))
     for text in lines:
         console.print(Text(text))

@@ -77,7 +77,7 @@ class Stage:
 
     def print_of(self, *arguments: str, expect: int = 0) -> str:
         """Run a command; return its output. Raises Unavailable if its exit code is not `expect`."""
-        command = _ostiary("--data-dir", str(self.data), *arguments)
+        command = _ostiary("--data-dir", str(self.data), "--wide", *arguments)
         environment = ambient.environment() | {
             "TTY_COMPATIBLE": "1",
             "TERM": "dumb",
