@@ -43,7 +43,9 @@ PERSON_PHR = "urn:ostiary:acr:person:phr"
 PERSON_LEVELS = (PERSON_SINGLE, PERSON_MFA, PERSON_PHR)
 """Levels of the session of a person, the weakest first."""
 ACRS = (KEY, TWO_KEYS, PERSON_SINGLE, PERSON, PERSON_MFA, PERSON_PHR)
-"""Levels that a policy or a restriction can demand, the weakest first."""
+"""Levels that a policy can demand, the weakest first."""
+STEPS = (KEY, TWO_KEYS, PERSON)
+"""Levels that a restriction can demand, by their number in databases and messages, which a new level never changes."""
 UNBOUND = (SECRET, BEARER)
 """Levels of tokens that are bound to no key: they meet no demand."""
 LEVELS = (*UNBOUND, *ACRS)
@@ -90,6 +92,11 @@ def meets(acr: str, acr_values: Collection[str]) -> bool:
     """Return whether the level of a person's session meets a demand: it is named, or a weaker level of a session is."""
     reached = PERSON_LEVELS[: PERSON_LEVELS.index(acr) + 1] if acr in PERSON_LEVELS else ()
     return not acr_values or acr in acr_values or any(value in reached for value in acr_values)
+
+
+def levels_from(step: int) -> tuple[str, ...]:
+    """Return the levels that meet a restriction of that number (`STEPS`); none for another number."""
+    return ACRS[ACRS.index(STEPS[step]) :] if step < len(STEPS) else ()
 
 
 def parse_acr_values(text: str) -> tuple[str, ...]:

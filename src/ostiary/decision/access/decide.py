@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization import bounds
 from ostiary.authorization.arguments import BadArguments
-from ostiary.authorization.assurance import ACRS, INSUFFICIENT
+from ostiary.authorization.assurance import INSUFFICIENT, levels_from
 from ostiary.authorization.catalogue import Effect
 from ostiary.authorization.cedar.extensions import Datetime
 from ostiary.authorization.cedar.values import Record
@@ -247,11 +247,12 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
 
 def unproved(acr: str, auth_time: int | None, hold: Hold, *, now: int) -> Reason | None:
     """Return the step-up that a token lacks (`auth_time` in seconds); None if the token has it."""
-    if acr in ACRS[hold.limit :] and auth_time is not None and auth_time * 1_000_000 >= hold.since:
+    levels = levels_from(hold.limit)
+    if acr in levels and auth_time is not None and auth_time * 1_000_000 >= hold.since:
         return None
     age = max(0, now - hold.since) // 1_000_000
     why = "a token with a newer authentication is required"
-    return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(ACRS[hold.limit :]), age)
+    return Reason(INSUFFICIENT, why, "get a token with these `acr_values`", " ".join(levels), age)
 
 
 def too_many(agent: str, limit: int) -> Reason:

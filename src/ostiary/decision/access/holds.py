@@ -2,7 +2,7 @@
 
     throttle   at most `limit` calls in each minute of the clock
     narrow     only tools that read
-    step_up    only tokens whose holder authenticated at `since` or later, at least at the level ACRS[limit]
+    step_up    only tokens whose holder authenticated at `since` or later, at least at the level STEPS[limit]
 
 A restriction also applies to calls through the agent. A proof of step-up belongs to the token, not to its holder: a
 token from an exchange has the weakest level and the oldest time of all.

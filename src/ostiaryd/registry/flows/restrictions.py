@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ostiary.authorization.assurance import ACRS
+from ostiary.authorization.assurance import STEPS
 from ostiary.decision.access import Hold
 from ostiary.decision.access.holds import HoldKind
 from ostiary.protocol.errors import Conflict, Invalid
@@ -14,7 +14,7 @@ from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.model import RestrictionDelta
 from ostiaryd.registry.store import restrictions
 
-MAX_LIMIT: dict[HoldKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(ACRS) - 1}
+MAX_LIMIT: dict[HoldKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(STEPS) - 1}
 
 
 def put_restriction(act: Act, id_or_name: str, kind: HoldKind, *, until: int, limit: int = 0) -> Hold:
