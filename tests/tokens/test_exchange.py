@@ -234,7 +234,7 @@ async def test_cyclic_and_too_long_lines(world: World) -> None:
     assert (await exchange(four, token)).status == 200
     token = await exchange_token(four, token, resource=uri("five"))
     answer = await exchange(five, token)
-    assert (answer.error, "lets 3 agents" in answer.json["error_description"]) == (REQUEST, True)
+    assert (answer.error, "allows at most 3 agents" in answer.json["error_description"]) == (REQUEST, True)
     await run_act(world, lambda a: registry.set_depth(a, "one", 4))
     assert (await exchange(five, token)).status == 200
 
