@@ -182,6 +182,34 @@ def test_without_a_descriptor_it_waits_and_then_takes_those_that_wait(new_loop: 
     assert len(opened) == 1
 
 
+class ExhaustedByOne(Exhausted):
+    """A listening socket of a process whose last descriptor went to a connection."""
+
+    left = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        accepted = super().accept()
+        self.left = 1 << 20
+        return accepted
+
+
+@LOOPS
+def test_a_connection_with_the_last_descriptor_is_opened(new_loop: NewLoop) -> None:
+    opened: list[int] = []
+
+    async def take() -> None:
+        with ExhaustedByOne() as sock:
+            sock.bind(("127.0.0.1", 0))
+            accepting = Acceptor(sock, lambda: Counting(opened))
+            client = socket.create_connection(sock.getsockname())
+            await eventually_async(lambda: opened)
+            accepting.close()
+            client.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(take())
+
+
 @LOOPS
 def test_once_closed_it_takes_no_connection(new_loop: NewLoop) -> None:
     opened: list[int] = []

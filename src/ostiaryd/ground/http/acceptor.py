@@ -103,7 +103,7 @@ class Acceptor:
                 log.warning("no connection can be taken for %g s: %s", PAUSE_S, error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
-                return
+                break
             self._taken.push(share_of(address), (connection, address))
             if self._taken.count > MAX_TAKEN and (oldest := self._taken.pop_of_largest()) is not None:
                 oldest[0].close()
