@@ -40,7 +40,7 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_without_a_data_folder_it_is_said_how_to_name_one() -> None:
-    with pytest.raises(Invalid, match="where") as refusal:
+    with pytest.raises(Invalid, match="data folder is not set") as refusal:
         load_config(environ={})
     assert refusal.value.hint == "give --data-dir DIR"
 
