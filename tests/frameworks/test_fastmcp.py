@@ -482,9 +482,9 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage
                 tool.model_dump(by_alias=True, mode="json", exclude_none=True) for tool in await client.list_tools()
             ]
         approve([tool | {"description": "was approved"} for tool in listed])
-        await until("something else")
+        await until("differs from the version")
         stage.guard.listing._now.clear()
-        assert await hears("something else"), "whether or not the caller has listed it"
+        assert await hears("differs from the version"), "whether or not the caller has listed it"
         approve(listed)
         await until("text of /srv/a")
 
@@ -520,7 +520,7 @@ def bank(paid: list[str]) -> FastMCP[Any]:
 
 
 @pytest.mark.parametrize(
-    ("says", "ran", "heard"), [("approve", ["ann"], "spent"), ("deny", [], "a person denied the approval request")]
+    ("says", "ran", "heard"), [("approve", ["ann"], "already used"), ("deny", [], "a person denied the approval request")]
 )
 async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
@@ -562,9 +562,9 @@ async def test_what_a_client_answers_lets_nothing_pass(people: People, tmp_path:
     assert paid == []
 
 
-async def test_nothing_else_that_a_server_asks_is_answered() -> None:
+async def test_only_requests_to_wait_are_answered() -> None:
     context: Any = SimpleNamespace(request_id="name")
-    with pytest.raises(Malformed, match="nothing else"):
+    with pytest.raises(Malformed, match="only requests to wait"):
         await waits(context)("", None, context, context)
 
 
