@@ -520,7 +520,8 @@ def bank(paid: list[str]) -> FastMCP[Any]:
 
 
 @pytest.mark.parametrize(
-    ("says", "ran", "heard"), [("approve", ["ann"], "already used"), ("deny", [], "a person denied the approval request")]
+    ("says", "ran", "heard"),
+    [("approve", ["ann"], "already used"), ("deny", [], "a person denied the approval request")],
 )
 async def test_a_client_that_waits_makes_the_call_again_once_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
