@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,12 +22,18 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows import prune
+from ostiaryd.trust.flows import credentials, prune
 from ostiaryd.trust.flows.passkeys import parse_challenge, parse_response
 from ostiaryd.trust.flows.passwords import MAX_OF_NETWORK, PasswordHashing, TooManyLogins, check_password
-from ostiaryd.trust.flows.sessions import begin_session, sessions_of
+from ostiaryd.trust.flows.sessions import (
+    begin_session,
+    end_session,
+    end_sessions,
+    end_sessions_of_provider,
+    sessions_of,
+)
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
 from ostiaryd.trust.model.passkeys import PasskeyRefused
 from ostiaryd.trust.model.sessions import LOGIN_COOKIE, MAX_SESSIONS, SESSION_COOKIE, Proof, parse_return
@@ -49,6 +56,7 @@ from tests.support.page_client import PASSWORD, PageClient, add_passkey, add_tot
 from tests.support.world import PUBLIC_URL
 
 SECOND = 1_000_000
+ISSUER = "https://idp.example.org"
 STRICT = {
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
@@ -212,6 +220,42 @@ async def test_a_person_whom_the_kill_switch_stops_has_no_session_and_no_login(
     assert mine.path == "/account"
     await browser.log_in()
     assert browser.path == "/account"
+
+
+def _end_one(act: Act, person: str, session: str) -> None:
+    end_session(act, session, person=person)
+
+
+def _end_all(act: Act, person: str, session: str) -> None:
+    assert end_sessions(act, person) == 1
+
+
+def _reset(act: Act, person: str, session: str) -> None:
+    assert credentials.reset(act, person) == 1
+
+
+def _end_of_provider(act: Act, person: str, session: str) -> None:
+    end_sessions_of_provider(act, ISSUER)
+
+
+@pytest.mark.parametrize("end", [_end_one, _end_all, _reset, _end_of_provider])
+async def test_a_session_that_ends_while_its_person_is_stopped_stays_ended(
+    world: World, app: ASGIApp, end: Callable[[Act, str, str], None]
+) -> None:
+    await signed_in(world, app)
+    person, proof = registry_id(world), Proof(method="federated", at=world.now(), source=ISSUER)
+
+    def begin(act: Act) -> str:
+        end_sessions(act, person)
+        return begin_session(
+            act, person=person, proofs=[proof], config=world.config, network="", unverified_browser=None
+        ).session.id
+
+    session = await act(world, "test.begin", begin)
+    await act(world, "test.stop", lambda a: registry.stop(a, "owner", person, why="stolen", by=None))
+    await act(world, "test.end", lambda a: end(a, person, session))
+    await act(world, "test.lift", lambda a: registry.lift_stop(a, "owner", person))
+    assert not sessions_of(world.db.read(), person, now=world.now())
 
 
 async def test_a_second_cookie_of_the_name_is_no_session(world: World, app: ASGIApp) -> None:

@@ -156,15 +156,18 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
     """End one session; `person`: only if it is a session of that person. Raises NotFound."""
     registry.note(act, object=session_id)
-    live = people.get_session(act.tx, session_id, now=act.now)
-    if live is None or person not in (None, live.person):
+    unended = people.get_unended(act.tx, session_id, now=act.now)
+    if unended is None or person not in (None, unended.person):
         raise NotFound("session not found", hint="it may have ended already")
     people.end_session(act.tx, session_id)
 
 
 def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
-    """End all sessions of a person, except `keep`; return their number."""
-    ending = [one.id for one in people.sessions_of(act.tx, person, now=act.now) if one.id != keep]
+    """End all sessions of a person, except `keep`; return their number.
+
+    Sessions of a person whom the kill switch stops end too, so that lifting the stop does not revive them.
+    """
+    ending = [one.id for one in people.unended_sessions(act.tx, now=act.now, person=person) if one.id != keep]
     for id in ending:
         people.end_session(act.tx, id)
     registry.note(act, object=person, sessions=len(ending))
@@ -173,8 +176,8 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
 
 def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None) -> None:
     """End the sessions that began with a login by that provider, of one person if given."""
-    for one in people.all_sessions(act.tx, now=act.now):
-        if one.provider == issuer and person in (None, one.person):
+    for one in people.unended_sessions(act.tx, now=act.now, person=person):
+        if one.provider == issuer:
             people.end_session(act.tx, one.id)
 
 

@@ -1,7 +1,7 @@
 """Login of people: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failures.
 
 Rows from before `person.logins_since` are void: a person who left and returns begins anew. The sessions of a person are
-void while the kill switch stops the person.
+void while the kill switch stops the person, and can be ended meanwhile.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from ostiaryd.trust.model.passkeys import Passkey
 from ostiaryd.trust.model.sessions import Proof, Session
 from ostiaryd.trust.model.throttle import NONE, Failures
 
-_SESSION = """select s.id, s.person, s.proofs, s.network, s.browser, s.created_at, s.used_at, s.expires_at
+_UNENDED = """select s.id, s.person, s.proofs, s.network, s.browser, s.created_at, s.used_at, s.expires_at
     from person_session s join person p on p.person_id = s.person
     where p.state = 'active' and s.created_at > p.logins_since and s.ended_at is null
-    and not exists (select 1 from stop where what = 'owner' and value = s.person)
     and s.expires_at > :now and s.idle_until > :now """
+_SESSION = _UNENDED + "and not exists (select 1 from stop where what = 'owner' and value = s.person) "
 _FIND_SESSION = sql(_SESSION + "and s.digest = :digest", steady=True)
 _GET_SESSION = sql(_SESSION + "and s.id = :id")
 _SESSIONS_OF = sql(_SESSION + "and s.person = :person order by s.used_at desc, s.id")
-_ALL_SESSIONS = sql(_SESSION + "order by s.id")
+_GET_UNENDED = sql(_UNENDED + "and s.id = :id")
+_UNENDED_OF = sql(_UNENDED + "and s.person = :person order by s.id")
+_ALL_UNENDED = sql(_UNENDED + "order by s.id")
 _ADD_SESSION = sql(
     """insert into person_session
        (id, digest, person, proofs, network, browser, created_at, used_at, idle_until, expires_at)
@@ -141,9 +143,17 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
     return [_session(row) for row in reader.all(_SESSIONS_OF, person=person, now=now)]
 
 
-def all_sessions(reader: Reader, *, now: int) -> list[Session]:
-    """Return the live sessions of all persons."""
-    return [_session(row) for row in reader.all(_ALL_SESSIONS, now=now)]
+def get_unended(reader: Reader, id: str, *, now: int) -> Session | None:
+    """Return a session by its id that is live, or will be once a stop of its person is lifted."""
+    row = reader.one(_GET_UNENDED, id=id, now=now)
+    return None if row is None else _session(row)
+
+
+def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> list[Session]:
+    """Return the sessions of a person, or of all, that are live, or will be once a stop of the person is lifted."""
+    if person is None:
+        return [_session(row) for row in reader.all(_ALL_UNENDED, now=now)]
+    return [_session(row) for row in reader.all(_UNENDED_OF, person=person, now=now)]
 
 
 def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
