@@ -122,6 +122,18 @@ async def test_a_pause_that_began_in_a_round_holds_the_next_round(monkeypatch: p
     await eventually_async(lambda: parsed == [0])
 
 
+async def test_a_pause_lasts_through_rounds_up_to_50_ms() -> None:
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[float]()
+    began = loop.time()
+    with parsing.paused(loop):
+        parsing.wait(lambda: parsed.append(loop.time() - began), loop)
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+            assert bool(parsed) is not parsing.is_paused
+        await eventually_async(lambda: parsed)
+    assert parsed[0] >= 0.05
+
+
 async def test_a_pause_ends_at_its_limit_though_the_stop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "LONGEST_PAUSE_S", 0.01)
     loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()

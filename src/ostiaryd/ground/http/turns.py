@@ -23,7 +23,7 @@ from ostiaryd.ground.database.line import Client, FairQueue
 
 ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 """Time for parsing in one round of the event loop, and at most while many connections wait."""
-LONGEST_PAUSE_S = 0.0
+LONGEST_PAUSE_S = 0.05
 """Time for which a stop keeps all other clients waiting; as much time passes before the next pause."""
 EACH_S = 25e-6
 """Time for parsing in one round for each connection that waits: about a third of what a refusal takes."""
