@@ -182,6 +182,19 @@ async def test_roles_and_teams_follow_the_groups(here: World, browser: PageClien
     assert registry.list_members(here.db.read(), team) == []
 
 
+async def test_roles_from_rules_that_were_removed_end_at_the_next_login(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    idp.claims = {"groups": ["ops"]}
+    assert await log_in(browser, idp) == 303
+    person = session(here, browser).person
+    assert registry.list_person_roles(here.db.read(), person) == {"operator"}
+    await act(here, "test.change", lambda act: flows.change_provider(act, "corp", {"rules": ()}))
+    assert await log_in(browser, idp) == 303
+    assert registry.list_person_roles(here.db.read(), person) == set()
+
+
 async def test_groups_of_userinfo_count_for_the_same_subject(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:

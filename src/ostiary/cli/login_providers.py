@@ -141,7 +141,7 @@ def change(
 
 @login_provider.command(name="remove")
 def remove(name: str, /, *, session: Here) -> None:
-    """Remove a login provider; the roles that its rules gave end.
+    """Remove a login provider; its sessions and the roles that its rules gave end.
 
     Args:
         name: Name or id.

@@ -211,9 +211,9 @@ async def change_provider(call: Call) -> Reply:
 
 
 async def remove_provider(call: Call) -> Reply:
-    """Remove a login provider: logins by the provider are refused, and the roles from its rules end.
+    """Remove a login provider: its logins are refused, and its sessions and the roles from its rules end.
 
-    Accounts, links and sessions stay; a provider of the same issuer finds its accounts again.
+    Accounts and links stay; a provider of the same issuer finds its accounts again.
     """
     await act_as(call, "provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
     return reply({})

@@ -119,8 +119,9 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     """Return the person whom a provider has authenticated; at the first login the person is created.
 
     1. The link of issuer and subject names the person; an e-mail address never does. 2. Without a link, an account is
-    created if the provider's setting allows it. 3. The person is active and not stopped. 4. If the provider states the
-    groups, roles and teams follow its rules. Raises ProviderRefused, Forbidden, NotFound.
+    created if the provider's setting allows it. 3. The person is active and not stopped. 4. Roles and teams follow the
+    groups and the present rules; groups that the provider does not state give nothing. Raises ProviderRefused,
+    Forbidden, NotFound.
     """
     provider = find_provider(act.tx, provider_id)
     registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
@@ -136,8 +137,7 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     if not person.is_active:
         raise ProviderRefused("your account has ended", hint="ask an administrator", code="person_left")
     check_not_stopped(registry.list_stops(act.tx), [("owner", person.person_id)])
-    if provider.rules:
-        _follow_groups(act, provider, person, identity)
+    _follow_groups(act, provider, person, identity)
     return person
 
 
@@ -159,7 +159,10 @@ def _create(act: Act, identity: Identity) -> Person:
 
 
 def _follow_groups(act: Act, provider: Provider, person: Person, identity: Identity) -> None:
-    """Let the roles and teams of a person be those of the groups. Unknown groups give nothing."""
+    """Let the roles and teams of a person be those of the groups. Unknown groups give nothing.
+
+    Roles from rules that were removed end. The membership of a team has no source, so it stays with a removed rule.
+    """
     granted = apply_rules(provider.rules, identity.groups or ())
     registry.set_roles_of_source(act, person.person_id, granted.roles, source=provider.provider_id)
     for name in sorted({rule.team for rule in provider.rules if rule.team}):
@@ -169,7 +172,7 @@ def _follow_groups(act: Act, provider: Provider, person: Person, identity: Ident
         object=provider.provider_id,
         roles=sorted(granted.roles),
         teams=sorted(granted.teams),
-        groups="unknown" if identity.groups is None else "",
+        groups="unknown" if provider.rules and identity.groups is None else "",
     )
 
 
