@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import stat
+import time
 from pathlib import Path
 
 import httpx2
@@ -74,6 +75,17 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
     assert ostiary.json("revoke", "owner", name)["guards"] == []
     assert ostiary.json("owner", "show", name)["state"] != "active"
     assert ostiary.json("owner", "return", name)["state"] == "active"
+
+
+def test_an_invitation_and_the_login_of_a_person_are_shown(ostiary: Commands, name: str) -> None:
+    ostiary.json("owner", "create", name, "--email", "i@example.org")
+    ran = ostiary("person", "invite", name, "--hours", 2)
+    assert ran.code == 0, ran.err
+    assert "/setup?code=" in ran.out
+    made = ostiary.json("person", "invite", name, "--hours", 2)
+    assert 7100 < made["expires_at"] - time.time() <= 7200
+    assert ostiary("person", "login", name).code == 0
+    assert ostiary("person", "sessions", name).out.strip() == f"`{name}` is not signed in anywhere"
 
 
 def test_budgets_of_tasks_and_of_days(ostiary: Commands, name: str, tmp_path: Path) -> None:

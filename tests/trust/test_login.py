@@ -78,6 +78,19 @@ def browser(app: ASGIApp) -> PageClient:
     return PageClient(app)
 
 
+async def test_times_of_sessions_and_passkeys_are_seconds_in_the_api(world: World, app: ASGIApp) -> None:
+    browser = await signed_in(world, app)
+    await add_passkey(browser)
+    await act(world, "role.grant", lambda a: registry.grant_role(a, "ann", "viewer"))
+    now = world.now() // SECOND
+    for session in (await browser.get("/api/v1/persons/ann/sessions")).json["sessions"]:
+        assert session["expires_at"] == session["created_at"] + world.config.session_lifetime_s
+        assert {session[name] for name in ("authenticated_at", "created_at", "used_at")} <= {now - 1, now}
+    [passkey] = (await browser.get("/api/v1/persons/ann/login")).json["passkeys"]
+    assert passkey["added_at"] in (now - 1, now)
+    assert passkey["used_at"] is None
+
+
 async def test_a_setup_link_sets_a_password_once_and_signs_in(world: World, app: ASGIApp, browser: PageClient) -> None:
     url = await invite(world)
     assert url.startswith("https://ostiary.example.org/setup?code=")

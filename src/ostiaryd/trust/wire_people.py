@@ -1,4 +1,7 @@
-"""Logins of people for administrators: setup links, ways to sign in, and sessions to list and end."""
+"""Logins of people for administrators: setup links, ways to sign in, and sessions to list and end.
+
+Times are seconds since the epoch.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust.flows import credentials
 from ostiaryd.trust.flows.sessions import end_session, end_sessions, sessions_of
 from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
+from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.sessions import Session
 
 
@@ -90,7 +94,7 @@ async def invite_person(call: Call) -> Reply:
         "person.invite",
         lambda act: create_setup_link(act, call.params["name"], config=config, hours=new.hours),
     )
-    body = SetupLinkBody(person_id=made.person, url=made.url, expires_at=made.expires_at)
+    body = SetupLinkBody(person_id=made.person, url=made.url, expires_at=made.expires_at // SECOND)
     return reply(body, status=201, headers=[NO_STORE])
 
 
@@ -99,7 +103,14 @@ async def show_person_login(call: Call) -> Reply:
     reader = call.world.db.read()
     person = registry.find_person(reader, call.params["name"])
     login = credentials.describe(reader, person.person_id)
-    passkeys = [PasskeyBody(name=one.name, added_at=one.added_at, used_at=one.used_at) for one in login.passkeys]
+    passkeys = [
+        PasskeyBody(
+            name=one.name,
+            added_at=one.added_at // SECOND,
+            used_at=None if one.used_at is None else one.used_at // SECOND,
+        )
+        for one in login.passkeys
+    ]
     return reply(
         LoginBody(
             person_id=person.person_id,
@@ -155,12 +166,12 @@ def _render(one: Session) -> SessionBody:
         acr=one.acr,
         amr=list(one.amr),
         provider=one.provider,
-        authenticated_at=one.authenticated_at,
+        authenticated_at=one.authenticated_at // SECOND,
         network=one.network,
         browser=one.browser,
-        created_at=one.created_at,
-        used_at=one.used_at,
-        expires_at=one.expires_at,
+        created_at=one.created_at // SECOND,
+        used_at=one.used_at // SECOND,
+        expires_at=one.expires_at // SECOND,
     )
 
 
