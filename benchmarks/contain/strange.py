@@ -25,7 +25,7 @@ from benchmarks.contain.suites import Call, Injection, Output, Person, Recording
 
 @dataclass(frozen=True, slots=True)
 class Strangeness:
-    """What is strange in a world; the person's words are always rewritten."""
+    """The changes of a world; the person's words are always rewritten."""
 
     names: Literal["synonyms", "foreign", "letters"]
     """of tools, arguments, enumerated values and fields: synonyms, words of other domains, or random letters"""
@@ -35,13 +35,13 @@ class Strangeness:
     """whether the person writes dates, times, amounts and accounts in other formats and places than the tools"""
     text: bool = False
     """whether tools return plain text, each in a layout of its own, instead of JSON"""
-    hints: Literal["kept", "dropped", "extend_session"] = "kept"
-    """MCP's annotations; `told`: each tool also says by `readOnlyHint` whether it only reads"""
+    hints: Literal["kept", "dropped", "stated"] = "kept"
+    """MCP's annotations; `stated`: each tool also says by `readOnlyHint` whether it only reads"""
 
 
 LEVELS: dict[str, Strangeness] = {
     "synonyms": Strangeness("synonyms", descriptions=True),
-    "hinted": Strangeness("foreign", hints="extend_session"),
+    "hinted": Strangeness("foreign", hints="stated"),
     "foreign": Strangeness("foreign"),
     "formats": Strangeness("synonyms", descriptions=True, formats=True, text=True),
     "letters": Strangeness("letters", formats=True, text=True, hints="dropped"),
@@ -159,7 +159,7 @@ class Strange:
         names, hints = self._arguments[tool.name], dict(tool.hints)
         if self._strangeness.hints == "dropped":
             hints = {}
-        elif self._strangeness.hints == "extend_session":
+        elif self._strangeness.hints == "stated":
             hints |= {"readOnlyHint": tool.name in self._readers}
         return Tool(
             self.tool_names[tool.name],

@@ -177,8 +177,8 @@ class Identity:
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
         """Raises ApprovalNeeded, ServerRefused."""
-        order = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
-        answered = yield from self._call("POST", "/elevations", order)
+        body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
+        answered = yield from self._call("POST", "/elevations", body)
         if "task_id" not in answered:
             raise ApprovalNeeded(answered["approval_id"])
         return TaskInfo(answered["task_id"], answered)

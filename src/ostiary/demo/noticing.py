@@ -52,7 +52,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     why = ("--reason", "the scout was tested", "--as")
     own = ("incident", "release", id, *why, str(stage.folder / person))
     shell(stage, *own)
-    stage.print_of(*own, expect=1)
+    stage.output_of(*own, expect=1)
     say("[red]refused[/]: ada owns this agent")
     bob = str(stage.folder / "bob.json")
     run(stage, "person", "create", "bob", "--email", "bob@example.org", "--generate-key", bob)

@@ -73,9 +73,9 @@ class Stage:
 
     def ostiary(self, *arguments: str, expect: int = 0) -> Any:
         """Run a command; return its JSON. Raises Unavailable if its exit code is not `expect`."""
-        return json.loads(self.print_of("--json", *arguments, expect=expect))
+        return json.loads(self.output_of("--json", *arguments, expect=expect))
 
-    def print_of(self, *arguments: str, expect: int = 0) -> str:
+    def output_of(self, *arguments: str, expect: int = 0) -> str:
         """Run a command; return its output. Raises Unavailable if its exit code is not `expect`."""
         command = _ostiary("--data-dir", str(self.data), "--wide", *arguments)
         environment = ambient.environment() | {

@@ -170,9 +170,8 @@ class CallDecider:
                     return outcome
                 need = outcome
         finally:
-            if (
-                inputs.approval is not None and inputs.approval.number
-            ):  # an approval was spent, and the call did not pass
+            # An approval was spent, and the call did not pass.
+            if inputs.approval is not None and inputs.approval.number:
                 self.link.rpc.pending.release(inputs.approval.number)
         raise Unavailable("other calls have spent the drawn budget", hint="try again", code="budget_unavailable")
 

@@ -60,7 +60,7 @@ class SaidBy(StrEnum):
 
 
 class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One document: what the tool (`files/read_file`) returns when it is called with this very value."""
+    """A document: what the tool (`files/read_file`) returns when it is called with this very value."""
 
     tool: ToolId
     value: Value

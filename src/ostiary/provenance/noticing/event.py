@@ -1,4 +1,4 @@
-"""One act of an agent as detectors see it: a call at a guard before it runs, or an entry of the ledger."""
+"""An act of an agent as detectors see it: a call at a guard before it runs, or an entry of the ledger."""
 
 from __future__ import annotations
 

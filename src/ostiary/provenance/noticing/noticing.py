@@ -7,7 +7,8 @@ sources.
 
     purpose_drift   the bounds of the task, or the agent's scopes, refuse the call
     origin_drift    a value that identifies an object or recipient, or a link in outgoing text, is untrusted or from
-    nowhere instructed      one untrusted text contains several values of the call
+                    nowhere
+    instructed      one untrusted text contains several values of the call
     flow_drift      data flows in a way that no honest task needs (`SIGNS`)
 
 The points were measured (`benchmarks.detect`); docs/adr/0063-narrowing-within-a-budget.md describes the method.

@@ -39,7 +39,7 @@ def traced(
 ) -> Traced:
     """Return the flow of data into a call; UNTRACED for a call that only reads, or without a memory.
 
-    `beside`: the result of `judge_origins` for the same call; None: the call was denied before, and is judged here.
+    `context`: the result of `judge_origins` for the same call; None: the call was denied before, and is judged here.
     """
     if memory is None or not is_effect(tool):
         return UNTRACED

@@ -1,8 +1,8 @@
 """Origins: the sources of the values of a task, as policies see them.
 
-memory = remember(key, Seed("pay the bill in bill.txt", own=[..], endorsed=[("files/read_file", "bill.txt", [..])]))
-parts = observed(memory, "files/read_file", tool, {"path": "bill.txt"}, output)      the output of a tool
-memory = learned(memory, parts)
+memory = remember(key, Intent(words="pay the bill in bill.txt", own=.., endorsed=(..,)))
+parts = observe_output(memory, "files/read_file", tool, {"path": "bill.txt"}, output)     the output of a tool
+memory = add_parts(memory, parts)
 judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"origin": {"recipient": "endorsed", ..}, ..}
 """
 

@@ -309,7 +309,7 @@ class _Outline:
         return "\n".join(texts)
 
     def _fields(self, column: int, depth: int) -> Any:
-        """One record, or several where the name of the first field comes again."""
+        """Return a record, or several if the name of the first field comes again."""
         record: dict[str, Any] = {}
         records = [record]
         while (line := self._next(column)) is not None and line.column == column and line.name is not None:

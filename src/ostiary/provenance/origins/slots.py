@@ -78,8 +78,8 @@ def says_amount(memory: Memory) -> list[Part]:
 
 
 def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = ()) -> bool:
-    """Return whether the person named another value in the place of this one, which comes from a record. `beside`: by
-    what the same call names things.
+    """Return whether the person named another value in the place of this one, which comes from a record. `names`:
+    values by which the same call names objects.
     """
     if not any(part.kinds == SLOT for part in memory.parts):
         return False
