@@ -1,4 +1,4 @@
-"""What budgets cost a guard: `python -m benchmarks.budgets`.
+"""The cost of budgets at a guard: `python -m benchmarks.budgets`.
 
 decide   microseconds of processor time for a decision: plain, with two budgets (calls, and an amount) paid from slices
          at hand, and with those, a chain of three agents behind it and exceptions in the feed; the record is left out.
@@ -65,7 +65,7 @@ def main() -> int:
     purse.grant({one.id: one.limit.units for one in budgets})
 
     def deciding(who: Principal, facts: Facts) -> Callable[[], int | None]:
-        """What a guard does for a call, but for the record."""
+        """The work of a guard for a call, without the record."""
 
         def decide() -> int | None:
             decision = access.decide(access.resolve(who, "tool_7", ARGUMENTS, facts, NOW))

@@ -1,4 +1,4 @@
-"""What a guard costs a tool server, in microseconds of processor time: `python -m benchmarks.guard`.
+"""The cost of a guard at a tool server, in microseconds of processor time: `python -m benchmarks.guard`.
 
 token    a token seen for the first time (ES256), and one that is remembered
 proof    a DPoP proof (ES256), which can never be remembered

@@ -1,4 +1,4 @@
-"""What origins and history add to a decision, in this process: microseconds of CPU, the median of rounds.
+"""The cost of origins and history in a decision, in this process: microseconds of CPU, the median of rounds.
 
 The call sends a mail: an argument with a kind, and a text. `remembered` is a task whose person said what it is for,
 at a guard;

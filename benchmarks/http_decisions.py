@@ -49,7 +49,7 @@ def _measure_bound(folder: Path, bodies: list[bytes], connections: int) -> None:
 
 
 def _measure_exempt(folder: Path, bodies: list[bytes], connections: int) -> None:
-    """One caller that may do without DPoP."""
+    """A caller that may do without DPoP."""
     caller = settle(folder, agents=0).exempt
     with server_under_load(folder) as station:
         station.tokens([caller], scope="ostiary:decide", bound=False)

@@ -147,7 +147,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 async def _count(folder: Path) -> None:
-    """What the database is asked for a batch of exchanges. Raises Wrong."""
+    """Count the SQL statements of a batch of exchanges. Raises Wrong."""
     count = 64
     statements: list[str] = []
     async with open_world(config(folder)) as world:

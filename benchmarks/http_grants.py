@@ -60,7 +60,7 @@ def _measure(folder: Path, agents: int, connections: int) -> None:
 
 
 async def _count(folder: Path) -> None:
-    """What the database is asked for a batch of grants. Raises Wrong."""
+    """Count the SQL statements of a batch of grants. Raises Wrong."""
     count = 64
     statements: list[str] = []
     async with open_world(config(folder)) as world:

@@ -1,4 +1,4 @@
-"""What noticing adds to a decision at a guard, in microseconds of processor time: `python -m benchmarks.notice`.
+"""The time that noticing adds to a decision at a guard, in processor time: `python -m benchmarks.notice`.
 
 Each is the median over rounds of the mean over calls: of a call whose values the person said, of one with values of
 strangers, and of one after a text was read that has them together. Then what it costs to keep texts of 10 KB, and to

@@ -1,4 +1,4 @@
-"""What it costs to know where values came from, in microseconds of processor time: `python -m benchmarks.origins`.
+"""The cost of the origins of values, in microseconds of processor time: `python -m benchmarks.origins`.
 
 decide    a decision as it was, and under a task that remembers: beside it, what the origins of its arguments add
 observe   10 KB of output, as prose and as JSON, of which nothing is known yet

@@ -1,4 +1,4 @@
-"""What the pin costs a commit: the write of a head to two slots, beside an fsync and an act on this machine.
+"""The cost of the pin in a commit: the write of a head to two slots, beside an fsync and an act on this machine.
 
 Run: python -m benchmarks.pin
 """

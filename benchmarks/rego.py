@@ -1,4 +1,4 @@
-"""What a search and a Rego decision cost, each answer durable; without HTTP and its gate.
+"""The cost of a search and of a Rego decision, each answer durable; without HTTP and its gate.
 
 A search goes through a set's 1,000 users, of whom every third is found, for a page of 100. Rego is asked about
 evaluations with a set of one policy, one at a time, and once while a question loops: how long the next one takes; and
@@ -97,7 +97,7 @@ async def _interrupted(world: World) -> None:
 
 
 def _print_memory(world: World) -> None:
-    """What is resident of each process that runs Rego."""
+    """The resident memory of each process that runs Rego."""
     for rego in world.keep(Engines)._all:
         child = rego.confined._child
         assert child is not None

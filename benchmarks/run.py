@@ -1,4 +1,4 @@
-"""What `ostiary run` adds to an MCP call over stdio: `python -m benchmarks.run`.
+"""The time that `ostiary run` adds to an MCP call over stdio: `python -m benchmarks.run`.
 
 The same lines to the same server, once over its bare pipe and once with the guard in front: a call that is allowed and
 on record, one that is denied, and a message that is not decided. Both ways take turns, so that whatever else the

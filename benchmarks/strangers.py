@@ -1,4 +1,4 @@
-"""What 24 hostile anonymous connections cost others: `python -m benchmarks.strangers [SECONDS]`.
+"""The cost of 24 hostile anonymous connections for others: `python -m benchmarks.strangers [SECONDS]`.
 
 One real server, one guard that decides without pause, and one process of 24 connections that send forged credentials,
 bodies that are large, deep or wide, trailers and slow heads. Prints, without them and beside them: the age of the feed

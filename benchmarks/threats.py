@@ -1,4 +1,4 @@
-"""What threat lists cost a guard: a look at the arguments of a call, with 100,000 marks on the lists.
+"""The cost of threat lists at a guard: a look at the arguments of a call, with 100,000 marks on the lists.
 
 CPU time of this process, so that others on the machine do not matter.
 """

@@ -1,4 +1,4 @@
-"""What a tool of the agent's own process costs behind `ostiary.tools`, in microseconds of processor time a call.
+"""The cost of `ostiary.tools` for a tool of the agent's own process, in microseconds of processor time a call.
 
 Beside the bare function: what the guard does for the call anyhow (the decision and its record), and that with all that
 `Tools` adds: who calls, the arguments bound and made JSON, how it went. The arguments are three, two of them defaults.

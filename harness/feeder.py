@@ -54,7 +54,7 @@ class Feeder:
         self.feed.begin(STREAM, issuer=ISSUER, keys=jose.JwkSet((self.feed_key.public,)))
 
     def facts(self) -> list[Fact]:
-        """What a snapshot must have."""
+        """Return the facts that a snapshot must have."""
         return [
             ResourceFact(
                 resource_id=RESOURCE_ID, name="files", uri=URI, mode="enforce", segment="default", catalogue=TOOLS

@@ -58,11 +58,11 @@ WAYS: dict[str, bytes] = {
     "pushed signals": request("/api/v1/signals/is_x", TOKEN.encode(), "application/secevent+jwt"),
 }
 SLOW = "slow heads"
-"""One field in a while, for as long as the server takes them."""
+"""Fields sent slowly, for as long as the server takes them."""
 
 
 class Hostile:
-    """What all threads of this process do until the time is over."""
+    """The requests of all threads of this process, until the time is over."""
 
     def __init__(self, url: str, until: float) -> None:
         parts = urlsplit(url)

@@ -148,7 +148,7 @@ def own_server(folder: Path, *options: str) -> Iterator[ServerFixture]:
 
 
 def authenticate(guard: Guard, agent_key: Path, uri: str = URI, *, task: str | None = None) -> Verified:
-    """What an agent shows to the guard: a token, and proofs until one has the right nonce."""
+    """Return the credentials that an agent shows to the guard: a token, and proofs until one has the right nonce."""
     with Agent.from_credential(agent_key) as agent:
         token = str(agent.token(resource=uri, task=task)["access_token"])
         nonce: str | None = None

@@ -100,7 +100,7 @@ def is_live(world: World, id: str) -> bool:
 
 
 def feed_messages(world: World, after: int = 0) -> list[dict[str, Any]]:
-    """What guards were told."""
+    """Return the facts that guards received."""
     return [json.loads(body) for _, _, body in outbox.after(world.db.read(), "feed", after)]
 
 

@@ -1,4 +1,4 @@
-"""One end of a proxy, as an agent has it: lines in, lines out."""
+"""The agent's end of a proxy: lines in, lines out."""
 
 from __future__ import annotations
 

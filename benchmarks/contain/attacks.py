@@ -30,7 +30,7 @@ BEFORE = 3
 _WORD = re.compile(r"[\w.@/-]+")
 _LEAF = re.compile(r"[^\n:|,;]{6,80}")
 _FRAME = " \t-*•|\"'`"
-"""what may stand around a value in a text, and is no part of it"""
+"""characters around a value in a text that are no part of it"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What to compare with: an allow-list of the suite's tools, and an oracle that knows which tools the task needs."""
+"""Baselines: an allow-list of the suite's tools, and an oracle that knows which tools the task needs."""
 
 from __future__ import annotations
 

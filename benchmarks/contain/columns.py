@@ -24,7 +24,7 @@ from ostiary.authorization.catalogue import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One session, as it is counted."""
+    """A session, as it is counted."""
 
     suite: str
     product: str
@@ -38,7 +38,7 @@ class Row:
     questions: int
     denied: Sequence[tuple[str, str]] = field(default=())
     why: Sequence[str] = field(default=())
-    """what the product says of its questions, denials and effects"""
+    """the product's remarks on its questions, denials and effects"""
 
 
 def obeyed(injection: Injection, attack: Sequence[Call]) -> str:

@@ -57,7 +57,7 @@ class Session:
     key: jose.PrivateKey | None = None
     not_before: float = 0
     asked: Call | None = None
-    """what a person is asked about"""
+    """question for a person"""
     running: Running | None = None
 
 
@@ -175,7 +175,7 @@ class Doorkeeper:
         return Agent(Credential(key, self._house.api("POST", "/persons", body)["person_id"], self._house.server.url))
 
     def _approving(self, method: str, path: str, body: Any = None) -> Any:
-        """What the server answers to the person who is asked."""
+        """Send a request of the person who is asked, and return the answer."""
         api = f"{self._house.server.url}/api/v1"
         return patient(
             lambda: decoded(self._approver.request(method, f"{api}/approvals{path}", resource=api, json=body))
@@ -185,7 +185,7 @@ class Doorkeeper:
         return str(patient(lambda: agent.token(resource=URI, task=task))["access_token"])
 
     def _shown(self, session: Session) -> Tools:
-        """What somebody gets who shows the token to the guard with a proof of his key. Raises Refused."""
+        """Show the token to the guard with a proof of the session's key; return the tools. Raises Refused."""
         assert session.key is not None
         time.sleep(max(0.0, session.not_before - time.monotonic()))
         token, key, nonce = session.token, session.key, None
@@ -223,7 +223,7 @@ def active_files(live_server: ServerFixture) -> dict[str, str]:
 
 
 def patient(work: Callable[[], T]) -> T:
-    """What comes of it once it can be said. Raises Refused."""
+    """Return the result of `work`, tried again until there is one. Raises Refused."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:

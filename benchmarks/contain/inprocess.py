@@ -59,11 +59,11 @@ class Session:
     left: dict[str, int] = field(default_factory=dict)
     """units of each budget"""
     said: dict[str, bool] = field(default_factory=dict)
-    """what the person said about a call, by what the yes or no is bound to"""
+    """the person's answers about calls, by the digest that an answer is bound to"""
     asked: tuple[Call, str, tuple[str, ...], Extent | None] | None = None
     """the call that a person is asked about, what the answer is bound to, which policies ask, what a yes covers"""
     covers: list[tuple[Extent, int]] = field(default_factory=list)
-    """what a yes covers, and how many calls yet"""
+    """extent of each approval, and the number of calls that are left"""
     denied: Counter[str] = field(default_factory=Counter)
     """denied questions by tool"""
 

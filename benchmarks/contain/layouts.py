@@ -10,7 +10,7 @@ Layout = Callable[[Any], str]
 
 
 def key_value_lines(data: Any) -> str:
-    """One line for each field, the fields of an object under it."""
+    """A line for each field, the fields of an object under it."""
     return "\n".join(_lines(data))
 
 

@@ -1,4 +1,4 @@
-"""What an enforcement point is to this benchmark: four verbs, and the credentials that a thief may try on it."""
+"""Enforcement points as this benchmark uses them: four verbs, and the credentials that a thief may try on one."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Product(Protocol):
     def decide(self, session: Any, call: Call) -> Verdict: ...
 
     def answer(self, session: Any, question: Question, *, yes: bool) -> Verdict:
-        """What the person says; for a question about a call, the verdict on it now."""
+        """Give the answer of the person; for a question about a call, return the verdict on it now."""
         ...
 
     def observe(self, session: Any, call: Call, output: Output) -> None:
-        """What an allowed call returned, before the agent reads it."""
+        """Take in the output of an allowed call, before the agent reads it."""
         ...
 
     def close(self, session: Any) -> None: ...

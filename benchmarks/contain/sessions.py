@@ -1,4 +1,4 @@
-"""One session: calls go to the product one after the other, what it allows is run, the rest never happened."""
+"""A session: calls go to the product one after the other, allowed calls are run, the rest never happened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ AGENT, OTHER_AGENT = "assistant", "other-assistant"
 MAX_QUESTIONS = 4
 """about one call"""
 Script = Generator[Call, Output | None, None]
-"""What the agent does: it yields calls and gets their outputs, None for one that was denied."""
+"""The behaviour of the agent: it yields calls and gets their outputs, None for one that was denied."""
 
 
 @dataclass(slots=True)
 class Session:
-    """What came of it."""
+    """The outcome of a session."""
 
     ran: list[Call] = field(default_factory=list)
     denied: list[tuple[str, str]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Session:
     about_calls: int = 0
     """questions to the person"""
     why: list[tuple[Call, str]] = field(default_factory=list)
-    """what the product says of its questions, denials and effects, in their order"""
+    """the product's remarks on its questions, denials and effects, in their order"""
 
 
 def replay(calls: Iterable[Call]) -> Script:

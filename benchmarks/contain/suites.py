@@ -1,4 +1,4 @@
-"""What a suite of tasks is to this benchmark. Anybody's plug in by the entry-point group `ostiary.suites`:
+"""Suites of tasks as this benchmark uses them. Other packages add theirs by the entry points `ostiary.suites`:
 
     [project.entry-points."ostiary.suites"]
     banking = "my_suites:banking"          # a function without arguments that returns a `Suite`
@@ -30,7 +30,7 @@ class Tool:
     hints: Mapping[str, bool] = field(default_factory=dict)
     """MCP's `annotations`, where the server gives some: `readOnlyHint`, `destructiveHint`, `openWorldHint`"""
     kinds: Mapping[str, str] = field(default_factory=dict)
-    """what arguments stand for, where its owner has said so"""
+    """kinds of arguments, if the tool's owner has stated them"""
 
     @property
     def listed(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a tool returned: `text` as a model would read it, `data` as MCP's `structuredContent`, where it has one."""
+    """The output of a tool: `text` as a model would read it, `data` as MCP's `structuredContent`, where it has one."""
 
     text: str
     error: str = ""
@@ -75,12 +75,12 @@ class Task:
 class Injection:
     id: str
     goal: str
-    """what the attacker writes that the agent should do"""
+    """the attacker's instructions to the agent"""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a real model did: with `injection` it was attacked by the texts in `planted`."""
+    """The calls of a real model: with `injection` it was attacked by the texts in `planted`."""
 
     task: str
     injection: str | None
@@ -142,7 +142,7 @@ class Suite(Protocol):
         ...
 
     def recordings(self, model: str) -> Sequence[Recording]:
-        """What is recorded of a model, in one order; nothing where nothing is. Raises KeyError for a model unknown."""
+        """The recordings of a model, in a fixed order; empty without any. Raises KeyError for an unknown model."""
         ...
 
 

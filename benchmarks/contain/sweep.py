@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One world to hold in all ways, for a process of its own."""
+    """A world to hold in all ways, for a process of its own."""
 
     suite: str
     level: str

@@ -1,4 +1,4 @@
-"""What is printed, and what `--json` writes: the same figures, and nothing that differs between two runs."""
+"""The printed table and the output of `--json`: the same figures, and nothing that differs between two runs."""
 
 from __future__ import annotations
 

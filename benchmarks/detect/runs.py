@@ -40,7 +40,7 @@ Kind = Literal["benign", "resisted", "compromised"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One recorded run; `harm`: the call by which the attacker's goal was first met, None: it was not."""
+    """A recorded run; `harm`: the call by which the attacker's goal was first met, None: it was not."""
 
     suite: str
     model: str
@@ -126,7 +126,7 @@ class Watcher:
 
 
 def runs(suite: Suite, model: str, *, tasks: int | None = None, catalogue: Catalogue | None = None) -> Iterator[Run]:
-    """What is recorded of a model, run again, or what is made in its place; `catalogue`: of the suite, where it is not
+    """Yield the recorded runs of a model, run again, or generated runs; `catalogue`: of the suite, where it is not
     the one that is read from what its server lists. Raises KeyError for a model that is unknown.
     """
     catalogue = catalogue or owner.reading(suite)

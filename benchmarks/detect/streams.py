@@ -170,7 +170,7 @@ def table(runs: Sequence[Run], *, sessions: int) -> dict[str, dict[str, float]]:
 
 
 def text(found: Mapping[str, Mapping[str, float]]) -> str:
-    """One line for each stream; rates in 10,000 honest sessions."""
+    """A line for each stream; rates in 10,000 honest sessions."""
     lines = []
     for name, row in found.items():
         rate = 1e4 * row["false"] / row["honest"]

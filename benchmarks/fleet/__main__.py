@@ -63,7 +63,7 @@ def text(found: Figures) -> str:
 
 
 def worth(whole: Figures, less: Figures) -> str:
-    """What is not found without it, or is found later."""
+    """The attacks that are not found without the detector, or are found later."""
     cells = []
     for with_, without in zip(whole.rows, less.rows, strict=True):
         if without.found < with_.found:

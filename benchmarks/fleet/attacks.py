@@ -66,12 +66,12 @@ def scrape(scene: Scene) -> None:
 
 
 def haul(scene: Scene) -> None:
-    """One session as always, in which each answer is twenty-five times what it is else."""
+    """Run a session as always, in which each answer is twenty-five times its usual size."""
     session(scene.hands, scene.planted.at, scene.task, network=scene.network, more=25.0)
 
 
 def probe(scene: Scene) -> None:
-    """What it is not allowed, tried one after the other."""
+    """Try calls that the agent is not allowed, one after the other."""
     hands, at = scene.hands, scene.planted.at
     hands.token(at, scene.task, network=scene.network)
     for tool in hands.dice.choices(scene.foreign(("read", "write", "destroy", "pay")), k=25):
@@ -138,7 +138,7 @@ def storm(scene: Scene) -> None:
 
 
 def gap(scene: Scene) -> None:
-    """What it did never came from the guard in its own process: its numbers have a hole."""
+    """Leave a gap in the record numbers of a guard in the agent's own process: records of its calls never arrive."""
     at = scene.planted.at
     scene.honest[:] = [event for event in scene.honest if not at <= event.at < at + HOUR // 4]
     before = Hands(scene.planted.agent, scene.hands.kind, scene.hands.dice)
@@ -151,7 +151,7 @@ def gap(scene: Scene) -> None:
 
 
 def canary(scene: Scene) -> None:
-    """One call of a tool that is there for nobody."""
+    """Call a tool that no agent needs."""
     like = scene.hands.kind.tools[0]
     resource = like.name.partition("/")[0]
     decoy = Tool(f"{resource}/{DECOY}", "read", (), like.shapes, 100.0, 1.0, canary=True)
@@ -179,7 +179,7 @@ def night(scene: Scene) -> None:
 
 
 def listed(scene: Scene) -> None:
-    """One session as always, from the same town, but from a network that a threat list knows."""
+    """Run a session as always, from the same town, but from a network that a threat list has."""
     home = scene.fleet.places[scene.network]
     network = next(one for one in scene.fleet.threats if scene.fleet.places[one] == home)
     scene.spare(2 * HOUR)

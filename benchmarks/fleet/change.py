@@ -38,7 +38,7 @@ def _when(dice: Random, count: int, days: int) -> tuple[int, ...]:
 
 
 def kind_on(fleet: Fleet, plan: Changes, number: int, day: int) -> Kind:
-    """What a kind is like on that day."""
+    """The kind as it is on that day."""
     kind = fleet.kinds[number]
     if 0 <= plan.model[number] <= day:
         dice = Random(f"{fleet.seed}/model/{number}")

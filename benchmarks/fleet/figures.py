@@ -20,7 +20,7 @@ AFTERMATH = DAY
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of attack. `acts` and `minutes`: until half of those that were found were."""
+    """A kind of attack. `acts` and `minutes`: until half of those that were found were."""
 
     kind: str
     planted: int
@@ -77,7 +77,7 @@ def _row(kind: str, told: Sequence[Sighting], held: Held, planted: Sequence[Plan
 
 
 def false_alarms(held: Held, planted: Sequence[Planted]) -> list[Sighting]:
-    """What was said of agents that had not been attacked until then."""
+    """The findings about agents that had not been attacked until then."""
     begun = _begun(held, planted)
     since = FIRST_DAY + WARM * DAY
     return [one for one in held.alarms if since <= one.at < begun.get(one.agent, 1 << 62)]

@@ -48,7 +48,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What agents of one kind have in common. `steps`: for each tool, how often another one follows it; `first` which
+    """A kind of agents. `steps`: for each tool, how often another one follows it; `first` which
     one a session begins with. `pace`: sessions an hour, by the hour of the day. `parts`: how often one is handed on.
     """
 
@@ -95,7 +95,7 @@ class Fleet:
 
 
 def draw(seed: int, *, agents: int, kinds: int = 8, days: int = 14) -> Fleet:
-    """One in twelve agents starts on a later day."""
+    """Draw a fleet; a twelfth of its agents starts on a later day."""
     dice = Random(f"{seed}/fleet")
     shop = [_tools(dice, f"r{number}") for number in range(2 * kinds)]
     made = tuple(_kind(dice, number, shop) for number in range(kinds))

@@ -1,4 +1,4 @@
-"""What an agent does on one day: sessions, each with a task, a token and calls of its tools one after the other."""
+"""A day of an agent: sessions, each with a task, a token and calls of its tools one after the other."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def session(hands: Hands, at: int, task: str, *, network: str = "", key: str = "
 
 
 def telling(agent: Agent, kind: Kind, acts: Sequence[Event], *, is_late: bool) -> list[Event]:
-    """What it says of its day in telemetry: each minute in which it acts, or all of it at night, when that failed."""
+    """The telemetry of a day: each minute in which the agent acts, or all of it at night, when that failed."""
     hands, room = Hands(agent, kind, Random(0)), Bucket(BURST, PER_SECOND, 0)
     for minute, count in sorted(Counter(event.at // MINUTE for event in acts).items()):
         at = (minute // 1440 + 1) * DAY - MINUTE if is_late else (minute + 1) * MINUTE - 1

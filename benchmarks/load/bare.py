@@ -33,7 +33,7 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Raw:
-    """What Starlette takes for an ASGI application rather than for a function of a request."""
+    """An object that Starlette takes for an ASGI application rather than for a function of a request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await raw(scope, receive, send)

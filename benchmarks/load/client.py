@@ -20,7 +20,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of the requests, in their order; `seconds` from the first byte sent to the last received."""
+    """The answers to the requests, in their order; `seconds` from the first byte sent to the last received."""
 
     seconds: float
     statuses: list[int]

@@ -57,7 +57,7 @@ def settled_cpu_seconds(pid: int) -> float:
 
 
 def print_ceilings(folder: Path) -> None:
-    """What this machine can do at most right now."""
+    """Print the ceilings of this machine at this time."""
     load = " ".join(f"{part:.1f}" for part in os.getloadavg())
     print(f"{len(_CORES)} cores; server on core {SERVER_CORE}, client on core {CLIENT_CORE}; load average {load}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def print_ceilings(folder: Path) -> None:
 
 
 def _fsync_rate(folder: Path, *, count: int = 200) -> float:
-    """One commit after another could be no faster."""
+    """Measure the rate of fsyncs: commits one after another are no faster."""
     with (folder / "probe").open("wb", buffering=0) as file:
         started = time.perf_counter()
         for _ in range(count):

@@ -30,7 +30,7 @@ class ServerUnderLoad:
     pid: int
 
     def ask(self, request: bytes, *, status: int) -> Ran:
-        """One request. Raises Wrong for another status."""
+        """Send a request. Raises Wrong for another status."""
         ran = drive(self.port, [request], connections=1)
         if ran.statuses != [status]:
             raise Wrong(f"{ran.statuses[0]} instead of {status}: {ran.bodies[0][:500]!r}")

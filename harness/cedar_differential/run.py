@@ -40,7 +40,7 @@ Answer: TypeAlias = Literal["true", "false", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What is compared with Cedar: the modules of this tree, or copies of them with a fault in one."""
+    """The engine that is compared with Cedar: the modules of this tree, or copies of them with a fault in one."""
 
     ir: ModuleType = ir
     values: ModuleType = values
@@ -50,7 +50,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one request; reasons and errors in order, so that one counted twice would show."""
+    """The outcome of a request; reasons and errors in order, so that one counted twice would show."""
 
     allowed: bool
     reasons: tuple[str, ...]
@@ -82,7 +82,7 @@ class Report:
         return sum(count[answer] for count in self.counts.values()) / self.pairs
 
     def complaints(self, *, at_least: int) -> list[str]:
-        """What this run cannot vouch for: a construct that it hardly saw, or that always came out alike."""
+        """The gaps of this run: a construct that it hardly saw, or that always came out alike."""
         found = []
         for construct in (*SINGLE, TOGETHER):
             count = self.counts.get(construct, Counter())
@@ -103,7 +103,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One policy set and the requests for it. `constructs` names each policy's own; None: the whole decision counts."""
+    """A policy set and the requests for it. `constructs` names each policy's own; None: the whole decision counts."""
 
     world: World
     policies: list[str]

@@ -1,4 +1,4 @@
-"""What generated policies and requests talk about: types, attributes, and spellings of values that sit on limits."""
+"""The vocabulary of generated policies and requests: types, attributes, and spellings of values that sit on limits."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def _value(random: Random, kind: str, names: tuple[Name, ...]) -> Json:
 
 
 def _element(random: Random, names: tuple[Name, ...]) -> Json:
-    """One of few values, so that sets often meet: `1` and `true`, a set, a record, an extension value among them."""
+    """A value of a few, so that sets often meet: `1` and `true`, a set, a record, an extension value among them."""
     return random.choice((
         0, 1, 2, True, False, "a", "b", "ab", [], [1], [True], [1, 1, 2], {"k": 1}, {"k": True}, {}, {"k": [1]},
         {"__entity": _named(names[0])}, {"__entity": _named(random.choice(names))},

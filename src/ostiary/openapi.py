@@ -78,7 +78,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class HttpTool:
-    """One tool: a method of a route."""
+    """A tool: a method of a route."""
 
     name: str
     endpoint: Endpoint

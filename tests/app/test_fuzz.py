@@ -176,7 +176,7 @@ async def names(world: World) -> dict[str, str]:
 
 @pytest.fixture
 def failures(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the server has logged as its own failure since it was last asked."""
+    """The failures of its own that the server has logged since the last call."""
     caplog.set_level(logging.ERROR)
 
     def take() -> list[str]:
@@ -204,7 +204,7 @@ def passing(caller: Caller) -> Callable[[Call], Awaitable[Caller]]:
 
 
 def faults_of(status: int, body: bytes, headers: Headers) -> list[str]:
-    """What is wrong with an answer: it is a failure, is without bound, or has not the form of its protocol."""
+    """The faults of an answer: it is a failure, is without bound, or has not the form of its protocol."""
     wrong = []
     if status == 500 or b"Traceback" in body:
         wrong.append(f"failed: {body[:200]!r}")

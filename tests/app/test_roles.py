@@ -34,7 +34,7 @@ NOW = 1_800_000_000_000_000
 
 
 def access_of(role: str, route: Any) -> str:
-    """What a person with that role alone reaches on a route: `-`, `own`, `read`, `all`, or `yes`."""
+    """The access of a person with that role alone to a route: `-`, `own`, `read`, `all`, or `yes`."""
     facts, roles = facts_of(route), starter().ready.roles
     holder = Holder("pe_1", "ann", [role] if role else [], "", ())
 

@@ -1,4 +1,4 @@
-"""What a yes covers: the same effect with the same counterpart, for the rest of the task, and nothing else."""
+"""The extent of an approval: the same effect with the same counterpart, for the rest of the task, and nothing else."""
 
 from __future__ import annotations
 

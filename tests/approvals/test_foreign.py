@@ -1,4 +1,4 @@
-"""What is foreign in outgoing text is told apart for whoever is asked about it."""
+"""Foreign parts of outgoing text are marked for the person who is asked about it."""
 
 from __future__ import annotations
 

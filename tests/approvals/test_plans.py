@@ -1,4 +1,4 @@
-"""One question in place of several: the plan of a task, what waits of a task, and policies that are proposed."""
+"""A question in place of several: the plan of a task, the open questions of a task, and proposed policies."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_what_a_person_agreed_to_in_a_plan_holds_whatever_others_mention(m
     ],
 )
 async def test_a_plan_is_asked_about_where_it_saves_questions(mail: Bank, intent: Intent, lines: int) -> None:
-    """What the person said and the task plans asks nobody, what neither has is not likely, and one line saves none."""
+    """Effects that the person stated and the task plans ask nobody, unlikely ones are left out, one line saves none."""
     await agree(mail, ANN, BOB)
     found = await plan(mail, await begin(mail, "tok_p", intent))
     assert (0 if found is None else len(found.about.lines)) == lines

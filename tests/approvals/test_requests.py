@@ -20,7 +20,7 @@ PROBLEM = "urn:openid:authzen:access-request:error:"
 
 
 async def submission(bank: Bank, asked: Json | None = None) -> Json:
-    """What an enforcement point sends that was denied."""
+    """The request of an enforcement point for a denied call."""
     asked = asked or question(bank)
     context = (await evaluate(bank, asked))["context"]
     request = context["access_request"]

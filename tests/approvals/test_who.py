@@ -35,7 +35,7 @@ async def own(bank: Bank) -> Bank:
 
 
 async def said(bank: Bank, id: str, by: str, **config: Any) -> Question:
-    """What comes of the answer of that person. Raises Refused."""
+    """The result of the answer of that person. Raises Refused."""
     caller, settings = await bank.person(by), replace(bank.world.config, **config)
     return await act(
         bank.world, "approval.approve",

@@ -22,7 +22,7 @@ from tests.support.sources import ROOT, Source, files, sources
 
 TABLE = Path(__file__).with_name("allowances.toml")
 RULES = {
-    "openings": "a docstring begins with a verb or a noun, not with a pronoun, a question word or a preposition",
+    "openings": "a docstring begins with a verb or a noun, not with `One`, a pronoun, a question word or a preposition",
     "undocumented": "a public function has a docstring",
     "classes": "the name of a public class is unique in its package",
     "help": "the help of a command begins with an imperative verb",
@@ -32,16 +32,20 @@ RULES = {
 }
 """Each rule, and what it asks for."""
 
+_ONE_OR_WHAT = r"what|one(?! \w+ per\b)"
+ONE_OR_WHAT = re.compile(rf"({_ONE_OR_WHAT})(?![\w'-])", re.IGNORECASE)
+"""How a docstring may not begin anywhere in the tree, tests and benchmarks included."""
 OPENING = re.compile(
-    r"(what|whatever|whether|who|whoever|whom|whose|where|wherever|when|whenever|why|how|which|whichever"
+    rf"({_ONE_OR_WHAT}"
+    r"|whatever|whether|who|whoever|whom|whose|where|wherever|when|whenever|why|how|which|whichever"
     r"|it|its|they|them|their|theirs|those|these|that|this|he|she|him|his|her|hers|we|us|our|you|your|i"
     r"|(no|some|any|every)(body|thing|one)|none of|such|there|here|both|the same|as|by|for|of|to|with|without|in"
     r"|on|at|from|into|under|if|unless|so|because|and|or|but|not|no longer"
-    r"|(the |any )?one (that|who|whom|whose|which|with|of a)"
+    r"|(the|any) one (that|who|whom|whose|which|with|of a)"
     r"|(all|everything|anything|the ones?) (that|who|which|of)|more than)(?![\w'-])",
     re.IGNORECASE,
 )
-"""How a docstring may not begin. `The`, `Every`, `One entry per` and `All agents` begin noun phrases: fine."""
+"""How a docstring of the program may not begin. `The`, `Every`, `One entry per` and `All agents` are fine."""
 
 PHRASES = (
     r"\b(some|any|every|no)body('s)?\b",
@@ -107,7 +111,7 @@ VERBS = frozenset(_VERBS.split())
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """One place that breaks `rule`: `path:line` and the words."""
+    """A place that breaks `rule`: `path:line` and the words."""
 
     package: str
     rule: str
@@ -117,9 +121,11 @@ class Offence:
 
 @cache
 def offences() -> tuple[Offence, ...]:
-    """Every offence of `src/`, and the phrases of the pages of the documentation."""
+    """Every offence of `src/`, the openings of all other docstrings, and the phrases of the documentation."""
     collected = [offence for source in sources("src") for offence in _of_module(source)]
-    return (*collected, *_of_classes(), *_of_pages())
+    others = [source for folder in ("benchmarks", "docs", "harness", "tests") for source in sources(folder)]
+    openings = [offence for source in others for offence in _of_openings(source)]
+    return (*collected, *openings, *_of_classes(), *_of_pages())
 
 
 def counts() -> dict[str, dict[str, int]]:
@@ -183,6 +189,13 @@ def _of_module(source: Source) -> Iterator[Offence]:
     for number, text in enumerate(source.text.splitlines(), 1):
         if re.search(r"# fmt: ?(off|skip)", text):
             yield offence("formatter", number, text)
+
+
+def _of_openings(source: Source) -> Iterator[Offence]:
+    """Docstrings outside the program that begin with `One` or `What`."""
+    for line, text in _docstrings(ast.walk(source.tree)):
+        if ONE_OR_WHAT.match(text):
+            yield Offence(package(source.path), "openings", f"{source.path}:{line}", " ".join(text.split())[:110])
 
 
 def banned(text: str) -> Iterator[str]:

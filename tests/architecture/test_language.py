@@ -50,6 +50,8 @@ def test_a_conflict_in_the_table_keeps_the_larger_counts() -> None:
         "By which a call is known.",
         "Those that are registered.",
         "One that is served.",
+        "One statement of the draft.",
+        "One suggestion, with its evidence.",
         "The one that counts.",
         "All that waits.",
         "Nobody else.",

@@ -1,4 +1,4 @@
-"""What comments and docstrings name exists: modules, their members, and files of this repository."""
+"""References in comments and docstrings exist: modules, their members, and files of this repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the linters cannot say about the text of the program."""
+"""Rules about the text of the program that linters do not have."""
 
 from __future__ import annotations
 

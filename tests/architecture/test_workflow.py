@@ -1,4 +1,4 @@
-"""One command does everything, what it installs is locked, and what users install is light."""
+"""A single command does everything, its installations are locked, and the packages for users are light."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_dotted_name_elsewhere_is_no_matter() -> None:
 
 
 def winding(number: int) -> dict[str, Any]:
-    """One of many globs whose every letter may stand at many places."""
+    """A glob of many whose every letter may stand at many places."""
     parts = ["aa"] * 84
     parts[number % 80], parts[number // 80] = "a?", "?a"
     return {"glob": "*" + "*".join(parts) + "*"}

@@ -264,7 +264,7 @@ async def test_one_assertion_does_not_exchange_at_two_replicas(world: World, rep
 
 
 async def test_a_race_of_two_replicas_leaves_nothing_alive(world: World, replica: World) -> None:
-    """One ends the task while both exchange and both give parts of it away."""
+    """A replica ends the task while both exchange and both give parts of it away."""
     one, two = await agents(world, "one", "two")
     there = at(two, replica)
     for _ in range(3):

@@ -222,7 +222,7 @@ async def enrolled(world: World, name: str, *, scopes: tuple[str, ...] = SCOPES,
 
 
 def at_guard(world: World, token: str, tool: str = "mail/send", **arguments: Any) -> Decision:
-    """What a guard decides that has heard everything: its facts are those of the feed."""
+    """The decision of a guard with the whole feed: its facts are those of the feed."""
     resource = registry.find_resource(world.db.read(), tool.partition("/")[0])
     knowledge = Knowledge()
     for fact in snapshot(world.db.read(), world.keys, resource, now=world.now()):
@@ -241,7 +241,7 @@ async def send_token(client: Client, **said: Any) -> str:
 
 
 def question(client: Client, tool: str = "mail/send", **context: Any) -> dict[str, Any]:
-    """What a PEP asks about a call."""
+    """The question of a PEP about a call."""
     return {
         "subject": {"type": "agent", "id": client.id},
         "action": {"name": "call"},

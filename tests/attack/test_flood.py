@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def answer_to(server: Server, head: bytes, more: bytes) -> bytes:
-    """What the server answers to a request whose head goes on and on, until it closes the connection."""
+    """The server's answer to a request whose head goes on and on, until it closes the connection."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as sock:
         sock.sendall(head)

@@ -1,4 +1,4 @@
-"""What strangers write and we parse: whatever it is, it is read or refused, and is no error of ours."""
+"""Input of strangers: whatever it is, it is read or refused, and is no error of ours."""
 
 from __future__ import annotations
 

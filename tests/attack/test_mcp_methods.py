@@ -53,7 +53,7 @@ def test_a_uri_that_neither_the_server_lists_nor_the_person_said_is_asked_about(
 
 
 def test_templates_are_completed_as_they_are_written() -> None:
-    """What is typed so far comes from nowhere, so only links in it are judged."""
+    """A text that is typed so far comes from nowhere, so only links in it are judged."""
 
     def complete(uri: str) -> dict[str, Any]:
         return {"ref": {"type": "ref/resource", "uri": uri}, "argument": {"name": "file", "value": "re"}}

@@ -12,7 +12,7 @@ A_SPOOL = "0123456789abcdef" * 2
 
 
 def sweep(spool_dir: Path) -> None:
-    """What a guard does with what others have left behind, once it is reported."""
+    """Deliver and close the spools that others have left behind, as a guard does."""
     for spool in take_over_spools(spool_dir):
         while (batch := spool.batch(count=10, size=1 << 20)) is not None and batch.records:
             spool.confirm(batch.mark)

@@ -36,7 +36,7 @@ def catalogue(**arguments: Any) -> str:
 
 
 def read(guard: Guard) -> Report:
-    """What the guard would report, as the server reads it."""
+    """The guard's report, as the server reads it."""
     body = msgspec.json.encode({"spool": "0" * 32, "first": 1, "records": records(guard)})
     return msgspec.convert(canonical.parse(body), Report)
 

@@ -15,7 +15,7 @@ EXECUTABLE = "/usr/bin/chromium"
 
 
 class Driver:
-    """One browser window at a time; `open_window` begins anew, without cookies."""
+    """A browser with one window at a time; `open_window` begins anew, without cookies."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser

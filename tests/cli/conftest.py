@@ -1,4 +1,4 @@
-"""One server for all tests of the command line that leave it as they found it."""
+"""A server for all tests of the command line that leave it as they found it."""
 
 from __future__ import annotations
 

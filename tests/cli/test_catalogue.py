@@ -25,7 +25,7 @@ NUMBERS = itertools.count(1)
 
 
 class Terminal(StringIO):
-    """What an owner types, on something that is a terminal."""
+    """The input of an owner, on something that is a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What scripts rely on: each command, its words, the members of its JSON."""
+"""The interface for scripts: each command, its words, the members of its JSON."""
 
 from __future__ import annotations
 

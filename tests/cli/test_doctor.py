@@ -60,7 +60,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def states(server: Server) -> dict[str, str]:
-    """What `ostiary doctor` says of each line; its exit code must agree."""
+    """The result of `ostiary doctor` for each line; its exit code must agree."""
     ran = Commands(server.folder)("doctor", "--json")
     lines = {line["name"]: line for line in json.loads(ran.out)}
     red = [name for name, line in lines.items() if line["state"] == "fail"]
@@ -339,7 +339,7 @@ async def test_acts_that_wait_for_the_writer_on_the_limit_and_below(world: World
 
 @pytest.mark.parametrize(("skew_s", "state"), [(0, "ok"), (3, "ok"), (-3, "ok"), (7, "fail"), (-7, "fail")])
 def test_a_clock_that_is_off_by_more_than_five_seconds(patient: Server, skew_s: int, state: str) -> None:
-    """What the header says is up to two seconds old, so the limit is blurred by one on each side."""
+    """The time in the header is up to two seconds old, so the limit is blurred by one on each side."""
 
     def is_only_difference() -> bool:
         """Compare with the lines of a clock that is right, so that nothing an earlier test has left matters."""

@@ -17,7 +17,7 @@ from tests.support.cli import Commands, Ran, environment, run
 
 
 def check_said(ran: Ran, code: int, *words: str) -> None:
-    """One line, and at most one hint."""
+    """A line, and at most one hint."""
     assert ran.code == code, ran
     assert ran.out == ""
     lines = ran.err.splitlines()

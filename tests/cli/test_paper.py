@@ -1,4 +1,4 @@
-"""What people read: values as words."""
+"""Output for people: values as words."""
 
 from __future__ import annotations
 

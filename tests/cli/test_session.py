@@ -1,4 +1,4 @@
-"""What commands share: the token file, prefixes of ids, a server that is silent, and completion."""
+"""Shared parts of commands: the token file, prefixes of ids, a server that is silent, and completion."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Presenting:
 
 
 async def listing(server: MCPServer) -> dict[str, Any]:
-    """What the server lists, as a client has it: what a catalogue is imported from."""
+    """The server's listing as a client has it, from which a catalogue is imported."""
     async with Client(server) as client:
         pages = [await getattr(client, f"list_{name}")() for name in METHODS]
     return {
@@ -114,7 +114,7 @@ def bare() -> Iterator[str]:
 
 
 def run(url: str, revision: str, folder: Path) -> Results:
-    """What the suite finds of a server, by the requirements of that revision of MCP."""
+    """The results of the suite for a server, by the requirements of that revision of MCP."""
     words = ["--url", url, "--requirements", revision, "--output-dir", str(folder)]
     done = subprocess.run(
         ["node", "--import", NODE / "glob_sync.mjs", SUITE, "server", *words],
@@ -132,7 +132,7 @@ def run(url: str, revision: str, folder: Path) -> Results:
 def compare(
     live_server: ServerFixture, catalogue: Mapping[str, Any], folder: Path, revision: str
 ) -> tuple[Results, Results, str]:
-    """What the suite finds of the server, bare and guarded, and the name of the agent that was in front."""
+    """The results of the suite for the server, bare and guarded, and the name of the agent that was in front."""
     with bare() as url, guarded(live_server, catalogue, folder) as (uri, agent), ThreadPoolExecutor(2) as threads:
         runs = [threads.submit(run, one, revision, folder / name) for one, name in ((url, "bare"), (uri, "guarded"))]
         found, behind = (one.result() for one in runs)

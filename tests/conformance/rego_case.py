@@ -1,4 +1,4 @@
-"""One case of OPA's, in a confined process: modules, data, query and input in, results or an error out, all JSON."""
+"""A case of OPA's, in a confined process: modules, data, query and input in, results or an error out, all JSON."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ COMPATIBLE = [
     row("no iat, nbf too far ahead", NOBODY, iat=None, nbf=NOW + LEEWAY + 1),
     row("iat null is no number", NOBODY, iat="null"),
 ]
-"""What a compatible server answers; the rest of `TABLE` holds for it too."""
+"""The answers of a compatible server; the rest of `TABLE` holds for it too."""
 
 
 async def enter_client(world: World) -> Client:

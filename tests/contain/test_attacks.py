@@ -1,4 +1,4 @@
-"""What the adaptive attacker tries, on a suite of our own: which calls each variant makes, and what counts as harm."""
+"""The adaptive attacker, on a suite of our own: the calls of each variant, and the definition of harm."""
 
 from __future__ import annotations
 

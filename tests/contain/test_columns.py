@@ -1,4 +1,4 @@
-"""What is held and counted, on a suite of our own; `test_contain.py` does it with a real suite and a real server."""
+"""Held and counted sessions, on a suite of our own; `test_contain.py` uses a real suite and a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent is held to: at each limit and on both its sides, for who is held and for what comes through it."""
+"""Restrictions of an agent: at each limit and on both its sides, for the agent and for calls through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is odd about a call is seen before the policies are asked, counts in that very call, and denies nothing."""
+"""Oddities of a call are found before the policies are asked, count in that very call, and deny nothing."""
 
 from __future__ import annotations
 

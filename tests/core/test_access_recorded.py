@@ -1,4 +1,4 @@
-"""What is kept of a call's arguments: as policies saw them, within limits, and never what is secret."""
+"""Recorded arguments of a call: as policies saw them, within limits, and never secret ones."""
 
 from __future__ import annotations
 

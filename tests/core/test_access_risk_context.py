@@ -76,7 +76,7 @@ def test_one_that_only_watches_sees_it_and_denies_nothing() -> None:
 
 
 def test_nobody_brings_a_context_of_his_own() -> None:
-    """What the policies see is made for them; an argument of that name is an argument."""
+    """The attributes of the context are made for policies; an argument of that name is an argument."""
     facts = Facts(resource(), forbids(), risks={AGENT: risk(60)})
     decision = decide(resolve(principal(), "read_file", {"path": "x", "risk": CALM}, facts, NOW))
     assert not decision.allowed

@@ -1,4 +1,4 @@
-"""What a person asked: bounded, visible, and within what was asked above."""
+"""The request of a person: bounded, visible, and within the request above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is proposed of a server's own words: never less than its hints and its name say, whatever it describes."""
+"""Proposals from a server's own words: never less than its hints and its name say, whatever it describes."""
 
 from __future__ import annotations
 

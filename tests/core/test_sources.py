@@ -1,4 +1,4 @@
-"""What an argument stands for is learned from data flow, from tasks that read nothing from outside."""
+"""Kinds of arguments are learned from data flow, from tasks that read no untrusted content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is noticed of a call before it runs, and what takes away from it."""
+"""Oddities of a call before it runs, and the facts that take points away."""
 
 from __future__ import annotations
 

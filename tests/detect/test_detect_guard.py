@@ -1,4 +1,4 @@
-"""What the benchmark scores is what a real guard of a real server notices of the same sessions, and puts on record."""
+"""The benchmark scores the same findings that a real guard of a real server makes in the same sessions, and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/how-to/doctor.md says is looked at is what is looked at."""
+"""The checks of docs/how-to/doctor.md are those of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/how-to/elevation.md shows of policies is taken, and says what the page says."""
+"""The policies of docs/how-to/elevation.md load, and decide as the page says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/how-to/incidents.md shows of playbooks is taken, and says what the page says."""
+"""The playbooks of docs/how-to/incidents.md load, and decide as the page says."""
 
 from __future__ import annotations
 

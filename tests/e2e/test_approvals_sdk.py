@@ -357,7 +357,7 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
 
 
 def harmless(shown: str) -> None:
-    """What an agent says is on lines that are ours, and nothing in it moves, hides or turns anything."""
+    """Text of an agent is on lines of the server, and nothing in it moves, hides or turns anything."""
     assert not any(char in shown for char in "\x1b\x07\u202e\u200b\u3164")
     assert not any(line.startswith("answer: approved") for line in shown.split("\n"))
     assert "\\x1b[2J" in shown or "\\u001b[2J" in shown

@@ -160,7 +160,7 @@ def node(script: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 def typescript(files: Files, **environment: str) -> dict[str, Any]:
-    """What the TypeScript SDK saw."""
+    """The view of the TypeScript SDK."""
     client_id = load_key(files.credential).client_id
     run = node("mcp-sdk.mjs", SERVER=files.uri, ISSUER=files.live_server.server.url, CLIENT_ID=client_id, **environment)
     assert run.returncode == 0, run.stderr

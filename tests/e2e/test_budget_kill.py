@@ -57,7 +57,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def balances(live_server: ServerFixture, task: str) -> dict[str, tuple[str, str]]:
-    """What is left and what is spent, by kind."""
+    """The units that are left and those that are spent, by kind."""
     budgets = live_server.api("GET", f"/tasks/{task}")["budgets"]
     return {one["limit"]["kind"]: (one["left"], one["spent"]) for one in budgets}
 

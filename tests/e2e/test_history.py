@@ -77,7 +77,7 @@ class Office:
 
 
 class Desk:
-    """One guard of each."""
+    """A guard of each resource."""
 
     def __init__(self, office: Office, crm: Guard, mail: Guard) -> None:
         self.office, self.crm, self.mail = office, crm, mail
@@ -158,7 +158,7 @@ def test_what_a_task_created_it_may_delete(office: Office, desk: Desk) -> None:
 
 @pytest.mark.parametrize("ok", [False, True])
 def test_a_call_that_failed_has_created_nothing(office: Office, desk: Desk, ok: bool) -> None:
-    """What is there already cannot be created, and would be deleted all the same."""
+    """A file that exists already cannot be created, and would be deleted all the same."""
     agent = office.agent()
     task = office.task(agent)
     assert desk.do(agent, task, "delete", id="theirs") == "own-only"

@@ -104,7 +104,7 @@ def why(call: Call) -> tuple[str, ...]:
 
 
 def pays(guard: Guard, who: Verified, to: str, amount: float = 50, **more: Any) -> tuple[str, ...]:
-    """What stands against it."""
+    """The reasons against a payment."""
     return why(guard.decide(who, "pay", {"to": to, "amount": amount} | more))
 
 

@@ -147,7 +147,7 @@ class Stand:
         return response.status_code == 503 and response.json()["error"] == "recovery"
 
     def refusal(self) -> Any:
-        """What an agent is answered that asks for a token."""
+        """The answer to an agent that asks for a token."""
         from ostiary.agent import Agent
         from ostiary.protocol.errors import Refused
 

@@ -1,4 +1,4 @@
-"""What a guard may ask of policies that it cannot run: about a call under a live token of its own resource, now."""
+"""Questions of a guard to remote policies: about a call under a live token of its own resource, now."""
 
 from __future__ import annotations
 

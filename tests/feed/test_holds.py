@@ -1,4 +1,4 @@
-"""What agents are held to, as a guard hears it: at once, and with a snapshot while it is in force."""
+"""Restrictions of agents, as a guard gets them: at once, and with a snapshot while they are in force."""
 
 from __future__ import annotations
 

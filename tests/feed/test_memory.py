@@ -1,4 +1,4 @@
-"""What a task remembers, as its guards ask and tell: of their own resource, under a live token, in one order."""
+"""The memory of a task, as its guards ask and tell: of their own resource, under a live token, in one order."""
 
 from __future__ import annotations
 

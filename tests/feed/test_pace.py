@@ -40,7 +40,7 @@ async def throttle(world: World, agent: str, limit: int) -> None:
 
 
 async def count(world: World, resource: Resource, token: str, **more: Any) -> str:
-    """What a guard of that resource hears: the code of the refusal."""
+    """The answer to a guard of that resource: the code of the refusal."""
     body = json.dumps({"token": token} | more).encode()
     by = Caller(kind="guard", id=resource.resource_id, name="x", owner=None, scopes=frozenset({"ostiary:feed"}))
     call = Call(world, "POST", "/feed/v1/pace", {}, "", [(b"content-type", b"application/json")], body, "rq_1", by)

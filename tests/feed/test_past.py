@@ -1,4 +1,4 @@
-"""What happened before, as guards ask and tell: the next call is taken from who knows all that came before it."""
+"""The history, as guards ask and tell: the next call is accepted from a guard that has the whole history before it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_of_guards_that_tell_at_once_one_is_next(world: World, files: Reso
 async def test_another_task_of_the_agent_is_the_recent_past(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    """What another task did meanwhile is not overlooked either."""
+    """Calls of another task in between are not overlooked either."""
     other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="q"))
     await create_holding(world, bot, "tok_2", audience=URI, task=other.task_id)
     one, two = At(world, files), At(world, files, token="tok_2")

@@ -1,4 +1,4 @@
-"""What agents usually do: learned from what guards report of their own resource, and told to those guards alone."""
+"""Usual behaviour: learned from reports of guards about their own resource, and sent to those guards alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arguments stand for is counted from reports by tasks and agents, and guards are told once enough was seen."""
+"""Kinds of arguments are counted from reports by tasks and agents, and sent to guards after enough reports."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def account(world: World, task: Task) -> str:
 
 
 class Guard:
-    """What one guard does, by the letter: it draws, pays ahead, reports and gives up."""
+    """The requests of a guard, by the letter: it draws, pays ahead, reports and gives up."""
 
     def __init__(self, world: World, clinic: Resource, task: Task, spool: str) -> None:
         self.world, self.clinic, self.spool = world, clinic, spool

@@ -74,7 +74,7 @@ class ScriptedCli(Transport):
         self._out.put_nowait(None)
 
     async def _call(self) -> str:
-        """One call of a tool, from the hooks before it to the hooks after it."""
+        """A call of a tool, from the hooks before it to the hooks after it."""
         arguments = self._arguments
         answers = await self._ask("PreToolUse", arguments)
         for _, answer in answers:

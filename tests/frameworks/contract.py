@@ -1,4 +1,4 @@
-"""What holds in every framework. Each file of tests takes these and gives two fixtures: `call`, which runs the
+"""Tests for every framework. Each file of tests takes these and gives two fixtures: `call`, which runs the
 framework, and `listed`, what its tools say of themselves.
 """
 

@@ -35,7 +35,7 @@ def python(name: str) -> str:
 
 
 def environment(name: str, tree: Path = ROOT) -> dict[str, str]:
-    """What its tests find: the source of this tree, the commands of the main environment, and a home of their own."""
+    """The environment of its tests: the source of this tree, the commands of the main environment, and an own home."""
     home = str(Path(python(name)).parents[1] / "home")
     return os.environ | {
         "OSTIARY_TEST_FRAMEWORK": name,

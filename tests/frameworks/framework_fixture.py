@@ -1,4 +1,4 @@
-"""What every framework is tried on: a real server, a guard of local tools, and a task that may read under `/srv`."""
+"""The fixture of every framework: a real server, a guard of local tools, and a task that may read under `/srv`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CATALOGUE: list[dict[str, Any]] = [
 Call = Callable[["FrameworkFixture", str, dict[str, Any]], str]
 """Let the framework's agent call a tool once, as its model says; what the model is told."""
 Listed = Callable[["FrameworkFixture"], list[dict[str, Any]]]
-"""What the tools of the framework's agent say of themselves."""
+"""The definitions of the tools of the framework's agent."""
 
 
 class FrameworkFixture:
@@ -88,7 +88,7 @@ class FrameworkFixture:
         eventually(lambda: self.guard.feed.current().facts.resource.tools["read_file"].tool.definition == wanted)
 
     def recorded(self) -> tuple[list[str], list[str]]:
-        """What the ledger has of the calls of this guard: what was decided, and how it went."""
+        """The calls of this guard in the ledger: decisions and outcomes."""
         entries = self.live_server.entries(resource=self.uri, limit=100)
         decided = [entry["outcome"] for entry in entries if entry["action"] == "tool.call"]
         return decided, [entry["result"]["status"] for entry in entries if entry.get("result")]

@@ -85,7 +85,7 @@ def tools_of(stage: FrameworkFixture) -> list[Any]:
 
 
 def told(state: dict[str, Any]) -> str:
-    """What the model heard of its call."""
+    """The output of its call for the model."""
     [message] = [message for message in state["messages"] if isinstance(message, ToolMessage)]
     return str(message.content)
 

@@ -64,7 +64,7 @@ def scripted(tool: str, arguments: dict[str, Any] | str) -> ScriptedModel:
 
 
 def told(model: ScriptedModel) -> str:
-    """What the model heard of its call."""
+    """The output of its call for the model."""
     assert model.last_call is not None
     return str([item["output"] for item in model.last_call.input if item.get("type") == "function_call_output"][-1])
 
@@ -275,7 +275,7 @@ async def kept(state: RunState[Any, Any], agent: Agent[Any]) -> RunState[Any, An
 async def test_a_run_is_interrupted_until_a_person_has_answered(
     people: People, tmp_path: Path, says: str, ran: list[str], heard: str
 ) -> None:
-    """What needs no yes runs in the same turn, once."""
+    """A call that needs no approval runs in the same turn, once."""
     async with AsyncAgent.from_credential(people.agent_key) as asker:
         with Guard(people.guard_key, spool_dir=tmp_path / "spool") as doorkeeper:
             by, paid = Tools(doorkeeper, asker), list[str]()

@@ -167,7 +167,7 @@ async def test_a_run_is_suspended_until_a_person_has_answered(tmp_path: Path, sa
 
 
 async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: str) -> tuple[list[str], list[str]]:
-    """What the model was told, and what was paid."""
+    """The answer for the model, and the payments."""
     paid, told = list[str](), list[str]()
 
     def agent() -> Agent[None, Any]:

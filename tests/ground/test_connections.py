@@ -172,7 +172,7 @@ class Clients:
 
 
 async def rest(client: Opened) -> bytes:
-    """What comes until the connection is closed."""
+    """Read until the connection is closed."""
     return await asyncio.wait_for(client[0].read(), PATIENCE_S)
 
 

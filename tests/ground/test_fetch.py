@@ -1,4 +1,4 @@
-"""What goes out to where others said: to public addresses only, to the one that was looked at, and bounded."""
+"""Requests to URLs of others: to public addresses only, to the address that was checked, and bounded."""
 
 from __future__ import annotations
 

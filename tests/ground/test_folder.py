@@ -1,4 +1,4 @@
-"""One data folder, one server."""
+"""Two servers cannot use the same data folder."""
 
 from __future__ import annotations
 

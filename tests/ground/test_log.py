@@ -1,4 +1,4 @@
-"""What callers write is one line of the log, whatever it is."""
+"""Text of callers is one line of the log, whatever it is."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def application(world: World) -> Starlette:
 
 @pytest.fixture
 async def ports(world: World) -> AsyncIterator[Ports]:
-    """One application twice: over ASGI, and with the straight way."""
+    """The same application twice: over ASGI, and with the straight way."""
     app = application(world)
     straight = partial(Protocol, endpoints_of(app.routes))
     async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:
@@ -212,7 +212,7 @@ BAD: dict[str, bytes] = {
     "a version to come": b"POST /echo HTTP/3.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
     "the head of another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
-"""What may be read in two ways, and so is not read at all (RFC 9112)."""
+"""Requests that can be read in two ways, and so are not read at all (RFC 9112)."""
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -38,7 +38,7 @@ class Server:
         self.refuse_late: set[str] = set()
         """after the delay"""
         self.begun: list[str] = []
-        """what is asked, before the delay"""
+        """requests, as they come, before the delay"""
         self.delay_s = 0.0
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None

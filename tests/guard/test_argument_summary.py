@@ -1,4 +1,4 @@
-"""What is recorded of arguments in mode `watch`: as much as a bound needs, and no secret that is spelled like one."""
+"""Recorded arguments in mode `watch`: as much as a bound needs, and no secret in a common notation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an HTTP application behind a guard answers: challenges, denials, and only then itself."""
+"""Answers of an HTTP application behind a guard: challenges, denials, and only then its own."""
 
 from __future__ import annotations
 

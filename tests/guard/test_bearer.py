@@ -134,7 +134,7 @@ def test_a_bearer_token_of_a_suspended_agent_is_refused(exempt: Guard, feeder: F
 
 @pytest.fixture
 def seen() -> list[Any]:
-    """What the application saw of each request."""
+    """The view of the application for each request."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""What an agent is held to, as a caller hears it from a guard in front of a server."""
+"""Restrictions of an agent, as its caller gets them from a guard in front of a server."""
 
 from __future__ import annotations
 

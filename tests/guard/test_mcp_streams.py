@@ -45,7 +45,7 @@ def follower(guard: Guard, *, idles: bool) -> MCPServer:
 
 
 async def ask(guard: Guard, feeder: Feeder, *facts: Fact, idles: bool = False, later: float = 0) -> str:
-    """What is heard of a call, until it ends or is ended; `facts` are said so much `later` than it was heard of."""
+    """Return the received part of an answer, until it ends or is cut; `facts` come `later` than its first part."""
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}/mcp"
     catalogue = '{"resource":"files","tools":[{"name":"follow","effect":"read"}]}'

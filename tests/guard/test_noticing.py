@@ -1,4 +1,4 @@
-"""What a guard notices is on record with the call, in bounds that the server takes, and only where it was asked for."""
+"""Findings of a guard are recorded with the call, in bounds that the server takes, and only where it was asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call returns is held to what a volume lets one call return, wherever it is handed out."""
+"""The output of a call is bounded by its volume, wherever it is handed out."""
 
 from __future__ import annotations
 

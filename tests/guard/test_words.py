@@ -1,4 +1,4 @@
-"""What a model reads of a refusal, and what only the developer and the operator read."""
+"""The words of a refusal: for the model, and those that only the developer and the operator read."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Disk(apsw.VFS):
         return True
 
     def after_power_cut(self, rng: random.Random) -> dict[str, bytes]:
-        """What is on the platters when the power is back."""
+        """The content of the disk when the power is back."""
         left = {}
         for path, file in self.files.items():
             content = bytearray(file.durable)

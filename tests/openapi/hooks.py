@@ -33,7 +33,7 @@ SCOPES = {"guard": "ostiary:feed", "person": "ostiary:approve", "receiver": "ost
 
 
 class Principal:
-    """One caller: its token for the API of the server, and its key."""
+    """A caller: its token for the API of the server, and its key."""
 
     def __init__(self, role: str) -> None:
         with Agent.from_credential(SETTINGS["credentials"][role], url=ISSUER) as agent:

@@ -1,4 +1,4 @@
-"""What the certification's text says of transport: statuses, error strings, request ids, content types."""
+"""The requirements of the certification's text on transport: statuses, error strings, request ids, content types."""
 
 from __future__ import annotations
 

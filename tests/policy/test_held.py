@@ -1,4 +1,4 @@
-"""What agents are held to, at the decision point: as guards have it, counted by the server."""
+"""Restrictions of agents at the decision point: as guards have them, counted by the server."""
 
 from __future__ import annotations
 

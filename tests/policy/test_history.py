@@ -1,4 +1,4 @@
-"""What happened before, at the decision point: policies about sequences, in a task, its tree, the recent past."""
+"""The history at the decision point: policies about sequences, in a task, its tree, the recent past."""
 
 from __future__ import annotations
 

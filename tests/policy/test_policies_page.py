@@ -1,4 +1,4 @@
-"""What docs/reference/policies.md shows is what works."""
+"""The examples of docs/reference/policies.md work."""
 
 from __future__ import annotations
 

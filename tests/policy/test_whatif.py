@@ -123,7 +123,7 @@ async def report(world: World, cedar: str, **more: Any) -> dict[str, Any]:
 
 
 async def change(world: World, statement: str, **values: Any) -> None:
-    """What somebody with the database could do."""
+    """Change the database as a person with access to it could."""
     prepared = sql(statement)
     await world.writer.submit(lambda tx: tx.run(prepared, **values))
 

@@ -162,7 +162,7 @@ class proxying:
 
 
 def raw(base: str, text: bytes, *, is_whole: bool = True) -> bytes:
-    """What a server answers to bytes, until it closes."""
+    """The answer of a server to bytes, until it closes."""
     host, port = base.removeprefix("http://").partition("/")[0].split(":")
     with socket.create_connection((host, int(port)), PATIENCE_S) as connection:
         connection.sendall(text.replace(b"HOST", f"{host}:{port}".encode()))

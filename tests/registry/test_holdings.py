@@ -96,7 +96,7 @@ def register(act: Act, id: str, *, key: str) -> None:
 
 
 def doomed(planted: list[Holding], root: Root, value: str, now: int) -> tuple[set[str], bool]:
-    """What must end, worked out the slow way, and whether some of that only derives from what is under the root."""
+    """The holdings that must end, worked out the slow way, and whether some only derive from one under the root."""
     found: set[str] = set()
     derived: set[str] = set()
     for held in planted:  # parents stand before their children

@@ -1,4 +1,4 @@
-"""What runs while others wait finds its rows by an index, however many there are."""
+"""Statements that run while others wait find their rows by an index, however many there are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHOLE = {
     "ostiaryd.registry.store.agents._ACTIVE 0", "ostiaryd.registry.store.agents._RAISE_EPOCHS 0",
     "ostiaryd.tasks.store.tasks._END_ALL 0",
 }  # fmt: skip
-"""What a recovery does to every agent and task, once, while nothing else is granted."""
+"""Statements of a recovery for every agent and task, run once, while nothing else is granted."""
 OF_OUR_OWN = {"SCAN above", "SCAN doomed", "SCAN tree", "SCAN line", "SCAN CONSTANT ROW"}
 """Not tables: what a statement has gathered so far."""
 

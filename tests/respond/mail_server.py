@@ -23,7 +23,7 @@ class MailServer:
         self.was_tls: list[bool] = []
         self.logins: list[tuple[bytes, bytes]] = []
         self.recipient_answers: list[str] = []
-        """what the next recipients are answered; after them 250"""
+        """answers to the next recipients; after them 250"""
         self.silence = asyncio.Event()
         self.silence.set()
         """cleared: it never answers a message"""

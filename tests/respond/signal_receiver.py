@@ -52,7 +52,7 @@ class SignalReceiver:
         return dict(made)
 
     async def poll(self, stream: dict[str, Any], **said: Any) -> dict[str, Any]:
-        """What is waiting: claims by `jti`, verified."""
+        """The waiting signals: claims by `jti`, verified."""
         await signals.gather(self.world)
         path = stream["delivery"]["endpoint_url"].removeprefix(self.world.config.public_url)
         status, answer = await self.ask("POST", path, {"returnImmediately": True} | said)

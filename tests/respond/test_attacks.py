@@ -1,4 +1,4 @@
-"""What somebody tries who wants to go on, to have others stopped, or to be heard no more."""
+"""Attacks of agents that want to go on, to have others stopped, or to silence their detection."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: Wo
 
 
 async def test_the_response_is_undone_with_what_it_answered(world: World) -> None:
-    """One act: where the finding is not kept, nobody is stopped."""
+    """A single act: where the finding is not kept, no agent is stopped."""
     bot = await register_agent(world)
 
     def run(a: object) -> None:

@@ -52,7 +52,7 @@ class Stage:
         return ledger.head(self.world.db.read())[0].size - 1
 
     async def find(self, number: int, *, uri: str = URI, points: int = 80, detector: str = "canary") -> Finding:
-        """What the detectors tell about that entry, and what follows from it."""
+        """The findings of the detectors about that entry, and their consequences."""
         sighting = Sighting(
             number,
             self.world.now(),

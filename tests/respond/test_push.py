@@ -35,7 +35,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def world(world: World) -> World:
-    """One whose operator lets receivers be on this machine."""
+    """A world whose operator lets receivers be on this machine."""
     return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
 
 
@@ -48,7 +48,7 @@ async def stop(world: World, name: str) -> None:
 
 
 async def push(world: World) -> None:
-    """One round, and all that it began."""
+    """Run a round, and everything that it began."""
     await signals.gather(world)
     await wire_ssf_push.push_due(world)
     await asyncio.gather(*world.keep(wire_ssf_push.Pushers).running.values())

@@ -607,7 +607,7 @@ async def test_a_stream_that_its_transmitter_has_stopped_is_seen(world: World, i
 
 
 async def poll(world: World) -> None:
-    """One round, and all that it began."""
+    """Run a round, and everything that it began."""
     await wire_signals_poll.poll_due(world)
     await asyncio.gather(*world.keep(wire_signals_poll.Pollers).running.values())
 

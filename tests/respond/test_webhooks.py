@@ -78,7 +78,7 @@ async def happen(world: World, action: str = ASK, *, outcome: str = "ok", **deta
 
 
 async def tell(world: World) -> None:
-    """One round, and all that it began."""
+    """Run a round, and everything that it began."""
     await wire_webhooks.tell_due(world)
     await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
 

@@ -27,7 +27,7 @@ HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"na
 
 
 def converse(talk: Any, listed: dict[str, Any]) -> dict[str, Any]:
-    """What the server answers, by method: the code of an error, or the names in a result."""
+    """The answers of the server, by method: the code of an error, or the names in a result."""
     uri, prompt = listed["resources"][0]["uri"], listed["prompts"][0]["name"]
     reference = {"ref": {"type": "ref/prompt", "name": prompt}, "argument": {"name": "x", "value": ""}}
     requests: list[tuple[str, dict[str, Any]]] = [

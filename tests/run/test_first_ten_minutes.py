@@ -1,4 +1,4 @@
-"""What USERS ask for: an agent that they have, watched first, then kept to what was seen, without a change to it."""
+"""The first ten minutes of a user: an existing agent, watched first, then kept to its recorded calls, unchanged."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Server:
         self.revoked: set[str] = set()
         self.refuse_tokens = False
         self.demand = ""
-        """what a token must have been asked for with: `acr_values` and `max_age` as in a challenge"""
+        """parameters that the request for a token must have had: `acr_values` and `max_age` as in a challenge"""
         self.stepped_up: dict[str, str] = {}
         self.bound: dict[str, str] = {}
         self.lifetime = 300

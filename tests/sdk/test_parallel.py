@@ -1,4 +1,4 @@
-"""One client used by threads and tasks at once: nonces, renewals of tokens, servers that ask for time."""
+"""A client used by threads and tasks at once: nonces, renewals of tokens, servers that ask for time."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def send(
     body: bytes = b"",
     address: str = "",
 ) -> Answer:
-    """One request to an ASGI application, from an address if given. Repeated headers of the answer become one."""
+    """Send a request to an ASGI application, from an address if given. Repeated headers of the answer become one."""
     path, _, query = path.partition("?")
     sent: list[dict[str, Any]] = []
 

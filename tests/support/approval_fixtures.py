@@ -51,7 +51,7 @@ class Bank:
     async def ask(
         self, arguments: dict[str, Any] | None = None, *, by: Resource | None = None, **changed: Any
     ) -> approval.ApprovalAnswer:
-        """What the guard of that resource hears of a call under the token `tok_1`. Raises Refused."""
+        """The answer to the guard of that resource for a call under the token `tok_1`. Raises Refused."""
         self._thrown += 1
         right: dict[str, Any] = {
             "call": f"{self._thrown:022}", "token": "tok_1", "policy": self.policy, "policies": ["large"],

@@ -17,7 +17,7 @@ PRESENT, VERIFIED, HAS_KEY = 0x01, 0x04, 0x40
 
 
 class Authenticator:
-    """One device. `flags` and `origin` are what it claims; a test may set them wrong."""
+    """A device. `flags` and `origin` are its claims; a test may set them wrong."""
 
     def __init__(self, origin: str, *, rp_id: str = "") -> None:
         self.origin, self.rp_id = origin, rp_id or origin.partition("://")[2].partition(":")[0]

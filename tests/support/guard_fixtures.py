@@ -46,7 +46,7 @@ def guard(tmp_path: Path, clock: Clock, dice: SeededRandom) -> Iterator[Guard]:
 
 @pytest.fixture
 def feeder(clock: Clock, guard: Guard) -> Feeder:
-    """What speaks to the guard; it has said a snapshot."""
+    """The server's side of a guard's feed; it has sent a snapshot."""
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
     return feeder

@@ -33,7 +33,7 @@ class Idp:
         self.waiting: dict[str, str] = {}
         """tokens for who polls"""
         self.answer: Any = None
-        """what it answers to a poll instead"""
+        """its answer to a poll instead"""
         self.talks = False
         """it has something new for whoever polls, always"""
         self.at = 1_800_000_000

@@ -1,4 +1,4 @@
-"""What a person said, in short."""
+"""The words of a person, in short."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def trust(world: World, idp: Idp, **more: Any) -> dict[str, Any]:
 
 
 async def push(world: World, made: dict[str, Any], token: str | bytes, **changed: Any) -> tuple[int, Any]:
-    """What the transmitter hears: status, and its error."""
+    """The answer to the transmitter: status, and its error."""
     headers = [
         (b"content-type", changed.get("kind", "application/secevent+jwt").encode()),
         (b"authorization", changed.get("shows", made["authorization_header"]).encode()),

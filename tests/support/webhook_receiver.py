@@ -13,7 +13,7 @@ class Receiver:
         self.url = url
         self.heard: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
-        """what the next ones are answered, with `x-body` as the body; after them 204"""
+        """answers to the next webhooks, with `x-body` as the body; after them 204"""
         self.silence = threading.Event()
         self.silence.set()
         """cleared: it never answers"""

@@ -59,7 +59,7 @@ PRISTINE = """
     create event trigger changed on ddl_command_end execute function pristine.note_change();
     create event trigger dropped on sql_drop execute function pristine.note_change();
 """
-"""What lets a database be used again: the rows of the beginning, and a note of whoever changes the schema."""
+"""Statements that reset a database: the rows of the beginning, and a note of whoever changes the schema."""
 
 TRUST_DOMAIN = "example.org"
 PUBLIC_URL = "https://ostiary.example.org"
@@ -119,7 +119,7 @@ def postgres(run: str, worker: str) -> Iterator[Postgres]:
 
 
 class Template:
-    """What the first start of a server leaves behind, ready to be copied."""
+    """The files that the first start of a server leaves behind, ready to be copied."""
 
     def __init__(self, folder: Path, server: Postgres | None) -> None:
         self._folder, self._server = folder, server

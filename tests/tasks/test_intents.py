@@ -1,4 +1,4 @@
-"""What a person asked of a task: said by who may, kept for good, and never more under a task than was said of it."""
+"""The request of a person for a task: stated by who may, kept for good, and never wider in a part of the task."""
 
 from __future__ import annotations
 

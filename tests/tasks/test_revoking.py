@@ -1,4 +1,4 @@
-"""One revoke ends everything derived, whichever kind it begins at."""
+"""A revoke ends everything derived, whichever kind it begins at."""
 
 from __future__ import annotations
 

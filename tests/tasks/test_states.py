@@ -29,7 +29,7 @@ steps = st.lists(
 
 
 class Expected:
-    """What should be true of the task."""
+    """The expected state of the task."""
 
     def __init__(self, now: int) -> None:
         self.state, self.until = State.LIVE, now + 5 * SECOND

@@ -64,7 +64,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for, by numbers that are taken modulo what there is."""
+    """A request, by numbers that are taken modulo the number of objects."""
 
     kind: str
     agent: int
@@ -131,7 +131,7 @@ class Thing:
 
 
 class Oracle:
-    """What may be at most, worked out the slow way."""
+    """The upper bounds of access, worked out the slow way."""
 
     def __init__(self, cast: list[Member]) -> None:
         self.cast = cast
@@ -164,7 +164,7 @@ class Oracle:
 
 
 class Play:
-    """One example: agents and owners of its own, in a world that all examples share."""
+    """An example: agents and owners of its own, in a world that all examples share."""
 
     def __init__(self, world: World, clock: Clock, number: int, cast: list[Member]) -> None:
         self.world, self.clock, self.cast, self.oracle = world, clock, cast, Oracle(cast)
@@ -313,7 +313,7 @@ class Play:
         )  # fmt: skip
 
     def late(self) -> dict[str, Knowledge]:
-        """What guards know that connect now."""
+        """The facts of guards that connect now."""
         reader, knowledge = self.world.db.read(), {}
         for at in (FILES, MAIL):
             knowledge[at] = Knowledge()
@@ -324,7 +324,7 @@ class Play:
         return knowledge
 
     def hear(self, knowledge: dict[str, Knowledge], after: int) -> None:
-        """What guards hear that were there before."""
+        """The facts of guards that were connected before."""
         reader = self.world.db.read()
         for _, at, body in outbox.after(reader, "feed", after):
             delta = parse_delta(body)

@@ -1,4 +1,4 @@
-"""What agents are held to, where tokens are issued and where our own API is called: as guards have it."""
+"""Restrictions of agents, where tokens are issued and where our own API is called: as guards have them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"
 
 @pytest.fixture
 async def client(world: World, client: Client) -> Client:
-    """One that can read and write what has a catalogue, and calls our own API."""
+    """An agent that can read and write at resources with a catalogue, and calls our own API."""
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": TOOLS}))
     await run_act(world, lambda a: registry.set_catalogue(a, "files", catalogue))
     return client

@@ -1,4 +1,4 @@
-"""What the server does while its wall clock is wrong: it stops granting, goes on stopping, and takes a confirmation."""
+"""The server while its wall clock is wrong: it stops granting, goes on stopping, and takes a confirmation."""
 
 from __future__ import annotations
 

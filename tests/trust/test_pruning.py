@@ -1,4 +1,4 @@
-"""What is remembered of proofs is forgotten when nobody would take them anyway, and not before."""
+"""Used proofs are forgotten when they would be refused anyway, and not before."""
 
 from __future__ import annotations
 

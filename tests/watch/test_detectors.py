@@ -1,4 +1,4 @@
-"""What every detector promises, whichever it is; and the columns that it works on."""
+"""The promises of every detector, and the columns that it works on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def event(number: int, **fields: object) -> Event:
 
 
 def run(detector: Detector, events: Sequence[Event], *, size: int) -> list[tuple[int, int, str]]:
-    """What it finds in these events, cut into batches of that size: (entry, points, words)."""
+    """The findings in these events, cut into batches of that size: (entry, points, words)."""
     rows = {name: row for row, name in enumerate(["", *sorted({event.agent for event in events} - {""})])}
     kept = zeros(detector, agents=len(rows), peers=2)
     found = []

@@ -35,7 +35,7 @@ _READERS = ("get_", "search_", "read_", "check_", "list_")
 
 
 class AgentDojo:
-    """One suite of it."""
+    """A suite of AgentDojo."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -121,7 +121,7 @@ class Evidence:
 
 
 def parse_keys(text: str) -> list[NoteKey]:
-    """One vkey a line, all of one log. Raises Malformed."""
+    """Parse the vkeys of one log, one a line. Raises Malformed."""
     keys = [parse_vkey(line) for line in text.split("\n") if line]
     if len({key.name for key in keys}) != 1:
         raise Malformed("there must be keys, and of one log only")

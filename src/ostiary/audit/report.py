@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One damage: of entries (`count` from `index` on), or of a file (`path` under the folder)."""
+    """A defect: of entries (`count` from `index` on), or of a file (`path` under the folder)."""
 
     kind: Kind
     message: str

@@ -161,7 +161,7 @@ _SHAPES = str.maketrans("015", "ois")
 
 @dataclass(frozen=True, slots=True)
 class ReadingLine:
-    """One thing that is proposed: of which tool, which member, what, and why. Quotes nothing that a server said but
+    """A proposed member of a tool, with the reason. Quotes nothing that a server said but
     names of tools and arguments, and the URIs and prompts that it lists.
     """
 

@@ -57,7 +57,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about a tool. `member` is `effect`, `outside` or `kinds.` and the path of an argument."""
+    """A question about a tool. `member` is `effect`, `outside` or `kinds.` and the path of an argument."""
 
     tool: str
     member: str

@@ -79,7 +79,7 @@ class Rows(list[Any]):
 
 
 class Session:
-    """One run of the command line, at the server of the data folder, or at OSTIARY_URL with OSTIARY_CREDENTIAL."""
+    """A run of the command line, at the server of the data folder, or at OSTIARY_URL with OSTIARY_CREDENTIAL."""
 
     def __init__(self, data_dir: Path | None, as_json: bool, *, is_wide: bool = False) -> None:
         self.data_dir, self.as_json = data_dir, as_json

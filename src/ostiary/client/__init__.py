@@ -1,4 +1,4 @@
-"""One client of one issuer, without I/O: discovery, tokens, proofs. Functions are generators that yield requests.
+"""A client of one issuer, without I/O: discovery, tokens, proofs. Functions are generators that yield requests.
 
     metadata  RFC 8414, OpenID Connect        token  client_credentials with private_key_jwt (RFC 7523), RFC 8707
     resource  RFC 9728, from the challenge    proof  DPoP (RFC 9449), nonces of both servers

@@ -33,7 +33,7 @@ T = TypeVar("T")
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 MAX_ATTEMPTS = 3
-"""One attempt for each failure that is no fault of the caller: a wrong clock, a token that was just
+"""Attempts: one for each failure that is no fault of the caller: a wrong clock, a token that was just
 revoked, a step-up.
 """
 MARGIN_US = 30_000_000

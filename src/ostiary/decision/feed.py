@@ -199,7 +199,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def render_message(key: PrivateKey, message: Message) -> bytes:
-    """One line of the stream."""
+    """A line of the stream."""
     return sign_jwt(key, typ=TYP, claims=message).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""One call at a guard: who makes it, what was decided, what goes on record about it."""
+"""A call at a guard: who makes it, what was decided, what goes on record about it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class _Place(Enum):
 
 
 class Feed:
-    """One guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
+    """A guard's side of the stream. Times in microseconds: `now` is the wall clock, `tick` the boot clock.
 
     `kept` is the file that holds the guard's time, `boot` which boot of the machine this is.
     """

@@ -148,7 +148,7 @@ class Link:
             pause = min(2 * pause, LAST_RETRY_S)
 
     def _follow(self, http: httpx2.Client, auth: client.Auth, issuer: str) -> Iterator[Message]:
-        """One stream from beginning to end: each message once it is in force. Raises what goes wrong."""
+        """Follow a stream from beginning to end: yield each message once it is in force. Raises any error."""
         stream = b64u(self._random(16))
         self._feed.begin(stream, issuer=issuer, keys=self._feed_keys(http))
         query = {"stream": stream} | ({} if self._feed.seq is None else {"after": str(self._feed.seq)})

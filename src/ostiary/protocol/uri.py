@@ -1,4 +1,4 @@
-"""One spelling for one http(s) target: RFC 3986 sections 6.2.2 and 6.2.3, without query and fragment."""
+"""The normal form of an http(s) target: RFC 3986 sections 6.2.2 and 6.2.3, without query and fragment."""
 
 from __future__ import annotations
 

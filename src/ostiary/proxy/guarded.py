@@ -267,7 +267,7 @@ class _Reply(bytes):
 
 @dataclass(slots=True)
 class _Stream:
-    """One stream of answers. `url`: where the server takes the client's messages; empty until the server names it."""
+    """A stream of answers. `url`: where the server takes the client's messages; empty until the server names it."""
 
     exchange: Exchange
     url: str = ""

@@ -62,7 +62,7 @@ class _Proxy:
         self._tasks = set[asyncio.Task[None]]()
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection from beginning to end."""
+        """Serve a connection from beginning to end."""
         task = asyncio.current_task()
         assert task is not None
         if len(self._tasks) >= MAX_CONNECTIONS:
@@ -88,7 +88,7 @@ class _Proxy:
 
 
 class _Conversation:
-    """One connection of a client."""
+    """The conversation with a client on its connection."""
 
     def __init__(self, proxy: _Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy, self._reader, self._writer = proxy, reader, writer

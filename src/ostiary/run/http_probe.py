@@ -34,7 +34,7 @@ def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bo
 
 
 class _Probe:
-    """One conversation with a server."""
+    """A conversation with a server."""
 
     def __init__(self, http: httpx2.Client, url: str) -> None:
         self._http, self._url, self._id = http, url, 0

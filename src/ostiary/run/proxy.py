@@ -32,7 +32,7 @@ CANNOT_RUN = 127
 
 
 class Proxy:
-    """One agent, one server."""
+    """The proxy between an agent and a server."""
 
     def __init__(self, gate: Gate, command: Sequence[str]) -> None:
         """Starts the server. Raises OSError."""

@@ -43,7 +43,7 @@ SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/reso
 
 
 class EvaluationItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One evaluation of a batch: what it leaves out, the batch says for all."""
+    """An evaluation of a batch; absent members have the values of the batch."""
 
     subject: Thing | None = None
     action: Verb | None = None
@@ -211,7 +211,7 @@ _DEFAULTS = ("subject", "action", "resource", "context")
 
 
 def _item(value: object) -> EvaluationItem | None:
-    """One item of a batch; None if it is not well-formed."""
+    """Parse an item of a batch; None if it is not well-formed."""
     try:
         return convert(value, EvaluationItem)
     except msgspec.ValidationError:

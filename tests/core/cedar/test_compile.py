@@ -104,7 +104,7 @@ SCOPES = {
 
 
 def says(scope: Scope, asked: Entity) -> bool:
-    """What a scope means, written down once more and without any index."""
+    """The meaning of a scope, written down again and without any index."""
     return (
         (scope.equals is None or scope.equals == asked.uid)
         and (scope.type is None or scope.type == asked.uid.type)

@@ -1,4 +1,4 @@
-"""What is kept of a context comes back as it was."""
+"""A stored context comes back as it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outgoing text carries of content that the person did not name, whatever form it has, and what it may repeat."""
+"""Labels of outgoing text: of content that the person did not name, in any form, and of text that it may repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found at once is what the careful way finds: links, mail addresses, texts that can be read otherwise."""
+"""The fast search finds the same as the careful one: links, mail addresses, texts that can be read otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task remembers is bounded, tells no values, and no tool can make room in it for its own."""
+"""The memory of a task is bounded, reveals no values, and no tool can make room in it for its own."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_what_is_no_memory_is_malformed(body: bytes) -> None:
 
 
 def said(text: str) -> Intent:
-    """What an intent refuses for what is invisible in it too: whoever else remembers must bear it."""
+    """An intent with text that intents refuse, since it is invisible: other memories must bear it."""
     intent = seed("x")
     msgspec.structs.force_setattr(intent, "words", text)
     return intent

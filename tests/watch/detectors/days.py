@@ -27,7 +27,7 @@ def event(at: float, agent: int = 1, **fields: object) -> Event:
 
 
 class Held:
-    """What a detector keeps of agents 1 to 15, who are peers of each other; 0 is nobody."""
+    """The state of a detector for agents 1 to 15, who are peers of each other; 0 is no agent."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
@@ -35,7 +35,7 @@ class Held:
         self.number = 0
 
     def see(self, events: Iterable[Event]) -> list[tuple[Event, Anomaly]]:
-        """What is found, with the event of which it is."""
+        """The findings, each with its event."""
         found = []
         for _, group in groupby(sorted(events, key=lambda one: one.at), key=lambda one: one.at // HOUR):
             part = [msgspec.structs.replace(one, number=self.number + at) for at, one in enumerate(group)]

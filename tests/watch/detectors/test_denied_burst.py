@@ -14,7 +14,7 @@ DAY = 86_400
 
 
 def seen(times: list[float]) -> list[list[Anomaly]]:
-    """What is found after each refusal at these seconds, one batch for each."""
+    """The findings after each refusal at these seconds, one batch for each."""
     kept = zeros(denied_burst, agents=2, peers=1)
     return [
         denied_burst.notice(

@@ -71,7 +71,7 @@ class Arguments:
 
 
 class _Compiler:
-    """One schema on its way to closures. `$ref` is resolved when it is first followed, so that schemas may recur."""
+    """A schema on its way to closures. `$ref` is resolved when it is first followed, so that schemas may recur."""
 
     def __init__(self, root: object) -> None:
         self._root = root

@@ -49,7 +49,7 @@ class Rule(StrEnum):
 
 
 class Leaf(NamedTuple):
-    """One leaf. `path`: the path of the catalogue that claims it, or else the name of its argument. `kind`: as which
+    """A leaf. `path`: the path of the catalogue that claims it, or else the name of its argument. `kind`: as which
     kind its origin is judged; None if its origin does not matter.
     """
 

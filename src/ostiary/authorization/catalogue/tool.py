@@ -1,4 +1,4 @@
-"""One tool of a catalogue: its effect, the kinds of its arguments, and whether its results are untrusted."""
+"""A tool of a catalogue: its effect, the kinds of its arguments, and whether its results are untrusted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Place = Annotated[str, Meta(pattern=r"^(output|arguments)(\.[A-Za-z0-9_-]{1,64})
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
-    """One tool. Left out, `scope` is `read` for what reads, `administer` for what administers, `write` for the rest."""
+    """A tool. Left out, `scope` is `read` for what reads, `administer` for what administers, `write` for the rest."""
 
     name: ToolName
     effect: Effect

@@ -1,4 +1,4 @@
-"""One policy of the IR as one Python function.
+"""Generation of a Python function from a policy of the IR.
 
 The text that is compiled holds names of ours alone: operators, four variables, and `k0, k1, ..` for constants, which
 arrive as arguments. Nothing that a policy says, not even an attribute's name, is ever part of it; so there is nothing

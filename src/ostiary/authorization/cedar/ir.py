@@ -163,7 +163,7 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class PolicyIR(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One policy. `conditions` are its clauses in their order (`unless e` is `not e`); each must be true."""
+    """A policy. `conditions` are its clauses in their order (`unless e` is `not e`); each must be true."""
 
     id: str
     effect: Literal["permit", "forbid"]

@@ -88,7 +88,7 @@ _ABSENT: Mapping[str, Value] = _Absent()
 
 
 class Entity(msgspec.Struct, frozen=True, gc=False):
-    """One entity: `lineage` is itself and all its ancestors, so that `in` is one look-up. Build it with `entity()`."""
+    """An entity: `lineage` is itself and all its ancestors, so that `in` is one look-up. Build it with `entity()`."""
 
     uid: Uid
     attrs: Mapping[str, Value]

@@ -30,7 +30,7 @@ _NEVER = frozenset({Kind.SECRET, Kind.TEXT})
 
 
 class DraftLine(msgspec.Struct, frozen=True):
-    """One statement of the draft, with its reason."""
+    """A statement of the draft, with its reason."""
 
     verdict: str
     """`read`, `planned`, `not planned`, `cap`, `endorsed`"""

@@ -20,7 +20,7 @@ LASTING = frozenset({"bad_arguments", "forbidden_by_policy", "no_permit", "polic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCall:
-    """One call, as recorded in its entry. `uri`: its resource's identifier. `codes`: reasons for which it would be
+    """A call, as recorded in its entry. `uri`: its resource's identifier. `codes`: reasons for which it would be
     denied.
     """
 
@@ -33,7 +33,7 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestionLine:
-    """One suggestion, or a part that is left out, with its evidence."""
+    """A suggestion, or a part that is left out, with its evidence."""
 
     kind: Literal["scope", "tool", "argument", "left out"]
     subject: str

@@ -26,7 +26,7 @@ class PublicKey:
     kid: str
     """the JWK's `kid`, or else its thumbprint"""
     alg: str
-    """one of ALGS"""
+    """name of the algorithm, one of ALGS"""
     jwk: dict[str, str]
     """members of the public JWK, with `kid`, `alg` and `use`"""
     thumbprint: str

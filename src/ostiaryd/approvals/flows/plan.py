@@ -1,4 +1,4 @@
-"""One question at the start of a task: what the task will probably do that people would be asked about one by one.
+"""A question at the start of a task: what the task will probably do that people would be asked about one by one.
 
 Its lines are calls that people agreed to in earlier tasks of the agent, if the task plans their tool, or its words have
 their counterpart. A line that no policy would ask about is left out, and fewer than two lines save no question.
@@ -25,7 +25,7 @@ from ostiaryd.tasks.model import Task
 
 MIN_LINES, MAX_LINES = 2, 8
 MIN_OCCASIONS = 2
-"""One yes may have been a mistake, and what an attack got by it is not offered again."""
+"""Approvals that a line needs: a single one may be a mistake, and an attack must not gain from it again."""
 
 
 def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:

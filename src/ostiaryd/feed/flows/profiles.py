@@ -60,7 +60,7 @@ async def forget_profiles(world: World) -> int:
 
 
 def _unpack(packed: bytes) -> Profile:
-    """One of another version is learned anew."""
+    """Return the profile; a profile of another version is learned anew."""
     try:
         return unpack(packed) if packed else NEW
     except Malformed:

@@ -1,4 +1,4 @@
-"""One SQL text for two databases.
+"""A single SQL text for two databases.
 
 A statement is written once with `:name` parameters in the subset that SQLite and PostgreSQL share (text, bigint, bytea;
 `on conflict`, `returning`, CTEs, window functions; JSON as text; booleans as 0 and 1; time as bigint microseconds).

@@ -35,7 +35,7 @@ READ_ONLY = "25006"
 
 
 class PostgresConnection:
-    """One connection, replaced after a loss. Writers of all processes are put in one order by an advisory lock.
+    """A connection, replaced after a loss. Writers of all processes are put in one order by an advisory lock.
 
     Each commit is numbered in a row that this connection has in `writer_commit`: so a connection can tell whether
     another one has committed since, and whether its own commit took place although the answer was lost.

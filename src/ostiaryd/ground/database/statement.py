@@ -10,7 +10,7 @@ _TABLE = re.compile(r"\b(?:from|join|into|update)\s+([a-z_]+)")
 
 
 class Sql:
-    """One statement in both dialects.
+    """A statement in both dialects.
 
     `names`: the order in which `many` expects the columns of a row; `tables`: all tables in the statement; a statement
     that `adds` inserts rows and changes none, or prunes.

@@ -78,7 +78,7 @@ class Failed(Refused):
 
 @dataclass(slots=True)
 class Call:
-    """One request. `answer_headers` go on whatever is answered.
+    """A request. `answer_headers` go on whatever is answered.
 
     `caller` is filled by the gate of the route, or by `prove` where that is left to the act of the request.
     """
@@ -259,7 +259,7 @@ Gate = Callable[[Call], Awaitable[Any]]
 
 
 class Endpoint:
-    """One route: read, gate, call, render. Called as an ASGI application it reads and sends as well.
+    """A route: read, gate, call, render. Called as an ASGI application it reads and sends as well.
 
     A body of at most `SMALL_BODY` bytes is read before the gate. Where a route takes more, a request that may have more
     proves its caller first, and its JSON is parsed in a thread.

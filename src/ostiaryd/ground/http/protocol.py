@@ -69,7 +69,7 @@ class _Flow(FlowControl):
 
 
 class Exchange:
-    """One request and its answer, with the attributes that uvicorn's protocol reads and sets on its own cycles."""
+    """A request and its answer, with the attributes that uvicorn's protocol reads and sets on its own cycles."""
 
     __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "path", "response_complete")
     message_event = _Event()
@@ -81,7 +81,7 @@ class Exchange:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """A connection."""
 
     def __init__(
         self, endpoints: Mapping[bytes, Endpoint], connections: Connections | None = None, **options: Any

@@ -90,7 +90,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """One operation: how it is reached, who may use it, and what it takes and answers."""
+    """An operation: how it is reached, who may use it, and what it takes and answers."""
 
     method: str
     path: str

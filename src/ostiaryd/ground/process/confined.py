@@ -72,7 +72,7 @@ class TooCostly(Invalid):
 
 
 class Confined:
-    """One child at a time. Thread-safe; blocks, so ask it in a thread."""
+    """A confined child process, replaced when it fails. Thread-safe; blocks, so ask it in a thread."""
 
     def __init__(
         self,

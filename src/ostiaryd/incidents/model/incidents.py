@@ -78,7 +78,7 @@ class Outcome(StrEnum):
 
 
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One response that was carried out or held back.
+    """A response that was carried out or held back.
 
     `says`: how, or why not; `task`: the frozen task; `is_ordered`: the response was an explicit order, not a
     playbook's.

@@ -33,7 +33,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One act. A flow fills it while it learns more; what it never learned is left out of the encoding.
+    """An act. A flow fills it while it learns more; what it never learned is left out of the encoding.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
     was changed) or `error` (we failed; nothing was changed). Arguments appear as a digest, or redacted by rule.

@@ -58,7 +58,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One event: its title, and lines (label, text) with details. All text is plain."""
+    """An event: its title, and lines (label, text) with details. All text is plain."""
 
     title: str
     lines: tuple[tuple[str, str], ...]

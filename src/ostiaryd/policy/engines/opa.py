@@ -32,7 +32,7 @@ class _Expression(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """One result of a query, as JSON: the values of its expressions, and of its variables."""
+    """A result of a query, as JSON: the values of its expressions, and of its variables."""
 
     expressions: list[_Expression] = []
     bindings: dict[str, msgspec.Raw] = {}

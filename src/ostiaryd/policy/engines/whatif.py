@@ -22,7 +22,7 @@ from ostiaryd.policy.model.whatif import Comparison
 
 
 class _Run:
-    """One candidate, and how far it is."""
+    """A candidate, and how far it is."""
 
     def __init__(self, candidate: Candidate) -> None:
         rules = ir.parse(candidate.rules.encode())

@@ -173,7 +173,7 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
 
 
 def _line(question: Question | None, decision: Decision | None) -> bytes:
-    """One decision of a batch: allowed, who, what, on what, the policies or else the codes of the reasons."""
+    """Encode a decision of a batch: allowed, who, what, on what, the policies or else the codes of the reasons."""
     if question is None or decision is None:
         return b"[false]"
     subject, resource = question.subject, question.resource

@@ -54,7 +54,7 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """One question. Members that `principal`, `resource` and `context` leave out come from `question`; their own
+    """A question. Members that `principal`, `resource` and `context` leave out come from `question`; their own
     members take precedence.
 
     `context` is in Cedar's JSON, without the time and the arguments; the arguments of a call are as `access.keep` left

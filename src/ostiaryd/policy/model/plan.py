@@ -24,7 +24,7 @@ class Contents(NamedTuple):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One policy. `effect` is `other` for a policy that is not Cedar."""
+    """A policy. `effect` is `other` for a policy that is not Cedar."""
 
     id: str
     effect: Literal["permit", "forbid", "other"]

@@ -43,7 +43,7 @@ class Lacking(Exception):
 
 
 class Replay:
-    """One policy set asked again and again; `catalogue` finds the text of a catalogue by its digest, or
+    """A policy set asked again and again; `catalogue` finds the text of a catalogue by its digest, or
     raises Lacking.
     """
 

@@ -92,7 +92,7 @@ def is_known_key(reader: Reader, jkt: str) -> bool:
 
 
 def check_unknown_key(act: Act, jkt: str) -> None:
-    """One key is one identity: raises Conflict for a key that an agent, a guard or a person has or had."""
+    """Check that no agent, guard or person has or had the key: a key is one identity. Raises Conflict."""
     if is_known_key(act.tx, jkt):
         raise Conflict(
             "this key is registered already", hint="generate a new key; keys are never shared", code="key_taken"

@@ -81,7 +81,7 @@ def next_state(state: State, verb: Verb) -> State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One record, many projections: OAuth client, SPIFFE ID, DID, SCIM resource. Times in microseconds."""
+    """The record of an agent, projected as OAuth client, SPIFFE ID, DID and SCIM resource. Times in microseconds."""
 
     agent_id: AgentId
     name: str

@@ -202,7 +202,9 @@ def _target(
     available: frozenset[str],
     config: Config,
 ) -> Target:
-    """One's own token stays for whom it is; what was handed on is for whatever it reaches. Raises InvalidTarget."""
+    """Return the target. An agent's own token keeps its audience; a delegated one may get another. Raises
+    InvalidTarget.
+    """
     uri = request.resource
     if request.audience is not None:
         named = _named(act, request.audience, config=config)

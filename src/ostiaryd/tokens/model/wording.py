@@ -32,7 +32,7 @@ LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "
 
 
 class Line(NamedTuple):
-    """One line of a consent page: the field of its checkbox, its title, what belongs to it, and whether it can be
+    """A line of a consent page: the field of its checkbox, its title, what belongs to it, and whether it can be
     unticked.
     """
 

@@ -74,7 +74,7 @@ _AMRS: dict[Method, tuple[str, ...]] = {
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One proof of a person, given at `at` (microseconds).
+    """A proof of a person, given at `at` (microseconds).
 
     `source` tells proofs of one kind apart: the id of a passkey, the issuer of a provider. `acr` and `amr` are what a
     trusted provider says: its `acr` as one of our levels, "" for a single factor.

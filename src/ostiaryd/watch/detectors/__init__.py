@@ -1,1 +1,1 @@
-"""One module for each way in which behaviour is noticed; `watch.model.detector` says what such a module promises."""
+"""Detectors: a module for each way in which behaviour is noticed; `watch.model.detector` has their contract."""

@@ -37,7 +37,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
-    """One record of a guard that has a gap now or had one just before."""
+    """Return the anomaly of a record of a guard that has a gap now or had one just before."""
     guard, agent = batch.reporter[row], batch.agent_word[row]
     before = state["agent"][slot] if state["guard"][slot] == guard else 0
     gap = int(state["gap"][slot]) if state["guard"][slot] == guard else 0

@@ -1,4 +1,4 @@
-"""One key in two places: a key is used in one network, then in another, and in the first again within half an hour.
+"""A key in two places: a key is used in one network, then in another, and in the first again within half an hour.
 
 A move goes one way; two that hold the same key go to and fro. Networks that the agent has used for a day, or that
 several of its peers use, are its own (copies of one agent run in two places): between these it may.

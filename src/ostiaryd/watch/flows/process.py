@@ -79,7 +79,7 @@ class Watch:
         world.writer.listeners.append(self._on_commit)
 
     async def run(self, then: Then) -> None:
-        """One life of the process, from its start to its end, which raises."""
+        """Run the process until it ends. Raises Unavailable."""
         state = self.state
         state.phase, state.starts = "starting", state.starts + 1
         child = self._child = await spawn(CHILD, nice=NICE)

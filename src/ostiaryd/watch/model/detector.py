@@ -31,7 +31,7 @@ class Kept(NamedTuple):
     peers: Records
     """records of peers, by `Batch.peers`: agents of one kind with access to the same resources"""
     all: Records
-    """one"""
+    """a single record for the whole server"""
 
 
 class Anomaly(NamedTuple):
