@@ -647,6 +647,15 @@ async def test_a_session_ends_when_it_is_unused_and_at_the_latest_at_its_end(
     assert browser.path.startswith("/login")
 
 
+@pytest.mark.parametrize("path", ["/account", "/consents", "/device", "/login?return_to=/account"])
+async def test_every_page_counts_as_a_use_of_the_session(world: World, app: ASGIApp, clock: Clock, path: str) -> None:
+    browser = await signed_in(world, app)
+    for _ in range(2):
+        clock.advance(world.config.session_idle_s - 1)
+        await browser.get(path)
+        assert sessions_of(world.db.read(), registry_id(world), now=world.now()), path
+
+
 async def test_expired_sessions_and_links_are_deleted_with_an_entry(world: World, app: ASGIApp, clock: Clock) -> None:
     await signed_in(world, app)
     await invite(world, "bob")

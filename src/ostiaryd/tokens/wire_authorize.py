@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Forbidden, Refused
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, continue_page, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -45,7 +45,7 @@ from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, LOOPBACK, ClientKind, OAuthClient
-from ostiaryd.trust.model.sessions import Session
+from ostiaryd.trust.model.sessions import Demand, Session
 
 Parameters = Mapping[str, list[str]]
 
@@ -131,7 +131,7 @@ async def _proceed(
     """Take the next step of a valid request: the login page, the consent page, or the answer."""
     world, now = call.world, call.world.now()
     offer = flow.make_offer(world.db.read(), request, client, now=now, config=world.config)
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     step, assurance = flow.choose_step(world.db.read(), request, offer, client, session, requested_at=since, now=now)
     if step is not Step.CODE and not request_uri:
         network = call.network
@@ -150,19 +150,19 @@ async def _proceed(
 
 def _to_login(call: Call, request: AuthorizationRequest, request_uri: str) -> Reply:
     back = f"/authorize?{urlencode({'client_id': request.client_id, 'request_uri': request_uri})}"
-    query = {
-        "return_to": back,
-        "prompt": "login" if {"login", "select_account"} & set(request.prompt) or request.subject else "",
-        "acr_values": " ".join(request.acr_values),
-        "max_age": "" if request.max_age is None else str(request.max_age),
-        "login_hint": request.login_hint,
-    }
-    return see_other(call, f"/login?{urlencode({name: value for name, value in query.items() if value})}")
+    demand = Demand(
+        return_to=back,
+        acr_values=request.acr_values,
+        max_age=request.max_age,
+        is_new=bool({"login", "select_account"} & set(request.prompt) or request.subject),
+        login_hint=request.login_hint,
+    )
+    return see_other(call, demand.login_path)
 
 
 async def decide(call: Call) -> Reply:
     """Take the answer of a person on a consent page, and answer at the redirect URI."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
@@ -358,7 +358,7 @@ ROUTES = (
         authorize,
         "",
         protocol=PAGES,
-        body=Content(dict[str, str], FORM),
+        body=HTML_FORM,
         errors=PAGE_ERRORS,
         answers={200: HTML_BODY, 303: None},
     ),
@@ -368,7 +368,7 @@ ROUTES = (
         decide,
         "",
         protocol=PAGES,
-        body=Content(dict[str, str], FORM),
+        body=HTML_FORM,
         errors=(*PAGE_ERRORS, ForgedForm("the form has expired")),
         answers={200: HTML_BODY, 303: None},
     ),

@@ -7,9 +7,9 @@ from typing import Any, TypedDict
 from ostiary.authorization.bounds import render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, see_other
 from ostiaryd.ground.http.pages import reply_page
-from ostiaryd.ground.http.routes import FORM, NOT_FOUND, PAGE, Content, PageBody, Query, Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -64,7 +64,7 @@ async def withdraw_consent(call: Call) -> Reply:
 
 async def show_mine(call: Call) -> Reply:
     """Show the consents of the person who is signed in; asks to sign in first."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     if session is None:
         return see_other(call, "/login?return_to=/consents")
     reader = call.world.db.read()
@@ -82,7 +82,7 @@ async def show_mine(call: Call) -> Reply:
 
 async def withdraw_mine(call: Call) -> Reply:
     """Withdraw a consent of the person who is signed in."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     await sessions.act_as_person(
@@ -141,7 +141,7 @@ ROUTES = (
         withdraw_mine,
         "",
         protocol=PAGES,
-        body=Content(dict[str, str], FORM),
+        body=HTML_FORM,
         errors=(ForgedForm("the form has expired"), NOT_FOUND),
         answers={303: None},
     ),

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from ostiary.protocol.errors import NotFound, Refused, Unavailable
 from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -26,7 +26,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import logins, sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind
-from ostiaryd.trust.model.sessions import Session
+from ostiaryd.trust.model.sessions import Demand, Session
 from ostiaryd.trust.model.throttle import CODE, NETWORK
 
 COST = 3
@@ -98,7 +98,7 @@ def _take_room(call: Call) -> None:
 async def show_device(call: Call) -> Reply:
     """Show the page on which a person types the code of a device; asks to sign in first."""
     code = call.query_one("user_code") or ""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     if session is None:
         return _to_login(call, code)
     return _code_page(call, session, code=code)
@@ -106,7 +106,7 @@ async def show_device(call: Call) -> Reply:
 
 async def enter_code(call: Call) -> Reply:
     """Take the code of a device, and show what the device asks for."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     code = form.get("user_code", "")
@@ -157,7 +157,7 @@ async def _ask(call: Call, session: Session, device: Device) -> Reply:
 
 async def decide(call: Call) -> Reply:
     """Take the answer of a person to a device."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     try:
@@ -194,11 +194,11 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
 
 
 def _to_login(call: Call, code: str, *, request: AuthorizationRequest | None = None) -> Reply:
-    query = {"return_to": f"/device?{urlencode({'user_code': code})}" if code else "/device"}
+    back = f"/device?{urlencode({'user_code': code})}" if code else "/device"
+    demand = Demand(return_to=back)
     if request is not None:
-        query |= {"acr_values": " ".join(request.acr_values)} if request.acr_values else {}
-        query |= {"max_age": str(request.max_age)} if request.max_age is not None else {}
-    return see_other(call, f"/login?{urlencode(query)}")
+        demand = Demand(return_to=back, acr_values=request.acr_values, max_age=request.max_age)
+    return see_other(call, demand.login_path)
 
 
 def _code_page(call: Call, session: Session, *, code: str, refusal: Refused | None = None) -> Reply:
@@ -218,7 +218,6 @@ def _name(call: Call, session: Session) -> str:
 
 
 FORGED = ForgedForm("the form has expired")
-_FORM = Content(dict[str, str], FORM)
 ROUTES = (
     Route(
         "POST",
@@ -246,7 +245,7 @@ ROUTES = (
         enter_code,
         "",
         protocol=PAGES,
-        body=_FORM,
+        body=HTML_FORM,
         errors=(FORGED,),
         answers={200: HTML_BODY, 303: None, 404: HTML_BODY, 429: HTML_BODY},
     ),
@@ -256,7 +255,7 @@ ROUTES = (
         decide,
         "",
         protocol=PAGES,
-        body=_FORM,
+        body=HTML_FORM,
         errors=(FORGED,),
         answers={200: HTML_BODY, 404: HTML_BODY, 429: HTML_BODY},
     ),

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, continue_page, page
-from ostiaryd.ground.http.routes import FORM, Content, Query, Route
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page
+from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.model import InvalidRequest, read_form
@@ -42,7 +42,7 @@ async def log_out(call: Call) -> Reply:
     """Log a person out at the request of an application (RP-Initiated Logout 1.0 section 2)."""
     parameters = call.form() if call.method == "POST" else parse_form(call.query.encode("latin-1"))
     request = await _parse(call, read_form(parameters))
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     if session is None:
         return _done(call, request.url)
     if request.session == session.id and request.person == session.person:
@@ -58,7 +58,7 @@ async def log_out(call: Call) -> Reply:
 
 async def confirm(call: Call) -> Reply:
     """End the session of the browser after the person has confirmed."""
-    session = sessions.session_of(call)
+    session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     return await _end(call, session, (await _parse(call, form)).url)
@@ -116,17 +116,16 @@ _ERRORS = (
     InvalidRequest("`post_logout_redirect_uri` is not registered for this client"),
     InvalidClient("the client is not known"),
 )
-_FORM = Content(dict[str, str], FORM)
 ROUTES = (
     Route("GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY}),
-    Route("POST", "/logout", log_out, "", protocol=PAGES, body=_FORM, errors=_ERRORS, answers={200: HTML_BODY}),
+    Route("POST", "/logout", log_out, "", protocol=PAGES, body=HTML_FORM, errors=_ERRORS, answers={200: HTML_BODY}),
     Route(
         "POST",
         "/logout/confirm",
         confirm,
         "",
         protocol=PAGES,
-        body=_FORM,
+        body=HTML_FORM,
         errors=(*_ERRORS, ForgedForm("the form has expired")),
         answers={200: HTML_BODY},
     ),

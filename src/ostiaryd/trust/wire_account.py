@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlencode
 
 import segno
 from markupsafe import Markup
@@ -16,8 +15,8 @@ from markupsafe import Markup
 from ostiary.authorization.assurance import PERSON_MFA
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, page, redirect, see_other
-from ostiaryd.ground.http.routes import FORM, Content, Route
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, redirect, see_other
+from ostiaryd.ground.http.routes import Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
@@ -41,19 +40,17 @@ from ostiaryd.trust.flows.sessions import (
     end_sessions,
     find_page_host,
     form_token,
-    note_use,
     read_form,
     session_headers,
     session_of,
     sessions_of,
 )
 from ostiaryd.trust.model.passkeys import PasskeyRefused
-from ostiaryd.trust.model.sessions import Proof, Session, add_proof
+from ostiaryd.trust.model.sessions import Demand, Proof, Session, add_proof
 from ostiaryd.trust.model.totp import render_secret, render_uri
 
 RECENT_S = 600
 """Age of the proofs with which a person may change how they sign in, in seconds."""
-FORM_BODY = Content(dict[str, str], media_types=FORM)
 FORGED = ForgedForm("the form has expired")
 Signed = Callable[[Call, Session], Awaitable[Reply]]
 
@@ -64,10 +61,9 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
     async def run(call: Call) -> Reply:
         if call.method == "GET" and (url := find_page_host(call)) is not None:
             return redirect(url)
-        session = session_of(call)
+        session = await session_of(call)
         if session is None:
-            return _to_login(call)
-        await note_use(call, session)
+            return see_other(call, Demand(return_to="/account").login_path)
         return await wire(call, session)
 
     run.__doc__ = wire.__doc__
@@ -80,7 +76,7 @@ def _recently(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
     async def run(call: Call, session: Session) -> Reply:
         values = (PERSON_MFA,) if credentials.has_two_factors(call.world.db.read(), session.person) else ()
         if session.meet(now=call.world.now(), acr_values=values, max_age=RECENT_S) is None:
-            return _to_login(call, acr_values=" ".join(values), max_age=str(RECENT_S))
+            return see_other(call, Demand(return_to="/account", acr_values=values, max_age=RECENT_S).login_path)
         return await wire(call, session)
 
     run.__doc__ = wire.__doc__
@@ -237,11 +233,6 @@ async def _change(call: Call, session: Session, action: str, flow: Callable[[Act
     return see_other(call, "/account")
 
 
-def _to_login(call: Call, **demand: str) -> Reply:
-    fields = {name: value for name, value in demand.items() if value}
-    return see_other(call, f"/login?{urlencode({'return_to': '/account', **fields})}")
-
-
 def _person(call: Call, session: Session) -> Person:
     return registry.find_person(call.world.db.read(), session.person)
 
@@ -320,7 +311,7 @@ renew_codes = _recently(_renew_codes)
 
 def _form_route(path: str, wire: Callable[[Call], Awaitable[Reply]], *errors: Refused, shows: bool = False) -> Route:
     answers = {303: None, 200: HTML_BODY} if shows else {303: None}
-    return Route("POST", path, wire, "", protocol=PAGES, body=FORM_BODY, answers=answers, errors=(FORGED, *errors))
+    return Route("POST", path, wire, "", protocol=PAGES, body=HTML_FORM, answers=answers, errors=(FORGED, *errors))
 
 
 LAST = Conflict("this is the only way to sign in")

@@ -7,22 +7,21 @@ of a provider counts only with that cookie, so an attacker cannot finish a login
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import urlencode
 
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
 from ostiary.protocol import jose
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import Call, Headers, Reply
-from ostiaryd.ground.http.html import see_other
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import NewSession, begin_session, page_url, session_headers, session_of
+from ostiaryd.trust.flows.sessions import NewSession, begin_session, one_cookie, page_url, session_of
 from ostiaryd.trust.model import SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
 from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
-from ostiaryd.trust.model.sessions import Demand, Proof, parse_cookies, parse_demand
+from ostiaryd.trust.model.sessions import Demand, Proof, parse_demand
+from ostiaryd.trust.wire_login import lead_on
 
 PROVIDER_COOKIE = "__Host-ostiary-provider"
 
@@ -73,10 +72,10 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
 
 def end_attempt(call: Call, provider: Provider) -> Attempt:
     """Return the attempt of the browser at that provider. Raises ProviderRefused."""
-    cookies = parse_cookies([value for name, value in call.headers if name == b"cookie"]).get(PROVIDER_COOKIE, [])
     secret = call.world.keys.derive("login attempt")
-    unverified = cookies[0] if len(cookies) == 1 else None
-    return open_attempt(unverified, provider=provider.provider_id, secret=secret, now=call.world.now())
+    return open_attempt(
+        one_cookie(call, PROVIDER_COOKIE), provider=provider.provider_id, secret=secret, now=call.world.now()
+    )
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
@@ -97,7 +96,7 @@ async def log_in_identity(
     If the provider had to ask the person again, its answer must say that it did. `spend`: a proof to use up, which was
     not used before.
     """
-    world, replaces = call.world, session_of(call)
+    world, replaces = call.world, await session_of(call)
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:
@@ -123,10 +122,7 @@ async def log_in_identity(
         )
 
     new = await act(world, "person.login", run, request=call.request_id, network=call.network)
-    path = attempt.return_to
-    if path.startswith("/authorize"):
-        path = f"/login/done?{urlencode({'return_to': path})}"
-    return see_other(call, path, headers=[*session_headers(new), _cookie("", provider, age_s=0)])
+    return lead_on(call, attempt.return_to, new, headers=[_cookie("", provider, age_s=0)])
 
 
 def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from ostiary.authorization.assurance import meets
 from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, PAGES, base_path, continue_page, page, redirect, see_other
-from ostiaryd.ground.http.routes import FORM, NOT_FOUND, Content, Query, Route
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, base_path, continue_page, page, redirect, see_other
+from ostiaryd.ground.http.routes import NOT_FOUND, Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
@@ -50,7 +50,6 @@ from ostiaryd.trust.flows.sessions import (
     form_token,
     login_headers,
     new_login,
-    note_use,
     read_form,
     read_login,
     session_headers,
@@ -79,18 +78,17 @@ async def show_login(call: Call) -> Reply:
     """Show the login page, or go on to `return_to` if the session of the browser meets the demand."""
     if (url := find_page_host(call)) is not None:
         return redirect(url)
-    demand, session = parse_demand(call.query_one), session_of(call)
+    demand, session = parse_demand(call.query_one), await session_of(call)
     if session is not None and not demand.is_new:
         now = call.world.now()
         if session.meet(now=now, acr_values=demand.acr_values, max_age=demand.max_age) is not None:
-            await note_use(call, session)
             return see_other(call, demand.return_to)
     return _login_page(call, demand, session)
 
 
 async def log_in_with_password(call: Call) -> Reply:
     """Log in with name and password; goes on to the code of the authenticator app, or to `return_to`."""
-    session, form = session_of(call), {}
+    session, form = await session_of(call), {}
     try:
         form = dict(read_form(call, read_login(call)))
         demand = parse_demand(form.get)
@@ -110,20 +108,20 @@ async def log_in_with_password(call: Call) -> Reply:
         login = new_login(call, person=proven.person, proofs=proofs)
         return see_other(call, f"/login/code?{urlencode(demand.fields())}", headers=login_headers(call, login))
     prove = code_prover(proven.person, proven.unverified_code)
-    return _signed_in(call, demand, await log_in(call, proven.person, proofs, replaces=session, prove=prove))
+    return lead_on(call, demand.return_to, await log_in(call, proven.person, proofs, replaces=session, prove=prove))
 
 
 async def show_code(call: Call) -> Reply:
     """Ask for the code of the authenticator app, after the password."""
     demand, login = parse_demand(call.query_one), read_login(call)
     if login is None or not _pending(call, login):
-        return see_other(call, f"/login?{urlencode(demand.fields())}")
+        return see_other(call, demand.login_path)
     return _code_page(call, login, login.person, demand)
 
 
 async def log_in_with_code(call: Call) -> Reply:
     """Log in with the code of the authenticator app or a recovery code, as the second proof or as a further one."""
-    login, session = read_login(call), session_of(call)
+    login, session = read_login(call), await session_of(call)
     form = read_form(call, login)
     demand, person, code = parse_demand(form.get), form.get("person", ""), form.get("code", "")
     base: Sequence[Proof] = ()
@@ -131,18 +129,18 @@ async def log_in_with_code(call: Call) -> Reply:
         base = _pending(call, login)
     base = base or _base(session, person, demand)
     if not base or login is None:
-        return see_other(call, f"/login?{urlencode(demand.fields())}")
+        return see_other(call, demand.login_path)
     try:
         await prove_code(call, person, code)
         new = await log_in(call, person, base, replaces=session, prove=code_prover(person, code))
     except (LoginRefused, LoginThrottled) as refusal:
         return _code_page(call, login, person, demand, refusal=refusal)
-    return _signed_in(call, demand, new)
+    return lead_on(call, demand.return_to, new)
 
 
 async def log_in_with_passkey(call: Call) -> Reply:
     """Log in with a passkey, which names its person."""
-    login, session = read_login(call), session_of(call)
+    login, session = read_login(call), await session_of(call)
     form = read_form(call, login)
     assert login is not None, "a form without a login cookie is refused"
     demand = parse_demand(form.get)
@@ -156,7 +154,7 @@ async def log_in_with_passkey(call: Call) -> Reply:
         new = await log_in(call, person, base, replaces=session, prove=lambda act: use_passkey(act, used))
     except PasskeyRefused as refusal:
         return _login_page(call, demand, session, refusal=refusal)
-    return _signed_in(call, demand, new)
+    return lead_on(call, demand.return_to, new)
 
 
 async def show_done(call: Call) -> Reply:
@@ -209,7 +207,7 @@ async def set_up_passkey(call: Call) -> Reply:
 
 async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply:
     """Use up a setup link in the act that stores the first proof, end all earlier sessions, and log in."""
-    previous = session_of(call)
+    previous = await session_of(call)
 
     def run(act: Act) -> NewSession:
         person = use_setup_link(act, code)
@@ -273,14 +271,12 @@ def _login_page(
     passkey = None
     if "passkey" in ways:
         passkey = request_options(call, login, person=None if confirmed is None else confirmed.person)
-    status = 200 if refusal is None else status_of(refusal)
-    if isinstance(refusal, LoginThrottled):
-        status, headers = 429, [*headers, (b"retry-after", b"%d" % refusal.after_s)]
+    status, wait = _status(refusal)
     return page(
         call,
         "trust/login.html",
         status=status,
-        headers=headers,
+        headers=[*headers, *wait],
         script=passkey is not None,
         form_token=form_token(call, login),
         fields=demand.fields(),
@@ -309,21 +305,25 @@ def _methods(call: Call, person: str) -> frozenset[Method]:
 
 
 def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:
-    headers: Headers = []
-    status = 200 if refusal is None else status_of(refusal)
-    if isinstance(refusal, LoginThrottled):
-        status, headers = 429, [(b"retry-after", b"%d" % refusal.after_s)]
+    status, wait = _status(refusal)
     return page(
         call,
         "trust/code.html",
         status=status,
-        headers=headers,
+        headers=wait,
         form_token=form_token(call, login),
         fields=demand.fields(),
         again=urlencode(demand.fields()),
         id=id,
         refusal=refusal,
     )
+
+
+def _status(refusal: Refused | None) -> tuple[int, Headers]:
+    """Return the status of a page with that refusal, and its `Retry-After` during a wait."""
+    if isinstance(refusal, LoginThrottled):
+        return 429, [(b"retry-after", b"%d" % refusal.after_s)]
+    return 200 if refusal is None else status_of(refusal), []
 
 
 def _setup_page(call: Call, code: str, person: Person, *, refusal: Refused | None = None) -> Reply:
@@ -351,12 +351,11 @@ def _kept(call: Call) -> tuple[Login, Headers]:
     return made, login_headers(call, made)
 
 
-def _signed_in(call: Call, demand: Demand, new: NewSession) -> Reply:
-    """Lead on after a login. `/authorize` may lead to another origin, which the policy of the form does not allow."""
-    path = demand.return_to
-    if path.startswith("/authorize"):
-        path = f"/login/done?{urlencode({'return_to': path})}"
-    return see_other(call, path, headers=session_headers(new))
+def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
+    """Lead on after a login. `/authorize` may lead to another origin, which the policy of a form does not allow."""
+    if return_to.startswith("/authorize"):
+        return_to = f"/login/done?{urlencode({'return_to': return_to})}"
+    return see_other(call, return_to, headers=[*session_headers(new), *(headers or [])])
 
 
 DEMAND = (
@@ -366,20 +365,19 @@ DEMAND = (
     Query("prompt", "`login`: prove again, whatever session there is."),
     Query("login_hint", "Name of the person."),
 )
-PAGE_FORM = Content(dict[str, str], media_types=FORM)
 REFUSED = {403: HTML_BODY, 429: HTML_BODY}
 ROUTES = (
     Route("GET", "/login", show_login, "", protocol=PAGES, query=DEMAND, answers={200: HTML_BODY, 303: None}),
-    Route("POST", "/login", log_in_with_password, "", protocol=PAGES, body=PAGE_FORM, answers={303: None, **REFUSED}),
+    Route("POST", "/login", log_in_with_password, "", protocol=PAGES, body=HTML_FORM, answers={303: None, **REFUSED}),
     Route("GET", "/login/code", show_code, "", protocol=PAGES, query=DEMAND, answers={200: HTML_BODY, 303: None}),
-    Route("POST", "/login/code", log_in_with_code, "", protocol=PAGES, body=PAGE_FORM, answers={303: None, **REFUSED}),
+    Route("POST", "/login/code", log_in_with_code, "", protocol=PAGES, body=HTML_FORM, answers={303: None, **REFUSED}),
     Route(
         "POST",
         "/login/passkey",
         log_in_with_passkey,
         "",
         protocol=PAGES,
-        body=PAGE_FORM,
+        body=HTML_FORM,
         answers={303: None, 403: HTML_BODY},
     ),
     Route("GET", "/login/done", show_done, "", protocol=PAGES, query=DEMAND[:1], answers={200: HTML_BODY}),
@@ -399,7 +397,7 @@ ROUTES = (
         set_up_password,
         "",
         protocol=PAGES,
-        body=PAGE_FORM,
+        body=HTML_FORM,
         answers={303: None},
         errors=(NOT_FOUND, FORGED),
     ),
@@ -409,7 +407,7 @@ ROUTES = (
         set_up_passkey,
         "",
         protocol=PAGES,
-        body=PAGE_FORM,
+        body=HTML_FORM,
         answers={303: None},
         errors=(NOT_FOUND, FORGED, Conflict("this passkey is registered already")),
     ),

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import Call, Reply
-from ostiaryd.ground.http.html import PAGES
-from ostiaryd.ground.http.routes import FORM, Content, Route
+from ostiaryd.ground.http.html import HTML_FORM, PAGES
+from ostiaryd.ground.http.routes import Content, Route
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model.providers import Provider, ProviderRefused, SamlSettings, check_required
@@ -152,7 +152,7 @@ ROUTES = (
         finish_login,
         "",
         protocol=PAGES,
-        body=Content(dict[str, str], media_types=FORM),
+        body=HTML_FORM,
         answers={303: None},
         errors=ERRORS,
     ),

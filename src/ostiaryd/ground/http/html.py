@@ -29,11 +29,13 @@ from markupsafe import Markup, escape
 from ostiary.protocol.errors import NotFound, Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import NO_STORE, Call, Headers, Render, Reply, status_of
-from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
+from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 
 HTML = "text/html; charset=utf-8"
 HTML_BODY = Content(media_types=("text/html",))
 """Description of an answer that is a page, for a `Route`."""
+HTML_FORM = Content(dict[str, str], media_types=FORM)
+"""Description of the body that a form of a page sends, for a `Route`."""
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _FIXED: Headers = [
     NO_STORE,

@@ -24,6 +24,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import Call, Headers
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.model import SECOND
@@ -87,17 +88,18 @@ def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None
     return people.find_session(reader, _digest(cookie), now=now)
 
 
-def session_of(call: Call) -> Session | None:
-    """Return the session of the browser that sent this request, and note its use."""
-    session = find_session(call.world.db.read(), session_cookie(call), call.world.now())
+async def session_of(call: Call) -> Session | None:
+    """Return the session of the browser that sent this request, and postpone its idle end."""
+    world = call.world
+    session = find_session(world.db.read(), session_cookie(call), world.now())
     if session is not None:
         queue_proven(call, session.person, is_privileged=True, is_guard=False)
+        await _note_use(world, session)
     return session
 
 
-async def note_use(call: Call, session: Session) -> None:
-    """Postpone the idle end of a session; written at most once in `USE_INTERVAL`."""
-    world = call.world
+async def _note_use(world: World, session: Session) -> None:
+    """Record a use of a session, at most once in `USE_INTERVAL`."""
     if world.now() - session.used_at >= USE_INTERVAL:
         idle = world.config.session_idle_s * SECOND
         await world.writer.submit(lambda tx: people.use_session(tx, session.id, idle_until=tx.now + idle))
@@ -108,7 +110,7 @@ def session_cookie(call: Call) -> str | None:
 
     A server in recovery accepts no session: it may have ended in the lost part of the history.
     """
-    return None if call.world.pin.is_lost else _one_cookie(call, SESSION_COOKIE)
+    return None if call.world.pin.is_lost else one_cookie(call, SESSION_COOKIE)
 
 
 def begin_session(
@@ -235,7 +237,7 @@ def end_headers() -> Headers:
 
 def read_login(call: Call) -> Login | None:
     """Return the login cookie of this browser; None if there is none that this server made in the last half hour."""
-    sealed, _, tag = (_one_cookie(call, LOGIN_COOKIE) or "").rpartition(".")
+    sealed, _, tag = (one_cookie(call, LOGIN_COOKIE) or "").rpartition(".")
     if not sealed or not hmac.compare_digest(_tag(call.world.keys, sealed).encode(), tag.encode()):
         return None
     login = _decode(unb64u(sealed))
@@ -319,7 +321,8 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if parts.port in (None, default) else f":{parts.port}")
 
 
-def _one_cookie(call: Call, name: str) -> str | None:
+def one_cookie(call: Call, name: str) -> str | None:
+    """Return the value of a cookie; None if there is none, or more than one (a second one was planted)."""
     values = parse_cookies([value for key, value in call.headers if key == b"cookie"]).get(name, [])
     return values[0] if len(values) == 1 else None
 

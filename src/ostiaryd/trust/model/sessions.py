@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -109,6 +110,11 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
             "login_hint": self.login_hint,
         }
         return {name: value for name, value in named.items() if value}
+
+    @property
+    def login_path(self) -> str:
+        """Return the path of the login page with this demand."""
+        return f"/login?{urlencode(self.fields())}"
 
 
 class Assurance(msgspec.Struct, frozen=True):
