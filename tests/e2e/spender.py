@@ -19,7 +19,6 @@ from harness.patience import PATIENCE_S
 from ostiary.guard import Guard, Verified
 from ostiary.protocol.errors import Refused
 
-"""How long a spender waits for anything: less than who waits for the spender."""
 ARGUMENTS = {"amount": "0.01"}
 
 
