@@ -26,10 +26,8 @@ TOOLS: list[dict[str, Any]] = [{"name": "pay", "effect": "pay"}]
 
 
 @contextmanager
-def bank(
-    folder: Path, *options: str
-) -> Iterator[tuple[ServerFixture, Callable[..., subprocess.Popen[str]], str, Path]]:
-    """A server, what starts a spender, the task that all spend under, and the key of their guards."""
+def bank(folder: Path, *options: str) -> Iterator[tuple[ServerFixture, Callable[..., subprocess.Popen[str]], str]]:
+    """A server, what starts a spender, and the task that all spend under."""
     with running(folder / "server", *options) as server, ServerFixture(server, folder) as live_server:
         resource, guard_key = live_server.resource(URI, TOOLS)
         agent, agent_key = live_server.agent(f"{resource}:write")
@@ -44,7 +42,7 @@ def bank(
             command = [sys.executable, "-m", "tests.e2e.spender", *map(str, words)]
             return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # why it fails is shown with the test
 
-        yield live_server, start, task, guard_key
+        yield live_server, start, task
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -77,7 +75,7 @@ def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
 ) -> None:
     rng, effects, config = random.Random(7), tmp_path / "effects", tmp_path / "config.toml"
     config.write_text("respond_percent = 0")  # an agent that pays so often is odd, and would be held to reading
-    with bank(tmp_path, "--database", database_url, "--config", str(config)) as (live_server, start, task, guard_key):
+    with bank(tmp_path, "--database", database_url, "--config", str(config)) as (live_server, start, task):
         alive = [start() for _ in range(PROCESSES)]
         try:
             for process in alive:
