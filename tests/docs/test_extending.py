@@ -1,4 +1,6 @@
-"""The recipes of docs/extending.md, followed in a copy of the source: rules hold, the server starts, routes answer."""
+"""The recipes of docs/extending.md, followed in a copy of the source: rules hold, and the server, commands and adapter
+run.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,18 @@ import pytest
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S
 from harness.server import COMMAND, running
-from tests.support.sources import ROOT
+from tests.support.sources import ROOT, files
 
+DID = "did:web:issuer.example.org"
 PAGE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 _BLOCK = re.compile(
-    r"(?:^`(?P<path>src/[\w/.]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|diff)\n(?P<text>.*?)^```", re.M | re.S
+    r"(?:^`(?P<path>(?:src|tests)/[\w/.]+|pyproject\.toml)`:\n\n)?^```(?P<kind>python|sql|diff)\n(?P<text>.*?)^```",
+    re.M | re.S,
 )
-_CHECKS = (
-    "pyproject.toml",
-    "tests/architecture/test_doors.py",
-    "tests/support/sources.py",
-)
-"""The rules of imports and layers, as `make check` and `make test` apply them."""
+FRAMEWORK = "framework"
+"""The folder of the framework that the adapter of the page is for."""
+_CHECKS = ("src", "harness", "tests", "pyproject.toml")
+"""The source, and the rules of imports and layers as `make check` and `make test` apply them."""
 
 
 def follow(folder: Path) -> list[str]:
@@ -53,19 +55,22 @@ def follow(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in _CHECKS:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, folder / name)
-    assert len(follow(folder)) >= 14
+    for name in files():
+        if name.startswith(_CHECKS):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    (folder / FRAMEWORK).mkdir()
+    shutil.copy(Path(__file__).with_name("minikit.py"), folder / FRAMEWORK)
+    assert len(follow(folder)) >= 16
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     assert check(folder, "ruff", "check", "--no-cache", "--fix-only", "src/ostiaryd/app.py").returncode == 0
     return folder
 
 
-def check(copy: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+def check(copy: Path, *command: str | Path, framework: str = "") -> subprocess.CompletedProcess[str]:
     """Run a program of our environment on the copy."""
-    environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+    path = os.pathsep.join(map(str, (copy / "src", copy / FRAMEWORK)))
+    environment = os.environ | {"PYTHONPATH": path, "OSTIARY_TEST_FRAMEWORK": framework}
     program = [Path(sys.executable).with_name(str(command[0])), *command[1:]]
     return subprocess.run(
         program, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
@@ -87,30 +92,59 @@ def test_the_recipes_keep_style_imports_and_layers(copy: Path) -> None:
 @pytest.mark.slow
 def test_a_recipe_that_breaks_a_layer_is_noticed(copy: Path) -> None:
     """The control: the checks look at the new packages."""
-    model = copy / "src/ostiaryd/certs/model.py"
+    model = copy / "src/ostiaryd/credentials/model.py"
     text = model.read_text("utf-8")
-    model.write_text(text.replace("import msgspec\n", "import msgspec\n\nfrom ostiaryd.certs import flows\n"), "utf-8")
+    model.write_text(
+        text.replace("import msgspec\n", "import msgspec\n\nfrom ostiaryd.credentials import flows\n"), "utf-8"
+    )
     try:
         run = check(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/architecture/test_doors.py")
     finally:
         model.write_text(text, "utf-8")
     assert run.returncode == 1
-    assert "ostiaryd.certs.flows" in run.stdout
+    assert "ostiaryd.credentials.flows" in run.stdout
 
 
 @pytest.mark.slow
 def test_the_server_of_the_copy_serves_the_new_routes(copy: Path, tmp_path: Path) -> None:
     command = ("env", f"PYTHONPATH={copy / 'src'}", COMMAND)
     with running(tmp_path / "data", command=command) as server:
-        directory = httpx2.get(f"{server.url}/acme/directory")
-        assert directory.json() == {"newAccount": f"{server.url}/api/v1/acme/accounts"}
+        document = httpx2.get(f"{server.url}/.well-known/did.json")
+        assert document.json() == {"id": "did:web:" + server.url.removeprefix("http://").replace(":", "%3A")}
         page = httpx2.get(f"{server.url}/console/ledger")
         assert "<pre>127.0.0.1" in page.text or "<pre>localhost" in page.text
-        assert httpx2.post(f"{server.url}/api/v1/acme/accounts", json={"thumbprint": "a" * 43}).status_code == 401
+        assert httpx2.post(f"{server.url}/api/v1/credential-issuers", json={"did": DID}).status_code == 401
         with ServerFixture(server, tmp_path) as fixture:
-            assert fixture.api("POST", "/acme/accounts", {"thumbprint": "a" * 43})["thumbprint"] == "a" * 43
-            [entry] = fixture.api("GET", "/audit", action="cert.account")["entries"]
-        assert entry["object"] == "a" * 43
+            assert fixture.api("POST", "/credential-issuers", {"did": DID})["did"] == DID
+            [entry] = fixture.api("GET", "/audit", action="credential.trust_issuer")["entries"]
+        assert entry["object"] == DID
+        for words, code, told in (
+            (("list",), 0, DID),
+            (("trust", "did:web:b.example.org"), 0, "did:web:b.example.org"),
+            (("trust", "did:web:b.example.org"), 1, "the issuer is trusted already"),
+            (("trust", "did:key:z6Mk"), 1, "`did` is not a DID of the method `did:web`"),
+        ):
+            run = check(copy, "ostiary", "--data-dir", server.folder, "issuer", *words)
+            assert (run.returncode, told in run.stdout + run.stderr) == (code, True), run.stdout + run.stderr
+        assert check(copy, "ostiary", "--data-dir", server.folder, "audit", "verify").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_command_of_the_copy_keeps_the_rules_of_commands(copy: Path) -> None:
+    run = check(
+        copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/cli/test_help.py", "-k", "issuer or commands_say"
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "5 passed" in run.stdout, "the group, its two commands, the list, and the control of the list"
+
+
+@pytest.mark.slow
+def test_the_adapter_of_the_copy_holds_the_contract_of_adapters(copy: Path) -> None:
+    file = "tests/frameworks/test_minikit.py"
+    run = check(copy, "pytest", "-q", "-p", "no:cacheprovider", file, framework="minikit")
+    assert run.returncode == 0, run.stdout + run.stderr
+    contract = (copy / "tests/frameworks/contract.py").read_text("utf-8")
+    assert int(re.findall(r"(\d+) passed", run.stdout)[0]) >= len(re.findall(r"^def test_", contract, re.M))
 
 
 def test_the_plug_ins_of_the_copy_do_their_work(copy: Path) -> None:

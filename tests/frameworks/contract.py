@@ -187,3 +187,6 @@ def test_nobody_acts_where_nobody_said_who(stage: FrameworkFixture, call: Call) 
     assert stage.ran == []
     with stage.tools.acting(stage.task):
         assert "text of /srv/a" in call(stage, "read_file", {"path": "/srv/a"})
+
+
+__all__ = [name for name in globals() if name.startswith("test_")]

@@ -39,24 +39,9 @@ from ostiary.adapters.fastmcp import _listed, protect, waits
 from ostiary.authorization.catalogue import definition_of
 from ostiary.guard.mcp import DENIED
 from ostiary.protocol.errors import Conflict, Malformed
-from tests.frameworks.contract import (
-    test_a_dead_control_plane_denies,
-    test_a_default_is_decided_on_and_is_what_the_tool_gets,
-    test_a_scope_that_the_task_does_not_have_is_denied,
-    test_a_tool_that_fails_is_on_record_as_failed,
-    test_a_tool_that_says_something_else_than_its_owner_approved_is_denied,
-    test_a_tool_that_the_catalogue_does_not_have_is_denied,
-    test_an_allowed_call_runs_and_is_in_the_ledger,
-    test_an_argument_outside_of_the_bounds_is_denied_and_the_model_is_told_why,
-    test_an_error_of_the_adapter_runs_nothing,
-    test_an_error_of_the_guard_denies,
-    test_nobody_acts_where_nobody_said_who,
-    test_one_command_registers_the_tools_of_a_program_and_their_caller,
-    test_the_schema_of_the_catalogue_bounds_an_argument,
-    test_what_is_more_than_a_call_may_return_does_not_reach_the_model,
-)
+from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.environment import ROOT
-from tests.frameworks.framework_fixture import CATALOGUE, Call, FrameworkFixture, Listed, judged, program_of
+from tests.frameworks.framework_fixture import CATALOGUE, FrameworkFixture, Listed, judged, program_of
 from tests.support.payment_fixtures import FILES, People
 
 
@@ -158,7 +143,7 @@ def listed() -> Listed:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Over HTTP everybody has shown a token, so that only over stdio can nobody be known."""
     if "call" in metafunc.fixturenames:
-        nobody = metafunc.function is test_nobody_acts_where_nobody_said_who
+        nobody = metafunc.function.__name__ == "test_nobody_acts_where_nobody_said_who"
         metafunc.parametrize("call", [over_stdio] if nobody else [over_stdio, over_http])
 
 
