@@ -1,9 +1,8 @@
-"""Ostiary, the doorkeeper for AI agents: what agents, tools and people use.
+"""Ostiary, the doorkeeper for AI agents: the SDK of agents and tools, and the command line.
 
-Agent, AsyncAgent    an identity in three lines (`ostiary.agent`)
-Guard                enforcement inside a tool server (`ostiary.guard`)
-Tools                the same for tools in the agent's own process (`ostiary.tools`)
-protect, GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
+Agent, AsyncAgent    an identity in three lines (`ostiary.agent`) Guard                enforcement inside a tool server
+(`ostiary.guard`) Tools                the same for tools in the agent's own process (`ostiary.tools`) protect,
+GuardASGI   the same for MCP servers and ASGI applications (`ostiary.mcp`, `ostiary.asgi`)
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Door:
         self._guard, self._origin = guard, origin
 
     def authenticate(self, scope: Scope) -> Verified:
-        """Raises Refused."""
+        """Verify the token and the proof of a request. Raises Refused."""
         caller = self._guard.verify(
             authorization=_header(scope, b"authorization"),
             proof=_header(scope, b"dpop", twice=InvalidProof),

@@ -33,7 +33,7 @@ class Caller:
 
     @property
     def _uri(self) -> str:
-        """Raises Unavailable while the guard has no feed that names its resource."""
+        """Return the URI of the guard's resource. Raises Unavailable while the guard has no feed that names it."""
         return self._own_uri or self._guard.resource.uri
 
     def cached(self) -> Verified | None:

@@ -122,7 +122,7 @@ class HttpTool:
     def _put(
         self, arguments: dict[str, Any], name: str, value: Any, declared: Sequence[Parameter], *, place: str
     ) -> None:
-        """Raises Malformed for a name that stands for something else already."""
+        """Add an argument of the call. Raises Malformed if the name has another meaning or a value already."""
         own = [one for one in declared if one.name == name]
         is_misplaced = bool(own) and place not in [one.place for one in own]
         if name in arguments or is_misplaced or (name == BODY and place != BODY and self._has_body):
@@ -188,7 +188,7 @@ class OpenApiTable:
     """The tools of an HTTP API, by its OpenAPI document. A path without parameters comes before one with parameters."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """Raises Malformed for a document without paths."""
+        """Read the operations of an OpenAPI document. Raises Malformed for a document without paths."""
         paths = document.get("paths")
         if not isinstance(paths, Mapping):
             raise Malformed("the OpenAPI document has no `paths`")
@@ -202,7 +202,7 @@ class OpenApiTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """Raises Malformed for two operations of one name."""
+        """Return the tools of the document. Raises Malformed for two operations of one name."""
         names = Counter(rule.tool.name for rule in self._rules)
         if twice := [name for name, count in names.items() if count > 1]:
             raise Malformed(f"two operations have the `operationId` {twice[0][:64]!a}")
@@ -247,7 +247,7 @@ class _Rule:
 
 
 def check_path(raw_path: str) -> None:
-    """Raises Malformed for a path whose segments servers divide in different ways."""
+    """Check that all servers divide a path into the same segments. Raises Malformed."""
     if re.search("%2f|%5c|%25|%00|;|//", raw_path, re.IGNORECASE):
         raise Malformed(
             "the path has an encoded separator, a semicolon or an empty segment",

@@ -31,7 +31,9 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The tool that a request calls. `sealed`: what the routers on the way may read of the request, see `Seal`."""
+    """The tool that a request calls. `sealed`: the parts of the request that routers on the way may read, see
+    `Seal`.
+    """
 
     tool: HttpTool
     path_params: Mapping[str, Any]
@@ -42,7 +44,7 @@ class RouteTable:
     """The tools of one application. The routes are read again with each request, so an added route has a tool, too."""
 
     def __init__(self, app: Any) -> None:
-        """Raises Conflict for an application that has no routes to read."""
+        """Read the routes of an application. Raises Conflict for an application without a list of routes."""
         if not isinstance(getattr(app, "routes", None), list):
             raise Conflict(
                 "the application has no list of routes", hint="name the tools: GuardASGI(app, guard, tool={...})"
@@ -124,7 +126,9 @@ class Seal(BaseRoute):
     """
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
-        """Raises HTTPException, which the application renders."""
+        """Refuse a request that was changed after its decision; match no other. Raises HTTPException, which the
+        application renders.
+        """
         decided = scope.get(DECIDED)
         if decided is not None and (_line(scope), scope.get("root_path", "")) not in decided:
             raise HTTPException(403, "denied: the request was changed after it was decided")

@@ -198,13 +198,15 @@ def build_app(world: World) -> Starlette:
     routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
 
     async def failed(request: Request, error: Exception) -> Response:
-        """500 for what failed outside of an endpoint, or in sending what it answered; uvicorn's log has the error."""
+        """Answer 500 for an error outside of an endpoint, or while its answer is sent; uvicorn's log has the error."""
         id, answer = request_id_of(request.headers.raw, world), render_admin(Failed())
         log.error("%s %s failed (%s)", request.method, request.url.path, id)
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
     async def nothing_here(request: Request, error: Exception) -> Response:
-        """404 and 405 in the form of the admin API; `Allow` says what may be done instead (RFC 9110 section 15.5.6)."""
+        """404 and 405 in the form of the admin API; `Allow` lists the methods of the route (RFC 9110 section
+        15.5.6).
+        """
         ways = [
             route
             for route in routes
@@ -256,7 +258,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
 
 
 def facts_of(route: Route) -> RouteFacts:
-    """Return what role policies see of a route."""
+    """Return the attributes of a route that role policies read."""
     return RouteFacts(route.method, route.path, route.scope, route.stops, route.allows_people)
 
 
@@ -417,12 +419,12 @@ def _every(
 
 
 async def forget_messages(world: World) -> None:
-    """Drop what every guard has passed or will get as part of a snapshot."""
+    """Delete outbox rows that every guard has applied or will get as part of a snapshot."""
     await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - KEEP_MESSAGES))
 
 
 async def watch_and_respond(world: World) -> None:
-    """Keep the detectors at work; what playbooks say is done in the act in which a finding is kept, and overtakes."""
+    """Run the detectors. The act that stores a finding also carries out its playbooks, and overtakes other acts."""
     await watch.watch(world, then=respond.responder(world.config))
 
 

@@ -1,6 +1,6 @@
 """The doctor: each line is an experiment performed now, on the running server, with its real parts.
 
-An experiment returns what it saw, or raises `Refused` with what is wrong. All of them together leave the entry of the
+An experiment returns its observation, or raises `Refused` with the defect. All of them together leave the entry of the
 visit and one message to the guards, which ends a task that never was.
 """
 
@@ -210,7 +210,7 @@ def check_certificate(path: Path, now: int) -> None:
 
 
 def _keys(world: World, reader: Reader) -> str:
-    """Open every sealed key anew, sign with the active ones, verify with what the JWKS publishes."""
+    """Open every sealed key anew, sign with the active ones, and verify with the published JWKS."""
     fresh = Keyring(world.keys.root)
     load_keys(fresh, reader)
     signed = 0
@@ -263,7 +263,9 @@ async def _replay_memory(world: World) -> str:
 
 
 def _ledger(world: World, reader: Reader) -> str:
-    """The head is signed and is what the stored hashes lead to; the newest entries hash to their leaves."""
+    """Check that the head is signed and follows from the stored hashes, and that the newest entries hash to their
+    leaves.
+    """
     frontier, note = ledger.get_head(reader)
     key = ledger.get_log_key(reader, world.keys)
     checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
@@ -279,7 +281,7 @@ def _ledger(world: World, reader: Reader) -> str:
 
 
 def _policy(world: World, reader: Reader) -> str:
-    """The active set is what its files say, and passes its own tests now."""
+    """Check that the active set follows from its files, and passes its own tests."""
     active = policy.active_policies(reader)
     _, files = policy.show_set(reader, active.hash)
     loaded = load(files)

@@ -56,7 +56,7 @@ def recover(
 ) -> None:
     """End the recovery of a database that lost a part of its history.
 
-    Without options the command shows what is missing.
+    Without options the command shows the missing part of the history.
 
     Args:
         from_: Spool folder of a guard; replay the stops that it still holds. May be repeated.
@@ -211,7 +211,7 @@ def _confirmed(
 
 
 def describe(world: World, reader: Reader) -> dict[str, Any]:
-    """Return what is known to be missing, which lost stops were replayed, and which agents are active."""
+    """Return the known missing parts, the replayed stops, and the active agents."""
     return {
         "recovery": bool(ledger.list_losses(reader)),
         "history": ledger.present_history(reader),

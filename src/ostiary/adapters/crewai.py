@@ -227,7 +227,7 @@ def _check_original(tool: CrewStructuredTool) -> None:
 
 
 def _check_elsewhere(agent: Any) -> None:
-    """Raises Conflict for tools that run at the model's provider or at a remote agent, without a decision."""
+    """Check that no tool runs at the model's provider or at a remote agent, without a decision. Raises Conflict."""
     named = set(getattr(agent.llm, "builtin_tools", None) or ()) | ({"a2a"} if getattr(agent, "a2a", None) else set())
     if elsewhere := named - _process.unguarded:
         which = ", ".join(sorted(elsewhere))

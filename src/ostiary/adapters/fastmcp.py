@@ -143,7 +143,7 @@ class _First(Middleware):
             _decided.reset(token)
 
     def check_order(self) -> None:
-        """Raises Conflict if another middleware or extension runs outside the decision."""
+        """Check that no other middleware or extension runs outside the decision. Raises Conflict."""
         if self._server.middleware[0] is not self or self._server.middleware[-1] is not self.last:
             raise Conflict("middleware came after the guard", hint="protect(server, guard) once all of it is there")
         for name, extension in self._server._extensions.items():
@@ -151,7 +151,7 @@ class _First(Middleware):
                 raise Conflict(f"the extension {name} could change a call that is decided", hint="leave it out")
 
     async def _decide(self, context: MiddlewareContext[Any]) -> Running:
-        """Raises Refused."""
+        """Decide the call of this context. Raises Refused."""
         self.check_order()
         tool, arguments = _named(context)
         if (request := _request(context)) is not None:

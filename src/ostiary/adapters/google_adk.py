@@ -7,7 +7,7 @@ them, and a person may yet have to confirm it. So the callback before a tool mak
 decision is made where the tool runs, for whom the plugin of that very runner says. A denial is the tool's result, an
 `error`: the model reads it, the run goes on.
 
-Refused, unless it is named in `unguarded`: what runs at the model's provider (`google_search`), a code executor
+Refused, unless named in `unguarded`: tools at the model's provider (`google_search`), a code executor
 (`code_executor`), and agents that are no agents of this process (by their names). An agent as a tool must take the
 plugins along, and a generator is no tool, since it runs after its call has returned.
 
@@ -17,7 +17,7 @@ Then go on in the same session, in another process if it takes long:
     message = await answered(events, asker)                                             # an `AsyncAgent`
     async for event in runner.run_async(user_id=.., session_id=.., new_message=message): ..
 
-The call is decided again, and the server has the last word: what is confirmed there lets nothing pass.
+The call is decided again, and the server has the last word: a confirmation in the session alone allows nothing.
 """
 
 from __future__ import annotations

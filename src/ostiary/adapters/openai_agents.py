@@ -171,7 +171,9 @@ class _Decides:
         return decided
 
     async def asks(self, context: RunContextWrapper[Any], arguments: dict[str, Any], call: str) -> bool:
-        """Return whether the run is interrupted before this call; else what was decided waits until it runs."""
+        """Return whether the run is interrupted before this call; otherwise the decision is kept until the tool
+        runs.
+        """
         if await evaluate_needs_approval_setting(self.confirms, context, arguments, call):
             return True
         try:

@@ -125,7 +125,7 @@ class Agent(Identity):
         return self.request("POST", url, **rest)
 
     def ask(self, approval: str, *, within: float = 600) -> Approval:
-        """Wait for a person's answer to what a call of ours was denied for (`Denied.approval`), at most so many
+        """Wait for a person's answer to the approval request of a denied call (`Denied.approval`), at most so many
         seconds; after a yes the same call passes once. Raises ServerRefused, Unavailable.
         """
         answer, left = self._run(self._approval(approval)), round(within / POLL_S)
@@ -330,7 +330,7 @@ class Beats:
     """Holds a task, and says so from a thread of its own, whose connection is not the agent's."""
 
     def __init__(self, agent: Agent, task: str, *, every: float) -> None:
-        """Raises ServerRefused."""
+        """Join the task as a holder that sends a heartbeat every `every` seconds. Raises ServerRefused."""
         self._agent = Agent(agent._client.credential, url=agent._url)
         self._task, self._every, self._holder = task, every, agent._new_holder()
         self._stopping = threading.Event()

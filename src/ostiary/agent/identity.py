@@ -93,7 +93,7 @@ class Identity:
 
     @property
     def client(self) -> Client:
-        """The tokens of this agent, and what it has learned of the issuer."""
+        """The tokens of this agent, and the metadata and nonces of the issuer."""
         return self._client
 
     @property
@@ -176,7 +176,7 @@ class Identity:
         return TaskInfo(started["task_id"], started)
 
     def _elevate(self, scopes: Iterable[str], *, reason: str, minutes: int, break_glass: bool) -> Flow[TaskInfo]:
-        """Raises ApprovalNeeded, ServerRefused."""
+        """Request additional scopes for some minutes. Raises ApprovalNeeded, ServerRefused."""
         body = {"scopes": list(scopes), "reason": reason, "minutes": minutes, "break_glass": break_glass}
         answered = yield from self._call("POST", "/elevations", body)
         if "task_id" not in answered:

@@ -91,7 +91,7 @@ _IDS = {
     "key": _THUMBPRINT,
     "facts": _THUMBPRINT,
 }
-"""Members that only the server fills, from what it has verified."""
+"""Members that only the server fills, from verified facts."""
 
 
 class _Reason(msgspec.Struct, forbid_unknown_fields=True):

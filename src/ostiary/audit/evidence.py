@@ -36,7 +36,7 @@ class Evidence:
         self._tiles: dict[int, tuple[int, list[bytes] | None]] = {}  # row -> number and content of the tile read last
 
     def report(self, finding: Finding) -> None:
-        """Raises Enough at the limit."""
+        """Keep a finding once. Raises Enough at the limit."""
         if finding in self.findings:
             return
         if len(self.findings) == MAX_FINDINGS:

@@ -28,7 +28,7 @@ from ostiary.protocol.tiles import (
 
 
 def paths_of(size: int) -> Iterator[str]:
-    """The paths of all tiles and entry bundles of a log of `size` entries: what an exporter fetches."""
+    """Return the paths of all tiles and entry bundles that an exporter fetches for a log of `size` entries."""
     for tile in tiles_of(size):
         yield tile.path
     for bundle in bundles_of(size):

@@ -15,7 +15,7 @@
 Two proofs under one key or one issuer are one factor. An agent cannot register a key for itself; only an administrator
 can raise its assurance.
 
-A policy that requires more assurance says so in its annotations, so that a denial names what would help:
+A policy that requires more assurance says so in its annotations, so that a denial names the required level:
 
     @step_up("urn:ostiary:acr:two-keys")
     @max_age("300")

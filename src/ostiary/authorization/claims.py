@@ -172,7 +172,7 @@ def acting(agents: Sequence[str], *, person: str | None) -> tuple[str, Actor | N
 
 
 def scopes(claims: AccessClaims) -> frozenset[str]:
-    """Raises InvalidScope."""
+    """Return the scopes of a token. Raises InvalidScope."""
     return parse_scope(claims.scope)
 
 

@@ -23,7 +23,7 @@ def is_class(text: str) -> bool:
 
 
 def check_known(names: Iterable[str], allowed: Collection[str], *, kind: type[Invalid] = Invalid) -> None:
-    """Raises `kind`, with the allowed names in the hint, for the first name that is not allowed."""
+    """Check that all names are allowed. Raises `kind`, with the allowed names in the hint, for the first other name."""
     for name in names:
         if name not in allowed:
             raise kind(f"{name[:64]!a} is not a configured data class", hint=f"one of {', '.join(allowed)}"[:500])

@@ -435,8 +435,8 @@ def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
 
 
 def is_of_record(name: str) -> bool:
-    """Return whether the name of a tool states only what a system keeps itself. Words after a preposition state where
-    the tool looks (`get_users_in_channel`), and not what the tool returns.
+    """Return whether the name of a tool names only data that the system itself maintains. Words after a preposition
+    name the place of a search (`get_users_in_channel`), not its results.
     """
     stated = takewhile(lambda word: word not in _PREPOSITIONS, parts(name))
     about = nouns(word for word in stated if verb(word) is None or word in _RECORDS)

@@ -1,4 +1,5 @@
-"""The review of a catalogue by its owner: what is asked of each tool, in which order, and what the answers make of it.
+"""The review of a catalogue by its owner: the questions about each tool, their order, and the catalogue from the
+answers.
 
 A reading (`ostiary.catalogue_advisor.reading`) proposes; until its owner confirms, values are judged by their form and
 everything that a tool returns is untrusted, at the price of more questions to persons. A review asks the owner at most

@@ -64,7 +64,9 @@ _KINDS = {
     "tk": ("task", "parent"),
     "wh": ("webhook_id",),
 }
-"""Parameters by the kind of what they name; `name` and `id` name what their group of commands is about."""
+"""Parameters by the kind of object that they name; `name` and `id` name an object of the kind of their group of
+commands.
+"""
 _GROUPS = {
     "agent": "ag",
     "catalogue": "rs",
@@ -147,7 +149,7 @@ class _Place:
             self.arguments += 1
 
     def candidates(self, begun: str) -> Iterator[str]:
-        """Yield what may come here."""
+        """Yield the words that may come next."""
         if self.option:
             yield from self._values(self._named().get(self.option))
             return

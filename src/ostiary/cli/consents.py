@@ -1,4 +1,4 @@
-"""`ostiary consent`: what people agreed that agents may do for them."""
+"""`ostiary consent`: consents of people to actions of agents on their behalf."""
 
 from __future__ import annotations
 

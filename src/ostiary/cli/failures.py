@@ -1,4 +1,4 @@
-"""The end of a command that fails: one line says what is wrong, another what to do.
+"""The end of a command that fails: one line with the error, and one with the next step.
 
 An error that is not foreseen is a defect of Ostiary: it is raised again, with its traceback.
 """

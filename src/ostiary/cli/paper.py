@@ -76,7 +76,7 @@ def table(
 ) -> None:
     """Print a line for each row; `columns` maps a member to its heading, and the first column identifies the row.
 
-    On a terminal the table fits the width: ids are cut to a prefix that commands accept, long text wraps, and and a
+    On a terminal the table fits the width: ids are cut to a prefix that commands accept, long text wraps, and a
     longer word ends in `…`. The first column is never cut otherwise.
     `empty` is printed if there are no rows.
     """

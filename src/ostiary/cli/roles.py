@@ -1,4 +1,4 @@
-"""`ostiary role`: what people may do through the administration API."""
+"""`ostiary role`: roles, the permissions of people in the administration API."""
 
 from __future__ import annotations
 

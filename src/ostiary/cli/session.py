@@ -56,7 +56,7 @@ class Rows(list[Any]):
 
     count_rest: Callable[[], tuple[int, bool]] | None = None
     kind = "rows"
-    """The plural of what the rows are."""
+    """Kind of the rows, in the plural."""
 
     @property
     def total(self) -> str:

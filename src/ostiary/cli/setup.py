@@ -190,7 +190,7 @@ def _owner(session: Session, name: str, email: str | None) -> Step:
 def _resource(
     session: Session, name: str, uri: str | None, listing: dict[str, Any] | None, *, key: Path, mode: str
 ) -> Step:
-    """Raises Usage for a resource that is something else."""
+    """Plan the step that registers the resource or updates its catalogue. Raises Usage for another kind of resource."""
     registered = _fetch(session, f"/resources/{name}")
     listed = None if listing is None else read(name, listing).catalogue
     if registered is None:
@@ -312,7 +312,7 @@ def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
 
 
 def _confirm(session: Session, names: Sequence[str]) -> None:
-    """Raises Usage where the change is not confirmed."""
+    """Ask the person at the terminal to confirm changes. Raises Usage without a confirmation."""
     if not sys.stdin.isatty() or session.as_json:
         raise Usage(f"{', '.join(names)} would change, and this is not a terminal", hint="confirm with --yes")
     if input("Change this? [y/N] ").strip().lower() not in ("y", "yes"):

@@ -339,7 +339,7 @@ def _get(url: str, _: str | None) -> httpx2.Request:
 
 
 def _check_bearer(url: httpx2.URL, target: Target) -> None:
-    """Raises Forbidden for a URL that a token without a key must not be sent to."""
+    """Check that a token without a key may be sent to a URL: over https, to its own resource. Raises Forbidden."""
     if not is_private(str(url)):
         raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
     resource = httpx2.URL(str(target.resource))

@@ -44,7 +44,8 @@ class Sender:
     def send(
         self, method: str, make: Callable[[str | None], httpx2.Request], *, server: str | None = None
     ) -> Flow[httpx2.Response]:
-        """Send what `make` makes, and again after the time that the server asks for (RFC 9110 section 10.2.3).
+        """Send the request of `make`, and send another after the time that the server asks for (RFC 9110 section
+        10.2.3).
 
         That is done after 503 for idempotent methods and for token requests, which change nothing if they are lost;
         after 429 for all, since that server says that it has not taken the request (RFC 6585 section 4).
@@ -63,7 +64,7 @@ class Sender:
     def _send_with_nonce(
         self, make: Callable[[str | None], httpx2.Request], server: str | None
     ) -> Flow[httpx2.Response]:
-        """Send what `make` makes with a nonce of `server`, again while the server wants another nonce.
+        """Send the request of `make` with a nonce of `server`, and send another while the server wants another nonce.
 
         A server may change its nonce with each answer, and take the last one alone. Requests that run at once would
         then refute each other for ever, so after two refusals they queue (RFC 9449 sections 8.2 and 9).

@@ -116,7 +116,7 @@ def render_ask(ask: ApprovalRequest) -> bytes:
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raises Malformed for arguments over MAX_ASKED bytes: no person would read them all."""
+    """Check that a person can read all arguments: at most MAX_ASKED bytes. Raises Malformed."""
     _check_length(canonical.encode(dict(arguments), floats=True))
 
 

@@ -240,7 +240,7 @@ def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
 def announced_keys(message: Message) -> JwkSet | None:
     """Return the keys of the feed after a rotation from the message that announces it; None for any other message.
 
-    The key until then has signed the message, so that a server which lost the new key can verify what that one signed.
+    The old key has signed the message, so that a server which lost the new key can verify the new key's signatures.
     Raises Malformed.
     """
     if message.snapshot:
@@ -265,8 +265,8 @@ def unverified_message(line: bytes) -> Message:
 def unverified_place(note: str) -> tuple[str, int]:
     """Return history id and size of a signed checkpoint whose signature is not checked; ("", 0) without one.
 
-    A guard compares them with what it heard before: the message that brought the checkpoint was signed.
-    Raises Malformed.
+    A guard compares them with earlier checkpoints: the message that brought the checkpoint was signed. Raises
+    Malformed.
     """
     if not note:
         return "", 0

@@ -19,7 +19,7 @@ from ostiary.mcp import protect
 
 
 def build(sandbox: Path) -> MCPServer[Any]:
-    """The server itself, knowing nothing of who may do what."""
+    """The MCP server itself, without any access control."""
     server: MCPServer[Any] = MCPServer("files", log_level="WARNING")
 
     def inside(path: str) -> Path:

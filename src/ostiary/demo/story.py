@@ -1,4 +1,4 @@
-"""The story that the demo tells. Each step is done for real; what is printed is what came back."""
+"""The story that the demo tells. Each step is real, and prints the real answer."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def run(stage: Stage, *arguments: str, expect: int = 0) -> Any:
 
 
 def draw(stage: Stage, *arguments: str, wraps: bool = False) -> None:
-    """Show a command, and what it shows to people: as much of each line as fits, or all of it."""
+    """Show a command and its output for people: as much of each line as fits, or all of it."""
     shell(stage, *arguments)
     for line in stage.output_of(*arguments).splitlines():
         further = " " * (len(line) - len(line.lstrip()) + 8)

@@ -71,7 +71,7 @@ class ApprovalOutcome:
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
-        """Return the decision with what the agent must know: the approval, or why no person was asked."""
+        """Return the decision with the id of the approval, or with the reason why no person was asked."""
         if self.refusal is not None:
             why = self.refusal
             return structs.replace(decision, reasons=(access.Reason(why.code, why.message, why.hint),), asks=None)

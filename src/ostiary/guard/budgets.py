@@ -1,4 +1,4 @@
-"""Budgets at a guard: slices that it has drawn from the server, and what of them it has spent.
+"""Budgets at a guard: slices drawn from the server, and their spent parts.
 
 Numbers are totals since the guard began, as the server counts them too, so an account is forgotten only when both do. A
 call is paid in the same instant in which its record is kept: what is spent is on record, even if the guard is killed
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraw:
-    """Asks to draw so that a call can be paid. The answer: what is left, in units, in the accounts with too little."""
+    """Asks to draw so that a call can be paid. The answer: the remaining units of the accounts with too few."""
 
     costs: Mapping[str, int]
 
@@ -56,7 +56,7 @@ _NOTHING = _Part()
 
 
 class BudgetCache:
-    """Slices of budgets that this guard has drawn, and what of them it has spent. Thread-safe."""
+    """Slices of budgets that this guard has drawn, and their spent parts. Thread-safe."""
 
     def __init__(self, *, tick: Callable[[], int]) -> None:
         self._tick = tick
@@ -69,7 +69,7 @@ class BudgetCache:
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
         """Spend these costs, keep the record of the call, and return its number. If an account has too little, return
         None, and do nothing. The accounts `ahead` are charged in advance, until `take_back`. Raises Unavailable, and
-        what `record` raises.
+        the errors of `record`.
         """
         with self._mutex:
             if self._is_closed:
@@ -91,7 +91,7 @@ class BudgetCache:
 
     def take_back(self, ahead: Iterable[str], unused: Mapping[str, int], record: Callable[[], int]) -> None:
         """Keep the record of the outcome of a call that was charged in advance, and take the unused units back. Raises
-        what `record` raises, and then nothing is taken back.
+        the errors of `record`; then nothing is taken back.
         """
         with self._mutex:
             for account in ahead:
@@ -128,7 +128,7 @@ class BudgetCache:
                 self._parts.setdefault(account, _Part()).is_touched = True
 
     def grant(self, totals: Mapping[str, int]) -> None:
-        """Add what was drawn; `totals` are since the guard began."""
+        """Add drawn units; `totals` are since the guard began."""
         with self._mutex:
             for account, total in totals.items():
                 part = self._parts[account]
@@ -140,7 +140,9 @@ class BudgetCache:
             return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
-        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return what each has spent."""
+        """Empty the accounts that no call used for `idle` microseconds, at most `count`; return the spent units of
+        each.
+        """
         now = self._tick()
         kept: dict[str, int] = {}
         with self._mutex:
@@ -159,7 +161,7 @@ class BudgetCache:
                 self._parts.pop(account, None)
 
     def close(self) -> None:
-        """Stop paying; what was paid has its record."""
+        """Stop paying; every payment has its record."""
         with self._mutex:
             self._is_closed = True
 
@@ -172,7 +174,7 @@ class BudgetCache:
 class BudgetClient:
     """Requests for slices of budgets, one at a time. Thread-safe.
 
-    `spool` is the id under which the server counts what this guard has drawn.
+    `spool` is the id under which the server counts the slices of this guard.
     """
 
     def __init__(self, cache: BudgetCache, *, spool: str, url: str, connect: Connect) -> None:
@@ -188,8 +190,8 @@ class BudgetClient:
         """The server may count units as drawn by this guard."""
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
-        """Draw what these costs need for a call under that token (its `jti`). Return the units left in the accounts
-        that have too little.
+        """Draw the units that these costs need, for a call under that token (its `jti`). Return the units left in the
+        accounts that have too little.
 
         Raises Unavailable.
         """

@@ -1,4 +1,4 @@
-"""A call at a guard: who makes it, what was decided, what goes on record about it."""
+"""A call at a guard: its caller, its decision, and its record."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Call:
         return {account: units for account, units in rest.items() if units}
 
     def check(self) -> None:
-        """Raises Denied."""
+        """Check that the call is allowed. Raises Denied."""
         if not self.decision.allowed:
             raise Denied(self.decision, missing_scope=self.missing_scope)
 
@@ -189,7 +189,7 @@ def _word(result: access.PolicyResult) -> Literal["permit", "forbid", "neither",
 
 
 def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple[str, ...]) -> report.CallFacts:
-    """Return what the policies were asked."""
+    """Return the question that the policies answered."""
     assert decision.arguments is not None
     assert call.ready is not None
     principal, resource = call.principal, call.facts.resource

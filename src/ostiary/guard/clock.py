@@ -1,8 +1,8 @@
 """The guard's time: the server's, as fresh messages of the feed state it, carried on by the boot clock.
 
 It never decreases, across restarts too: it is kept in the guard's spool folder. No wall clock that is set back, here or
-at the server, makes an old message fresh or a token live longer. No wall clock that is set forward makes a guard forget
-what it must remember.
+at the server, makes an old message fresh or a token live longer. A wall clock that is set forward does not make a guard
+forget replay protection or revocations.
 
 A message is as late as its `at` is behind this time. Only an opening that arrives quickly proves that the server's time
 is less than ours, because it answers a number that the guard threw just before. Then our time stands still until the
@@ -82,7 +82,9 @@ class FeedClock:
         return -self.late(self._now())
 
     def hear(self, at: int, *, is_proof: bool) -> None:
-        """A fresh message states the server's time. `is_proof`: it answers what the guard asked just before."""
+        """A fresh message states the server's time. `is_proof`: the message answers a request that the guard has just
+        sent.
+        """
         self()  # what has passed stays passed
         if self._anchor is None or is_proof or self.late(at) < 0:
             self._anchor = _Anchor(self._tick(), at)

@@ -141,10 +141,10 @@ class CallDecider:
         """Decide, pay for and record a call, which may be denied; or, if it needs something, return the generator that
         yields each `Need` and returns the call. Most calls need nothing.
 
-        After each answer the call is decided again, on what is true by then: a token that was revoked meanwhile denies.
-        The rules are those of `access.decide` (1 to 11), then in this order:
+        After each answer the call is decided again, on the facts of that moment: a token that was revoked meanwhile
+        denies. The rules are those of `access.decide` (1 to 11), then in this order:
 
-        12. Definition. The tool is what its owner approved.
+        12. Definition. The tool's definition is unchanged since its owner approved it.
         13. Fresh memory. If more knowledge could change where the arguments come from, the server was asked.
         14. Rate. The call is within the rates of throttled agents; the server counts it.
         15. Claim. If the call counts in the history, or a policy has read the history, the server confirms that nothing

@@ -1,7 +1,7 @@
 """Two drivers of a decision, which yields its needs: one blocks its thread, the other suspends its task.
 
-The answer to a need is a generator too, which yields what must be awaited. Each conversation with the server is
-therefore written once.
+The answer to a need is a generator too, which yields awaitables. Each conversation with the server is therefore written
+once.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Work:
 
 
 Waits = Generator[Wait | Work, Any, T]
-"""A conversation: it yields what must be waited for, is sent the result, and returns the answer."""
+"""A conversation: yields awaitables, is sent their results, and returns the answer."""
 
 
 def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Waits[T]:
-    """Return what the decision returns, after answering what it yields. A refusal to answer is raised inside it."""
+    """Return the result of the decision, after answering its needs. A refusal to answer is raised inside it."""
     try:
         need = next(decision)
         while True:
@@ -76,7 +76,7 @@ def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Wai
 
 
 def run(waits: Waits[T]) -> T:
-    """Drive a conversation to its end; blocks the thread. Raises what it raises."""
+    """Drive a conversation to its end; blocks the thread. Raises the errors of the decision."""
     try:
         wait = next(waits)
         while True:
@@ -94,7 +94,7 @@ def run(waits: Waits[T]) -> T:
 
 
 async def run_async(waits: Waits[T]) -> T:
-    """Drive a conversation to its end; the event loop goes on. Raises what it raises."""
+    """Drive a conversation to its end; the event loop goes on. Raises the errors of the decision."""
     try:
         wait = next(waits)
         while True:

@@ -85,7 +85,7 @@ class Knowledge:
     """usual behaviour by agent; the oldest message comes first"""
 
     def learn(self, fact: Fact) -> None:
-        """Raises Refused for a catalogue or a policy set that is not well-formed."""
+        """Apply a fact of the feed. Raises Refused for a malformed catalogue or policy set."""
         match fact:
             case AgentFact():
                 status = self.agents.get(fact.agent)
@@ -142,7 +142,7 @@ class Knowledge:
                 self.stops.add((fact.stop_kind, fact.value))
 
     def present(self) -> Present:
-        """Raises FeedBroken where a part is missing, or there is too much."""
+        """Return the facts as of now. Raises FeedBroken if a part is missing, or the facts exceed the limits."""
         if self.resource is None or self.protected is None or self.policies is None or not self.keys.keys:
             raise FeedBroken("a snapshot lacks the resource, the policies or the keys")
         tables: tuple[Sized, ...] = (

@@ -93,7 +93,7 @@ class TaskMemories:
         run(self._wait(tell))
 
     def before(self, principal: access.Principal) -> Before | None:
-        """Return the copy of what happened before, in the task and with the agent of the token."""
+        """Return the copy of the history of the token's task and agent."""
         return self._histories.get(_key(principal))
 
     def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
@@ -174,7 +174,7 @@ class TaskMemories:
         return memory
 
     def _ask(self, recall: Recall, until: int, read: Callable[[Recalled], T]) -> tuple[Recalled, T]:
-        """Return the answer, and what `read` reads from it. Raises Unavailable."""
+        """Return the answer, and the value that `read` reads from it. Raises Unavailable."""
         body = render_recall(recall)
         try:
             answer = self._rpc.answer("memory", body, Recalled, until)

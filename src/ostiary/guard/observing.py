@@ -19,7 +19,7 @@ log = logging.getLogger("ostiary.guard")
 
 
 def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Sessions | None, sources: Sources) -> None:
-    """Raises Withheld where it cannot be remembered."""
+    """Add the output of a call to the memory of its task. Raises Withheld if the memory cannot store the output."""
     if call.watched is None:
         return
     principal, tool = call.watched.principal, call.watched.ready.tool
@@ -39,7 +39,7 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
 
 
 def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:
-    """Return whether how it went is on record. It has happened: what cannot be recorded is logged."""
+    """Return whether how it went is on record. The call has run: a failure to record its output is logged."""
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}
     unused = call.unused(ahead)

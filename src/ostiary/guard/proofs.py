@@ -1,7 +1,7 @@
 """Proofs at a guard: DPoP (RFC 9449 sections 4.3 and 9) with nonces of ours, each proof once.
 
 The secret of the nonces is as old as the guard, so a proof made for another guard, or for an earlier life of this one,
-carries a nonce that is not ours. That is why the memory of what was used need not survive.
+carries a nonce that is not ours. The memory of used proofs therefore need not survive a restart.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def _pattern(part: str) -> str:
 
 
 def _arguments(path: dict[str, str], query_string: bytes) -> dict[str, str]:
-    """Raises Malformed for a name given twice: application and guard could read different values."""
+    """Return the arguments in a path and a query. Raises Malformed for a repeated name, which application and guard
+    could read differently.
+    """
     try:
         query = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:

@@ -136,7 +136,9 @@ class ServerRpc:
         return waiting
 
     def _ask_person(self, body: bytes, until: int) -> approval.ApprovalAnswer:
-        """Raises Forbidden in the server's words, Unavailable if no person can be asked."""
+        """Ask for a person's approval. Raises Forbidden in the server's words, Unavailable if no person can be
+        asked.
+        """
         try:
             return self.answer("approval", body, approval.ApprovalAnswer, until)
         except ServerRefused as refused:
@@ -163,7 +165,7 @@ class ServerRpc:
             return fail_all(names, f"the server cannot be asked: {why}")
 
     def answer(self, verb: str, body: bytes, kind: type[A], until: int) -> A:
-        """Return what the server signed about exactly that body. Raises Refused, httpx2.HTTPError, OSError."""
+        """Return the server's signed answer to exactly that body. Raises Refused, httpx2.HTTPError, OSError."""
         return parse_answer(
             self.post(verb, body, until),
             kind,
@@ -183,7 +185,9 @@ class ServerRpc:
             return self._post(verb, body, until)
 
     def _post(self, verb: str, body: bytes, until: int) -> bytes:
-        """Raises Refused, httpx2.HTTPError, OSError."""
+        """Send a request to the server, and return the body of the answer. Raises Refused, httpx2.HTTPError,
+        OSError.
+        """
         http, auth = self._connected(until)
         headers, left_s = {"content-type": "application/json"}, max((until - self._tick()) / 1e6, 0.001)
         with http.stream(
@@ -211,7 +215,7 @@ class ServerRpc:
             return self._connection
 
     def _check_time(self, until: int) -> None:
-        """Raises Unavailable if the call has given up."""
+        """Check that the call still waits for the answer. Raises Unavailable."""
         if self._tick() >= until:
             raise Unavailable(TOO_LONG)
 
@@ -234,11 +238,11 @@ class _Question:
 
     @property
     def body(self) -> bytes:
-        """Raises Malformed."""
+        """Return the body of the request for an approval. Raises Malformed."""
         return approval.render_ask(self.need.ask(self.number))
 
     def outcome(self, answer: approval.ApprovalAnswer) -> ApprovalOutcome:
-        """Return what the answer means for the call. Raises SpoolFailed if a spent approval cannot be recorded."""
+        """Return the effect of the answer on the call. Raises SpoolFailed if a spent approval cannot be recorded."""
         if answer.state != "spent":
             self.pending.drop(self.number)
             return ApprovalOutcome(self.need.policies, answer)

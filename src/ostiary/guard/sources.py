@@ -25,7 +25,7 @@ class Sources:
         self._tasks: OrderedDict[str, Fields] = OrderedDict()
 
     def read(self, watched: Watched, memory: Memory, output: object) -> None:
-        """Keep the fields of what a call has returned; `memory` is that of its task, with the output in it."""
+        """Keep the fields of a call's output; `memory` is that of its task, with the output in it."""
         self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
 
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:

@@ -161,7 +161,7 @@ class Spool:
         return Batch(first, records, mark) if mark != self._confirmed else None
 
     def _waiting(self) -> Iterator[tuple[bytes, Mark]]:
-        """Each line after what was taken, with the place after it. A torn line is none: it was never acted upon."""
+        """Yield each line that was not taken, with the place after it. A torn line is none: it was never acted upon."""
         with self._mutex:
             segments = [first for first in self._sizes if first >= self._confirmed[0]]
         for first in segments:
@@ -257,7 +257,9 @@ def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LI
 
 
 def _lock(folder: Path) -> int:
-    """Raises BlockingIOError when another process, or another guard of this one, has it."""
+    """Lock a spool for this process, and return the descriptor. Raises BlockingIOError if another guard has the
+    lock.
+    """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

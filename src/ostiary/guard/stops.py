@@ -47,7 +47,7 @@ KEPT_US = 30 * 86_400 * 1_000_000
 MAX_BYTES = 64 << 20
 """Size of all messages together; beyond that the oldest are dropped."""
 SLACK_BYTES = 1 << 20
-"""Bytes that may be appended before the file is written anew without what is superseded."""
+"""Bytes that may be appended before the file is rewritten without superseded lines."""
 HEAD_BYTES = 4096
 
 Subject = tuple[str, str]
@@ -73,7 +73,7 @@ class KeptStops:
     def __init__(
         self, folder: Path | None = None, *, now: Callable[[], int], random: Callable[[int], bytes] = ambient.random
     ) -> None:
-        """Take over what guards that are gone have left in `folder`; without a folder keep everything in memory.
+        """Take over the stops of earlier guards in `folder`; without a folder keep everything in memory.
 
         Raises SpoolFailed if the folder cannot be written.
         """
@@ -163,7 +163,7 @@ class KeptStops:
             os.pwrite(self._head, self.head.encode().ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES], 0)
 
     def _rewrite(self) -> None:
-        """Drop what is superseded or long over, and write the rest to a new file that takes the old one's place."""
+        """Drop superseded and expired stops, and write the others to a new file that replaces the old one."""
         self._kept = _needed(self._kept, now=self._now())
         content = b"".join(kept.line for kept in self._kept)
         self._written, self._appended = len(content), 0
@@ -183,7 +183,7 @@ class KeptStops:
         self._log, self._is_behind = file, False
 
     def facts(self, *, other_than: str) -> list[Fact]:
-        """Return what histories other than that one said last of each subject, if it has not expired."""
+        """Return the last unexpired stop of each subject in other histories than that one."""
         now, newest = self._now(), dict[tuple[str, Subject], Fact]()
         for kept in list(self._kept):
             if kept.history != other_than:

@@ -1,4 +1,6 @@
-"""Checkpoints: what a log says about its tree at one size; C2SP tlog-checkpoint v1.0.0 (https://c2sp.org/tlog-checkpoint)."""
+"""Checkpoints: signed statements of a log about its tree at one size; C2SP tlog-checkpoint v1.0.0
+(https://c2sp.org/tlog-checkpoint).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def _check_tree(size: int, root: bytes) -> None:
-    """Raises Malformed if no tree has that size and root."""
+    """Check that a tree can have that size and root. Raises Malformed."""
     if not 0 <= size <= MAX_SIZE:
         raise Malformed(f"a tree has between 0 and {MAX_SIZE} entries")
     if len(root) != HASH_BYTES:

@@ -6,8 +6,8 @@ from __future__ import annotations
 class Refused(Exception):
     """A refused request.
 
-    `code` is stable and machine-readable, `message` says what is wrong with the request, `hint` what to do next. None
-    of the three may contain a secret: they reach logs, the ledger and the caller.
+    `code` is stable and machine-readable, `message` names the error, and `hint` the next step. None of the three may
+    contain a secret: they reach logs, the ledger and the caller.
     """
 
     code = "refused"

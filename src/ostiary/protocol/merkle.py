@@ -72,7 +72,9 @@ class Frontier:
         return self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> list[TileHash]:
-        """Append leaf hashes in order. Returns what they completed at the tile levels 1, 2, ..: what a store keeps."""
+        """Append leaf hashes in order. Return the hashes that they completed at the tile levels 1, 2, .., for the
+        store.
+        """
         peaks, size, completed = self.peaks, self.size, []
         for peak in leaves:
             index, level = size, 0

@@ -11,7 +11,7 @@ BITS = {4: 24, 6: 48}
 
 @lru_cache(4096)
 def network_of(address: str) -> str:
-    """`203.0.113.0/24`, `2001:db8:1::/48`; empty for what is no address, such as a socket of this machine.
+    """`203.0.113.0/24`, `2001:db8:1::/48`; empty for a peer without an address, such as a Unix socket.
 
     An IPv4 address in the clothes of an IPv6 one (RFC 4291 2.5.5.2) is the IPv4 address.
     """

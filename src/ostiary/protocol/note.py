@@ -64,7 +64,7 @@ class NoteKey:
 
 
 def parse_vkey(vkey: str) -> NoteKey:
-    """Raises Malformed, also when the key id does not belong to the key."""
+    """Parse a verifier key (C2SP signed note), whose key id must belong to the key. Raises Malformed."""
     name, _, rest = vkey.partition("+")
     key_id, _, encoded = rest.partition("+")
     raw = decode_base64(encoded)

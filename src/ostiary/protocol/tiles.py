@@ -1,8 +1,8 @@
 """The tree cut into files: C2SP tlog-tiles v0.1.0 (https://c2sp.org/tlog-tiles), tiles, entry bundles and their paths.
 
-The row of tile level L holds the hashes of all complete subtrees of 256**L leaves; row 0 is the leaf hashes.
-A tile is 256 neighbours of a row, or what there is of them: row L of a tree of n leaves has n // 256**L hashes.
-So a store that keeps the rows (leaf hashes, and one hash per complete 256 of the row below) can answer everything.
+The row of tile level L holds the hashes of all complete subtrees of 256**L leaves; row 0 is the leaf hashes. A tile is
+256 neighbouring hashes of a row, or fewer at its end: row L of a tree of n leaves has n // 256**L hashes. So a store
+that keeps the rows (leaf hashes, and one hash per complete 256 of the row below) can answer everything.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 def normalise_uri(uri: str) -> str:
     """Scheme and host in lower case, no default port, escapes only where needed, no dot segments, no empty path.
 
-    Raises Malformed for what is no absolute http(s) URI, and for one with user information.
+    Raises Malformed unless the text is an absolute http(s) URI without user information.
     """
     if len(uri) > MAX_URI:
         raise Malformed(f"the URI is longer than {MAX_URI} characters")

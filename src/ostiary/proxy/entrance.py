@@ -32,7 +32,7 @@ OURS = frozenset((b"host", b"authorization", b"dpop", b"origin", b"referer", b"e
 HIDDEN = frozenset((b"www-authenticate", b"dpop-nonce", b"alt-svc", b"strict-transport-security", b"location"))
 """Response headers that the server sends to the proxy alone, or that the proxy sets itself."""
 _DOTS = re.compile(r"(?:\.|%2e){1,2}(?:(?:;|%3b).*)?", re.IGNORECASE | re.DOTALL)
-"""Servers in Java drop what follows a semicolon in a segment."""
+"""Servers in Java drop the part of a segment after a semicolon."""
 _SEGMENT_END = re.compile(r"/|\\|%2f|%5c", re.IGNORECASE)
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
@@ -56,7 +56,7 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str) -> Listen:
-        """Raises Invalid."""
+        """Parse `HOST:PORT` or `unix:PATH`. Raises Invalid."""
         if text.startswith("unix:"):
             return cls(socket=Path(text[5:]))
         match = _HOST.fullmatch(text)
@@ -143,21 +143,22 @@ class Entrance:
 
 
 def capability_of(credential: Credential, upstream: str) -> str:
-    """Return what clients of a proxy for `upstream` must know: the same for each start with the same credential.
+    """Return the secret that clients of a proxy for `upstream` must send: the same for each start with the same
+    credential.
 
-    It is derived from what is secret in the credential, so there is no file to keep; only its holder can compute it.
+    The secret is derived from the credential's private key, so no file is kept, and only the holder can compute it.
     """
     secret = credential.secret if credential.secret is not None else credential.key.jwk()["d"]
     return b64u(hmac.digest(secret.encode(), f"ostiary proxy|{upstream}".encode(), sha256)[:18])
 
 
 def filter_request_headers(headers: Headers) -> Headers:
-    """Return what of the headers of a client goes to the upstream server."""
+    """Return the headers of a client that are forwarded to the upstream server."""
     return _without(headers, HOP_BY_HOP | OURS, prefixes=(b"sec-fetch-", b"proxy-"))
 
 
 def filter_response_headers(headers: Headers) -> Headers:
-    """Return what of the headers of the upstream server goes to a client."""
+    """Return the headers of the upstream server that are forwarded to a client."""
     return _without(headers, HOP_BY_HOP | HIDDEN, prefixes=(b"access-control-", b"proxy-"))
 
 

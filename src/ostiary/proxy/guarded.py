@@ -71,7 +71,7 @@ class GuardedUpstream(Upstream):
     """A server at exactly `url`, whose calls a gate decides."""
 
     def __init__(self, url: str, gate: Gate) -> None:
-        """Raises Invalid."""
+        """Guard the MCP server at a URL. Raises Invalid for a URL that is none of a server."""
         plain, _, query = url.partition("?")
         super().__init__(plain, None)
         self._exact += f"?{query}" if query else ""
@@ -211,7 +211,7 @@ class SseUpstream(GuardedUpstream):
     async def _post(
         self, stream: _Stream, path: str, headers: Headers, body: Body | None
     ) -> AsyncIterator[httpx2.Response]:
-        """A message of the client; what is denied is answered on the stream."""
+        """Decide a message of the client; a denial is answered on the stream."""
         text = b"".join([part async for part in body]) if body is not None else b""
         replies = list[bytes]()
         admit = partial(stream.exchange.admit, text, replies.append, why=_unreadable(headers))
@@ -288,7 +288,9 @@ def passing(headers: Headers) -> Headers:
 
 
 def _check_named(headers: Headers, text: bytes) -> None:
-    """Raises Rejected where a header names another method or tool than the body: a server may believe the header."""
+    """Check that the headers name the method and the tool of the body, since a server may believe the headers. Raises
+    Rejected.
+    """
     claims = [(name, value) for name, value in headers if name in (b"mcp-method", b"mcp-name")]
     if not claims:
         return

@@ -62,7 +62,7 @@ class GuardedHttpUpstream(Upstream):
     """An HTTP API at `url`, whose requests a gate decides."""
 
     def __init__(self, url: str, gate: Gate, table: OpenApiTable | MethodTable) -> None:
-        """Raises Invalid."""
+        """Guard the HTTP server at a URL. Raises Invalid for a URL that is none of a server."""
         super().__init__(url, None)
         self._gate, self._table = gate, table
 
@@ -88,7 +88,7 @@ class GuardedHttpUpstream(Upstream):
                 await asyncio.to_thread(self._gate.finish, verdict.call, ok=is_ok and verdict.call.ok)
 
     def _decide(self, method: str, path: str, headers: Headers, text: bytes) -> Verdict:
-        """Decide a request; what cannot be judged is denied, or passes in mode `watch`."""
+        """Decide a request; a request that cannot be judged is denied, or passes in mode `watch`."""
         raw_path, _, query = path.partition("?")
         try:
             matched = self._table.find(method, raw_path or "/")
@@ -114,7 +114,7 @@ class GuardedHttpUpstream(Upstream):
         return (response.status_code if VERDICT in response.extensions else status), headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Give the body as it comes; where the task must remember what it returns, once that has happened."""
+        """Yield the body as it arrives, or, if the task must remember it, after the memory is stored."""
         verdict: Verdict | None = response.extensions.get(VERDICT)
         call = verdict.call if verdict is not None else None
         if call is None or (call.watched is None and call.most_bytes is None):

@@ -180,7 +180,7 @@ class _Conversation:
         await self._part()
 
     async def _part(self) -> None:
-        """End the connection so that a client that is still sending can read what was answered first."""
+        """End the connection so that a client that is still sending can first read the answer."""
         with suppress(OSError):
             if self._writer.can_write_eof():
                 self._writer.write_eof()

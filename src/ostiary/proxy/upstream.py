@@ -72,10 +72,10 @@ def too_large(max_bytes: int) -> Rejected:
 
 
 class Upstream:
-    """The server behind a proxy. `url` is what the base URL of the proxy stands for."""
+    """The server behind a proxy. `url` is the server behind the base URL of the proxy."""
 
     def __init__(self, url: str, auth: httpx2.Auth | None) -> None:
-        """Raises Invalid."""
+        """Prepare requests to a server. Raises Invalid for a URL that is none of a server."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
             raise Invalid(f"{url!a} is not the http or https URL of a server", hint="such as https://files.example/mcp")

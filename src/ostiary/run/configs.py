@@ -118,12 +118,12 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Raises Usage."""
+    """Read a configuration of MCP servers. Raises Usage."""
     return parse_config(read_json(path), of=str(path))
 
 
 def parse_config(text: object, *, of: str) -> Config:
-    """Raises Usage for what is no configuration of MCP servers, or more than one can follow."""
+    """Parse a configuration of MCP servers. Raises Usage for another document, or too many servers."""
     member = next((name for name in MEMBERS if isinstance(text, dict) and isinstance(text.get(name), dict)), None)
     if member is None:
         raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="is it a configuration of MCP servers?")

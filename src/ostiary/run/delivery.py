@@ -12,7 +12,7 @@ from ostiary.run.configs import Config, find_config, parse_config, read_config
 OPTION = "--mcp-config"
 PLACE = "{mcp_config}"
 KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
-"""Programs that take a configuration by an option, and what makes them take no other beside it."""
+"""Programs that take a configuration by an option, and the option that excludes all other configurations."""
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 """Returns, for the path of the copy, the words of the command and its additional environment."""

@@ -129,7 +129,7 @@ def enlist(
     command: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
-    """Make what is missing, and say what was made. Raises Usage, ServerRefused, Unavailable."""
+    """Register the missing objects, and report them. Raises Usage, ServerRefused, Unavailable."""
     if not place.credential.exists():
         _enlist_agent(session, place, owner or _owner(session), command)
         say(f"registered the agent `{place.agent}`; it has no scopes yet")

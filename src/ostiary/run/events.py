@@ -21,7 +21,7 @@ MAX_BYTES = 4096
 
 
 class Called(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="called"):
-    """A call. `verdict` is what the rules say, `passed` what became of it."""
+    """A call. `verdict` is the verdict of the rules; `passed` is whether the call ran."""
 
     server: str
     tool: str

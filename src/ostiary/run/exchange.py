@@ -1,4 +1,4 @@
-"""The messages between one client and one MCP server, whatever carries them: what is decided, and what came of it."""
+"""The messages between one client and one MCP server over any transport: the decisions, and the outcomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_IN_FLIGHT = 10_000
 
 
 class Exchange:
-    """Decides what the client sends, and follows the answers. Thread-safe."""
+    """Decides the client's messages, and records the answers. Thread-safe."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -58,7 +58,7 @@ class Exchange:
         return False
 
     def _reused(self, messages: Sequence[Message]) -> set[Id]:
-        """Return the ids that another request in flight has: what answers the one would be taken for the other's."""
+        """Return the ids that another request in flight has: their answers would be indistinguishable."""
         ids = Counter(message.id for message in messages if message.method and message.id is not None)
         return {id for id, count in ids.items() if count > 1 or id in self._in_flight or id in self._undecided}
 
@@ -104,8 +104,9 @@ class Exchange:
             self._gate.finish(lost, ok=False)
 
     def receive(self, line: bytes) -> bytes:
-        """Return what the client gets of a line of the server; call `note` once the client has it. Of a notification to
-        an agent that was stopped that is nothing: subscriptions end with the token, the task or the agent.
+        """Return the part of a server's line that the client gets; call `note` once the client has it. Of a
+        notification to an agent that was stopped that is nothing: subscriptions end with the token, the task or the
+        agent.
         """
         try:
             messages = frames.server_messages(line)
@@ -153,7 +154,9 @@ class Exchange:
         return call, method
 
     def _observe(self, matched: Iterable[tuple[Answer, Call | None, str]]) -> None:
-        """Raises Withheld for more than a call may return, or what its task cannot remember, and Malformed."""
+        """Record the answers, and add them to the memory of a task that has one. Raises Malformed, and Withheld for an
+        answer over the limit of the call or beyond the memory of the task.
+        """
         for answer, call, _ in matched:
             if call is not None and (call.ahead or call.watched):
                 call.result(ok=answer.is_ok, bytes=answer.size)
@@ -218,6 +221,6 @@ def _check_asked_for(matched: Iterable[tuple[Answer, Call | None, str]]) -> None
 
 
 def _id(answer: Answer) -> Id:
-    """The id of an answer; what cannot be the id of a request is that of none."""
+    """Return the id of an answer; None if no request can have that id."""
     id = answer.id
     return int(id) if isinstance(id, float) and id.is_integer() else id if isinstance(id, (str, int)) else None

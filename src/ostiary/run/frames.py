@@ -164,8 +164,8 @@ def read(unverified_line: bytes) -> list[Message]:
 def server_messages(line: bytes) -> list[Answer]:
     """The messages of a line of the server; none for a line that is not JSON.
 
-    Clients read JSON that is not quite JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for what
-    a client may read and we cannot.
+    Clients read JSON that is not quite JSON: `NaN`, half a surrogate pair, a byte order mark. Raises Malformed for a
+    message that a client may read and this parser cannot.
     """
     try:
         return _answers(line) if line.lstrip(b" \t").startswith(b"[") else [_answer(line)]
@@ -174,7 +174,7 @@ def server_messages(line: bytes) -> list[Answer]:
 
 
 def _read_loosely(line: bytes) -> list[Answer]:
-    """Raises Malformed."""
+    """Return the answers in a line that need not be a message. Raises Malformed."""
     if not line.strip().removeprefix(_BOM).lstrip().startswith(_BEGINNINGS):
         return []  # a greeting on standard output, or a page that says what is wrong
     value = _parse_loosely(line)

@@ -57,7 +57,7 @@ class Gate:
     """Thread-safe."""
 
     def __init__(self, plan: Plan) -> None:
-        """Raises Invalid, SpoolFailed."""
+        """Start the guard of a plan. Raises Invalid, SpoolFailed."""
         self._plan, self._teller = plan, Teller(plan.events)
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
@@ -80,7 +80,7 @@ class Gate:
         self._keeper.start()
 
     def close(self) -> None:
-        """Report what is left."""
+        """Report the remaining records."""
         self._closing.set()
         self._wake.set()
         try:
@@ -143,7 +143,7 @@ class Gate:
         return True
 
     def observe(self, call: Call, output: object) -> None:
-        """Raises Withheld where it must not be handed out."""
+        """Add an output to the memory of the task. Raises Withheld if the agent must not get the output."""
         self._guard.observe(call, output)
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:

@@ -22,7 +22,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bool = False) -> dict[str, Any]:
-    """Return what the server lists, all pages together, and its capabilities.
+    """Return the lists of the server, all pages together, and its capabilities.
 
     Raises Unavailable, Malformed, Invalid.
     """

@@ -27,7 +27,7 @@ START_S = 10.0
 
 
 class LocalServers:
-    """The proxies of one run. They end with the `with` block, after their gates have reported what is left."""
+    """The proxies of one run. They end with the `with` block, after their gates have reported the remaining records."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

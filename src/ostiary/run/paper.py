@@ -40,7 +40,7 @@ class Paper:
 
     @contextmanager
     def following(self, listener: Listener, names: Names, *, task: str | None) -> Iterator[None]:
-        """Print what the proxies tell, in a thread of its own."""
+        """Print the events of the proxies, in a thread of its own."""
         ended = threading.Event()
 
         def follow() -> None:

@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def read_plan(path: Path) -> Plan:
-    """Raises Invalid."""
+    """Read the plan of a run. Raises Invalid."""
     try:
         with path.open("rb") as file:
             return json_decoder(Plan)(file.read(MAX_BYTES))

@@ -47,8 +47,8 @@ LISTS = {
 def probe(
     command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """Return what the server lists, all pages together, and its capabilities: `Catalogue.from_mcp` makes a catalogue of
-    it. Raises Unavailable, Malformed, Invalid.
+    """Return the lists of the server, all pages together, and its capabilities: `Catalogue.from_mcp` makes a catalogue
+    of it. Raises Unavailable, Malformed, Invalid.
     """
     try:
         server = subprocess.Popen(
@@ -77,7 +77,7 @@ def read_lists(
     """Return the lists that the capabilities announce, all pages together, and the capabilities.
 
     `request` returns the result of a method, and raises Invalid for an error of the server. `asks_tools`: also if the
-    server does not announce tools. Raises Malformed, Invalid, and what `request` raises.
+    server does not announce tools. Raises Malformed, Invalid, and the errors of `request`.
     """
     if not isinstance(capabilities, dict):
         raise Malformed("the server's answer has no `capabilities`")

@@ -1,1 +1,1 @@
-"""Questions to people, and what their yes is good for."""
+"""Approval requests to people, their answers, and the use of approvals."""

@@ -37,7 +37,7 @@ HOUR = 3_600_000_000
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters of which nothing is seen."""
 PLAN = "plan"
-"""the kind of a question about what a task will probably do"""
+"""the kind of a question about the probable calls of a task"""
 
 
 class State(StrEnum):
@@ -72,7 +72,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of a plan: calls of one tool with one counterpart. `arguments`: what says whom and what, and how much."""
+    """A line of a plan: calls of one tool with one counterpart. `arguments`: recipients, objects and amounts."""
 
     resource: str
     tool: str
@@ -84,8 +84,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of a question, fixed when it is asked: exactly what an approval is bound to, and information for the
-    decision.
+    """The content of a question, fixed when it is asked: the values to which an approval is bound, and information for
+    the decision.
 
     `hidden`: arguments that are shown to no person; `outgoing`: arguments that leave as text; `foreign`: links and
     addresses in that text that come neither from the person nor from their records; `origins`: the origins of
@@ -128,7 +128,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """`digest` is what a yes is bound to. Times in microseconds; `until` is the end of the yes."""
+    """`digest` is the digest of the call to which an approval is bound. Times in microseconds; `until` is the end of
+    the yes.
+    """
 
     approval_id: ApprovalId
     kind: str
@@ -212,7 +214,7 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
 
 
 def check_open(question: Question, *, now: int) -> None:
-    """Raises Conflict."""
+    """Check that an approval request is open. Raises Conflict."""
     if (state := question.state_at(now)) is not State.OPEN:
         raise Conflict(
             f"the approval request is already {state}", hint="the agent may ask again", code="question_settled"
@@ -220,7 +222,7 @@ def check_open(question: Question, *, now: int) -> None:
 
 
 def check_reason(text: str) -> str:
-    """Raises Invalid."""
+    """Check the reason of an answer, and return it. Raises Invalid."""
     return check_text(text, of="reason", limit=MAX_REASON)
 
 

@@ -1,5 +1,5 @@
-"""Stored questions and answers. The use of an approval is read from its source: the holdings, and what
-policies spend.
+"""Stored questions and answers. The use of an approval is read from its source: the holdings, and the spending of
+policies.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ async def show_waiting(call: Call) -> Reply:
 
 
 async def ask_plan(call: Call) -> Reply:
-    """Request approval for what the task will probably do.
+    """Request approval for the probable calls of the task.
 
     The status is 202 with the approval request, or 200 without one if it would save no question.
     """

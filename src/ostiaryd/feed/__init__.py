@@ -1,1 +1,1 @@
-"""The feed: what guards hear, what they report, and how fast a revocation reached them."""
+"""The feed: messages to guards, reports of guards, and the time until a revocation reached them."""

@@ -115,7 +115,7 @@ def _argument_source(row: Any) -> ArgumentSource:
 
 
 def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
-    """(server, its last sign of life, what its guards have applied) of each server of the database."""
+    """(server, its last sign of life, the progress of its guards) of each server of the database."""
     return [(server, beat, bytes(guards)) for server, beat, guards in reader.all(_SERVERS)]
 
 

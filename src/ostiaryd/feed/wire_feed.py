@@ -235,7 +235,7 @@ async def pace(call: Call) -> Reply:
 
 
 async def memory(call: Call) -> Reply:
-    """Record what a tool returned, as hashed words, and return what else the task remembers."""
+    """Record the output of a tool as hashed words, and return the rest of the task's memory."""
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
     canonical.parse(call.body, max_bytes=MAX_RECALL, max_depth=MAX_DEPTH)  # no member twice

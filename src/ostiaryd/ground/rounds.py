@@ -14,7 +14,7 @@ SECOND = 1_000_000
 
 @dataclass(slots=True)
 class Round:
-    """The last round of a background loop, or its start: when it ended (microseconds), and what went wrong."""
+    """The last round of a background loop, or its start: its end (microseconds), and its error."""
 
     every_s: float
     at: int

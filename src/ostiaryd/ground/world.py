@@ -75,9 +75,9 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """Open everything in order: database, schema, root key, clock, fixed settings, keys, writer. Closes it at the end.
 
-    `config` may leave the trust domain and the public URL open; what the first start fixed is filled in, and anything
-    else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock unless
-    `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
+    `config` may leave the trust domain and the public URL open; the values of the first start are filled in, and
+    anything else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock
+    unless `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
     Without `create` any other data folder is refused with NotFound.
     """
     if boot is None:
@@ -119,7 +119,7 @@ async def open_world(
 
 
 def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Config:
-    """Create what is created once; hand back the configuration with the fixed settings in it."""
+    """Create the settings that the first start fixes; return the configuration with them."""
     row = tx.one(_ANY_KEY)
     if row is not None and row[0] == 0:
         root_keys()

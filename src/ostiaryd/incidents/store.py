@@ -1,4 +1,4 @@
-"""Incidents, and what was done about each."""
+"""Incidents, and the responses to each."""
 
 from __future__ import annotations
 

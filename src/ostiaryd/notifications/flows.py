@@ -73,7 +73,7 @@ def add(
 
 
 def remove(act: Act, id: str) -> None:
-    """Raises NotFound."""
+    """Remove a webhook. Raises NotFound."""
     webhook = find(act.tx, id)
     registry.note(act, object=webhook.webhook_id, origin=origin(webhook.url))
     store.delete(act.tx, webhook.webhook_id)
@@ -85,7 +85,7 @@ def test(act: Act) -> None:
 
 
 def find(reader: Reader, id: str) -> Webhook:
-    """Raises NotFound."""
+    """Return a webhook by id. Raises NotFound."""
     if (webhook := store.get(reader, id)) is None:
         raise NotFound("there is no such webhook", hint="ostiary webhook list")
     return webhook

@@ -100,7 +100,7 @@ def skip(tx: Tx, id: WebhookId, *, idx: int) -> None:
 
 
 def next_events(reader: Reader, actions: Sequence[str], start: int, *, limit: int) -> list[tuple[int, str]]:
-    """The first entries from `start` on with one of these actions, of what happened: index and action, in order."""
+    """Return index and action of the first successful entries from `start` on with one of these actions, in order."""
     rows = [
         (idx, action) for action in actions for (idx,) in reader.all(_NEXT, action=action, start=start, limit=limit)
     ]

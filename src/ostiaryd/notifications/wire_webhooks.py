@@ -74,7 +74,7 @@ async def _courier(world: World, webhook: Webhook) -> None:
 
 
 async def tell_next(world: World, webhook: Webhook) -> bool:
-    """Tell it of what comes next; whether it took it."""
+    """Deliver the next events to a webhook; return whether the receiver accepted them."""
     size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:

@@ -139,7 +139,7 @@ def files(reader: Reader, hash: str) -> dict[str, str] | None:
 
 
 def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, dict[Uid, Entity]] | None:
-    """The files of a kept set, what its policies say, and the actions of its schema."""
+    """Return the files of a stored set, its policies, and the actions of its schema."""
     row = reader.one(_RULES, hash=hash)
     return None if row is None else (decode_files(row[0]), ir.parse(row[1].encode()), decode_actions(row[2]))
 

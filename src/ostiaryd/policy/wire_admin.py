@@ -140,7 +140,7 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 
 
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
-    """Raises Invalid."""
+    """Check that the set can watch as a whole. Raises Invalid."""
     if gate is not None:
         raise Invalid("`whatif` is for a set that shall enforce", hint="leave it out beside `watch`")
     if loaded.ready.program is not None:
@@ -160,7 +160,7 @@ def _flag(call: Call, name: str) -> bool:
 
 
 def _check_lock_out(why: str, *, locks: bool) -> None:
-    """Raises Conflict."""
+    """Check that the set locks out no administrator, unless `locks` allows that. Raises Conflict."""
     if why and not locks:
         hint = "permit `issue_token` for who administers, or say that it shall be so: --lock-out"
         raise Conflict(LOCKED_OUT.format(why), hint=hint, code="locks_out")

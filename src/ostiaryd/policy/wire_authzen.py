@@ -165,7 +165,7 @@ async def configuration(call: Call) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Section 10.1.2: 400, 401, 403 or 500, and an error string; 404 for what is not here, 503 for what is later."""
+    """Section 10.1.2: 400, 401, 403 or 500, and an error string; 404 for an unknown path, 503 for a temporary error."""
     status = status_of(refusal)
     return reply(refusal.message, status=status if status in (401, 403, 404, 500, 503) else 400)
 

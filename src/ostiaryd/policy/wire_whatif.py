@@ -53,7 +53,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
-    """`since` and `until` in microseconds; `by` is what else verdicts are grouped by."""
+    """`since` and `until` in microseconds; `by` is a further member by which verdicts are grouped."""
 
     files: dict[str, str]
     since: Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -69,7 +69,7 @@ class Asking:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Raises Unavailable."""
+        """Reserve the one place of a what-if during the block. Raises Unavailable."""
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True
@@ -154,7 +154,7 @@ class Child:
         self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)
 
     async def ask(self, request: Request) -> Answer:
-        """Raises Unavailable."""
+        """Ask the child process in a thread. Raises Unavailable."""
         return await asyncio.to_thread(self._ask, request)
 
     def _ask(self, request: Request) -> Answer:

@@ -117,14 +117,16 @@ async def receive(call: Call) -> Reply:
 
 
 async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
-    """Raises SetRefused."""
+    """Record and refuse a signal of a sender without the secret of the stream. Raises SetRefused."""
     why = SetRefused("the transmitter did not send the secret of its stream", code="authentication_failed")
     flow = partial(hearing.refuse, issuer=issuer, refusal=why)
     await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
 
 
 def render(refusal: Refused) -> Reply:
-    """RFC 8935 section 2.3: 400 and a code, for whatever is wrong with a token; what is not its fault otherwise."""
+    """RFC 8935 section 2.3: 400 and a code, for any defect of a token; another status for errors that are not the
+    token's.
+    """
     if isinstance(refusal, TooMuch):  # no error of a token, and so without a code that says to leave it
         return Reply(429, headers=[NO_STORE, (b"retry-after", str(refusal.after_s).encode())])
     code = refusal.code if isinstance(refusal, SetRefused) else "invalid_request"

@@ -75,7 +75,7 @@ async def _poll(world: World, issuer: Issuer) -> None:
 
 
 async def poll_once(world: World, issuer: Issuer) -> bool:
-    """Fetch what waits, and do it; whether something of it was new."""
+    """Fetch waiting signals, and carry them out; return whether any was new."""
     if not world.keep(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):  # what waits there is not lost
         return False
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))

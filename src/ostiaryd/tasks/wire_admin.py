@@ -40,7 +40,7 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RevocationBody(TypedDict):
-    """Counts of what ended, by kind; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+    """Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change."""
 
     revoked: dict[str, int]
     seq: int

@@ -21,7 +21,7 @@ class Allowance(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AllowanceBody(TypedDict):
-    """The daily budgets of an agent, and what is left of them today."""
+    """The daily budgets of an agent, and their rest of today."""
 
     budgets: list[Balance]
 
@@ -34,7 +34,7 @@ async def set_allowance(call: Call) -> Reply:
 
 
 async def show_allowance(call: Call) -> Reply:
-    """Show the daily budgets of an agent and what is left of them today."""
+    """Show the daily budgets of an agent and their rest of today."""
     return _show(call)
 
 

@@ -280,7 +280,7 @@ async def _answering(
 def _refusal_page(
     call: Call, client: OAuthClient, address: ReturnAddress, refusal: Refused, parameters: Mapping[str, str]
 ) -> Reply:
-    """Return a page that says what is wrong and what to do, and from which the person goes back to the client."""
+    """Return a page with the error and the next step, and with a link back to the client."""
     answer = render_answer(address, parameters, issuer=call.world.config.issuer)
     is_form_post = address.response_mode == "form_post"
     return page(

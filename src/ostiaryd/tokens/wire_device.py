@@ -105,7 +105,7 @@ async def show_device(call: Call) -> Reply:
 
 
 async def enter_code(call: Call) -> Reply:
-    """Take the code of a device, and show what the device asks for."""
+    """Take the code of a device, and show the requested access."""
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"

@@ -63,7 +63,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
 
 
 def _registration(config: Config) -> dict[str, Any]:
-    """Return what the metadata say about clients that no administrator registered.
+    """Return the metadata about clients that no administrator registered.
 
     A server where registration is closed still registers clients with an initial access token, which know where.
     """

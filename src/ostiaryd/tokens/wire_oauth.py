@@ -172,7 +172,7 @@ def _answer(
 
 
 async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
-    """CIBA section 10.1, mode poll: what a person has said to a request. A poll is recorded, also
+    """Return the token of a request that a person has approved (CIBA section 10.1, mode poll). A poll is recorded, also
     while the request is pending.
     """
     client = credentials(form, authorization)
@@ -208,8 +208,8 @@ async def read_sender(call: Call, form: Form) -> Sender:
 
 
 async def _grant(call: Call, form: Form) -> Reply:
-    """Issue the tokens of an authorization code, a refresh token or a device code. A code or a refresh token that was
-    used before ends what it gave (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
+    """Issue the tokens of an authorization code, a refresh token or a device code. A reused code or refresh token
+    revokes its grant (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
     """
     world, kind = call.world, form["grant_type"]
     secret, action, redeem = _GRANTS[kind]

@@ -35,7 +35,7 @@ class RegistrationBuckets(Buckets):
 
 
 class RegistrationBody(TypedDict):
-    """A registered client (RFC 7591 section 3.2.1): what follows, and all registered metadata."""
+    """A registered client (RFC 7591 section 3.2.1): the following members, and all registered metadata."""
 
     client_id: str
     client_id_issued_at: int

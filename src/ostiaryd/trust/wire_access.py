@@ -55,7 +55,7 @@ async def authenticate_access(call: Call, *, audience: str | None = None, allows
 def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     """Return the caller of the admin API without using up the proof, and queue the request as that caller's.
 
-    Raises what `authenticate_access` raises.
+    Raises the errors of `authenticate_access`.
     """
     world = call.world
     if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
@@ -117,7 +117,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
 
 
 def _pep_key(call: Call) -> str | None:
-    """Return what the request presents as the API key of a static PEP; None for any other credential."""
+    """Return the API key of a static PEP in the request; None for any other credential."""
     scheme, _, value = (call.header(b"authorization") or "").partition(" ")
     value = value.strip(" ")
     return value if scheme.lower() == "bearer" and value.startswith(PEP_KEY_PREFIX) else None
@@ -144,7 +144,7 @@ def _welcome(call: Call, access: flows.Access) -> Caller:
 
 
 def require_scope(call: Call, caller: Caller, scope: str) -> None:
-    """Raises InsufficientScope, with the challenge that says which scope would do."""
+    """Check that the caller has a scope. Raises InsufficientScope, with a challenge that names the scope."""
     if scope not in ("", SELF) and scope not in caller.scopes:
         refusal = InsufficientScope(f"this needs the scope `{scope}`", hint="ask for a token that has it")
         call.answer_headers += challenge(refusal, resource=call.world.config.api, scope=scope)
@@ -152,6 +152,8 @@ def require_scope(call: Call, caller: Caller, scope: str) -> None:
 
 
 def request_of(call: Call) -> flows.Request:
-    """Raises Malformed, and InvalidProof for more than one proof (RFC 9449 section 4.3)."""
+    """Return the credentials of a request. Raises Malformed, and InvalidProof for more than one proof (RFC 9449 section
+    4.3).
+    """
     unverified_proof = call.header(b"dpop", twice=InvalidProof)
     return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof)

@@ -27,7 +27,7 @@ PROVIDER_COOKIE = "__Host-ostiary-provider"
 
 
 class Begun(NamedTuple):
-    """An attempt, the header that sets its cookie, and what is asked of the provider."""
+    """A login attempt, the header that sets its cookie, and the demands on the provider."""
 
     attempt: Attempt
     headers: Headers

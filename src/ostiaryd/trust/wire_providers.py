@@ -73,7 +73,9 @@ class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProviderBody(TypedDict):
-    """A login provider. `redirect_uri` is what the provider must accept; `login_url` begins a login."""
+    """A login provider. `redirect_uri` is the URI that must be registered at the provider; `login_url` begins a
+    login.
+    """
 
     provider_id: str
     name: str
@@ -248,7 +250,7 @@ async def unlink_account(call: Call) -> Reply:
 
 
 async def _check_reachable(world: World, issuer: str) -> None:
-    """Raises Invalid for an issuer whose discovery document or keys cannot be used."""
+    """Check that the discovery document and the keys of an issuer can be used. Raises Invalid."""
     try:
         metadata = await fetch_metadata(world, issuer)
         await fetch_keys(metadata.jwks_uri, private=world.config.private)

@@ -149,7 +149,7 @@ def _inflated(call: Call) -> bytes:
 
 
 def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
-    """A google.rpc.Status; what is refused before the body is looked at is in JSON."""
+    """Render a google.rpc.Status; in JSON for a refusal before the body is read."""
     code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
     headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []
     media_type = next(name for name, one in TYPES.items() if one == encoding)

@@ -24,7 +24,7 @@ MAX_BUNDLE = 256 * (MAX_ENTRY_BYTES + 2)
 
 
 def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Parameter(parse=False)] = None) -> None:
-    """Run the detectors over recorded entries, and print what they would report.
+    """Run the detectors over recorded entries, and print their findings.
 
     Args:
         file: Folder of `ostiary audit export`, or file with the JSON of an entry in each line.
@@ -66,7 +66,7 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
 
 
 def _entries(file: Path) -> Iterator[bytes]:
-    """Raises Invalid, Malformed."""
+    """Yield the entries of an exported ledger. Raises Invalid, Malformed."""
     try:
         if not file.is_dir():
             with file.open("rb") as lines:
@@ -93,5 +93,5 @@ def _print(value: dict[str, Any]) -> None:
 
 
 def _plain(text: str) -> str:
-    """Strangers choose names that entries hold: what would move the cursor or hide is spelled out."""
+    """Third parties choose names in entries: characters that would move the cursor or hide text are spelled out."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""JSON values as Cedar values where no schema speaks, and what cannot be one."""
+"""JSON values as Cedar values without a schema, and the values that have no Cedar form."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Invalid
 MAX_SCHEMA_DEPTH = 32
 MAX_SCHEMA_NODES = 4096
 MAX_STEPS = 20_000
-"""Values looked at in one call; bounds what `anyOf` inside `anyOf` can cost."""
+"""Largest number of values checked in one call; limits the cost of `anyOf` inside `anyOf`."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -59,11 +59,11 @@ class Arguments:
     __slots__ = ("_typer",)
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        """Raises Invalid for a schema that is too large, too deep, or not one."""
+        """Compile a JSON Schema. Raises Invalid for a schema that is malformed, too large or too deep."""
         self._typer = _Compiler(schema).compile(schema, 0)
 
     def type_(self, arguments: Mapping[str, object]) -> Record:
-        """Raises BadArguments."""
+        """Convert arguments to a Cedar record. Raises BadArguments."""
         record = self._typer(arguments, MAX_DEPTH, [MAX_STEPS])
         if type(record) is not dict:
             raise BadArguments("list is not an object")

@@ -18,7 +18,7 @@ Check: TypeAlias = Callable[[Any], None]
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:
-    """Raises BadArguments when the steps or the levels are used up."""
+    """Use up `steps` of the fuel. Raises BadArguments when the steps or the levels are used up."""
     fuel[0] -= steps
     if fuel[0] < 0:
         raise BadArguments("has too many parts to be judged")
@@ -154,8 +154,8 @@ def merge(left: Value, right: Value) -> Value:
 
 
 def _member_value(value: Value) -> Value:
-    """Return the value. Raises Unrepresentable for an Unusable: the object that has it as a member
-    decides what follows.
+    """Return the value. Raises Unrepresentable for an Unusable: the object that has it as a member decides how to
+    continue.
     """
     if type(value) is Unusable:
         raise Unrepresentable(value.problem)

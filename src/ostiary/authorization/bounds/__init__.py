@@ -1,4 +1,4 @@
-"""Bounds: what a task allows, as `authorization_details` of type `tool` (RFC 9396).
+"""Bounds: the calls that a task allows, as `authorization_details` of type `tool` (RFC 9396).
 
     {"type": "tool", "locations": ["https://files.example/mcp"], "actions": ["read_file"],
      "datatypes": ["public", "internal"],

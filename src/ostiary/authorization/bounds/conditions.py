@@ -106,7 +106,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return None
 
     def __post_init__(self) -> None:
-        """Raises InvalidDetails unless the condition makes sense."""
+        """Check that the condition is not empty or contradictory. Raises InvalidDetails."""
         if not any(getattr(self, name) is not None for name in self.__struct_fields__):
             raise InvalidDetails("a condition is empty")
         for scalar in self.choices() or ():

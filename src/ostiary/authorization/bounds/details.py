@@ -40,7 +40,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """conditions by name or dotted path of the argument"""
 
     def __post_init__(self) -> None:
-        """Raises InvalidDetails for what the types do not say."""
+        """Check the limits that the types do not express. Raises InvalidDetails."""
         if not 0 < len(self.locations) <= MAX_LOCATIONS:
             raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
         for location in self.locations:

@@ -1,4 +1,4 @@
-"""Narrowing: whether bounds lie within bounds, and what is granted of them."""
+"""Narrowing: whether bounds lie within other bounds, and the part that is granted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tupl
 
 
 def _outside(inner: ToolDetail, outer: Sequence[ToolDetail]) -> str | None:
-    """The first resource and tool for which no detail of `outer` allows what `inner` does."""
+    """Return the first resource and tool that `inner` allows and no detail of `outer` does."""
     binding = [detail for detail in outer if _binds(inner, detail)]
     for location in inner.locations:
         local = [detail for detail in binding if location in detail.locations]

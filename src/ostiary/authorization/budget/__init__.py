@@ -1,4 +1,4 @@
-"""Budgets: limits on the total amount of work. A limit states what is counted, and how much of it is available.
+"""Budgets: limits on the total amount of work. A limit names the counted unit, and the number of units.
 
     {"kind": "calls", "limit": 100}                                             calls of all tools
     {"kind": "calls", "limit": 5, "tools": ["bank/pay"]}                        calls of these tools

@@ -96,7 +96,7 @@ class Amount(
     """name or dotted path of the argument, as in bounds"""
 
     def __post_init__(self) -> None:
-        """Raises InvalidBudget."""
+        """Check the limit and its number of digits. Raises InvalidBudget."""
         if _DECIMAL.fullmatch(self.limit) is None or not 0 < self.units <= MAX_INT:
             raise InvalidBudget(
                 "the `limit` of an amount is a decimal number above zero, as a string",
@@ -180,7 +180,7 @@ class Volume(
     tools: Annotated[tuple[ToolId, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
-        """Raises InvalidBudget."""
+        """Check that one call fits the limit. Raises InvalidBudget."""
         if self.per_call > self.limit:
             raise InvalidBudget("`per_call` of a volume is more than its `limit`", hint="no call could ever pass")
 

@@ -9,7 +9,7 @@ from ostiary.authorization.budget.limits import Budget, Volume, account_of
 from ostiary.protocol.errors import Forbidden
 
 SLICES = 16
-"""A guard gets this part of what is left."""
+"""A guard gets this part of the remaining units."""
 
 
 class Exhausted(Forbidden):

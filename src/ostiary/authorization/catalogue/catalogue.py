@@ -71,7 +71,7 @@ class Catalogue:
     def of(
         cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     ) -> Catalogue:
-        """Raises Invalid for tools that cannot be together, or be at all."""
+        """Make the catalogue of a resource. Raises Invalid for a malformed tool, or tools of one name."""
         if not _RESOURCE.fullmatch(resource):
             raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
         by_name = {tool.name: tool for tool in tools}
@@ -90,7 +90,7 @@ class Catalogue:
         return frozenset((*(self.data_classes or ()), *(tool.data_classes or ())))
 
     def check_classes(self, allowed: Collection[str]) -> None:
-        """Raises Invalid for a data class that is not in `allowed`."""
+        """Check that every data class is in `allowed`. Raises Invalid."""
         check_known(self.data_classes or (), allowed)
         for tool in self.tools.values():
             check_known(tool.data_classes or (), allowed)

@@ -1,4 +1,4 @@
-"""The kinds of arguments: what an argument stands for."""
+"""The kinds of arguments: recipient, path, amount, text and others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 FIXED_TIME = "fixed-time"
-"""The word of a catalogue for a time that the agent may not plan: judged as what says whom and what is."""
+"""The catalogue's word for a time that the agent may not choose: judged like a recipient or an object."""
 _FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
 """Words that catalogues used before the list was closed."""
 KINDS: Mapping[str, Kind] = MappingProxyType(

@@ -16,7 +16,7 @@ from ostiary.protocol.errors import Malformed
 
 MAX_TOOLS = 1000
 _SHOWN = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-"""members that reach a model, or say what the tool does"""
+"""members that a model reads, or that describe the tool's effect"""
 
 
 class Hints(msgspec.Struct, rename="camel"):

@@ -1,7 +1,7 @@
-"""Offers: what an MCP server lists that a call may name, such as the URIs of its resources and its URI templates.
+"""Offers: the URIs and URI templates of the resources that an MCP server lists, which a call may name.
 
-A value that is one of the offers is the server's own, so its origin does not matter. A value that a template expands to
-(RFC 6570) says what its variables say, so each of them is judged.
+A value that is one of the offers is the server's own, so its origin does not matter. In a value that a template expands
+to (RFC 6570), each variable is judged.
 """
 
 from __future__ import annotations

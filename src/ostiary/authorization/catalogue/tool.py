@@ -47,7 +47,9 @@ Place = Annotated[str, Meta(pattern=r"^(output|arguments)(\.[A-Za-z0-9_-]{1,64})
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
-    """A tool. Left out, `scope` is `read` for what reads, `administer` for what administers, `write` for the rest."""
+    """A tool. The default of `scope` is `read` for the effect `read`, `administer` for `administer`, and `write` for
+    all others.
+    """
 
     name: ToolName
     effect: Effect
@@ -91,7 +93,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @property
     def is_proposed(self) -> bool:
-        """Return whether a server lists it and no owner has confirmed what the catalogue says of it."""
+        """Return whether the server lists the tool, and no owner has confirmed its entry in the catalogue."""
         return self.definition != "" and not self.confirmed
 
     @property
@@ -120,7 +122,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
 
 def check_tool(tool: Tool) -> None:
-    """Raises Invalid, by the name of the tool."""
+    """Check the schema, the classes and the options of a tool. Raises Invalid, which names the tool."""
     try:
         _check_schema(tool)
         _check_presentation(tool)

@@ -179,7 +179,7 @@ class Compiled:
 
 
 def compile_set(policies: ir.PolicySetIR) -> Compiled:
-    """A policy set ready to decide. Raises Invalid for what breaks a bound of the IR."""
+    """A policy set ready to decide. Raises Invalid beyond the limits of the IR."""
     ir.check(policies)
     return Compiled(policies)
 

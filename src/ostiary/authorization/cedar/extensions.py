@@ -93,7 +93,7 @@ def _i64(value: int, function: str) -> int:
 
 
 def _natural(digits: str, function: str) -> int:
-    """The number that `digits` spell; refuses early what cannot fit in 64 bits, however long."""
+    """Return the number that `digits` spell; a text that is too long for 64 bits is refused before it is converted."""
     significant = digits.lstrip("0")
     if len(significant) > 19:
         raise EvaluationError(f"{function} is outside of the range of 64 bits")

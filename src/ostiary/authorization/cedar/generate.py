@@ -106,7 +106,9 @@ def _maker(source: str) -> Callable[..., Function]:
 
 
 def generate(conditions: Iterable[ir.Expr], scope: Iterable[tuple[str, ir.Scope]]) -> Function:
-    """A function that answers whether all of `scope` and then all of `conditions` hold; raises what operators raise."""
+    """Return a function that returns whether all of `scope` and then all of `conditions` hold; it raises the errors of
+    operators.
+    """
     source, constants = write(conditions, scope)
     return _maker(source)(*constants)
 
@@ -224,7 +226,9 @@ class _Writer:
         return f"{node.op}({left}, {right})", _OPERATORS[node.op][1]
 
     def _equal(self, node: ir.Binary, depth: int) -> str:
-        """Python's own `==` where it cannot take `1` for `true`: not for bool and long, nor for what may hold them."""
+        """Return Python's own `==` where it cannot take `1` for `true`: not for bool and long, nor for a type that may
+        contain them.
+        """
         (left, left_kind), (right, right_kind) = self.expression(node.left, depth), self.expression(node.right, depth)
         if {left_kind, right_kind}.isdisjoint({"string", "entity", "set", "decimal", "ip", "datetime", "duration"}):
             return f"eq({left}, {right})"
@@ -241,7 +245,7 @@ class _Writer:
         return f"(is_type(t{depth} := {base}, {kind}) and is_in(t{depth}, {self.value(node.within, depth)}, E))"
 
     def _in(self, descendant: ir.Expr, ancestor: ir.Expr, depth: int) -> str:
-        """Most often principal or resource is asked about, and what about is known: then nothing is left to check."""
+        """Most conditions read an attribute of principal or resource, whose type is known: no check is left."""
         constant = _fold(ancestor)[1]
         if isinstance(descendant, ir.Var) and descendant.name != "context" and isinstance(constant, Uid):
             return f"({self.constant(constant)} in {_ENTITIES[descendant.name]}.lineage)"
@@ -275,7 +279,8 @@ def _chain(node: ir.Binary) -> list[ir.Expr]:
 
 
 def _fold(node: ir.Expr) -> tuple[bool, object]:
-    """(True, the value) of what is known before any request: literals, and sets, records and extension values of them.
+    """Return (True, the value) of an expression without variables: literals, and sets, records and extension values of
+    them.
 
     A constructor that fails is left in place, so that it fails only where and when Cedar's does.
     """

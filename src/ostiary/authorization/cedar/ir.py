@@ -1,8 +1,8 @@
-"""The intermediate representation of Cedar policies: what guards receive in place of Cedar text.
+"""The intermediate representation of Cedar policies, which guards receive in place of Cedar text.
 
 Expressions are arrays in JSON, `["binary","eq",["get",["var","principal"],"team"],["lit","blue"]]`, and mirror the
-nodes of Cedar's own JSON policy format, so that lowering is a renaming and nothing else. Parsing is
-strict (unknown fields, names and tags refuse) and bounded in bytes, depth and number of policies.
+nodes of Cedar's own JSON policy format, so that lowering is a renaming and nothing else. Parsing is strict (unknown
+fields, names and tags refuse) and bounded in bytes, depth and number of policies.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def render(policies: PolicySetIR) -> bytes:
 
 
 def parse(data: bytes) -> PolicySetIR:
-    """A policy set from its JSON. Raises Malformed for what is not the format, Invalid for what breaks a bound."""
+    """A policy set from its JSON. Raises Malformed for another format, Invalid beyond the limits."""
     if len(data) > MAX_BYTES:
         raise Invalid(f"a policy set is larger than {MAX_BYTES} bytes")
     try:

@@ -127,7 +127,7 @@ def _certain(value: object) -> Result:
 
 
 def _unknown(*operands: Result, kind: type | None, may_fail: bool, inputs: frozenset[str] = NONE) -> Result:
-    """An unknown value that depends on what its operands depend on."""
+    """An unknown value that depends on the inputs of its operands."""
     may_fail = may_fail or any(one.may_fail for one in operands)
     return Result(None, True, kind, may_fail, inputs=inputs.union(*(one.inputs for one in operands)))
 

@@ -1,4 +1,6 @@
-"""Cedar values back to the JSON that `values.parse_value` reads: what a decision was asked, kept to be asked again."""
+"""Cedar values as the JSON that `values.parse_value` reads: the question of a decision, kept so that it can be
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ from ostiary.protocol.errors import Invalid
 _encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEPTH = 16
-"""Levels of a value; what keeps it adds a few of its own, and readers of JSON have limits."""
+"""Levels of a value; the record around the value adds a few, and readers of JSON have limits."""
 
 
 def render_value(value: object, depth: int = MAX_DEPTH) -> object:
-    """Raises Invalid for what would not come back the same: a reserved name in a record, more levels, other types."""
+    """Return a Cedar value in Cedar's JSON. Raises Invalid for a value that would not be read back unchanged: a
+    reserved name in a record, too many levels, another type.
+    """
     kind = type(value)
     if kind is str or kind is bool or kind is int:
         return value
@@ -39,7 +43,7 @@ def render_value(value: object, depth: int = MAX_DEPTH) -> object:
 
 
 def render_record(record: Mapping[str, object], depth: int = MAX_DEPTH) -> dict[str, object]:
-    """Raises as `render_value` does."""
+    """Return a Cedar record in Cedar's JSON. Raises Invalid as `render_value` does."""
     if not values.ESCAPES.isdisjoint(record):
         raise Invalid("a name in a record is reserved for an escape")
     return {name: render_value(item, depth) for name, item in record.items()}

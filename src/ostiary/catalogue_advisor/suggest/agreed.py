@@ -97,7 +97,7 @@ def _place(name: str) -> tuple[str, str] | None:
 
 
 def _literal(value: object) -> str | None:
-    """A value in Cedar; None for what Cedar cannot compare as it was sent."""
+    """A value in Cedar; None for a value that Cedar cannot compare unchanged."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and abs(value) < 1 << 62:

@@ -1,6 +1,6 @@
 """The delegation chain. Policies are asked about the principal, and again about each agent behind it: a call that is
-forbidden to one of them, or not permitted, is denied. An agent therefore gets through another agent only what it may
-have itself.
+forbidden to one of them, or not permitted, is denied. An agent therefore gets no access through another agent that it
+may not have itself.
 
 Remote policies are asked once, for the principal, and see the other agents in `context.chain`.
 """
@@ -22,8 +22,8 @@ from ostiary.protocol.errors import Invalid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """The agents behind a principal, the nearest first, and what a context says of them: `actors` and `chain`, and the
-    same in Cedar's JSON, by name. It is equal to itself alone: `chain_of` gives the same one for the same links.
+    """The agents behind a principal, the nearest first, and their part of a context: `actors` and `chain`, and the same
+    in Cedar's JSON, by name. It is equal to itself alone: `chain_of` gives the same one for the same links.
     """
 
     behind: tuple[Entity, ...]

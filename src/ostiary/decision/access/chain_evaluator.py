@@ -50,7 +50,7 @@ class ChainEvaluator:
     __slots__ = ("_again", "_common", "_scoped", "_steady", "_varying", "compiled")
 
     def __init__(self, policies: tuple[PolicyIR, ...]) -> None:
-        """Raises Invalid for what breaks a bound of the IR."""
+        """Prepare the evaluation of policies for chains of agents. Raises Invalid beyond the limits of the IR."""
         about = [policy for policy in policies if _has_scope(policy) or reads(policy, "principal")]
         calls = [policy for policy in about if reads(policy, "context")]
         scoped = [replace(policy, effect="permit", conditions=()) for policy in calls if not reads(policy, "principal")]

@@ -57,7 +57,7 @@ class Principal:
     )
 
     def __init__(self, claims: AccessClaims) -> None:
-        """Raises InvalidScope, InvalidDetails."""
+        """Parse the scopes and details of a token. Raises InvalidScope, InvalidDetails."""
         self.claims = claims
         self.scopes: frozenset[str] = scopes(claims)
         self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
@@ -172,7 +172,7 @@ class Protected:
         mode: Literal["enforce", "watch"] = "enforce",
         catalogue_hash: str = "",
     ) -> None:
-        """Raises Invalid for a schema that does not compile. Without a catalogue no tool is known."""
+        """Compile the schemas of a resource's tools; without a catalogue no tool is known. Raises Invalid."""
         self.catalogue_hash = catalogue_hash
         self.name, self.uri, self.segment, self.mode = name, uri, segment, mode
         resource = resource_entity(name, uri=uri, segment=segment)

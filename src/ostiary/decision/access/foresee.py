@@ -58,7 +58,8 @@ def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) 
 
 
 def foresee(call: ResolvedCall, unknown: frozenset[str], *, has_memory: bool) -> Foresight:
-    """Return what `decide` can say of the call, whatever the `unknown` inputs are. Raises nothing.
+    """Return the verdicts that `decide` can reach for the call, over all values of the `unknown` inputs. Raises
+    nothing.
 
     `has_memory`: whether the memory of the task is at hand.
     """

@@ -1,4 +1,4 @@
-"""Inputs of one decision: the call, what is known of it besides the facts, and how the decision asks for the rest.
+"""Inputs of one decision: the call, further knowledge about this call, and the needs that a decision yields.
 
     ResolvedCall      the call: who calls which tool with what, on which facts, at which instant
     DecisionInputs    what is known of this call alone: memory of its task, history, approvals, remote answers
@@ -38,13 +38,13 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reads_memory(self) -> bool:
-        """Return whether the decision depends on what the task remembers."""
+        """Return whether the decision depends on the memory of the task."""
         ready = self.ready
         return bool(self.principal.claims.memory) and ready is not None and needs_origins(ready.tool, self.arguments)
 
     @property
     def reads_history(self) -> bool:
-        """Return whether a policy reads what happened before the call."""
+        """Return whether a policy reads the history before the call."""
         return self.facts.policies.reads_history and self.ready is not None
 
 
@@ -106,11 +106,11 @@ NO_INPUTS = DecisionInputs()
 
 
 class TaskMemory(msgspec.Struct, frozen=True, gc=False):
-    """Asks for what the task of the call remembers now. The answer is a `Memory`; None: there is none at hand."""
+    """The need for the present memory of the call's task. The answer is a `Memory`; None: there is none at hand."""
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
-    """Asks for what happened before the call. The answer is a `Before`; None: there is none at hand."""
+    """The need for the history before the call. The answer is a `Before`; None: there is none at hand."""
 
 
 class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
@@ -124,4 +124,4 @@ class RemotePolicies(msgspec.Struct, frozen=True, gc=False):
 
 Need = TaskMemory | History | RemotePolicies
 Steps = Generator[Any, Any, T]
-"""A decision that yields what it needs, is sent the answer, and returns its outcome."""
+"""A decision that yields its needs, is sent the answers, and returns its outcome."""

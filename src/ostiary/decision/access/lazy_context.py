@@ -29,7 +29,9 @@ def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -
 
 
 class LazyContext(dict[str, Value]):
-    """Context whose `history` is computed when a policy reads it; `looked_at` is then what the policy read."""
+    """Context whose `history` is computed when a policy reads it; `looked_at` then has the parts that the policy
+    read.
+    """
 
     __slots__ = ("_arguments", "_others", "_past", "looked_at")
 

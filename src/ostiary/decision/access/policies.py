@@ -7,7 +7,7 @@ reported beside the answer.
 A set can have remote policies (`ostiary.decision.access.remote_policies`). They permit, forbid, fail and watch like all
 others, and are asked after Cedar, so a call that a Cedar policy forbids needs no remote verdict.
 
-Playbooks and role policies are left out: they respond to findings about agents, and say what people may do.
+Playbooks and role policies are left out: they respond to findings about agents, and state the permissions of people.
 
 A `forbid` with the annotation `@ask("person")`, or `@ask("two")`, asks instead of denying: if nothing else denies, the
 answer is `approval_needed`. With an approval of exactly this call (`approved`), the named policies do not count. With
@@ -112,7 +112,7 @@ class Policies:
         entities: Mapping[Uid, Entity] | None = None,
         remote: Mapping[str, bool] | None = None,
     ) -> None:
-        """Raises Invalid for what breaks a bound of the IR."""
+        """Compile a policy set. Raises Invalid beyond the limits of the IR."""
         deciding = [policy for policy in policies.policies if not (is_playbook(policy) or is_role_policy(policy))]
         watched = tuple(filter(_is_watched, deciding))
         enforced = tuple(policy for policy in deciding if not _is_watched(policy))

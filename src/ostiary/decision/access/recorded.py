@@ -23,7 +23,7 @@ MAX_TOGETHER = 8192
 """characters of all arguments"""
 MAX_NAMES = 64
 NEVER = 1 << 62
-"""the length of what cannot be kept"""
+"""the length recorded in place of a value that is too large"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,7 +75,7 @@ def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
 
 
 def _rendered(value: object) -> tuple[object, int]:
-    """The value in Cedar's JSON, and its length; NEVER for what cannot be kept."""
+    """The value in Cedar's JSON, and its length; NEVER for values that are too large to record."""
     try:
         rendered = render_value(value)
         text = _encode(rendered)

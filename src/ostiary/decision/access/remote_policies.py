@@ -81,7 +81,7 @@ def _uid(uid: Uid) -> dict[str, str]:
 
 
 def _plain(value: object) -> object:
-    """The JSON value of a Cedar value, or of what stands for it in a set."""
+    """Return the JSON value of a Cedar value, or of its stand-in in a set."""
     match value:
         case Uid():
             return _uid(value)

@@ -1,4 +1,4 @@
-"""Role policies: policies that say what a person may do through the administration API, and which clients may act for
+"""Role policies: policies on the requests of a person to the administration API, and on the clients that may act for
 the person.
 
 The scope of a role policy names its actions, `action == Ostiary::Action::"use_api"`, or `action in [..]` of these only.
@@ -18,6 +18,6 @@ ROLE_ACTIONS = frozenset({USE_API, ANSWER, CONSENT})
 
 
 def is_role_policy(policy: PolicyIR) -> bool:
-    """Return whether a policy is about what people may do, and nothing else."""
+    """Return whether a policy is about the permissions of people alone."""
     named = {policy.action.equals} if policy.action.equals is not None else set(policy.action.within or ())
     return bool(named) and named <= ROLE_ACTIONS

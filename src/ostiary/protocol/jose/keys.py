@@ -34,7 +34,7 @@ class PublicKey:
     _verify: Verify = field(repr=False)
 
     def verify(self, signature: bytes, data: bytes) -> None:
-        """Raises InvalidToken if this key did not make the signature of `data`. ECDSA signatures are r || s."""
+        """Verify that this key made the signature of `data`; an ECDSA signature is r || s. Raises InvalidToken."""
         try:
             self._verify(signature, data)
         except InvalidSignature:
@@ -54,7 +54,7 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrivateKey:
-    """A key that signs; `public` is what the others see."""
+    """A key that signs; `public` is the public key."""
 
     public: PublicKey
     sign: Sign = field(repr=False)
@@ -67,7 +67,7 @@ class PrivateKey:
 
 
 def parse_public_jwk(jwk: object) -> PublicKey:
-    """Raises InvalidKey."""
+    """Parse a public key (RFC 7517). Raises InvalidKey."""
     members = _members(jwk)
     if any(name in members for name in PRIVATE_MEMBERS):
         raise InvalidKey("a public key has private members", hint="the key is compromised: make a new one")

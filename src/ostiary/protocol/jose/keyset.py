@@ -39,7 +39,7 @@ class JwkSet:
         return {"keys": [key.jwk for key in self.keys]}
 
     def find(self, kid: str) -> PublicKey:
-        """Raises InvalidToken (code `unknown_kid`) unless exactly one key has that id."""
+        """Return the only key with that id. Raises InvalidToken (code `unknown_kid`) for none or several."""
         candidates = [key for key in self.keys if key.kid == kid]
         if len(candidates) != 1:
             raise InvalidToken("no key has the token's `kid`", code="unknown_kid")

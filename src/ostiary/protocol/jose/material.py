@@ -51,7 +51,7 @@ class Kind(NamedTuple):
     """the members that make the public key, in the order of RFC 7638"""
     secret: tuple[str, ...]
     read: Callable[[Members], tuple[tuple[str, ...], Callable[[str], Verify]]]
-    """the algorithms that the key is good for, the default first, and what verifies with one of them"""
+    """the algorithms of the key, the default first, and the function that verifies with one of them"""
     signer: Callable[[Members, str, bool], Sign]
     """returns the signer of an algorithm; the public members have been read, the private ones may be known to be sound.
     Raises also ValueError of the library

@@ -129,8 +129,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def forget(world: World) -> int:
-    """Forget questions as long after their end as what decisions rest on is kept, and no yes to them is good any more;
-    how many. The ledger keeps what was asked by its digest, and who answered.
+    """Delete old approval requests that no decision can use and whose retention period is over; return how many. The
+    ledger keeps the digest of the request, and the person who answered.
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

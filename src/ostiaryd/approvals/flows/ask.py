@@ -83,7 +83,9 @@ def check_not_again(question: Question, *, now: int) -> None:
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Raises Forbidden where a person would be flooded."""
+    """Check the number of open approval requests of an agent and a task, so that no person is flooded. Raises
+    Forbidden.
+    """
     of_agent, of_task = store.count_open(act.tx, agent=task.agent, task=task.task_id, now=act.now)
     hint, code = "wait for the answers", "too_many_questions"
     if of_agent >= MAX_OPEN_OF_AGENT:

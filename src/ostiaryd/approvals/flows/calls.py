@@ -209,7 +209,7 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
 
 
 def find_question(act: Act, id: str) -> Question:
-    """Raises NotFound."""
+    """Return an approval request by id. Raises NotFound."""
     if (question := store.get(act.tx, id)) is None:
         raise NotFound("approval not found", code="unknown_approval")
     return question

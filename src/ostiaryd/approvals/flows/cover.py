@@ -111,7 +111,7 @@ def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Co
 
 
 def check_strike(about: About, says: Says, strike: Collection[int]) -> None:
-    """Raises Invalid for lines that are not there, and for a yes to none."""
+    """Check that the lines to strike exist, and that the answer is a yes to the other lines. Raises Invalid."""
     if not strike:
         return
     if says is Says.DENY or not set(strike) <= set(range(1, len(about.lines) + 1)):

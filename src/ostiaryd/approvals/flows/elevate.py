@@ -100,7 +100,7 @@ def request(
 
 
 def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str]:
-    """Raises Invalid, Forbidden."""
+    """Check a request for an elevation, and return its scopes. Raises Invalid, Forbidden."""
     scopes, most = parse_scopes(requested.scopes), MAX_MINUTES_OF_GLASS if requested.break_glass else MAX_MINUTES
     registry.note(
         act,

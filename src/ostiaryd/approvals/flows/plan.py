@@ -1,4 +1,4 @@
-"""A question at the start of a task: what the task will probably do that people would be asked about one by one.
+"""A question at the start of a task about all calls that would otherwise need an approval each.
 
 Its lines are calls that people agreed to in earlier tasks of the agent, if the task plans their tool, or its words have
 their counterpart. A line that no policy would ask about is left out, and fewer than two lines save no question.

@@ -36,7 +36,7 @@ class Proposal(TypedDict):
 
 
 def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Proposal]:
-    """Return what could be allowed to an agent (name or id) without a question. Raises NotFound."""
+    """Return the calls that could be allowed to an agent (name or id) without an approval. Raises NotFound."""
     agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
     return [

@@ -28,7 +28,7 @@ def is_responsible(
 def check_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> None:
-    """Raises Forbidden (`not_your_agent`)."""
+    """Check that the person is responsible for the agent. Raises Forbidden (`not_your_agent`)."""
     about = question.about
     if person == about.sole or _is_among(reader, person, everything):
         return

@@ -20,7 +20,7 @@ from ostiaryd.tasks.model import standing_id
 
 SECOND = 1_000_000
 BEFORE = 20
-"""entries of what the agent did before"""
+"""number of earlier entries of the agent that are shown"""
 
 
 def may_see_all(by: Caller) -> bool:

@@ -1,4 +1,5 @@
-"""A question in plain words: what is asked, about whom, where each value came from, why, and what a yes covers.
+"""An approval request in plain words: the call, the agent, the origin of each value, the reasons, and the calls that an
+approval covers.
 
 Whatever an agent has had a hand in stands as JSON on one line, and each character that is not plainly seen is spelled
 out, so that no value looks like a line of ours.

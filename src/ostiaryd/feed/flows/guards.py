@@ -1,9 +1,9 @@
-"""The guards of all servers of one database: what each has applied.
+"""The guards of all servers of one database, and the newest message that each has applied.
 
-On PostgreSQL several servers may share a database, and each has guards of its own. A server writes what its guards
-have applied into its row of `feed_server`: every `BEAT_S` as a sign of life, and `FLUSH_S` after a change while other
-servers are alive. A row that does not change for `DROP_S` belongs to a server that died. Its age is measured by the
-clock of the observer, so that the clocks of the servers need not agree.
+On PostgreSQL several servers may share a database, and each has guards of its own. A server writes the progress of its
+guards into its row of `feed_server`: every `BEAT_S` as a sign of life, and `FLUSH_S` after a change while other servers
+are alive. A row that does not change for `DROP_S` belongs to a server that died. Its age is measured by the clock of
+the observer, so that the clocks of the servers need not agree.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Guards:
         return self.all
 
     async def refresh(self) -> float:
-        """Look at what the other servers have written; return when, on the loop's clock."""
+        """Read the rows of the other servers; return the time of the read on the loop's clock."""
         now, servers = asyncio.get_running_loop().time(), {}
         if self._world.db.is_sqlite:  # one data folder has one server
             return now
@@ -148,5 +148,5 @@ def _describe(stream: Stream, position: int) -> Guard:
 
 
 async def share_guards(world: World) -> None:
-    """Exchange with the other servers of the database what the guards of each have applied."""
+    """Exchange the progress of guards with the other servers of the database."""
     await world.keep(Guards).beat()

@@ -1,4 +1,4 @@
-"""Calls of agents that are held to a pace, counted for all guards, and for what the server itself lets through."""
+"""Calls of throttled agents, counted over all guards and the server's own decisions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Profiles: the usual behaviour of agents at a resource, learned from the reports of its guards, and sent to these
 guards only.
 
-Guards get a new profile at intervals: a profile only reduces what is unusual, so an old one hides nothing.
+Guards get a new profile at intervals: a profile only removes findings about usual calls, so an old one hides nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_TOLD = 10_000
 
 
 def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
-    """Learn from calls at that resource, by their agents; what was not let through teaches nothing."""
+    """Learn from calls at that resource, by their agents; denied calls teach nothing."""
     for agent, events in calls.items():
         packed, told_at = store.profile(act.tx, agent, resource_id) or (b"", None)
         profile = _unpack(packed)

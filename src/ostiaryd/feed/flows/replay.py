@@ -1,8 +1,8 @@
-"""Replay of lost stops: what the server told guards, and what a restored database does not have any more.
+"""Replay of lost stops: stops that guards received, and that a restored database lacks.
 
 Guards keep the signed messages in which they heard of stops. A message whose ledger head is not in our tree was made in
-the part that is lost, so its stops are carried out again. That only narrows access: a guard can deliver nothing but
-what this server has signed.
+the part that is lost, so its stops are carried out again. That only narrows access: a guard can deliver only messages
+that this server has signed.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
 
 
 def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
-    """Raises Refused where its subject is not known, or stopped already."""
+    """Apply a fact that a guard knows and the server lost. Raises Refused if the subject is unknown or stopped
+    already.
+    """
     match fact:
         case AgentFact(id, state, epoch):
             agent = registry.find_agent(act.tx, id)

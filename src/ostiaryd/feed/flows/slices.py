@@ -11,10 +11,10 @@ from ostiaryd.tasks import flows as tasks
 
 
 def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
-    """Give a guard what it needs and a slice more, or what it has already where there is not so much.
+    """Give a guard the needed units and one slice more; if fewer units remain, only its present slice.
 
     Raises Forbidden for a token that is not alive or not for this resource, for budgets that are not the token's, for
-    another day's, and for a spool that is closed or another's; Conflict for what comes after a later turn.
+    another day's, and for a spool that is closed or another's; Conflict for a request that arrives after a later one.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token = resource.uri, request.token
@@ -35,9 +35,9 @@ def draw(act: Act, request: Draw, *, resource_id: str) -> Drawn:
 
 
 def give_back(act: Act, returned: GiveBack, *, resource_id: str) -> GivenBack:
-    """Take back what a guard does not need; said again, it changes nothing.
+    """Take back unused units of a guard; a repeated request changes nothing.
 
-    Raises Forbidden for a spool that is closed or another's, Conflict for what comes after a later turn.
+    Raises Forbidden for a spool that is closed or another's, Conflict for a request that arrives after a later one.
     """
     act.entry.detail = {"spool": returned.spool, "keep": returned.keep}
     _own_spool(act, returned.spool, resource_id)
@@ -75,6 +75,6 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:
-    """Also what keeps several writers from the slices of one spool at a time. Raises Conflict."""
+    """Also locks the spool, so that one writer at a time changes its slices. Raises Conflict."""
     if not store.take_turn(act.tx, spool, turn):
         raise Conflict("a later request of this guard arrived before", hint="ask again", code="out_of_turn")

@@ -26,7 +26,7 @@ MAX_COUNTED = 64
 WIDTH = 6
 """bytes of the digest of a task or an agent"""
 LEARNED = 5
-"""tasks that have shown what an argument stands for"""
+"""number of tasks that must show the kind of an argument"""
 
 
 class ObservedSource(NamedTuple):
@@ -39,7 +39,9 @@ class ObservedSource(NamedTuple):
 
 
 def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSource]) -> None:
-    """Count what the calls of one report have shown. Tools that the catalogue does not list are left out."""
+    """Count the sources of arguments in the calls of one report. Tools that the catalogue does not list are left
+    out.
+    """
     changed: dict[tuple[str, Source], tuple[ArgumentSource, int]] = {}
     for one in observed:
         name = one.tool, one.source

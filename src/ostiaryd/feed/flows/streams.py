@@ -167,7 +167,7 @@ class Streams:
             stream.cut()
 
     def pump(self) -> None:
-        """Hand to every stream what was committed since the last time, by this process or another."""
+        """Pass the deltas committed since the last call, by any process, to every stream."""
         reader = self._world.db.read()
         head, self._head = store.position(reader)
         if head < self.position:  # an older copy of the database: every guard must begin anew

@@ -104,7 +104,7 @@ class Database:
         return self._server.connect(times=times, holds_lock=not read_only)
 
     async def scan(self, read: Callable[[Reader], T]) -> T:
-        """Run what may scan, in a reader thread and one snapshot."""
+        """Run a read that may scan, in a reader thread and one snapshot."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, read)
 
     def _scan(self, read: Callable[[Reader], T]) -> T:

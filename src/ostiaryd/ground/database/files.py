@@ -28,7 +28,7 @@ class DatabaseFiles:
     """The database, its write-ahead log and the log's index, as one connection has opened and last seen them.
 
     While no other process writes, size and modification time change in the connection's own commits alone. A loss is
-    final: what came in between may be lost though the files come back.
+    final: commits in between may be lost even if the files come back.
     """
 
     def __init__(self, path: str, *, on_loss: Callable[[LostDatabase], None]) -> None:
@@ -51,7 +51,7 @@ class DatabaseFiles:
         self._seen = states
 
     def check_ready(self) -> None:
-        """Look before the commit: only the log may have grown, by what did not fit into memory.
+        """Check the files before the commit: only the log may have grown, by pages that did not fit into memory.
 
         Raises LostDatabase.
         """

@@ -44,7 +44,7 @@ def render(text: str, *, is_sqlite: bool) -> str:
 
 
 def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
-    """Bring the schema up to date in one transaction; the names of what was applied now.
+    """Bring the schema up to date in one transaction; return the names of the applied migrations.
 
     Without `create` a database that has no schema yet is refused. Raises Conflict.
     """

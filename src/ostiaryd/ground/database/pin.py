@@ -62,7 +62,7 @@ class HistoryLost(InRecovery):
 
 
 class Pin:
-    """The pinned head, and what this process knows of a loss. `write` is called in the writer's thread."""
+    """The pinned head, and the loss that this process has detected. `write` is called in the writer's thread."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open the pin of a data folder; without a folder the head is kept in memory alone."""
@@ -110,7 +110,7 @@ class Pin:
             os.pwrite(self._file, _render(self._sequence, head), self._sequence % 2 * SLOT_BYTES)
 
     def sync(self) -> None:
-        """Have the disk keep what was written."""
+        """Flush the file to the disk."""
         if self._file >= 0:
             os.fdatasync(self._file)
 

@@ -214,7 +214,7 @@ class PostgresConnection:
         return bool(is_ours)
 
     def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
-        """Execute a statement after what is queued: in the same round trip if it has no parameters."""
+        """Execute a statement after the queued ones: in the same round trip if it has no parameters."""
         raw = self._current()
         if params is None:
             text, self._queue = "; ".join([*self._queue, text]), []

@@ -57,7 +57,7 @@ class QueryCache:
         return result
 
     def forget(self, written: Sql) -> None:
-        """Forget what was read from any table of a statement that writes, unless it lasts."""
+        """Drop cached rows of every table that a statement writes, unless they are lasting."""
         for table in written.tables:
             for statement in self._readers.get(table, ()):
                 if not (written.adds and statement.lasting):

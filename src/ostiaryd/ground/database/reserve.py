@@ -1,8 +1,8 @@
 """Disk space kept for acts that stop something: a preallocated file in the data folder.
 
-When the disk is full, the file is cut step by step, and what it frees is used by those acts alone; all others are
-refused (`DiskFull`). Once there is room again, the file is built anew. On a file system that copies on write or
-compresses, preallocated blocks are a hint, not a promise.
+When the disk is full, the file is cut step by step, and only those acts use the freed space; all others are refused
+(`DiskFull`). Once there is room again, the file is built anew. On a file system that copies on write or compresses,
+preallocated blocks are a hint, not a promise.
 """
 
 from __future__ import annotations

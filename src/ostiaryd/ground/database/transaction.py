@@ -148,7 +148,7 @@ class Tx(Reader):
         self._deferred.setdefault(function, []).append(value)
 
     def finish(self) -> None:
-        """Do what was put off; then the transaction is ready to be committed."""
+        """Run the postponed statements; then the transaction is ready to be committed."""
         if self.touched:
             raise RuntimeError(f"guarded rows were written without an entry: {self.touched[:3]}")
         self._late.write(self._connection)
@@ -160,7 +160,7 @@ class Tx(Reader):
         self.touched.append(f"{kind} {key}")
 
     def savepoint(self) -> Savepoint:
-        """All or nothing for what is inside; an exception rolls it back and goes on."""
+        """Make the block all or nothing; an exception rolls it back and propagates."""
         return Savepoint(self)
 
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:

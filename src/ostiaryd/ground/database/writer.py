@@ -8,8 +8,8 @@ the interpreter's lock, and in a thread of its own the writer would wait for a b
 loop turns between slices of a batch, so that a request to stop something is read while a batch is in progress. On
 PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
 
-Jobs queue in a `Line`: acts that stop something overtake all others and cut the batch in progress short; a client that
-asks for too much is refused by the age of what it has waiting, which costs next to nothing.
+Jobs queue in a `Line`: acts that stop something overtake all others and cut the batch in progress short; a client with
+too many requests is refused by the age of its oldest waiting job, which costs next to nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Batch:
-    """Jobs of one transaction, and what came of each; `error` is what took the batch down."""
+    """Jobs of one transaction, and the outcome of each; `error` is the error that ended the batch."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
@@ -253,7 +253,7 @@ class Writer:
         return time.monotonic() - self._started if self._started else 0.0
 
     async def close(self) -> None:
-        """Finish what is queued, then stop."""
+        """Finish the queued jobs, then stop."""
         self._closed = True
         await self._idle.wait()
         if self._sweeping is not None:

@@ -80,7 +80,8 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
 def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
     """Let a token request of an administrator, a person or a guard use the reserve of a full disk.
 
-    Without a token they could stop nothing. The name is only claimed, so `Essentials` bounds what a stranger can use.
+    Without a token they could stop nothing. The name is only claimed, so `Essentials` limits its use by unauthenticated
+    callers.
     """
     share, name = priority.get().client
     bucket = call.world.keep(Essentials).of(share)

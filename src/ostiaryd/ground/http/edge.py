@@ -171,7 +171,7 @@ class Call:
         return values[0] if values else None
 
     def expect(self, media_type: str) -> None:
-        """Raises UnsupportedMediaType."""
+        """Check the content type of the request. Raises UnsupportedMediaType."""
         if not self.has_type(media_type):
             sent = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
             raise UnsupportedMediaType(f"the content type is `{sent[:100]}`", hint=f"send {media_type}")
@@ -248,7 +248,7 @@ def status_of(refusal: Refused) -> int:
 
 
 def render_admin(refusal: Refused) -> Reply:
-    """`{"error": code, "message": what is wrong, "hint": what to do}`."""
+    """Render `{"error": code, "message": the error, "hint": the next step}`."""
     body = {"error": refusal.code, "message": refusal.message}
     if refusal.hint:
         body["hint"] = refusal.hint
@@ -385,7 +385,7 @@ class Endpoint:
         return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:
-        """Raises TooLarge."""
+        """Check that the body is within the limit of the route. Raises TooLarge."""
         if len(body) > self.max_body:
             hint = "send less" if self._check is None else "send less, or raise max_request_bytes"
             raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
@@ -417,7 +417,7 @@ def request_id_of(headers: Headers, world: World) -> str:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    """The body; what is read of one over the limit is over it too."""
+    """Read the body; of a body over the limit, a part that is over the limit too."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body") and len(body) <= limit:

@@ -20,7 +20,7 @@ STUCK_S = 15
 """A batch that takes longer means that the writer does not commit, in seconds."""
 
 Check = Callable[[], str]
-"""Returns what is wrong, in words that a stranger may read; "" while nothing is."""
+"""Returns the defect, in words that an unauthenticated caller may read; "" without a defect."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class LiveBody(TypedDict):
 
 
 class ReadyBody(TypedDict):
-    """`ok`, or what is wrong, per check."""
+    """`ok`, or the defect, per check."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str]

@@ -87,7 +87,7 @@ def base_path(config: Config) -> str:
 
 
 def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
-    """Return the page of a refusal: what is wrong, and what to do."""
+    """Return the page of a refusal: the error, and the next step."""
     status = status_of(refusal)
     title = _TITLES.get(status, "The server failed" if status == 500 else "This did not work")
     return _render("ground/error.html", config, status=status, title=title, refusal=refusal)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 from the socket to an endpoint without ASGI, and the bounds on what a connection may send.
+"""HTTP/1.1 from the socket to an endpoint without ASGI, and the limits of a connection.
 
 `Protocol` extends uvicorn's protocol. A POST to one of its endpoints is answered by `Endpoint.answer`, which the ASGI
 application calls too; every other request goes through ASGI. This relies on the internals of uvicorn:
@@ -351,7 +351,7 @@ class Protocol(HttpToolsProtocol):
         self._refuse(431, "head_too_large", f"a head has at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields")
 
     def _check_head(self) -> None:
-        """Raises HttpParserError, which is answered 400."""
+        """Check the header fields of a request. Raises HttpParserError, which is answered 400."""
         hosts = 0
         for name, value in self.headers:
             hosts += name == b"host"

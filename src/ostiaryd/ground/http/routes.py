@@ -25,7 +25,7 @@ from ostiaryd.ground.http.edge import Failed, Render, TooLarge, UnsupportedMedia
 
 
 class ErrorBody(TypedDict):
-    """A refusal of the administration API: a stable code, what is wrong, and what to do."""
+    """A refusal of the administration API: a stable code, the error, and the next step."""
 
     error: str
     message: str
@@ -90,7 +90,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """An operation: how it is reached, who may use it, and what it takes and answers."""
+    """An operation: its path, the scope of its callers, its body and its answers."""
 
     method: str
     path: str

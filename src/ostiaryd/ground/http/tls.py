@@ -45,7 +45,7 @@ class Certificate:
         self._looked = now()
 
     def context(self) -> ssl.SSLContext:
-        """Return what new connections are to use: of the files as they are now, if these can be used."""
+        """Return the TLS context for new connections: of the present files, if they can be used."""
         now = self._now()
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
@@ -64,7 +64,7 @@ class Certificate:
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in states)
 
     def _read(self) -> ssl.SSLContext:
-        """Raises OSError, ValueError (of which ssl.SSLError is one)."""
+        """Read the certificate and its key. Raises OSError, ValueError (of which ssl.SSLError is one)."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)

@@ -1,9 +1,9 @@
 """Turns of parsing: bounds the time that each round of the event loop spends on the bytes of clients.
 
-Bytes that arrive after the time of a round is used up wait for a later round. So does the rest of what one connection
-has sent, if its first part takes that time. The addresses that the connections come from take turns. A flood therefore
-makes neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for
-long (docs/adr/0068-short-rounds.md).
+Bytes that arrive after the time of a round is used up wait for a later round. So do further requests of a connection,
+if its first request takes that time. The addresses that the connections come from take turns. A flood therefore makes
+neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for long
+(docs/adr/0068-short-rounds.md).
 
 While an administrator or a person stops something, no bytes of other clients are parsed, so the rounds that the stop
 needs are short.
@@ -26,7 +26,7 @@ ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 LONGEST_PAUSE_S = 0.05
 """Time for which a stop keeps all other clients waiting; as much time passes before the next pause."""
 EACH_S = 25e-6
-"""Time for parsing in one round for each connection that waits: about a third of what a refusal takes."""
+"""Time for parsing in one round for each connection that waits: about a third of the time of a refusal."""
 
 
 def share_of(address: str) -> Client:

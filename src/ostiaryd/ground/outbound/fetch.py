@@ -5,9 +5,9 @@ https. A fetched URL is never logged: the URL of a webhook may hold a secret.
 
 `Fetcher` goes where the configuration of the server says. `request` and `deliver` go to URLs that another party named
 through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`, threat lists. Such a party
-must not reach through this server what only this server can reach. Every address of the host must therefore be public
-(`denied_networks`), and the connection goes to the address that was checked: a name that changes in between gains
-nothing.
+must not reach hosts through this server that only this server can reach. Every address of the host must therefore be
+public (`denied_networks`), and the connection goes to the address that was checked: a name that changes in between
+gains nothing.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address
 
 
 def _check_reachable(host: str, addresses: Collection[Address], *, private: Collection[str]) -> None:
-    """Raises Invalid for an address that is denied."""
+    """Check that every address of a host may be reached. Raises Invalid."""
     for address in addresses:
         if is_public(address) or (host in private and is_private(address)):
             continue

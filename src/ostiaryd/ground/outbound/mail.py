@@ -20,9 +20,9 @@ _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 async def send_mail(message: EmailMessage, *, server: str, user: str, password: str, name: str, within_s: float) -> int:
-    """The server's reply code (RFC 5321 section 4.2) to the message, or to what it would not take before.
+    """Return the server's reply code (RFC 5321 section 4.2) to the message, or to the first refused command before it.
 
-    `name`: as whom we greet. Raises Unavailable, in words that hold nothing of what the server says.
+    `name`: as whom we greet. Raises Unavailable, in words without a part of the server's answer.
     """
     parts = urlsplit(server)
     is_tls = parts.scheme == "smtps"

@@ -23,7 +23,7 @@ from importlib import import_module
 module, _, name = sys.argv[1].partition(":")
 getattr(import_module(module), name)()
 """
-"""The child imports what its parent would."""
+"""The child imports modules as its parent does."""
 _KNOWN = ("HOME", "PATH", "TZ")
 
 

@@ -187,7 +187,7 @@ class Clock:
         return not self.course.is_jump(wall=self._wall(), boot=boot)
 
     def check_confirmed(self) -> None:
-        """Raises ClockJumped."""
+        """Check that the clock has not jumped, or was confirmed since. Raises ClockJumped."""
         if not self.is_confirmed:
             raise ClockJumped
 
@@ -201,7 +201,8 @@ class Clock:
         return course if highest <= course.at(boot) else course.rebased(boot)._replace(time=highest)
 
     def confirm(self, *, wall: int) -> Course:
-        """The course if an operator confirms that it is `wall`, within a minute of what the wall clock says.
+        """Return the course after an operator confirmed the time `wall`, which must be within a minute of the wall
+        clock.
 
         Raises Conflict. Save it before `adopt`.
         """

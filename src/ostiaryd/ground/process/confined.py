@@ -145,7 +145,7 @@ class Confined:
         return child
 
     def _end(self, child: subprocess.Popen[bytes], *, late: bool, within_s: float) -> str:
-        """End a child; what was wrong with it."""
+        """End a child; return its error."""
         ended = child.poll()
         if not late and ended is None:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it has closed its end, and is about to be gone
@@ -170,7 +170,7 @@ class Confined:
 
 
 def _exchange(child: subprocess.Popen[bytes], body: bytes, *, until: float) -> bytes:
-    """Raises TimeoutError, OSError, EOFError, ValueError."""
+    """Send a body to a child process and return the answer. Raises TimeoutError, OSError, EOFError, ValueError."""
     assert child.stdin is not None
     assert child.stdout is not None
     _send(child.stdin, _LENGTH.pack(len(body)) + body, until)
@@ -244,7 +244,7 @@ class Parser:
         self._waiting = 0
 
     async def parse(self, body: bytes) -> bytes:
-        """Return what the function returns.
+        """Return the result of the function.
 
         Raises Malformed and Invalid as the function does, TooCostly beyond its limits, Unavailable if too many wait.
         """

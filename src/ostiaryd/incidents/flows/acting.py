@@ -64,7 +64,7 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
 
 
 def take(act: Act, step: Step) -> str:
-    """Do it; what that means, in words. Raises Refused, having changed nothing."""
+    """Carry out a response; return its description. Raises Refused, having changed nothing."""
     do, action, says = _DO[step.proposal.response]
     earlier = len(act.further_entries)
     try:
@@ -83,7 +83,7 @@ def take(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Take back what was done, as far as it is still so. Raises Refused where the agent is not fit to act again."""
+    """Undo a response, as far as it is still in effect. Raises Refused where the agent is not fit to act again."""
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:

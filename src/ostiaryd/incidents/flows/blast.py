@@ -30,7 +30,7 @@ MAX_RESOURCES = 3
 
 
 def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
-    """All four, each cut to what a person reads."""
+    """Return all four lists, each cut to a length that a person reads."""
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
     entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
@@ -91,7 +91,7 @@ def _tasks(reader: Reader, agent: Agent) -> tuple[list[str], list[str]]:
 
 
 def _alike(reader: Reader, agent: Agent, entries: list[Entry], *, since: int) -> dict[str, list[str]]:
-    """Others that may have the same trouble: of the same owner or model, or that call what this one calls."""
+    """Return agents that may have the same defect: of the same owner or model, or that call the same tools."""
     touched = Counter(entry.resource for entry in entries if entry.tool and entry.resource)
     callers = {
         entry.agent

@@ -25,7 +25,7 @@ MAX_NARROW_HOURS = 7 * 24
 
 
 def find_incident(reader: Reader, id: str) -> Incident:
-    """Raises NotFound."""
+    """Return an incident by id. Raises NotFound."""
     if (incident := store.get(reader, id)) is None:
         raise NotFound(f"there is no incident {id[:70]!a}", hint="`ostiary incident list` shows all")
     return incident

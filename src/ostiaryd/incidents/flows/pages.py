@@ -1,7 +1,7 @@
 """Pages of the SQLite database: checked at start, for a bounded time, and in the background until all are checked.
 
-A page that is not what SQLite wrote raises an alarm and stops everything, as the kill switch does: what is decided on a
-damaged database cannot be relied on. PostgreSQL checks its own pages (`data_checksums`).
+A page that SQLite did not write raises an alarm and stops everything, as the kill switch does: a decision on a damaged
+database is not reliable. PostgreSQL checks its own pages (`data_checksums`).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def responder(config: Config) -> Callable[[Act, Finding], Incident | None]:
 
 
 def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
-    """Do what the playbooks say about this finding; the incident, where there is one.
+    """Carry out the responses of the playbooks to this finding; return the incident, if there is one.
 
     1. They are asked. 2. Where they want something, or have failed, an incident is opened, or goes on. 3. Each thing is
     done that is not done yet, the strongest first, within the limit.
@@ -187,7 +187,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
 def _propose(
     reader: Reader, agent: Agent, finding: Finding, *, now: int
 ) -> tuple[int, list[Proposal], list[tuple[str, str]]]:
-    """The score of the agent, what the playbooks want, and which of them have failed."""
+    """The risk score of the agent, the responses that the playbooks demand, and the failed playbooks."""
     of_agent = registry.get_risk(reader, agent.agent_id).points(now)
     of_task = registry.get_risk(reader, finding.task).points(now) if finding.task else 0
     score = max(of_agent, of_task)
@@ -255,7 +255,7 @@ def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> st
 
 
 def _keep(act: Act, incident: Incident, did: Did) -> bool:
-    """Write it on the incident; not what stands there already, and no more than there is room for."""
+    """Add a line to the incident, unless the line is there already or the incident is full."""
     before = store.acts(act.tx, incident.incident_id)
     same = did.response, did.outcome, did.policies
     again = any((one.response, one.outcome, one.policies) == same for one in before)

@@ -35,7 +35,7 @@ ENTRIES, ROWS = 2000, 1000
 REMEMBERED = 2 * 3600 * 1_000_000
 """Microseconds for which the end of a row is remembered: longer than any token lives."""
 START_STEPS = 20
-"""Steps of a start before it answers, about a second of work; what is left is done in the background."""
+"""Steps of a start before it answers, about a second of work; the rest runs in the background."""
 BASELINE_ROWS = 1000
 _KINDS = tuple(kind for kind, spec in GUARDED.items() if spec.is_listed)
 _SOURCE = "state against ledger"
@@ -169,7 +169,7 @@ def state_check(world: World) -> StateCheck:
 
 
 async def check_state(world: World) -> None:
-    """Take one step, and act on what differs; a background loop calls this."""
+    """Take one step, and act on the differences; a background loop calls this."""
     check = world.keep(state_check)
     await world.db.scan(lambda reader: check.step(reader, now=world.now()))
     if check.cycles and not check.has_baseline:
@@ -235,7 +235,7 @@ async def _write_baseline(world: World, names: list[str]) -> None:
 
 
 async def _report(world: World, check: StateCheck) -> None:
-    """Stop what new differences are about; each agent once."""
+    """Stop the subjects of new differences; each agent once."""
     fresh = [one for one in check.differences.values() if one not in check.reported]
     by_agent: dict[str, list[Difference]] = {}
     for one in fresh:
@@ -247,7 +247,7 @@ async def _report(world: World, check: StateCheck) -> None:
 
 
 def stop_for(act: Act, differences: list[Difference]) -> None:
-    """Stop what these differences are about: an agent, a resource, or everything."""
+    """Stop the subjects of these differences: an agent, a resource, or everything."""
     first, says = differences[0], "; ".join(map(str, differences[:3]))
     registry.note(
         act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)

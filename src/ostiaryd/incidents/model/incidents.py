@@ -117,7 +117,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def check_waits(incident: Incident, verb: Verb) -> None:
-    """Raises Conflict for what is closed, or taken already."""
+    """Check that the verb applies to the incident: it is open, and no other person has taken it. Raises Conflict."""
     if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
         raise Conflict(
             f"the incident is closed: {incident.state}",

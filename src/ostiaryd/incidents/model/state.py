@@ -1,4 +1,4 @@
-"""Differences between the state and the ledger, and what each of them stops."""
+"""Differences between the state and the ledger, and the subject that each stops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEDGER = "ledger"
 
 
 class Difference(NamedTuple):
-    """A row that is not what the newest entry that names it says. `agent`: whose access it is about, if known."""
+    """A row that differs from the newest entry that names it. `agent`: whose access it is about, if known."""
 
     name: str
     expected: str | None

@@ -145,7 +145,7 @@ def say(verb: Verb) -> Wire:
 
 
 def _check_may_see(by: Caller) -> None:
-    """Raises Forbidden."""
+    """Check that the caller may read incidents. Raises Forbidden."""
     if not (by.may_read or (by.kind == "person" and APPROVE in by.scopes)):
         raise Forbidden("incidents are for people with a key, and for callers with the scope `ostiary:read`")
 

@@ -25,7 +25,9 @@ class Kill(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class KillBody(TypedDict):
-    """A stop: its incident, its place in the feed, when it was committed (microseconds), and what undoes it."""
+    """A stop: its incident, its place in the feed, when it was committed (microseconds), and the command that undoes
+    it.
+    """
 
     incident: str | None
     seq: int

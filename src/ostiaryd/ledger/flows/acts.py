@@ -76,7 +76,8 @@ IN_RECOVERY = frozenset(
     }
 )
 """Acts that a server in recovery carries out: they stop something, report or read. `token.issue` then issues tokens for
-the server's own API alone, by which administrators stop agents and guards deliver what they know."""
+the server's own API alone, so that administrators can stop agents and guards can deliver their records.
+"""
 
 log = logging.getLogger("ostiary")
 FORGOTTEN_AT_ONCE = 5000
@@ -97,7 +98,7 @@ class Act:
         """facts gathered since this request was challenged for them; None at the first attempt"""
 
     def check_granting(self) -> None:
-        """Raises ClockJumped while the server must not grant anything."""
+        """Check that the server may grant access now. Raises ClockJumped."""
         if not self.tx.is_granting:
             raise ClockJumped
 
@@ -115,7 +116,7 @@ async def act(
     again: object = None,
     network: str = "",
 ) -> T:
-    """Run `flow` as one act named `action`; returns what it returns, raises what it raises, both after the commit."""
+    """Run `flow` as one act named `action`; its result is returned, and its error is raised, after the commit."""
     keeps = world.config.replay_days > 0
     sampler = world.keep(Refusals).sampler if request is not None else None
     job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
@@ -188,7 +189,7 @@ def present_history(reader: Reader) -> str:
 
 def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
     """Return the head that a checkpoint of this log states. Raises Malformed, and Unsigned for one of another log: only
-    what this log has signed is evidence.
+    a checkpoint that this log has signed is evidence.
     """
     key = store.log_key(reader, keys)
     checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)
@@ -239,7 +240,9 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
 
 
 def examine_history(world: World, reader: Reader) -> str:
-    """Return what pin and database say of the history, in words. Raises Conflict if a part of it is lost."""
+    """Return the state of the history according to pin and database, in words. Raises Conflict if a part of it is
+    lost.
+    """
     hint = "ostiary recover, on the server's machine"
     if lost := store.losses(reader):
         replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.replayed(reader)[:5])

@@ -33,7 +33,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An act. A flow fills it while it learns more; what it never learned is left out of the encoding.
+    """An act. A flow fills the entry as it learns more; empty members are left out of the encoding.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
     was changed) or `error` (we failed; nothing was changed). Arguments appear as a digest, or redacted by rule.
@@ -68,7 +68,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     rows: dict[str, str] = {}
     """guarded rows that the act wrote, with their digests at the end of its batch (`ground.database.guarded`)"""
     facts: str | None = None
-    """digest of what was decided upon"""
+    """digest of the decided request"""
     kept_facts: bytes | None = None
     """evidence, on its way to a table of its own; it is not encoded here, and is deleted after its retention"""
 
@@ -123,7 +123,7 @@ def spread_rows(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def classes_of(entry: Entry) -> set[str]:
-    """The data classes that it is found by: what a guard says that is spelled like none finds nothing."""
+    """The data classes by which the entry is found; a guard's class with a malformed name is left out."""
     reported = entry.data_classes if entry.result is None else [*entry.data_classes, entry.result.data_class]
     return set(filter(is_class, reported))
 

@@ -98,7 +98,7 @@ def _summary(now: int, since: int, tally: _Tally, *, network: str = "", caller: 
 
 
 def _cut(entry: Entry) -> None:
-    """Cut what the stranger wrote, so that an entry has a largest size."""
+    """Cut the text of an unauthenticated caller, so that the size of an entry is limited."""
     entry.object = entry.object and entry.object[:MAX_TEXT]
     entry.request = entry.request and entry.request[:MAX_TEXT]
     entry.token = entry.token and entry.token[:MAX_TEXT]

@@ -86,7 +86,9 @@ def renew_history(tx: Tx) -> str:
 
 
 def losses(reader: Reader) -> list[Loss]:
-    """Return what is known to be missing, the largest head first; the server is in recovery if there is any."""
+    """Return the known missing parts of the history, the largest head first; the server is in recovery if there is
+    any.
+    """
     rows = reader.all(_LOSSES)
     return [
         Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)

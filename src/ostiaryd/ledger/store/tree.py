@@ -150,7 +150,7 @@ def oldest_facts(reader: Reader) -> int | None:
 
 
 def forget_facts(tx: Tx, *, before: int) -> None:
-    """Forget what stands beside entries with an index below `before`; the entries stay."""
+    """Delete the facts stored beside entries with an index below `before`; the entries stay."""
     tx.run(_FORGET, before=before)
 
 

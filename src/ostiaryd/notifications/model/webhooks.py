@@ -63,7 +63,7 @@ REJECTED_TRIES = 3
 LONGEST_DELAY_S = 3600
 """Longest delay, in seconds, that a receiver may ask for."""
 PAUSE_S = 10
-"""Between two messages to people: what happens meanwhile is in the second, however much it is."""
+"""Time between two messages to people; the second message has all events in between."""
 TRY_S = 15
 """Seconds that a try may take."""
 WAITING_LIMIT = 1000
@@ -122,7 +122,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_rejected(self) -> bool:
-        """Return whether the receiver says that it will never take it: 4xx, but for what time may cure."""
+        """Return whether the receiver refuses the message for good: 4xx, except for codes of temporary errors."""
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
 
@@ -133,7 +133,7 @@ def mailed(code: int) -> Outcome:
 
 
 def check_form(url: str, form: Form) -> None:
-    """Raises Invalid."""
+    """Check that the format fits the URL. Raises Invalid."""
     if (form == "mail") != url.startswith(MAIL):
         raise Invalid(
             "the form `mail` needs a URL of the form mailto:ADDRESS",
@@ -150,7 +150,7 @@ def origin(url: str) -> str:
 
 
 def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises Invalid."""
+    """Check the actions of a webhook, and return each once, or the default ones. Raises Invalid."""
     if len(actions) > MAX_ACTIONS or not all(map(_ACTION.fullmatch, actions)):
         raise Invalid(f"events are at most {MAX_ACTIONS} actions of the ledger", hint="as `approval.ask`")
     return tuple(dict.fromkeys(actions)) or HEARD

@@ -54,7 +54,7 @@ class Opa:
         self._handle = _library.OpaNew()
 
     def add_module(self, name: str, text: str) -> None:
-        """Raises OpaError for text that is not Rego."""
+        """Add a module of Rego. Raises OpaError for text that is not Rego."""
         self._call(_library.OpaAddPolicy, name.encode(), text.encode())
 
     def add_data(self, text: bytes) -> None:

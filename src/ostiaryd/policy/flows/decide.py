@@ -100,7 +100,7 @@ def decide_all(
 
 
 def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decision, Posed | None]:
-    """Resolve, decide and settle a request: return the decision, and what the policies were asked.
+    """Resolve, decide and settle a request; return the decision, and the question that the policies answered.
 
     1. The request is resolved, or denied.
     2. The rules of `access.decide` for a call of a tool; the policies alone for any other request.
@@ -121,8 +121,8 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Let stand beside `entry` what the policies were asked at `at` (microseconds), if they were asked at all, after
-    what they were asked before, and in it what a set that only watches would have said.
+    """Store beside `entry` the question that the policies answered at `at` (microseconds), if they were asked, after
+    the questions before, and in the entry the verdict of a set that only watches.
     """
     if any(posed):
         if entry.kept_facts is None:
@@ -173,7 +173,9 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
 
 
 def _line(question: Question | None, decision: Decision | None) -> bytes:
-    """Encode a decision of a batch: allowed, who, what, on what, the policies or else the codes of the reasons."""
+    """Encode a decision of a batch: allowed, subject, action, resource, the policies or else the codes of the
+    reasons.
+    """
     if question is None or decision is None:
         return b"[false]"
     subject, resource = question.subject, question.resource

@@ -41,13 +41,13 @@ def entity_of_agent(agent: Agent) -> Entity:
 
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """Return the entity of an agent, and what of it the ledger keeps."""
+    """Return the entity of an agent, and the part of it that the ledger keeps."""
     facts = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
     return entity_of_agent(agent), facts
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """Return the entity of a registered resource, and what of it the ledger keeps."""
+    """Return the entity of a registered resource, and the part of it that the ledger keeps."""
     ready = protected(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 

@@ -67,7 +67,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 _EntityWithFacts = tuple[Entity, Seen | None]
-"""An entity, and what the ledger keeps of it if it is registered."""
+"""Return an entity, and the part that the ledger keeps if it is registered."""
 
 
 class ToolCall(NamedTuple):
@@ -96,8 +96,8 @@ class Evaluator:
     """Evaluates any number of requests with the policies `policies`, at `now` (microseconds).
 
     With `remote`, contexts say the instant at which remote policies were asked, so that the questions are the same
-    again; liveness is as of `now`. `keys` open what tasks remember: without them, no call is allowed that is judged by
-    it.
+    again; liveness is as of `now`. `keys` open the memories of tasks: without them, a call that depends on a memory is
+    denied.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Evaluator:
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
 
     def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
-        """Take what an allowed call costs from the budgets of its task, and let the task remember the call.
+        """Draw the cost of an allowed call from the budgets of its task, and add the call to the memory of the task.
 
         A call that a budget does not pay for, or that is one too many for a throttled agent, is denied.
         """
@@ -175,7 +175,7 @@ class Evaluator:
         return decision
 
     def foresee(self, question: Question) -> Foresight:
-        """Return what can be decided while arguments that the question does not give are unknown. Raises nothing."""
+        """Return the possible verdicts while arguments that the question does not give are unknown. Raises nothing."""
         try:
             resolved = self.resolve(question)
         except (Unanswerable, Forbidden, NotFound):

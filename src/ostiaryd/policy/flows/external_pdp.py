@@ -90,7 +90,7 @@ class _Rego:
         self._loaded: set[str] = set()
 
     def ask(self, program: Program, body: bytes, *, within_s: float) -> bytes:
-        """Raises Invalid, Unavailable."""
+        """Ask the confined process for the verdict of a program. Raises Invalid, Unavailable."""
         self.load(program)
         return self.confined.ask(body, within_s=within_s)
 
@@ -126,7 +126,7 @@ class Engines:
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
-        """Raises Invalid for a program that cannot run here."""
+        """Check that a program can run on this server. Raises Invalid."""
         if program.remote and self._opa is None:
             raise Invalid("the set asks a remote OPA, and none is configured", hint="opa_url in the configuration")
         if not program.policies:
@@ -314,7 +314,7 @@ async def why_no_token(call: Call, ready: Ready) -> str:
 
 
 async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:
-    """Return what the remote policies of that set say to a question that a guard made."""
+    """Return the verdicts of the remote policies of that set on a question of a guard."""
     assert ready.program is not None
     return (await world.keep(Engines).ask(ready.program, [question]))[question]
 

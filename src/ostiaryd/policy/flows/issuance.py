@@ -1,4 +1,4 @@
-"""Policies on what agents are given: tokens, parts of tasks, and elevations."""
+"""Policies on issuance: tokens, parts of tasks, and elevations."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _check(
 def _judge(
     act: Act, agent: Agent, action: Uid, resource: tuple[Entity, Seen], handed: Handed, links: Sequence[Link]
 ) -> tuple[Judgement, Policies]:
-    """Ask the policies and note what they were asked, and what decided. Raises RemotePoliciesNeeded."""
+    """Ask the policies, and record the question and the deciding policies. Raises RemotePoliciesNeeded."""
     policies, principal = active_policies(act.tx), agent_with_facts(agent)
     remote = answers_of(act, policies)
     chain = handed.chain

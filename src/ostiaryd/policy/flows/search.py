@@ -103,7 +103,9 @@ def search(
 def note_search(
     act: Act, kind: Kind, query: Search, page: SearchPage | Refused, *, digest: str, by: Caller | None
 ) -> SearchPage:
-    """The entry of a page: who asked, for what, and whom the answer named. Raises what was not found but refused."""
+    """Fill the entry of a page: the caller, the query, and the results. Raises the refusal, if the search was
+    refused.
+    """
     note_asker(act.entry, by)
     act.entry.digest = digest
     subject, action, resource = query.subject, query.action, query.resource

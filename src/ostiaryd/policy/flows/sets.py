@@ -52,13 +52,13 @@ def activate_starter(act: Act) -> PolicySet:
 
 
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
-    """Return what the set would change if it became active."""
+    """Return the changes that activating the set would make."""
     after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.remote)
     return plan_switch(_contents(reader, store.active(reader)), after)
 
 
 def plan_activation(reader: Reader, hash: str) -> Plan:
-    """Return what a stored set would change if it became active. Raises NotFound."""
+    """Return the changes that activating a stored set would make. Raises NotFound."""
     return plan_switch(_contents(reader, store.active(reader)), _contents(reader, find_set(reader, hash).hash))
 
 

@@ -23,7 +23,7 @@ MAX_NAMED = 16
 
 
 class _Watching:
-    """A set that watches, with what it has learned of catalogues."""
+    """A set that watches, with its compiled catalogues."""
 
     def __init__(self, reader: Reader, hash: str) -> None:
         kept = store.rules(reader, hash)
@@ -49,8 +49,8 @@ _watching: list[_Watching] = []
 
 
 def note_candidate(reader: Reader, entry: Entry, *, at: int) -> None:
-    """Say in the entry what the set that watches would have said to what was asked at `at` (microseconds), as it is
-    kept beside the entry.
+    """Record in the entry the verdict of the watching set on the question at `at` (microseconds), which is kept beside
+    the entry.
     """
     hash = store.watched(reader)
     if hash is None or entry.kept_facts is None:

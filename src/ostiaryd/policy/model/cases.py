@@ -185,7 +185,9 @@ def _run(case: Case, policies: Policies, playbooks: Playbooks, elsewhere: Remote
 
 
 def _stand_in(thing: Thing, policies: Policies) -> Entity:
-    """The entity that a case names; of the registry's types, its properties stand for what the registry would say."""
+    """Return the entity that a case names; for a registered type, the properties of the case replace the registry's
+    facts.
+    """
     kind = REGISTERED.get(thing.type)
     if kind is None:
         return entity_of(thing, policies.entities)
@@ -203,7 +205,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
 
 
 def _link(thing: Thing) -> Link:
-    """An agent with what a case says of it."""
+    """Return an agent with the properties of a case."""
     if REGISTERED.get(thing.type) != "Agent":
         raise Unanswerable("`behind` are agents")
     properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}

@@ -1,8 +1,8 @@
-"""A denial that can be asked about (AuthZEN Access Request and Approval Profile, draft 1): what ties the request to it.
+"""A denial for which access can be requested (AuthZEN Access Request and Approval Profile, draft 1), and its binding.
 
 `binding_token` is a JWS of type `ostiary-denial+jwt` with the claims of the section "Denial Binding Claims" in their
-hashed form: `binding_hash` over subject, resource, action, and of the context what a call is made of. It is for us
-alone, and proves that we have denied just that lately; whether it may be asked is decided anew.
+hashed form: `binding_hash` over subject, resource, action, and the part of the context that belongs to the call. It is
+for us alone, and proves that we have denied just that lately; whether it may be asked is decided anew.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _decode = json_decoder(Denial)
 
 
 def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
-    """Raises Malformed for a question that has no digest. `now` in microseconds."""
+    """Return the denial of a call; `now` is in microseconds. Raises Malformed for arguments without a digest."""
     ends = now // SECOND + LIFETIME_S
     return Denial(
         iss=issuer,

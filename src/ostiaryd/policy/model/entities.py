@@ -1,4 +1,4 @@
-"""Entities of a set's own, `*.entities.json`: whom and what its policies speak of besides agents and tools.
+"""Entities of a policy set's own, `*.entities.json`, besides agents and tools.
 
 Cedar's JSON for entities (docs.cedarpolicy.com, "Entities syntax"): a list of `{uid, attrs, parents, tags}`. They make
 groups hold wherever a policy decides, and give searches something to go through. Agents, tools and whatever else the
@@ -49,7 +49,7 @@ def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dic
 
 
 def check_entities(text: str, schema: cedarpy.Schema) -> None:
-    """Return whether entities are as the schema says; `text` is what `read_entities` gave. Raises Invalid."""
+    """Return whether entities are as the schema says; `text` is the result of `read_entities`. Raises Invalid."""
     if not text or _fits(text, schema):
         return
     for item in msgspec.json.decode(text):
@@ -62,7 +62,7 @@ def check_entities(text: str, schema: cedarpy.Schema) -> None:
 
 
 def by_type(entities: Mapping[Uid, Entity]) -> dict[str, tuple[str, ...]]:
-    """The ids of each type, in order: what a search goes through."""
+    """The ids of each type, in the order of a search."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for uid in entities:
         by_kind[uid.type].append(uid.id)

@@ -102,7 +102,7 @@ def add_asked(facts: bytes, posed: Sequence[Posed | None]) -> bytes:
 
 
 def decode_facts(body: bytes) -> Facts:
-    """Raises msgspec.DecodeError."""
+    """Decode stored facts of a decision. Raises msgspec.DecodeError."""
     return _decode(body)
 
 
@@ -134,7 +134,7 @@ def actors_of(posed: Posed | None) -> list[str]:
 
 
 def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
-    """Return what the policies were asked about that call; None if the decision did not come to them."""
+    """Return the question that the policies answered about that call; None if the decision did not come to them."""
     if decision.arguments is None:
         return None
     assert call.ready is not None

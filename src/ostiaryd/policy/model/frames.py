@@ -12,7 +12,7 @@ from ostiaryd.policy.model.whatif import By, Report, Row
 
 
 class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
-    """The set that is tried, as guards get it, with its actions; answered by what needs no answer."""
+    """The candidate set, in the form for guards, with its actions; needs no answer."""
 
     hash: str
     rules: str

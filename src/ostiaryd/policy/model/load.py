@@ -126,7 +126,7 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
 
 
 def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, actions: Mapping[Uid, Entity]) -> Ready:
-    """A set that `load` accepted once, from what was kept of it."""
+    """Return a set that `load` accepted earlier, from its stored form."""
     vocabulary = read_vocabulary(str(_schema(files)))
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
@@ -146,7 +146,7 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
 
 
 def notes(loaded: Loaded) -> list[str]:
-    """Return notes for the person who puts the set: what it stops."""
+    """Return notes for the person who puts the set: the access that it ends."""
     lines = []
     enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
     if enforced:

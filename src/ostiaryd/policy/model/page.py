@@ -49,7 +49,7 @@ def seal_place(place: Place, *, key: bytes, caller: str, nonce: bytes) -> str:
 
 
 def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> Place:
-    """Raises Invalid for what we did not make for this caller, and for what is too old."""
+    """Open the cursor of a page that this server made for this caller. Raises Invalid, also for an old cursor."""
     try:
         if len(unverified_token) > MAX_TOKEN:
             raise ValueError

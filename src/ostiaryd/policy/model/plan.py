@@ -1,4 +1,4 @@
-"""The plan of a switch from one policy set to another: what is added, changed and removed, and which safeguards go."""
+"""The plan of a switch from one policy set to another: added, changed and removed policies, and removed safeguards."""
 
 from __future__ import annotations
 

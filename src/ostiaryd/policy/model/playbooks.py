@@ -1,7 +1,7 @@
 """The compiled playbooks of a set: the responses to a finding about an agent, each asked in turn.
 
 A failing playbook does nothing, and is reported: its verdict is unknown, and to stop agents for it would let a mistake
-in a policy stop a company. A playbook in mode `watch` reports what it would do.
+in a policy stop a company. A playbook in mode `watch` reports its response, without effect.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Playbooks:
     """Never changes once it is made."""
 
     def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
-        """Raises Invalid for annotations that are none of a playbook."""
+        """Compile the playbooks of a set. Raises Invalid for an annotation that a playbook cannot have."""
         playbooks = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
         self.is_empty = not playbooks
         self._annotations = {policy.id: policy.annotations for policy in playbooks}
@@ -75,7 +75,7 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Return whether a response is to be taken: not where what would forbid it has failed."""
+    """Return whether a response is carried out: not if a forbidding playbook has failed."""
     return verdict.allowed and not verdict.forbid_errors
 
 
@@ -84,7 +84,7 @@ def _compiled(policies: Iterable[ir.PolicyIR]) -> Compiled:
 
 
 def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
-    """Raises Invalid."""
+    """Check the annotations of a playbook, and return the playbook. Raises Invalid."""
     name, annotations = policy.id, policy.annotations
     if wrong := sorted(annotations.keys() & {"ask", "step_up", "max_age"}):
         raise Invalid(f"playbook {name!a}: @{wrong[0]} is for decisions", hint="a playbook permits or forbids")

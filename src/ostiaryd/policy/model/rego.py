@@ -51,10 +51,10 @@ class Engine(Protocol):
     """An engine that runs programs."""
 
     def check(self, program: Program) -> None:
-        """Raises Invalid for a program that does not compile, Unavailable."""
+        """Check that a program compiles. Raises Invalid, Unavailable."""
 
     def ask(self, program: Program, question: bytes) -> RemoteVerdict:
-        """Raises nothing."""
+        """Return the verdict of a program; an error is part of the verdict. Raises nothing."""
 
 
 class _Remote(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,7 +84,9 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
 
 
 def check_data_names(files: Mapping[str, str]) -> None:
-    """Raises Invalid if two files give `data.NAME`. Stored sets are not checked: there, the last such file counts."""
+    """Check that no two files give `data.NAME`. In stored sets, which are not checked, the last such file counts.
+    Raises Invalid.
+    """
     file_of: dict[str, str] = {}
     for name, _ in of_kind(files, DATA):
         if (other := file_of.setdefault(_data_name(name), name)) != name:

@@ -1,4 +1,4 @@
-"""Asking a policy set what a decision was asked before, with the facts as they were then.
+"""Replay of an earlier decision against a policy set, with the facts of that time.
 
 The answer is exact, or there is none: a policy may read an argument that was not kept, and a catalogue may be gone.
 """
@@ -219,7 +219,7 @@ def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
 
 
 def reads_agents(rules: ir.PolicySetIR) -> bool:
-    """Return whether some policy looks at what an agent is, beside whose it is and where."""
+    """Return whether a policy reads attributes of an agent besides its owner and its segment."""
     open_ = [condition for policy in rules.policies for condition in policy.conditions]
     while open_:
         match open_.pop():

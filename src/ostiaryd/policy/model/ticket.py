@@ -45,7 +45,7 @@ def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
 
 
 def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) -> Ticket:
-    """Raises Invalid for what we did not make for this caller, and for what is too old."""
+    """Open a ticket that this server made for this caller. Raises Invalid, also for an old ticket."""
     hint = "ask again what would change"
     try:
         if len(unverified_ticket) > MAX_TICKET:

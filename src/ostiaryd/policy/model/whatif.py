@@ -91,7 +91,7 @@ def _named_policies(entry: Recorded) -> bool:
 
 
 def _of_line(line: list[Any]) -> Verdict:
-    """A line of a batch: [allowed, who, what, .., policies or the codes of the reasons, perhaps more]."""
+    """A line of a batch: [allowed, subject, action, .., policies or the codes of the reasons, perhaps more]."""
     if len(line) < 7:
         return Verdict(False, ())
     detail = convert(line[7], _Detail) if len(line) > 7 else _NO_DETAIL
@@ -266,7 +266,7 @@ def subject_of(posed: Posed) -> str:
 
 
 def target_of(posed: Posed) -> str:
-    """The tool that was called; else what was to be done, and to what."""
+    """Return the tool of the call; without one, the action and its resource."""
     match posed:
         case Posed(question=None, resource=ToolSeen(name=name, tool=tool)):
             return f"{name}/{tool}"

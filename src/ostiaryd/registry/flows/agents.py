@@ -100,7 +100,7 @@ def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by:
 
 
 def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller | None = None) -> Counter[str]:
-    """The emergency button: what was ended, by kind."""
+    """Revoke an agent in an emergency, from any state; return the number of ended objects by kind."""
     _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why=why, by=by)
     return ended
 
@@ -159,7 +159,7 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
 
 
 def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
-    """Say how deep others may hand on what this agent hands on; it counts for what is handed on from now on."""
+    """Set how often tasks of this agent may be delegated further; this applies to new delegations."""
     agent = _living(act, id_or_name)
     depth = check_depth(max_depth)
     note(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
@@ -168,7 +168,7 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
 
 
 def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
-    """Say whether an agent may say what its person asked of a task; it counts for tasks that start from now on."""
+    """Set whether an agent may state the words of its person for a task; this applies to new tasks."""
     agent = _living(act, id_or_name)
     note(act, object=agent.agent_id, speaks="yes" if speaks else "no")
     agents.set_speaks(act.tx, agent.agent_id, speaks)
@@ -176,8 +176,8 @@ def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
 
 
 def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
-    """Move an agent into another segment; tokens name the segment, so everything that it holds ends, and so does what
-    came through it.
+    """Move an agent into another segment; tokens name the segment, so everything that the agent holds or delegated
+    ends.
     """
     agent = _living(act, id_or_name)
     moved = replace(agent, segment=check_name(segment, of="segment"))

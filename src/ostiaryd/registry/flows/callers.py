@@ -1,4 +1,4 @@
-"""The caller of an operation: its record in the entry, and what an owner may do without being an administrator."""
+"""The caller of an operation: its record in the entry, and the rights of an owner who is no administrator."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
-    """Write on the entry what is being done to whom; said before any refusal, so that refused entries have it too."""
+    """Record the object of the act in its entry; called before any refusal, so that refused entries name the object
+    too.
+    """
     act.entry.object = object
     if act.entry.owner is None:
         act.entry.owner = owner
@@ -78,7 +80,7 @@ def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None
 
 
 def check_admin(caller: Caller | None) -> None:
-    """Raises Forbidden unless the caller is an administrator, or the server itself (None)."""
+    """Check that the caller is an administrator, or the server itself (None). Raises Forbidden."""
     if caller is not None and not caller.is_admin:
         raise Forbidden("only administrators may do this", hint=f"the scope {ADMIN} is required")
 

@@ -40,7 +40,7 @@ def is_privileged(reader: Reader, id: str) -> bool:
 
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:
-    """Raises NotFound."""
+    """Return an agent by id or name. Raises NotFound."""
     if (agent := agents.get(reader, id_or_name)) is None:
         raise NotFound(f"there is no agent {id_or_name[:_SHOWN]!a}", hint="`ostiary agent list` shows all")
     return agent
@@ -58,14 +58,14 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
 
 
 def find_person(reader: Reader, id_or_name: str) -> Person:
-    """Raises NotFound."""
+    """Return a person by id or name. Raises NotFound."""
     if (person := owners.person(reader, id_or_name)) is None:
         raise NotFound(f"there is no person {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
     return person
 
 
 def find_team(reader: Reader, id_or_name: str) -> Team:
-    """Raises NotFound."""
+    """Return a team by id or name. Raises NotFound."""
     if (team := owners.team(reader, id_or_name)) is None:
         raise NotFound(f"there is no team {id_or_name[:_SHOWN]!a}")
     return team
@@ -79,7 +79,7 @@ def find_owner(reader: Reader, id_or_name: str) -> Owner:
 
 
 def find_resource(reader: Reader, id_or_name: str) -> Resource:
-    """Raises NotFound."""
+    """Return a resource by id or name. Raises NotFound."""
     if (resource := resources.get(reader, id_or_name)) is None:
         raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
     return resource
@@ -97,5 +97,5 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
 
 
 def speakers(reader: Reader) -> list[str]:
-    """The names of all agents that may say what their persons asked of tasks."""
+    """Return the names of all agents that may state the words of their persons for tasks."""
     return agents.speakers(reader)

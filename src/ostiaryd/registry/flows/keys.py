@@ -48,9 +48,10 @@ def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600)
 
 
 def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "revoked") -> Counter[str]:
-    """End a key (of that agent) and everything that was obtained with it or is bound to it; what was ended, by kind.
+    """Revoke a key (of that agent) and everything obtained with it or bound to it; return the number of ended objects
+    by kind.
 
-    Raises NotFound. Revoking again ends what there is and does no harm.
+    Raises NotFound. A second revocation ends remaining objects, and is harmless.
     """
     key = keys.get(act.tx, jkt)
     if key is None or of not in (None, key.agent):

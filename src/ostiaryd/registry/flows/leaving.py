@@ -21,7 +21,7 @@ _NO_HEIR = "nobody"
 
 
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
-    """End everything that derives from an owner; what was ended, by kind. Raises NotFound.
+    """End everything that derives from an owner; return the number of ended objects by kind. Raises NotFound.
 
     1. A person is marked as left, leaves every team, and has no key and no login any more; a team that loses its last
     active member goes the same way.

@@ -1,4 +1,4 @@
-"""Resources: register a protected server, say what it offers, switch it between watching and enforcing."""
+"""Resources: register a protected server, set its catalogue, switch it between watching and enforcing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
 
 
 def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
-    """Give the guard another key; what it held with the old one ends. Raises NotFound, InvalidKey, Conflict."""
+    """Give the guard another key; the tokens of the old key end. Raises NotFound, InvalidKey, Conflict."""
     resource = find_resource(act.tx, id_or_name)
     public = jose.parse_public_jwk(jwk)
     note(act, object=resource.resource_id, name=resource.name, key=public.thumbprint)

@@ -1,4 +1,4 @@
-"""Roles of persons and teams: grant, revoke, and bring into line with what an identity provider says."""
+"""Roles of persons and teams: grant, revoke, and synchronize with the groups of an identity provider."""
 
 from __future__ import annotations
 

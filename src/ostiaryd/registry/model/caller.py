@@ -14,7 +14,7 @@ SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
 API_SCOPES = (ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ)
 """The scopes of this server's own API."""
 SELF = "self"
-"""Scope of a route that every authenticated caller may use; the flow decides what the caller sees."""
+"""Scope of a route that every authenticated caller may use; the flow limits the caller to its own objects."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,5 +41,5 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def may_read(self) -> bool:
-        """Return whether it may see what is not its own."""
+        """Return whether the caller may see every object."""
         return READ in self.scopes or self.is_admin

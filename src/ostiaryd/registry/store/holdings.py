@@ -103,7 +103,9 @@ _END_BELOW = sql(
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_FOR_GUARDS}"""
 )
-"""Holdings below what has just ended. Below an expired holding none is live, since none outlives its parent."""
+"""Holdings below the holdings that have just ended. Below an expired holding none is live, since none outlives its
+parent.
+"""
 
 
 def insert(tx: Tx, holding: Holding) -> None:
@@ -151,7 +153,7 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Forget what expired before that instant."""
+    """Delete holdings that expired before that instant."""
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

@@ -120,7 +120,7 @@ class ResourceBody(TypedDict):
 
 
 class RevokedBody(TypedDict):
-    """Counts of what ended with the revoked object, by kind."""
+    """Numbers of objects that ended with the revoked object, by kind."""
 
     revoked: dict[str, int]
 

@@ -167,7 +167,9 @@ async def set_key(call: Call) -> Reply:
 
 
 async def _parse_catalogue(world: World, resource: str, unverified: dict[str, Any]) -> Catalogue:
-    """Raises Malformed, Invalid (`too_costly` beyond the limits of the confined process), Unavailable."""
+    """Parse a catalogue in a confined process. Raises Malformed, Invalid (`too_costly` beyond its limits),
+    Unavailable.
+    """
     upload = Upload(resource, msgspec.Raw(msgspec.json.encode(unverified)), world.config.classes)
     text = await world.keep(CatalogueParser).parse(encode_upload(upload))
     return await asyncio.to_thread(Catalogue.parse, text)

@@ -108,7 +108,7 @@ def _agents(reader: Reader, subjects: Named) -> list[Agent]:
 
 
 def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
-    """Leave on record what was not taken. Raises it."""
+    """Record a refused signal. Raises it."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 

@@ -18,7 +18,8 @@ POLL_S = 40
 
 
 def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
-    """Believe what it signs; `authorization` is what we show it, if we may ask it anything.
+    """Trust the signals that an issuer signs; `authorization` is the header that this server sends to the issuer, if
+    requests to it are possible.
 
     Raises Conflict (`issuer_exists`, `too_many_issuers`).
     """
@@ -61,7 +62,7 @@ def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
 
 
 def unlink(act: Act, id_or_url: str, sub: str) -> None:
-    """Raises NotFound."""
+    """Remove the link between a person and the `sub` of an issuer. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.unlink(act.tx, issuer.issuer_id, sub):
@@ -79,7 +80,7 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
 
 
 def find(reader: Reader, id_or_url: str) -> Issuer:
-    """Raises NotFound."""
+    """Return an issuer by id or URL. Raises NotFound."""
     if (issuer := store.get(reader, id_or_url)) is None:
         raise NotFound("there is no such issuer", hint="ostiary signal issuers")
     return issuer

@@ -185,7 +185,7 @@ _UNKNOWN = _Done("", "changed", None)
 
 
 def _act(tx: Tx, at: int, object: str) -> _Done:
-    """Acts of one batch have one instant: the last that is about what was changed, or names it, or is the only one."""
+    """Acts of one batch have one instant; the result is the last act about the changed object, or the only act."""
     first = ledger.find_first_since(tx, at)
     bodies = [] if first is None else ledger.list_entry_bodies(tx, first, ENTRIES)
     entries = [(index, body, decode_entry(body)) for index, body in enumerate(bodies, first or 0)]

@@ -57,7 +57,7 @@ class RequestedStream(msgspec.Struct, frozen=True):
 
 
 def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """A stream that hears of what happens from now on. Raises Invalid, Conflict (`too_many_streams`)."""
+    """Create a stream for events from now on. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
     registry.note(act, object=id)
     if store.count(act.tx) >= MAX_STREAMS or len(store.of(act.tx, by.id)) >= MAX_OF_RECEIVER:
@@ -88,7 +88,7 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
 
 
 def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Set what the receiver says, and leave the rest (PATCH). Raises NotFound, Invalid."""
+    """Set the members that the receiver sends, and leave the others (PATCH). Raises NotFound, Invalid."""
     changed = _configured(act.tx, _noted(act, id, by), requested, config=config)
     store.update(act.tx, changed)
     _note(act, changed)
@@ -96,13 +96,13 @@ def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config:
 
 
 def replaced(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
-    """Set what the receiver says, and drop the rest (PUT). Raises NotFound, Invalid."""
+    """Set the members that the receiver sends, and reset the others (PUT). Raises NotFound, Invalid."""
     full = {name: None if value is UNSET else value for name, value in msgspec.structs.asdict(requested).items()}
     return change(act, id, RequestedStream(**full), by=by, config=config)
 
 
 def delete(act: Act, id: str, *, by: Caller) -> None:
-    """Raises NotFound."""
+    """Delete a stream. Raises NotFound."""
     store.delete(act.tx, _noted(act, id, by).stream_id)
 
 

@@ -28,9 +28,11 @@ _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """`stream` is its id of our stream; `secret_digest` is of what it shows when it pushes, `sealed` what we show it.
+    """`stream` is its id of our stream; `secret_digest` is the digest of the secret that the issuer sends, `sealed` the
+    encrypted header that this server sends.
 
-    `state` is that of a verification that was asked for; `trouble` is what is wrong, in words. Times in microseconds.
+    `state` is that of a verification that was asked for; `trouble` is the present error, in words. Times in
+    microseconds.
     """
 
     issuer_id: IssuerId
@@ -127,7 +129,7 @@ def not_understood(issuer: Issuer, subject: Subject) -> str:
 
 
 def check_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises Invalid."""
+    """Check mail domains, and return each once in lower case. Raises Invalid."""
     lower = tuple(dict.fromkeys(domain.lower() for domain in domains))
     if len(lower) > MAX_DOMAINS or not all(map(_DOMAIN.fullmatch, lower)):
         raise Invalid(f"domains are at most {MAX_DOMAINS} names of mail domains", hint="as example.org")

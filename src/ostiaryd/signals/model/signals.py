@@ -35,7 +35,7 @@ def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why
 
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
-    """CAEP 3.1 for one session: what the agent did under that task."""
+    """CAEP 3.1 for one session, here a task of the agent."""
     claims = _why(f"the task was revoked, with every task and token under it ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
 

@@ -95,7 +95,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """Raises Invalid; where a push endpoint leads is for the fetcher to say."""
+    """Check the delivery of a stream; the fetcher checks the address of a push endpoint. Raises Invalid."""
     if delivery.method == POLL:
         return delivery
     if delivery.method != PUSH:

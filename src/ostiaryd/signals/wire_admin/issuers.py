@@ -32,7 +32,9 @@ WORDS = {uri: word for word, uri in METHODS.items()}
 
 
 class NewIssuer(msgspec.Struct, forbid_unknown_fields=True):
-    """`authorization` is what we show it (`Bearer ...`): with it the stream is made by us, else by hand over there."""
+    """`authorization` is the header that this server sends (`Bearer ...`): with it this server creates the stream, else
+    an operator of the issuer does.
+    """
 
     issuer: str
     method: Literal["push", "poll"] = "push"
@@ -125,7 +127,7 @@ async def list_issuers(call: Call) -> Reply:
 
 
 async def distrust(call: Call) -> Reply:
-    """Remove an issuer, and end the stream there if possible; what its signals stopped stays stopped."""
+    """Remove an issuer, and end the stream there if possible; agents that its signals stopped stay stopped."""
     gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
     is_ended = False
     if gone.stream and gone.configuration_endpoint and gone.sealed is not None:

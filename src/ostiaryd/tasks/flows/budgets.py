@@ -82,13 +82,13 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
 
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:
-    """Raises InvalidBudget where one call may return more than one of the task above may."""
+    """Check that one call returns no more than a call of the task above may. Raises InvalidBudget."""
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(f"a call of the task above returns at most {most}", hint="a budget only narrows")
 
 
 def _per_call(limit: Limit) -> int:
-    """The most that one call may return, where that is what is counted."""
+    """The most that one call may return, in a limit on volume."""
     return limit.per_call if isinstance(limit, Volume) else 0
 
 
@@ -228,7 +228,7 @@ def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[s
 
 
 def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
-    """A guard has spent so much more than it has drawn: it is drawn now, or what is left of it."""
+    """Draw units that a guard has spent without drawing them, as far as units remain."""
     account = store.account(tx, part.account)
     more = 0 if account is None else min(units, account.left)
     return replace(part, amount=part.amount + more) if more and store.take(tx, part.account, more) else part

@@ -1,7 +1,7 @@
 """Elevation: a task with scopes that its agent does not have, within what its operator listed as eligible.
 
-It is under no other task and nothing is under it with these scopes: whatever narrows or hands on a task looks at what
-the agents have themselves. It is not renewed; by its end, or before, what was got under it dies as with every task.
+An elevation is under no other task, and passes its scopes to no task under it: narrowing and delegation read the
+agents' own scopes. An elevation is not renewed; everything obtained under it ends with it, as with every task.
 """
 
 from __future__ import annotations

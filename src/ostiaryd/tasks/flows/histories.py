@@ -32,8 +32,8 @@ class _Place(NamedTuple):
 def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
     """Return the history of the task's tree (the task has its chain) and of an agent that calls under it.
 
-    `met`: also the counterparts of the agents' owner, if a policy reads them. An act locks what it reads: no other act
-    changes the history before the end of this one.
+    `met`: also the counterparts of the agents' owner, if a policy reads them. An act locks the history that it reads:
+    no other act changes it before the end of this one.
     """
     of_task, of_agent = _places(task, agent, now=now)
     of_tree, recent = _read(reader, of_task), _read(reader, of_agent)

@@ -1,4 +1,4 @@
-"""A task that was deleted after its end: what the ledger has of it."""
+"""A task that was deleted after its end, as the ledger describes it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PrunedTask(TypedDict):
 
 
 def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
-    """Return what the ledger has of a task that was deleted: `state` is `pruned`. Times are seconds since the epoch.
+    """Return the ledger's description of a deleted task: `state` is `pruned`. Times are seconds since the epoch.
 
     Its agent, the agent's owner, and readers of everything may see it. Raises NotFound, Forbidden.
     """

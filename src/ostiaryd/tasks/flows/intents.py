@@ -61,7 +61,9 @@ def note_intent(act: Act, task: Task) -> None:
 
 
 def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
-    """Raises Forbidden: an agent that was hijacked would say whatever it needs."""
+    """Return the kind of the caller that states the person's words. Raises Forbidden for the agent itself, which may be
+    hijacked.
+    """
     if by is None:
         return SaidBy.ADMINISTRATOR
     if by.kind == "person" and task.person in (None, by.id):

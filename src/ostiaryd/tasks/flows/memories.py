@@ -82,7 +82,7 @@ def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part
 
 
 def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
-    """The memory of a task with what counts for the whole tree, and the sum of their numbers, which only grows."""
+    """The memory of a task joined with the memory of its whole tree, and the sum of their numbers, which only grows."""
     return Remembered(origins.add_parts(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 

@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 def revoke(act: Act, kind: Kind, id: str, *, by: Caller | None = None) -> Counter[str]:
-    """Revoke an object with everything derived; return what ended, by kind. Raises NotFound, Forbidden.
+    """Revoke an object with everything derived; return the number of ended objects by kind. Raises NotFound, Forbidden.
 
     Administrators and the owner of the holding agent may revoke; only administrators revoke owners.
     """
@@ -84,7 +84,7 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 
 def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
-    """Return the state of what was revoked, and the command that undoes that; empty if nothing does."""
+    """Return the state of the revoked object, and the command that undoes the revocation; empty if there is none."""
     match kind:
         case Kind.AGENT:
             agent = registry.find_agent(reader, id)
@@ -99,17 +99,19 @@ def revoked_state(reader: Reader, kind: Kind, id: str) -> tuple[str, str]:
 
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
-    """End the tasks of an agent and the tasks that it delegated; the agent stays active. Return what ended, by kind."""
+    """End the tasks of an agent and the tasks that it delegated; the agent stays active. Return the number of ended
+    objects by kind.
+    """
     return _cancel(act, _delegated_tasks(act, agent))
 
 
 def cancel_for(act: Act, person: PersonId) -> Counter[str]:
-    """End the tasks on behalf of a person, whichever agent works on them; return what ended, by kind."""
+    """End the tasks of all agents on behalf of a person; return the number of ended objects by kind."""
     return _cancel(act, store.live_for_person(act.tx, person))
 
 
 def cancel(act: Act, id: str) -> Counter[str]:
-    """End a task, if it is live, with what was given under it; return what ended, by kind. Raises NotFound."""
+    """End a live task with everything issued under it; return the number of ended objects by kind. Raises NotFound."""
     return end_task(act, find_task(act.tx, id), State.CANCELLED)
 
 
@@ -119,7 +121,7 @@ def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
 
 
 def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
-    """End tasks with what was given under them; the tasks count too."""
+    """End tasks with everything issued under them; the tasks count too."""
     ended: Counter[str] = Counter()
     for task in {task.task_id: task for task in tasks}.values():
         ended += end_task(act, task, State.CANCELLED)

@@ -55,7 +55,7 @@ class TaskDetail(TaskBody):
 
 
 def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
-    """Return all of a task: its summary, bounds, what is left of its budgets, its intent and its holders.
+    """Return all of a task: its summary, bounds, remaining budgets, intent and holders.
 
     `data_classes`: the classes that its bounds are limited to, all together.
     """

@@ -1,4 +1,4 @@
-"""Tasks: start, renew, end. A task only narrows what its agent has, and what the task above it has."""
+"""Tasks: start, renew, end. A task only narrows the access of its agent, and of the task above it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
 ELEVATION_ENDED = "elevation_ended"
-"""The reason code of what is tried under an elevation that is over."""
+"""The reason code of requests under an elevation that has ended."""
 
 
 def start(
@@ -122,7 +122,9 @@ def start(
 
 
 def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
-    """The task narrowed to what is left of its parent, with its chain; `is_whole`: with all scopes that both have."""
+    """Return the task narrowed to the rest of its parent, with its chain; `is_whole`: with all scopes that both
+    have.
+    """
     holder = registry.find_agent(act.tx, find_task(act.tx, parent).agent)
     _check_own(act.tx, by, holder)
     outer = live(act.tx, parent, now=act.now)
@@ -225,7 +227,7 @@ def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
 
 
 def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
-    """Raises Forbidden unless it is the caller's own task, or under one."""
+    """Check that the task, or a task above it, is the caller's own. Raises Forbidden."""
     doer = registry.find_agent(reader, task.agent)
     if caller is not None and any(one.agent == caller.id for one in above(reader, task)):
         return

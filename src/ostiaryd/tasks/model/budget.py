@@ -40,8 +40,8 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A budget as people read it, in the words of its limit; what is neither left nor spent lies at guards, or with
-    tasks under this one.
+    """A budget as people read it, in the words of its limit; units that are neither left nor spent are at guards, or
+    with tasks under this one.
     """
 
     id: str

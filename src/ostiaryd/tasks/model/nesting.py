@@ -14,8 +14,8 @@ from ostiaryd.tasks.model.task import Task
 
 
 def put_under(task: Task, parent: Task) -> Task:
-    """The task under that parent, narrowed: its scopes and bounds within the parent's, for the same person with what
-    they asked, no longer.
+    """Return the task under that parent, narrowed: scopes, bounds and lifetime within the parent's, for the same person
+    and intent.
 
     Raises Forbidden, InvalidDetails.
     """

@@ -166,7 +166,7 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
 def check_size(
     *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
 ) -> None:
-    """Raise TaskTooLarge if what describes a task, without its plan, is larger than `MAX_TASK_BYTES`."""
+    """Check that the description of a task, without its plan, has at most `MAX_TASK_BYTES`. Raises TaskTooLarge."""
     without_plan = None if intent is None else msgspec.structs.replace(intent, plan=None)
     intent_bytes = 0 if without_plan is None else len(canonical.encode(msgspec.to_builtins(without_plan)))
     size = len(purpose.encode()) + len(canonical.encode(render_details(bounds))) + intent_bytes

@@ -1,4 +1,4 @@
-"""Budgets, what has gone out of them, and what of that lies at guards."""
+"""Budgets, their spent units, and the units at guards."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
 
 
 def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
-    """End what is live of that task and of everything under it; how many, and which had a memory of their own."""
+    """End that task and all live tasks under it; return how many, and which had a memory of their own."""
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
     for ended, _ in rows:
         tx.touch("task", ended)

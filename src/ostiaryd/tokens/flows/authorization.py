@@ -98,7 +98,7 @@ def _forget(tx: Tx) -> None:
 def make_offer(
     reader: Reader, request: AuthorizationRequest, client: OAuthClient, *, now: int, config: Config
 ) -> Offer:
-    """Return what a request can get: its scopes as far as the agent may have them, at one resource.
+    """Return the access that a request can get: its scopes as far as the agent may have them, at one resource.
 
     An agent can have the scopes that an administrator gave it. An unregistered client can have the scopes that the
     resource declares; the person decides about them. Raises InvalidScope, InvalidTarget, InvalidDetails.
@@ -233,7 +233,7 @@ def agree(
     *,
     request_uri: str = "",
 ) -> str:
-    """Record the consent of a person, and return an authorization code for what they left ticked.
+    """Record the consent of a person, and return an authorization code for the lines that stayed ticked.
 
     1. The choice lies within the offer. 2. The agent is that of the client and this person. 3. The consent is
     remembered. 4. The request is answered. Raises InvalidRequest, Invalid, NotFound, Forbidden, Conflict.

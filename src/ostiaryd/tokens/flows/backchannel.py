@@ -1,8 +1,9 @@
 """CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person says yes elsewhere,
 and the agent that asked gets a token to act for that person.
 
-The question itself is `approvals`'; here is what the client holds of it (`auth_req_id`), and what it becomes: a task on
-behalf of the person, with the scopes and bounds that the person has seen, and a token of it. Differs: no ID token.
+The package `approvals` has the question; this module has the client's handle of it (`auth_req_id`), and its result: a
+task on behalf of the person, with the scopes and bounds that the person has seen, and a token of it. Differs: no ID
+token.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ def redeem(
 ) -> Issued:
     """A token to act for the person who has said yes.
 
-    1. The client proves itself, and its key. 2. The request is its own, and answered with yes. 3. The yes is spent.
-    4. A task begins for the person, no wider than what was shown, and than the agent is now. 5. The policies permit it.
+    1. The client proves itself, and its key. 2. The request is its own, and answered with yes. 3. The yes is spent. 4.
+    A task begins for the person, no wider than the person saw, and no wider than the agent's present access. 5. The
+    policies permit it.
 
     Raises InvalidClient, InvalidProof, NonceNeeded, UnauthorizedClient, InvalidGrant, Pending, SlowDown, ExpiredToken,
     InvalidTarget, InvalidDetails, and Forbidden (`access_denied`).

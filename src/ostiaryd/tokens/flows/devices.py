@@ -72,7 +72,7 @@ def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
 def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
     """Redeem a device code (RFC 8628 section 3.4).
 
-    Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and what `redeem_code` raises.
+    Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and the errors of `redeem_code`.
     """
     proofs = identify(act, token_request.sender, config=config)
     device = store.get(act.tx, digest_of(token_request.secret))

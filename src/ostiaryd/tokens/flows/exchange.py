@@ -172,7 +172,7 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:
-    """The task that the token is of, with what the new token comes through, and the agents of that, the nearest first.
+    """Return the task of the token, with the chain of the new token, and the agents of that chain, the nearest first.
 
     All are alive, and `agent` may come after them. Raises InvalidRequest.
     """
@@ -232,7 +232,7 @@ def _named(act: Act, audience: str, *, config: Config) -> str:
 def _consult(
     act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str], details: tuple[ToolDetail, ...]
 ) -> None:
-    """Raises InvalidRequest: to the policies the subject token is not acceptable."""
+    """Check that the policies permit the delegation. Raises InvalidRequest: the subject token is not acceptable."""
     try:
         policies.check_delegation(
             act,

@@ -1,4 +1,4 @@
-"""Grants: what an authorization code becomes (RFC 6749 section 4.1.3), and its refresh tokens (section 6).
+"""Grants: the exchange of authorization codes (RFC 6749 section 4.1.3), and refresh tokens (section 6).
 
 A grant is a holding under a task of its own, on behalf of the person. Everything that is issued on it is under that
 holding, so all of it ends with the person, the agent, the consent, the task, or the reuse of a code or refresh token.

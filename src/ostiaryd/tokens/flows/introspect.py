@@ -29,7 +29,7 @@ class Asker:
 
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
-    """Raises InvalidClient."""
+    """Authenticate the client that introspects. Raises InvalidClient."""
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
 
@@ -42,7 +42,7 @@ def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey
 
 
 def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker:
-    """Raises AccessRefused, InvalidProof, NonceNeeded."""
+    """Verify the token of the caller that introspects. Raises AccessRefused, InvalidProof, NonceNeeded."""
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
     )
@@ -72,7 +72,8 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
 
 
 def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
-    """End the asker's own token, and what derives from it. A token that is none, or has ended, is no error.
+    """Revoke the caller's own token, and everything that derives from it. A token that is none, or has ended, is no
+    error.
 
     A refresh token ends with its grant, and so with the access tokens of the grant. Raises InvalidGrant for a token of
     another client (RFC 7009 section 2.1).

@@ -98,7 +98,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
-    """Raises InvalidProof for a client that must have a bound token at the target, since its guard accepts no other."""
+    """Check that the client may have a token without a key at the target. Raises InvalidProof."""
     if client.agent is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
     if target.resource is None:

@@ -1,4 +1,6 @@
-"""Logout: what ends with a session of a person, and the logout tokens for its clients (Back-Channel Logout 1.0)."""
+"""Logout: the objects that end with a session of a person, and the logout tokens for its clients (Back-Channel Logout
+1.0).
+"""
 
 from __future__ import annotations
 

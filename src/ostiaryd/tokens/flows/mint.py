@@ -53,7 +53,7 @@ class Proved(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """The client that a form claims to come from, and what it sent to prove that: all unchecked but the record.
+    """The client that a form claims to come from, and its proofs; only the record of the client is checked.
 
     `keys` are those of `find_client_keys`.
     """
@@ -173,7 +173,7 @@ _WAYS = {
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
-    """Return whether what was proved is what the client itself asks for (RFC 9470 section 5). Raises Unmet."""
+    """Return whether the client has proved the level that it requests (RFC 9470 section 5). Raises Unmet."""
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
         raise Unmet(f"the authentication has `acr` {proved.acr or 'none'}", hint=hint)

@@ -1,4 +1,4 @@
-"""Facts and rules of tokens and of what they rest on. Pure: values in, values out."""
+"""Facts and rules of tokens, grants, consents and sessions of clients. Pure: values in, values out."""
 
 from ostiaryd.tokens.model.grants import (
     ACCESS_TOKEN,

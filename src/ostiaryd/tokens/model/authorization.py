@@ -254,7 +254,7 @@ def check_verifier(verifier: str, challenge: str) -> None:
 
 
 def _parse_prompt(text: str) -> tuple[str, ...]:
-    """Raises InvalidRequest."""
+    """Parse `prompt` of an authorization request. Raises InvalidRequest."""
     prompts = tuple(dict.fromkeys(text.split(" "))) if text else ()
     if not all(prompt in PROMPTS for prompt in prompts):
         raise InvalidRequest(f"`prompt` has a word that is not one of {', '.join(PROMPTS)}")
@@ -264,7 +264,7 @@ def _parse_prompt(text: str) -> tuple[str, ...]:
 
 
 def _parse_jkt(thumbprint: str | None) -> str:
-    """Raises InvalidRequest."""
+    """Check `dpop_jkt` of an authorization request; absent is empty. Raises InvalidRequest."""
     if thumbprint is not None and not _THUMBPRINT.fullmatch(thumbprint):
         raise InvalidRequest("`dpop_jkt` is not a JWK thumbprint in base64url, 43 characters")
     return thumbprint or ""
@@ -287,8 +287,8 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def _parse_claims(text: str | None) -> RequestedClaims:
-    """Return what `claims` requests (OpenID Connect Core 1.0 section 5.5). Unknown claims are ignored. Raises
-    InvalidRequest.
+    """Return the claims that `claims` requests (OpenID Connect Core 1.0 section 5.5). Unknown claims are ignored.
+    Raises InvalidRequest.
     """
     if text is None:
         return RequestedClaims()

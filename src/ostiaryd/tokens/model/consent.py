@@ -1,4 +1,4 @@
-"""Consents: what a person agreed that an agent may do for them, remembered per client and resource."""
+"""Consents: the access that a person granted to an agent, remembered per client and resource."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ _LOOKALIKES = str.maketrans(
 
 
 def skeleton(name: str) -> str:
-    """Return a name without what a hasty reader does not see: case, accents, look-alike letters, separators."""
+    """Return a name without differences that a hasty reader overlooks: case, accents, look-alike letters,
+    separators.
+    """
     folded = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES).replace("rn", "m").replace("vv", "w")
     return "".join(letter for letter in folded if letter.isalnum())
 

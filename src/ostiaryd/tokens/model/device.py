@@ -53,6 +53,8 @@ def render_user_code(code: str) -> str:
 
 
 def read_user_code(text: str) -> str:
-    """Return the user code that a person typed, without case and separators; empty for what cannot be one."""
+    """Return the user code that a person typed, without case and separators; empty if the text cannot be a user
+    code.
+    """
     letters = "".join(letter for letter in text.upper() if letter.isalpha())
     return letters if len(letters) == USER_CODE_LETTERS and set(letters) <= set(ALPHABET) else ""

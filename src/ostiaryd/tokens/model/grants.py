@@ -272,7 +272,7 @@ BASIC = 'Basic realm="ostiary"'
 
 
 def credentials(form: Form, authorization: str | None) -> Credentials:
-    """Return what the form, or its Authorization header, authenticates the client with (RFC 6749 section 2.3).
+    """Return the client credentials in the form or in its Authorization header (RFC 6749 section 2.3).
 
     Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered.
     """
@@ -305,7 +305,7 @@ def _basic(form: Form, authorization: str) -> Credentials:
 
 
 def parse_demand(form: Form) -> StepUp:
-    """RFC 9470 section 4: what the token shall say of how the client proved itself."""
+    """The authentication level that the client requests for the token (RFC 9470 section 4)."""
     try:
         values = assurance.parse_acr_values(form.get("acr_values", ""))
         return StepUp(values, assurance.parse_max_age(form["max_age"]) if "max_age" in form else None)
@@ -325,7 +325,7 @@ def parse_details_of(text: str | None, *, classes: Collection[str]) -> tuple[bou
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that a person answers apart from the client (CIBA): what was asked, and how it stands.
+    """A request that a person answers apart from the client (CIBA), and its state.
 
     `request` is the digest of its `auth_req_id`; times in microseconds.
     """

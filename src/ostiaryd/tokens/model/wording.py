@@ -32,9 +32,7 @@ LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "
 
 
 class Line(NamedTuple):
-    """A line of a consent page: the field of its checkbox, its title, what belongs to it, and whether it can be
-    unticked.
-    """
+    """A line of a consent page: the field of its checkbox, its title, its details, and whether it can be unticked."""
 
     field: str
     title: str
@@ -127,7 +125,7 @@ def word_target(redirect_uri: str) -> str:
 def warn_about(
     *, name: str, host: str, redirect_uri: str, others: Collection[str], has_changed: bool, is_known: bool
 ) -> list[str]:
-    """Return what a person should look at twice before consenting.
+    """Return the warnings that a person should read before consenting.
 
     `host` vouches for the client (empty: none); `others` are the names of clients that the person or an administrator
     knows; `is_known`: an administrator registered the client.

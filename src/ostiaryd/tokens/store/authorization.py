@@ -69,7 +69,7 @@ def use_request(tx: Tx, reference: str) -> bool:
 
 
 def prune(tx: Tx, *, before: int, codes_before: int) -> int:
-    """Forget what expired before those instants: requests, and codes with their memory of replay, and grants."""
+    """Delete rows that expired before those instants: requests, codes with their replay protection, and grants."""
     return (
         tx.run(_PRUNE_REQUESTS, before=before)
         + tx.run(_PRUNE_CODES, before=codes_before)

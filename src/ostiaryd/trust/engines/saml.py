@@ -1,9 +1,8 @@
 """XML of SAML identity providers, read in a confined process: signatures by signxml, XML by lxml (ADR 78).
 
-Only the content of a signed element is read ("see what is signed"), so whatever is wrapped around it, or beside it,
-says nothing. The signed element is the response at the root, or its assertion; there is exactly one assertion.
-Documents with a DTD, comments or processing instructions are refused: no identity provider needs them, and a comment
-can cut a name.
+Only the content of a signed element is read ("see what is signed"), so elements around it or beside it have no effect.
+The signed element is the response at the root, or its assertion; there is exactly one assertion. Documents with a DTD,
+comments or processing instructions are refused: no identity provider needs them, and a comment can cut a name.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still 
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return what an order asks for. Raises Malformed, Invalid."""
+    """Carry out an order, and return its result. Raises Malformed, Invalid."""
     order = decode_order(body)
     if isinstance(order, ReadMetadata):
         return encode(read_metadata(order.xml))

@@ -185,7 +185,7 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
 
 
 def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
-    """Raises AccessRefused."""
+    """Check that no kill switch stops one of the names. Raises AccessRefused."""
     try:
         check_not_stopped(registry.list_stops(reader), names)
     except Forbidden as refusal:

@@ -28,8 +28,8 @@ Results = list[tuple[Signed, InvalidToken | None]]
 async def verify_ahead(world: World, credentials: Credentials, unverified_proof: str | None) -> None:
     """Verify the client assertion and then the DPoP proof of a request to the token endpoint.
 
-    Only for clients that have proved themselves before, and the proof only if the assertion is genuine: what strangers
-    send costs one verification, as it does in the act, which then refuses it and leaves the entry.
+    Only for clients that have proved themselves before, and the proof only if the assertion is genuine: a request of an
+    unknown client costs one verification, in the act, which refuses the request and leaves the entry.
     """
     verifier = world.keep(Verifier)
     if not verifier.has_room or world.writer.is_crowded:  # then most requests expire, and would be verified in vain
@@ -71,7 +71,7 @@ class Verifier:
         self._pool.shutdown()
 
     def _start(self) -> None:
-        """Share what waits among the threads that are idle."""
+        """Share the waiting verifications among the idle threads."""
         while self._idle and self._waiting:
             count = -(-len(self._waiting) // self._idle)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]

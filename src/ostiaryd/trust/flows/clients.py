@@ -151,7 +151,7 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
 
 
 def check_active(act: Act, agent: Agent) -> None:
-    """Raises InvalidClient for an agent that is not active, has expired or was stopped."""
+    """Check that an agent is active, has not expired and is not stopped. Raises InvalidClient."""
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")
@@ -159,7 +159,7 @@ def check_active(act: Act, agent: Agent) -> None:
 
 
 def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
-    """Raises InvalidClient."""
+    """Check that no kill switch stops one of the names. Raises InvalidClient."""
     try:
         check_not_stopped(registry.list_stops(act.tx), names)
     except Forbidden as refusal:

@@ -70,9 +70,9 @@ def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
 async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
     """Let server time follow the wall clock, which an operator confirms to be right; `record` runs an act.
 
-    Forward, server time is the wall clock's from now on, and what has expired by it expires. Backward, server time
-    stands still until the wall clock is level. Raises Conflict where there is no difference, or another one than the
-    operator saw.
+    After a jump forward, server time follows the wall clock from now on, and objects expire by it. Backward, server
+    time stands still until the wall clock is level. Raises Conflict where there is no difference, or another one than
+    the operator saw.
     """
     clock = world.now
 

@@ -1,4 +1,4 @@
-"""The credentials of a local account together: what a person has, and what may be removed.
+"""All credentials of a local account, and the ones that may be removed.
 
 A person keeps at least one way to sign in. A change of a credential ends all other sessions of the person.
 """

@@ -73,7 +73,7 @@ class Fetches:
         self._under_way: dict[str, asyncio.Task[Any]] = {}
 
     async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
-        """Return what `fetch` returns; a fetch for that URL that is under way serves this caller too.
+        """Return the result of `fetch`; a fetch of the same URL that is under way serves this caller too.
 
         Raises Unavailable for a network or a host that had its share.
         """
@@ -141,7 +141,7 @@ def keep_document(
 ) -> OAuthClient:
     """Store the metadata of a document, new or changed.
 
-    Where clients need approval, a client that changes what a person relied on waits for approval again. Raises
+    Where clients need approval, a change of metadata that the approval relied on needs another approval. Raises
     Unavailable if too many clients wait for a first use.
     """
     digest = metadata.digest()

@@ -179,7 +179,9 @@ async def refuse_login(call: Call, refusal: Refused, person: str | None = None) 
 
 
 async def _check_code(call: Call, person: str, unverified_code: str, *, slots: Sequence[Slot]) -> None:
-    """Raises LoginRefused, also during a wait for codes: the answer must not tell that the password was right."""
+    """Check a one-time code. Raises LoginRefused, also during a wait for codes: the answer must not tell that the
+    password was right.
+    """
     world, reader = call.world, call.world.db.read()
     slot = slot_of(world.keys, CODE, person)
     is_waiting = wait_until(people.failures(reader, slot.name), slot.limit) > world.now()

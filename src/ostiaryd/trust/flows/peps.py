@@ -92,7 +92,7 @@ def revoke_pep(act: Act, id_or_name: str) -> None:
 
 
 def find_pep(reader: Reader, id_or_name: str) -> Pep:
-    """Raises NotFound."""
+    """Return a PEP by id or name. Raises NotFound."""
     if (pep := store.pep(reader, id_or_name)) is None:
         raise NotFound(f"there is no PEP {id_or_name[:64]!a}", hint="`ostiary pep list` shows all")
     return pep

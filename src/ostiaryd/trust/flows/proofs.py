@@ -63,9 +63,9 @@ def check_possession(
 
 
 def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
-    """Use up what authenticated a request, when it comes for the first time.
+    """Use up the assertion and the proof of a request, which must be new.
 
-    Raises InvalidClient, InvalidProof for what was used before.
+    Raises InvalidClient, InvalidProof for a second use.
     """
     if act.again is not None:  # by this very request
         return

@@ -173,7 +173,7 @@ def change_registration(
 ) -> OAuthClient:
     """Replace the metadata of a registration (RFC 7592 section 2.2); members that are left out are deleted.
 
-    Where clients need approval, a client that changes what a person relied on waits for approval again. Raises
+    Where clients need approval, a change of metadata that the approval relied on needs another approval. Raises
     InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
     """
     act.entry.object = client_id[:64]

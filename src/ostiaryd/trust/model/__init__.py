@@ -41,7 +41,7 @@ AHEAD = 10 * SECOND
 
 
 class InvalidClient(Unauthenticated):
-    """RFC 6749 section 5.2. `scheme` is what the client tried in the Authorization header, if it did."""
+    """RFC 6749 section 5.2. `scheme` is the scheme of the client's Authorization header, if there is one."""
 
     code = "invalid_client"
 
@@ -246,7 +246,9 @@ def public_key(jwk: str) -> jose.PublicKey:
 
 
 def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple[bytes, bytes]]:
-    """The headers that say what would have helped: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1."""
+    """Return the headers that tell the client how to authenticate: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728
+    section 5.1.
+    """
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(refusal, NonceNeeded):
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
@@ -323,12 +325,12 @@ def check_networks(unverified_networks: Collection[str]) -> str:
 
 
 def check_pep_days(days: int) -> None:
-    """Raises Invalid."""
+    """Check the lifetime of an API key in days. Raises Invalid."""
     if not 1 <= days <= MAX_PEP_DAYS:
         raise Invalid(f"an API key is valid for 1 to {MAX_PEP_DAYS} days")
 
 
 def check_pep_overlap(hours: int) -> None:
-    """Raises Invalid."""
+    """Check the overlap of two API keys in hours. Raises Invalid."""
     if not 0 <= hours <= MAX_PEP_OVERLAP_H:
         raise Invalid(f"the overlap of two API keys is 0 to {MAX_PEP_OVERLAP_H} hours")

@@ -138,7 +138,7 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
     """A client as the authorization endpoint knows it; times in microseconds since the epoch.
 
-    `client_id` is what the client sends: the id of an agent, the URL of its metadata document, or a `cl_` id.
+    `client_id` is the id of an agent, the URL of a metadata document, or a `cl_` id.
     """
 
     client_id: str
@@ -327,7 +327,9 @@ def check_web_page(uri: str, *, name: str) -> None:
 
 
 def _check_keys(metadata: ClientMetadata) -> None:
-    """The authentication method has what it needs: `private_key_jwt` has keys, and no other has."""
+    """Check that the client has the keys that its authentication method needs: `private_key_jwt` has keys, and no other
+    has.
+    """
     method = metadata.token_endpoint_auth_method
     if method not in ("none", "private_key_jwt", *SECRET_METHODS):
         hint = "none with PKCE, or private_key_jwt"

@@ -55,7 +55,7 @@ def make_challenge(
 
 
 def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified: bytes, *, now: int) -> Spend:
-    """Return what to spend of a challenge of this server for this browser. Raises PasskeyRefused."""
+    """Return the single-use part of a challenge of this server for this browser. Raises PasskeyRefused."""
     head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
     if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):
         raise PasskeyRefused("the page is from another browser")

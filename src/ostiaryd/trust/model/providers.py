@@ -191,7 +191,9 @@ def check_issuer(preset: Preset, issuer: str) -> None:
 
 
 def check_provider(provider: Provider) -> Provider:
-    """Check the bounds of a configuration and what its preset needs; return it. Raises Invalid."""
+    """Check the limits of a configuration and the members that its preset needs; return the configuration. Raises
+    Invalid.
+    """
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
         raise Invalid("the label of a button has 1 to 40 printable characters")
@@ -289,8 +291,8 @@ def suggest_name(*candidates: Any) -> str:
 
 
 def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
-    """Return the level of a login (empty for a single factor) and the methods, as far as the configuration accepts
-    what the provider states.
+    """Return the level of a login (empty for a single factor) and the methods, as far as the configuration accepts the
+    provider's statements.
     """
     amr = tuple(one for one in identity.amr if one in provider.mfa or one in provider.phishing_resistant)
     stated = {identity.acr, *amr}

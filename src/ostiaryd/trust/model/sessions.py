@@ -1,7 +1,7 @@
 """Sessions of people: their proofs, and the assurance that follows from the proofs.
 
 A proof has a source: the password, the authenticator app, a passkey, an identity provider. It shows one or more
-factors: knowledge, possession, or what a provider vouches for. Two proofs of one source, or of one factor, count once.
+factors: knowledge, possession, or a statement of a provider. Two proofs of one source, or of one factor, count once.
 
     single   one factor
     mfa      two factors from independent sources, or one source that shows two factors
@@ -77,8 +77,8 @@ _AMRS: dict[Method, tuple[str, ...]] = {
 class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A proof of a person, given at `at` (microseconds).
 
-    `source` tells proofs of one kind apart: the id of a passkey, the issuer of a provider. `acr` and `amr` are what a
-    trusted provider says: its `acr` as one of our levels, "" for a single factor.
+    `source` tells proofs of one kind apart: the id of a passkey, the issuer of a provider. `acr` and `amr` are the
+    statements of a trusted provider: its `acr` as one of our levels, "" for a single factor.
     """
 
     method: Method
@@ -234,7 +234,7 @@ def _level(proofs: Sequence[Proof]) -> str:
 
 
 def parse_demand(get: Callable[[str], str | None]) -> Demand:
-    """Return what the parameters of `/login` demand. Raises Invalid."""
+    """Return the demands in the parameters of `/login`. Raises Invalid."""
     max_age = get("max_age")
     return Demand(
         return_to=parse_return(get("return_to")),

@@ -133,7 +133,7 @@ def use_join_token(tx: Tx, digest: bytes) -> str | None:
 
 
 def drop_join_tokens(tx: Tx, agent: str) -> int:
-    """Forget what was not used; how many."""
+    """Delete unused rows; return how many."""
     return tx.run(_DROP_JOIN, agent=agent)
 
 

@@ -195,7 +195,7 @@ def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
 
 
 def close_session(tx: Tx, id: str) -> None:
-    """Mark a session as closed: what rested on it has ended, too."""
+    """Mark a session as closed: its tokens and grants have ended, too."""
     tx.run(_CLOSE_SESSION, id=id, now=tx.now)
 
 

@@ -21,7 +21,7 @@ WORDS = 8
 """words of 64 bits each; a tool sets two bits"""
 PEERS_SLOTS, ALL_SLOTS = 256, 4096
 SPAN = 3600e6
-"""microseconds in which what was new counts half"""
+"""half-life of novelty, in microseconds"""
 WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
 """all other effects weigh 1"""
 BY_PEERS = (1.0, 0.5, 0.1)

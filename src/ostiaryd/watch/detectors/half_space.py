@@ -33,7 +33,7 @@ KNOWN = 30.0
 DAYS_LEAST, DAYS = 4, 40
 """days of one hour: before the rarity of hours is known, and until each day counts a half"""
 SLACK, BAR = 2.8, 2.5
-"""bits of surprise that are still nothing, and what is left of them that is not"""
+"""bits of surprise that count as none, and the factor of the bits above"""
 SPAN = 7200
 """seconds in which it halves"""
 SECOND = 1_000_000

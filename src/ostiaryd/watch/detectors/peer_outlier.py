@@ -18,7 +18,7 @@ from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_size
 
 HOUR = 3_600_000_000
 HALF = 12.0
-"""hours in which what an agent did counts half"""
+"""half-life of an agent's past, in hours"""
 SAYS = (
     "larger answers",
     "more that writes or changes",
@@ -39,7 +39,7 @@ SIZED_AT, CALLS_AT = 5, 6
 CALLS = 40.0
 """recent calls of an agent before it is compared with others"""
 PEERS_LEAST = 6
-"""agents of a kind, of whom all others together say what is usual"""
+"""smallest number of agents of a kind whose behaviour defines the usual one"""
 REPORTS = 30.0
 LEARNED = 16
 """answers of an agent that are learned per hour, so that one agent cannot make its own level usual"""

@@ -1,6 +1,6 @@
 """Threat list: a call came from a network, or a report named a value, that is on a threat list.
 
-The guard checks the values in a call before the call; this detector checks what only the server sees. Nothing is
+The guard checks the values in a call before the call; this detector checks values that only the server sees. Nothing is
 learned or calibrated, so each match is reported, whatever the budget of alarms.
 """
 

@@ -20,10 +20,10 @@ from ostiaryd.watch.model.runs import Floats, Runs
 TASKS = 4
 """tasks of an agent for which the last tool is kept; a further task replaces another"""
 STEPS, TOOLS = 96, 32
-"""buckets for what an agent did: pairs of tools, and the first of them"""
+"""buckets for the calls of an agent: pairs of tools, and the first of each pair"""
 PEER_STEPS, PEER_TOOLS = 1024, 64
 FULL = 250
-"""steps after one tool that are learned: what was before today counts half then"""
+"""number of steps after one tool at which earlier days are halved"""
 TAUGHT = 200
 """steps of an agent a day that its peers learn of"""
 PRIOR = 20.0
@@ -171,7 +171,7 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
-    """Reduce the weight of earlier days, and count what was learned since then as usual."""
+    """Reduce the weight of earlier days, and count the steps learned since then as usual."""
     agents_of_new_day = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
     state = kept.agents[agents_of_new_day]
     for name in ("steps", "tools"):

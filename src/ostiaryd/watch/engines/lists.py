@@ -170,7 +170,7 @@ def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
 
 
 def _micros(at: datetime | None) -> int | None:
-    """Raises Malformed for a time without a zone."""
+    """Return a time in microseconds. Raises Malformed for a time without a zone."""
     if at is None:
         return None
     if at.tzinfo is None:
@@ -217,7 +217,7 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
 
 
 def _lines(body: bytes) -> list[str]:
-    """Raises Malformed."""
+    """Return the lines of a list in UTF-8. Raises Malformed."""
     try:
         return body.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The process of the detectors: reads what is new in the ledger, and says what was noticed. It writes nothing.
+"""The process of the detectors: reads new entries of the ledger, and reports sightings. It writes nothing.
 
     from the server: orders, one byte each: `w` there is something new; `m` send more of the snapshot; the end: stop
     to the server: frames, see `ostiaryd.watch.model.frames`
@@ -40,7 +40,7 @@ LEARN = 100_000
 IDLE_S = 1.0
 """seconds between looks without a wake-up, for entries that another server wrote"""
 PAUSE_S = 0.01
-"""between two reads: what is committed meanwhile is read together"""
+"""time between two reads: entries of one interval are read together"""
 SAY_S = 0.1
 """seconds between reports of the position while the process is behind"""
 PAGE = 1000
@@ -116,7 +116,7 @@ class Work:
                 self._save()
 
     def _round(self) -> bool:
-        """Read what is new, and look at what waits where that is due; whether there may be more to read."""
+        """Read new entries, and examine waiting events that are due; return whether there may be more to read."""
         bodies = ledger.list_entry_bodies(self._reader, self._read_to, ROUND)
         events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
         self._waiting.add(event for event in events if event is not None)

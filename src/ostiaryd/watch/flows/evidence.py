@@ -1,4 +1,4 @@
-"""Evidence for what a guard reports: the DPoP proof that the agent itself sent with the call.
+"""Evidence for the reports of a guard: the DPoP proof that the agent itself sent with the call.
 
 A proof covers the method, the URI, the access token and the time, not the tool or its arguments. It shows that the
 agent called something at this guard just now. Each proof backs one entry. See docs/explanation/threat-model.md.

@@ -28,7 +28,7 @@ Then = Callable[[Act, Finding], object]
 
 
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
-    """Keep what a detector noticed. Raises NotFound for an agent that is not registered."""
+    """Store a finding of a detector. Raises NotFound for an agent that is not registered."""
     registry.find_agent(act.tx, agent)
     return _keep(
         act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now, proved=True
@@ -38,7 +38,7 @@ def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: t
 def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
     """Store a sighting of the detectors once; return None if it is stored already, as after a restart.
 
-    An old event, found after the detectors were off, raises the risk by what would be left of it now.
+    An old event, found after the detectors were off, raises the risk by its present remainder.
     """
     if store.progress(act.tx).is_stored(one.number, one.detector):
         return None
@@ -114,7 +114,7 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
 
 
 async def forget_risks(world: World) -> None:
-    """Forget the risk, and what guards claimed without proofs, of which nothing is left."""
+    """Delete decayed risk scores, and decayed claims of guards without proofs."""
     before = world.now.horizon - OVER_AFTER
 
     def forget(tx: Tx) -> None:
@@ -132,7 +132,7 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
 
 
 def find_finding(reader: Reader, id: str) -> Finding:
-    """Raises NotFound."""
+    """Return a finding by id. Raises NotFound."""
     if (finding := store.get(reader, id)) is None:
         raise NotFound("there is no such finding", hint="ostiary watch findings")
     return finding

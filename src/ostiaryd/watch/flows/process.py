@@ -52,7 +52,7 @@ class State:
 
     phase: str = "starting"
     position: int = 0
-    """entries below have been looked at, and what was noticed is kept"""
+    """entries below this index were examined, and their findings are stored"""
     moved_at: int = 0
     agents: int = 0
     starts: int = 0
@@ -102,7 +102,7 @@ class Watch:
             await _end(child)
 
     async def _take(self, frame: Frame, then: Then, generation: int) -> int:
-        """Do what a frame asks for; the generation of the snapshot that is being written."""
+        """Carry out the request of a frame; return the generation of the snapshot that is being written."""
         world, state = self._world, self.state
         match frame:
             case Standby():
@@ -128,7 +128,9 @@ class Watch:
         return generation
 
     async def _keep(self, one: Sighting, then: Then) -> None:
-        """Keep it; and if what else should happen fails, without that: it must not be lost, nor hold up the others."""
+        """Store a sighting; if its responses fail, store it without them, so that it is not lost and does not block
+        others.
+        """
         world = self._world
         if store.progress(world.db.read()).is_stored(one.number, one.detector):
             return

@@ -48,7 +48,7 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
 
 
 def remove(act: Act, name: str) -> None:
-    """Raises NotFound."""
+    """Remove a threat list. Raises NotFound."""
     source = find(act.tx, name)
     registry.note(act, object=source.name)
     store.delete(act.tx, source.list_id)
@@ -56,7 +56,7 @@ def remove(act: Act, name: str) -> None:
 
 
 def find(reader: Reader, name: str) -> ThreatSource:
-    """Raises NotFound."""
+    """Return a threat list by name. Raises NotFound."""
     if (source := store.by_name(reader, name)) is None:
         raise NotFound("there is no such threat list", hint="ostiary threats list")
     return source
@@ -68,7 +68,7 @@ def begin(tx: Tx, source: ThreatSource) -> bool:
 
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
-    """Return whether something else is on it than what we know."""
+    """Return whether the content of the list differs from the stored content."""
     loaded = store.loaded(reader, source.list_id)
     return loaded is None or loaded.marks != listed.marks
 

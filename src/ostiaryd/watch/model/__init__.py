@@ -1,4 +1,4 @@
-"""Facts and rules of findings, and what detectors read, store and guarantee. Pure.
+"""Facts and rules of findings, and the contract of detectors. Pure.
 
 Everything that this package exports works without numpy. The detectors' own modules (`batch`, `detector`, `memory`,
 `watcher`, ...) need numpy; import these modules directly, in the detectors' process only.

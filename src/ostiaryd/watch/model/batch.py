@@ -21,7 +21,7 @@ Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 NOBODY = 0
-"""the row of the state for what no agent did"""
+"""the row of the state for events without an agent"""
 MAX_WORDS = 1 << 16
 LATE = 60_000_000
 """microseconds"""
@@ -96,7 +96,7 @@ class Batch:
 
     @cached_property
     def is_denied(self) -> Flags:
-        """True for events that were denied or refused: what the event names did not happen."""
+        """True for events that were denied or refused, and therefore had no effect."""
         return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
 
     @cached_property

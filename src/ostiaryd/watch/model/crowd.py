@@ -35,7 +35,7 @@ class Crowd(NamedTuple):
 
 
 def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SUMS) -> None:
-    """Begin a new day for these groups: what they did before it counts from now on.
+    """Begin a new day for these groups: their earlier days count from now on.
 
     `now` in microseconds. Each field in `names` has the earlier days first, and the present day second.
     """

@@ -1,4 +1,4 @@
-"""A finding: what was noticed of whom, the entries on which it rests, and what a person says of it."""
+"""A finding: a detector's statement about an agent, the entries that support it, and a person's judgement of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Times in microseconds; `entries` are indices of the ledger, the newest last; `incident` is the case it is in.
 
-    `agent` is empty where no agent did what was noticed; then the `resource` says where it was.
+    `agent` is empty if no agent caused the event; then `resource` names its place.
     """
 
     finding_id: FindingId

@@ -68,6 +68,6 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(body: bytes) -> Frame:
-    """Raises ValueError."""
+    """Decode a frame. Raises ValueError."""
     frame: Frame = _decode(body)
     return frame

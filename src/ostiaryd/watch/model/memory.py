@@ -34,8 +34,8 @@ OWN: Record = np.dtype(
         ("told", np.dtype([("what", np.uint16), ("at", np.uint16), ("points", np.uint8)]), (TOLD,)),
     ]
 )
-"""The record of an agent beside those of detectors: when it was last seen (seconds), its peers (0: not looked up), what
-was reported about it (0: nothing), and in which minute (modulo 2^16).
+"""The record of an agent beside the records of detectors: the time of its last event (seconds), its peers (0: not
+looked up), its last reported finding (0: none), and the minute of that report (modulo 2^16).
 """
 
 
@@ -147,7 +147,7 @@ class Memory:
                 yield Piece(f"all/{name}/{start:08x}", body[start : start + CHUNK])
 
     def load(self, layout: Sequence[Part], pieces: Iterable[Piece]) -> None:
-        """Take back what was saved, of detectors whose records are what they were; into an empty memory."""
+        """Load a saved memory into an empty one, for detectors whose form of records is unchanged."""
         same = set(layout) & set(self.layout)
         names = {part.detector for part in same}
         for key, body in pieces:

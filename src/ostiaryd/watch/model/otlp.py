@@ -157,7 +157,7 @@ def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:
 
 
 def _int(value: int | str) -> int:
-    """Raises Malformed."""
+    """Return an integer of OTLP's JSON, where it may be a string. Raises Malformed."""
     text = str(value)
     if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
         raise Malformed("a number of the export is malformed")

@@ -114,8 +114,8 @@ class Reading:
         changed: Callable[[str, str], None] = lambda action, object: None,
         now: int = 0,
     ) -> None:
-        """`tool_of` a resource's URI and a tool's id; `threat_of` and `place_of` a network; `changed` hears of
-        what administrators did, to whom; `now` is the time of the newest event that was made before.
+        """`tool_of` a resource's URI and a tool's id; `threat_of` and `place_of` a network; `changed` is called for
+        changes by administrators, with their object; `now` is the time of the newest event that was made before.
         """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
         self._threat_of, self._place_of, self._now = threat_of, place_of, now

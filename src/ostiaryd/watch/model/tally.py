@@ -121,7 +121,7 @@ def _above(mean: Floats, spread: Floats) -> Floats:
 
 
 def _after_window(state: Records, bar: Floats, peers: Records, group: Ints) -> Records:
-    """The agents after a window is over, and learned; what was above the bar counts as the bar."""
+    """Return the agents after the end of a window, which is learned; a value above the limit counts as the limit."""
     value = np.minimum(np.log2(1 + state["sum"]), bar)
     learn(peers, group, value)
     state["sum"] = 0

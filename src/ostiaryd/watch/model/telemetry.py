@@ -100,7 +100,7 @@ def _activity(record: Record, look: Look) -> Activity | None:
 
 
 def _name(value: object) -> str:
-    """A name as names are; what is none is not kept, for it could be anything."""
+    """Return a well-formed name; empty otherwise, since other text could be anything."""
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 

@@ -1,4 +1,4 @@
-"""A threat list, and where it comes from; what is on it is in `ostiary.provenance.noticing.threats`."""
+"""A threat list and its source; `ostiary.provenance.noticing.threats` has its content."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ class Waiting:
 
 
 def _is_harmful(event: Event | FindingJudgement) -> bool:
-    """Return whether one event is reason enough to act: a decoy, a threat list, or what its guard has noticed."""
+    """Return whether a single event is sufficient evidence: a decoy, a threat list, or a finding of its guard."""
     return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

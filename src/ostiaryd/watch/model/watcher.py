@@ -28,7 +28,7 @@ QUIET_GUARD_MIN = 30
 WEAKEST = 10
 """points from which an observation of a guard is reported"""
 BY_GUARD = 0.0
-"""the score of what a guard noticed, which has none"""
+"""the score of a guard's finding, which has none of its own"""
 CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
 """observations of a guard that are evidence alone; the server's own detector reports decoys, from the catalogue"""
 CLEAR = 30

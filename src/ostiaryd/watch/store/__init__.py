@@ -91,7 +91,7 @@ def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
 
 
 def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
-    """Put what was found of the agent after that instant, and is in no incident, into this one."""
+    """Add the findings about the agent after that instant that are in no incident to this one."""
     return tx.run(_JOIN, agent=agent, incident=incident, since=since)
 
 

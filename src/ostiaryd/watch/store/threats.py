@@ -1,4 +1,6 @@
-"""Threat lists as marks of what they name. Room `watch` fills them; guards and detectors look things up in them."""
+"""Threat lists, stored as marks of their values. Room `watch` fills them; guards and detectors look things up in
+them.
+"""
 
 from __future__ import annotations
 
