@@ -124,7 +124,7 @@ docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares
 .PHONY: lock
 lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) requirements/uv.in --output-file requirements/uv.lock
-	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra saml --extra mcp --group dev --output-file requirements/dev.lock
+	$(UV_COMPILE) pyproject.toml --extra server --extra detect --extra postgres --extra saml --extra workload --extra mcp --group dev --output-file requirements/dev.lock
 	$(subst 3.11,3.14,$(UV_COMPILE)) requirements/opa.in --output-file requirements/opa.lock
 	$(UV_COMPILE) requirements/proxies.in --output-file requirements/proxies.lock
 	$(UV_COMPILE) pyproject.toml requirements/suites.in --output-file requirements/suites.lock

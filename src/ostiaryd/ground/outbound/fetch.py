@@ -56,6 +56,7 @@ class Answer(NamedTuple):
     body: bytes
     retry_after: str
     cache_control: str = ""
+    location: str = ""
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
@@ -168,7 +169,12 @@ async def request(
                 raise Unavailable(f"the remote server answers with more than {max_bytes} bytes")
         sent = response.headers
         return Answer(
-            response.status_code, kind, answer, sent.get("retry-after", ""), ", ".join(sent.get_list("cache-control"))
+            response.status_code,
+            kind,
+            answer,
+            sent.get("retry-after", ""),
+            ", ".join(sent.get_list("cache-control")),
+            sent.get("location", ""),
         )
 
 

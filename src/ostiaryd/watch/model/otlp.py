@@ -16,6 +16,7 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
+from ostiary.protocol.protobuf import encode_bytes, encode_number, parse_fields
 
 MAX_RECORDS = 2048
 """records of one export; further ones are rejected, and the answer says so"""
@@ -185,29 +186,12 @@ class _Reader:
         self._left = MAX_FIELDS
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Number and value of each field of a message (encoding: protobuf.dev). Raises Malformed."""
-        at, end = 0, len(data)
-        while at < end:
+        """Yield number and value of each field of a message. Raises Malformed."""
+        for field in parse_fields(data):
             self._left -= 1
             if self._left < 0:
                 raise Malformed(f"the export has more than {MAX_FIELDS} fields")
-            tag, at = _varint(data, at)
-            value: int | memoryview
-            match tag & 7:
-                case 0:
-                    value, at = _varint(data, at)
-                case 1:
-                    value, at = int.from_bytes(data[at : at + 8], "little"), at + 8
-                case 2:
-                    size, at = _varint(data, at)
-                    value, at = data[at : at + size], at + size
-                case 5:
-                    value, at = int.from_bytes(data[at : at + 4], "little"), at + 4
-                case _:
-                    raise Malformed("the export has a field of an unknown kind")
-            if at > end:
-                raise Malformed("the export ends within a field")
-            yield tag >> 3, value
+            yield field
 
     def messages(self, data: memoryview, field_number: int) -> Iterator[memoryview]:
         return (
@@ -256,20 +240,6 @@ class _Reader:
                     yield key, value - (1 << 64) if value >> 63 else value
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number, and where the next thing begins. Raises Malformed."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise Malformed("the export ends within a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
-    raise Malformed("a number of the export does not end")
-
-
 # ---------------------------------------------------------------------------------------- What is answered
 
 
@@ -278,29 +248,11 @@ def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> by
     if encoding == "json":
         counted = {"rejectedSpans" if signal == "traces" else "rejectedLogRecords": str(rejected), "errorMessage": why}
         return msgspec.json.encode({"partialSuccess": counted} if rejected else {})
-    return _field(1, _number(1, rejected) + _field(2, why.encode())) if rejected else b""
+    return encode_bytes(1, encode_number(1, rejected) + encode_bytes(2, why.encode())) if rejected else b""
 
 
 def status(encoding: Encoding, code: int, message: str) -> bytes:
     """google.rpc.Status: code 1, message 2."""
     if encoding == "json":
         return msgspec.json.encode({"code": code, "message": message})
-    return _number(1, code) + _field(2, message.encode())
-
-
-def _number(number: int, value: int) -> bytes:
-    return _bytes_of(number << 3) + _bytes_of(value)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return _bytes_of(number << 3 | 2) + _bytes_of(len(value)) + value
-
-
-def _bytes_of(value: int) -> bytes:
-    """A varint."""
-    made = bytearray()
-    while value > 0x7F:
-        made.append(value & 0x7F | 0x80)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
+    return encode_number(1, code) + encode_bytes(2, message.encode())

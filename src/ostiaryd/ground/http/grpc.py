@@ -1,0 +1,520 @@
+"""gRPC over HTTP/2 on a Unix socket: methods that take one message and answer with one message or a stream of them.
+
+The protocol is "gRPC over HTTP2" of the gRPC project, without compression and without reflection. h2 speaks HTTP/2. The
+callers are processes of this machine, of which nothing is proved: messages, connections, calls and bytes are bounded
+for each user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import socket
+import stat
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from urllib.parse import quote
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError, StreamClosedError
+from h2.settings import SettingCodes
+
+from ostiary.protocol.errors import Forbidden, Invalid, Malformed, NotFound, Refused, Unauthenticated, Unavailable
+from ostiaryd.ground.database.failures import storage_failure
+from ostiaryd.ground.http.buckets import Buckets
+from ostiaryd.ground.process.clock import boot_clock
+from ostiaryd.ground.process.peer import PeerProcess, gives_pidfd, open_peer
+from ostiaryd.ground.world import World
+
+log = logging.getLogger("ostiary")
+
+MAX_MESSAGE = 64 << 10
+"""Bytes of a message that a caller sends."""
+MAX_STREAMS = 100
+"""Calls that are open at once on one connection."""
+MAX_CONNECTIONS, OF_USER = 16_384, 12_288
+"""Connections in all, and of one user."""
+REQUEST_S = 10.0
+"""Time in which a call must have arrived."""
+STUCK_S = 30.0
+"""Time in which a caller must take a message."""
+MAX_PATH = 107
+"""Bytes of the path of a Unix socket (unix(7))."""
+POLL_S = 0.1
+"""Interval at which connections are accepted where the kernel gives no pidfd with them (`open_peer`)."""
+PAUSE_S = 1.0
+"""Time without accepting after the system had no descriptor or memory for a connection."""
+QUEUE = 4096
+TAKEN_AT_ONCE = 64
+SLICE = 4096
+"""Bytes that are read of a connection before others have their turn."""
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_REPEATED = frozenset(("content-type", "te", "grpc-encoding", "grpc-timeout"))
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class GrpcStatus(IntEnum):
+    """The status codes of gRPC that the server gives."""
+
+    OK = 0
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+STATUS: dict[type[Refused], GrpcStatus] = {
+    Malformed: GrpcStatus.INVALID_ARGUMENT,
+    Invalid: GrpcStatus.INVALID_ARGUMENT,
+    Unauthenticated: GrpcStatus.PERMISSION_DENIED,
+    Forbidden: GrpcStatus.PERMISSION_DENIED,
+    NotFound: GrpcStatus.PERMISSION_DENIED,
+    Unavailable: GrpcStatus.UNAVAILABLE,
+    Refused: GrpcStatus.UNAVAILABLE,
+}
+"""Status of each refusal: the nearest class in its ancestry counts."""
+
+
+def grpc_status(refusal: Refused) -> GrpcStatus:
+    """Return the status of a refusal."""
+    return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcCall:
+    """A call: the process that made it, its metadata, and its message."""
+
+    peer: PeerProcess
+    method: str
+    metadata: Mapping[str, str]
+    message: bytes
+
+
+GrpcMethod = Callable[[GrpcCall], AsyncGenerator[bytes, None]]
+"""Yields the messages of the answer. Raises Refused."""
+
+
+class GrpcCalls(Buckets):
+    """Calls of one user."""
+
+    burst, per_second = 10_000, 500
+
+
+class GrpcWork(Buckets):
+    """Work that the processes of one user cause by sending, in frames and kilobytes; what is beyond it has to wait."""
+
+    burst, per_second = 40_000, 4_000
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """A call that arrives, or is answered."""
+
+    headers: dict[str, str]
+    body: bytearray = field(default_factory=bytearray)
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    has_window: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class GrpcServer:
+    """A Unix socket that serves methods by their path (`/Service/Method`). Lives on the event loop."""
+
+    def __init__(self, world: World, path: Path, methods: Mapping[str, GrpcMethod]) -> None:
+        """Raises Invalid for a path that cannot be a socket, Unavailable if another server has it."""
+        self.world, self.path, self.methods = world, path, methods
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[_Connection] = set()
+        self._of_user = Counter[int]()
+        self._none_waited_at = boot_clock()
+        self._pausing: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sock = _listen(path)
+        self._resume()
+        if not gives_pidfd():
+            self._poll()
+
+    async def close(self) -> None:
+        """Stop to listen, and end every call."""
+        self._loop.remove_reader(self._sock)
+        for timer in filter(None, (self._timer, self._pausing)):
+            timer.cancel()
+        self._sock.close()
+        self.path.unlink(missing_ok=True)
+        tasks = [task for connection in list(self._connections) for task in connection.end()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def forget(self, connection: _Connection) -> None:
+        """Count a connection no longer."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._of_user[connection.peer.uid] -= 1
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._sock, self._accept)
+
+    def _poll(self) -> None:
+        """Accept regularly, so that `_none_waited_at` is never much older than `POLL_S`."""
+        self._accept()
+        self._timer = self._loop.call_later(POLL_S, self._poll)
+
+    def _accept(self) -> None:
+        for _ in range(TAKEN_AT_ONCE):
+            before = boot_clock()
+            try:
+                connection, _ = self._sock.accept()
+            except BlockingIOError:
+                self._none_waited_at = before
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    continue  # its client has left already
+                log.warning("the socket %s takes no connection for %g s: %s", self.path, PAUSE_S, error.strerror)
+                self._loop.remove_reader(self._sock)
+                self._pausing = self._loop.call_later(PAUSE_S, self._resume)
+                return
+            self._open(connection)
+
+    def _open(self, connection: socket.socket) -> None:
+        """Open a connection; a connection of an unknown process, or beyond the limits, is closed."""
+        try:
+            connection.setblocking(False)
+            peer = open_peer(connection, none_waited_at=self._none_waited_at)
+        except (Refused, OSError) as error:
+            log.info("the socket %s refuses a connection: %s", self.path, error)
+            connection.close()
+            return
+        if len(self._connections) >= MAX_CONNECTIONS or self._of_user[peer.uid] >= OF_USER:
+            log.warning("the socket %s has too many connections; one of user %d is refused", self.path, peer.uid)
+            peer.close()
+            connection.close()
+            return
+        protocol = _Connection(self, peer)
+        self._connections.add(protocol)
+        self._of_user[peer.uid] += 1
+        opening = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, connection))
+        opening.add_done_callback(lambda task: protocol.end() if task.cancelled() or task.exception() else None)
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return a socket at `path` that every user may connect to; a socket that no server listens on is replaced.
+
+    Raises Invalid, Unavailable.
+    """
+    if not path.is_absolute() or len(os.fsencode(path)) > MAX_PATH:
+        raise Invalid(f"the socket `{path}` is not an absolute path of at most {MAX_PATH} bytes")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() or path.is_symlink():
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise Invalid(f"`{path}` exists and is not a socket", hint="name another path, or remove the file")
+            with suppress(ConnectionRefusedError), socket.socket(socket.AF_UNIX) as other:
+                other.settimeout(1.0)
+                other.connect(str(path))
+                raise Unavailable(f"another server listens on {path}", hint="stop it, or name another path")
+            path.unlink()
+        sock.bind(str(path))
+        path.chmod(0o666)  # the kernel says who connects
+        sock.setblocking(False)
+        sock.listen(QUEUE)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(f"cannot listen on {path}: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Connection(asyncio.Protocol):
+    """A connection. The end of the process that opened it ends it, wherever the descriptor has gone."""
+
+    def __init__(self, server: GrpcServer, peer: PeerProcess) -> None:
+        self.peer = peer
+        self._server, self._world, self._loop = server, server.world, asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._can_write = asyncio.Event()
+        self._can_write.set()
+        self._input = bytearray()
+        self._turn: asyncio.TimerHandle | None = None
+        """the next turn to read, while reading is paused"""
+        self._is_over = False
+        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop.add_reader(self.peer.pidfd, self._on_peer_end)
+        self._h2.initiate_connection()
+        self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS})
+        self._flush()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.end()
+
+    def end(self) -> list[asyncio.Task[None]]:
+        """Close the connection and cancel its calls; return their tasks."""
+        if not self._is_over:
+            self._is_over = True
+            self._server.forget(self)
+            self._loop.remove_reader(self.peer.pidfd)
+            self.peer.close()
+            if self._turn is not None:
+                self._turn.cancel()
+            if self._transport is not None:
+                self._transport.close()
+                self._loop.call_later(STUCK_S, self._transport.abort)  # it may wait for a caller that does not read
+        tasks = [task for id in list(self._streams) if (task := self._drop(id)) is not None]
+        self._can_write.set()
+        return tasks
+
+    def pause_writing(self) -> None:
+        """Read nothing of a caller that does not read: each of its frames may need an answer."""
+        self._can_write.clear()
+        self._read_later()
+
+    def resume_writing(self) -> None:
+        self._can_write.set()
+        self._work()
+
+    def data_received(self, data: bytes) -> None:
+        self._input += data
+        self._work()
+
+    def _read_later(self, after_s: float | None = None) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        if after_s is not None and self._turn is None:
+            self._turn = self._loop.call_later(after_s, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._work()
+
+    def _work(self) -> None:
+        """Read a slice of the input; what is left waits for the next turn, and for the budget of its user."""
+        if self._turn is not None or self._is_over or not self._can_write.is_set():
+            return
+        work = self._world.keep(GrpcWork).of(str(self.peer.uid))
+        if not work.has(1):
+            self._read_later(work.after_s(1))
+            return
+        data, self._input = bytes(self._input[:SLICE]), self._input[SLICE:]
+        try:
+            events = self._h2.receive_data(data)
+            work.take(1 + len(events))
+            for event in events:
+                self._handle(event)
+        except (ProtocolError, UnicodeDecodeError):
+            self._give_up(ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._flush()
+        if self._input:
+            self._read_later(0.0)
+        elif self._transport is not None and not self._transport.is_closing() and self._can_write.is_set():
+            self._transport.resume_reading()
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case RequestReceived(stream_id=int(id), headers=headers):
+                self._begin(id, [(str(name), str(value)) for name, value in headers or ()])
+            case DataReceived(stream_id=int(id), data=data, flow_controlled_length=int(length)):
+                self._h2.acknowledge_received_data(length, id)
+                if (stream := self._streams.get(id)) is not None and stream.task is None:
+                    stream.body += data or b""
+                    if len(stream.body) > 5 + MAX_MESSAGE:
+                        self._answer_at_once(id, GrpcStatus.RESOURCE_EXHAUSTED, f"at most {MAX_MESSAGE} bytes")
+            case StreamEnded(stream_id=int(id)):
+                self._start(id)
+            case StreamReset(stream_id=int(id)):
+                self._drop(id)
+            case WindowUpdated(stream_id=int(id)):
+                self._wake(id)
+            case RemoteSettingsChanged():
+                self._wake(0)
+            case ConnectionTerminated():
+                self.end()
+
+    def _wake(self, id: int) -> None:
+        """Let calls try again to send: the call `id`, or with 0 all."""
+        for one in self._streams.values() if id == 0 else filter(None, [self._streams.get(id)]):
+            one.has_window.set()
+
+    def _begin(self, id: int, sent: list[tuple[str, str]]) -> None:
+        """Take the headers of a call; a call that cannot be one is answered at once."""
+        calls = self._world.keep(GrpcCalls).of(str(self.peer.uid))
+        headers = dict(sent)
+        has_repeated = any(sum(name == one for name, _ in sent) > 1 for one in _REPEATED)
+        self._streams[id] = _Stream(headers)
+        if headers.get(":method") != "POST" or has_repeated or not _is_grpc(headers.get("content-type", "")):
+            self._refuse_http(id, 415)
+        elif headers.get("te") != "trailers" or headers.get("grpc-encoding", "identity") != "identity":
+            self._answer_at_once(id, GrpcStatus.UNIMPLEMENTED, "no compression, and `te: trailers`")
+        elif headers.get(":path") not in self._server.methods:
+            self._answer_at_once(id, GrpcStatus.UNIMPLEMENTED, "there is no such method")
+        elif not calls.has(1):
+            self._answer_at_once(id, GrpcStatus.UNAVAILABLE, "too many calls of this user; try again later")
+        else:
+            calls.take(1)
+            self._streams[id].timer = self._loop.call_later(
+                REQUEST_S, self._answer_at_once, id, GrpcStatus.DEADLINE_EXCEEDED, "the message did not arrive"
+            )
+
+    def _start(self, id: int) -> None:
+        """Serve a call that has arrived."""
+        stream = self._streams.get(id)
+        if stream is None or stream.task is not None:
+            return
+        if stream.timer is not None:
+            stream.timer.cancel()
+        body = bytes(stream.body)
+        if len(body) < 5 or body[0] != 0 or int.from_bytes(body[1:5], "big") != len(body) - 5:
+            self._answer_at_once(id, GrpcStatus.INVALID_ARGUMENT, "the call is not one uncompressed message")
+            return
+        metadata = {name: value for name, value in stream.headers.items() if not name.startswith(":")}
+        call = GrpcCall(self.peer, stream.headers[":path"].rpartition("/")[2], metadata, body[5:])
+        stream.task = self._loop.create_task(self._serve(id, stream, call))
+
+    async def _serve(self, id: int, stream: _Stream, call: GrpcCall) -> None:
+        status, message = GrpcStatus.OK, ""
+        has_headers = False
+        try:
+            async with (
+                asyncio.timeout(_timeout_s(stream.headers.get("grpc-timeout"))),
+                aclosing(self._server.methods[stream.headers[":path"]](call)) as answers,
+            ):
+                async for answer in answers:
+                    await self._send_in_time(id, stream, answer, with_headers=not has_headers)
+                    has_headers = True
+        except Refused as refusal:
+            status, message = grpc_status(refusal), refusal.message
+        except TimeoutError:
+            status, message = GrpcStatus.DEADLINE_EXCEEDED, "the deadline of the call has passed"
+        except ProtocolError:  # the caller has left, or does not read
+            self._drop(id)
+            return
+        except Exception as error:
+            log.exception("the call %s failed", call.method)
+            failure = storage_failure(error)
+            status = GrpcStatus.INTERNAL if failure is None else GrpcStatus.UNAVAILABLE
+            message = "the server failed" if failure is None else failure.message
+        self._finish(id, status, message, with_headers=not has_headers)
+
+    async def _send_in_time(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
+        """Send a message; reset the call of a caller that does not read. Raises ProtocolError."""
+        try:
+            async with asyncio.timeout(STUCK_S):
+                await self._send(id, stream, message, with_headers=with_headers)
+        except TimeoutError:
+            self._h2.reset_stream(id, ErrorCodes.CANCEL)
+            self._flush()
+            raise StreamClosedError(id) from None
+
+    async def _send(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
+        """Send a message as far as the caller takes it. Raises ProtocolError if the caller has left."""
+        await self._can_write.wait()
+        if with_headers:
+            self._check_open(id)
+            self._h2.send_headers(id, [(":status", "200"), ("content-type", "application/grpc")])
+        rest = memoryview(b"\0" + len(message).to_bytes(4, "big") + message)
+        while rest:
+            await self._can_write.wait()
+            self._check_open(id)
+            size = min(self._h2.local_flow_control_window(id), self._h2.max_outbound_frame_size, len(rest))
+            if size <= 0:
+                stream.has_window.clear()
+                self._flush()
+                await stream.has_window.wait()
+                continue
+            self._h2.send_data(id, bytes(rest[:size]))
+            rest = rest[size:]
+            self._flush()
+
+    def _check_open(self, id: int) -> None:
+        if id not in self._streams or self._transport is None or self._transport.is_closing():
+            raise StreamClosedError(id)
+
+    def _answer_at_once(self, id: int, status: GrpcStatus, message: str) -> None:
+        if id in self._streams:
+            self._finish(id, status, message, with_headers=True)
+            self._flush()
+
+    def _finish(self, id: int, status: GrpcStatus, message: str, *, with_headers: bool) -> None:
+        """End a call by its trailers."""
+        headers = [(":status", "200"), ("content-type", "application/grpc")] if with_headers else []
+        trailers = [
+            ("grpc-status", str(int(status))),
+            *([("grpc-message", quote(message, safe=" "))] if message else []),
+        ]
+        self._end_stream(id, [*headers, *trailers])
+
+    def _refuse_http(self, id: int, status: int) -> None:
+        self._end_stream(id, [(":status", str(status))])
+
+    def _end_stream(self, id: int, headers: list[tuple[str, str]]) -> None:
+        if id not in self._streams:
+            return
+        with suppress(ProtocolError):  # the caller has closed it
+            self._h2.send_headers(id, headers, end_stream=True)
+            if (opened := self._h2.streams.get(id)) is not None and not opened.closed:  # the caller still sends
+                self._h2.reset_stream(id, ErrorCodes.NO_ERROR)
+        stream = self._streams.pop(id)
+        if stream.timer is not None:
+            stream.timer.cancel()
+        self._flush()
+
+    def _drop(self, id: int) -> asyncio.Task[None] | None:
+        """Forget a call whose caller has left; return its task, which is cancelled."""
+        if (stream := self._streams.pop(id, None)) is None:
+            return None
+        if stream.timer is not None:
+            stream.timer.cancel()
+        if stream.task is not None and stream.task is not asyncio.current_task():
+            stream.task.cancel()
+        return stream.task
+
+    def _on_peer_end(self) -> None:
+        self._give_up(ErrorCodes.NO_ERROR)
+
+    def _give_up(self, code: ErrorCodes) -> None:
+        with suppress(ProtocolError):
+            self._h2.close_connection(code)
+        self._flush()
+        self.end()
+
+    def _flush(self) -> None:
+        if self._transport is not None and not self._transport.is_closing() and (data := self._h2.data_to_send()):
+            self._transport.write(data)
+
+
+def _is_grpc(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip() in ("application/grpc", "application/grpc+proto")
+
+
+def _timeout_s(text: str | None) -> float | None:
+    """Return the seconds of a `grpc-timeout`; None without one that can be read."""
+    match = None if text is None else _TIMEOUT.fullmatch(text)
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
