@@ -25,6 +25,9 @@ from ostiaryd import doctor, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
+from ostiaryd.certs import flows as certs
+from ostiaryd.certs import wire_admin as certs_admin
+from ostiaryd.certs import wire_public as certs_public
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
@@ -157,6 +160,8 @@ ROUTES: tuple[Route, ...] = (
     *tasks_admin.ROUTES,
     *wire_budgets.ROUTES,
     *wire_holding.ROUTES,
+    *certs_admin.ROUTES,
+    *certs_public.ROUTES,
     *policy_admin.ROUTES,
     *wire_roles.ROUTES,
     *wire_whatif.ROUTES,
@@ -187,7 +192,8 @@ ROUTES: tuple[Route, ...] = (
 
 
 def build_app(world: World) -> Starlette:
-    """Return the ASGI application of this world."""
+    """Return the ASGI application of this world. Raises Invalid for profiles of certificates that are wrong."""
+    certs.load_profiles(world.config.certificate_profiles)
     routes: list[BaseRoute] = [
         StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES
     ]
@@ -472,5 +478,6 @@ LOOPS = (
     _every(600, watch.forget_risks),
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
+    _every(10, certs.forget),
 )
 """The background loops of the server."""

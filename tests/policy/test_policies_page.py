@@ -48,7 +48,18 @@ def test_a_test_on_the_page_turned_round_fails() -> None:
 def test_the_types_on_the_page_are_taken() -> None:
     policy = "permit (principal is user, action, resource is record);"
     loaded = load({"a.cedar": policy, "a.cedarschema": blocks("cedarschema")[1]})
-    asked = {"call", "issue_token", "delegate", "elevate", "delete", "use_api", "answer", "consent"}
+    asked = {
+        "call",
+        "issue_token",
+        "issue_certificate",
+        "hold_certificate",
+        "delegate",
+        "elevate",
+        "delete",
+        "use_api",
+        "answer",
+        "consent",
+    }
     assert {action.id for action in loaded.actions} == asked | set(RESPONSES)
 
 

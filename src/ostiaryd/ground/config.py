@@ -114,6 +114,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " JWK Set of each issuer"
         ),
     ] = ""
+    certificate_profiles: Annotated[
+        str,
+        Meta(description="TOML file of the profiles of certificates: a table `[profile.NAME]` for each"),
+    ] = ""
+    certificate_key_type: Annotated[
+        Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"],
+        Meta(description="Type of the keys of a new certificate authority"),
+    ] = "P-256"
     replay_days: Annotated[
         int,
         Meta(
@@ -329,8 +337,19 @@ def read_statement_issuers(file: str) -> dict[str, object]:
     return issuers
 
 
+def read_certificate_profiles(file: str) -> dict[str, Any]:
+    """Return the profiles of certificates, not checked; none without a file. Raises `Invalid`."""
+    if not file:
+        return {}
+    try:
+        return tomllib.loads(Path(file).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Invalid(f"cannot read the profiles of certificates {file}: {error}") from error
+
+
 def _checked(config: Config) -> Config:
     read_places(config.places)
+    read_certificate_profiles(config.certificate_profiles)
     read_statement_issuers(config.software_statements)
     try:
         parse_networks(config.proxies)

@@ -90,6 +90,7 @@ GUARDED: dict[str, Guarded] = {
         ended="expires_at",
         is_listed=False,
     ),
+    "authority": Guarded("authority", "authority_id", "kind, state, parent, certificate, cross_certificate, permitted"),
     "team": Guarded("team", "team_id", "name, deputy"),
     "role": Guarded("role_assignment", "subject || ' ' || role || ' ' || source", "granted_at"),
     "login_provider": Guarded("login_provider", "provider_id", "name, issuer, settings, sealed"),

@@ -39,6 +39,7 @@ IN_RECOVERY = frozenset(
         "approval.cancel",
         "approval.deny",
         "approval.expire",
+        "cert.revoke",
         "clock.accept",
         "clock.jump",
         "clock.return",

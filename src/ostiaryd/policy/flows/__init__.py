@@ -10,12 +10,19 @@ from ostiaryd.policy.flows.entity_lookup import entity_of_agent
 from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
 from ostiaryd.policy.flows.external_retry import FRESH, RemotePoliciesNeeded, Retry
 from ostiaryd.policy.flows.issuance import (
+    check_certificate,
     check_delegation,
     decide_issue,
     judge_elevation,
     why_no_token,
 )
-from ostiaryd.policy.flows.roles import authorize_person, check_consent, known_roles, may_answer
+from ostiaryd.policy.flows.roles import (
+    authorize_person,
+    check_consent,
+    check_person_certificate,
+    known_roles,
+    may_answer,
+)
 from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import (
     activate,
@@ -55,8 +62,10 @@ __all__ = [
     "active_set",
     "authorize_person",
     "begin_whatif",
+    "check_certificate",
     "check_consent",
     "check_delegation",
+    "check_person_certificate",
     "check_plan",
     "decide_all",
     "decide_issue",

@@ -40,6 +40,7 @@ from ostiaryd.registry.model import Agent, Caller, Resource
 ISSUE = Uid("Action", "issue_token")
 DELEGATE = Uid("Action", "delegate")
 ELEVATE = Uid("Action", "elevate")
+CERTIFY = Uid("Action", "issue_certificate")
 
 
 def decide_issue(
@@ -86,6 +87,26 @@ def check_delegation(
     _check(act, giver, DELEGATE, agent_with_facts(receiver), handed, chain)
 
 
+def check_certificate(
+    act: Act,
+    agent: Agent,
+    *,
+    task: str,
+    profile: str,
+    names: frozenset[str],
+    key_type: str,
+    lifetime_s: int,
+    chain: Sequence[Link] = (),
+    person: str | None = None,
+) -> str:
+    """Check that `agent` may have a certificate for these names (`dns:api.example.com`); return the hash of the
+    policies. Raises Forbidden with the code `access_denied`.
+    """
+    behind = chain_of(chain, holder=agent.agent_id)
+    handed = _handed_certificate(agent.agent_id, task, profile, names, key_type, lifetime_s, behind, person)
+    return _check(act, agent, CERTIFY, agent_with_facts(agent), handed, chain)
+
+
 class Handed(NamedTuple):
     """The subject of an issue or a delegation: the person, the extent, and the chain. `encoded` is `context` in Cedar's
     JSON, without the time and the risk.
@@ -111,6 +132,28 @@ def _handed(
     context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
     if classes is not None:
         context["datatypes"] = frozenset[object](classes)
+    return Handed(context | chain.context, {**encode_record(context), **chain.encoded}, chain)
+
+
+@lru_cache(maxsize=4096)
+def _handed_certificate(
+    agent: str,
+    task: str,
+    profile: str,
+    names: frozenset[str],
+    key_type: str,
+    lifetime_s: int,
+    chain: Chain,
+    person: str | None,
+) -> Handed:
+    context: Record = {
+        "subject": person or (chain.behind[-1].uid.id if chain.behind else agent),
+        "task": task,
+        "profile": profile,
+        "names": frozenset[object](names),
+        "key_type": key_type,
+        "lifetime": lifetime_s,
+    }
     return Handed(context | chain.context, {**encode_record(context), **chain.encoded}, chain)
 
 

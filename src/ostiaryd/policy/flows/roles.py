@@ -15,7 +15,7 @@ from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_
 from ostiaryd.policy.flows.sets import active_set
 from ostiaryd.policy.model.roles import Holder, RouteFacts
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Resource
+from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Person, Resource
 
 
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
@@ -63,6 +63,29 @@ def check_consent(
     if not verdict.allowed:
         raise Forbidden(
             f"no role of yours lets this client act for you at `{resource.name}`",
+            hint="an administrator grants roles: ostiary role grant NAME ROLE",
+            code="role_required",
+        )
+
+
+def check_person_certificate(
+    reader: Reader,
+    person: Person,
+    *,
+    profile: str,
+    names: Collection[str],
+    key_type: str,
+    lifetime_s: int,
+    now: int,
+) -> None:
+    """Check that role policies let a person have a certificate for these names. Raises Forbidden (`role_required`)."""
+    holder = _holder(reader, person.person_id, person.name, "")
+    verdict = active_set(reader).roles.may_have_certificate(
+        holder, profile=profile, names=names, key_type=key_type, lifetime_s=lifetime_s, now=now
+    )
+    if not verdict.allowed:
+        raise Forbidden(
+            f"no role of `{person.name}` permits this certificate",
             hint="an administrator grants roles: ostiary role grant NAME ROLE",
             code="role_required",
         )

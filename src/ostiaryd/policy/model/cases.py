@@ -83,6 +83,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 context = _ISSUE | _PROVED | {"subject": principal.uid.id} | context
             elif action.id == "delegate":
                 context = _ISSUE | {"subject": principal.uid.id, "depth": 1} | context
+            elif action.id == "issue_certificate":
+                context = _CERTIFICATE | {"subject": principal.uid.id} | context
             elif action.id == "elevate":
                 more = {"minutes": 30, "break_glass": False}
                 context = _ISSUE | {"subject": principal.uid.id, **more} | context
@@ -118,6 +120,13 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _ISSUE: Record = {"task": "", "scopes": frozenset[object]()}
+_CERTIFICATE: Record = {
+    "task": "",
+    "profile": "agent",
+    "names": frozenset[object](),
+    "key_type": "P-256",
+    "lifetime": 3600,
+}
 _PROVED: Record = {"acr": "", "amr": frozenset[object]()}
 _CALL: Record = {**_ISSUE, **_PROVED, "arguments": {}}
 _TOOL: Record = {"effect": "read", "data_classes": frozenset[object](), "open_world": True, "confirmed": False}

@@ -16,6 +16,7 @@ from ostiary.decision.access.role_policies import (
     ANSWER,
     API_ROUTE,
     CONSENT,
+    HOLD_CERTIFICATE,
     PERSON,
     ROLE,
     USE_API,
@@ -94,6 +95,19 @@ class Roles:
             "now": Datetime(now // 1000),
         }
         return self._decide(holder, CONSENT, resource, context)
+
+    def may_have_certificate(
+        self, holder: Holder, *, profile: str, names: Collection[str], key_type: str, lifetime_s: int, now: int
+    ) -> Verdict:
+        """Return the verdict on a certificate of a person, at `now` (microseconds)."""
+        context: Record = {
+            "profile": profile,
+            "names": frozenset[object](names),
+            "key_type": key_type,
+            "lifetime": lifetime_s,
+            "now": Datetime(now // 1000),
+        }
+        return self._decide(holder, HOLD_CERTIFICATE, holder.entity(), context)
 
     def _decide(self, holder: Holder, action: Uid, resource: Entity, context: Record) -> Verdict:
         person = holder.entity()

@@ -8,20 +8,23 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
 from ostiaryd.registry.flows.feed import tell
-from ostiaryd.registry.flows.find import active_agent, find_resource
+from ostiaryd.registry.flows.find import active_agent, find_person, find_resource
 from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta
 from ostiaryd.registry.model.holding import names_root
 from ostiaryd.registry.store import holdings
 
 
 def add_holding(act: Act, holding: Holding) -> None:
-    """Record an object that an agent (or a guard, by its resource id) gets.
+    """Record an object that an agent gets, or a guard (by its resource id) or a person.
 
     Raises Forbidden for a holder that is not active, and for a parent that has ended or would be outlived; Invalid for
     a holding that has expired already.
     """
     if holding.agent.startswith("rs_"):
         find_resource(act.tx, holding.agent)
+    elif holding.agent.startswith("pe_"):
+        if not (person := find_person(act.tx, holding.agent)).is_active:
+            raise Forbidden(f"`{person.name}` has left", code="person_left")
     else:
         active_agent(act.tx, holding.agent, now=act.now)
     if not holding.is_live(act.now):

@@ -85,6 +85,7 @@ _END = {
     Root.OWNER: sql(
         _end(
             "agent in (select agent_id from agent where owner = :root)",
+            "agent = :root",
             tasks=_tree(
                 """select task_id from agent join task on agent = agent_id where owner = :root and task.state = 'live'
                 union select 'tk_' || substr(agent_id, 4) from agent where owner = :root"""

@@ -1,0 +1,1 @@
+"""Certificates: the certificate authority, its profiles, issue, renewal and revocation."""

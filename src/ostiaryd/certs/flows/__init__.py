@@ -1,0 +1,30 @@
+"""Operations on authorities and certificates."""
+
+from ostiaryd.certs.flows.authorities import (
+    Issuer,
+    chain_of,
+    find_authority,
+    open_issuer,
+    ready_issuer,
+    trust_bundle,
+)
+from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
+from ostiaryd.certs.flows.revoking import check_concerned, find_certificate, find_presented, forget, is_live, revoke
+
+__all__ = [
+    "Issuer",
+    "chain_of",
+    "check_concerned",
+    "check_issue",
+    "find_authority",
+    "find_certificate",
+    "find_presented",
+    "forget",
+    "is_live",
+    "issue",
+    "load_profiles",
+    "open_issuer",
+    "ready_issuer",
+    "revoke",
+    "trust_bundle",
+]

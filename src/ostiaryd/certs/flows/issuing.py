@@ -1,0 +1,287 @@
+"""Issue: the profile and the policies decide; certificate, holding and entry commit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from ostiary.authorization.claims import Link
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid
+from ostiaryd.certs.flows.authorities import ready_issuer
+from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, is_permitted
+from ostiaryd.certs.model.certificate import (
+    HOLDING,
+    Certificate,
+    CertificateRequest,
+    IssuedCertificate,
+    build_certificate,
+    encode_names,
+    holding_id,
+    make_serial,
+    parse_serial,
+    shard_of,
+)
+from ostiaryd.certs.model.keys import BadKey, check_key, jwk_thumbprint, key_digest, parse_public_key
+from ostiaryd.certs.model.names import CertificateName
+from ostiaryd.certs.model.profiles import (
+    ForeignName,
+    HolderKind,
+    Profile,
+    choose_lifetime,
+    choose_names,
+    find_profile,
+    parse_profiles,
+)
+from ostiaryd.certs.store import certificates as store
+from ostiaryd.ground.config import Config, read_certificate_profiles
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, AgentId, Holding, HoldingId, Person
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import standing_id
+
+SERVER = "server"
+"""subject of certificates of the server itself"""
+
+
+class Holder(NamedTuple):
+    """The party that gets a certificate. `ends` are the times at which it must end, in microseconds."""
+
+    kind: HolderKind
+    id: str
+    name: str
+    agent: Agent | None = None
+    task: str | None = None
+    chain: Sequence[Link] = ()
+    person: str | None = None
+    """the person for whom the agent acts"""
+    ends: tuple[int, ...] = ()
+    person_record: Person | None = None
+
+
+@lru_cache(maxsize=8)
+def load_profiles(file: str) -> dict[str, Profile]:
+    """Return the profiles of the configuration. Raises Invalid."""
+    return parse_profiles(read_certificate_profiles(file))
+
+
+def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCertificate:
+    """Issue a certificate.
+
+    1. Find profile and holder; the holder is active, and its task is live. 2. Check the key, the names and the lifetime
+    against the profile. 3. Consult the policies about an agent. 4. Sign, and store certificate and holding: the
+    certificate ends when the first of its roots ends (holder, task, keys).
+
+    Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, the state of the holder).
+    """
+    act.check_granting()
+    serial = make_serial(act.now, act.tx.random(10))
+    registry.note(act, object=serial, profile=request.profile[:64], names=encode_names(request.names)[:500])
+    profile = find_profile(load_profiles(config.certificate_profiles), request.profile)
+    holder = _find_holder(act, agent=request.agent, person=request.person, task=request.task)
+    jkt, digest, key_type = _check_key(act.tx, request.public_key, profile, holder)
+    registry.note(act, object=serial, key=digest, key_type=key_type)
+    names, lifetime_s = _decide(act, profile, holder, request.names, key_type, request.lifetime_s, config=config)
+    registry.note(act, object=serial, names=encode_names(names)[:500])
+    _check_replaced(act, request.replaces, holder)
+    issuer = ready_issuer(act, config=config)
+    for name in names:
+        if not is_permitted(issuer.authority, name):
+            raise ForeignName(f"the authority is limited to {' '.join(issuer.authority.permitted)}")
+    not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
+    if not_after <= act.now:
+        raise Forbidden("the certificate would end before it begins", code="ending")
+    not_before = max(act.now - BACKDATED_S * SECOND, issuer.authority.not_before) // SECOND * SECOND
+    der = build_certificate(
+        issuer=issuer.certificate,
+        issuer_key=issuer.key,
+        serial=serial,
+        subject=holder.id or SERVER,
+        public_key=request.public_key,
+        names=names,
+        usages=profile.usages,
+        not_before=not_before,
+        not_after=not_after,
+        locations=_locations(config.public_url, issuer.authority.authority_id, shard_of(serial)),
+    )
+    certificate = Certificate(
+        serial=serial,
+        authority=issuer.authority.authority_id,
+        profile=profile.name,
+        holder=holder.id or None,
+        task=holder.task,
+        names=names,
+        key_type=key_type,
+        key_digest=digest,
+        der=der,
+        not_before=not_before,
+        not_after=not_after,
+        issued_at=act.now,
+    )
+    _store(act, certificate, jkt=jkt, client_jkt=request.client_jkt)
+    registry.note(
+        act, object=serial, thumbprint=certificate.thumbprint, not_after=not_after // SECOND, replaces=request.replaces
+    )
+    return IssuedCertificate(certificate, issuer.chain)
+
+
+def check_issue(
+    act: Act,
+    *,
+    profile: str,
+    names: Sequence[CertificateName],
+    agent: str | None = None,
+    person: str | None = None,
+    task: str | None = None,
+    key_type: str = "P-256",
+    lifetime_s: int | None = None,
+    config: Config,
+) -> tuple[CertificateName, ...]:
+    """Check that the holder may have such a certificate, and return its names; nothing is issued.
+
+    Raises as `issue` does, except for the key.
+    """
+    ready_profile = find_profile(load_profiles(config.certificate_profiles), profile)
+    holder = _find_holder(act, agent=agent, person=person, task=task)
+    return _decide(act, ready_profile, holder, names, key_type, lifetime_s, config=config)[0]
+
+
+def _decide(
+    act: Act,
+    profile: Profile,
+    holder: Holder,
+    requested: Sequence[CertificateName],
+    key_type: str,
+    requested_s: int | None,
+    *,
+    config: Config,
+) -> tuple[tuple[CertificateName, ...], int]:
+    """Return the names and the lifetime in seconds of a certificate that profile and policies allow."""
+    if holder.kind not in profile.holders:
+        raise Forbidden(
+            f"the profile `{profile.name}` is not for holders of the kind {holder.kind}", code="wrong_profile"
+        )
+    names = choose_names(profile, requested, holder=holder.name, trust_domain=config.trust_domain)
+    lifetime_s = choose_lifetime(profile, requested_s)
+    if holder.agent is not None:
+        policies.check_certificate(
+            act,
+            holder.agent,
+            task=holder.task or "",
+            profile=profile.name,
+            names=frozenset(map(str, names)),
+            key_type=key_type,
+            lifetime_s=lifetime_s,
+            chain=holder.chain,
+            person=holder.person,
+        )
+    if holder.person_record is not None:
+        policies.check_person_certificate(
+            act.tx,
+            holder.person_record,
+            profile=profile.name,
+            names=frozenset(map(str, names)),
+            key_type=key_type,
+            lifetime_s=lifetime_s,
+            now=act.now,
+        )
+    return names, lifetime_s
+
+
+def _store(act: Act, certificate: Certificate, *, jkt: str, client_jkt: str | None) -> None:
+    store.insert(act.tx, certificate)
+    if certificate.holder is not None:
+        holding = Holding(
+            id=HoldingId(holding_id(certificate.serial)),
+            kind=HOLDING,
+            agent=AgentId(certificate.holder),
+            task=certificate.task,
+            jkt=jkt,
+            client_jkt=client_jkt,
+            expires_at=certificate.not_after,
+        )
+        registry.add_holding(act, holding)
+
+
+def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str | None) -> Holder:
+    """Return the holder of a certificate: an agent, a person, or the server. Raises NotFound, Forbidden, Invalid."""
+    if person is not None:
+        if agent is not None or task is not None:
+            raise Invalid("a certificate belongs to an agent or to a person, not to both")
+        record = registry.active_person(act, person)
+        registry.note(act, object=act.entry.object or "", person=record.person_id)
+        return Holder("person", record.person_id, record.name, person_record=record)
+    if agent is None:
+        return Holder("server", "", SERVER)
+    holder = registry.active_agent(act.tx, agent, now=act.now)
+    act.entry.agent, act.entry.owner = act.entry.agent or holder.agent_id, holder.owner
+    registry.note(act, object=act.entry.object or "", agent=holder.agent_id)
+    standing = standing_id(holder.agent_id)
+    ends = () if holder.expires_at is None else (holder.expires_at,)
+    if task is None or task == standing:
+        registry.check_none_stopped(act.tx, "task", [standing])
+        return Holder("agent", holder.agent_id, holder.name, holder, standing, ends=ends)
+    live = tasks.live(act.tx, task, now=act.now)
+    if live.agent != holder.agent_id:
+        raise Forbidden("the task belongs to another agent", code="foreign_task")
+    if live.expires_at is not None:
+        ends = (*ends, live.expires_at)
+    act.entry.task = live.task_id
+    return Holder("agent", holder.agent_id, holder.name, holder, live.task_id, live.chain, live.person, ends)
+
+
+def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
+    """Check that a renewed certificate is the holder's; it may be gone already. Raises Invalid, Forbidden."""
+    old = None if replaces is None else store.get(act.tx, parse_serial(replaces), now=act.now)
+    if old is not None and (old.holder or "") != holder.id:
+        raise Forbidden("the certificate to renew belongs to another holder")
+
+
+def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> tuple[str, str, str]:
+    """Return JWK thumbprint, digest and type of the key of a request. Raises BadKey; Conflict for another's key."""
+    key = parse_public_key(public_key)
+    key_type = check_key(key)
+    if key_type not in profile.key_types:
+        raise BadKey(
+            f"the profile `{profile.name}` has no keys of the type {key_type}",
+            hint=f"use {' '.join(profile.key_types)}",
+        )
+    digest = key_digest(public_key)
+    if (why := store.why_blocked(reader, digest)) is not None:
+        raise BadKey(f"the key is blocked: {why}", hint="generate a new key")
+    jkt = jwk_thumbprint(key)
+    registered = registry.get_key(reader, jkt)
+    is_own = registered is not None and registered.agent == holder.id
+    if (not is_own and registry.is_known_key(reader, jkt)) or store.has_other_holder(reader, digest, holder=holder.id):
+        raise Conflict("the key belongs to another identity", hint="generate a new key", code="key_taken")
+    return jkt, digest, key_type
+
+
+@lru_cache(maxsize=256)
+def _locations(public_url: str, authority: str, shard: int) -> tuple[x509.ExtensionType, ...]:
+    """Return the extensions that say where the issuer, its OCSP responder and its revocation list are."""
+    return (
+        x509.AuthorityInformationAccess(
+            [
+                _access(AuthorityInformationAccessOID.OCSP, f"{public_url}/ocsp"),
+                _access(AuthorityInformationAccessOID.CA_ISSUERS, f"{public_url}/ca/{authority}.crt"),
+            ]
+        ),
+        x509.CRLDistributionPoints([distribution_point(public_url, authority, shard)]),
+    )
+
+
+def distribution_point(public_url: str, authority: str, shard: int) -> x509.DistributionPoint:
+    """Return the distribution point of a partition of the revocation list of an authority."""
+    url = x509.UniformResourceIdentifier(f"{public_url}/ca/{authority}/crl/{shard}")
+    return x509.DistributionPoint(full_name=[url], relative_name=None, reasons=None, crl_issuer=None)
+
+
+def _access(method: x509.ObjectIdentifier, url: str) -> x509.AccessDescription:
+    return x509.AccessDescription(method, x509.UniformResourceIdentifier(url))

@@ -1,0 +1,85 @@
+"""Revocation of single certificates, and whether a certificate is in force."""
+
+from __future__ import annotations
+
+from ostiary.protocol.errors import Conflict, Forbidden, NotFound, Refused
+from ostiaryd.certs.flows.authorities import parsed
+from ostiaryd.certs.model.certificate import Certificate, Reason, holding_id, parse_serial, serial_text
+from ostiaryd.certs.store import certificates as store
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Caller, Root
+
+FORGOTTEN_AT_ONCE = 1000
+
+
+def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
+    """Return a certificate by its serial number in hexadecimal. Raises Invalid, NotFound."""
+    if (certificate := store.get(reader, parse_serial(serial), now=now)) is None:
+        raise NotFound("there is no such certificate", hint="`ostiary cert list` shows all")
+    return certificate
+
+
+def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certificate | None:
+    """Return the record of a certificate that a client presents; None if this server has not issued it."""
+    try:
+        serial = serial_text(parsed(unverified_der).serial_number)
+    except ValueError:
+        return None
+    certificate = store.get(reader, serial, now=now)
+    return certificate if certificate is not None and certificate.der == unverified_der else None
+
+
+def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
+    """Return whether a certificate counts at `now`: it is in force, and its holder is active and not stopped."""
+    if not certificate.is_in_force(now):
+        return False
+    holder = certificate.holder
+    if holder is None:
+        return True
+    if holder.startswith("pe_"):
+        person = registry.get_person(reader, holder)
+        return person is not None and person.is_active
+    try:
+        registry.active_agent(reader, holder, now=now)
+        registry.check_none_stopped(reader, "task", [certificate.task])
+    except Refused:
+        return False
+    return True
+
+
+def revoke(act: Act, serial: str, reason: Reason, *, by: Caller | None = None) -> Certificate:
+    """Revoke a certificate, with everything that was obtained with it. A compromised key is never certified again.
+
+    An agent and a person revoke their own certificates, an owner those of its agents, an administrator all; `by` is
+    None for the server itself. Raises NotFound, Forbidden, Conflict (`already_revoked`).
+    """
+    certificate = find_certificate(act.tx, serial, now=act.now)
+    registry.note(
+        act, object=certificate.serial, holder=certificate.holder, thumbprint=certificate.thumbprint, why=reason.value
+    )
+    check_concerned(act.tx, certificate, by=by)
+    if certificate.revoked_at is not None:
+        raise Conflict("the certificate is revoked already", code="already_revoked")
+    store.revoke(act.tx, certificate.serial, reason=reason.value)
+    registry.end_holdings(act, Root.HOLDING, holding_id(certificate.serial), why=reason.value)
+    if reason is Reason.KEY_COMPROMISE:
+        store.block_key(act.tx, certificate.key_digest, reason="a holder reported it as compromised")
+    return certificate
+
+
+def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | None) -> None:
+    """Check that the certificate is the caller's, or of an agent for which the caller answers. Raises Forbidden."""
+    if by is None or by.is_admin or by.id == certificate.holder:
+        return
+    agent = registry.get_agent(reader, certificate.holder or "")
+    if agent is None or not registry.answers_for(reader, by.id, agent):
+        raise Forbidden("the certificate belongs to another holder")
+
+
+async def forget(world: World) -> None:
+    """Delete certificates that expired over a day ago, in small batches."""
+    while await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE)) == FORGOTTEN_AT_ONCE:
+        pass

@@ -1,0 +1,189 @@
+"""Status of certificates for relying parties: OCSP answers and revocation lists, fresh at each request.
+
+An answer without a nonce is signed at the first request for it and kept until half of its validity has passed, or until
+the status of its certificate changes. Each request reads the status, so no kept answer outlives a revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from typing import NamedTuple
+
+from cryptography.x509 import ocsp
+
+from ostiary.protocol.errors import NotFound, Refused
+from ostiaryd.certs.flows.authorities import Issuer, find_authority, find_responder, open_issuer, parsed
+from ostiaryd.certs.flows.issuing import distribution_point
+from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, Authority, AuthorityKind
+from ostiaryd.certs.model.certificate import SHARDS, shard_of
+from ostiaryd.certs.model.revocation import (
+    OcspRequest,
+    RevokedCertificate,
+    build_crl,
+    build_ocsp_answer,
+    hashes_of_issuer,
+    parse_ocsp_request,
+    reason_flag,
+    refuse_ocsp,
+)
+from ostiaryd.certs.store import authorities
+from ostiaryd.certs.store import certificates as store
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+
+OCSP_VALIDITY = 600 * SECOND
+CRL_VALIDITY = 3600 * SECOND
+MAX_KEPT = 65_536
+"""answers of OCSP that are kept; twice as many at most"""
+LIVE_PER_S = 500
+"""answers with a nonce, each signed for one request, in a second; others get an answer without one (RFC 9654)"""
+_LATE = 60 * SECOND
+"""microseconds by which the commit of a revocation may be later than its time"""
+
+
+class _Kept(NamedTuple):
+    answer: bytes
+    until: int
+
+
+class OcspResponder:
+    """The OCSP responder of one server, with its kept answers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._new: dict[tuple[object, ...], _Kept] = {}
+        self._old = self._new.copy()
+        self._second = self._signed = 0
+
+    def answer(self, unverified_request: bytes) -> bytes:
+        """Return the answer to a request in DER; a request that is refused gets the error of the protocol."""
+        now, reader = self._world.now(), self._world.db.read()
+        try:
+            request = parse_ocsp_request(unverified_request)
+        except Refused:
+            return _MALFORMED
+        authority = _issuer_of(tuple(authorities.authorities(reader)), request.algorithm).get(
+            (request.name_hash, request.key_hash)
+        )
+        status = None if authority is None else store.status(reader, request.serial)
+        if authority is None or status is None or status[0] != authority.authority_id:
+            return _UNAUTHORIZED
+        _, _, ended_at, why = status
+        revoked = None if ended_at is None else RevokedCertificate(request.serial, ended_at, reason_flag(why))
+        if request.nonce is not None and self._may_sign(now):
+            return self._sign(reader, authority, request, revoked, now=now)
+        key = (authority.authority_id, request.algorithm, request.serial, ended_at)
+        kept = self._new.get(key) or self._old.get(key)
+        if kept is None or now >= kept.until:
+            answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
+            kept = self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
+        return kept.answer
+
+    def _may_sign(self, now: int) -> bool:
+        second = now // SECOND
+        if second != self._second:
+            self._second, self._signed = second, 0
+        self._signed += 1
+        return self._signed <= LIVE_PER_S
+
+    def _keep(self, key: tuple[object, ...], kept: _Kept) -> _Kept:
+        if len(self._new) >= MAX_KEPT:
+            self._new, self._old = {}, self._new
+        self._new[key] = kept
+        return kept
+
+    def _sign(
+        self,
+        reader: Reader,
+        authority: Authority,
+        request: OcspRequest,
+        revoked: RevokedCertificate | None,
+        *,
+        now: int,
+    ) -> bytes:
+        responder = open_issuer(reader, find_responder(reader, authority), keys=self._world.keys)
+        return build_ocsp_answer(
+            request,
+            revoked,
+            responder=responder.certificate,
+            responder_key=responder.key,
+            this_update=now,
+            next_update=min(now + OCSP_VALIDITY, responder.authority.not_after),
+            nonce=request.nonce,
+        )
+
+
+_MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
+_UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
+"""The answer about a certificate that this server has not issued (RFC 5019 section 2.2.3): never `good`."""
+
+
+@lru_cache(maxsize=8)
+def _issuer_of(every: tuple[Authority, ...], algorithm: str) -> dict[tuple[bytes, bytes], Authority]:
+    """Return the intermediates by the hashes with which a request names them."""
+    return {
+        hashes_of_issuer(parsed(one.certificate), algorithm): one
+        for one in every
+        if one.kind is AuthorityKind.INTERMEDIATE and one.sealed is not None and one.certificate
+    }
+
+
+class _Crl(NamedTuple):
+    der: bytes
+    until: int
+    since: int
+    number: int
+    """revocations after `since` (microseconds)"""
+
+
+class RevocationLists:
+    """The revocation lists of one server: built at a request, again after each revocation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kept: dict[tuple[str, int | None], _Crl] = {}
+        self._building = asyncio.Lock()
+
+    async def get(self, authority_id: str, shard: int | None) -> bytes:
+        """Return the list of an authority, or a partition of it. Raises NotFound."""
+        reader = self._world.db.read()
+        authority = find_authority(reader, authority_id)
+        is_partition = shard is not None and 0 <= shard < SHARDS and authority.kind is AuthorityKind.INTERMEDIATE
+        if authority.sealed is None or not authority.certificate or not (shard is None or is_partition):
+            raise NotFound("there is no such revocation list")
+        key = (authority.authority_id, shard)
+        async with self._building:
+            kept = self._kept.get(key)
+            if kept is None or not self._is_fresh(kept):
+                kept = await self._world.db.scan(lambda reader: self._build(reader, authority, shard))
+                self._kept[key] = kept
+        return kept.der
+
+    def _is_fresh(self, crl: _Crl) -> bool:
+        """Return whether the list is young, and no revocation was committed since it was built."""
+        return (
+            self._world.now() < crl.until and store.count_revoked(self._world.db.read(), since=crl.since) == crl.number
+        )
+
+    def _build(self, reader: Reader, authority: Authority, shard: int | None) -> _Crl:
+        now = self._world.now()
+        since = now - _LATE
+        count = store.count_revoked(reader, since=since)
+        issuer: Issuer = open_issuer(reader, authority, keys=self._world.keys)
+        revoked = [
+            RevokedCertificate(serial, at, reason_flag(why))
+            for serial, of, at, why in store.revoked(reader, since=now - CRL_VALIDITY)
+            if of == authority.authority_id and shard in (None, shard_of(serial))
+        ]
+        public_url = self._world.config.public_url
+        der = build_crl(
+            issuer.certificate,
+            issuer.key,
+            revoked,
+            number=now,
+            this_update=max(now - BACKDATED_S * SECOND, authority.not_before),
+            next_update=min(now + CRL_VALIDITY, authority.not_after),
+            partition=None if shard is None else distribution_point(public_url, authority.authority_id, shard),
+        )
+        return _Crl(der, now + CRL_VALIDITY // 2, since, count)

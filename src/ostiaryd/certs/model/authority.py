@@ -1,0 +1,202 @@
+"""Authorities: the root, its intermediates, and their OCSP responders; each has one key and one certificate.
+
+    pending --certificate--> active --rotation--> retired --its last certificate has expired--> gone
+
+An intermediate that an external root signs is pending until its certificate is imported. Of each kind at most one is
+active. The trust bundle has all roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.certs.model.keys import PrivateKey, PublicKey
+from ostiaryd.certs.model.names import CertificateName, NameKind, parse_name
+
+AuthorityId = NewType("AuthorityId", str)
+SECOND = 1_000_000
+BACKDATED_S = 60
+"""Seconds by which a certificate is valid before its issue, for clocks that are late."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AuthorityKind(StrEnum):
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+    RESPONDER = "responder"
+
+
+class AuthorityState(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+class Authority(msgspec.Struct, frozen=True, kw_only=True):
+    """An authority. Times in microseconds.
+
+    `parent` is the authority that signed its certificate; None for a root. `sealed` is its private key under the
+    keyring; None for an external root, which only verifies. `certificate` is empty while it is pending.
+    """
+
+    authority_id: AuthorityId
+    kind: AuthorityKind
+    state: AuthorityState
+    parent: AuthorityId | None
+    subject: str
+    key_type: str
+    certificate: bytes
+    cross_certificate: bytes | None = None
+    """certificate of the key of a root by the root before it, for clients that have only that one"""
+    sealed: bytes | None
+    permitted: tuple[str, ...] = ()
+    """names below which it certifies (RFC 5280 section 4.2.1.10), as `dns:example.com`; empty: all names"""
+    not_before: int
+    not_after: int
+    created_at: int
+    retired_at: int | None = None
+
+
+def instant(time: int) -> datetime:
+    """Return a time in microseconds as X.509 has it, in whole seconds."""
+    return _EPOCH + timedelta(seconds=time // SECOND)
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time of X.509 in microseconds since the epoch."""
+    return round((time - _EPOCH).total_seconds()) * SECOND
+
+
+def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+    """Return the hash that signatures of this key use."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return None
+    return (
+        hashes.SHA384()
+        if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size == 384
+        else hashes.SHA256()
+    )
+
+
+def subject_of(text: str) -> x509.Name:
+    """Return the subject of an authority: its common name."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def build_authority_certificate(
+    *,
+    subject: str,
+    key: PublicKey,
+    issuer: x509.Name,
+    issuer_key: PrivateKey,
+    issuer_key_id: x509.SubjectKeyIdentifier | None,
+    serial: int,
+    not_before: int,
+    not_after: int,
+    path_length: int,
+    permitted: Sequence[str] = (),
+    trust_domain: str = "",
+    locations: Sequence[x509.ExtensionType] = (),
+) -> bytes:
+    """Return the certificate of a root or an intermediate in DER (RFC 5280 section 4.2)."""
+    own_id = x509.SubjectKeyIdentifier.from_public_key(key)
+    authority_id = own_id if issuer_key_id is None else issuer_key_id
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject_of(subject))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(instant(not_before))
+        .not_valid_after(instant(not_after))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(own_id, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
+    )
+    if trust_domain:
+        spiffe = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")
+        builder = builder.add_extension(x509.SubjectAlternativeName([spiffe]), critical=False)
+    if permitted:
+        builder = builder.add_extension(constraints(permitted), critical=True)
+    for location in locations:
+        builder = builder.add_extension(location, critical=False)
+    return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
+
+
+def build_responder_certificate(
+    *,
+    subject: str,
+    key: PublicKey,
+    issuer: x509.Certificate,
+    issuer_key: PrivateKey,
+    serial: int,
+    not_before: int,
+    not_after: int,
+) -> bytes:
+    """Return the certificate of a delegated OCSP responder in DER (RFC 6960 section 4.2.2.2)."""
+    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject_of(subject))
+        .issuer_name(issuer.subject)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(instant(not_before))
+        .not_valid_after(instant(not_after))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(SIGNING_USAGE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
+        .add_extension(x509.OCSPNoCheck(), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
+    )
+    return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
+
+
+def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
+    """Return the extension that limits an authority to these names and those below them. Raises Invalid."""
+    subtrees: list[x509.GeneralName] = []
+    for text in permitted:
+        name = parse_name(text)
+        if name.kind is not NameKind.DNS or name.is_wildcard:
+            raise Invalid("an authority is limited to DNS names", hint="such as dns:example.com")
+        subtrees.append(x509.DNSName(name.value))
+    return x509.NameConstraints(subtrees, None)
+
+
+def is_permitted(authority: Authority, name: CertificateName) -> bool:
+    """Return whether the authority may certify the name. Kinds that are not constrained are free (RFC 5280)."""
+    if not authority.permitted or name.kind is not NameKind.DNS:
+        return True
+    hosts = (text.removeprefix("dns:") for text in authority.permitted)
+    return any(name.value == host or name.value.endswith(f".{host}") for host in hosts)
+
+
+def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not is_authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+_CA_USAGE = _key_usage(is_authority=True)
+SIGNING_USAGE = _key_usage(is_authority=False)

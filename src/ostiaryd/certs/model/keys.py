@@ -1,0 +1,192 @@
+"""Keys of certificates: their types, and the checks that refuse weak and known-bad keys.
+
+RSA keys are checked for small factors, for factors that are close to each other, and for the structure of
+CVE-2017-15361 (ROCA); Ed25519 keys for points of small order, for which signatures need no private key.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from math import gcd, isqrt, prod
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
+
+from ostiary.protocol import canonical
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.jose import b64u
+
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+EC_CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+KEY_TYPES = ("P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
+MAX_KEY_BYTES = 2048
+_FERMAT_STEPS = 100
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    )
+)
+"""Encodings of the points of order 1, 2, 4 and 8 of edwards25519, canonical and not."""
+
+
+class BadKey(Invalid):
+    """A public key that is not certified."""
+
+    code = "bad_public_key"
+
+
+def generate_key(key_type: str) -> PrivateKey:
+    """Return a new key. Raises Invalid for an unknown type."""
+    if key_type in EC_CURVES:
+        return ec.generate_private_key(EC_CURVES[key_type])
+    if key_type == "Ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    if key_type in KEY_TYPES:
+        return rsa.generate_private_key(65537, int(key_type.removeprefix("RSA-")))
+    raise Invalid(f"there is no key type {key_type[:32]!a}", hint=f"use one of {', '.join(KEY_TYPES)}")
+
+
+def encode_private_key(key: PrivateKey) -> bytes:
+    """Return PKCS #8 in DER, not encrypted: seal it before it is stored."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def parse_private_key(der: bytes) -> PrivateKey:
+    """Return the key that `encode_private_key` encoded."""
+    key = load_der_private_key(der, None)
+    assert isinstance(key, PrivateKey)
+    return key
+
+
+def parse_public_key(der: bytes) -> PublicKey:
+    """Return the key of a SubjectPublicKeyInfo, if it is of a type that is certified. Raises BadKey."""
+    if len(der) > MAX_KEY_BYTES:
+        raise BadKey(f"the public key is over {MAX_KEY_BYTES} bytes")
+    try:
+        key = load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey("the public key cannot be read", hint=f"use one of {', '.join(KEY_TYPES)}") from None
+    if not isinstance(key, PublicKey):
+        raise BadKey("keys of this algorithm are not certified", hint=f"use one of {', '.join(KEY_TYPES)}")
+    return key
+
+
+def encode_public_key(key: PublicKey) -> bytes:
+    """Return SubjectPublicKeyInfo in DER, in the one form by which keys are compared."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_type_of(key: PublicKey) -> str:
+    """Return the type of a key. Raises BadKey for a curve or a length that is not certified."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    if isinstance(key, rsa.RSAPublicKey):
+        name = f"RSA-{key.key_size}"
+    else:
+        name = next((name for name, curve in EC_CURVES.items() if curve.name == key.curve.name), key.curve.name)
+    if name not in KEY_TYPES:
+        raise BadKey(f"keys of the type {name} are not certified", hint=f"use one of {', '.join(KEY_TYPES)}")
+    return name
+
+
+def check_key(key: PublicKey) -> str:
+    """Return the type of a key. Raises BadKey for a weak or known-bad key."""
+    key_type = key_type_of(key)
+    match key:
+        case rsa.RSAPublicKey():
+            numbers = key.public_numbers()
+            _check_rsa(numbers.n, numbers.e)
+        case ed25519.Ed25519PublicKey():
+            if key.public_bytes_raw() in _SMALL_ORDER:
+                raise BadKey("the Ed25519 key is a point of small order")
+    return key_type
+
+
+def key_digest(public_key: bytes) -> str:
+    """Return the SHA-256 of a SubjectPublicKeyInfo, in base64url."""
+    return b64u(sha256(public_key).digest())
+
+
+def jwk_thumbprint(key: PublicKey) -> str:
+    """Return the RFC 7638 thumbprint of a key, by which the registry knows it."""
+    match key:
+        case ed25519.Ed25519PublicKey():
+            members = {"crv": "Ed25519", "kty": "OKP", "x": b64u(key.public_bytes_raw())}
+        case rsa.RSAPublicKey():
+            numbers = key.public_numbers()
+            members = {"e": _uint(numbers.e), "kty": "RSA", "n": _uint(numbers.n)}
+        case _:
+            point, size = key.public_numbers(), (key.curve.key_size + 7) // 8
+            name = key_type_of(key)
+            members = {"crv": name, "kty": "EC", "x": _uint(point.x, size), "y": _uint(point.y, size)}
+    return b64u(sha256(canonical.encode(members)).digest())
+
+
+def _uint(value: int, size: int | None = None) -> str:
+    return b64u(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
+
+
+def _check_rsa(n: int, e: int) -> None:
+    if e < 65537 or e % 2 == 0 or e.bit_length() > 64:
+        raise BadKey("the exponent of the RSA key is not an odd number of 65537 or more, of at most 64 bits")
+    if n % 2 == 0 or gcd(n, _small_primes()[1]) != 1:
+        raise BadKey("the RSA key has a small factor")
+    if _is_roca(n):
+        raise BadKey("the RSA key was made by a generator with the defect CVE-2017-15361 (ROCA)")
+    if _has_close_factors(n):
+        raise BadKey("the factors of the RSA key are close to each other")
+
+
+def _has_close_factors(n: int) -> bool:
+    """Return whether Fermat's method finds the factors of `n` in a few steps."""
+    a = isqrt(n - 1) + 1
+    for _ in range(_FERMAT_STEPS):
+        square = a * a - n
+        if isqrt(square) ** 2 == square:
+            return True
+        a += 1
+    return False
+
+
+def _is_roca(n: int) -> bool:
+    """Return whether `n` is a power of 65537 modulo each prime up to 167, as all defective keys are."""
+    return all(n % prime in powers for prime, powers in _roca_powers())
+
+
+@cache
+def _roca_powers() -> tuple[tuple[int, frozenset[int]], ...]:
+    primes = [prime for prime in _small_primes()[0] if 3 <= prime <= 167]
+    return tuple((prime, frozenset(pow(65537, power, prime) for power in range(prime))) for prime in primes)
+
+
+@cache
+def _small_primes() -> tuple[tuple[int, ...], int]:
+    """Return the odd primes below 752, and their product."""
+    primes = tuple(
+        number for number in range(3, 752) if all(number % divisor for divisor in range(2, isqrt(number) + 1))
+    )
+    return primes, prod(primes)

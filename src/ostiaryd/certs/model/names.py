@@ -1,0 +1,169 @@
+"""Names in certificates (RFC 5280 section 4.2.1.6), typed and in one spelling: `dns:api.example.com`, `ip:10.0.0.1`.
+
+A pattern says which names a profile allows: `dns:api.example.com` exactly, `dns:*.example.com` any name below, `dns:*`
+any name; `ip:10.0.0.0/8` any address of a network; `uri:spiffe://example.org/*` any URI with that beginning;
+`email:*@example.com` any mailbox at a host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+from cryptography import x509
+
+from ostiary.protocol.errors import Invalid
+
+MAX_NAMES = 100
+MAX_URI = 2048
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
+
+
+class NameKind(StrEnum):
+    """The kinds of names that certificates of this authority can have."""
+
+    DNS = "dns"
+    IP = "ip"
+    URI = "uri"
+    EMAIL = "email"
+
+
+_KINDS = frozenset(kind.value for kind in NameKind)
+
+
+class CertificateName(NamedTuple):
+    """A name of the holder of a certificate."""
+
+    kind: NameKind
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Return whether the name stands for all hosts with one more label."""
+        return self.kind is NameKind.DNS and self.value.startswith("*.")
+
+    def encode(self) -> x509.GeneralName:
+        """Return the name as X.509 has it."""
+        match self.kind:
+            case NameKind.DNS:
+                return x509.DNSName(self.value)
+            case NameKind.IP:
+                return x509.IPAddress(ip_address(self.value))
+            case NameKind.URI:
+                return x509.UniformResourceIdentifier(self.value)
+            case NameKind.EMAIL:
+                return x509.RFC822Name(self.value)
+
+
+def parse_name(text: str) -> CertificateName:
+    """Parse `<kind>:<value>` and return the name in its one spelling. Raises Invalid."""
+    kind, colon, value = text.partition(":")
+    if not colon or kind not in _KINDS:
+        raise Invalid(
+            f"the name {text[:100]!a} has no kind", hint="write dns:HOST, ip:ADDRESS, uri:URI or email:ADDRESS"
+        )
+    return make_name(NameKind(kind), value)
+
+
+def make_name(kind: NameKind, value: str) -> CertificateName:
+    """Return a name in its one spelling. Raises Invalid."""
+    match kind:
+        case NameKind.DNS:
+            return CertificateName(kind, _check_host(value.lower(), wildcard=True))
+        case NameKind.IP:
+            try:
+                return CertificateName(kind, str(ip_address(value)))
+            except ValueError:
+                raise Invalid(f"{value[:64]!a} is not an IP address") from None
+        case NameKind.URI:
+            if len(value) > MAX_URI or not _URI.fullmatch(value):
+                raise Invalid(f"{value[:100]!a} is not an absolute URI of at most {MAX_URI} characters")
+            return CertificateName(kind, value)
+        case NameKind.EMAIL:
+            local, at, host = value.rpartition("@")
+            if not at or not _LOCAL.fullmatch(local):
+                raise Invalid(f"{value[:100]!a} is not a mail address")
+            return CertificateName(kind, f"{local}@{_check_host(host.lower(), wildcard=False)}")
+
+
+def _check_host(host: str, *, wildcard: bool) -> str:
+    bare = host.removeprefix("*.") if wildcard else host
+    labels = bare.split(".")
+    if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+        raise Invalid(f"{host[:100]!a} is not a DNS name", hint="write IDNs as A-labels, without a dot at the end")
+    return host
+
+
+def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:
+    """Return the names of a subjectAltName extension, each once. Raises Invalid for a name of another kind."""
+    names: list[CertificateName] = []
+    for general in extension:
+        match general:
+            case x509.DNSName():
+                name = make_name(NameKind.DNS, general.value)
+            case x509.IPAddress():
+                name = make_name(NameKind.IP, str(general.value))
+            case x509.UniformResourceIdentifier():
+                name = make_name(NameKind.URI, general.value)
+            case x509.RFC822Name():
+                name = make_name(NameKind.EMAIL, general.value)
+            case _:
+                raise Invalid(
+                    f"names of the kind {type(general).__name__} are not certified", hint="use DNS, IP, URI or e-mail"
+                )
+        names.append(name)
+    return check_count(tuple(dict.fromkeys(names)))
+
+
+def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ...]:
+    """Return the names. Raises Invalid for more than `MAX_NAMES`."""
+    if len(names) > MAX_NAMES:
+        raise Invalid(f"there are {len(names)} names, at most {MAX_NAMES} are allowed")
+    return names
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a pattern of names. Raises Invalid."""
+    kind, _, value = pattern.partition(":")
+    if value == "*" and kind in _KINDS:
+        return pattern
+    if kind == NameKind.IP:
+        try:
+            ip_network(value)
+        except ValueError:
+            raise Invalid(f"the pattern {pattern[:100]!a} names no network", hint="such as ip:10.0.0.0/8") from None
+        return pattern
+    if kind == NameKind.EMAIL and value.startswith("*@"):
+        parse_name(f"email:any{value[1:]}")
+        return pattern
+    parse_name(pattern.removesuffix("*") if kind == NameKind.URI else pattern)
+    return pattern
+
+
+def is_allowed(name: CertificateName, patterns: Sequence[str]) -> bool:
+    """Return whether one of the patterns allows the name."""
+    return any(_matches(name, *pattern.split(":", 1)) for pattern in patterns)
+
+
+def _matches(name: CertificateName, kind: str, value: str) -> bool:
+    if kind != name.kind:
+        return False
+    if value == "*":
+        return True
+    match name.kind:
+        case NameKind.DNS:
+            return name.value == value or (value.startswith("*.") and name.value.endswith(value[1:]))
+        case NameKind.IP:
+            return ip_address(name.value) in ip_network(value)
+        case NameKind.URI:
+            return name.value.startswith(value[:-1]) if value.endswith("*") else name.value == value
+        case NameKind.EMAIL:
+            return name.value.endswith(value[1:]) if value.startswith("*@") else name.value == value

@@ -1,0 +1,115 @@
+"""Certificate signing requests (PKCS #10, RFC 2986): read with all checks that need no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+from ostiary.protocol.errors import Invalid
+from ostiaryd.certs.model.keys import BadKey, check_key, encode_public_key, parse_public_key
+from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name, read_names
+
+T = TypeVar("T")
+MAX_CSR_BYTES = 16 << 10
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_UNDERSTOOD = frozenset(
+    {
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+    }
+)
+
+
+class BadRequest(Invalid):
+    """A certificate signing request that is refused to every sender."""
+
+    code = "bad_csr"
+
+
+class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed it, and the names."""
+
+    public_key: bytes
+    key_type: str
+    names: tuple[CertificateName, ...]
+
+
+def parse_csr(der: bytes) -> CertificateSigningRequest:
+    """Read a request in DER, and verify that its sender has the private key.
+
+    Refused are: a bad signature, or one with an old hash; a weak or known-bad key; a request for a CA certificate; a
+    critical extension that is not understood; names of other kinds. The subject counts as a name if it is a host name;
+    everything else in it is ignored, as are the requested usages: the profile states them.
+
+    Raises BadRequest, BadKey.
+    """
+    if len(der) > MAX_CSR_BYTES:
+        raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
+    csr = _read("the request is not a PKCS #10 request in DER", lambda: x509.load_der_x509_csr(der))
+    unverified_key = _read("the public key of the request cannot be read", csr.public_key)
+    key = parse_public_key(_read("the public key cannot be read", lambda: encode_public_key(unverified_key)))  # type: ignore[arg-type]
+    key_type = check_key(key)
+    _check_signature(csr)
+    extensions = _read("the extensions of the request cannot be read", lambda: csr.extensions)
+    for extension in extensions:
+        if extension.critical and extension.oid not in _UNDERSTOOD:
+            raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            raise BadRequest("a request for the certificate of an authority is not served here")
+    try:
+        return CertificateSigningRequest(
+            public_key=encode_public_key(key), key_type=key_type, names=_names(csr.subject, extensions)
+        )
+    except BadKey:
+        raise
+    except Invalid as error:
+        raise BadRequest(error.message, hint=error.hint) from None
+
+
+def _check_signature(csr: x509.CertificateSigningRequest) -> None:
+    def is_valid() -> bool:
+        algorithm = csr.signature_hash_algorithm
+        if algorithm is not None and not isinstance(algorithm, _HASHES):
+            raise BadRequest(f"the signature uses {algorithm.name}", hint="use SHA-256 or a longer hash")
+        return csr.is_signature_valid
+
+    if not _read("the algorithm of the signature is not supported", is_valid):
+        raise BadRequest("the signature of the request is not of its public key")
+
+
+def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[CertificateName, ...]:
+    names: tuple[CertificateName, ...] = ()
+    for extension in extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            names = _read("the names of the request cannot be read", partial(read_names, extension.value))
+    for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        text = str(attribute.value).lower()
+        if "." in text and " " not in text and all(name.value != text for name in names):
+            last = text.rpartition(".")[2]
+            names = (*names, make_name(NameKind.IP if last.isdigit() else NameKind.DNS, text))
+    return check_count(names)
+
+
+def _read(message: str, read: Callable[[], T]) -> T:
+    """Return what `read` returns. Raises BadRequest with `message` for what the parser of X.509 refuses."""
+    try:
+        return read()
+    except (
+        ValueError,
+        TypeError,
+        InvalidSignature,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
+        raise BadRequest(message) from None

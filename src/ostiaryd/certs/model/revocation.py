@@ -1,0 +1,158 @@
+"""Revocation lists (RFC 5280 section 5) and OCSP (RFC 6960, RFC 9654): reading requests, and signing answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from ostiary.protocol.errors import Malformed
+from ostiaryd.certs.model.authority import hash_for, instant
+from ostiaryd.certs.model.certificate import SERIAL_DIGITS, Reason
+from ostiaryd.certs.model.keys import PrivateKey
+
+MAX_OCSP_BYTES = 1024
+"""A request about one certificate, with a nonce and without the certificate of its sender, has under 300 bytes."""
+MAX_NONCE = 128
+_HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256]] = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
+
+
+class RevokedCertificate(NamedTuple):
+    """A revoked certificate: serial, time of the revocation in microseconds, and reason."""
+
+    serial: str
+    at: int
+    reason: x509.ReasonFlags
+
+
+class OcspRequest(NamedTuple):
+    """A question about one certificate of the issuer with these hashes."""
+
+    algorithm: str
+    name_hash: bytes
+    key_hash: bytes
+    serial: str
+    nonce: bytes | None
+
+
+def parse_ocsp_request(der: bytes) -> OcspRequest:
+    """Read a request about one certificate; requests about several are refused (RFC 5019 section 2.1.1).
+
+    The request is small, so that what a caller can cost is bounded. Raises Malformed.
+    """
+    if len(der) > MAX_OCSP_BYTES:
+        raise Malformed(f"the OCSP request is over {MAX_OCSP_BYTES} bytes")
+    try:
+        request = ocsp.load_der_ocsp_request(der)
+        algorithm = request.hash_algorithm.name
+        nonce: bytes | None = None
+        for extension in request.extensions:
+            if isinstance(extension.value, x509.OCSPNonce):
+                nonce = extension.value.nonce
+            elif extension.critical:
+                raise Malformed("a critical extension of the OCSP request is not understood")
+        serial = request.serial_number
+        parsed = OcspRequest(algorithm, request.issuer_name_hash, request.issuer_key_hash, "", nonce)
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise Malformed("the OCSP request cannot be read, or is about several certificates") from None
+    if nonce is not None and not 1 <= len(nonce) <= MAX_NONCE:
+        raise Malformed(f"the nonce of the OCSP request must have 1 to {MAX_NONCE} bytes")
+    if algorithm not in _HASHES or not 0 <= serial < 1 << 160:
+        raise Malformed("the OCSP request uses a hash or a serial number that is not understood")
+    return parsed._replace(serial=f"{serial:0{SERIAL_DIGITS}x}")
+
+
+def hashes_of_issuer(certificate: x509.Certificate, algorithm: str) -> tuple[bytes, bytes]:
+    """Return the hashes of name and key by which OCSP requests name an issuer."""
+    same = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, _HASHES[algorithm]()).build()
+    digest = hashes.Hash(_HASHES[algorithm]())
+    digest.update(certificate.subject.public_bytes())
+    return digest.finalize(), same.issuer_key_hash
+
+
+def build_ocsp_answer(
+    request: OcspRequest,
+    revoked: RevokedCertificate | None,
+    *,
+    responder: x509.Certificate,
+    responder_key: PrivateKey,
+    this_update: int,
+    next_update: int,
+    nonce: bytes | None = None,
+) -> bytes:
+    """Return a signed answer in DER: good, or revoked."""
+    builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
+        issuer_name_hash=request.name_hash,
+        issuer_key_hash=request.key_hash,
+        serial_number=int(request.serial, 16),
+        algorithm=_HASHES[request.algorithm](),
+        cert_status=ocsp.OCSPCertStatus.GOOD if revoked is None else ocsp.OCSPCertStatus.REVOKED,
+        this_update=instant(this_update),
+        next_update=instant(next_update),
+        revocation_time=None if revoked is None else instant(revoked.at),
+        revocation_reason=None if revoked is None or revoked.reason is _UNSPECIFIED else revoked.reason,
+    )
+    builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, responder).certificates([responder])
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.sign(responder_key, hash_for(responder_key)).public_bytes(Encoding.DER)
+
+
+_UNSPECIFIED = x509.ReasonFlags.unspecified
+
+
+def refuse_ocsp(status: ocsp.OCSPResponseStatus) -> bytes:
+    """Return an answer without a signature (RFC 6960 section 2.3)."""
+    return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
+
+
+def reason_flag(why: str) -> x509.ReasonFlags:
+    """Return the reason of a revocation as X.509 has it; a holding that ended with its agent or task has ceased."""
+    return x509.ReasonFlags(why) if why in _STATED else x509.ReasonFlags.cessation_of_operation
+
+
+_STATED = frozenset(reason.value for reason in Reason)
+
+
+def build_crl(
+    issuer: x509.Certificate,
+    key: PrivateKey,
+    revoked: Sequence[RevokedCertificate],
+    *,
+    number: int,
+    this_update: int,
+    next_update: int,
+    partition: x509.DistributionPoint | None = None,
+) -> bytes:
+    """Return a revocation list in DER; of a `partition`, it says so (RFC 5280 section 5.2.5)."""
+    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(instant(this_update))
+        .next_update(instant(next_update))
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
+        .add_extension(x509.CRLNumber(number), critical=False)
+    )
+    if partition is not None:
+        point = x509.IssuingDistributionPoint(
+            full_name=partition.full_name,
+            relative_name=None,
+            only_contains_user_certs=True,
+            only_contains_ca_certs=False,
+            only_some_reasons=None,
+            indirect_crl=False,
+            only_contains_attribute_certs=False,
+        )
+        builder = builder.add_extension(point, critical=True)
+    for one in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(int(one.serial, 16)).revocation_date(instant(one.at))
+        if one.reason is not _UNSPECIFIED:
+            entry = entry.add_extension(x509.CRLReason(one.reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(key, hash_for(key)).public_bytes(Encoding.DER)

@@ -1,0 +1,1 @@
+"""The stored authorities, certificates and blocked keys."""

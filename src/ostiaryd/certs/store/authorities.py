@@ -1,0 +1,99 @@
+"""Authorities: each with its sealed key and its certificate."""
+
+from __future__ import annotations
+
+from ostiaryd.certs.model.authority import Authority, AuthorityId, AuthorityKind, AuthorityState
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+
+_SELECT = """select authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
+    sealed, permitted, not_before, not_after, created_at, retired_at from authority """
+_ALL = sql(_SELECT + "order by created_at, authority_id", steady=True)
+_GET = sql(_SELECT + "where authority_id = :id", steady=True)
+_INSERT = sql(
+    """insert into authority (authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
+        sealed, permitted, not_before, not_after, created_at)
+       values (:authority_id, :kind, :state, :parent, :subject, :key_type, :certificate, :cross_certificate,
+        :sealed, :permitted, :not_before, :not_after, :created_at)"""
+)
+_CERTIFY = sql(
+    """update authority set certificate = :certificate, parent = :parent, not_before = :not_before,
+        not_after = :not_after where authority_id = :id"""
+)
+_STATE = sql("update authority set state = :state, retired_at = :retired_at where authority_id = :id")
+_DELETE = sql("delete from authority where authority_id = :id")
+
+
+def insert(tx: Tx, authority: Authority) -> None:
+    """Insert an authority."""
+    tx.touch("authority", authority.authority_id)
+    tx.run(
+        _INSERT,
+        authority_id=authority.authority_id,
+        kind=authority.kind,
+        state=authority.state,
+        parent=authority.parent,
+        subject=authority.subject,
+        key_type=authority.key_type,
+        certificate=authority.certificate,
+        cross_certificate=authority.cross_certificate,
+        sealed=authority.sealed,
+        permitted=" ".join(authority.permitted),
+        not_before=authority.not_before,
+        not_after=authority.not_after,
+        created_at=authority.created_at,
+    )
+
+
+def get(reader: Reader, id: str) -> Authority | None:
+    """Return an authority; None if there is none."""
+    return reader.made(_GET, _authority, id=id)
+
+
+def authorities(reader: Reader) -> list[Authority]:
+    """Return all authorities, the oldest first."""
+    return [_authority(row) for row in reader.all(_ALL)]
+
+
+def certify(tx: Tx, authority: Authority) -> None:
+    """Store the certificate of a pending authority."""
+    tx.touch("authority", authority.authority_id)
+    tx.run(
+        _CERTIFY,
+        id=authority.authority_id,
+        certificate=authority.certificate,
+        parent=authority.parent,
+        not_before=authority.not_before,
+        not_after=authority.not_after,
+    )
+
+
+def set_state(tx: Tx, id: AuthorityId, state: AuthorityState) -> None:
+    """Change the state of an authority."""
+    tx.touch("authority", id)
+    tx.run(_STATE, id=id, state=state, retired_at=tx.now if state is AuthorityState.RETIRED else None)
+
+
+def delete(tx: Tx, id: AuthorityId) -> None:
+    """Delete an authority."""
+    tx.touch("authority", id)
+    tx.run(_DELETE, id=id)
+
+
+def _authority(row: Row) -> Authority:
+    id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, begins, ends, at, retired = row
+    return Authority(
+        authority_id=id,
+        kind=AuthorityKind(kind),
+        state=AuthorityState(state),
+        parent=parent,
+        subject=subject,
+        key_type=key_type,
+        certificate=bytes(certificate),
+        cross_certificate=None if cross is None else bytes(cross),
+        sealed=None if sealed is None else bytes(sealed),
+        permitted=tuple(permitted.split()),
+        not_before=begins,
+        not_after=ends,
+        created_at=at,
+        retired_at=retired,
+    )

@@ -1,0 +1,159 @@
+"""Certificates by serial. One ends with its holding, or with a revocation of its own where the server is the holder."""
+
+from __future__ import annotations
+
+from ostiaryd.certs.model.certificate import Certificate, decode_names, encode_names
+from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.http.pages import Page
+
+KEPT = 86_400 * 1_000_000
+"""retention of a certificate after its expiry, in microseconds, as that of its holding (`registry.flows.expiry`)"""
+_ENDED = "coalesce(revoked_at, ended_at)"
+_FROM = "from certificate left join holding on holding.id = 'ct_' || serial "
+_SELECT = f"""select serial, authority, profile, holder, certificate.task, names, key_type, key_digest, der, not_before,
+    not_after, issued_at, {_ENDED}, coalesce(reason, ended_why) {_FROM}"""
+_GET = sql(_SELECT + "where serial = :serial and not_after > :since")
+_PAGE = sql(_SELECT + "where serial < :before order by serial desc limit :limit")
+_OF_HOLDER = sql(_SELECT + "where holder = :holder and serial < :before order by serial desc limit :limit")
+_INSERT = sql(
+    """insert into certificate (serial, authority, profile, holder, task, names, key_type, key_digest, der, not_before,
+        not_after, issued_at)
+       values (:serial, :authority, :profile, :holder, :task, :names, :key_type, :key_digest, :der, :not_before,
+        :not_after, :issued_at)"""
+)
+_REVOKE = sql(
+    "update certificate set revoked_at = :now, reason = :reason where serial = :serial and revoked_at is null"
+)
+_OTHER_HOLDER = sql(
+    "select serial from certificate where key_digest = :digest and coalesce(holder, '') <> :holder limit 1"
+)
+_STATUS = sql(f"select authority, not_after, {_ENDED}, coalesce(reason, ended_why) {_FROM} where serial = :serial")
+_COUNT = sql(
+    """select (select count(*) from certificate where revoked_at is not null and revoked_at > :since)
+        + (select count(*) from holding where kind = 'certificate' and ended_at is not null and ended_at > :since)"""
+)
+_REVOKED = sql(
+    """select serial, authority, ended_at, coalesce(reason, ended_why) from holding
+        cross join certificate on serial = substr(id, 4)
+        where kind = 'certificate' and ended_at is not null and not_after > :since
+       union
+       select serial, authority, revoked_at, reason from certificate
+        where revoked_at is not null and holder is null and not_after > :since"""
+)
+_PRUNE = sql(
+    """delete from certificate where serial in
+        (select serial from certificate where not_after < :before order by not_after limit :limit)""",
+    prunes=True,
+)
+_USED = sql("select serial from certificate where authority = :authority and not_after > :now limit 1")
+_BLOCK = sql(
+    "insert into blocked_key (digest, reason, blocked_at) values (:digest, :reason, :now) on conflict do nothing"
+)
+_BLOCKED = sql("select reason from blocked_key where digest = :digest")
+_LAST = "g"
+"""behind all serials, which are hexadecimal"""
+
+
+def insert(tx: Tx, certificate: Certificate) -> None:
+    """Insert a certificate; its serial is new."""
+    tx.late(
+        _INSERT,
+        (
+            certificate.serial,
+            certificate.authority,
+            certificate.profile,
+            certificate.holder,
+            certificate.task,
+            encode_names(certificate.names),
+            certificate.key_type,
+            certificate.key_digest,
+            certificate.der,
+            certificate.not_before,
+            certificate.not_after,
+            certificate.issued_at,
+        ),
+    )
+
+
+def get(reader: Reader, serial: str, *, now: int) -> Certificate | None:
+    """Return a certificate by serial; None if there is none, or if it expired over a day before `now`."""
+    return reader.made(_GET, _certificate, serial=serial, since=now - KEPT)
+
+
+def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certificate]:
+    """Return a page of certificates, of one holder or of all, the newest first."""
+    before = page.after or _LAST
+    if holder is None:
+        rows = reader.all(_PAGE, before=before, limit=page.limit)
+    else:
+        rows = reader.all(_OF_HOLDER, holder=holder, before=before, limit=page.limit)
+    return [_certificate(row) for row in rows]
+
+
+def revoke(tx: Tx, serial: str, *, reason: str) -> int:
+    """Revoke a certificate; return 0 if it was revoked before."""
+    return tx.run(_REVOKE, serial=serial, reason=reason, now=tx.now)
+
+
+def has_other_holder(reader: Reader, key_digest: str, *, holder: str) -> bool:
+    """Return whether another holder has a certificate with that key; `holder` is empty for the server."""
+    return reader.one(_OTHER_HOLDER, digest=key_digest, holder=holder) is not None
+
+
+def status(reader: Reader, serial: str) -> tuple[str, int, int | None, str] | None:
+    """Return authority, expiry, end (None while it is in force) and reason of a certificate; None if it is unknown."""
+    row = reader.one(_STATUS, serial=serial)
+    return None if row is None else (row[0], row[1], row[2], row[3] or "")
+
+
+def count_revoked(reader: Reader, *, since: int) -> int:
+    """Return how many revocations have a time after `since`: the number rises with each that is committed late, too."""
+    row = reader.one(_COUNT, since=since)
+    assert row is not None
+    return int(row[0])
+
+
+def revoked(reader: Reader, *, since: int) -> list[tuple[str, str, int, str]]:
+    """Return serial, authority, end and reason of each revoked certificate that expires after `since`."""
+    return [(serial, authority, at, why or "") for serial, authority, at, why in reader.all(_REVOKED, since=since)]
+
+
+def has_live(reader: Reader, authority: str, *, now: int) -> bool:
+    """Return whether a certificate of that authority has not expired."""
+    return reader.one(_USED, authority=authority, now=now) is not None
+
+
+def prune(tx: Tx, *, limit: int) -> int:
+    """Delete certificates that expired over a day ago."""
+    return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
+
+
+def block_key(tx: Tx, digest: str, *, reason: str) -> None:
+    """Refuse a key from now on."""
+    tx.run(_BLOCK, digest=digest, reason=reason, now=tx.now)
+
+
+def why_blocked(reader: Reader, digest: str) -> str | None:
+    """Return why a key is refused; None if it is not."""
+    row = reader.one(_BLOCKED, digest=digest)
+    return None if row is None else str(row[0])
+
+
+def _certificate(row: Row) -> Certificate:
+    (serial, authority, profile, holder, task, names, key_type, digest, der, begins, ends, issued, revoked, why) = row
+    return Certificate(
+        serial=serial,
+        authority=authority,
+        profile=profile,
+        holder=holder,
+        task=task,
+        names=decode_names(names),
+        key_type=key_type,
+        key_digest=digest,
+        der=bytes(der),
+        not_before=begins,
+        not_after=ends,
+        issued_at=issued,
+        revoked_at=revoked,
+        reason=why or "",
+    )

@@ -1,0 +1,324 @@
+"""Certificates and authorities as JSON under /api/v1. Times are seconds since the epoch; serial numbers hexadecimal."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ostiary.protocol.errors import Forbidden, Malformed
+from ostiaryd.certs import flows
+from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.model import (
+    SECOND,
+    Authority,
+    Certificate,
+    CertificateRequest,
+    IssuedCertificate,
+    Reason,
+    parse_csr,
+    parse_name,
+)
+from ostiaryd.certs.store import authorities
+from ostiaryd.certs.store import certificates as store
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import Call, Reply, reply
+from ostiaryd.ground.http.pages import Page, reply_page
+from ostiaryd.ground.http.routes import FORBIDDEN, NOT_FOUND, PAGE, PageBody, Query, Route
+from ostiaryd.ledger.flows import Act
+from ostiaryd.policy.flows.external_pdp import act_with_answers
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import READ, SELF, Caller
+
+MAX_PEM = 32 << 10
+"""Characters of a certificate signing request in PEM."""
+
+
+class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
+    """A request for a certificate: `csr` in PEM, signed by the key that is certified."""
+
+    csr: str
+    profile: str = "agent"
+    agent: str | None = None
+    """Name or id of the holder; the caller itself if left out."""
+    person: str | None = None
+    task: str | None = None
+    """Id of a task of the agent with which the certificate ends; its standing task if left out."""
+    names: list[str] = []
+    """Names such as `dns:api.example.com`, besides those of the request."""
+    lifetime: int | None = None
+    """Seconds."""
+    replaces: str | None = None
+    """Serial number of the certificate that this one renews."""
+
+
+class Revocation(msgspec.Struct, forbid_unknown_fields=True):
+    """The revocation of a certificate."""
+
+    reason: Reason = Reason.UNSPECIFIED
+
+
+class CertificateBody(TypedDict):
+    """A certificate, as lists show it. `state` is live, revoked or expired; `holder` is empty for the server itself."""
+
+    serial: str
+    state: str
+    profile: str
+    holder: str
+    holder_id: str
+    task: str | None
+    names: list[str]
+    key_type: str
+    thumbprint: str
+    authority: str
+    not_before: int
+    not_after: int
+    issued_at: int
+    revoked_at: int | None
+    reason: str
+
+
+class CertificateDetail(CertificateBody):
+    """A certificate with its chain in PEM; `bundle` has the roots that clients trust."""
+
+    certificate: str
+    chain: str
+    bundle: NotRequired[str]
+
+
+class AuthorityBody(TypedDict):
+    """An authority: its certificate in PEM, which is empty while it waits for one."""
+
+    authority_id: str
+    kind: str
+    state: str
+    parent: str | None
+    subject: str
+    key_type: str
+    has_key: bool
+    permitted: list[str]
+    not_before: int
+    not_after: int
+    created_at: int
+    certificate: str
+
+
+class AuthoritiesBody(TypedDict):
+    """All authorities, the oldest first."""
+
+    authorities: list[AuthorityBody]
+
+
+async def issue_certificate(call: Call) -> Reply:
+    """Issue a certificate for a key whose possession the request proves; a policy decides.
+
+    An agent gets certificates for itself. An administrator also requests them for agents and persons; an administrator
+    that names neither gets one for the caller.
+    """
+    new = call.json(NewCertificate)
+    csr = parse_csr(read_csr(new.csr))
+    names = tuple(dict.fromkeys((*csr.names, *map(parse_name, new.names))))
+    caller: Caller = call.caller
+
+    def issue(act: Act) -> IssuedCertificate:
+        agent, person = new.agent, new.person
+        if agent is None and person is None:
+            agent, person = (caller.id, None) if caller.kind == "agent" else (None, caller.id)
+        check_requester(act.tx, caller, agent=agent, person=person)
+        request = CertificateRequest(
+            profile=new.profile,
+            public_key=csr.public_key,
+            names=names,
+            agent=agent,
+            person=person,
+            task=new.task,
+            lifetime_s=new.lifetime,
+            client_jkt=caller.jkt if caller.kind != "guard" else None,
+            replaces=new.replaces,
+        )
+        return flows.issue(act, request, config=call.world.config)
+
+    action = "cert.issue" if new.replaces is None else "cert.renew"
+    issued = await act_with_answers(call.world, lambda retry: registry.act_as(call, action, issue, again=retry))
+    return reply(_detail(call.world.db.read(), issued.certificate, now=call.world.now()), status=201)
+
+
+def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person: str | None) -> None:
+    """Check that the caller may request a certificate for that holder. Raises NotFound, Forbidden."""
+    if caller.is_admin:
+        return
+    if person is not None and registry.find_person(reader, person).person_id == caller.id:
+        return
+    if agent is not None:
+        holder = registry.find_agent(reader, agent)
+        if caller.id == holder.agent_id or registry.answers_for(reader, caller.id, holder):
+            return
+    raise Forbidden("a certificate is requested by its holder", hint="an administrator may request it for others")
+
+
+def read_csr(text: str) -> bytes:
+    """Return the request in DER. Raises Malformed for what is not PEM."""
+    if len(text) > MAX_PEM:
+        raise Malformed(f"`csr` is over {MAX_PEM} characters")
+    try:
+        return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
+    except ValueError:
+        raise Malformed("`csr` is not a certificate request in PEM", hint="openssl req -new prints one") from None
+
+
+async def list_certificates(call: Call) -> Reply:
+    """List certificates, the newest first: the caller's own, or all for callers that may read everything."""
+    named, now, caller = call.query_one("holder"), call.world.now(), call.caller
+
+    def read(reader: Reader, page: Page) -> list[Certificate]:
+        holder = None
+        if named is not None:
+            holder = _holder_id(reader, named)
+        elif not caller.may_read:
+            holder = caller.id
+        if not (caller.may_read or holder == caller.id):
+            agent = registry.get_agent(reader, holder or "")
+            if agent is None or not registry.answers_for(reader, caller.id, agent):
+                raise Forbidden("the certificates belong to another holder")
+        return store.page(reader, page, holder=holder)
+
+    return await reply_page(
+        call,
+        "certificates",
+        read,
+        lambda reader, one: _render(reader, one, now=now),
+        cursor=lambda one: one.serial,
+    )
+
+
+def _holder_id(reader: Reader, name: str) -> str:
+    agent = registry.get_agent(reader, name)
+    return agent.agent_id if agent is not None else registry.find_person(reader, name).person_id
+
+
+async def show_certificate(call: Call) -> Reply:
+    """Show a certificate with its chain, for its holder, its owner, and readers of everything."""
+    reader, now = call.world.db.read(), call.world.now()
+    certificate = flows.find_certificate(reader, call.params["serial"], now=now)
+    if not call.caller.may_read:
+        flows.check_concerned(reader, certificate, by=call.caller)
+    return reply(_detail(reader, certificate, now=now))
+
+
+async def revoke_certificate(call: Call) -> Reply:
+    """Revoke a certificate. With the reason `keyCompromise`, its key is never certified again."""
+    order = call.json(Revocation)
+    certificate = await registry.act_as(
+        call, "cert.revoke", lambda act: flows.revoke(act, call.params["serial"], order.reason, by=call.caller)
+    )
+    reader, now = call.world.db.read(), call.world.now()
+    return reply(_render(reader, flows.find_certificate(reader, certificate.serial, now=now), now=now))
+
+
+async def list_authorities(call: Call) -> Reply:
+    """List the authorities: roots, intermediates, and their OCSP responders."""
+    every = authorities.authorities(call.world.db.read())
+    return reply({"authorities": [_render_authority(one) for one in every]})
+
+
+def _render(reader: Reader, certificate: Certificate, *, now: int) -> CertificateBody:
+    revoked_at = certificate.revoked_at
+    state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
+    return {
+        "serial": certificate.serial,
+        "state": state,
+        "profile": certificate.profile,
+        "holder": _name_of(reader, certificate.holder),
+        "holder_id": certificate.holder or "",
+        "task": certificate.task,
+        "names": [str(name) for name in certificate.names],
+        "key_type": certificate.key_type,
+        "thumbprint": certificate.thumbprint,
+        "authority": certificate.authority,
+        "not_before": certificate.not_before // SECOND,
+        "not_after": certificate.not_after // SECOND,
+        "issued_at": certificate.issued_at // SECOND,
+        "revoked_at": None if revoked_at is None else revoked_at // SECOND,
+        "reason": certificate.reason,
+    }
+
+
+def _detail(reader: Reader, certificate: Certificate, *, now: int) -> CertificateDetail:
+    chain = flows.chain_of(reader, flows.find_authority(reader, certificate.authority))
+    return {
+        **_render(reader, certificate, now=now),
+        "certificate": encode_pem([certificate.der]).decode(),
+        "chain": encode_pem(chain).decode(),
+        "bundle": encode_pem(flows.trust_bundle(reader)).decode(),
+    }
+
+
+def _name_of(reader: Reader, holder: str | None) -> str:
+    if holder is None:
+        return ""
+    record = registry.get_agent(reader, holder) or registry.get_person(reader, holder)
+    return holder if record is None else record.name
+
+
+def _render_authority(authority: Authority) -> AuthorityBody:
+    return {
+        "authority_id": authority.authority_id,
+        "kind": authority.kind.value,
+        "state": authority.state.value,
+        "parent": authority.parent,
+        "subject": authority.subject,
+        "key_type": authority.key_type,
+        "has_key": authority.sealed is not None,
+        "permitted": list(authority.permitted),
+        "not_before": authority.not_before // SECOND,
+        "not_after": authority.not_after // SECOND,
+        "created_at": authority.created_at // SECOND,
+        "certificate": encode_pem([authority.certificate]).decode() if authority.certificate else "",
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/v1/certificates",
+        list_certificates,
+        SELF,
+        errors=(NOT_FOUND, FORBIDDEN),
+        answers={200: PageBody("certificates", CertificateBody)},
+        query=(Query("holder", "Name or id of the agent or person."), *PAGE),
+    ),
+    Route(
+        "POST",
+        "/api/v1/certificates",
+        issue_certificate,
+        SELF,
+        body=NewCertificate,
+        allows_people=True,
+        grants=True,
+        errors=(FORBIDDEN,),
+        answers={201: CertificateDetail},
+    ),
+    Route(
+        "GET",
+        "/api/v1/certificates/{serial}",
+        show_certificate,
+        SELF,
+        errors=(FORBIDDEN,),
+        answers={200: CertificateDetail},
+    ),
+    Route(
+        "POST",
+        "/api/v1/certificates/{serial}/revoke",
+        revoke_certificate,
+        SELF,
+        body=Revocation,
+        allows_people=True,
+        stops=True,
+        proves_in_act=True,
+        errors=(FORBIDDEN,),
+        answers={200: CertificateBody},
+    ),
+    Route("GET", "/api/v1/authorities", list_authorities, READ, answers={200: AuthoritiesBody}),
+)

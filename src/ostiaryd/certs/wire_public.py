@@ -1,0 +1,106 @@
+"""Public files of the certificate authority, without authentication: certificates, revocation lists, and OCSP.
+
+`/ca/bundle.pem` is the trust bundle. Revocation lists are DER (RFC 5280). OCSP takes GET and POST (RFC 6960).
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from urllib.parse import unquote
+
+from ostiary.protocol.errors import NotFound
+from ostiaryd.certs import flows
+from ostiaryd.certs.flows.authorities import encode_pem, find_authority
+from ostiaryd.certs.flows.status import OcspResponder, RevocationLists
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, UnsupportedMediaType
+from ostiaryd.ground.http.routes import NOT_FOUND, Content, Route
+
+OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
+CRL, CERTIFICATE, BUNDLE = "application/pkix-crl", "application/pkix-cert", "application/pem-certificate-chain"
+
+
+async def answer_ocsp(call: Call) -> Reply:
+    """Answer an OCSP request about one certificate, sent in the body in DER (RFC 6960).
+
+    A request that cannot be read gets the status `malformedRequest`, one about a certificate of another issuer
+    `unauthorized`.
+    """
+    call.expect(OCSP_REQUEST)
+    return _ocsp_reply(call, call.body)
+
+
+async def answer_ocsp_get(call: Call) -> Reply:
+    """Answer an OCSP request about one certificate, sent in the path in Base64 (RFC 6960 appendix A.1)."""
+    try:
+        request = b64decode(unquote(call.params["request"]), validate=True)
+    except (binascii.Error, ValueError):
+        request = b""
+    return _ocsp_reply(call, request)
+
+
+def _ocsp_reply(call: Call, request: bytes) -> Reply:
+    return Reply(200, call.world.keep(OcspResponder).answer(request), OCSP_RESPONSE, [NO_STORE])
+
+
+async def show_bundle(call: Call) -> Reply:
+    """Return the trust bundle: the certificates of all roots in force, in PEM, the active root first."""
+    bundle = encode_pem(flows.trust_bundle(call.world.db.read()))
+    if not bundle:
+        raise NotFound("there is no certificate authority yet", hint="ostiary ca init")
+    return Reply(200, bundle, BUNDLE, [NO_STORE])
+
+
+async def show_authority_certificate(call: Call) -> Reply:
+    """Return the certificate of an authority in DER."""
+    authority = find_authority(call.world.db.read(), call.params["id"])
+    if not authority.certificate:
+        raise NotFound("the authority has no certificate yet")
+    return Reply(200, authority.certificate, CERTIFICATE, [NO_STORE])
+
+
+async def show_crl(call: Call) -> Reply:
+    """Return the complete revocation list of an authority in DER."""
+    der = await call.world.keep(RevocationLists).get(call.params["id"], None)
+    return Reply(200, der, CRL, [NO_STORE])
+
+
+async def show_crl_partition(call: Call) -> Reply:
+    """Return a partition of the revocation list of an authority in DER, as certificates name it."""
+    shard = call.params["shard"]
+    number = int(shard) if shard.isascii() and shard.isdigit() and len(shard) <= 3 else -1
+    der = await call.world.keep(RevocationLists).get(call.params["id"], number)
+    return Reply(200, der, CRL, [NO_STORE])
+
+
+_OCSP = Content(media_types=(OCSP_RESPONSE,))
+ROUTES = (
+    Route(
+        "POST",
+        "/ocsp",
+        answer_ocsp,
+        "",
+        body=Content(media_types=(OCSP_REQUEST,)),
+        errors=(UnsupportedMediaType("the content type is `text/plain`", hint=f"send {OCSP_REQUEST}"),),
+        answers={200: _OCSP},
+    ),
+    Route("GET", "/ocsp/{request:path}", answer_ocsp_get, "", answers={200: _OCSP}),
+    Route("GET", "/ca/bundle.pem", show_bundle, "", errors=(NOT_FOUND,), answers={200: Content(media_types=(BUNDLE,))}),
+    Route(
+        "GET",
+        "/ca/{id}.crt",
+        show_authority_certificate,
+        "",
+        errors=(NOT_FOUND,),
+        answers={200: Content(media_types=(CERTIFICATE,))},
+    ),
+    Route("GET", "/ca/{id}/crl", show_crl, "", errors=(NOT_FOUND,), answers={200: Content(media_types=(CRL,))}),
+    Route(
+        "GET",
+        "/ca/{id}/crl/{shard}",
+        show_crl_partition,
+        "",
+        errors=(NOT_FOUND,),
+        answers={200: Content(media_types=(CRL,))},
+    ),
+)

@@ -1,0 +1,259 @@
+"""Issue: what a certificate says, what it ends with, who may have which names, and what leaves no certificate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import ClientVerifier, PolicyBuilder, Store, VerificationError
+
+from harness.clock import START, Clock
+from harness.registry_fixtures import SECOND, create_person, newest_entry, register_agent
+from ostiary.protocol.errors import Refused
+from ostiaryd.certs import flows
+from ostiaryd.certs.model import Reason, holding_id
+from ostiaryd.certs.model.keys import jwk_thumbprint
+from ostiaryd.certs.store import certificates
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Root, Verb
+from ostiaryd.registry.store import keys
+from ostiaryd.tasks import flows as tasks
+from tests.support.certificate_fixtures import issue, new_key, put_policies, read, revoke
+
+HOUR = 3600
+
+
+def verifier(world: World, *, at: int | None = None) -> ClientVerifier:
+    """A client that trusts the bundle of the server and nothing else."""
+    roots = [read(der) for der in flows.trust_bundle(world.db.read())]
+    time = datetime.fromtimestamp((at or world.now()) / SECOND, UTC)
+    return PolicyBuilder().store(Store(roots)).time(time).build_client_verifier()
+
+
+async def test_a_certificate_verifies_against_the_bundle_and_has_what_the_profile_says(world: World) -> None:
+    agent = await register_agent(world)
+    issued = await issue(world, agent="bot")
+    leaf = read(issued.certificate.der)
+    verified = verifier(world).verify(leaf, [read(der) for der in issued.chain])
+    spiffe_id = f"spiffe://{world.config.trust_domain}/agent/bot"
+    assert verified.subjects == [x509.UniformResourceIdentifier(spiffe_id)]
+    assert leaf.subject.rfc4514_string() == f"CN={agent.agent_id}"
+    assert leaf.not_valid_before_utc == datetime.fromtimestamp(START // SECOND, UTC) - timedelta(seconds=60)
+    assert leaf.not_valid_after_utc == datetime.fromtimestamp(START // SECOND, UTC) + timedelta(seconds=HOUR - 1)
+    usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usages) == {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
+    key_usage = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+    assert (key_usage.critical, key_usage.value.digital_signature, key_usage.value.key_cert_sign) == (True, True, False)
+    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert f"{leaf.serial_number:032x}" == issued.certificate.serial
+
+
+async def test_root_and_intermediate_are_made_once_and_sign_no_data(world: World) -> None:
+    await register_agent(world)
+    first, second = await issue(world, agent="bot"), await issue(world, agent="bot")
+    assert first.chain == second.chain
+    assert (len(first.chain), len(flows.trust_bundle(world.db.read()))) == (1, 1)
+    for der in (*first.chain, *flows.trust_bundle(world.db.read())):
+        authority = read(der)
+        usage = authority.extensions.get_extension_for_class(x509.KeyUsage).value
+        assert (usage.key_cert_sign, usage.crl_sign, usage.digital_signature) == (True, True, False)
+        [name] = authority.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert name.value == f"spiffe://{world.config.trust_domain}"
+
+
+async def test_the_entry_names_the_certificate_the_agent_and_the_policy(world: World) -> None:
+    agent = await register_agent(world)
+    issued = await issue(world, agent="bot")
+    entry = newest_entry(world)
+    assert (entry.action, entry.outcome, entry.object) == ("cert.issue", "ok", issued.certificate.serial)
+    assert (entry.agent, entry.owner, entry.policies) == (agent.agent_id, agent.owner, ["issue-own-certificate"])
+    assert entry.detail is not None
+    assert entry.detail["thumbprint"] == issued.certificate.thumbprint
+    assert entry.detail["names"] == f"uri:spiffe://{world.config.trust_domain}/agent/bot"
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "is_issued"), [(59, False), (60, True), (HOUR, True), (HOUR + 1, False), (0, False), (-1, False)]
+)
+async def test_a_lifetime_is_within_the_profile(world: World, lifetime: int, is_issued: bool) -> None:
+    await register_agent(world)
+    if is_issued:
+        issued = await issue(world, agent="bot", lifetime_s=lifetime)
+        assert issued.certificate.not_after == START // SECOND * SECOND + lifetime * SECOND
+        return
+    with pytest.raises(Refused, match="lifetime must be 60 to 3600"):
+        await issue(world, agent="bot", lifetime_s=lifetime)
+    assert newest_entry(world).outcome == "refused"
+
+
+async def test_a_certificate_does_not_outlive_its_task_or_its_agent(world: World) -> None:
+    agent = await register_agent(world, expires_at=START + 1800 * SECOND)
+    task = await act(world, "task.start", lambda a: tasks.start(a, agent="bot", purpose="serves", ttl_s=600))
+    assert (await issue(world, agent="bot")).certificate.not_after == agent.expires_at
+    assert (await issue(world, agent="bot", task=task.task_id)).certificate.not_after == task.expires_at
+
+
+async def suspend(world: World) -> None:
+    await act(world, "agent.suspend", lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
+
+
+@pytest.mark.parametrize("root", ["task", "agent", "owner"])
+async def test_a_certificate_ends_with_its_task_its_agent_and_its_owner(world: World, root: str) -> None:
+    await register_agent(world)
+    await register_agent(world, "other", owner="carol")
+    task = await act(world, "task.start", lambda a: tasks.start(a, agent="bot", purpose="serves"))
+    issued, other = await issue(world, agent="bot", task=task.task_id), await issue(world, agent="other")
+    match root:
+        case "task":
+            await act(world, "task.end", lambda a: tasks.end(a, task.task_id))
+        case "agent":
+            await suspend(world)
+        case "owner":
+            await act(world, "owner.revoke", lambda a: registry.revoke_owner(a, "alice"))
+    reader = world.db.read()
+    ended = flows.find_certificate(reader, issued.certificate.serial, now=world.now())
+    assert not flows.is_live(reader, ended, now=world.now())
+    assert ended.revoked_at == START
+    assert flows.is_live(reader, other.certificate, now=world.now())
+
+
+async def test_a_certificate_ends_with_its_own_key_and_with_the_key_that_obtained_it(world: World) -> None:
+    agent = await register_agent(world)
+    [client_key] = keys.of_agent(world.db.read(), agent.agent_id)
+    certified = new_key()
+    by_client, of_key = (
+        await issue(world, agent="bot", client_jkt=client_key.jkt),
+        await issue(world, agent="bot", key=certified),
+    )
+    await act(world, "key.revoke", lambda a: registry.revoke_key(a, client_key.jkt))
+    ended, stays = (
+        flows.find_certificate(world.db.read(), one.certificate.serial, now=world.now()) for one in (by_client, of_key)
+    )
+    assert (ended.revoked_at, ended.reason, stays.revoked_at) == (START, "revoked", None)
+    jkt = jwk_thumbprint(certified.public_key())
+    await act(world, "test", lambda a: registry.end_holdings(a, Root.KEY, jkt, why="test"))
+    assert flows.find_certificate(world.db.read(), of_key.certificate.serial, now=world.now()).reason == "test"
+
+
+async def test_names_of_other_agents_and_of_hosts_are_refused_by_the_profile(world: World) -> None:
+    await register_agent(world)
+    domain = world.config.trust_domain
+    for name in (
+        f"uri:spiffe://{domain}/agent/other",
+        f"uri:spiffe://{domain}/agent/bot/x",
+        f"uri:spiffe://{domain}/agent/BOT",
+        f"uri:spiffe://other.{domain}/agent/bot",
+        "dns:api.example.com",
+        "ip:10.0.0.1",
+    ):
+        with pytest.raises(Refused, match="does not allow") as refused:
+            await issue(world, agent="bot", names=[f"uri:spiffe://{domain}/agent/bot", name])
+        assert refused.value.code == "foreign_name"
+        entry = newest_entry(world)
+        assert (entry.outcome, entry.reasons[0].code) == ("refused", "foreign_name")
+    assert await _count(world) == 0
+
+
+async def _count(world: World) -> int:
+    return len(certificates.page(world.db.read(), Page(10, "")))
+
+
+async def test_policies_decide_about_names_key_type_and_lifetime(world: World) -> None:
+    await register_agent(world)
+    with pytest.raises(Refused, match="no policy") as refused:
+        await issue(world, agent="bot", profile="server", names=["dns:api.example.com"])
+    assert refused.value.code == "access_denied"
+    await put_policies(
+        world,
+        """@id("api") permit (principal is Agent, action == Action::"issue_certificate", resource is Agent)
+        when { context.profile == "server" && ["dns:api.example.com", "ip:10.0.0.1"].containsAll(context.names)
+            && context.key_type == "P-256" && context.lifetime <= 7200 };""",
+    )
+    issued = await issue(world, agent="bot", profile="server", names=["dns:api.example.com"], lifetime_s=7200)
+    assert newest_entry(world).policies == ["api"]
+    assert [str(name) for name in issued.certificate.names] == ["dns:api.example.com"]
+    both = ["dns:api.example.com", "dns:other.example.com"]
+    for names, lifetime in ((both[1:], 7200), (both, 7200), (both[:1], 7201)):
+        with pytest.raises(Refused) as refused:
+            await issue(world, agent="bot", profile="server", names=names, lifetime_s=lifetime)
+        assert refused.value.code == "access_denied"
+
+
+async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> None:
+    await create_person(world, "dora")
+    with pytest.raises(Refused, match="no role of `dora`"):
+        await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
+    issued = await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    assert flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    await create_person(world, "eve")
+    await act(world, "role.grant", lambda a: registry.grant_role(a, "eve", "administrator"))
+    await act(world, "person.leave", lambda a: registry.revoke_owner(a, "dora"))
+    ended = flows.find_certificate(world.db.read(), issued.certificate.serial, now=world.now())
+    assert ended.revoked_at == START
+
+
+async def test_a_holder_that_is_not_active_gets_none(world: World) -> None:
+    await register_agent(world)
+    await suspend(world)
+    with pytest.raises(Refused) as refused:
+        await issue(world, agent="bot")
+    assert refused.value.code == "agent_suspended"
+    assert await _count(world) == 0
+
+
+async def test_a_key_is_of_one_identity(world: World) -> None:
+    await register_agent(world)
+    await register_agent(world, "other")
+    key = new_key()
+    await issue(world, agent="bot", key=key)
+    await issue(world, agent="bot", key=key)
+    with pytest.raises(Refused) as refused:
+        await issue(world, agent="other", key=key)
+    assert refused.value.code == "key_taken"
+
+
+async def test_a_compromised_key_is_never_certified_again(world: World) -> None:
+    await register_agent(world)
+    key = new_key()
+    issued = await issue(world, agent="bot", key=key)
+    await revoke(world, issued.certificate.serial, Reason.SUPERSEDED)
+    again = await issue(world, agent="bot", key=key)
+    await revoke(world, again.certificate.serial, Reason.KEY_COMPROMISE)
+    with pytest.raises(Refused, match="blocked"):
+        await issue(world, agent="bot", key=key)
+    with pytest.raises(Refused) as refused:
+        await revoke(world, again.certificate.serial)
+    assert refused.value.code == "already_revoked"
+
+
+async def test_what_was_obtained_with_a_certificate_ends_with_it(world: World) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    held = registry.get_holding(world.db.read(), holding_id(issued.certificate.serial))
+    assert held is not None
+    assert (held.kind, held.expires_at) == ("certificate", issued.certificate.not_after)
+    counts = await act(world, "test", lambda a: registry.end_holdings(a, Root.HOLDING, held.id, why="test"))
+    assert counts == {"certificate": 1}
+
+
+async def test_a_certificate_is_found_as_it_is_presented(world: World, clock: Clock) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    reader = world.db.read()
+    found = flows.find_presented(reader, issued.certificate.der, now=world.now())
+    assert found is not None
+    assert found.serial == issued.certificate.serial
+    assert flows.find_presented(reader, issued.chain[0], now=world.now()) is None
+    assert flows.find_presented(reader, b"\x30\x00", now=world.now()) is None
+    clock.advance(HOUR - 1)
+    assert flows.is_live(world.db.read(), found, now=world.now())
+    clock.advance(1)
+    assert not flows.is_live(world.db.read(), found, now=world.now())
+    with pytest.raises(VerificationError):
+        verifier(world).verify(read(found.der), [read(der) for der in issued.chain])
