@@ -25,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Holding, HoldingId
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.model import State, Task, TaskSpec
 
 BRANCHES, LEAVES, ROUNDS = 100, 99, 3
 UNITS = 1_000_000
@@ -79,7 +79,7 @@ def _begin(by: Caller, parent: str | None, units: int) -> Callable[[Act], Task]:
 
     def flow(act: Act) -> Task:
         task = tasks.start(
-            act, agent=by.id, purpose="is ended", parent=parent, budget=limits, heartbeat_s=heartbeat, by=by
+            act, TaskSpec(agent=by.id, purpose="is ended", parent=parent, budget=limits, heartbeat_s=heartbeat, by=by)
         )
         if units:
             tasks.hold(act, task.task_id, f"ho_{task.task_id[3:]}", by=by)

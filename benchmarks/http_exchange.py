@@ -31,6 +31,7 @@ from ostiaryd.ground.http.protocol import endpoints_of
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 
 LINES, EXCHANGES, DEPTH, SUBJECTS = 100, 8000, 3, 5000
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -98,7 +99,9 @@ async def _enter(world: World, count: int) -> list[Line]:
     lines = []
     for at in range(0, len(named), DEPTH + 1):
         agents = named[at : at + DEPTH + 1]
-        task = await act(world, "bench.task", partial(tasks.start, agent=agents[0][0], purpose="is measured"))
+        task = await act(
+            world, "bench.task", partial(tasks.start, spec=TaskSpec(agent=agents[0][0], purpose="is measured"))
+        )
         lines.append(Line(agents, task.task_id))
     return lines
 

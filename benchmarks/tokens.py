@@ -19,6 +19,7 @@ from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentSpec
 
 AGENTS, WAVES, WAVE, RESOURCE = 50, 12, 400, "https://files.example/mcp"
 KIND = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -34,7 +35,7 @@ async def enter(world: World) -> list[tuple[str, jose.PrivateKey]]:
         made: list[tuple[str, jose.PrivateKey]] = []
         for number, key in enumerate(keys):
             agent = registry.create_agent(
-                act, name=f"agent-{number}", owner="admin", purpose="bench", scopes=["files:read"]
+                act, AgentSpec(name=f"agent-{number}", owner="admin", purpose="bench", scopes=["files:read"])
             )
             registry.add_key(act, agent.agent_id, dict(key.public.jwk))
             made.append((agent.agent_id, key))

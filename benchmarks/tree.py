@@ -26,7 +26,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.model import Holding, HoldingId
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task, TaskId
+from ostiaryd.tasks.model import Task, TaskId, TaskSpec
 from ostiaryd.tasks.store import tasks as store
 
 TASKS, RUNS, TARGET_MS = 10_000, 5, 100
@@ -83,7 +83,7 @@ async def _plant(world: World, agent: str, shape: tuple[int, ...], size: int) ->
     """A tree of that many tasks, each with a token of 32 bytes of id; its root."""
 
     def plant(act: Act) -> str:
-        root = tasks.start(act, agent=agent, purpose="is measured")
+        root = tasks.start(act, TaskSpec(agent=agent, purpose="is measured"))
         grown = [root]
         for task in _under(act, root, shape):
             if len(grown) == size:

@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.policy.wire_tasks import ROUTES as START_ROUTES
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import Agent, AgentId, Caller, Holding, HoldingId, Root
+from ostiaryd.registry.model import Agent, AgentId, AgentSpec, Caller, Holding, HoldingId, Root
 from ostiaryd.registry.store import agents, holdings, owners
 from ostiaryd.registry.wire_admin import ROUTES as REGISTRY_ROUTES
 from ostiaryd.tasks.wire_admin import ROUTES as TASK_ROUTES
@@ -64,7 +64,7 @@ async def register_agent(
     def flow(a: Act) -> Agent:
         if owners.owner(a.tx, owner) is None:
             flows.create_person(a, name=owner)
-        agent = flows.create_agent(a, **({"name": name, "owner": owner, "purpose": "to be tried on"} | more))
+        agent = flows.create_agent(a, AgentSpec(**({"name": name, "owner": owner, "purpose": "to be tried on"} | more)))
         if has_key:
             flows.add_key(a, agent.agent_id, new_jwk())
         return flows.find_agent(a.tx, agent.agent_id)

@@ -20,6 +20,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentSpec
 from ostiaryd.trust import flows as trust
 
 ISSUER = "https://ostiary.example.org"
@@ -144,7 +145,7 @@ async def enter(world: World, *, agents: int) -> Party:
 
     def make(name: str, key: jose.PrivateKey) -> Callable[[Act], str]:
         def flow(act: Act) -> str:
-            agent = registry.create_agent(act, name=name, owner="ann", purpose="is measured", scopes=SCOPES)
+            agent = registry.create_agent(act, AgentSpec(name=name, owner="ann", purpose="is measured", scopes=SCOPES))
             registry.add_key(act, agent.agent_id, dict(key.public.jwk))
             return agent.agent_id
 

@@ -58,7 +58,7 @@ MAX_BODY = 1 << 20
 MAX_SHOWN = 200
 """characters of a path in a message"""
 DECIDED = "ostiary.decided"
-"""key of the ASGI scope under which the guard notes what routers may read of the decided request"""
+"""key of the ASGI scope under which the guard notes the parts of the decided request that routers may read"""
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1"""
 

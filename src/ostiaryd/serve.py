@@ -249,7 +249,7 @@ class _Server(uvicorn.Server):
 
 
 def _describe(config: Config, url: str, setup: str | None) -> list[str]:
-    """Return what an operator needs: version, address, credential, setup link (first start), and a command."""
+    """Return the lines for the operator: version, address, credential, setup link (first start), and a command."""
     return [
         f"  version     {version('ostiary')}",
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),

@@ -13,6 +13,7 @@ from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import observe_output
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.approval_fixtures import URI, Bank
 from tests.support.payment_fixtures import SCHEMA, TOOLS
 from tests.support.policy_fixtures import put
@@ -54,7 +55,8 @@ async def mail(bank: Bank) -> Bank:
     await run_act(bank.world, lambda a: registry.set_catalogue(a, "bank", catalogue))
     bank.policy = await put(bank.world, {"a.cedar": CEDAR, "a.cedarschema": SCHEMA})
     bank.task = await run_act(
-        bank.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=Intent(words="Tell them hello"))
+        bank.world,
+        lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="mail", intent=Intent(words="Tell them hello"))),
     )
     await create_holding(bank.world, bank.agent, "tok_m", audience=URI, task=bank.task.task_id, seconds=3600)
     return bank

@@ -19,7 +19,7 @@ from ostiaryd.approvals import store
 from ostiaryd.approvals.model import MAX_USES
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.tasks.model import Task, TaskSpec, standing_id
 from tests.approvals.approvers import keyed, leave, revoke
 from tests.approvals.mail_fixtures import ANN, CEDAR, SEND, WHOM, mail, reads
 from tests.support.approval_fixtures import URI, Bank
@@ -240,7 +240,7 @@ async def test_what_is_forgotten_covers_nothing(world: World, mail: Bank) -> Non
 
 
 def _start(act: Any) -> Task:
-    return tasks.start(act, agent="bot", purpose="mail", intent=Intent(words="Tell them hello"))
+    return tasks.start(act, TaskSpec(agent="bot", purpose="mail", intent=Intent(words="Tell them hello")))
 
 
 # What is asked, in words

@@ -27,7 +27,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Caller
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows.elevating import MAX_ELEVATIONS
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tasks.store import elevations
 from tests.support.api_fixtures import SECOND, Client, claims_of, oauth_app, register
 from tests.support.policy_fixtures import put
@@ -292,11 +292,9 @@ async def test_it_is_not_handed_on(stage: Stage) -> None:
     def part(agent: Agent, scopes: list[str] | None) -> Callable[[Act], Task]:
         return lambda act: tasks.start(
             act,
-            agent=agent.agent_id,
-            purpose="a part",
-            scopes=scopes,
-            parent=task.task_id,
-            by=agent_caller(stage.agent),
+            TaskSpec(
+                agent=agent.agent_id, purpose="a part", scopes=scopes, parent=task.task_id, by=agent_caller(stage.agent)
+            ),
         )
 
     with pytest.raises(Forbidden):

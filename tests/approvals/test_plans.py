@@ -17,7 +17,7 @@ from ostiaryd.approvals.flows.propose import Proposal, propose
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import APPROVE, Caller
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.approvals.mail_fixtures import ANN, WHOM, mail, reads
 from tests.support.approval_fixtures import URI, Bank
 
@@ -29,7 +29,7 @@ PAY: dict[str, Any] = {"to": "ann", "amount": 500}
 
 
 async def begin(mail: Bank, token: str, intent: Intent = INTENT) -> Task:
-    task = await run_act(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail", intent=intent))
+    task = await run_act(mail.world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="mail", intent=intent)))
     await create_holding(mail.world, mail.agent, token, audience=URI, task=task.task_id, seconds=3600)
     return task
 
@@ -140,7 +140,7 @@ async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> N
 
 
 async def test_a_task_without_a_memory_has_no_plan_question(mail: Bank) -> None:
-    task = await run_act(mail.world, lambda a: tasks.start(a, agent="bot", purpose="mail"))
+    task = await run_act(mail.world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="mail")))
     assert await plan(mail, task) is None
     status, body, _ = await mail.http("POST", f"/api/v1/tasks/{task.task_id}/plan-question")
     assert (status, body) == (200, {"question": None})

@@ -20,7 +20,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Root, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.tasks.model import Task, TaskSpec, standing_id
 from tests.support.approval_fixtures import PAY, URI, Bank
 
 Args = dict[str, Any]
@@ -83,7 +83,7 @@ async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
 
 
 async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank) -> None:
-    short = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="soon over", ttl_s=60))
+    short = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="soon over", ttl_s=60)))
     await create_holding(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
     asked = await bank.ask(token="tok_short")
     found = store.get(world.db.read(), asked.approval)
@@ -160,7 +160,9 @@ async def test_nobody_answers_who_asks(world: World, bank: Bank) -> None:
 
 async def test_nobody_answers_through_whom_it_came(world: World, bank: Bank) -> None:
     helper = await register_agent(world, "helper", scopes=["bank:write"])
-    part = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="a part", parent=bank.task.task_id))
+    part = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent="helper", purpose="a part", parent=bank.task.task_id))
+    )
     await create_holding(world, helper, "tok_part", audience=URI, task=part.task_id)
     asked = await bank.ask(token="tok_part")
     with pytest.raises(Forbidden) as refused:
@@ -183,7 +185,7 @@ async def test_who_has_ended_gets_no_yes(world: World, bank: Bank) -> None:
         await bank.answer(asked.approval)
     assert refused.value.code == "task_ended"
 
-    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    other = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="another")))
     await create_holding(world, bank.agent, "tok_2", audience=URI, task=other.task_id)
     asked = await bank.ask(token="tok_2")
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.SUSPEND))
@@ -276,7 +278,7 @@ async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank
 async def test_another_agent_task_or_policy_is_another_call(world: World, bank: Bank) -> None:
     asked = await bank.ask()
     await bank.answer(asked.approval)
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="another")))
     await create_holding(world, bank.agent, "tok_task", audience=URI, task=task.task_id)
     other = await register_agent(world, "other", scopes=["bank:write"])
     await create_holding(world, other, "tok_other", audience=URI, task=standing_id(other.agent_id))
@@ -361,7 +363,9 @@ async def test_two_denied_questions_about_a_tool_are_the_answer_for_the_task(wor
 
 async def test_parts_of_a_task_do_not_ask_again_what_was_denied_twice(world: World, bank: Bank) -> None:
     for number, name in enumerate(("one", "other", "more")):
-        part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=bank.task.task_id))
+        part = await run_act(
+            world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=bank.task.task_id))
+        )
         await create_holding(world, bank.agent, f"tok_{name}", audience=URI, task=part.task_id, seconds=3600)
         if number < 2:
             await bank.answer((await bank.ask({"amount": 1001 + number}, token=f"tok_{name}")).approval, "deny")
@@ -387,7 +391,7 @@ async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank:
 
 
 def _start(act: Act) -> Task:
-    return tasks.start(act, agent="bot", purpose="a flood")
+    return tasks.start(act, TaskSpec(agent="bot", purpose="a flood"))
 
 
 async def test_an_agent_asks_at_most_so_many_in_an_hour_however_they_are_answered(bank: Bank, clock: Clock) -> None:

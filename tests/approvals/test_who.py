@@ -14,6 +14,7 @@ from ostiaryd.approvals.model import Question, Says
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.approval_fixtures import PAY, Bank
 from tests.support.payment_fixtures import FILES
 from tests.support.policy_fixtures import put
@@ -79,7 +80,9 @@ async def test_a_no_too_is_for_who_may_answer(own: Bank) -> None:
 
 
 async def test_for_whom_the_task_is_done_answers(own: Bank) -> None:
-    task = await run_act(own.world, lambda a: tasks.start(a, agent="bot", purpose="for eve", on_behalf_of="eve"))
+    task = await run_act(
+        own.world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for eve", on_behalf_of="eve"))
+    )
     await create_holding(own.world, own.agent, "tok_eve", audience=own.resource.uri, task=task.task_id, seconds=3600)
     asked = await own.ask(token="tok_eve")
     assert await refused(own, asked.approval, "ben") == "not_your_agent"

@@ -27,6 +27,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import RiskTier
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.attack.api_calls import call
 from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, guard, register, send, sign
 from tests.support.approval_fixtures import open_bank
@@ -93,7 +94,7 @@ OTHERS = "/api/v1/tasks/{task}"
 async def test_neither_agent_nor_guard_does_what_is_not_theirs(
     house: House, who: str, method: str, path: str, body: Any
 ) -> None:
-    task = await act(house.world, "test", lambda a: tasks.start(a, agent="writer", purpose="its own"))
+    task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
     client: Client = getattr(house, who)
     answer = await call(client, await api_token(client), method, path.format(task=task.task_id), body)
     assert answer.status == 403, answer.body
@@ -112,7 +113,7 @@ async def test_a_token_for_a_tool_server_is_none_for_our_own_api(house: House) -
 
 
 async def test_a_task_of_another_agent_gives_no_token(house: House) -> None:
-    task = await act(house.world, "test", lambda a: tasks.start(a, agent="writer", purpose="its own"))
+    task = await act(house.world, "test", lambda a: tasks.start(a, TaskSpec(agent="writer", purpose="its own")))
     for id in (task.task_id, "tk_" + house.other.id.removeprefix("ag_")):
         assert (await house.agent.ask(task=id, resource=FILES)).error == "invalid_grant"
 
@@ -526,7 +527,9 @@ async def test_asi07_insecure_inter_agent_communication_a_part_is_no_message_tha
     assert codes(at_guard(world, token)) == ["wrong_audience"]
     who = agent_caller(registry.find_agent(world.db.read(), "thief"))
     with pytest.raises(Refused):
-        await run_act(world, lambda a: tasks.start(a, agent="thief", purpose="p", parent=part.task_id, by=who))
+        await run_act(
+            world, lambda a: tasks.start(a, TaskSpec(agent="thief", purpose="p", parent=part.task_id, by=who))
+        )
 
 
 async def test_asi09_human_agent_trust_exploitation_a_yes_is_none_for_another_agent_or_task(

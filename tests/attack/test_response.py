@@ -14,6 +14,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, State
 from ostiaryd.registry.store import restrictions
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.incident_fixtures import close_incident, create_approver, entries_of, report_finding, responses_of
 from tests.support.policy_fixtures import put
 
@@ -53,8 +54,10 @@ async def test_nobody_is_forgotten_because_much_was_found(world: World) -> None:
     """Whoever it first acted for, or with, is concerned still, however often it is noticed afterwards."""
     carol = await create_person(world, "carol")
     bot = await register_agent(world)
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
-    own = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for nobody else"))
+    task = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for carol", on_behalf_of="carol"))
+    )
+    own = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for nobody else")))
     opened = await report_finding(world, bot, task=task.task_id)
     assert opened is not None
     for _ in range(201):

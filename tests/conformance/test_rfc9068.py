@@ -14,6 +14,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy.flows import active_policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, Client, claims_of, oauth_app, reconfigured, register, send
 
 
@@ -62,7 +63,7 @@ async def test_on_behalf_of_a_person_the_person_is_the_subject_and_the_agent_the
     task = await act(
         client.world,
         "task.start",
-        lambda act: tasks.start(act, agent=client.id, purpose="reads for ann", on_behalf_of="ann"),
+        lambda act: tasks.start(act, TaskSpec(agent=client.id, purpose="reads for ann", on_behalf_of="ann")),
     )
     claims = claims_of((await client.token(task=task.task_id))["access_token"])
     person = registry.find_person(client.world.db.read(), "ann")

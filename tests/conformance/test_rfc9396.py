@@ -12,7 +12,7 @@ from ostiary.authorization.classes import STANDARD
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import FILES, Answer, Client, claims_of, oauth_app, register
 
@@ -83,7 +83,9 @@ async def start(client: Client, *bounds: dict[str, Any]) -> Task:
     return await act(
         client.world,
         "task.start",
-        lambda act: tasks.start(act, agent=client.id, purpose="reads a report", bounds=parse_details(list(bounds))),
+        lambda act: tasks.start(
+            act, TaskSpec(agent=client.id, purpose="reads a report", bounds=parse_details(list(bounds)))
+        ),
     )
 
 

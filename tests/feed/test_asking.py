@@ -21,7 +21,7 @@ from ostiaryd.policy.flows.external_retry import FRESH
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.support.rego_fixtures import put
 
 URI = "https://bank.example/mcp"
@@ -46,7 +46,7 @@ async def bot(world: World, bank: Resource) -> Agent:
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task, with the token `tok_1` for the bank under it."""
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay")))
     await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 

@@ -23,7 +23,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import Question, Thing, Verb, starter
 from ostiaryd.registry.model import Agent, Resource, Root
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.model import State, Task, TaskSpec
 from ostiaryd.tasks.store import memories
 from tests.feed.memory_client import CATALOGUE, URI, At, files
 from tests.support.seed import seed
@@ -43,7 +43,7 @@ async def bot(world: World, files: Resource) -> Agent:
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task that remembers, with the token `tok_1` for the files under it."""
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", intent=SEED))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay", intent=SEED)))
     await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
@@ -131,7 +131,7 @@ async def test_a_guard_tells_what_an_effect_returned(world: World, files: Resour
 async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remembers(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    plain = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    plain = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to read")))
     await create_holding(world, bot, "tok_plain", audience=URI, task=plain.task_id)
     await create_holding(world, bot, "tok_elsewhere", audience="https://elsewhere.example", task=task.task_id)
     await create_holding(world, bot, "tok_standing", audience=URI)
@@ -151,9 +151,9 @@ async def test_the_token_must_be_alive_for_the_resource_and_of_a_task_that_remem
 
 @pytest.mark.parametrize("how", ["end", "expire", "revoke", "above"])
 async def test_the_memory_dies_with_the_task(world: World, files: Resource, clock: Any, bot: Agent, how: str) -> None:
-    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="above", intent=SEED, ttl_s=60))
+    top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="above", intent=SEED, ttl_s=60)))
     task = await run_act(
-        world, lambda a: tasks.start(a, agent="bot", purpose="p", intent=SEED, parent=top.task_id, ttl_s=30)
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="p", intent=SEED, parent=top.task_id, ttl_s=30))
     )
     assert memories.get(world.db.read(), task.task_id) is not None
     if how == "end":
@@ -171,7 +171,7 @@ async def test_the_memory_dies_with_the_task(world: World, files: Resource, cloc
 async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
-    part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id))
+    part = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=task.task_id)))
     await create_holding(world, bot, "tok_part", audience=URI, task=part.task_id)
     below = At(world, files, token="tok_part")
     await below.recall()
@@ -192,7 +192,10 @@ async def test_a_part_with_less_said_begins_with_what_was_returned_above(
     await above.observe(FETCH, "FR7612345678901", path="x")
     await above.observe(FETCH, "FR7655555555555", path="bill.txt")
     part = await run_act(
-        world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=task.task_id, intent=seed("pay the bill"))
+        world,
+        lambda a: tasks.start(
+            a, TaskSpec(agent="bot", purpose="a part", parent=task.task_id, intent=seed("pay the bill"))
+        ),
     )
     await create_holding(world, bot, "tok_part", audience=URI, task=part.task_id)
     below = At(world, files, token="tok_part")
@@ -213,7 +216,10 @@ async def test_what_makes_a_task_ask_more_counts_for_all_tasks_under_one(
     guards = {"above": At(world, files)}
     for name in ("one", "other"):
         part = await run_act(
-            world, lambda a: tasks.start(a, agent="bot", purpose="p", parent=task.task_id, intent=seed("pay the bill"))
+            world,
+            lambda a: tasks.start(
+                a, TaskSpec(agent="bot", purpose="p", parent=task.task_id, intent=seed("pay the bill"))
+            ),
         )
         await create_holding(world, bot, f"tok_{name}", audience=URI, task=part.task_id)
         guards[name] = At(world, files, token=f"tok_{name}")
@@ -268,9 +274,9 @@ async def test_what_is_no_question_is_refused(
 
 async def test_a_decision_point_judges_by_the_same_memory(world: World, files: Resource, bot: Agent) -> None:
     task = await run_act(
-        world, lambda a: tasks.start(a, agent="bot", purpose="to delete", intent=seed("delete old.txt"))
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to delete", intent=seed("delete old.txt")))
     )
-    plain = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to delete"))
+    plain = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to delete")))
 
     def asked(task: Task, path: str, keys: Keyring | None) -> Decision:
         question = Question(

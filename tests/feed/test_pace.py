@@ -17,6 +17,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 
 FILES, BANK = "https://files.example/mcp", "https://bank.example/mcp"
 
@@ -27,7 +28,7 @@ async def guarded(world: World, clock: Clock) -> tuple[Resource, Resource]:
     files = await run_act(world, lambda a: registry.create_resource(a, name="files", uri=FILES))
     bank = await run_act(world, lambda a: registry.create_resource(a, name="bank", uri=BANK))
     bot = await register_agent(world)
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to read")))
     await create_holding(world, bot, "tok_files", audience=FILES, task=task.task_id, seconds=3600)
     await create_holding(world, bot, "tok_bank", audience=BANK, task=task.task_id, seconds=3600)
     clock.advance(us=MINUTE - clock() % MINUTE)
@@ -79,10 +80,12 @@ async def test_nothing_is_counted_for_who_is_held_to_nothing(
 async def test_what_comes_through_it_counts(world: World, guarded: tuple[Resource, Resource], way: str) -> None:
     files, _ = guarded
     helper = await register_agent(world, "helper")
-    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to read"))
+    top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to read")))
     more: dict[str, Any] = {"task": top.task_id, "parent": "tok_files"}
     if way == "a part of its task":
-        part = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="to help", parent=top.task_id))
+        part = await run_act(
+            world, lambda a: tasks.start(a, TaskSpec(agent="helper", purpose="to help", parent=top.task_id))
+        )
         more = {"task": part.task_id}
     await create_holding(world, helper, "tok_helper", audience=FILES, **more)
     await throttle(world, "bot", 1)
@@ -94,7 +97,7 @@ async def test_where_one_has_had_its_calls_nothing_is_counted_for_the_others(
 ) -> None:
     files, _ = guarded
     helper = await register_agent(world, "helper")
-    task = await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="alone"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="helper", purpose="alone")))
     await create_holding(world, helper, "tok_alone", audience=FILES, task=task.task_id)
     await create_holding(world, helper, "tok_through", audience=FILES, task=task.task_id, parent="tok_files")
     await throttle(world, "helper", 1)

@@ -19,7 +19,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.feed.memory_client import URI, At
 from tests.support.policy_fixtures import put
 
@@ -46,7 +46,7 @@ async def bot(world: World, files: Resource) -> Agent:
 @pytest.fixture
 async def task(world: World, bot: Agent) -> Task:
     """A task that nobody said the purpose of, with the token `tok_1`."""
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="p")))
     await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
@@ -96,7 +96,7 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     assert answer.before(known).met == known.met
 
     other = await register_agent(world, "other", owner="zoe", scopes=["files:write"])
-    theirs = await run_act(world, lambda a: tasks.start(a, agent="other", purpose="p"))
+    theirs = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="other", purpose="p")))
     await create_holding(world, other, "tok_2", audience=URI, task=theirs.task_id)
     foreign, _ = await tell(At(world, files, token="tok_2"))
     assert foreign.met is not None
@@ -127,7 +127,7 @@ async def test_another_task_of_the_agent_is_the_recent_past(
     world: World, files: Resource, bot: Agent, task: Task
 ) -> None:
     """Calls of another task in between are not overlooked either."""
-    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="q"))
+    other = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="q")))
     await create_holding(world, bot, "tok_2", audience=URI, task=other.task_id)
     one, two = At(world, files), At(world, files, token="tok_2")
     start, _ = await tell(one)

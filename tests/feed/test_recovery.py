@@ -41,6 +41,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tokens.model.consent import Consent
 from ostiaryd.tokens.store import consents
 from ostiaryd.trust.flows.sessions import sessions_of
@@ -232,7 +233,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     names = ["suspended", "quarantined", "decommissioned", "revoked", "holder"]
     made = {name: await register_agent(world, name) for name in names}
     id = {name: agent.agent_id for name, agent in made.items()}
-    task = await run_act(world, lambda a: tasks.start(a, agent=id["holder"], purpose="x", bounds=(), by=None))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=id["holder"], purpose="x", bounds=(), by=None)))
     await create_holding(world, made["holder"], "tok_lost", audience=URI)
     key = await run_act(world, lambda a: registry.add_key(a, id["holder"], new_jwk()))
     await lose(world)
@@ -285,7 +286,9 @@ async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: R
 async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: World, resource: Resource) -> None:
     await administrator(world)
     agent, left = await register_agent(world), await register_agent(world, "left")
-    task = await run_act(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    task = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    )
     await create_holding(world, agent, "tok_before")
     await lose(world)
     in_recovery, history = set(world.keys.public("token")), ledger.present_history(world.db.read())

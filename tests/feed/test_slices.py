@@ -18,7 +18,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.model import State, Task, TaskSpec
 
 SPOOL = "0" * 32
 TURNS = count(1)
@@ -35,7 +35,7 @@ async def task(world: World, bank: Resource) -> Task:
     """A task of a hundred calls, and a token for the bank under it."""
     bot = await register_agent(world)
     limits = parse_limits([{"kind": "calls", "limit": 100}])
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=limits))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay", budget=limits)))
     await create_holding(world, bot, "tok_1", audience=URI, task=task.task_id)
     return task
 
@@ -122,7 +122,7 @@ async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: Wor
 
 async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, bank: Resource, task: Task) -> None:
     limits = parse_limits([{"kind": "calls", "limit": 5}])
-    other = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="else", budget=limits))
+    other = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="else", budget=limits)))
     with pytest.raises(Forbidden) as refused:
         await draw(world, bank, {budget(world, other): 1})
     assert refused.value.code == "no_budget"
@@ -132,7 +132,7 @@ async def test_a_guard_draws_from_the_budgets_of_that_token_alone(world: World, 
 async def test_a_day_is_drawn_from_while_it_lasts(world: World, bank: Resource, task: Task, clock: Clock) -> None:
     clock.advance(us=DAY_US - 1 - world.now() % DAY_US)
     await run_act(world, lambda a: tasks.set_allowance(a, "bot", parse_limits([{"kind": "calls", "limit": 7}])))
-    live = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay"))
+    live = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay")))
     await create_holding(world, task.agent, "tok_3", audience=URI, task=live.task_id)
     [daily] = tasks.in_force(world.db.read(), live)
     account = daily.account(world.now())

@@ -31,7 +31,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, ThreatDelta, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State
+from ostiaryd.tasks.model import State, TaskSpec
 from ostiaryd.tokens.flows import rotate_key
 from tests.support.feed_streams import NUMBER, URI, Listener, listening, resource
 
@@ -61,7 +61,9 @@ async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
     clock.advance(us=1)
     await run_act(world, lambda a: registry.set_agent_state(a, "new", Verb.SUSPEND))
     clock.advance(us=LONGEST_TOKEN - 1)
-    task = await run_act(world, lambda a: tasks.start(a, agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    task = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent=agent.agent_id, purpose="x", bounds=(), by=None))
+    )
     await create_holding(world, agent, "ours", audience=URI)
     await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
     await end_holdings(world, Root.HOLDING, "ours")

@@ -17,7 +17,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 
 URI = "https://clinic.example/mcp"
 LIMIT, MOST = 100, 10
@@ -32,7 +32,9 @@ async def clinic(world: World) -> Resource:
 
 async def start(world: World, *limits: dict[str, Any], parent: str | None = None) -> Task:
     budget = parse_limits(list(limits))
-    return await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p", budget=budget, parent=parent))
+    return await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="p", budget=budget, parent=parent))
+    )
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from ostiaryd.registry.model import Mode, Resource
 from ostiaryd.registry.model import Verb as Does
 from ostiaryd.registry.store import agents, resources
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 
 URI = "https://files.example.org/mcp"
 
@@ -135,8 +136,10 @@ class ReplayFixture:
                 world, agent, f"tok_{name}", audience=URI, task=f"tk_{agent.agent_id[3:]}", seconds=3000
             )
         await self.change("set 0")
-        whole = await run_act(world, lambda a: tasks.start(a, agent="bob", purpose="a test"))
-        part = await run_act(world, lambda a: tasks.start(a, agent="ann", purpose="a part of it", parent=whole.task_id))
+        whole = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bob", purpose="a test")))
+        part = await run_act(
+            world, lambda a: tasks.start(a, TaskSpec(agent="ann", purpose="a part of it", parent=whole.task_id))
+        )
         self.task = part.task_id
 
     def resource(self) -> Resource:

@@ -13,7 +13,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Mode
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.support.policy_fixtures import Ask
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -33,7 +33,7 @@ async def task(world: World) -> Task:
     await run_act(world, lambda a: registry.create_resource(a, name="bank", uri="https://bank.example/mcp"))
     await run_act(world, lambda a: registry.set_catalogue(a, "bank", TOOLS))
     return await run_act(
-        world, lambda a: tasks.start(a, agent="bot", purpose="to pay", budget=parse_limits(LIMITS))
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay", budget=parse_limits(LIMITS)))
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ostiaryd.policy import wire_authzen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Mode, Verb
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.policy_fixtures import Ask, put
 
 QUESTION: dict[str, Any] = {
@@ -408,12 +409,12 @@ async def test_a_task_in_the_context_bounds_the_call_and_ends_it(world: World, a
     details = parse_details(
         [{"type": "tool", "locations": ["https://files.example/mcp"], "arguments": {"path": {"prefix": "/srv/"}}}]
     )
-    task = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to read", bounds=details))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=agent, purpose="to read", bounds=details)))
     inside, outside = {"path": "/srv/x"}, {"path": "/etc/x"}
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=inside)))[1]) == ""
     assert code((await ask(EVALUATION, calls(agent, task=task.task_id, arguments=outside)))[1]) == "outside_task"
     assert code((await ask(EVALUATION, calls(agent, arguments=outside)))[1]) == ""
-    narrow = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to do nothing", scopes=[]))
+    narrow = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=agent, purpose="to do nothing", scopes=[])))
     assert code((await ask(EVALUATION, calls(agent, task=narrow.task_id)))[1]) == "outside_task"
     other = await register_agent(world, "other", scopes=["files:read"])
     assert code((await ask(EVALUATION, calls(other.agent_id, task=task.task_id)))[1]) == "not_found"

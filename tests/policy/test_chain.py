@@ -21,6 +21,7 @@ from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, RiskTier
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.policy_fixtures import Ask, put
 
 PEEKS = {
@@ -57,8 +58,10 @@ def peek(agent: Agent, **context: Any) -> dict[str, Any]:
 
 
 async def part_of(world: World, giver: str, receiver: str) -> str:
-    whole = await run_act(world, lambda a: tasks.start(a, agent=giver, purpose="p"))
-    return (await run_act(world, lambda a: tasks.start(a, agent=receiver, purpose="p", parent=whole.task_id))).task_id
+    whole = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=giver, purpose="p")))
+    return (
+        await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=receiver, purpose="p", parent=whole.task_id)))
+    ).task_id
 
 
 async def test_no_enforcement_point_says_through_whom_an_agent_acts(
@@ -81,9 +84,9 @@ async def test_a_task_that_is_not_the_agents_own_or_not_alive_denies_whatever_is
 ) -> None:
     await put(world, PEEKS)
     if task == "of another":
-        task = (await run_act(world, lambda a: tasks.start(a, agent="low", purpose="p"))).task_id
+        task = (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="low", purpose="p")))).task_id
     if task == "ended":
-        task = (await run_act(world, lambda a: tasks.start(a, agent="high", purpose="p"))).task_id
+        task = (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="high", purpose="p")))).task_id
         await run_act(world, lambda a: tasks.end(a, task))
     assert (await ask(EVALUATION, peek(high, task=task)))[1]["decision"] is False
     assert (await ask(EVALUATION, peek(high, task="a word of the caller's")))[1]["decision"] is True

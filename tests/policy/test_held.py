@@ -17,6 +17,7 @@ from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.policy_fixtures import Ask
 
 TOOLS = [{"name": "read", "effect": "read"}, {"name": "write", "effect": "write"}]
@@ -52,8 +53,10 @@ async def put(world: World, kind: HoldKind, limit: int = 0) -> None:
 
 
 async def part_of(world: World) -> str:
-    whole = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="p"))
-    return (await run_act(world, lambda a: tasks.start(a, agent="helper", purpose="p", parent=whole.task_id))).task_id
+    whole = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="p")))
+    return (
+        await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="helper", purpose="p", parent=whole.task_id)))
+    ).task_id
 
 
 async def test_who_is_narrowed_reads_and_so_does_what_comes_through_it(

@@ -24,6 +24,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tasks.store import histories
 from tests.support.policy_fixtures import Ask, put
 
@@ -83,7 +84,9 @@ async def call(ask: Ask, agent: Agent, tool: str, task: str = "", **arguments: A
 
 
 async def start(world: World, agent: str = "bot", **said: Any) -> str:
-    return (await run_act(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
+    return (
+        await run_act(world, lambda a: tasks.start(a, TaskSpec(**({"agent": agent, "purpose": "p"} | said))))
+    ).task_id
 
 
 async def test_after_reading_personal_data_nothing_is_sent_in_this_task(world: World, ask: Ask, bot: Agent) -> None:

@@ -26,6 +26,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.registry.store import risks
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.policy_fixtures import Ask, put
 
 TOOLS = [{"name": "read", "effect": "read"}]
@@ -76,7 +77,9 @@ async def asked(ask: Ask, agent: Agent, action: str = "call", **context: Any) ->
 
 
 async def start(world: World, agent: str = "bot", **said: Any) -> str:
-    return (await run_act(world, lambda a: tasks.start(a, **({"agent": agent, "purpose": "p"} | said)))).task_id
+    return (
+        await run_act(world, lambda a: tasks.start(a, TaskSpec(**({"agent": agent, "purpose": "p"} | said))))
+    ).task_id
 
 
 @pytest.mark.parametrize("action", ["call", "peek"])

@@ -24,7 +24,7 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import Caller, Kind, RiskTier, State, Verb
+from ostiaryd.registry.model import AgentSpec, Caller, Kind, RiskTier, State, Verb
 from ostiaryd.registry.store import keys
 
 
@@ -75,7 +75,8 @@ async def test_an_agent_that_is_not_described_properly_is_not_there(
     await create_person(world, "alice")
     with pytest.raises(refusal):
         await run_act(
-            world, lambda a: flows.create_agent(a, **({"name": "bot", "owner": "alice", "purpose": "p"} | said))
+            world,
+            lambda a: flows.create_agent(a, AgentSpec(**({"name": "bot", "owner": "alice", "purpose": "p"} | said))),
         )
     assert newest_entry(world).outcome == "refused"
     with pytest.raises(NotFound):

@@ -17,7 +17,7 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import PersonState, State, Verb
+from ostiaryd.registry.model import AgentSpec, PersonState, State, Verb
 from ostiaryd.registry.store import owners
 
 
@@ -70,7 +70,7 @@ async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: Wor
 async def test_nobody_enters_an_agent_for_whom_nobody_answers(world: World) -> None:
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="has no active owner or deputy"):
-        await run_act(world, lambda a: flows.create_agent(a, name="bot", owner="empty", purpose="p"))
+        await run_act(world, lambda a: flows.create_agent(a, AgentSpec(name="bot", owner="empty", purpose="p")))
 
 
 async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derived_dies(world: World) -> None:
@@ -117,7 +117,7 @@ async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
     with pytest.raises(Conflict, match="has left"):
         await run_act(world, lambda a: flows.set_deputy(a, "alice", "dora"))
     with pytest.raises(Conflict, match="has no active owner or deputy"):
-        await run_act(world, lambda a: flows.create_agent(a, name="new", owner="alice", purpose="p"))
+        await run_act(world, lambda a: flows.create_agent(a, AgentSpec(name="new", owner="alice", purpose="p")))
 
 
 async def test_a_team_whose_last_member_leaves_is_left_with_them(world: World) -> None:

@@ -24,6 +24,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Kind, State
 from ostiaryd.registry.store import restrictions, risks, stops
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import store as findings
 from tests.support.incident_fixtures import (
@@ -191,7 +192,9 @@ async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
     alice, carol = await create_person(world, "alice"), await create_person(world, "carol")
     team = await run_act(world, lambda a: registry.create_team(a, name="ops", members=["alice"]))
     bot = await register_agent(world, owner="ops")
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for carol", on_behalf_of="carol"))
+    task = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for carol", on_behalf_of="carol"))
+    )
     opened = await report_finding(world, bot, task=task.task_id)
     assert opened is not None
     assert opened.owner == team.team_id
@@ -302,7 +305,7 @@ async def test_each_response(world: World, clock: Clock) -> None:
     )
     await put(world, {"a.cedar": PLAYBOOK + said})
     bot = await register_agent(world)
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="work")))
     for kind in ("step_up", "throttle", "narrow"):
         await report_finding(world, bot, 1, by=kind)
         kept = {one.kind: one for one in restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())}

@@ -20,6 +20,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Resource, State
 from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.feed_streams import URI, listening
 
 ADMIN = Caller(kind="agent", id="ag_admin", name="admin", owner=None, scopes=frozenset({"ostiary:admin"}))
@@ -122,9 +123,9 @@ async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clo
 
 async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock: Clock) -> None:
     await register_agent(world)
-    top = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="the whole"))
-    part = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="a part", parent=top.task_id))
-    beside = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="another"))
+    top = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="the whole")))
+    part = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="a part", parent=top.task_id)))
+    beside = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="another")))
     await kill(world, "task", top.task_id)
     for one in (top, part):
         with pytest.raises(Forbidden) as refused:
@@ -138,7 +139,9 @@ async def test_a_task_stands_still_with_all_that_is_under_it(world: World, clock
 async def test_what_is_done_for_a_person_stops_with_that_person(world: World, clock: Clock) -> None:
     await register_agent(world)
     await run_act(world, lambda a: registry.create_person(a, name="anna"))
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="for anna", on_behalf_of="anna"))
+    task = await run_act(
+        world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="for anna", on_behalf_of="anna"))
+    )
     await kill(world, "owner", "anna")
     with pytest.raises(Forbidden):
         tasks.live(world.db.read(), task.task_id, now=clock())

@@ -31,6 +31,7 @@ from ostiaryd.signals.flows import hearing, issuers
 from ostiaryd.signals.model.issuers import MAX_ISSUERS, IssuerId
 from ostiaryd.signals.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.trust.flows.access import verify_token
 from ostiaryd.trust.model import AccessRefused
 from tests.support.identity_provider import AUDIENCE, CAEP, RISC, SSF, Idp, providing
@@ -54,7 +55,7 @@ def stopped(world: World) -> list[tuple[str, str]]:
 
 async def start(world: World, agent: str, behalf: str | None) -> str:
     """A task of the agent on behalf of somebody; its id."""
-    task = await run_act(world, lambda a: tasks.start(a, agent=agent, purpose="to work", on_behalf_of=behalf))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=agent, purpose="to work", on_behalf_of=behalf)))
     return task.task_id
 
 

@@ -22,9 +22,10 @@ from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
 from ostiaryd.policy.model import load, starter
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Caller, State, Verb
+from ostiaryd.registry.model import Agent, AgentSpec, Caller, State, Verb
 from ostiaryd.registry.store import agents, stops
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.database_changes import change_database, complete_state_check
 from tests.support.pin_fixtures import add, rewind, saved
 
@@ -37,7 +38,7 @@ async def bot(world: World) -> Agent:
     """An agent with a key and a task, in a world in which everything has been compared once."""
     await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
     await register_agent(world, "bot")
-    await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="work"))
+    await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="work")))
     await complete_state_check(world)
     return registry.find_agent(world.db.read(), "bot")
 
@@ -204,7 +205,7 @@ async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot:
 
 async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissioned(world: World) -> None:
     await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
-    await run_act(world, lambda a: registry.create_agent(a, name="new", owner="ada", purpose="x"))
+    await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))
     await complete_state_check(world)
     change_database(world, "delete from agent where name = 'new'")
     check = await complete_state_check(world)

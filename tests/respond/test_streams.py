@@ -31,7 +31,7 @@ from ostiaryd.signals.model.streams import (
     about_stream,
 )
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State
+from ostiaryd.tasks.model import State, TaskSpec
 from ostiaryd.watch import flows as watch
 from tests.respond.signal_receiver import CREDENTIAL, RISK, SESSION, SignalReceiver, events, signal_receiver
 
@@ -102,7 +102,7 @@ async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(wo
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     first, second = [
-        (await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
+        (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))).task_id
         for _ in range(2)
     ]
     clock.advance(1)
@@ -127,7 +127,7 @@ async def test_an_agent_cannot_drown_what_is_told_of_it_in_its_own_tasks(world: 
     stream = await siem.stream()
     for _ in range(signals.AT_ONCE + 5):
         clock.advance(us=1)
-        task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to make noise"))
+        task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to make noise")))
         await run_act(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
     assert await signals.gather(world) == 0
     await stop(world, "bot")
@@ -166,7 +166,7 @@ async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, cl
 
 async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world, segment="watchers"), await register_agent(world)
-    task = (await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))).task_id
+    task = (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))).task_id
     stream = await siem.stream()
     for what, value in (
         ("owner", bot.owner), ("segment", "default"), ("model", "m-1"), ("resource", "https://x.example"),
@@ -369,7 +369,7 @@ async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world
     body = {"stream_id": stream["stream_id"], "subject": subject}
     assert await siem.ask("POST", "/api/v1/ssf/subjects/remove", body) == (204, None)
     assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", body))[0] == 204
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))
     clock.advance(1)
     await run_act(world, lambda a: tasks.revoke(a, tasks.Kind.TASK, task.task_id), "task.revoke")
     assert await siem.poll(stream) == {}

@@ -23,7 +23,7 @@ from ostiaryd.ground.http.edge import Endpoint
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import Agent, AgentSpec
 from ostiaryd.registry.store import owners
 from ostiaryd.tokens import wire_metadata, wire_oauth
 from tests.support.world import PUBLIC_URL
@@ -193,7 +193,9 @@ async def register(
             registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
             registry.create_person(act, name="ann")
             registry.create_resource(act, name="files", uri=FILES)
-        agent = registry.create_agent(act, name=name, owner=owner, purpose="reads files", scopes=list(scopes), **more)
+        agent = registry.create_agent(
+            act, AgentSpec(name=name, owner=owner, purpose="reads files", scopes=list(scopes), **more)
+        )
         registry.add_key(act, agent.agent_id, dict(key.public.jwk))
         return registry.find_agent(act.tx, agent.agent_id)
 

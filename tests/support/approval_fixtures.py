@@ -26,7 +26,7 @@ from ostiaryd.policy import wire_authzen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Caller, Resource
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.support.api_fixtures import reconfigured
 from tests.support.payment_fixtures import FILES, TOOLS
 from tests.support.policy_fixtures import put
@@ -141,6 +141,6 @@ async def open_bank(world: World) -> Bank:
     catalogue = Catalogue.parse(json.dumps({"resource": "bank", "tools": TOOLS}))
     await run_act(world, lambda a: registry.set_catalogue(a, "bank", catalogue))
     agent = await register_agent(world, scopes=["bank:write"])
-    task = await run_act(world, lambda a: tasks.start(a, agent="bot", purpose="to pay the rent"))
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))
     await create_holding(world, agent, "tok_1", audience=URI, task=task.task_id, seconds=3600)
     return Bank(world, resource, agent, task, await put(world, FILES))

@@ -10,7 +10,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, oauth_app, register
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -41,7 +41,7 @@ def uri(name: str) -> str:
 
 
 async def start(world: World, **said: Any) -> Task:
-    return await act(world, "test.start", lambda a: tasks.start(a, **({"purpose": "p"} | said)))
+    return await act(world, "test.start", lambda a: tasks.start(a, TaskSpec(**({"purpose": "p"} | said))))
 
 
 async def token_for(client: Client, name: str, **said: Any) -> str:

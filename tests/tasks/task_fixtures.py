@@ -9,11 +9,13 @@ from harness.registry_fixtures import (
 )
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 
 
 async def start(world: World, agent: str = "bot", **more: Any) -> Task:
-    return await run_act(world, lambda a: flows.start(a, **({"agent": agent, "purpose": "to sort the mail"} | more)))
+    return await run_act(
+        world, lambda a: flows.start(a, TaskSpec(**({"agent": agent, "purpose": "to sort the mail"} | more)))
+    )
 
 
 def live(world: World, id: str) -> Task:

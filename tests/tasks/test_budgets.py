@@ -24,7 +24,7 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Account, State, Task
+from ostiaryd.tasks.model import Account, State, Task, TaskSpec
 from ostiaryd.tasks.store import budgets as store
 
 CALLS = {"kind": "calls", "limit": 10}
@@ -34,7 +34,9 @@ SPOOL, OTHER = "0" * 32, "1" * 32
 
 async def begin(world: World, *limits: dict[str, Any], agent: str = "bot", **more: Any) -> Task:
     budget = parse_limits(list(limits))
-    return await run_act(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, **more))
+    return await run_act(
+        world, lambda a: flows.start(a, TaskSpec(agent=agent, purpose="to pay", budget=budget, **more))
+    )
 
 
 async def allow(world: World, *limits: dict[str, Any], agent: str = "bot") -> Agent:

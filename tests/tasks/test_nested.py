@@ -27,10 +27,10 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import MAX_DEPTH, Agent, Verb
+from ostiaryd.registry.model import MAX_DEPTH, Agent, AgentSpec, Verb
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import tasks as starting
-from ostiaryd.tasks.model import State, Task, standing_id
+from ostiaryd.tasks.model import State, Task, TaskSpec, standing_id
 from ostiaryd.tasks.store import tasks as store
 
 SCOPES = ["files:read", "files:write"]
@@ -39,7 +39,9 @@ WRITE = [{"type": "tool", "locations": ["https://files.example/"], "actions": ["
 
 
 async def start(world: World, agent: str = "top", **more: Any) -> Task:
-    return await run_act(world, lambda a: flows.start(a, **({"agent": agent, "purpose": "to sort the mail"} | more)))
+    return await run_act(
+        world, lambda a: flows.start(a, TaskSpec(**({"agent": agent, "purpose": "to sort the mail"} | more)))
+    )
 
 
 async def agents(world: World, *names: str, **more: Any) -> list[Agent]:
@@ -91,7 +93,9 @@ async def test_a_part_has_the_bounds_of_its_task_though_its_agent_cannot_reach_a
     part = await start(world, "sub", parent=whole.task_id)
     assert (part.bounds, part.scopes) == (whole.bounds, frozenset(SCOPES))
     said: dict[str, Any] = {"agent": "sub", "purpose": "p", "parent": whole.task_id, "bounds": whole.bounds}
-    assert await refused(world, lambda a: flows.start(a, **said)) == "widens"  # who asks for them must reach them
+    assert (
+        await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "widens"
+    )  # who asks for them must reach them
 
 
 async def test_nothing_is_wider_under_a_task(world: World) -> None:
@@ -108,12 +112,12 @@ async def test_nothing_is_wider_under_a_task(world: World) -> None:
     ):  # fmt: skip
         for agent in ("top", "sub"):
             said: dict[str, Any] = {"agent": agent, "purpose": "p", "parent": whole.task_id} | wider
-            assert await refused(world, lambda a, said=said: flows.start(a, **said)) == code  # type: ignore[misc]
+            assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == code  # type: ignore[misc]
     for_alice = await start(world, on_behalf_of="alice")
     said = {"agent": "sub", "purpose": "p", "parent": for_alice.task_id}
-    assert await refused(world, lambda a: flows.start(a, **said, on_behalf_of="bob")) == "widens"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said, on_behalf_of="bob"))) == "widens"
     assert (await start(world, "sub", parent=for_alice.task_id, on_behalf_of="alice")).person == top.owner
-    assert await refused(world, lambda a: flows.start(a, **said, scopes=["mail:send"])) == "widens"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said, scopes=["mail:send"]))) == "widens"
     assert sub.scopes == top.scopes
 
 
@@ -174,7 +178,7 @@ async def test_only_who_holds_a_task_gives_parts_of_it(world: World) -> None:
         assert (await start(world, "top", parent=whole.task_id, by=by)).agent == top.agent_id
     for by in (agent_caller(sub), agent_caller(sub, "ostiary:read"), person_caller(bob)):
         said: dict[str, Any] = {"agent": "sub", "purpose": "p", "parent": whole.task_id, "by": by}
-        assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "forbidden"  # type: ignore[misc]
+        assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == "forbidden"  # type: ignore[misc]
     for id in ("", "tk_" + "0" * 32, "ag_1"):
         with pytest.raises(NotFound):
             await start(world, "sub", parent=id)
@@ -188,11 +192,11 @@ async def test_no_part_of_what_is_over_or_of_who_is_stopped_begins(world: World,
     clock.advance(1)
     for parent in (ended, expired):
         said: dict[str, Any] = {"agent": "mid", "purpose": "p", "parent": parent.task_id}
-        assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "task_ended"  # type: ignore[misc]
+        assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == "task_ended"  # type: ignore[misc]
     for stopped in ("top", "mid"):
         await run_act(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.SUSPEND))  # type: ignore[misc]
         said = {"agent": "low", "purpose": "p", "parent": part.task_id}
-        assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "agent_suspended"  # type: ignore[misc]
+        assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == "agent_suspended"  # type: ignore[misc]
         await run_act(world, lambda a, name=stopped: registry.set_agent_state(a, name, Verb.RESUME))  # type: ignore[misc]
     assert (await start(world, "low", parent=part.task_id)).depth == 2
 
@@ -202,7 +206,7 @@ async def test_work_is_not_handed_back(world: World) -> None:
     tasks = await line(world, "top", "mid", "low")
     for agent in ("top", "mid"):
         said = {"agent": agent, "purpose": "p", "parent": tasks[-1].task_id}
-        assert await refused(world, lambda a, said=said: flows.start(a, **said)) == "loop"  # type: ignore[misc]
+        assert await refused(world, lambda a, said=said: flows.start(a, TaskSpec(**said))) == "loop"  # type: ignore[misc]
     again = await start(world, "low", parent=tasks[-1].task_id)
     assert [link.task for link in again.chain] == [task.task_id for task in reversed(tasks)]
 
@@ -211,11 +215,11 @@ async def test_an_agent_says_how_many_may_come_after_it(world: World) -> None:
     await agents(world, "top", "a", "b", "c", "d")
     tasks = await line(world, "top", "a", "b", "c")
     said: dict[str, Any] = {"agent": "d", "purpose": "p", "parent": tasks[-1].task_id}
-    assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "too_deep"
     await run_act(world, lambda a: registry.set_depth(a, "top", 4))
     assert (await start(world, **said)).depth == 4
     await run_act(world, lambda a: registry.set_depth(a, "c", 0))
-    assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "too_deep"
     assert (await start(world, "c", parent=tasks[-1].task_id)).depth == 4  # a part of its own comes after nobody
     await run_act(world, lambda a: registry.set_depth(a, "top", 2))
     with pytest.raises(Forbidden, match="allows at most 2 agents after it"):
@@ -232,7 +236,7 @@ async def test_the_depth_has_its_limits(world: World, depth: int) -> None:
     else:
         for flow in (
             lambda a: registry.set_depth(a, "bot", depth),
-            lambda a: registry.create_agent(a, name="other", owner="alice", purpose="p", max_depth=depth),
+            lambda a: registry.create_agent(a, AgentSpec(name="other", owner="alice", purpose="p", max_depth=depth)),
         ):
             with pytest.raises(Invalid, match="0 to 7"):
                 await run_act(world, flow)
@@ -243,7 +247,7 @@ async def test_a_task_has_at_most_seven_above_it(world: World) -> None:
     tasks = await line(world, *["top"] * (MAX_DEPTH + 1))
     assert (tasks[-1].depth, len(live(world, tasks[-1]).chain)) == (MAX_DEPTH, MAX_DEPTH)
     said: dict[str, Any] = {"agent": "top", "purpose": "p", "parent": tasks[-1].task_id}
-    assert await refused(world, lambda a: flows.start(a, **said)) == "too_deep"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "too_deep"
 
 
 async def test_a_task_stays_in_its_segment(world: World) -> None:
@@ -251,7 +255,7 @@ async def test_a_task_stays_in_its_segment(world: World) -> None:
     await register_agent(world, "far", scopes=SCOPES, segment="finance")
     whole = await start(world)
     said: dict[str, Any] = {"agent": "far", "purpose": "p", "parent": whole.task_id}
-    assert await refused(world, lambda a: flows.start(a, **said)) == "widens"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "widens"
 
 
 @pytest.mark.parametrize("how", ["end", "revoke", "expire"])
@@ -351,7 +355,7 @@ async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypa
     whole = await start(world)
     first, _ = [await start(world, "sub", parent=whole.task_id) for _ in range(2)]
     said: dict[str, Any] = {"agent": "sub", "purpose": "p", "parent": whole.task_id}
-    assert await refused(world, lambda a: flows.start(a, **said)) == "too_many_tasks"
+    assert await refused(world, lambda a: flows.start(a, TaskSpec(**said))) == "too_many_tasks"
     assert await start(world, "sub")
     assert await start(world, "sub")
     await run_act(world, lambda a: flows.end(a, first.task_id))

@@ -11,7 +11,7 @@ from harness.registry_fixtures import create_holding, is_live, register_agent, r
 from ostiary.authorization.budget import MAX_BUDGETS, MAX_LIMITS, Budget, Exhausted, InvalidBudget, parse_limits
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Balance, State, Task
+from ostiaryd.tasks.model import Balance, State, Task, TaskSpec
 from ostiaryd.tasks.store import budgets as store
 
 PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
@@ -25,7 +25,9 @@ def calls(limit: int, *tools: str) -> dict[str, Any]:
 async def begin(world: World, *limits: dict[str, Any], under: Task | None = None, agent: str = "bot") -> Task:
     budget = parse_limits(list(limits))
     parent = None if under is None else under.task_id
-    return await run_act(world, lambda a: flows.start(a, agent=agent, purpose="to pay", budget=budget, parent=parent))
+    return await run_act(
+        world, lambda a: flows.start(a, TaskSpec(agent=agent, purpose="to pay", budget=budget, parent=parent))
+    )
 
 
 async def finish(world: World, task: Task) -> None:

@@ -23,7 +23,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.ending import DAY
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tasks.store import tasks as store
 from tests.tasks.task_fixtures import live, start
 
@@ -50,7 +50,7 @@ async def end(world: World, one: Task) -> None:
 async def begin(world: World, **more: Any) -> Task:
     """With an entry as the API leaves it."""
     given = {"agent": "bot", "purpose": "to sort the mail"} | more
-    return await run_act(world, lambda a: flows.start(a, **given), "task.start")
+    return await run_act(world, lambda a: flows.start(a, TaskSpec(**given)), "task.start")
 
 
 @pytest.mark.parametrize(("more", "is_gone"), [(0, False), (1, True)])

@@ -13,7 +13,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import parse_catalogue
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 
 FILES, MAIL = "https://files.example/mcp", "http://localhost:9000/mail"
 TOOLS = {
@@ -34,7 +34,8 @@ async def build(world: World) -> None:
 async def start(world: World, *details: dict[str, Any], unregistered: bool = True, **more: Any) -> Task:
     bounds = parse_details([{"type": "tool"} | detail for detail in details])
     return await run_act(
-        world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, unregistered=unregistered, **more)
+        world,
+        lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", bounds=bounds, unregistered=unregistered, **more)),
     )
 
 

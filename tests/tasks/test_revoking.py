@@ -23,7 +23,7 @@ from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import Kind
 from ostiaryd.tasks.model import State as TaskState
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 
 LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 
@@ -31,7 +31,7 @@ LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 async def build(world: World) -> tuple[Agent, Task, str]:
     """An agent with a task, a token for it, one without, and another agent with a token derived and one of its own."""
     agent, other = await register_agent(world), await register_agent(world, "other", owner="bob")
-    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p")))
     [key] = keys.of_agent(world.db.read(), agent.agent_id)
     await create_holding(world, agent, "tok_task", task=task.task_id, client_jkt=key.jkt)
     await create_holding(world, agent, "tok_standing", client_jkt="another")
@@ -77,7 +77,7 @@ async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind
 async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(world: World) -> None:
     _, other_task, _ = await build(world)
     await create_person(world, "carol")
-    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p", on_behalf_of="carol"))
+    task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", on_behalf_of="carol")))
     await create_holding(world, get_agent(world, "bot"), "tok_carol", task=task.task_id)
     assert await revoke(world, Kind.OWNER, "carol") == {"token": 1, "task": 1}
     assert is_over(world, task)
@@ -131,7 +131,7 @@ async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World)
     await create_person(world, "dora")
     await run_act(world, lambda a: registry.create_team(a, name="single", members=["alice"], deputy="dora"))
     await register_agent(world, owner="single")
-    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p"))
+    task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p")))
     await create_holding(world, get_agent(world, "bot"), "tok_1", task=task.task_id)
     assert await revoke(world, Kind.OWNER, "alice") == {"token": 1, "task": 1}
     assert is_over(world, task)

@@ -15,7 +15,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World
 from ostiaryd.policy import wire_tasks
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import MAX_TASK_BYTES, TaskTooLarge, check_size
+from ostiaryd.tasks.model import MAX_TASK_BYTES, TaskSpec, TaskTooLarge, check_size
 from ostiaryd.tasks.store import tasks as store
 
 URI = "https://files.example/"
@@ -75,12 +75,12 @@ async def test_a_declared_task_is_measured(world: World, over: int, status: int)
 async def test_a_part_of_a_task_is_measured_with_the_bounds_that_it_inherits(world: World) -> None:
     await register_agent(world, scopes=["files:read"])
     whole = await run_act(
-        world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds_of_size(room())), "task.start"
+        world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", bounds=bounds_of_size(room()))), "task.start"
     )
-    part = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="q", parent=whole.task_id))
+    part = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="q", parent=whole.task_id)))
     assert part.bounds == whole.bounds
     with pytest.raises(TaskTooLarge):
-        await run_act(world, lambda a: flows.start(a, agent="bot", purpose="qq", parent=whole.task_id))
+        await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="qq", parent=whole.task_id)))
 
 
 async def test_bounds_that_data_classes_make_longer_are_measured(world: World) -> None:
@@ -88,7 +88,8 @@ async def test_bounds_that_data_classes_make_longer_are_measured(world: World) -
     bounds = bounds_of_size(room())
     with pytest.raises(TaskTooLarge):
         await run_act(
-            world, lambda a: flows.start(a, agent="bot", purpose="p", bounds=bounds, data_classes=["internal"])
+            world,
+            lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", bounds=bounds, data_classes=["internal"])),
         )
     assert store.page(world.db.read(), agent=None, page=Page(10, "")) == []
 

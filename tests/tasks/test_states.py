@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import State, Task
+from ostiaryd.tasks.model import State, Task, TaskSpec
 
 steps = st.lists(
     st.one_of(
@@ -71,7 +71,7 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
 
 
 async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
-    task = await run_act(world, lambda a: flows.start(a, agent="bot", purpose="p", ttl_s=5))
+    task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=5)))
     await create_holding(world, task.agent, token, task=task.task_id, seconds=1000)
     expected = Expected(clock.now)
     for word, what in walk:

@@ -22,7 +22,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Verb
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import State, TaskId, standing_id
+from ostiaryd.tasks.model import State, TaskId, TaskSpec, standing_id
 from ostiaryd.tasks.store import tasks as store
 from tests.tasks.task_fixtures import live, start
 
@@ -164,7 +164,9 @@ async def test_a_purpose_has_one_to_a_thousand_characters(world: World, length: 
 
 async def test_an_agent_has_at_most_a_thousand_live_tasks(world: World, clock: Clock) -> None:
     await register_agent(world)
-    first, *_ = await run_act(world, lambda a: [flows.start(a, agent="bot", purpose="p", ttl_s=2) for _ in range(1000)])
+    first, *_ = await run_act(
+        world, lambda a: [flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=2)) for _ in range(1000)]
+    )
     with pytest.raises(Conflict) as refused:
         await start(world)
     assert refused.value.code == "too_many_tasks"
@@ -228,7 +230,7 @@ async def test_a_task_is_for_its_agent_its_owner_and_administrators_to_change(wo
     task = await start(world)
     for by in (agent_caller(other), agent_caller(other, "ostiary:read"), person_caller(bob)):
         for flow in (
-            lambda a, by=by: flows.start(a, agent="bot", purpose="p", by=by),
+            lambda a, by=by: flows.start(a, TaskSpec(agent="bot", purpose="p", by=by)),
             lambda a, by=by: flows.renew(a, task.task_id, by=by),
             lambda a, by=by: flows.end(a, task.task_id, by=by),
         ):

@@ -15,7 +15,7 @@ from ostiary.authorization.claims import parse_access
 from ostiary.protocol import jose
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import HoldingId, Verb
+from ostiaryd.registry.model import AgentSpec, HoldingId, Verb
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.trust import flows as trust
@@ -300,7 +300,7 @@ async def test_another_segment(world: World) -> None:
     one, two = await agents(world, "one", "two")
     far = jose.generate("ES256")
     agent = await run_act(world, lambda a: registry.create_agent(
-        a, name="far", owner="ann", purpose="p", segment="finance", scopes=["files:read"]))  # fmt: skip
+        a, AgentSpec(name="far", owner="ann", purpose="p", segment="finance", scopes=["files:read"])))  # fmt: skip
     await run_act(world, lambda a: registry.add_key(a, "far", dict(far.public.jwk)))
     client = Client(one.app, world, agent.agent_id, far)
     await client.ask()

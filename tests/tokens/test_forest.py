@@ -40,7 +40,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import TokenDelta, Verb
 from ostiaryd.registry.store import resources
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import standing_id
+from ostiaryd.tasks.model import TaskSpec, standing_id
 from tests.support.api_fixtures import FILES, Client, claims_of, oauth_app, register
 from tests.support.delegation_fixtures import ACCESS, EXCHANGE, MAIL, uri
 
@@ -209,7 +209,7 @@ class Play:
         }  # fmt: skip
         rests = [] if above is None else [above]
         try:
-            task = await run_act(self.world, partial(tasks.start, **said))
+            task = await run_act(self.world, partial(tasks.start, spec=TaskSpec(**said)))
         except Refused:
             return
         thing = Thing(

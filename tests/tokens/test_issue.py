@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task, standing_id
+from ostiaryd.tasks.model import Task, TaskSpec, standing_id
 from tests.support.api_fixtures import (
     FILES,
     SECOND,
@@ -39,7 +39,9 @@ LIFE = 300
 
 async def start(client: Client, **said: Any) -> Task:
     return await act(
-        client.world, "task.start", lambda act: tasks.start(act, agent=client.id, purpose="reads a report", **said)
+        client.world,
+        "task.start",
+        lambda act: tasks.start(act, TaskSpec(agent=client.id, purpose="reads a report", **said)),
     )
 
 
@@ -51,7 +53,9 @@ async def test_without_a_task_the_token_is_for_the_standing_task(client: Client)
 
 async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Clock) -> None:
     other, _ = await register(client.world, name="other")
-    foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
+    foreign = await act(
+        client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=other.agent_id, purpose="reads"))
+    )
     ended, expiring = await start(client), await start(client, ttl_s=20)
     await act(client.world, "task.end", lambda act: tasks.end(act, ended.task_id))
     clock.advance(19)
@@ -70,7 +74,9 @@ async def test_a_task_must_be_the_agents_own_and_alive(client: Client, clock: Cl
 
 async def test_that_a_task_is_anothers_is_not_told_from_that_it_is_none(client: Client) -> None:
     other, _ = await register(client.world, name="other")
-    foreign = await act(client.world, "task.start", lambda act: tasks.start(act, agent=other.agent_id, purpose="reads"))
+    foreign = await act(
+        client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=other.agent_id, purpose="reads"))
+    )
     of_another, of_nobody = [await client.ask(task=id) for id in (foreign.task_id, "tk_" + "0" * 32)]
     assert of_another.json == of_nobody.json
 

@@ -17,6 +17,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root, Verb
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.trust.flows import allow_bearer, live_caller, verify_token
 from ostiaryd.trust.model import AccessRefused
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, guard, register, send, sign
@@ -262,7 +263,9 @@ async def test_a_scope_that_is_missing_is_named_in_the_challenge(client: Client)
 
 @pytest.mark.parametrize("end", ["suspend", "resume", "revoke key", "revoke token", "scopes", "task", "expired"])
 async def test_a_token_that_was_good_ends_with_what_it_rests_on(client: Client, clock: Clock, end: str) -> None:
-    task = await act(client.world, "task.start", lambda act: tasks.start(act, agent=client.id, purpose="is tried"))
+    task = await act(
+        client.world, "task.start", lambda act: tasks.start(act, TaskSpec(agent=client.id, purpose="is tried"))
+    )
     token = await api_token(client, task=task.task_id)
     assert (await call(client, token)).status == 200
     jti = claims_of(token)["jti"]

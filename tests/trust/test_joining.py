@@ -17,7 +17,7 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import State, Verb
+from ostiaryd.registry.model import AgentSpec, State, Verb
 from ostiaryd.registry.store import keys
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import ISSUER, SECOND, Answer, Client, oauth_app, send, sign
@@ -32,7 +32,7 @@ async def pending(world: World) -> str:
 
     def make(act: Any) -> None:
         registry.create_person(act, name="ann")
-        registry.create_agent(act, name="newcomer", owner="ann", purpose="is new")
+        registry.create_agent(act, AgentSpec(name="newcomer", owner="ann", purpose="is new"))
 
     await act(world, "test.enter", make)
     return "newcomer"

@@ -159,9 +159,9 @@ class Agent(Identity):
         `words`: the request of the person, `own` the person's own record, `endorse` documents that the person named, as
         in `ostiary.provenance.intent`; the server accepts them from an agent only where its operator allows that.
         `plan`: the effects that the task needs, such as `{"tool": "bank/pay", "most": "50"}`; if left out, the server
-        plans what the words suggest. With `ask_plan` people are asked once, at the start, to approve the probable
-        effects of the task: `facts["plan_question"]` is the id of that question for `ask`, or None if the question
-        would save nothing.
+        plans the effects that the words suggest. With `ask_plan` people are asked once, at the start, to approve the
+        probable effects of the task: `facts["plan_question"]` is the id of that question for `ask`, or None if the
+        question would save nothing.
         """
         flow = self._start(
             purpose,

@@ -1,4 +1,4 @@
-"""Assurance: how strongly the holder of a token has authenticated, as `acr` and `amr`, and what a policy demands (RFC
+"""Assurance: how strongly the holder of a token has authenticated, as `acr` and `amr`, and the demands of policies (RFC
 9470).
 
     urn:ostiary:acr:secret      a client secret; the token is bound to no key

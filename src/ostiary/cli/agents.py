@@ -361,7 +361,7 @@ def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
 
 @agent.command(name="allow-words")
 def allow_words(name: str, /, *, session: Here) -> None:
-    """Accept an agent's own account of what its person asked of a task. A hijacked agent can lie about it.
+    """Accept an agent's own statement of its person's words for a task. A hijacked agent can lie about it.
 
     Args:
         name: Name or id.
@@ -371,7 +371,7 @@ def allow_words(name: str, /, *, session: Here) -> None:
 
 @agent.command(name="forbid-words")
 def forbid_words(name: str, /, *, session: Here) -> None:
-    """Ignore an agent's own account of what its person asked, in tasks that start from now on.
+    """Ignore an agent's own statement of its person's words, in tasks that start from now on.
 
     Args:
         name: Name or id.

@@ -44,7 +44,7 @@ def list_incidents(*, all: bool = False, limit: int = PAGE, as_: Path | None = N
 
 @incident.command(name="show")
 def show(id: str, /, *, as_: Path | None = None, session: Here) -> None:
-    """Show an incident: the findings, the responses, and what the agent can reach.
+    """Show an incident: the findings, the responses, and the resources that the agent can reach.
 
     Args:
         id: Id of the incident, `in_..`.

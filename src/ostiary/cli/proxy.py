@@ -117,7 +117,7 @@ def _guarded(
     session: Session,
     run: Callable[[Upstream], None],
 ) -> None:
-    """Run a proxy with a gate, and print what the gate decides."""
+    """Run a proxy with a gate, and print the decisions of the gate."""
     with tempfile.TemporaryDirectory(prefix="ostiary-proxy-") as folder:
         events = Path(folder) / "events"
         listener = Listener(events)

@@ -225,7 +225,7 @@ def _new_resource(
 def _other_tools(
     session: Session, name: str, approved: Catalogue | None, listed: Catalogue, was: str | None, *, folder: Path
 ) -> Step:
-    """The tools differ from what the owner approved."""
+    """The tools differ from the approved definitions."""
     merged = listed if approved is None else accept(approved, listed)
     changes = [] if approved is None else diff(approved, listed)
     new = sorted({one.tool for one in changes if one.verdict == "new"} or (listed.tools if approved is None else ()))

@@ -56,7 +56,7 @@ FORMS = (
     AssertionForm("JWT", "token_endpoint"),
     AssertionForm("JWT", "issuer"),
 )
-"""RFC 7523bis section 4; what most libraries make of RFC 7523 section 3; what OpenID Connect profiles demand"""
+"""RFC 7523bis section 4; most libraries' reading of RFC 7523 section 3; the demand of OpenID Connect profiles"""
 
 
 def well_known_urls(issuer: str) -> list[str]:

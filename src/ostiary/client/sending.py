@@ -90,7 +90,7 @@ class Sender:
         return response
 
     def _retry_after_s(self, response: httpx2.Response) -> float | None:
-        """Return the seconds that `Retry-After` asks for; None without it or for what is not one."""
+        """Return the seconds that `Retry-After` asks for; None without the header, or for another value."""
         text = response.headers.get("retry-after", "")
         if re.fullmatch("[0-9]{1,9}", text):
             return float(text)

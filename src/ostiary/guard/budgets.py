@@ -1,9 +1,9 @@
 """Budgets at a guard: slices drawn from the server, and their spent parts.
 
 Numbers are totals since the guard began, as the server counts them too, so an account is forgotten only when both do. A
-call is paid in the same instant in which its record is kept: what is spent is on record, even if the guard is killed
-right then, and from what is not on record nothing is missing. A call that cannot draw in time is refused
-(`Unavailable`), and nothing was spent.
+call is paid in the same instant in which its record is kept: spent units are on record, even if the guard is killed
+right then, and a call without a record has spent nothing. A call that cannot draw in time is refused (`Unavailable`),
+and nothing was spent.
 """
 
 from __future__ import annotations

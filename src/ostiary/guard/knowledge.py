@@ -172,7 +172,7 @@ class Knowledge:
         return Present(self.resource, self.keys, facts, self.exempt)
 
     def prune(self, before: int) -> None:
-        """Forget what can no longer matter."""
+        """Delete facts about tasks and tokens that have expired before that instant."""
         for table in (self.tasks, self.tokens, self.revoked):
             for name in [name for name, until in table.items() if until < before]:
                 del table[name]
@@ -185,7 +185,9 @@ class Knowledge:
 
 
 def _profile(packed: str) -> Profile:
-    """Return the profile, or an empty one if it cannot be read: a profile states what is usual, and decides nothing."""
+    """Return the profile, or an empty one if it cannot be read: a profile states the usual behaviour, and decides
+    nothing.
+    """
     try:
         return unpack(unb64u(packed))
     except Malformed:

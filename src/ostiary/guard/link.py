@@ -103,7 +103,7 @@ class Link:
             thread.start()
 
     def stop(self) -> None:
-        """Report what is left, for a moment, then end both conversations."""
+        """Report the remaining records, for a moment, then end both conversations."""
         self._closing.set()
         self._wake.set()
         listen, tell = self._threads
@@ -237,7 +237,7 @@ class Link:
         return pause * (0.5 + self._random(1)[0] / 255)
 
     def _converse(self, http: httpx2.Client, auth: client.Auth) -> Iterator[None]:
-        """Send what is due until the guard closes; yield after each success. Raises any error of the connection."""
+        """Send due reports until the guard closes; yield after each success. Raises any error of the connection."""
         self._sweep()
         while True:
             self._is_reporting = False

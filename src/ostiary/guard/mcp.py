@@ -27,7 +27,7 @@ FREE = frozenset(
         "resources/unsubscribe",
     }
 )
-"""Methods that need no decision: they say what there is, not what is in it, or they end what was decided."""
+"""Methods that need no decision: they list objects without their content, or end an operation that was decided."""
 LISTEN = "subscriptions/listen"
 _OF_PROTOCOL = ("_meta", "requestState")
 """members of `params` that are the protocol's; the server made the state, and the client only returns it"""
@@ -61,8 +61,8 @@ def is_unknown(method: str) -> bool:
 
 
 def extract_output(result: Mapping[str, Any]) -> object:
-    """Return what a tool returned: its structured content, or else its texts, a single one as the text that it is; of
-    what is no tool, all of it.
+    """Return the output of a tool: its structured content, or else its texts, a single one as a string. Of another
+    method, return the whole result.
     """
     structured, content = result.get("structuredContent"), result.get("content")
     if isinstance(structured, dict):

@@ -1,4 +1,4 @@
-"""Memories and histories of tasks: copies of what the server keeps (`ostiary.decision.recall`).
+"""Memories and histories of tasks: copies of the server's (`ostiary.decision.recall`).
 
 An outdated copy of a memory has fewer entries, and a missing entry never makes a value more trusted
 (`ostiary.provenance.origins`). So a decision asks the server only if more entries could change it, and the output of a
@@ -51,7 +51,7 @@ class _Copy:
 @dataclass(frozen=True, slots=True)
 class HistoryClaim:
     """Asks whether nothing happened since `before`; with `done`, to be the next call in the history. The answer is True
-    if so; if not, what happened is known from then on.
+    if so; if not, the guard knows the history from then on.
     """
 
     before: Before
@@ -71,16 +71,16 @@ class TaskMemories:
         self._histories: OrderedDict[tuple[str, str], Before] = OrderedDict()
 
     def of(self, principal: access.Principal) -> Memory | None:
-        """Return the copy of what the token's task remembers."""
+        """Return the copy of the memory of the token's task."""
         copy = self._copies.get(principal.claims.memory)
         return None if copy is None else copy.memory
 
     def recall(self, principal: access.Principal) -> Waits[Memory]:
-        """Return what the token's task remembers at the server now. Raises Unavailable."""
+        """Return the present memory of the token's task at the server. Raises Unavailable."""
         return self._wait(partial(self._exchange, principal))
 
     def observe(self, watched: Watched, output: object) -> None:
-        """Let the task remember what a tool has returned. Raises Unavailable."""
+        """Add the output of a tool to the memory of the task. Raises Unavailable."""
 
         def tell(until: int) -> None:
             principal, ready = watched.principal, watched.ready

@@ -1,11 +1,11 @@
 """The intent of a task, fixed at its start: the words of the person, their own record, and documents that they named.
 
-An intent states where values may come from. Bounds and policies state what is allowed. The values of an *endorsed*
+An intent states where values may come from. Bounds and policies state the allowed access. The values of an *endorsed*
 document count as the person's for the kinds that it is endorsed for; its instructions never do.
 
-The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). It is read once from the
-words, when the task starts; decisions read the plan and never the words. An effect outside the plan is not denied:
-unless each identifying value is the person's own or endorsed, policies ask about it.
+The *plan* lists the effects that the words suggest (`ostiary.catalogue_advisor.draft`). It is read once from the words,
+when the task starts; decisions read the plan and never the words. An effect outside the plan is not denied: unless each
+identifying value is the person's own or endorsed, policies ask about it.
 
     {"words": "Pay the bill in bill.txt, up to 50 euros", "own": {"mail": "ada@example.org"},
      "endorsed": [{"tool": "files/read_file", "value": "bill.txt", "kinds": ["account", "amount"]}],
@@ -60,7 +60,7 @@ class SaidBy(StrEnum):
 
 
 class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A document: what the tool (`files/read_file`) returns when it is called with this very value."""
+    """A document: the output of the tool (`files/read_file`) for this very value."""
 
     tool: ToolId
     value: Value
@@ -94,7 +94,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """None: no plan was made, and every effect is judged as a planned one"""
 
     def __post_init__(self) -> None:
-        """Raises InvalidIntent for what the types do not say."""
+        """Check the limits that the types do not express. Raises InvalidIntent."""
         try:
             size = len(self.words.encode())
         except UnicodeEncodeError:

@@ -2,8 +2,8 @@
 
 A value of a call that equals a field of a record that the task read before is that record's key. A guard reports the
 pair of argument and field, never the value, once a task. Only tasks that have read no untrusted content teach, so that
-an author of content cannot choose what is learned. A learned kind adds questions (`with_sources`) and removes none,
-until an owner confirms the tool.
+an author of content cannot influence the result. A learned kind adds questions (`with_sources`) and removes none, until
+an owner confirms the tool.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Path = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of what `tool` returned."""
+    """A value of `argument` (a dotted path) stood in the field `field` (a dotted path) of the output of `tool`."""
 
     argument: _Path
     tool: Annotated[str, Meta(min_length=1, max_length=128)]

@@ -20,7 +20,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.flows.show import TaskDetail
-from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task
+from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task, TaskSpec
 
 MAX_BODY = 4 * MAX_TASK_BYTES
 """Bytes of a request, which may spell the same task at greater length."""
@@ -60,20 +60,22 @@ async def start_task(call: Call) -> Reply:
     def start(act: Act) -> Task:
         task = tasks.start(
             act,
-            agent=new.agent or call.caller.id,
-            purpose=new.purpose,
-            bounds=bounds,
-            budget=budget,
-            intent=intent,
-            data_classes=new.data_classes,
-            scopes=new.scopes,
-            on_behalf_of=new.on_behalf_of,
-            ttl_s=new.ttl,
-            parent=new.parent,
-            heartbeat_s=new.heartbeat,
-            ends_with_last=new.end_with_last,
-            unregistered=call.world.config.resources == "any",
-            by=call.caller,
+            TaskSpec(
+                agent=new.agent or call.caller.id,
+                purpose=new.purpose,
+                bounds=bounds,
+                budget=budget,
+                intent=intent,
+                data_classes=new.data_classes,
+                scopes=new.scopes,
+                on_behalf_of=new.on_behalf_of,
+                ttl_s=new.ttl,
+                parent=new.parent,
+                heartbeat_s=new.heartbeat,
+                ends_with_last=new.end_with_last,
+                unregistered=call.world.config.resources == "any",
+                by=call.caller,
+            ),
         )
         if task.chain and task.chain[0].agent != task.agent:
             if call.caller.jkt is None:

@@ -93,7 +93,7 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
 
 
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
-    """The tokens by their `jti`, having said what became of the last ones. Raises Unavailable."""
+    """Acknowledge the last tokens, and return the next ones by their `jti`. Raises Unavailable."""
     pollers = world.keep(Pollers)
     owed = pollers.owed.get(issuer.issuer_id, Owed())
     body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}

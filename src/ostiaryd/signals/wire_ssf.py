@@ -62,7 +62,7 @@ async def configuration(call: Call) -> Reply:
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """A stream as its receiver sends it back: what is ours in it must be right (SSF 8.1.1.3)."""
+    """A stream as its receiver sends it back: the members of the transmitter must be unchanged (SSF 8.1.1.3)."""
 
     stream_id: str | UnsetType = UNSET
     events_requested: tuple[str, ...] | UnsetType | None = UNSET

@@ -113,7 +113,7 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
 
 
 def _error(answer: Answer) -> str:
-    """The `err` of RFC 8935 section 2.3, as far as it is one; what else it says is not kept."""
+    """Return the `err` of RFC 8935 section 2.3 if the answer has one; the rest of the answer is not kept."""
     if answer.status != 400:
         return ""
     try:

@@ -1,1 +1,1 @@
-"""Tasks: what an agent has declared it is about to do, for whom, within which bounds, until when."""
+"""Tasks: the declared purposes of agents, each with its person, bounds and end."""

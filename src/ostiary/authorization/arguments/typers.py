@@ -147,7 +147,9 @@ def every(parts: list[Typer]) -> Typer:
 
 
 def merge(left: Value, right: Value) -> Value:
-    """Two readings of one value: `number` is right about a number, and what one cannot represent, both cannot."""
+    """Two readings of one value: `number` is right about a number, and a value that one cannot represent, both
+    cannot.
+    """
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}
     return left if type(left) is CedarDecimal or type(left) is Unusable else right

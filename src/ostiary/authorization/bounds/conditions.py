@@ -181,7 +181,7 @@ def is_same(value: object, expected: Scalar) -> bool:
 def decimal(value: object) -> Decimal | None:
     """The exact number that an argument is or spells; None if it is or spells none.
 
-    A float is taken as its shortest decimal, which is what the JSON text said (up to 15 digits).
+    A float is taken as its shortest decimal, which equals the JSON text (up to 15 digits).
     """
     if isinstance(value, bool):
         return None

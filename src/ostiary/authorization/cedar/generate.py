@@ -2,7 +2,7 @@
 
 The text that is compiled holds names of ours alone: operators, four variables, and `k0, k1, ..` for constants, which
 arrive as arguments. Nothing that a policy says, not even an attribute's name, is ever part of it; so there is nothing
-to escape, and policies of the same shape share one code object (compiling is what costs).
+to escape, and policies of the same shape share one code object (compilation is the cost).
 
     def make(k0, k1):
         def policy(p, a, r, c, E):

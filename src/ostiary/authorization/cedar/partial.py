@@ -21,7 +21,8 @@ class Undetermined(Exception):
 
 
 class Unknown:
-    """A value of a request that is not known. `inputs` name what it depends on; `kind` is its type, None if any.
+    """A value of a request that is not known. `inputs` name the inputs on which it depends; `kind` is its type, None if
+    any.
 
     An `optional` one may be absent.
     """
@@ -69,7 +70,7 @@ class PartialRecord(dict[str, object]):
 class Result(NamedTuple):
     """The outcomes of an expression: one value or `unknown` ones, and whether it `may_fail`.
 
-    `fails`: it has no value in any completion. `inputs` are what the outcome depends on.
+    `fails`: it has no value in any completion. `inputs` are the inputs on which the outcome depends.
     """
 
     value: object = None

@@ -1,7 +1,7 @@
 """Foresight of a decision on a tool call while some of its arguments are unknown: the steps of `decide`, three-valued.
 
 Unknown are the arguments that the tool's schema has and the caller did not give. Everything that depends on them is
-unknown as well: where they came from, and what happened before, which counts the call itself.
+unknown as well: their origins, and the history, which counts the call itself.
 """
 
 from __future__ import annotations

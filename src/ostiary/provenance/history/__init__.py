@@ -7,7 +7,7 @@ A history is kept call by call. The order in which calls are added makes no diff
 history has `is_full`: neither presence nor absence in it is certain, so a call is denied if enforced policies rely on
 it. Created things do not fill a history: a thing for which there is no space counts as not created by the task.
 
-Values (recipients, identifiers of what was created) are eight bytes of BLAKE2s under the key of the task's memory.
+Values (recipients, identifiers of created objects) are eight bytes of BLAKE2s under the key of the task's memory.
 
 Beyond tasks, `counterparts` remembers the recipients of the agents of an owner, since when and how often.
 """

@@ -102,7 +102,7 @@ def created(history: History, values: Iterable[bytes]) -> History:
 
 
 def _merged(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return all values, sorted, each once, so that the order of calls does not change what a limit cuts off."""
+    """Return all values, sorted, each once, so that the order of calls does not change the part within a limit."""
     if not other:
         return one
     return tuple(sorted({*one, *other}))

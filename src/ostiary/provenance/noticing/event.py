@@ -34,7 +34,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     origins: tuple[tuple[str, str], ...] = ()
     """origins of the arguments: (argument, origin), in order"""
     worst: str = ""
-    """the least trusted origin of the values that say whom and what, and of secrets"""
+    """the least trusted origin of recipients, objects and secrets"""
     links: str = ""
     """the least trusted origin of the links and mail addresses in outgoing text"""
     is_mixed: bool = False

@@ -110,7 +110,7 @@ def pack(profile: Profile) -> bytes:
 
 
 def unpack(packed: bytes) -> Profile:
-    """Raises Malformed."""
+    """Return the profile that `pack` packed. Raises Malformed."""
     try:
         version, tasks, count, *recent = _HEAD.unpack_from(packed)
         rows = [_ROW.unpack_from(packed, _HEAD.size + at * _ROW.size) for at in range(count)]

@@ -79,6 +79,6 @@ def _newest(texts: tuple[Text, ...]) -> tuple[Text, ...]:
 
 
 def _is_named(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the call names what it reads by values of the person alone."""
+    """Return whether the call names its objects by values of the person alone."""
     named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return bool(named) and max(named) <= Origin.ENDORSED

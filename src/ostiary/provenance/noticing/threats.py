@@ -66,7 +66,7 @@ Threats = Mapping[str, ThreatList]
 
 
 def parse_marks(packed: bytes) -> frozenset[bytes]:
-    """Raises Invalid."""
+    """Return the marks of a list. Raises Invalid."""
     if len(packed) % MARK_BYTES:
         raise Invalid(f"marks of a threat list are {MARK_BYTES} bytes each")
     return frozenset(packed[at : at + MARK_BYTES] for at in range(0, len(packed), MARK_BYTES))

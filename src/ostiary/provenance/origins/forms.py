@@ -28,7 +28,7 @@ _HOMES = tuple(f"/{folder}/" for folder in ("home", "Users"))
 
 def split_origins(memory: Memory, schema: Mapping[str, Any], named: Sequence[tuple[str, object]]) -> dict[str, Origin]:
     """Return the origin of arguments that together are one identifier of the person's, by path. `named`: the arguments
-    that say whom and what.
+    that name recipients and objects.
     """
     properties = schema.get("properties")
     order = {name: at for at, name in enumerate(properties)} if isinstance(properties, Mapping) else {}

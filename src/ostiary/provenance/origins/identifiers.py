@@ -138,7 +138,7 @@ def _is_random(match: re.Match[str]) -> bool:
 
 
 def _is_token(match: re.Match[str]) -> bool:
-    """Return whether what follows the prefix is no word: it has digits and letters among each other."""
+    """Return whether the part after the prefix is no word: its digits and letters are mixed."""
     rest = re.split("[_.-]", match[0])[-1]
     changes = sum(one.isdigit() != two.isdigit() for one, two in pairwise(rest))
     return len(rest) >= 12 and changes >= 4 and not _HEX.fullmatch(rest)

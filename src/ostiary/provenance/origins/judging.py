@@ -54,7 +54,7 @@ PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
 BIT = {kind: 1 << place for place, kind in enumerate(KINDS)}
 POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
-"""kinds that say whom and what"""
+"""kinds that name recipients and objects"""
 IDENTIFIES = POINTS | {SECRET}
 NAMES = POINTS | {TEXT}
 """kinds that say which content a call returns"""
@@ -319,9 +319,9 @@ def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], candidates: I
 def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Judged]:
     """Yield the leaves of a call whose origin matters, each with the kind as which it is judged.
 
-    A time that cannot be read as one is text, and what cannot be read at all identifies an object. The form of a value
-    says its kind (`value_kinds`) where nothing claims it, and where `text` or `time` is a proposal that no owner has
-    confirmed; without a memory, such a value is never text.
+    A malformed time is text, and any other unreadable value identifies an object. The form of a value says its kind
+    (`value_kinds`) where nothing claims it, and where `text` or `time` is a proposal that no owner has confirmed;
+    without a memory, such a value is never text.
     """
     is_proposed = tool.is_proposed
     for path, rule, kind, value, is_name in tool.coverage.leaves(arguments):

@@ -36,7 +36,7 @@ SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
 _JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
-"""tags, and what is no letter and no digit"""
+"""tags, and characters other than letters and digits"""
 _TAIL = SPAN - 1
 """last words of a sent text, with which a span of the next text may begin"""
 
@@ -100,7 +100,7 @@ def goes_out(tool: Tool) -> bool:
 
 
 def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[Origin]:
-    """Return the origins of the values that say what a read returns; nothing for a call that does something."""
+    """Return the origins of the values that select the output of a read; nothing for a call with another effect."""
     if tool.effect != Effect.READ:
         return []
     return [

@@ -225,7 +225,7 @@ def _table(lines: Sequence[str]) -> list[dict[str, str]] | None:
 
 
 def _outline(lines: Sequence[str]) -> object:
-    """Fields (`name: value`), lists and what is indented under them, as YAML and people write them."""
+    """Fields (`name: value`), lists and the lines indented under them, as YAML and people write them."""
     scanned = _scanned(lines)
     first = next(scanned, None)
     if first is None or not (first.is_item or first.name):

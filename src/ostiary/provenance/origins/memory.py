@@ -322,7 +322,7 @@ def pack(memory: Memory) -> bytes:
 
 
 def unpack(body: bytes, *, key: bytes) -> Memory:
-    """Raises Malformed."""
+    """Return the memory that `pack` packed. Raises Malformed."""
     try:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:

@@ -76,7 +76,7 @@ WRITTEN = frozenset(
         "title",
     )
 )
-"""Names of fields that strangers write, however short what they write is."""
+"""Names of fields that third parties write, however short the text is."""
 MAX_DIGITS = 6
 """digits of a field; with more it may be a telephone or account number"""
 MIN_ENCODED = 12
@@ -235,7 +235,9 @@ def _without_echoes(memory: Memory, fresh: bytes, call_words: frozenset[bytes], 
 
 
 def _points(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Origin:
-    """Return the least trusted origin of the values that identify what a call reads; `nowhere` without such values."""
+    """Return the least trusted origin of the values that identify the objects of a read; `nowhere` without such
+    values.
+    """
     named = [of_value(memory, kind, value) for _, kind, value in declared_values(tool, arguments) if kind in POINTS]
     return max(named, default=Origin.NOWHERE)
 

@@ -71,7 +71,7 @@ def text_prints(
     """Return each fingerprint by which a text could be recognised, with the hashes of the words that it stands for.
 
     `hashes`: of the words of the text in their order; `spoken`: those words, with other spellings of single ones;
-    `marks`: those of a memory (`with_marks`), to leave out what has no mark there.
+    `marks`: those of a memory (`with_marks`), to leave out words without a mark there.
     """
     whole = b"".join(hashes)
     phrases = [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]

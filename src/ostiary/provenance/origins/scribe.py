@@ -16,7 +16,7 @@ WIDTH = 6
 END = bytes(WIDTH)
 """between sources, so that no phrase reaches from one into another"""
 MAX_TEXT = 1 << 18
-"""characters of a source; what comes after is not remembered"""
+"""largest number of remembered characters of a source"""
 LARGEST = 1 << 128
 """whole numbers of this size or more are never compared: they may have more digits than are written down"""
 

@@ -1,11 +1,11 @@
-"""A text as words: what must be whole to count, in the one spelling under which equal things are equal.
+"""A text as words: the units that match only as a whole, in one spelling for equal words.
 
 A word is a link, a mail address, a number with its grouping, an account number with its grouping, or whatever stands
 between white space, quotes, brackets, commas and the like: `12` is no word of `512`, nor `bob` of `bob@example.com`.
 Case and Unicode's canonical forms make no difference (UAX 15). Letters that only look alike are different letters, and
 a word with something invisible in it is another word.
 
-A source is read generously (`*bob*.` has the word `bob`), an argument as it stands, since it is what the tool gets.
+A source is read generously (`*bob*.` has the word `bob`), an argument exactly, since the tool gets it exactly.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _is_iban(text: str) -> bool:
 
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
-    """The words of what stands between white space, and is not letters and digits alone."""
+    """Yield the words of a token between white space that has other characters than letters and digits."""
     pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():

@@ -14,15 +14,13 @@ from ostiaryd.registry.flows.find import find_agent, find_owner
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.owners import active_person, is_answerable
 from ostiaryd.registry.model import (
-    DEFAULT_DEPTH,
     Agent,
     AgentDelta,
     AgentId,
+    AgentSpec,
     Caller,
-    Kind,
     Owner,
     PersonId,
-    RiskTier,
     Root,
     State,
     Verb,
@@ -37,49 +35,36 @@ from ostiaryd.registry.store import agents, keys, owners, stops
 MAX_LIFETIME_S = 10 * 366 * 86_400
 
 
-def create_agent(
-    act: Act,
-    *,
-    name: str,
-    owner: str,
-    agent_id: str | None = None,
-    purpose: str,
-    kind: Kind = Kind.ASSISTANT,
-    deputy: str | None = None,
-    provider: str = "",
-    model: str = "",
-    risk_tier: RiskTier = RiskTier.MEDIUM,
-    segment: str = "default",
-    scopes: list[str] | None = None,
-    expires_at: int | None = None,
-    max_depth: int = DEFAULT_DEPTH,
-    is_keyless: bool = False,
-) -> Agent:
-    """Register an agent; it is pending until its first key arrives, or active at once if it will have no key.
-
-    `owner` and `deputy` are names or ids.
-    """
-    answers = find_owner(act.tx, owner)
+def create_agent(act: Act, spec: AgentSpec) -> Agent:
+    """Register an agent; it is pending until its first key arrives, or active at once if it will have no key."""
+    owner = find_owner(act.tx, spec.owner)
     agent = Agent(
-        agent_id=AgentId(agent_id or act.new_id("ag")),
-        name=check_name(name),
-        owner=answers.id,
-        deputy=_deputy(act, deputy, owner=answers),
-        purpose=check_text(purpose, of="purpose"),
-        kind=kind,
-        provider=provider and check_text(provider, of="provider", limit=100),
-        model=model and check_text(model, of="model", limit=100),
-        risk_tier=risk_tier,
-        segment=check_name(segment, of="segment"),
-        scopes=parse_scopes(scopes or []),
-        state=State.ACTIVE if is_keyless else State.PENDING,
+        agent_id=AgentId(spec.agent_id or act.new_id("ag")),
+        name=check_name(spec.name),
+        owner=owner.id,
+        deputy=_deputy(act, spec.deputy, owner=owner),
+        purpose=check_text(spec.purpose, of="purpose"),
+        kind=spec.kind,
+        provider=spec.provider and check_text(spec.provider, of="provider", limit=100),
+        model=spec.model and check_text(spec.model, of="model", limit=100),
+        risk_tier=spec.risk_tier,
+        segment=check_name(spec.segment, of="segment"),
+        scopes=parse_scopes(spec.scopes),
+        state=State.ACTIVE if spec.is_keyless else State.PENDING,
         epoch=0,
         created_at=act.now,
-        expires_at=expires_at if expires_at is None else check_end(expires_at, now=act.now),
-        max_depth=check_depth(max_depth),
-        is_keyless=is_keyless,
+        expires_at=spec.expires_at if spec.expires_at is None else check_end(spec.expires_at, now=act.now),
+        max_depth=check_depth(spec.max_depth),
+        is_keyless=spec.is_keyless,
     )
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, kind=kind.value, scopes=sorted(agent.scopes))
+    note(
+        act,
+        object=agent.agent_id,
+        owner=agent.owner,
+        name=agent.name,
+        kind=agent.kind.value,
+        scopes=sorted(agent.scopes),
+    )
     _check_answerable(act, agent)
     if agents.get(act.tx, agent.name) is not None:
         raise Conflict(

@@ -10,7 +10,7 @@ from ostiaryd.registry.flows.keys import add_key
 from ostiaryd.registry.flows.owners import create_person
 from ostiaryd.registry.flows.resources import create_resource
 from ostiaryd.registry.flows.roles import grant_role
-from ostiaryd.registry.model import ADMIN, DECIDE, READ, Agent, Kind, RiskTier
+from ostiaryd.registry.model import ADMIN, DECIDE, READ, Agent, AgentSpec, Kind, RiskTier
 from ostiaryd.registry.model.role import ADMINISTRATOR
 from ostiaryd.registry.store import resources
 
@@ -26,13 +26,15 @@ def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None
     create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")
     agent = create_agent(
         act,
-        agent_id=agent_id,
-        name="admin",
-        owner="admin",
-        purpose="administers this server",
-        kind=Kind.SERVICE,
-        risk_tier=RiskTier.CRITICAL,
-        scopes=[ADMIN, DECIDE, READ],
+        AgentSpec(
+            agent_id=agent_id,
+            name="admin",
+            owner="admin",
+            purpose="administers this server",
+            kind=Kind.SERVICE,
+            risk_tier=RiskTier.CRITICAL,
+            scopes=[ADMIN, DECIDE, READ],
+        ),
     )
     key = add_key(act, agent.agent_id, public_jwk)
     act.entry.detail = None

@@ -10,6 +10,7 @@ An agent that leaves `active` loses all its holdings, and its epoch rises: token
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
@@ -80,6 +81,31 @@ def next_state(state: State, verb: Verb) -> State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSpec:
+    """The registration of an agent."""
+
+    name: str
+    owner: str
+    """name or id of a person or a team"""
+    purpose: str
+    agent_id: str | None = None
+    """an id made in advance; None: a new one"""
+    kind: Kind = Kind.ASSISTANT
+    deputy: str | None = None
+    """name or id of a person"""
+    provider: str = ""
+    model: str = ""
+    risk_tier: RiskTier = RiskTier.MEDIUM
+    segment: str = "default"
+    scopes: Sequence[str] = ()
+    expires_at: int | None = None
+    """microseconds; None: no end"""
+    max_depth: int = DEFAULT_DEPTH
+    is_keyless: bool = False
+    """the agent is active at once, and never gets a key"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """The record of an agent, projected as OAuth client, SPIFFE ID, DID and SCIM resource. Times in microseconds."""
 
@@ -129,7 +155,7 @@ class AgentKey:
         return self.revoked_at is None and (self.not_after is None or now < self.not_after)
 
 
-def parse_scopes(unverified_scopes: list[str]) -> frozenset[str]:
+def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
     """Parse `<resource name>:<class>` or an alias each, at most 100; raises Invalid."""
     if len(unverified_scopes) > MAX_SCOPES:
         raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")

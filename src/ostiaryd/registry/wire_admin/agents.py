@@ -16,7 +16,19 @@ from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import ADMIN, DEFAULT_DEPTH, READ, SELF, Agent, AgentKey, Kind, RiskTier, State, Verb
+from ostiaryd.registry.model import (
+    ADMIN,
+    DEFAULT_DEPTH,
+    READ,
+    SELF,
+    Agent,
+    AgentKey,
+    AgentSpec,
+    Kind,
+    RiskTier,
+    State,
+    Verb,
+)
 from ostiaryd.registry.store import agents, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
@@ -79,18 +91,20 @@ async def create_agent(call: Call) -> Reply:
     def create(act: Act) -> Agent:
         agent = flows.create_agent(
             act,
-            name=new.name,
-            owner=new.owner,
-            purpose=new.purpose,
-            kind=new.kind,
-            deputy=new.deputy,
-            provider=new.provider,
-            model=new.model,
-            risk_tier=new.risk_tier,
-            segment=new.segment,
-            scopes=new.scopes,
-            expires_at=_end(act, new.expires_in),
-            max_depth=new.max_depth,
+            AgentSpec(
+                name=new.name,
+                owner=new.owner,
+                purpose=new.purpose,
+                kind=new.kind,
+                deputy=new.deputy,
+                provider=new.provider,
+                model=new.model,
+                risk_tier=new.risk_tier,
+                segment=new.segment,
+                scopes=new.scopes,
+                expires_at=_end(act, new.expires_in),
+                max_depth=new.max_depth,
+            ),
         )
         if not new.undeclared:
             flows.check_declared(act.tx, agent.scopes)

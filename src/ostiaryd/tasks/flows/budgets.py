@@ -1,9 +1,9 @@
 """Budgets: the limits in force, and every way in which units leave an account and come back.
 
-If a limit of a child task counts what a limit of its parent counts, its units are taken out of the parent's account at
-the start of the child, and unused units come back at its end. Every other limit of the parent applies to the child too,
-on the parent's own account. Limits per day belong to agents: to the agent that calls, and to each agent on whose behalf
-it acts.
+If a limit of a child task counts the same calls as a limit of its parent, its units are taken out of the parent's
+account at the start of the child, and unused units come back at its end. Every other limit of the parent applies to the
+child too, on the parent's own account. Limits per day belong to agents: to the agent that calls, and to each agent on
+whose behalf it acts.
 
 A guard draws slices. A drawn slice counts as spent until the guard returns it or its spool is reported to the end. It
 never comes back by time alone, because the calls of a silent guard are unknown.

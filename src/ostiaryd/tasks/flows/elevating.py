@@ -1,4 +1,4 @@
-"""Elevation: a task with scopes that its agent does not have, within what its operator listed as eligible.
+"""Elevation: a task with scopes that its agent does not have, within the scopes that its operator listed as eligible.
 
 An elevation is under no other task, and passes its scopes to no task under it: narrowing and delegation read the
 agents' own scopes. An elevation is not renewed; everything obtained under it ends with it, as with every task.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
-from ostiary.authorization.bounds import ToolDetail
-from ostiary.authorization.budget import Limit
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.protocol.nearest import nearest_hint
-from ostiary.provenance.intent import Intent
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -27,6 +22,7 @@ from ostiaryd.tasks.model import (
     State,
     Task,
     TaskId,
+    TaskSpec,
     check_heartbeat,
     check_size,
     check_ttl,
@@ -41,49 +37,27 @@ ELEVATION_ENDED = "elevation_ended"
 """The reason code of requests under an elevation that has ended."""
 
 
-def start(
-    act: Act,
-    *,
-    agent: str,
-    purpose: str,
-    bounds: Sequence[ToolDetail] = (),
-    data_classes: Sequence[str] | None = None,
-    budget: Sequence[Limit] = (),
-    intent: Intent | None = None,
-    scopes: list[str] | None = None,
-    on_behalf_of: str | None = None,
-    ttl_s: int = DEFAULT_TTL_S,
-    heartbeat_s: int | None = None,
-    ends_with_last: bool = False,
-    parent: str | None = None,
-    unregistered: bool = True,
-    by: Caller | None = None,
-) -> Task:
-    """Declare a task of an agent (name or id), on behalf of a person (name or id), for `ttl_s` seconds.
-
-    With `data_classes` it allows only tools that handle no other class. With `heartbeat_s` it is lost if no holder
-    sends a heartbeat for that long. `intent`: the person's words, permanently. Under a `parent` it is a part of that
-    task: a holder of the parent may give it to itself or to another agent. The caller checks the policies.
-    `unregistered`: bounds may name https resources that are not registered.
+def start(act: Act, spec: TaskSpec) -> Task:
+    """Declare a task. The caller checks the policies.
 
     Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the caller's agent or parent,
     an agent that is not active, more than the parent has), Conflict (too many live tasks).
     """
-    doer = registry.active_agent(act.tx, agent, now=act.now)
-    heartbeat = check_heartbeat(heartbeat_s, ends_with_last=ends_with_last)
+    doer = registry.active_agent(act.tx, spec.agent, now=act.now)
+    heartbeat = check_heartbeat(spec.heartbeat_s, ends_with_last=spec.ends_with_last)
     task = Task(
         task_id=TaskId(act.new_id("tk")),
         agent=doer.agent_id,
         person=None,
-        purpose=check_text(purpose, of="purpose"),
-        scopes=doer.scopes if scopes is None else parse_scopes(scopes),
-        bounds=tuple(bounds),
+        purpose=check_text(spec.purpose, of="purpose"),
+        scopes=doer.scopes if spec.scopes is None else parse_scopes(spec.scopes),
+        bounds=tuple(spec.bounds),
         state=State.LIVE,
         created_at=act.now,
-        expires_at=_until(act.now + check_ttl(ttl_s), doer),
+        expires_at=_until(act.now + check_ttl(spec.ttl_s), doer),
         heartbeat=heartbeat,
         beat_until=None if heartbeat is None else act.now + heartbeat,
-        ends_with_last=ends_with_last,
+        ends_with_last=spec.ends_with_last,
     )
     registry.note(
         act,
@@ -91,33 +65,35 @@ def start(
         owner=doer.owner,
         agent=doer.agent_id,
         purpose=task.purpose,
-        parent=(parent or "")[:64],
+        parent=(spec.parent or "")[:64],
     )
-    if parent is None:
-        _check_own(act.tx, by, doer)
+    if spec.parent is None:
+        _check_own(act.tx, spec.by, doer)
     if extra := task.scopes - doer.scopes:
-        near = nearest_hint(min(extra), doer.scopes) if parent is None else ""  # a giver may not list the receiver's
+        near = (
+            nearest_hint(min(extra), doer.scopes) if spec.parent is None else ""
+        )  # a giver may not list the receiver's
         hint = "; ".join(filter(None, (near, "a task only narrows")))
         raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint=hint, code="widens")
-    if on_behalf_of is not None:
-        task = replace(task, person=_behalf(act, on_behalf_of, doer, by=by).person_id)
-    if parent is not None:
-        task = _under(act, task, doer, parent, is_whole=scopes is None, by=by)
+    if spec.on_behalf_of is not None:
+        task = replace(task, person=_behalf(act, spec.on_behalf_of, doer, by=spec.by).person_id)
+    if spec.parent is not None:
+        task = _under(act, task, doer, spec.parent, is_whole=spec.scopes is None, by=spec.by)
     act.entry.person = act.entry.person or task.person
-    if intent is not None:
-        task = record_intent(act, task, intent, doer, by=by)
+    if spec.intent is not None:
+        task = record_intent(act, task, spec.intent, doer, by=spec.by)
     note_intent(act, task)
-    if data_classes is not None:
-        task = replace(task, bounds=bounds_of(act.tx, task, classes=data_classes))
-    if bounds:  # those of the parent were looked at with the parent; here they may name what this agent cannot reach
-        check_reach(act.tx, task, unregistered=unregistered)
-    check_size(purpose=task.purpose, bounds=task.bounds, intent=intent, budget=budget)
+    if spec.data_classes is not None:
+        task = replace(task, bounds=bounds_of(act.tx, task, classes=spec.data_classes))
+    if spec.bounds:  # the parent's bounds were checked with the parent; these may name what this agent cannot reach
+        check_reach(act.tx, task, unregistered=spec.unregistered)
+    check_size(purpose=task.purpose, bounds=task.bounds, intent=spec.intent, budget=spec.budget)
     _check_room(act, task)
-    above_it, task = task.memory, task if intent is None else replace(task, memory=task.task_id)
+    above_it, task = task.memory, task if spec.intent is None else replace(task, memory=task.task_id)
     store.insert(act.tx, task)
-    if intent is not None:
-        begin_memory(act, task, intent, above=above_it)
-    allot(act, task, budget)
+    if spec.intent is not None:
+        begin_memory(act, task, spec.intent, above=above_it)
+    allot(act, task, spec.budget)
     return task
 
 

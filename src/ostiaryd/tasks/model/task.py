@@ -24,7 +24,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiary.protocol.jose import MAX_TOKEN_BYTES
 from ostiary.provenance.intent import Intent
 from ostiaryd.ground.process import ids
-from ostiaryd.registry.model import Agent, AgentId, PersonId
+from ostiaryd.registry.model import Agent, AgentId, Caller, PersonId
 
 TaskId = NewType("TaskId", str)
 SECOND = 1_000_000
@@ -39,6 +39,35 @@ class TaskTooLarge(Invalid):
     """The purpose, bounds, intent and budget of a task are larger than `MAX_TASK_BYTES`."""
 
     code = "task_too_large"
+
+
+class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The declaration of a task."""
+
+    agent: str
+    """name or id"""
+    purpose: str
+    bounds: Sequence[ToolDetail] = ()
+    data_classes: Sequence[str] | None = None
+    """limit to tools that handle no other class; None: no limit"""
+    budget: Sequence[Limit] = ()
+    intent: Intent | None = None
+    """the words of the person, permanently"""
+    scopes: list[str] | None = None
+    """None: all scopes of the agent, or of the parent"""
+    on_behalf_of: str | None = None
+    """name or id of a person"""
+    ttl_s: int = DEFAULT_TTL_S
+    heartbeat_s: int | None = None
+    """seconds without a heartbeat of any holder, after which the task is lost; None: no heartbeat"""
+    ends_with_last: bool = False
+    """the task ends when its last holder leaves"""
+    parent: str | None = None
+    """id of the task of which this is a part; a holder of the parent may give a part to itself or to another agent"""
+    unregistered: bool = True
+    """permission for bounds to name https resources that are not registered"""
+    by: Caller | None = None
+    """the declaring caller; None: the server itself"""
 
 
 class State(StrEnum):

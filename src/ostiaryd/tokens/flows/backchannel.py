@@ -23,6 +23,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
@@ -109,12 +110,14 @@ def redeem(
     wish = request.wish
     task = tasks.start(
         act,
-        agent=client.id,
-        purpose=wish.message or "approved by the person at `/bc-authorize`",
-        scopes=wish.scope.split(),
-        bounds=parse_details(wish.details, classes=config.classes),
-        on_behalf_of=request.person,
-        unregistered=config.resources == "any",
+        TaskSpec(
+            agent=client.id,
+            purpose=wish.message or "approved by the person at `/bc-authorize`",
+            scopes=wish.scope.split(),
+            bounds=parse_details(wish.details, classes=config.classes),
+            on_behalf_of=request.person,
+            unregistered=config.resources == "any",
+        ),
     )
     scopes = parse_scope(wish.scope)
     target = choose_target(act, wish.resource, requested=scopes, available=task.scopes, config=config)

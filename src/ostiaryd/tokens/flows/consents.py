@@ -11,7 +11,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Root
+from ostiaryd.registry.model import AgentSpec, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens.model import SECOND, InvalidRequest
 from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES
@@ -40,11 +40,13 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
     owner = registry.find_person(act.tx, person)
     agent = registry.create_agent(
         act,
-        name=_free_name(act, client.name, owner.name),
-        owner=person,
-        purpose=f"the client {client.name} for {owner.name}",
-        scopes=sorted(scopes),
-        is_keyless=True,
+        AgentSpec(
+            name=_free_name(act, client.name, owner.name),
+            owner=person,
+            purpose=f"the client {client.name} for {owner.name}",
+            scopes=sorted(scopes),
+            is_keyless=True,
+        ),
     )
     store.put_agent(act.tx, client_id=client.client_id, person=person, agent=agent.agent_id)
     return agent.agent_id

@@ -22,7 +22,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task
+from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tokens.flows.authorization import digest_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
 from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
@@ -196,13 +196,15 @@ def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds
     try:
         return tasks.start(
             act,
-            agent=consent.agent,
-            purpose=f"what {person} agreed to for {consent.client_name}",
-            scopes=sorted(code.request.scopes),
-            bounds=code.request.bounds(classes=config.classes),
-            on_behalf_of=consent.person,
-            ttl_s=seconds,
-            unregistered=config.resources == "any",
+            TaskSpec(
+                agent=consent.agent,
+                purpose=f"what {person} agreed to for {consent.client_name}",
+                scopes=sorted(code.request.scopes),
+                bounds=code.request.bounds(classes=config.classes),
+                on_behalf_of=consent.person,
+                ttl_s=seconds,
+                unregistered=config.resources == "any",
+            ),
         )
     except (Forbidden, NotFound) as error:
         raise InvalidGrant(error.message, hint=error.hint) from None

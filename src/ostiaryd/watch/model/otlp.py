@@ -1,4 +1,4 @@
-"""OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and what is answered.
+"""OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and their answers.
 
     opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
 

@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,63}")
 _MOST_TOKENS = 1 << 40
 
 Look = Callable[[str], tuple[str, int] | None]
-"""Name and points of the threat list that knows what a text names."""
+"""Return name and points of the threat list that has the host or indicator in a text."""
 
 
 class Activity(msgspec.Struct, frozen=True):
