@@ -88,6 +88,7 @@ REASONS = {
 
 SUBJECTS = {
     "agent": "life cycle, scopes, daily budget and restrictions of an agent",
+    "anchor": "a trust anchor of client certificates",
     "api": "a read or a change through the server's own API",
     "approval": "an approval request, its answer, expiry and use",
     "authority": "the certificate authority: creation, rotation, import",

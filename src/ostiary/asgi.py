@@ -19,6 +19,7 @@ counted like the body of an answer, and the connection is closed as soon as its 
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,10 +32,18 @@ from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
 from ostiary.guard.connections import Connection
 from ostiary.guard.rules import Rules
 from ostiary.protocol import jose
+from ostiary.protocol.client_certificate import (
+    CLIENT_CERT,
+    CLIENT_CERT_CHAIN,
+    ClientCertificate,
+    forwarded_certificate,
+)
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.protocol.jose import InvalidToken
 from ostiary.protocol.network import network_of
+from ostiary.protocol.proxies import is_within, parse_networks
+from ostiary.protocol.proxies import origin as forwarded_origin
 
 if TYPE_CHECKING:
     from ostiary.routes import RouteTable
@@ -82,10 +91,14 @@ class Answer:
 
 
 class Door:
-    """Authenticates requests, and renders refusals. `origin` is the public one, if it is not that of the resource."""
+    """Authenticates requests, and renders refusals. `origin` is the public one, if it is not that of the resource.
 
-    def __init__(self, guard: Guard, *, origin: str | None = None) -> None:
-        self._guard, self._origin = guard, origin
+    `proxies`: networks of reverse proxies, separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For`
+    are trusted. Raises ValueError.
+    """
+
+    def __init__(self, guard: Guard, *, origin: str | None = None, proxies: str = "") -> None:
+        self._guard, self._origin, self._proxies = guard, origin, parse_networks(proxies)
 
     def authenticate(self, scope: Scope) -> Verified:
         """Verify the token and the proof of a request. Raises Refused."""
@@ -94,9 +107,25 @@ class Door:
             proof=_header(scope, b"dpop", twice=InvalidProof),
             method=scope.get("method", "GET"),
             uri=self._public_origin() + _path(scope),
+            certificate=self._certificate(scope),
         )
-        address = (scope.get("client") or ("",))[0]
-        return replace(caller, network=network_of(address))
+        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return replace(caller, network=network_of(forwarded_origin(_address(scope), forwarded, self._proxies)))
+
+    def _certificate(self, scope: Scope) -> ClientCertificate | None:
+        """Return the certificate that the client has shown to a trusted proxy, or to the server of the application,
+        which states it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Raises Malformed.
+        """
+        if self._proxies and is_within(_address(scope), self._proxies):
+            return forwarded_certificate(scope["headers"])
+        chain = (scope.get("extensions") or {}).get("tls", {}).get("client_cert_chain") or ()
+        if not chain:
+            return None
+        try:
+            first, *others = [ssl.PEM_cert_to_DER_cert(pem) for pem in chain]
+        except ValueError:
+            raise Malformed("the client certificate cannot be read") from None
+        return ClientCertificate(first, tuple(others))
 
     def is_metadata(self, scope: Scope) -> bool:
         """Return whether a request is for the resource's metadata (RFC 9728)."""
@@ -112,9 +141,10 @@ class Door:
             "resource_name": resource.name,
             "authorization_servers": [self._guard.feed.issuer],
             "bearer_methods_supported": ["header"],
-            "dpop_bound_access_tokens_required": not exempt,
+            "dpop_bound_access_tokens_required": not exempt and not self._proxies,
             "dpop_signing_alg_values_supported": sorted(jose.ALGS),
         }
+        body |= {"tls_client_certificate_bound_access_tokens": True} if self._proxies else {}
         return Answer(200, body | ({"scopes_supported": scopes} if scopes else {}))
 
     def refuse(self, refusal: Refused) -> Answer:
@@ -177,11 +207,15 @@ class Door:
         return f"{parts.scheme}://{parts.netloc}"
 
 
+CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHAIN))
+"""Fields of a request that the application does not get."""
+
+
 def let_in(scope: Scope, caller: Verified) -> Scope:
     """Return the scope for the application: it has the caller, and no credentials, since a bearer token could be
-    used again.
+    used again. Of a forwarded certificate (RFC 9440) the guard alone knows whether it is genuine.
     """
-    headers = [header for header in scope["headers"] if header[0].lower() not in (b"authorization", b"dpop")]
+    headers = [header for header in scope["headers"] if header[0].lower() not in CREDENTIALS]
     return {**scope, "headers": headers, VERIFIED: caller}
 
 
@@ -195,14 +229,18 @@ class GuardASGI:
         *,
         tool: Mapping[str, str] | Callable[[Scope], Named | None] | None = None,
         origin: str | None = None,
+        proxies: str = "",
         max_body: int = MAX_BODY,
     ) -> None:
         """Put `app` behind the guard. Raises Conflict for an application without routes, Malformed for an invalid rule.
 
         `tool`: rules or a function that map a request to a tool; by default, each route of the application is a tool.
-        `origin`: the public origin, if it differs from the resource's URI. `max_body`: maximum bytes of a request body.
+        `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
+        separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `max_body`: maximum bytes of a
+        request body.
         """
-        self._app, self._guard, self._door, self._max_body = app, guard, Door(guard, origin=origin), max_body
+        self._app, self._guard, self._max_body = app, guard, max_body
+        self._door = Door(guard, origin=origin, proxies=proxies)
         self._table: RouteTable | None = None
         self._noted: object = None
         self._takes_websockets = not callable(tool)
@@ -402,6 +440,11 @@ def _header(scope: Scope, name: bytes, *, twice: type[Refused] = Malformed) -> s
     if len(values) > 1:
         raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
     return values[0].decode("latin-1") if values else None
+
+
+def _address(scope: Scope) -> str:
+    """The address of the connection."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def _path(scope: Scope) -> str:

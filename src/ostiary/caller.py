@@ -89,12 +89,11 @@ class Caller:
 
     def _show(self, token: Token) -> Verified:
         """Show the token to the guard, with the guard's nonce. Raises Refused."""
-        request: dict[str, str] = {"method": "POST", "uri": self._uri}
         nonce = None
         for _ in range(2):
-            proof = self._client.proof(**request, token=token, nonce=nonce)
+            proof = self._client.proof(method="POST", uri=self._uri, token=token, nonce=nonce)
             try:
-                return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, **request)
+                return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, method="POST", uri=self._uri)
             except NonceNeeded as needed:
                 nonce = needed.nonce
         raise Unavailable("the guard accepts no proof of this agent", hint="do the clocks of this machine agree?")

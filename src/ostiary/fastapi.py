@@ -19,13 +19,16 @@ from ostiary.routes import RouteTable
 __all__ = ["catalogue_of", "protect"]
 
 
-def protect(app: Any, guard: Guard, *, origin: str | None = None, max_body: int = MAX_BODY) -> GuardASGI:
+def protect(
+    app: Any, guard: Guard, *, origin: str | None = None, proxies: str = "", max_body: int = MAX_BODY
+) -> GuardASGI:
     """Return the application behind the guard.
 
-    `origin`: the public origin, if it is not that of the resource's URI. `max_body`: bytes of a request's body; a
+    `origin`: the public origin, if it is not that of the resource's URI. `proxies`: networks of reverse proxies,
+    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `max_body`: bytes of a request's body; a
     longer one is refused. Raises Conflict for an application that has no routes.
     """
-    return GuardASGI(app, guard, origin=origin, max_body=max_body)
+    return GuardASGI(app, guard, origin=origin, proxies=proxies, max_body=max_body)
 
 
 def catalogue_of(app: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Credential:
     issuer: str
     secret: str | None = field(default=None, repr=False)
     """authenticates the client in place of the key; the key then only binds tokens"""
+    has_certificate: bool = False
+    """True if the client authenticates by its TLS certificate in place of the key, and its tokens are bound to that"""
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:

@@ -75,18 +75,26 @@ WAITED = ElicitResult(action="accept", content={})
 
 
 def protect(
-    server: MCPServer, guard: Guard, *, origin: str | None = None, suspends: bool = False, **options: Any
+    server: MCPServer,
+    guard: Guard,
+    *,
+    origin: str | None = None,
+    proxies: str = "",
+    suspends: bool = False,
+    **options: Any,
 ) -> App:
     """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with its own
     authorization.
 
-    `origin`: the public origin, if it differs from the resource's URI. `suspends`: whether clients are asked to wait
-    for a person's approval. `options`: arguments of `MCPServer.streamable_http_app`.
+    `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
+    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `suspends`: whether clients are asked to
+    wait for a person's approval. `options`: arguments of `MCPServer.streamable_http_app`.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
     server.middleware.append(_Hook(guard, server, suspends))
-    return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, Door(guard, origin=origin))
+    door = Door(guard, origin=origin, proxies=proxies)
+    return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, door)
 
 
 async def answered(required: InputRequiredResult, by: AsyncAgent, *, within: float = 600) -> InputResponses:

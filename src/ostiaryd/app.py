@@ -86,6 +86,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust import (
     wire_access,
     wire_account,
+    wire_certificates,
     wire_clients,
     wire_clock,
     wire_login,
@@ -146,6 +147,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_metadata.ROUTES,
     *registry_admin.ROUTES,
     *trust_admin.ROUTES,
+    *wire_certificates.ROUTES,
     *wire_clients.ROUTES,
     *wire_clock.ROUTES,
     *wire_peps.ROUTES,

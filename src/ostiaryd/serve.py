@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from email.utils import formatdate
 from functools import partial
 from importlib.metadata import version
@@ -27,14 +27,15 @@ import uvicorn
 from cyclopts import Parameter
 
 from ostiary.protocol import canonical, jose
-from ostiary.protocol.errors import Invalid, Unavailable
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiary.protocol.network import network_of
 from ostiaryd import app as application
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database.folder import lock_folder
 from ostiaryd.ground.http.acceptor import Acceptor
 from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.protocol import Protocol, endpoints_of
-from ostiaryd.ground.http.tls import Certificate
+from ostiaryd.ground.http.tls import Admitted, Certificate
 from ostiaryd.ground.process import descriptors
 from ostiaryd.ground.process.clock import wall_clock
 from ostiaryd.ground.process.ids import new_id
@@ -46,6 +47,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.flows.external_pdp import check_at_start
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
 
 log = logging.getLogger("ostiary")
@@ -60,6 +62,7 @@ def serve(
     public_url: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    mtls_listen: str | None = None,
     starter_policies: Annotated[bool, Parameter(negative=())] = False,
     log_format: Format = "text",
     session: Annotated[Any, Parameter(parse=False)],
@@ -74,6 +77,7 @@ def serve(
         public_url: URL that clients use, and the issuer; fixed at the first start.
         tls_cert: PEM file of the certificate and its chain, for TLS 1.2 and 1.3. Read again when it changes.
         tls_key: PEM file of the private key of the certificate.
+        mtls_listen: HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705).
         starter_policies: Activate the starter policies first, if the active policies let no administrator in.
         log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
@@ -87,23 +91,33 @@ def serve(
         public_url=public_url,
         tls_cert=str(tls_cert) if tls_cert is not None else None,
         tls_key=str(tls_key) if tls_key is not None else None,
+        mtls_listen=mtls_listen,
     )
     certificate = Certificate(Path(loaded.tls_cert), Path(loaded.tls_key)) if loaded.tls_cert else None
     os.umask(0o077)  # only this user may read the files of the data folder
-    with lock_folder(loaded.folder, now=wall_clock()), _bind(loaded) as sock:
-        host, port = sock.getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with ExitStack() as stack:
+        stack.enter_context(lock_folder(loaded.folder, now=wall_clock()))
+        sockets = [stack.enter_context(_bind(loaded, loaded.listen, listener="url"))]
+        if loaded.mtls_listen:
+            sockets.append(stack.enter_context(_bind(loaded, loaded.mtls_listen, listener="mtls_url")))
+        addresses = dict(zip(("listen", "mtls_listen"), map(_address, sockets), strict=False))
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
-        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            serving = msgspec.structs.replace(loaded, listen=address)
-            runner.run(_run(serving, sock, certificate, starter_policies=starter_policies))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvicorn_loop))
+        serving = msgspec.structs.replace(loaded, **addresses)
+        runner.run(_run(serving, sockets, certificate, starter_policies=starter_policies))
 
 
-def _bind(config: Config) -> socket.socket:
-    host, _, port_text = config.listen.rpartition(":")
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
+    """Return a socket of an address. `listener` is the member of `server.json` with the URL of the last start."""
+    host, _, port_text = address.rpartition(":")
     if not host or not port_text.isdigit() or int(port_text) > 65535:
-        raise Invalid(f"`{config.listen}` is not HOST:PORT", code="usage")
-    port = int(port_text) or _port_of_last_start(config)
+        raise Invalid(f"`{address}` is not HOST:PORT", code="usage")
+    port = int(port_text) or _port_of_last_start(config, listener)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,19 +129,24 @@ def _bind(config: Config) -> socket.socket:
     return sock
 
 
+MAX_REFUSALS = 16
+"""Refused handshakes whose entries wait to be written; of further ones there is no entry."""
 GARBAGE = 50_000
 """Live objects that start a search for cycles: hundreds of requests run at once, and each search reads them all."""
 
 
-def _port_of_last_start(config: Config) -> int:
-    """Return the port of the last start, which the issuer names; 0 for a first start."""
+def _port_of_last_start(config: Config, listener: str) -> int:
+    """Return the port of a listener at the last start, which the issuer names; 0 for a first start."""
     try:
-        return int(json.loads((config.folder / "server.json").read_text("utf-8"))["url"].rpartition(":")[2])
+        last = json.loads((config.folder / "server.json").read_text("utf-8"))
     except FileNotFoundError:
         return 0
+    return int(last.get(listener, ":0").rpartition(":")[2])
 
 
-async def _run(config: Config, sock: socket.socket, certificate: Certificate | None, *, starter_policies: bool) -> None:
+async def _run(
+    config: Config, sockets: list[socket.socket], certificate: Certificate | None, *, starter_policies: bool
+) -> None:
     async with open_world(config) as world:
         await ledger.check_history(world)
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
@@ -144,7 +163,7 @@ async def _run(config: Config, sock: socket.socket, certificate: Certificate | N
         gc.set_threshold(GARBAGE)
         loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
         try:
-            await server.serve(sockets=[sock])
+            await server.serve(sockets=sockets)
         finally:
             for task in loops:
                 task.cancel()
@@ -188,6 +207,7 @@ class _Server(uvicorn.Server):
         config = world.config
         connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
         self._turns = connections.turns
+        self._refusals = set[asyncio.Task[None]]()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -226,16 +246,39 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # uvicorn listens to none of them
+        config, db = self._world.config, self._world.db
+        certificates = [self._certificate]
+        if config.mtls_listen:
+            admitted = Admitted(
+                lambda: trust.list_admitted_digests(db.read()), lambda: trust.list_admitted_certificates(db.read())
+            )
+            certificates.append(Certificate(Path(config.tls_cert), Path(config.tls_key), admitted=admitted))
         self._acceptors = [
-            Acceptor(sock, self._make_protocol, self._certificate, turns=self._turns) for sock in sockets or ()
+            Acceptor(
+                sock, self._make_protocol, certificate, turns=self._turns, note_refusal=self._note_refused_certificate
+            )
+            for sock, certificate in zip(sockets or (), certificates, strict=True)
         ]
-        config = self._world.config
         url = config.own_url
         path = config.folder / "server.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"url": url, "issuer": config.issuer, "pid": os.getpid()}))
+        described = {"url": url, "issuer": config.issuer, "pid": os.getpid()}
+        described |= {"mtls_url": f"https://{config.mtls_listen}"} if config.mtls_listen else {}
+        partial.write_text(json.dumps(described))
         os.replace(partial, path)
         print("\n".join([f"ready {url}", *_describe(config, url, self._setup)]), flush=True)
+
+    def _note_refused_certificate(self, address: str, why: str) -> None:
+        """Leave the entry of a handshake that was refused, unless many wait to be left."""
+        if len(self._refusals) < MAX_REFUSALS:
+            task = asyncio.get_running_loop().create_task(self._leave_refusal(address, why))
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
+
+    async def _leave_refusal(self, address: str, why: str) -> None:
+        with suppress(Refused):  # the entry is what the act is for
+            refuse = partial(trust.refuse_handshake, why=why)
+            await act(self._world, "client.handshake", refuse, network=network_of(address))
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -253,6 +296,7 @@ def _describe(config: Config, url: str, setup: str | None) -> list[str]:
     return [
         f"  version     {version('ostiary')}",
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
+        *([f"  mutual TLS  {config.mtls_base}"] if config.mtls_listen else []),
         f"  credential  {config.folder / 'admin.json'} (administrator)",
         *([] if setup is None else [f"  sign in     {setup} (once, within {DEFAULT_HOURS} hours)"]),
         f"  next        ostiary doctor --data-dir {config.folder}",

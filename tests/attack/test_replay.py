@@ -28,7 +28,7 @@ SPELLINGS = ("/mc%70", "/%6Dcp", "/./mcp", "/x/../mcp", "/mcp/.")
 def test_a_proof_does_not_count_again_at_another_spelling_of_its_uri(guard: Guard, feeder: Feeder, path: str) -> None:
     token = feeder.token()
     proof = feeder.proof(token, nonce=guard._proofs.nonce())
-    shown = {"authorization": f"DPoP {token}", "proof": proof, "method": "POST"}
+    shown: dict[str, Any] = {"authorization": f"DPoP {token}", "proof": proof, "method": "POST"}
     guard.verify(uri=URI, **shown)
     with pytest.raises(InvalidProof, match="used before"):
         guard.verify(uri=ORIGIN + path, **shown)

@@ -78,7 +78,7 @@ def test_one_token_and_one_proof_serve_many_calls(place: Place, monkeypatch: pyt
     shown = list[str]()
     verify = place.guard.verify
 
-    def counting(**shows: str) -> Verified:
+    def counting(**shows: Any) -> Verified:
         shown.append(shows["proof"])
         return verify(**shows)
 

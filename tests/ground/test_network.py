@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.protocol.network import network_of
-from ostiaryd.ground.proxies import origin, parse_networks
+from ostiary.protocol.proxies import origin, parse_networks
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,13 @@ _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
 
 
 def protect(
-    server: FastMCP[Any], guard: Guard, *, stdio: Tools | None = None, origin: str | None = None, suspends: bool = False
+    server: FastMCP[Any],
+    guard: Guard,
+    *,
+    stdio: Tools | None = None,
+    origin: str | None = None,
+    proxies: str = "",
+    suspends: bool = False,
 ) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
@@ -63,7 +69,7 @@ def protect(
     if stdio is not None and stdio.guard is not guard:
         raise Conflict("the tools for stdio stand behind another guard")
     first = _First(server, guard, stdio, suspends)
-    server.auth = _Doors(guard, origin)
+    server.auth = _Doors(guard, origin, proxies)
     server.middleware[:] = [first, *server.middleware, first.last]
     first.check_order()
 
@@ -84,9 +90,9 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
 class _Doors(AuthProvider):
     """Authentication of FastMCP's HTTP applications: the `Door` of `ostiary.mcp` in place of bearer tokens."""
 
-    def __init__(self, guard: Guard, origin: str | None) -> None:
+    def __init__(self, guard: Guard, origin: str | None, proxies: str) -> None:
         super().__init__()
-        self._guard, self._door = guard, Door(guard, origin=origin)
+        self._guard, self._door = guard, Door(guard, origin=origin, proxies=proxies)
 
     def get_middleware(self) -> list[Layer]:
         return [Layer(_Front, guard=self._guard, door=self._door), Layer(_Bearing), Layer(AuthContextMiddleware)]

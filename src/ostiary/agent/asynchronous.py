@@ -22,11 +22,13 @@ from ostiary.agent.identity import (
     ApprovalNeeded,
     Identity,
     TaskInfo,
+    certificate_credential,
     intent_of,
     read_credential,
     read_second_key,
 )
 from ostiary.client import Auth, Flow, Target, arun
+from ostiary.client.certificate import CertificateFiles
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
 
@@ -39,7 +41,19 @@ class AsyncAgent(Identity):
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
-        self._http = httpx2.AsyncClient(timeout=TIMEOUT_S)
+        self._connections = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=self._verify)
+
+    @property
+    def _http(self) -> httpx2.AsyncClient:
+        """The connections, which show the certificate of the agent, if it has one."""
+        if self._has_new_certificate():
+            self._connections = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=self._verify)
+        return self._connections
+
+    @classmethod
+    def from_certificate(cls, certificate: Path | str, key: Path | str, *, client_id: str, url: str) -> AsyncAgent:
+        """Return an agent that authenticates by a client certificate, as `Agent.from_certificate` does."""
+        return cls(certificate_credential(client_id, url), files=CertificateFiles(certificate, key))
 
     @classmethod
     def from_credential(

@@ -23,11 +23,13 @@ from ostiary.agent.identity import (
     ApprovalNeeded,
     Identity,
     TaskInfo,
+    certificate_credential,
     intent_of,
     read_credential,
     read_second_key,
 )
 from ostiary.client import Auth, Flow, Target, run
+from ostiary.client.certificate import CertificateFiles
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
 
@@ -40,7 +42,16 @@ class Agent(Identity):
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
-        self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S), os.getpid()
+        self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify), os.getpid()
+
+    @classmethod
+    def from_certificate(cls, certificate: Path | str, key: Path | str, *, client_id: str, url: str) -> Agent:
+        """Return an agent that authenticates by a client certificate (mutual TLS, RFC 8705): PEM files of the chain and
+        of the key, which are read again when they change. Its tokens are bound to the certificate. Raises Invalid.
+
+        `client_id` is the id of the agent (`ostiary agent mutual-tls`), `url` the URL of the server.
+        """
+        return cls(certificate_credential(client_id, url), files=CertificateFiles(certificate, key))
 
     @classmethod
     def from_credential(
@@ -74,7 +85,9 @@ class Agent(Identity):
         """The connections of this process. On those of its parent a forked process would read the parent's answers."""
         if self._process != os.getpid():
             self._client.share_anew()
-            self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S), os.getpid()
+            self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify), os.getpid()
+        elif self._has_new_certificate():
+            self._connections = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify)
         return self._connections
 
     def _run(self, flow: Flow[T]) -> T:

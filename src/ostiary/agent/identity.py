@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ import msgspec
 
 from ostiary import ambient
 from ostiary.client import Auth, Client, Flow, Target
+from ostiary.client.certificate import CertificateFiles
 from ostiary.client.refusals import parse_refusal
 from ostiary.keys import Credential, load_key
+from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiary.protocol.jose import PrivateKey
 
@@ -77,14 +80,27 @@ class Identity:
         *,
         url: str | None = None,
         second_key: PrivateKey | None = None,
+        files: CertificateFiles | None = None,
         now: Callable[[], int] = ambient.now,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
         if not credential.client_id or not (url or credential.issuer):
             raise Invalid("the credential names no client id or no issuer", hint="give `client_id` and `url`")
         self._url = (url or credential.issuer).rstrip("/")
-        self._random = random
+        self._random, self._files = random, files
         self._client = Client(credential, url=self._url, second_key=second_key, now=now, random=random)
+
+    @property
+    def _verify(self) -> ssl.SSLContext | bool:
+        """The TLS context of connections, with the certificate of the agent; True for an agent without one."""
+        return True if self._files is None else self._files.context
+
+    def _has_new_certificate(self) -> bool:
+        """Return whether the certificate was renewed; tokens of the one before are dropped then."""
+        if self._files is None or not self._files.renew():
+            return False
+        self._client.forget_all()
+        return True
 
     @property
     def url(self) -> str:
@@ -132,7 +148,8 @@ class Identity:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Flow[Any]:
         """Send a request to the API of the server; return its answer. Raises ServerRefused, Unavailable."""
         metadata = yield from self._client.discover()
-        request = httpx2.Request(method, f"{self._url}/api/v1{path}", json=dict(body) if body is not None else None)
+        base = metadata.api_base(self._url, has_certificate=self._files is not None)
+        request = httpx2.Request(method, f"{base}/api/v1{path}", json=dict(body) if body is not None else None)
         response = yield from self._client.send(request, Target(f"{metadata.issuer}/api/v1"))
         if response.status_code >= 400:
             raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
@@ -235,6 +252,11 @@ def read_credential(path: Path | str, *, client_id: str | None, url: str | None)
     """Return the credential in a file; the arguments replace missing members. Raises Invalid."""
     credential = load_key(path)
     return replace(credential, client_id=client_id or credential.client_id, issuer=credential.issuer or url or "")
+
+
+def certificate_credential(client_id: str, url: str) -> Credential:
+    """Return the credential of an agent that authenticates by its certificate; its key is used for nothing."""
+    return Credential(jose.generate("ES256"), client_id, url, has_certificate=True)
 
 
 def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | None:

@@ -21,6 +21,7 @@ MAX_SKEW = 300_000_000
 FAMILIES = frozenset(
     {
         "agent",
+        "anchor",
         "api",
         "approval",
         "authority",

@@ -10,6 +10,7 @@ asked about each of them.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.authorization.budget import MAX_BUDGETS, Budget
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import MAX_SECONDS, InvalidToken
@@ -149,6 +151,19 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
         raise InvalidToken(f"`chain` has more than {MAX_LINKS} links")
     if len(actors(claims)) > MAX_ACTORS:
         raise InvalidToken(f"more than {MAX_ACTORS} actors")
+
+
+def check_certificate(cnf: Confirmation, shown: ClientCertificate | None) -> None:
+    """Check that the client of a request has shown the certificate that its token is bound to, if it is bound to one
+    (RFC 8705 section 3). Raises InvalidToken.
+    """
+    if cnf.certificate is None:
+        return
+    if shown is None:
+        hint = "connect with that certificate (mutual TLS)"
+        raise InvalidToken("the token is bound to a client certificate, and none was shown", hint=hint)
+    if not hmac.compare_digest(cnf.certificate.encode(), shown.thumbprint.encode()):
+        raise InvalidToken("the token is bound to another client certificate", hint="get a new token")
 
 
 def actors(claims: AccessClaims) -> tuple[str, ...]:

@@ -61,6 +61,12 @@ COMMANDS = (
     ),
     ("key", "ostiary.cli.keys:key", "List, add, rotate and revoke the keys of an agent.", IDENTITIES),
     ("consent", "ostiary.cli.consents:consent", "List and revoke consents of people.", IDENTITIES),
+    (
+        "trust-anchor",
+        "ostiary.cli.trust_anchors:anchor",
+        "Trust authorities to sign the certificates of clients.",
+        IDENTITIES,
+    ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
     (
         "resource",

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
-from ostiary.cli.files import key_of, read_json
+from ostiary.cli.files import key_of, read_json, read_text
 from ostiary.cli.paper import err, facts, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.spans import SECOND, parse_span
@@ -227,6 +227,53 @@ def redirect(
     session.show(session.api("PUT", path, body | {"backchannel_logout_uri": backchannel_logout}), facts)
 
 
+@agent.command(name="mutual-tls")
+def mutual_tls(
+    name: str,
+    /,
+    *,
+    subject_dn: str = "",
+    dns: str = "",
+    uri: str = "",
+    ip: str = "",
+    email: str = "",
+    certificate: tuple[Path, ...] = (),
+    bound: bool = False,
+    remove: bool = False,
+    session: Here,
+) -> None:
+    """Set or show how an agent authenticates by certificate: mutual TLS (RFC 8705).
+
+    The certificate is one of a trust anchor (`ostiary trust-anchor`) with one subject, or the agent's own. A pending
+    agent becomes active. A change revokes the tokens of the agent.
+
+    Args:
+        name: Name or id of the agent.
+        subject_dn: Distinguished name of the certificate, such as CN=reports,O=Example.
+        dns: Its only alternative DNS name.
+        uri: Its only alternative URI, such as spiffe://example.org/agent/reports.
+        ip: Its only alternative IP address.
+        email: Its only alternative mail address.
+        certificate: PEM file of a self-signed certificate; may be given several times.
+        bound: Bind every token to the certificate, also where a DPoP proof is sent.
+        remove: Let the agent authenticate by certificate no longer.
+    """
+    path = f"/agents/{name}/mutual-tls"
+    names = {"subject_dn": subject_dn, "san_dns": dns, "san_uri": uri, "san_ip": ip, "san_email": email}
+    subject = {f"tls_client_auth_{member}": value for member, value in names.items() if value}
+    if remove:
+        if subject or certificate:
+            raise Usage("`--remove` takes no subject and no certificate", hint=f"ostiary agent mutual-tls {name}")
+        session.show(session.api("DELETE", path), facts)
+        return
+    if not subject and not certificate:
+        session.show(session.api("GET", path), _print_mutual_tls)
+        return
+    body: dict[str, Any] = {**subject, "certificates": [read_text(file) for file in certificate]}
+    body |= {"tls_client_certificate_bound_access_tokens": bound}
+    session.show(session.api("PUT", path, body), _print_mutual_tls)
+
+
 @agent.command(name="suspend")
 def suspend(name: str, /, *, why: str = "", session: Here) -> None:
     """Suspend an agent and revoke its tokens and tasks. Undo: `ostiary agent resume`.
@@ -407,6 +454,11 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
 
 def _move(session: Session, name: str, verb: str, why: str) -> None:
     session.show(session.api("POST", f"/agents/{name}/{verb}", {"why": why}), _print)
+
+
+def _print_mutual_tls(shown: dict[str, Any]) -> None:
+    """Print a method with the thumbprints of its certificates."""
+    facts({**shown, "certificates": [one["thumbprint"] for one in shown["certificates"]]})
 
 
 def _print(agent: dict[str, Any]) -> None:

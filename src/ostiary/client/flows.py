@@ -139,11 +139,11 @@ class Client:
 
     def _fetch_token(self, target: Target) -> Flow[Token]:
         metadata = yield from self.discover()
-        key = self._key(target) if metadata.offers_dpop else None
+        key = self._key(target) if metadata.offers_dpop and not self.credential.has_certificate else None
         forms = (FORMS[0],) if metadata.is_ostiary else FORMS if self._form is None else (self._form,)
         for form in forms:
             response = yield from self._request_token(metadata, target, form, key)
-            if error_of(response) != "invalid_client" or self.credential.secret is not None:
+            if error_of(response) != "invalid_client" or not self._signs_assertions:
                 break
         token = self._read_token(response, key)
         self._form = form
@@ -152,6 +152,10 @@ class Client:
                 del self._tokens[next(iter(self._tokens))]
         self._tokens[target] = token
         return token
+
+    @property
+    def _signs_assertions(self) -> bool:
+        return self.credential.secret is None and not self.credential.has_certificate
 
     def is_fresh(self, token: Token) -> bool:
         """Return whether the token need not be renewed yet."""
@@ -172,6 +176,10 @@ class Client:
     def _is_old(self, token: Token, target: Target) -> bool:
         """Return whether it is longer ago than the target wants that we have proved ourselves."""
         return target.max_age is not None and self._now() - token.got_at >= target.max_age * SECOND
+
+    def forget_all(self) -> None:
+        """Drop all tokens, as after a change of the certificate that they are bound to."""
+        self._tokens.clear()
 
     def forget(self, target: Target) -> None:
         """Drop the token for that target; the next one is fetched."""
@@ -206,7 +214,8 @@ class Client:
         if key is not None:
             uri = metadata.token_endpoint.partition("#")[0].partition("?")[0]
             headers["dpop"] = dpop.make_proof(key, method="POST", uri=uri, now=now, jti=self._jti(), nonce=nonce)
-        url = self._reachable(metadata.token_endpoint)
+        has_certificate = self.credential.has_certificate
+        url = metadata.mtls_token_endpoint if has_certificate else self._reachable(metadata.token_endpoint)
         return httpx2.Request("POST", url, headers=headers, content=urlencode(content).encode())
 
     def _key(self, target: Target) -> jose.PrivateKey:
@@ -275,7 +284,7 @@ class Client:
     def _show_token(self, request: httpx2.Request, token: Token, target: Target) -> Flow[httpx2.Response]:
         """Send the request with the token and, if it is bound to a key, proofs of that key."""
         if token.key is None:
-            _check_bearer(request.url, target)
+            _check_bearer(request.url, target, is_bound=self.credential.has_certificate)
 
         def make(nonce: str | None) -> httpx2.Request:
             if token.key is None:
@@ -338,11 +347,15 @@ def _get(url: str, _: str | None) -> httpx2.Request:
     return httpx2.Request("GET", url)
 
 
-def _check_bearer(url: httpx2.URL, target: Target) -> None:
-    """Check that a token without a key may be sent to a URL: over https, to its own resource. Raises Forbidden."""
+def _check_bearer(url: httpx2.URL, target: Target, *, is_bound: bool) -> None:
+    """Check that a token without a key may be sent to a URL: over https, to its own resource. A token that `is_bound`
+    to the certificate of the client is of no use to another server. Raises Forbidden.
+    """
     if not is_private(str(url)):
         raise Forbidden(f"a bearer token is not sent to {_origin(url)} in clear", hint="use https")
     resource = httpx2.URL(str(target.resource))
+    if is_bound:
+        return
     if resource.scheme in ("http", "https") and _origin(resource) != _origin(url):
         raise Forbidden(f"a bearer token for {target.resource} is not sent to {_origin(url)}")
 

@@ -31,11 +31,23 @@ class Metadata(msgspec.Struct, frozen=True):
     token_endpoint_auth_methods_supported: list[str] | None = None
     dpop_signing_alg_values_supported: list[str] | None = None
     protected_resources: list[str] | None = None
+    mtls_endpoint_aliases: dict[str, str] | None = None
+    """RFC 8705 section 5"""
 
     @property
     def is_ostiary(self) -> bool:
         """Return whether the issuer is an Ostiary server, which protects an API of its own with its tokens."""
         return f"{self.issuer}/api/v1" in (self.protected_resources or ())
+
+    @property
+    def mtls_token_endpoint(self) -> str:
+        """The token endpoint for clients with certificates."""
+        return (self.mtls_endpoint_aliases or {}).get("token_endpoint", self.token_endpoint)
+
+    def api_base(self, url: str, *, has_certificate: bool) -> str:
+        """Return where a client reaches the API of an Ostiary server that it knows under `url`."""
+        aliases = self.mtls_endpoint_aliases if has_certificate else None
+        return self.mtls_token_endpoint.removesuffix("/token") if aliases else url
 
     @property
     def offers_dpop(self) -> bool:
@@ -76,10 +88,15 @@ def authenticate(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the form members and the headers that show who the client is. `now_s`: seconds since the epoch.
 
-    A credential with a secret uses the secret (RFC 6749 section 2.3.1), any other its key (RFC 7523). Raises Invalid
-    where the issuer offers no method that the credential is good for.
+    A certificate was shown in the TLS handshake (RFC 8705). A credential with a secret uses the secret (RFC 6749
+    section 2.3.1), any other its key (RFC 7523). Raises Invalid where the issuer offers no method that the credential
+    is good for.
     """
     methods = metadata.token_endpoint_auth_methods_supported
+    if credential.has_certificate:
+        if methods is not None and not any("tls_client_auth" in name for name in methods):
+            raise Invalid(f"{metadata.issuer} does not offer mutual TLS", hint="give a credential with a key")
+        return {"client_id": credential.client_id}, {}
     if credential.secret is None:
         if methods is not None and "private_key_jwt" not in methods:
             hint = "give a credential with `client_secret`" if any("secret" in name for name in methods) else ""

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from ostiary import ambient
+from ostiary.authorization.claims import check_certificate
 from ostiary.decision import access
 from ostiary.decision.feed import ResourceFact
 from ostiary.guard.argument_summary import summarize_arguments
@@ -43,6 +44,7 @@ from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
 from ostiary.guard.tokens import Tokens, check_bearer
 from ostiary.keys import Credential, load_key
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.jose import InvalidToken
 
@@ -152,10 +154,20 @@ class Guard:
         """The guarded resource, as the server describes it. Raises FeedStale."""
         return self.feed.current().resource
 
-    def verify(self, *, authorization: str | None, proof: str | None, method: str, uri: str) -> Verified:
-        """Verify the caller by the values of the only `Authorization` and `DPoP` headers.
+    def verify(
+        self,
+        *,
+        authorization: str | None,
+        proof: str | None,
+        method: str,
+        uri: str,
+        certificate: ClientCertificate | None = None,
+    ) -> Verified:
+        """Verify the caller by the values of the only `Authorization` and `DPoP` headers, and by the certificate that
+        the client has shown in the TLS handshake (RFC 8705 section 3).
 
-        A bearer token is accepted only from agents and classes of clients that are exempt at this resource.
+        A bearer token that is bound to no certificate is accepted only from agents and classes of clients that are
+        exempt at this resource.
 
         `uri` is the target of the request under the resource's public name, never that of `Host`. Raises
         Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
@@ -164,6 +176,8 @@ class Guard:
             scheme, token = access_token(authorization)
             present = self.feed.current()
             principal = self._tokens.principal(token, present, issuer=self.feed.issuer)
+            if principal.claims.cnf is not None:
+                check_certificate(principal.claims.cnf, certificate)
             if scheme == "bearer":
                 check_bearer(principal.claims, exempt=present.exempt)
                 proof = nonce = None

@@ -16,11 +16,14 @@ MAX_REMEMBERED = 10_000
 
 
 def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
-    """Check that a verified token may be used without a proof: an administrator exempted its agent at this resource,
-    or all clients of its class of registration.
+    """Check that a verified token may be used without a proof: it is bound to a client certificate alone, which
+    `check_certificate` compares; or an administrator exempted its agent at this resource, or all clients of its class
+    of registration.
 
-    A token that is bound to a key never may (RFC 9449 section 7.2). Raises InvalidToken.
+    A token that is bound to a DPoP key never may (RFC 9449 section 7.2). Raises InvalidToken.
     """
+    if claims.cnf is not None and claims.cnf.jkt is None and claims.cnf.certificate is not None:
+        return
     if claims.cnf is not None:
         raise InvalidToken("the token is bound to a key", hint="send `Authorization: DPoP` with a DPoP proof")
     is_exempt = claims.client_id in exempt or (claims.registration != "" and claims.registration in exempt)

@@ -102,7 +102,7 @@ def check_proof(
     unverified_proof: str,
     *,
     method: str,
-    uri: str,
+    uri: str | tuple[str, ...],
     now: int,
     nonces: Callable[[str | None], bool] | None = None,
     access_token: str | None = None,
@@ -113,10 +113,10 @@ def check_proof(
 ) -> Proof:
     """Check the proof that the sender of this request holds the key. Raises InvalidProof, UseNonce.
 
-    `unverified_proof` is the value of the only `DPoP` header. `uri` is the requested URI as the server knows it, never
-    from a `Host` header; query and fragment are ignored. `nonces` returns whether a nonce is ours and fresh (None: the
-    proof has none). `jkt` is the `cnf.jkt` of the access token, or another binding of the key. `verify` verifies a
-    signature, for callers that may have verified it before.
+    `unverified_proof` is the value of the only `DPoP` header. `uri` is the requested URI as the server knows it (each
+    of its names, if it has several), never from a `Host` header; query and fragment are ignored. `nonces` returns
+    whether a nonce is ours and fresh (None: the proof has none). `jkt` is the `cnf.jkt` of the access token, or another
+    binding of the key. `verify` verifies a signature, for callers that may have verified it before.
     """
     key, unverified_jws = parse_proof(unverified_proof)
     try:
@@ -126,7 +126,7 @@ def check_proof(
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
     if claims.get("htm") != method:
         raise InvalidProof("the DPoP proof is for another method (`htm`)")
-    if not _same_target(claims.get("htu"), uri):
+    if not any(_same_target(claims.get("htu"), one) for one in ((uri,) if isinstance(uri, str) else uri)):
         raise InvalidProof("the DPoP proof is for another URI (`htu`)")
     if not now - window_us <= proof.iat <= now + skew_us:
         off = proof.iat - now

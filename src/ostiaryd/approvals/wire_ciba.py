@@ -70,7 +70,7 @@ async def bc_authorize(call: Call) -> Reply:
         raise InvalidRequest(f"`requested_expiry` must be a number of seconds from 1 to {MAX_EXPIRY}")
     config = call.world.config
     request = flows.Backchannel(
-        credentials=credentials(form, call.header(b"authorization")),
+        credentials=credentials(form, call.header(b"authorization"), call.certificate),
         login_hint=required(form, "login_hint"),
         scope=required(form, "scope"),
         resource=form.get("resource"),

@@ -21,9 +21,9 @@ from ostiary.protocol import canonical
 from ostiary.protocol.addresses import check_address, check_server
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.proxies import Network, parse_networks
 from ostiary.provenance.noticing.places import MAX_BYTES, Places, parse_places
 from ostiaryd.ground.outbound.fetch import check_origin
-from ostiaryd.ground.proxies import Network, parse_networks
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
@@ -54,6 +54,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str, Meta(description="PEM file of the TLS certificate and its chain; loaded again after a change")
     ] = ""
     tls_key: Annotated[str, Meta(description="PEM file of the key of the TLS certificate, without a password")] = ""
+    mtls_listen: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705); it"
+            " uses the TLS certificate of the first one. Empty: none"
+        ),
+    ] = ""
+    mtls_url: Annotated[
+        str,
+        Meta(
+            description="URL at which clients with certificates reach the server; empty: the host of the public URL"
+            " with the port of `mtls_listen`"
+        ),
+    ] = ""
     resources: Annotated[
         Literal["any", "registered"],
         Meta(description="Resources that a token may name: any https resource, or registered resources only"),
@@ -138,6 +152,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     proxies: Annotated[
         str,
         Meta(description="Networks of reverse proxies whose `X-Forwarded-For` is trusted, separated by spaces"),
+    ] = ""
+    certificate_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks of reverse proxies whose `Client-Cert` and `Client-Cert-Chain` (RFC 9440) are"
+            " trusted, separated by spaces; they must remove these fields from the requests of clients"
+        ),
     ] = ""
     max_request_bytes: Annotated[
         int,
@@ -252,6 +273,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return parse_networks(self.proxies)
 
     @property
+    def certificate_networks(self) -> tuple[Network, ...]:
+        """The networks of reverse proxies that forward client certificates."""
+        return parse_networks(self.certificate_proxies)
+
+    @property
+    def offers_mtls(self) -> bool:
+        """True if clients can show certificates: to a listener, or to a proxy."""
+        return bool(self.mtls_listen or self.certificate_proxies)
+
+    @property
+    def mtls_base(self) -> str:
+        """The URL at which clients with certificates reach the server; empty if there is none but the public one."""
+        if self.mtls_url or not self.mtls_listen:
+            return self.mtls_url
+        public = urlsplit(self.public_url)
+        host = f"[{public.hostname}]" if ":" in str(public.hostname) else public.hostname
+        return f"https://{host}:{self.mtls_listen.rpartition(':')[2]}{public.path}"
+
+    @property
     def own_url(self) -> str:
         """The URL of the listener, which is the public URL if none is configured."""
         return f"{'https' if self.tls_cert else 'http'}://{self.listen}"
@@ -351,12 +391,17 @@ def _checked(config: Config) -> Config:
     read_places(config.places)
     read_certificate_profiles(config.certificate_profiles)
     read_statement_issuers(config.software_statements)
-    try:
-        parse_networks(config.proxies)
-    except ValueError as error:
-        raise Invalid(f"proxies: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
+    for name in ("proxies", "certificate_proxies"):
+        try:
+            parse_networks(getattr(config, name))
+        except ValueError as error:
+            raise Invalid(f"{name}: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("tls_cert and tls_key go together")
+    if config.mtls_listen and not config.tls_cert:
+        raise Invalid("mtls_listen needs a TLS certificate", hint="set tls_cert and tls_key")
+    if config.mtls_url and not config.mtls_url.startswith("https://"):
+        raise Invalid("mtls_url must begin with https://")
     if config.opa_url:
         check_origin(config.opa_url, name="opa_url")
     if config.mail_server:
@@ -370,8 +415,8 @@ def _checked(config: Config) -> Config:
         raise Invalid(f"data_classes: more than {MAX_CLASSES}")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
         raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
-    if config.public_url:
-        check_public_url(config.public_url)
+    for url in filter(None, (config.public_url, config.mtls_url)):
+        check_public_url(url)
     return config
 
 

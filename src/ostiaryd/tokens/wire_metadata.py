@@ -17,9 +17,9 @@ from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
 from ostiaryd.tokens.model.id_tokens import ID_TOKEN_ALGS
 from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
-_METHODS = ["private_key_jwt"]
 _ALGS = sorted(ALGS)
 SCOPES = [*API_SCOPES, *sorted(SCOPE_ALIASES)]
 
@@ -31,6 +31,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
     scopes and clients of MCP request every published scope.
     """
     issuer = config.issuer
+    methods = ["private_key_jwt", *(CERTIFICATE_METHODS if config.offers_mtls else ())]
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/authorize",
@@ -51,15 +52,38 @@ def server_metadata(config: Config) -> dict[str, Any]:
         **{
             f"{endpoint}_endpoint_auth_{suffix}_supported": values
             for endpoint in ("token", "introspection", "revocation")
-            for suffix, values in (("methods", _METHODS), ("signing_alg_values", _ALGS))
+            for suffix, values in (("methods", methods), ("signing_alg_values", _ALGS))
         },
-        "token_endpoint_auth_methods_supported": ["none", *_METHODS, "client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["none", *methods, "client_secret_basic", "client_secret_post"],
+        **_mutual_tls(config),
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
         "acr_values_supported": list(LEVELS),
         "dpop_signing_alg_values_supported": _ALGS,
         "protected_resources": [config.api],
     }
+
+
+def _mutual_tls(config: Config) -> dict[str, Any]:
+    """Return what the metadata say about mutual TLS (RFC 8705 sections 3.3 and 5)."""
+    if not config.offers_mtls:
+        return {}
+    aliases = {name: f"{config.mtls_base}{path}" for name, path in _ALIASES.items()} if config.mtls_base else {}
+    return {"tls_client_certificate_bound_access_tokens": True} | (
+        {"mtls_endpoint_aliases": aliases} if aliases else {}
+    )
+
+
+_ALIASES = {
+    "token_endpoint": "/token",
+    "introspection_endpoint": "/introspect",
+    "revocation_endpoint": "/revoke",
+    "pushed_authorization_request_endpoint": "/par",
+    "device_authorization_endpoint": "/device_authorization",
+    "backchannel_authentication_endpoint": "/bc-authorize",
+    "userinfo_endpoint": "/userinfo",
+}
+"""Endpoints at which clients show certificates."""
 
 
 def _registration(config: Config) -> dict[str, Any]:
@@ -101,7 +125,8 @@ def resource_metadata(config: Config) -> dict[str, Any]:
         "scopes_supported": SCOPES,
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": _ALGS,
-        "dpop_bound_access_tokens_required": True,
+        "dpop_bound_access_tokens_required": not config.offers_mtls,
+        **({"tls_client_certificate_bound_access_tokens": True} if config.offers_mtls else {}),
     }
 
 

@@ -23,7 +23,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Granted, Issued
-from ostiaryd.tokens.flows.mint import Sender
+from ostiaryd.tokens.flows.mint import Sender, token_type_of
 from ostiaryd.tokens.model import (
     ACCESS_TOKEN,
     CIBA,
@@ -51,7 +51,7 @@ from ostiaryd.tokens.model import (
 )
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused, InvalidClient, NonceNeeded, challenge
+from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient, NonceNeeded, challenge
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, ClientKind
 
 T = TypeVar("T")
@@ -134,11 +134,14 @@ async def token(call: Call) -> Reply:
     if form.get("grant_type") == CIBA:
         return await _redeem(call, form, authorization=authorization, unverified_proof=unverified_proof)
     if form.get("grant_type") == TOKEN_EXCHANGE:
-        request = _parse_exchange(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
+        sent = credentials(form, authorization, call.certificate)
+        request = _parse_exchange(form, sent, unverified_proof=unverified_proof, config=config)
         client = request.credentials
         action, issuing = "token.exchange", lambda act: flows.exchange(act, request, config=config)
     else:
-        grant = _parse_grant(form, authorization=authorization, unverified_proof=unverified_proof, config=config)
+        _check_grant_type(form)
+        sent = credentials(form, authorization, call.certificate)
+        grant = _parse_grant(form, sent, unverified_proof=unverified_proof, config=config)
         client = grant.credentials
         action, issuing = "token.issue", lambda act: flows.issue(act, grant, config=config)
     await trust.verify_ahead(call.world, client, unverified_proof)
@@ -155,7 +158,7 @@ def _answer(
     body: dict[str, object] = {
         **extra,
         "access_token": issued.access_token,
-        "token_type": "DPoP" if issued.is_bound else "Bearer",
+        "token_type": issued.token_type,
         "expires_in": issued.expires_in,
         "scope": spell_scope(issued.scope, requested=requested),
     }
@@ -175,7 +178,7 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
     """Return the token of a request that a person has approved (CIBA section 10.1, mode poll). A poll is recorded, also
     while the request is pending.
     """
-    client = credentials(form, authorization)
+    client = credentials(form, authorization, call.certificate)
     id, world = required(form, "auth_req_id"), call.world
 
     await trust.verify_ahead(world, client, unverified_proof)
@@ -199,7 +202,7 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 async def read_sender(call: Call, form: Form) -> Sender:
     """Return the client that a form claims to come from, with its record. Raises InvalidClient, InvalidRequest."""
-    unverified = credentials(form, call.header(b"authorization"))
+    unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client = await trust.resolve_client(
         call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
     )
@@ -272,7 +275,7 @@ async def introspect(call: Call) -> Reply:
     )
     if claims is None:
         return reply({"active": False}, headers=[NO_STORE])
-    body = {"active": True, "token_type": "Bearer" if claims.cnf is None else "DPoP", **msgspec.to_builtins(claims)}
+    body = {"active": True, "token_type": token_type_of(claims), **msgspec.to_builtins(claims)}
     return reply(body, headers=[NO_STORE])
 
 
@@ -302,11 +305,11 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
 
         def by_token(act: Act) -> Asker:
             unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
-            request = trust.Request(call.method, call.uri, authorization, unverified_proof)
+            request = trust.Request(call.method, call.uri, authorization, unverified_proof, call.certificate)
             return flows.asker_by_token(act, request, config=config)
 
         return by_token
-    client = credentials(form, authorization)
+    client = credentials(form, authorization, call.certificate)
     return lambda act: flows.asker_by_assertion(act, client, config=config)
 
 
@@ -315,7 +318,7 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
     authorization = call.header(b"authorization")
     if "client_id" not in form and "client_assertion" not in form:
         return None
-    unverified = credentials(form, authorization)
+    unverified = credentials(form, authorization, call.certificate)
     try:
         client_id = trust.claimed_client_id(unverified)
     except InvalidClient:  # the act refuses it too, and leaves the entry
@@ -336,13 +339,17 @@ async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
         raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
 
 
-def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Grant:
+def _check_grant_type(form: Form) -> None:
+    """Raises InvalidRequest, UnsupportedGrantType."""
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:
         raise UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES))
+
+
+def _parse_grant(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Grant:
     return Grant(
-        credentials=credentials(form, authorization),
+        credentials=client,
         unverified_proof=unverified_proof,
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
@@ -352,7 +359,7 @@ def _parse_grant(form: Form, *, authorization: str | None, unverified_proof: str
     )
 
 
-def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: str | None, config: Config) -> Exchange:
+def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Exchange:
     """Parse the parameters of RFC 8693 section 2.1; of the token types, only access tokens are supported."""
     for name in ("subject_token", "subject_token_type"):
         required(form, name)
@@ -364,7 +371,7 @@ def _parse_exchange(form: Form, *, authorization: str | None, unverified_proof: 
     if "task" in form:
         raise InvalidRequest("the task is that of the subject token", hint=f"`task` goes with {CLIENT_CREDENTIALS}")
     return Exchange(
-        credentials=credentials(form, authorization),
+        credentials=client,
         unverified_proof=unverified_proof,
         unverified_subject=form["subject_token"],
         unverified_actor=form.get("actor_token"),

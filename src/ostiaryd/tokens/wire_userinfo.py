@@ -28,7 +28,7 @@ async def userinfo(call: Call) -> Reply:
     """Return the claims about the person for whom the client acts (OpenID Connect Core 1.0 section 5.3)."""
     config = call.world.config
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
-    request = trust.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof)
+    request = trust.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)
     try:
         claims, next_nonce = await act(
             call.world,

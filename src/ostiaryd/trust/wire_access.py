@@ -156,4 +156,4 @@ def request_of(call: Call) -> flows.Request:
     4.3).
     """
     unverified_proof = call.header(b"dpop", twice=InvalidProof)
-    return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof)
+    return flows.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)

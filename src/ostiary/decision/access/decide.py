@@ -224,7 +224,7 @@ def check_liveness(principal: Principal, facts: Facts, now: int) -> Reason | Non
             return Reason("task_ended", f"task {task} has ended", "declare a new task")
     if claims.jti in facts.ended_tokens:
         return Reason("token_revoked", "the token was revoked", "get a new token")
-    if principal.jkt is not None and principal.jkt in facts.revoked_keys:
+    if any(key in facts.revoked_keys for key in principal.keys):
         return Reason("key_revoked", "the key that the token is bound to was revoked")
     return None
 

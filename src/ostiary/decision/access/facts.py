@@ -51,6 +51,7 @@ class Principal:
         "entity",
         "expires_at",
         "jkt",
+        "keys",
         "links",
         "scopes",
         "tasks",
@@ -63,6 +64,9 @@ class Principal:
         self.details: tuple[ToolDetail, ...] = parse_details(claims.authorization_details)
         self.expires_at = claims.exp * 1_000_000
         self.jkt = claims.cnf.jkt if claims.cnf else None
+        bound_to = (claims.cnf.jkt, claims.cnf.certificate) if claims.cnf else ()
+        self.keys = frozenset(filter(None, bound_to))
+        """thumbprints of the keys and certificates that the token is bound to"""
         epochs = {link.agent: link.epoch for link in claims.chain} | {claims.client_id: claims.epoch}
         acted = actors(claims)
         self.behind = tuple(dict.fromkeys(agent for agent in (*acted, *epochs) if agent != claims.client_id))

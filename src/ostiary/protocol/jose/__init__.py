@@ -33,6 +33,7 @@ from ostiary.protocol.jose.keys import (
     parse_public_jwk,
 )
 from ostiary.protocol.jose.keyset import JwkSet
+from ostiary.protocol.jose.material import render_public_jwk
 
 __all__ = [
     "ALGS",
@@ -56,6 +57,7 @@ __all__ = [
     "parse_private_jwk",
     "parse_public_jwk",
     "protect",
+    "render_public_jwk",
     "sign_jws",
     "sign_jwt",
     "unb64u",

@@ -193,6 +193,20 @@ KINDS = {
 }
 
 
+def render_public_jwk(key: object) -> dict[str, str]:
+    """Return the members of the JWK of a public key of the library. Raises InvalidKey for a key of another kind."""
+    if isinstance(key, rsa.RSAPublicKey):
+        rsa_numbers = key.public_numbers()
+        return {"kty": "RSA", "n": _uint(rsa_numbers.n), "e": _uint(rsa_numbers.e)}
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return {"kty": "OKP", "crv": "Ed25519", "x": b64u(key.public_bytes_raw())}
+    for crv, (curve, _, size) in _CURVES.items():
+        if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == curve.name:
+            point = key.public_numbers()
+            return {"kty": "EC", "crv": crv, "x": _uint(point.x, size), "y": _uint(point.y, size)}
+    raise InvalidKey("the key is none of RSA, P-256, P-384, Ed25519")
+
+
 def _bytes(jwk: Members, name: str, size: int | None = None) -> bytes:
     """A base64url member; of a fixed `size`, RFC 7518 section 6.2.1.2."""
     text = jwk.get(name)

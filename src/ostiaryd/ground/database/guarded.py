@@ -63,6 +63,11 @@ GUARDED: dict[str, Guarded] = {
     "exemption": Guarded("bearer_exemption", "agent || ' ' || resource", "since", agent="agent"),
     "bearer_class": Guarded("bearer_class", "resource || ' ' || registration", "since"),
     "secret": Guarded("client_secret", "id", "agent, digest, expires_at", agent="agent"),
+    "anchor": Guarded("trust_anchor", "digest", "name, certificate, is_own"),
+    "certificate_client": Guarded("certificate_client", "client", "method, kind, value, is_bound", agent="client"),
+    "client_certificate": Guarded(
+        "client_certificate", "client || ' ' || digest", "certificate, added_at", agent="client"
+    ),
     "client": Guarded("oauth_client", "client_id", "kind, state, metadata, access_digest"),
     "eligible": Guarded("eligible", "agent", "scopes", agent="agent"),
     "awaiting": Guarded("awaiting", "agent", "incident", agent="agent"),

@@ -57,8 +57,13 @@ class Acceptor:
         certificate: Certificate | None = None,
         *,
         turns: ParsingTurns | None = None,
+        note_refusal: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Start to listen, with TLS if there is a certificate. Call on the event loop."""
+        """Start to listen, with TLS if there is a certificate. Call on the event loop.
+
+        `note_refusal` is called with the address of a client whose certificate is not admitted, and the reason.
+        """
+        self._note_refusal = note_refusal
         self._sock, self._make, self._certificate = sock, make, certificate
         self._turns = turns or ParsingTurns()
         self._taken = FairQueue[tuple[socket.socket, str]]()
@@ -160,11 +165,15 @@ class Acceptor:
                 del self._of_address[address]
 
     def _note_opened(self, connection: socket.socket, task: asyncio.Task[Any]) -> None:
+        address = self._opening.get(task, "")
         self._forget(task)
         if task.cancelled():
             connection.close()  # the task had not begun, so nothing else closes the socket
             return
         if (error := task.exception()) is None:
+            return
+        if isinstance(error, ssl.SSLCertVerificationError) and self._note_refusal is not None:
+            self._note_refusal(address, error.verify_message)
             return
         if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # errors of clients are not logged
             log.warning("a connection could not be opened: %s", error)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
 
+from ostiary.protocol.proxies import Network, is_within, origin
 from ostiaryd.ground.http.turns import ParsingTurns
-from ostiaryd.ground.proxies import Network, is_within, origin
 
 OF_ADDRESS = 256
 TIMES_IN_ALL = 16

@@ -19,6 +19,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from ostiary.protocol import canonical
+from ostiary.protocol.client_certificate import ClientCertificate, forwarded_certificate
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import (
     Conflict,
@@ -31,11 +32,11 @@ from ostiary.protocol.errors import (
     Unavailable,
 )
 from ostiary.protocol.network import network_of
+from ostiary.protocol.proxies import is_within, origin
 from ostiaryd.ground.database import DamagedDatabase, storage_failure
 from ostiaryd.ground.database.writer import Busy
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.process.ids import new_id
-from ostiaryd.ground.proxies import origin
 from ostiaryd.ground.world import World
 
 T = TypeVar("T")
@@ -43,8 +44,8 @@ log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
 SMALL_BODY = 64 << 10
 """Bytes of a body that are read from a caller that has proved nothing. A larger body is read after the proof."""
-PROVED, OVERTAKING = "ostiary.proved", "ostiary.overtaking"
-"""Extensions of the ASGI scope: the arguments `note_proven` and `overtaking` of `Endpoint.answer`."""
+PROVED, OVERTAKING, SHOWN = "ostiary.proved", "ostiary.overtaking", "ostiary.shown"
+"""Extensions of the ASGI scope: the arguments `note_proven`, `overtaking` and `shown` of `Endpoint.answer`."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -97,6 +98,8 @@ class Call:
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     address: str = ""
     """network address of the connection; empty without a connection"""
+    shown: ClientCertificate | None = None
+    """the certificate that the client of the connection has shown in the TLS handshake"""
     parsed: object = None
     """The value of a JSON body that was too large to be parsed on the event loop."""
     known_network: str | None = None
@@ -131,6 +134,14 @@ class Call:
         """The address of the caller behind the proxies that the configuration names."""
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
         return origin(self.address, forwarded, self.world.config.proxy_networks)
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """The certificate that the client has shown: to this server, or to a proxy that the configuration names (RFC
+        9440), whose own certificate is not that of the client. Raises Malformed.
+        """
+        networks = self.world.config.certificate_networks
+        return forwarded_certificate(self.headers) if networks and is_within(self.address, networks) else self.shown
 
     @property
     def network(self) -> str:
@@ -312,6 +323,7 @@ class Endpoint:
             headers=scope["headers"],
             body=body,
             address=(scope.get("client") or ("",))[0],
+            shown=scope.get("extensions", {}).get(SHOWN),
             read=read,
             note_proven=scope.get("extensions", {}).get(PROVED),
             overtaking=scope.get("extensions", {}).get(OVERTAKING, nullcontext),
@@ -338,19 +350,20 @@ class Endpoint:
         headers: Headers,
         body: bytes,
         address: str = "",
+        shown: ClientCertificate | None = None,
         read: Callable[[], Awaitable[bytes]] | None = None,
         note_proven: Callable[[bool], None] | None = None,
         overtaking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> tuple[Reply, Headers]:
         """Return the reply, and all headers but its length.
 
-        `body` may be cut off beyond `max_body`. `read` gets the body of a request that proves its caller first.
-        `note_proven` is called if the caller has proved itself: with whether it is an administrator or a person. Such a
-        caller stops something within the block `overtaking`.
+        `body` may be cut off beyond `max_body`. `shown` is the client certificate of the connection. `read` gets the
+        body of a request that proves its caller first. `note_proven` is called if the caller has proved itself: with
+        whether it is an administrator or a person. Such a caller stops something within the block `overtaking`.
         """
         world = self._world
         request_id = request_id_of(headers, world)
-        call = Call(world, method, path, params, query, headers, body, request_id, address=address)
+        call = Call(world, method, path, params, query, headers, body, request_id, address=address, shown=shown)
         try:
             self._check_size(body)
             if "\0" in path or "%00" in query:

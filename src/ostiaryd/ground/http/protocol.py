@@ -19,8 +19,10 @@ from starlette.routing import BaseRoute, Route
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiaryd.ground.http.connections import FRESH_S, MAX_HELD, Connections
-from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SMALL_BODY, Endpoint, Headers, Reply, reply
+from ostiaryd.ground.http.edge import NO_STORE, OVERTAKING, PROVED, SHOWN, SMALL_BODY, Endpoint, Headers, Reply, reply
+from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
 
 MAX_HEAD_BYTES = 64 << 10
 """Bytes of the target, fields and trailer fields of one request, with a field that the parser has only begun."""
@@ -90,6 +92,7 @@ class Protocol(HttpToolsProtocol):
         self._endpoints = endpoints
         self._connections = Connections() if connections is None else connections
         self._address = ""
+        self._shown: ClientCertificate | None = None
         self._is_proxied = self._is_proven = self._is_privileged = False
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
@@ -111,6 +114,8 @@ class Protocol(HttpToolsProtocol):
         self.flow: _Flow = _Flow(transport)
         self._address = self.client[0] if self.client else ""
         self._is_proxied = self._connections.is_proxy(self._address)
+        if asks_for_certificates(transport):
+            self._shown = shown_certificate(transport)
         self._connections.add(self, "" if self._is_proxied else self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -327,7 +332,8 @@ class Protocol(HttpToolsProtocol):
             super().on_message_begin()
             self.url, self.headers, self.expect_100_continue = url, headers, expect
             self.scope["headers"] = headers
-            self.scope["extensions"] = {PROVED: cast(Any, self._note_proven), OVERTAKING: cast(Any, self._overtaking)}
+            extensions = {PROVED: self._note_proven, OVERTAKING: self._overtaking, SHOWN: self._shown}
+            self.scope["extensions"] = cast(Any, extensions)
             super().on_headers_complete()
             return
         keep_alive = self.parser.should_keep_alive()
@@ -420,6 +426,7 @@ class Protocol(HttpToolsProtocol):
                 headers=exchange.headers,
                 body=exchange.body,
                 address=self._address,
+                shown=self._shown,
                 note_proven=self._note_proven,
                 overtaking=self._overtaking,
             )

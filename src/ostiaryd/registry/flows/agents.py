@@ -192,6 +192,15 @@ def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
     return renewed
 
 
+def set_keyless(act: Act, agent: Agent, is_keyless: bool) -> Agent:
+    """Note whether an agent authenticates without a registered key; a pending agent that does becomes active."""
+    agents.set_keyless(act.tx, agent.agent_id, is_keyless)
+    changed = replace(agent, is_keyless=is_keyless)
+    if changed.state is State.PENDING and is_keyless:
+        return _move(act, changed, Verb.ACTIVATE, why="first certificate", by=None)[0]
+    return changed
+
+
 def activate(act: Act, agent: Agent) -> Agent:
     """Activate a pending agent at its first key."""
     return _move(act, agent, Verb.ACTIVATE, why="first key", by=None)[0]

@@ -29,6 +29,7 @@ from ostiaryd.registry.store.resources import get as get_resource
 from ostiaryd.registry.store.resources import kept_catalogue as get_catalogue_by_hash
 from ostiaryd.registry.store.resources import page as list_resources
 from ostiaryd.registry.store.resources import public_url as get_public_url
+from ostiaryd.registry.store.resources import trust_domain as get_trust_domain
 from ostiaryd.registry.store.restrictions import in_force as list_restrictions
 from ostiaryd.registry.store.restrictions import of_agent as list_restrictions_of_agent
 from ostiaryd.registry.store.restrictions import take as take_call
@@ -58,6 +59,7 @@ __all__ = [
     "get_resource_by_uri",
     "get_risk",
     "get_risks",
+    "get_trust_domain",
     "has_active_person_key",
     "insert_holding",
     "is_member",

@@ -46,6 +46,7 @@ _SET_DEPTH = sql("update agent set max_depth = :max_depth where agent_id = :id")
 _SET_SPEAKS = sql("update agent set speaks = :speaks where agent_id = :id")
 _SPEAKERS = sql("select name from agent where speaks = 1 and state <> 'decommissioned' order by name")
 _SET_SEGMENT = sql("update agent set segment = :segment where agent_id = :id")
+_SET_KEYLESS = sql("update agent set keyless = :keyless where agent_id = :id")
 _SET_END = sql("update agent set expires_at = :expires_at where agent_id = :id")
 _DUE = sql(
     """select agent_id from agent where expires_at <= :now and state in ('pending', 'active')
@@ -205,6 +206,12 @@ def set_segment(tx: Tx, id: AgentId, segment: str) -> None:
     """Set the segment of an agent."""
     tx.touch("agent", id)
     tx.run(_SET_SEGMENT, id=id, segment=segment)
+
+
+def set_keyless(tx: Tx, id: AgentId, is_keyless: bool) -> None:
+    """Set whether an agent is active without a registered key."""
+    tx.touch("agent", id)
+    tx.run(_SET_KEYLESS, id=id, keyless=int(is_keyless))
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:

@@ -32,6 +32,7 @@ _SET_PROPOSED = sql("update resource set proposed = :proposed where resource_id 
 _KEEP_CATALOGUE = sql("insert into catalogue (hash, body) values (:hash, :catalogue) on conflict (hash) do nothing")
 _KEPT_CATALOGUE = sql("select body from catalogue where hash = :hash")
 _API = sql("select value from setting where name = 'public_url'")
+_TRUST_DOMAIN = sql("select value from setting where name = 'trust_domain'")
 
 
 def insert(tx: Tx, resource: Resource) -> None:
@@ -105,6 +106,13 @@ def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
     """Set whether the catalogue is a proposal."""
     tx.touch("resource", id)
     tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
+
+
+def trust_domain(reader: Reader) -> str:
+    """Return the name of the trust domain of this server."""
+    row = reader.one(_TRUST_DOMAIN)
+    assert row is not None  # the first start fixes it
+    return str(row[0])
 
 
 def public_url(reader: Reader) -> str:

@@ -96,7 +96,7 @@ def redeem(
     client, possession, _ = authenticate(act, credentials, unverified_proof, config=config)
     if client.agent is None:
         raise UnauthorizedClient("only agents can send a backchannel request")
-    if possession.jkt is None:
+    if not possession.is_bound:
         raise dpop.InvalidProof(
             "the DPoP proof is missing", hint="the approval of a person is bound to a key: send `DPoP`"
         )

@@ -71,7 +71,7 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     client, possession, proved = authenticate(act, request.credentials, request.unverified_proof, config=config)
     if (agent := client.agent) is None:
         raise UnauthorizedClient("only agents exchange tokens")
-    if possession.jkt is None:
+    if not possession.is_bound:
         raise dpop.InvalidProof("a DPoP-bound token cannot be exchanged for a bearer token", hint="send `DPoP`")
     subject = _verify(act, request.unverified_subject, of="subject", config=config)
     act.entry.detail = {"subject_token": subject.jti}
@@ -167,8 +167,8 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
         raise InvalidRequest(
             "`actor_token`: the token was issued through another agent", hint="two delegation chains cannot be combined"
         )
-    if actor.cnf is None or actor.cnf.jkt != possession.jkt:
-        raise InvalidRequest("`actor_token`: the token is bound to another key than that of the DPoP proof")
+    if actor.cnf != possession.confirmation:
+        raise InvalidRequest("`actor_token`: the token is bound to another key than that of the request")
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:

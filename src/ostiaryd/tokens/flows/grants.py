@@ -167,7 +167,7 @@ def _begin(
         acr=code.acr,
         amr=code.amr,
         authenticated_at=code.authenticated_at,
-        jkt=possession.jkt or "",
+        jkt=possession.binding,
         is_offline=is_offline,
         sequence=0,
         rotated_at=act.now,
@@ -183,7 +183,7 @@ def _begin(
         kind=GRANT_KIND,
         agent=AgentId(grant.agent),
         task=task.task_id,
-        jkt=possession.jkt,
+        jkt=possession.bound_to,
         client_jkt=client.jkt,
         expires_at=grant.expires_at,
     )
@@ -229,7 +229,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     holding = registry.get_holding(act.tx, grant.grant_id)
     if holding is None or not holding.is_live(act.now):
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
-    if token_request.sender.client.is_public and grant.jkt != (possession.jkt or ""):
+    if token_request.sender.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant("the refresh token is bound to another key")
     consent = consents.get(act.tx, grant.consent)
     if consent is None:
@@ -323,13 +323,13 @@ def _issue(
 ) -> Granted:
     """Issue the tokens of a grant, no wider than its task is now."""
     proved = Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
-    if possession.jkt is None:
+    if not possession.is_bound:
         proved = Proved(assurance.BEARER, grant.authenticated_at // SECOND)
     target, scope = _narrow(act, token_request, grant, task, config=config)
     longest = config.token_lifetime_s
     details = () if target.resource is None else narrow_details((), task=task.bounds, target=target)
     policy = ""
-    if possession.jkt is None:
+    if not possession.is_bound:
         longest = min(longest, config.bearer_lifetime_s)
         _check_exempt(act, client, target)
     if target.resource is not None:

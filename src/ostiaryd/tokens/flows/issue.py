@@ -64,7 +64,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     task = _own_task(act, client, grant.task)
     has = client.scopes | task.elevated
     requested, available = parse_scope(grant.scope), has & task.scopes
-    if possession.jkt is None:
+    if not possession.is_bound:
         requested, available = scopes_of_bearer(requested, available=available)
     check_scopes(requested, agent=has, task=task.scopes)
     target = choose_target(act, grant.resource, requested=requested, available=available, config=config)
@@ -73,7 +73,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     if target.agent is not None and client.agent in (None, target.agent):
         raise InvalidTarget("only another agent can get a token for an agent", hint="name a resource")
     longest = config.token_lifetime_s
-    if possession.jkt is None:
+    if not possession.is_bound:
         _check_exempt(act, client, target)
         if proved.acr == SECRET and target.uri == config.api:
             raise InvalidTarget("a client secret gets no token for this server", hint="send `client_assertion`")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from msgspec import structs
 
 from ostiary.authorization import assurance
 from ostiary.authorization.assurance import StepUp
 from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.budget import MAX_BUDGETS, InvalidBudget
-from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, Actor, Confirmation, acting, actors, render_scope
+from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, Actor, acting, actors, render_scope
 from ostiary.protocol import dpop
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import MAX_TOKEN_BYTES, PublicKey, sign_jwt
 from ostiaryd.ground.config import Config
@@ -33,12 +36,22 @@ class Issued:
     """A token, and the facts that its holder gets with it."""
 
     access_token: str = field(repr=False)
-    is_bound: bool
+    token_type: TokenType
     expires_in: int
     scope: str
     details: tuple[ToolDetail, ...]
     balances: list[Balance]
     next_nonce: str | None
+
+
+TokenType = Literal["DPoP", "Bearer"]
+
+
+def token_type_of(claims: AccessClaims) -> TokenType:
+    """Return the scheme by which a token is sent: a token that is bound to a certificate alone is sent as Bearer
+    (RFC 8705 section 3).
+    """
+    return "Bearer" if claims.cnf is None or claims.cnf.jkt is None else "DPoP"
 
 
 class Proved(NamedTuple):
@@ -90,12 +103,14 @@ def authenticate(
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
+        method = trust.find_method(act.tx, client.id)
+        _bind(act, client.id, Possession(), None, is_demanded=method is not None and method.is_bound)
         if unverified_proof is not None:
             hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
             raise InvalidRequest("a client secret gets bearer tokens only", hint=hint)
         return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
     client = trust.check_client(act, credentials, config=config)
-    possession, acr = _check_possession(act, client, unverified_proof, path=path, config=config)
+    possession, acr = _check_possession(act, client, credentials, unverified_proof, path=path, config=config)
     trust.spend(act, client.assertion, possession.spend)
     return client, possession, Proved(acr, act.now // SECOND)
 
@@ -119,6 +134,8 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if registry.is_known_key(act.tx, str(possession.jkt)):
             raise dpop.InvalidProof("the key of the DPoP proof is another's, or has ended", hint="make a new one")
+    is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
+    possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
     trust.spend(act, proved.assertion, possession.spend)
     return Identified(proved.jkt, None, possession)
 
@@ -136,16 +153,41 @@ def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Con
 
 
 def _check_possession(
-    act: Act, client: Client, unverified_proof: str | None, *, path: str, config: Config
+    act: Act, client: Client, credentials: Credentials, unverified_proof: str | None, *, path: str, config: Config
 ) -> tuple[Possession, str]:
-    """The key that the token will be bound to, and the `acr` that it and the client's key are worth.
+    """The keys that the token will be bound to, and the `acr` that they and the client's key are worth: two keys where
+    two registered ones were proved, of an assertion, a DPoP proof or a certificate.
 
-    Without a proof it is bound to no key, which each grant must refuse or allow."""
-    if unverified_proof is None:
-        return Possession(), assurance.BEARER
-    possession = _prove_possession(act, unverified_proof, path=path, config=config)
-    is_second = possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt))
-    return possession, assurance.TWO_KEYS if is_second else assurance.KEY
+    Without a proof and a certificate it is bound to no key, which each grant must refuse or allow.
+    """
+    possession, keys, shown = Possession(), {client.jkt}, credentials.certificate
+    if unverified_proof is not None:
+        possession = _prove_possession(act, unverified_proof, path=path, config=config)
+        if possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt)):
+            keys.add(possession.jkt)
+    method = trust.find_method(act.tx, client.id)
+    is_demanded = method is not None and method.is_bound
+    possession = _bind(act, client.id, possession, shown, is_demanded=is_demanded)
+    if shown is not None and client.agent is not None and client.certificate is None:
+        keys |= {one.jkt for one in (trust.prove_second(act, client.agent, shown),) if one is not None}
+    if not possession.is_bound:
+        return possession, assurance.BEARER
+    return possession, assurance.TWO_KEYS if len(keys) > 1 else assurance.KEY
+
+
+def _bind(
+    act: Act, client_id: str, possession: Possession, shown: ClientCertificate | None, *, is_demanded: bool
+) -> Possession:
+    """Bind tokens to the certificate of a client: if there is no DPoP proof, or if the client demands both (RFC 8705
+    section 3.4). Raises InvalidClient, InvalidRequest.
+    """
+    if is_demanded and shown is None:
+        hint = "connect with a client certificate (mutual TLS)"
+        raise InvalidRequest("the tokens of this client are bound to its certificate, and none was shown", hint=hint)
+    if shown is None or (possession.jkt is not None and not is_demanded):
+        return possession
+    trust.check_bindable(act, client_id, shown)
+    return structs.replace(possession, certificate=shown.thumbprint)
 
 
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
@@ -227,7 +269,7 @@ def mint(
         acr=proved.acr,
         amr=list(proved.amr) or assurance.AMRS.get(proved.acr, []),
         auth_time=proved.at,
-        cnf=Confirmation(jkt=possession.jkt) if possession.jkt else None,
+        cnf=possession.confirmation,
         authorization_details=render_details(details),
         act=actor,
         may_act=None if target.agent is None else Actor(target.agent.agent_id),
@@ -246,12 +288,12 @@ def mint(
     token = sign_jwt(signer, typ=ACCESS_TYP, claims=claims)
     if len(token) > MAX_TOKEN_BYTES:
         raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
-    _hold(act, claims, jkt=possession.jkt, client_jkt=client.jkt, parent=parent, ath=dpop.hash_token(token))
+    _hold(act, claims, jkt=possession.bound_to, client_jkt=client.jkt, parent=parent, ath=dpop.hash_token(token))
     if target.agent is not None or target.uri == config.api:  # the token comes back to this server
         act.tx.keys.verified.add(token, signer.public.kid, claims)
     return Issued(
         access_token=token,
-        is_bound=claims.cnf is not None,
+        token_type=token_type_of(claims),
         expires_in=seconds,
         scope=claims.scope,
         details=details,

@@ -15,6 +15,7 @@ from ostiary.authorization import assurance, bounds
 from ostiary.authorization.assurance import StepUp
 from ostiary.authorization.claims import SCOPE_ALIASES, InvalidScope, render_scope
 from ostiary.protocol import canonical
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused
 from ostiary.protocol.nearest import nearest
 from ostiaryd.registry.model import ADMIN, Agent, Resource, check_uri
@@ -271,8 +272,9 @@ def required(form: Form, name: str) -> str:
 BASIC = 'Basic realm="ostiary"'
 
 
-def credentials(form: Form, authorization: str | None) -> Credentials:
-    """Return the client credentials in the form or in its Authorization header (RFC 6749 section 2.3).
+def credentials(form: Form, authorization: str | None, certificate: ClientCertificate | None = None) -> Credentials:
+    """Return the client credentials in the form or in its Authorization header (RFC 6749 section 2.3), with the
+    certificate that the client has shown.
 
     Raises InvalidRequest for two ways at once, InvalidClient for a way that is not offered.
     """
@@ -280,12 +282,13 @@ def credentials(form: Form, authorization: str | None) -> Credentials:
     if ways > 1:
         raise InvalidRequest("the client sent two authentications", hint="send only `client_assertion`")
     if authorization is not None:
-        return _basic(form, authorization)
+        return _basic(form, authorization)._replace(certificate=certificate)
     return Credentials(
         form.get("client_assertion"),
         form.get("client_assertion_type"),
         form.get("client_id"),
         form.get("client_secret"),
+        certificate=certificate,
     )
 
 

@@ -11,9 +11,17 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.authorization.claims import ACCESS_TYP, AccessClaims, check_access, parse_access, scopes
+from ostiary.authorization.claims import (
+    ACCESS_TYP,
+    AccessClaims,
+    check_access,
+    check_certificate,
+    parse_access,
+    scopes,
+)
 from ostiary.decision.access import unproved
 from ostiary.protocol import dpop, jose
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Forbidden, Unauthenticated
 from ostiary.protocol.jose.jws import parse_claims
 from ostiaryd.ground.config import Config
@@ -34,6 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     uri: str
     authorization: str | None
     unverified_proof: str | None
+    certificate: ClientCertificate | None = None
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -51,7 +60,8 @@ def verify_access(
     Malformed.
 
     1. Parse scheme and token. 2. Check that the token is ours, for this audience, and in time. 3. Check that it is
-    bound to the key of the proof, or that its client is exempt. 4. Check that token and holder are live.
+    bound to the key of the proof and to the client certificate, or that its client is exempt. 4. Check that token and
+    holder are live.
     """
     scheme, unverified_token = _credentials(request.authorization)
     claims = verify_token(unverified_token, keys=keys)
@@ -84,6 +94,12 @@ def _check_binding(
         own = registry.get_resource_by_uri(reader, claims.aud)
         if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
             raise AccessRefused("the token is bound to no key, and its client may not do without")
+        return Possession()
+    try:
+        check_certificate(claims.cnf, request.certificate)
+    except jose.InvalidToken as error:
+        raise AccessRefused(error.message, hint=error.hint) from None
+    if claims.cnf.jkt is None and claims.cnf.certificate is not None and scheme == "bearer":
         return Possession()
     if scheme != "dpop" or claims.cnf.jkt is None:
         raise AccessRefused("a token that is bound to a key is not a bearer token", hint="send it as DPoP")
@@ -213,7 +229,7 @@ def _caller(claims: AccessClaims, *, kind: Literal["person", "agent", "guard"], 
         name=name,
         owner=owner,
         scopes=scopes(claims),
-        jkt=None if claims.cnf is None else claims.cnf.jkt,
+        jkt=None if claims.cnf is None else claims.cnf.jkt or claims.cnf.certificate,
         task=claims.task or None,
         token=claims.jti,
     )

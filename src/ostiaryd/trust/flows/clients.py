@@ -1,4 +1,6 @@
-"""Client authentication at the authorization server: private_key_jwt (RFC 7523 as rfc7523bis updates it)."""
+"""Client authentication at the authorization server: private_key_jwt (RFC 7523 as rfc7523bis updates it), or a client
+certificate (RFC 8705).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Agent, Person, Resource, State, check_not_stopped, names_of_agent
 from ostiaryd.trust import store
+from ostiaryd.trust.flows.certificates import ProvedCertificate, find_method, prove_certificate
 from ostiaryd.trust.flows.proofs import spend
 from ostiaryd.trust.model import (
     Credentials,
@@ -27,8 +30,8 @@ from ostiaryd.trust.model import (
 class Client(msgspec.Struct, frozen=True, kw_only=True):
     """A client that has authenticated: an agent; the guard of a resource, or a person (`agent` is None).
 
-    `jkt` is the key with which it did, None for a client secret; `ends` is when the client or its credential ends,
-    whichever comes first, in microseconds; `assertion` is still to be spent.
+    `jkt` is the key with which it did, None for a client secret; with mutual TLS it is the key of `certificate`. `ends`
+    is when the client or its credential ends, whichever comes first, in microseconds; `assertion` is still to be spent.
     """
 
     id: str
@@ -42,6 +45,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     assertion: Spend | None
     registration: str = ""
     """class of registration of a client that no administrator registered: `document` or `dynamic`"""
+    certificate: ProvedCertificate | None = None
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
@@ -57,6 +61,8 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     1. The assertion takes apart. 2. Its claims hold. 3. The client is known by that key. 4. The key signed it.
     5. The client may act. Only who holds the key gets past 4, and so learns how the client stands.
     """
+    if credentials.has_certificate_alone:
+        return _check_certificate(act, credentials)
     unverified_jws, signatures = parse_assertion(credentials), act.tx.keys.signatures
 
     def is_compatible(client_id: str) -> bool:
@@ -121,6 +127,31 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         jkt=key.thumbprint,
         ends=earliest(key_ends, agent.expires_at),
         assertion=assertion.spend,
+    )
+
+
+def _check_certificate(act: Act, credentials: Credentials) -> Client:
+    """Return the agent that a client certificate authenticates (RFC 8705 section 2). Raises InvalidClient."""
+    client_id = credentials.client_id or ""
+    act.entry.object = client_id[:64] or None  # claimed, not proved
+    agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
+    if agent is None or credentials.certificate is None:
+        raise InvalidClient("mutual TLS: there is no such client, or not with that certificate")
+    proved = prove_certificate(act, client_id, credentials.certificate, find_method(act.tx, client_id))
+    act.entry.object, act.entry.key = None, proved.thumbprint
+    act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
+    check_active(act, agent)
+    return Client(
+        id=agent.agent_id,
+        agent=agent,
+        owner=agent.owner,
+        segment=agent.segment,
+        scopes=agent.scopes,
+        epoch=agent.epoch,
+        jkt=proved.jkt,
+        ends=earliest(proved.ends, agent.expires_at),
+        assertion=None,
+        certificate=proved,
     )
 
 

@@ -30,12 +30,14 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.oauth_clients import check_room, check_usable, claimed_client_id
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, parse_assertion
+from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
 from ostiaryd.trust.model.clients import (
     LOOPBACK,
     MAX_DOCUMENT,
     ClientKind,
     ClientMetadata,
     ClientState,
+    InvalidClientMetadata,
     OAuthClient,
     check_document_id,
     fresh_s,
@@ -186,6 +188,9 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
         raise Unavailable(f"the metadata document: its server answers {answer.status}, and only 200 counts")
     metadata = parse_document(answer.body, media_type=answer.media_type, client_id=url)
     check_client_urls(metadata, config=world.config)
+    if metadata.token_endpoint_auth_method == SELF_SIGNED:  # a listener must know it before the document is fetched
+        hint = f"use private_key_jwt or {TLS_CLIENT_AUTH}, or register the client at /register"
+        raise InvalidClientMetadata(f"`{SELF_SIGNED}` is not for clients with a metadata document", hint=hint)
     return metadata, fresh_s(answer.cache_control)
 
 

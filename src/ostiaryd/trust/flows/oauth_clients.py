@@ -13,6 +13,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.certificates import prove_certificate
 from ostiaryd.trust.model import (
     Credentials,
     InvalidClient,
@@ -21,6 +22,7 @@ from ostiaryd.trust.model import (
     check_assertion_type,
     parse_assertion,
 )
+from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS, TLS_CLIENT_AUTH, CertificateClient, check_subject
 from ostiaryd.trust.model.clients import (
     AUTHORIZATION_CODE,
     DEVICE_CODE,
@@ -90,7 +92,32 @@ def authenticate_oauth_client(
         if credentials.unverified_assertion is not None:
             raise InvalidClient("the client registered no keys", hint="its `token_endpoint_auth_method` is none")
         return AuthenticatedClient(client=client)
+    if (method := method_of(client)) is not None:
+        if credentials.unverified_assertion is not None or credentials.certificate is None:
+            hint = "connect with it, and send `client_id` alone"
+            raise InvalidClient("the client authenticates with a certificate (mutual TLS)", hint=hint)
+        proved = prove_certificate(act, client_id, credentials.certificate, method)
+        act.entry.key = proved.thumbprint
+        return AuthenticatedClient(client=client, jkt=proved.jkt)
     return _check_client_assertion(act, client, credentials, keys or (), config=config)
+
+
+def method_of(client: OAuthClient) -> CertificateClient | None:
+    """Return how a client authenticates by certificate, as its metadata say; None if it does not."""
+    metadata = client.metadata
+    if metadata.token_endpoint_auth_method not in CERTIFICATE_METHODS:
+        return None
+    kind, value = ("", "")
+    if metadata.token_endpoint_auth_method == TLS_CLIENT_AUTH:
+        kind, value = check_subject(metadata.certificate_subject)
+    return CertificateClient(
+        client.client_id,
+        metadata.token_endpoint_auth_method,
+        kind,
+        value,
+        metadata.tls_client_certificate_bound_access_tokens,
+        client.changed_at,
+    )
 
 
 def claimed_client_id(credentials: Credentials) -> str:

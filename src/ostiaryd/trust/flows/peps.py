@@ -11,9 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.protocol.proxies import is_within, parse_networks
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.proxies import is_within, parse_networks
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import DECIDE, Caller, check_name

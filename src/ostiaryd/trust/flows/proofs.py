@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ostiary.authorization.claims import Confirmation
 from ostiary.protocol import dpop
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
@@ -14,12 +15,34 @@ from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spen
 
 class Possession(msgspec.Struct, frozen=True):
     """A key that was shown to be there: its thumbprint, the proof to spend, and the nonce to use from now on,
-    where half of the last one's life is over. All None for who need not show one.
+    where half of the last one's life is over; `certificate` is the digest of a client certificate (`x5t#S256`) to which
+    tokens are bound as well. All None for who need not show one.
     """
 
     jkt: str | None = None
     spend: Spend | None = None
     next_nonce: str | None = None
+    certificate: str | None = None
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """The keys that a token is bound to; None for a bearer token."""
+        return Confirmation(self.jkt, self.certificate) if self.is_bound else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Return whether tokens are bound to a key."""
+        return self.jkt is not None or self.certificate is not None
+
+    @property
+    def bound_to(self) -> str | None:
+        """The thumbprint by which a holding is known to be bound: that of the DPoP key before that of a certificate."""
+        return self.jkt or self.certificate
+
+    @property
+    def binding(self) -> str:
+        """The thumbprints that refresh tokens are bound to; empty for none."""
+        return " ".join(filter(None, (self.jkt, self.certificate)))
 
 
 def check_possession(
@@ -49,7 +72,7 @@ def check_possession(
         proof = dpop.check_proof(
             unverified_proof,
             method=method,
-            uri=uri,
+            uri=(uri, config.mtls_base + uri.removeprefix(config.public_url)) if config.mtls_base else uri,
             now=now,
             nonces=is_fresh,
             access_token=access_token,

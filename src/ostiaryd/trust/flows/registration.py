@@ -22,9 +22,11 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.certificates import put_certificates
 from ostiaryd.trust.flows.documents import check_client_urls
 from ostiaryd.trust.flows.oauth_clients import check_room
 from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.certificates import SELF_SIGNED, InvalidCertificate, read_jwk_certificates
 from ostiaryd.trust.model.clients import (
     SECRET_METHODS,
     ClientKind,
@@ -117,7 +119,18 @@ def register_client(
     )
     registry.note(act, object=id, state=client.state.value, redirect_uris=list(metadata.redirect_uris))
     store.put(act.tx, client)
+    _put_certificates(act, client)
     return Registration(client, token)
+
+
+def _put_certificates(act: Act, client: OAuthClient) -> None:
+    """Store the self-signed certificates of a client, which a listener has to admit. Raises InvalidClientMetadata."""
+    is_self_signed = client.metadata.token_endpoint_auth_method == SELF_SIGNED
+    certificates = read_jwk_certificates(client.metadata.jwks) if is_self_signed else ()
+    try:
+        put_certificates(act, client.client_id, certificates)
+    except (InvalidCertificate, Conflict) as refusal:
+        raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
 
 
 def _parse(members: Mapping[str, Any], *, config: Config) -> ClientMetadata:
@@ -194,12 +207,14 @@ def change_registration(
     changed = msgspec.structs.replace(client, metadata=metadata, digest=digest, state=state, changed_at=act.now)
     registry.note(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
     store.put(act.tx, changed)
+    _put_certificates(act, changed)
     return changed
 
 
 def delete_client(act: Act, client: OAuthClient) -> None:
     """Delete a document or dynamic client. The consents to it are for the caller to end."""
     registry.note(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
+    put_certificates(act, client.client_id, ())
     store.delete(act.tx, client.client_id)
 
 
@@ -262,6 +277,7 @@ async def expire_clients(world: World) -> int:
         def expire(act: Act, ids: list[str] = ids) -> None:
             act.entry.detail = {"count": len(ids)}
             for client_id in ids:
+                put_certificates(act, client_id, ())
                 store.delete(act.tx, client_id)
 
         await act(world, "client.expire", expire)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from zlib import crc32
 
 from ostiary.protocol import canonical, dpop, jose
+from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated
 from ostiary.protocol.jose.jws import parse_claims
 
@@ -83,6 +84,14 @@ class Credentials(NamedTuple):
     client_id: str | None = None
     unverified_secret: str | None = None
     scheme: str = ""
+    certificate: ClientCertificate | None = None
+    """the certificate that the client has shown in the TLS handshake"""
+
+    @property
+    def has_certificate_alone(self) -> bool:
+        """Return whether the client names itself, and nothing but its certificate can prove that (RFC 8705)."""
+        is_alone = self.unverified_assertion is None and self.unverified_secret is None
+        return is_alone and self.certificate is not None and self.client_id is not None
 
 
 class Secret(NamedTuple):
@@ -144,7 +153,8 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
         hint = "send `client_assertion` (private_key_jwt); a client secret is for the grant client_credentials alone"
         raise InvalidClient("client secrets are not accepted for this request", hint=hint, scheme=credentials.scheme)
     if credentials.unverified_assertion is None:
-        raise InvalidClient("the client did not authenticate", hint="send `client_assertion` (private_key_jwt)")
+        hint = "send `client_assertion` (private_key_jwt), or `client_id` with a client certificate (mutual TLS)"
+        raise InvalidClient("the client did not authenticate", hint=hint)
     if credentials.assertion_type != ASSERTION_TYPE:
         raise InvalidClient("`client_assertion_type` is not supported", hint=ASSERTION_TYPE)
     try:

@@ -26,6 +26,15 @@ from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI, normalise_uri
 from ostiaryd.registry.model import check_text
+from ostiaryd.trust.model.certificates import (
+    CERTIFICATE_METHODS,
+    SELF_SIGNED,
+    TLS_CLIENT_AUTH,
+    InvalidCertificate,
+    SubjectKind,
+    check_subject,
+    read_jwk_certificates,
+)
 
 MAX_REDIRECT_URIS = 20
 MAX_CLIENT_NAME = 100
@@ -116,6 +125,12 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     id_token_signed_response_alg: str = ""
     """empty: RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)"""
     dpop_bound_access_tokens: bool = False
+    tls_client_certificate_bound_access_tokens: bool = False
+    tls_client_auth_subject_dn: str = ""
+    tls_client_auth_san_dns: str = ""
+    tls_client_auth_san_uri: str = ""
+    tls_client_auth_san_ip: str = ""
+    tls_client_auth_san_email: str = ""
     require_pushed_authorization_requests: bool = False
     default_max_age: int | None = None
     default_acr_values: tuple[str, ...] = ()
@@ -131,8 +146,14 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             self.token_endpoint_auth_method,
             self.jwks,
             self.jwks_uri,
+            *filter(None, self.certificate_subject.values()),
         )
         return canonical.digest({"relied": list(relied)})
+
+    @property
+    def certificate_subject(self) -> dict[str, str]:
+        """The expected subject of the client's certificate: the members of RFC 8705 section 2.1.2."""
+        return {kind: getattr(self, kind) for kind in SubjectKind}
 
 
 class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -331,13 +352,22 @@ def _check_keys(metadata: ClientMetadata) -> None:
     has.
     """
     method = metadata.token_endpoint_auth_method
-    if method not in ("none", "private_key_jwt", *SECRET_METHODS):
-        hint = "none with PKCE, or private_key_jwt"
+    if method not in ("none", "private_key_jwt", *CERTIFICATE_METHODS, *SECRET_METHODS):
+        hint = f"none with PKCE, private_key_jwt, {', '.join(CERTIFICATE_METHODS)}"
         raise InvalidClientMetadata(f"`token_endpoint_auth_method` {method[:64]!a} is not offered", hint=hint)
     if metadata.jwks is not None and metadata.jwks_uri:
         raise InvalidClientMetadata("`jwks` and `jwks_uri` exclude each other (RFC 7591 section 2)")
     if method == "private_key_jwt" and metadata.jwks is None and not metadata.jwks_uri:
         raise InvalidClientMetadata("`private_key_jwt` needs `jwks` or `jwks_uri`")
+    try:
+        if method == TLS_CLIENT_AUTH:
+            check_subject(metadata.certificate_subject)
+        elif any(metadata.certificate_subject.values()):
+            raise InvalidClientMetadata(f"a subject of a certificate is for `{TLS_CLIENT_AUTH}` alone")
+        if method == SELF_SIGNED:
+            read_jwk_certificates(metadata.jwks)
+    except InvalidCertificate as refusal:
+        raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
     if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
         raise InvalidClientMetadata(
             "`token_endpoint_auth_signing_alg` is not offered", hint=", ".join(sorted(jose.ALGS))

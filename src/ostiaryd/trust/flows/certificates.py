@@ -1,0 +1,285 @@
+"""Mutual TLS for OAuth (RFC 8705): trust anchors, and clients that authenticate by certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ostiary.protocol.client_certificate import ClientCertificate
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.ground.database import Reader
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Agent, State, check_name, spiffe_id
+from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model.certificates import (
+    MAX_ADMITTED,
+    MAX_ANCHORS,
+    MAX_CERTIFICATES,
+    SELF_SIGNED,
+    TLS_CLIENT_AUTH,
+    CertificateClient,
+    InvalidCertificate,
+    SubjectKind,
+    TrustAnchor,
+    check_anchor,
+    check_match,
+    check_path,
+    check_self_signed,
+    check_subject,
+    check_time,
+    digest_of,
+    expiry_of,
+    key_thumbprint,
+    parse_pem,
+    parse_shown,
+    render_pem,
+    same_names,
+)
+from ostiaryd.trust.store import certificates as store
+
+
+class ProvedCertificate(NamedTuple):
+    """A certificate that authenticated a client: its digest (`x5t#S256`), the thumbprint of its key, and its end in
+    microseconds.
+    """
+
+    thumbprint: str
+    jkt: str
+    ends: int
+
+
+# --- trust anchors
+
+
+def list_anchors(reader: Reader) -> list[TrustAnchor]:
+    """Return the authorities whose certificates authenticate clients, by name."""
+    return store.anchors(reader)
+
+
+def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustAnchor:
+    """Trust an authority to sign the certificates of clients. An intermediate authority may be an anchor itself.
+
+    Raises InvalidCertificate for a certificate that is not that of an authority, is weak or out of its time, Invalid
+    for a bad name, and Conflict.
+    """
+    registry.note(act, object=name[:64])
+    check_name(name)
+    certificate = parse_pem(pem)
+    check_anchor(certificate, now=act.now)
+    anchor = TrustAnchor(digest_of(certificate), name, render_pem(certificate), is_own, act.now)
+    registry.note(act, object=anchor.digest, name=name)
+    present = store.anchors(act.tx)
+    if any(anchor.digest == one.digest or name == one.name for one in present):
+        raise Conflict("the authority is a trust anchor already, or its name is taken", code="anchor_taken")
+    if len(present) >= MAX_ANCHORS:
+        hint = "ostiary trust-anchor remove"
+        raise Conflict(f"there are {MAX_ANCHORS} trust anchors", hint=hint, code="too_many_anchors")
+    store.add_anchor(act.tx, anchor)
+    return anchor
+
+
+def remove_anchor(act: Act, name: str) -> None:
+    """Trust an authority no longer. Tokens that were issued before go on until their end. Raises NotFound."""
+    registry.note(act, object=name[:64])
+    for anchor in store.anchors(act.tx):
+        if name in (anchor.name, anchor.digest):
+            registry.note(act, object=anchor.digest, name=anchor.name)
+            store.drop_anchor(act.tx, anchor.digest)
+            return
+    raise NotFound("trust anchor not registered", hint="ostiary trust-anchor list")
+
+
+def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
+    """Return the digests of the certificates that a listener admits: trust anchors and registered certificates."""
+    return store.admitted_digests(reader)
+
+
+def list_admitted_certificates(reader: Reader) -> list[bytes]:
+    """Return the certificates that a listener admits (DER)."""
+    return [parse_pem(pem).public_bytes(Encoding.DER) for pem in store.admitted(reader)]
+
+
+# --- clients
+
+
+class CertificateClientView(NamedTuple):
+    """The method by which an agent authenticates, and its registered certificates by their digests."""
+
+    client: CertificateClient
+    certificates: dict[str, x509.Certificate]
+
+
+def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView:
+    """Return the method by which an agent (id or name) authenticates by certificate. Raises NotFound."""
+    registered = registry.find_agent(reader, agent)
+    if (client := store.client(reader, registered.agent_id)) is None:
+        hint = f"ostiary agent certificate {registered.name} --help"
+        raise NotFound(f"`{registered.name}` does not authenticate by certificate", hint=hint)
+    pems = store.certificates(reader, client.client)
+    return CertificateClientView(client, {digest: parse_pem(pem) for digest, pem in pems.items()})
+
+
+def set_certificate_client(
+    act: Act, agent: str, *, subject: Mapping[str, str], certificates: Sequence[str] = (), is_bound: bool = False
+) -> None:
+    """Let an agent (id or name) authenticate by certificate: by a subject (members of RFC 8705 section 2.1.2), or by
+    certificates of its own (PEM). A pending agent becomes active. A change revokes the tokens of the agent.
+
+    Raises NotFound, InvalidCertificate, Conflict.
+    """
+    registered = registry.find_agent(act.tx, agent)
+    registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
+    if registered.state is State.DECOMMISSIONED:
+        raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
+    if bool(certificates) == any(subject.values()):
+        hint = "--certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"
+        raise InvalidCertificate("an agent authenticates by a subject or by certificates of its own", hint=hint)
+    parsed = [parse_pem(pem) for pem in certificates]
+    kind, value = ("", "") if parsed else check_subject(subject)
+    method = SELF_SIGNED if parsed else TLS_CLIENT_AUTH
+    registry.note(
+        act, object=registered.agent_id, method=method, subject=value, certificates=list(map(digest_of, parsed))
+    )
+    before = store.client(act.tx, registered.agent_id)
+    put_certificates(act, registered.agent_id, parsed)
+    store.put_client(act.tx, CertificateClient(registered.agent_id, method, kind, value, is_bound, act.now))
+    registry.set_keyless(act, registered, True)
+    if before is not None:
+        registry.renew_tokens(act, registered, why="another certificate")
+
+
+def remove_certificate_client(act: Act, agent: str) -> None:
+    """Let an agent (id or name) authenticate by certificate no longer, and revoke its tokens. Raises NotFound."""
+    registered = registry.find_agent(act.tx, agent)
+    registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
+    if store.client(act.tx, registered.agent_id) is None:
+        raise NotFound(f"`{registered.name}` does not authenticate by certificate")
+    store.drop_client(act.tx, registered.agent_id)
+    registry.set_keyless(act, registered, False)
+    registry.renew_tokens(act, registered, why="certificate removed")
+
+
+def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
+    """Replace the self-signed certificates of a client. Raises InvalidCertificate, Conflict.
+
+    A certificate belongs to one client. None has the name of a trust anchor: it would be in the way of the certificates
+    that the anchor signed.
+    """
+    if len(parsed) > MAX_CERTIFICATES:
+        raise InvalidCertificate(f"a client registers at most {MAX_CERTIFICATES} certificates")
+    anchors = [parse_pem(anchor.certificate) for anchor in store.anchors(act.tx)]
+    for certificate in parsed:
+        check_self_signed(certificate, now=act.now)
+        if same_names(certificate, anchors):
+            raise InvalidCertificate("the certificate has the name of a trust anchor", hint="choose another subject")
+        if store.holder(act.tx, digest_of(certificate)) not in (None, client):
+            raise Conflict("this certificate is registered already", hint="make a new one", code="certificate_taken")
+    of_agents, of_others = store.count_certificates(act.tx)
+    count = of_agents if client.startswith("ag_") else of_others
+    if count + len(parsed) - len(store.certificates(act.tx, client)) > MAX_ADMITTED:
+        raise Conflict(f"{MAX_ADMITTED} certificates are registered", code="too_many_certificates")
+    store.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
+
+
+# --- authentication
+
+
+def find_method(reader: Reader, client: str) -> CertificateClient | None:
+    """Return how a client (id) authenticates by certificate; None if it does not."""
+    return store.client(reader, client)
+
+
+def prove_certificate(
+    act: Act, client_id: str, shown: ClientCertificate, method: CertificateClient | None
+) -> ProvedCertificate:
+    """Check that a certificate authenticates a client (RFC 8705 section 2). Raises InvalidClient.
+
+    1. The client registered a method; an agent without one may show a certificate that the authority of this server
+    issued to it. 2. `tls_client_auth`: the certificate leads to a trust anchor, and has the subject of the client;
+    `self_signed_tls_client_auth`: it is one of the client's. 3. It is valid now, and neither the certificate nor its
+    key was revoked.
+    """
+    try:
+        certificate = parse_shown(shown)
+        if method is not None and method.method == SELF_SIGNED:
+            if shown.thumbprint not in store.certificates(act.tx, client_id):
+                raise InvalidCertificate("there is no such client, or not with that certificate")
+            check_time(certificate, now=act.now)
+        else:
+            _check_issued(act, client_id, certificate, shown, method)
+    except InvalidCertificate as refusal:
+        raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
+    jkt = key_thumbprint(certificate)
+    check_key(act, client_id, jkt)
+    return ProvedCertificate(shown.thumbprint, jkt, expiry_of(certificate))
+
+
+def refuse_handshake(act: Act, why: str) -> NoReturn:
+    """Leave the entry of a client whose certificate a listener did not admit. Raises InvalidClient."""
+    raise InvalidClient(f"mutual TLS: the handshake was refused: {why[:100]}", hint="ostiary trust-anchor list")
+
+
+def check_key(act: Act, client_id: str, jkt: str) -> None:
+    """Check that a key is not that of another client, and was not revoked. Raises InvalidClient."""
+    registered = registry.get_key(act.tx, jkt)
+    is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
+    if not is_own and registry.is_known_key(act.tx, jkt):
+        hint = "generate a new key"
+        raise InvalidClient("mutual TLS: the key of the certificate is another client's, or was revoked", hint=hint)
+
+
+def _check_issued(
+    act: Act,
+    client_id: str,
+    certificate: x509.Certificate,
+    shown: ClientCertificate,
+    method: CertificateClient | None,
+) -> None:
+    """Check a certificate of a trusted authority. Raises InvalidCertificate.
+
+    Of the authority of this server, the holding of the certificate counts as well: it ends with the certificate, with
+    its task and with its agent, before any revocation list says so.
+    """
+    stored = {one.digest: one for one in store.anchors(act.tx)}
+    anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
+    if not anchors:
+        raise InvalidCertificate("there is no such client, or not with that certificate")
+    anchor = stored[digest_of(check_path(certificate, shown, anchors, now=act.now))]
+    if method is None:
+        agent = registry.find_agent(act.tx, client_id)
+        check_match(certificate, SubjectKind.URI, spiffe_id(registry.get_trust_domain(act.tx), agent.name))
+    else:
+        check_match(certificate, SubjectKind(method.kind), method.value)
+    if anchor.is_own:
+        holding = registry.get_holding(act.tx, f"ct_{certificate.serial_number:032x}")
+        is_its_own = holding is not None and (holding.kind, holding.agent) == ("certificate", client_id)
+        if holding is None or not is_its_own or not holding.is_live(act.now):
+            raise InvalidCertificate("the certificate was revoked, or is not of this client", hint="get a new one")
+
+
+def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
+    """Check that a token of a client may be bound to a certificate: it is not that of another client. Raises
+    InvalidClient.
+    """
+    try:
+        certificate = parse_shown(shown)
+        check_time(certificate, now=act.now)
+    except InvalidCertificate as refusal:
+        raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
+    if store.holder(act.tx, shown.thumbprint) not in (None, client_id):
+        raise InvalidClient("mutual TLS: the certificate is another client's")
+    check_key(act, client_id, key_thumbprint(certificate))
+
+
+def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCertificate | None:
+    """Return what a certificate proves about an agent that authenticated in another way; None for a certificate that
+    would not authenticate it.
+    """
+    try:
+        return prove_certificate(act, agent.agent_id, shown, store.client(act.tx, agent.agent_id))
+    except InvalidClient:
+        return None

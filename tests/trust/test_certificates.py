@@ -1,0 +1,623 @@
+"""Mutual TLS for OAuth (RFC 8705) at the endpoints, with certificates that a proxy forwards (RFC 9440)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from cryptography import x509
+from starlette.types import ASGIApp
+
+from harness.registry_fixtures import newest_entry
+from ostiary.authorization.assurance import KEY, TWO_KEYS
+from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Conflict, NotFound, Refused
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.trust import flows
+from ostiaryd.trust.model.certificates import (
+    MAX_ANCHORS,
+    MAX_CERTIFICATES,
+    SELF_SIGNED,
+    TLS_CLIENT_AUTH,
+    InvalidCertificate,
+    check_subject,
+    key_thumbprint,
+)
+from tests.support.api_fixtures import (
+    ASSERTION_TYPE,
+    FILES,
+    ISSUER,
+    Answer,
+    Client,
+    claims_of,
+    oauth_app,
+    reconfigured,
+    send,
+)
+from tests.support.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
+from tests.support.trust_fixtures import api_app
+
+PROXY, STRANGER = "10.0.0.1", "192.0.2.1"
+URI = "spiffe://example.org/agent/reader"
+SUBJECT = {"tls_client_auth_san_uri": URI}
+NAMES = (x509.UniformResourceIdentifier(URI),)
+SECOND = 1_000_000
+
+
+@dataclass
+class TlsClient:
+    """A client behind a proxy that forwards certificates, and an authority that signs them, at the server's time."""
+
+    client: Client
+    world: World = field(init=False)
+    app: ASGIApp = field(init=False)
+    authority: TestAuthority = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = reconfigured(self.client.world, certificate_proxies="10.0.0.0/8")
+        self.app = oauth_app(self.world)
+        self.authority = TestAuthority(at=self.now)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.world.now() // SECOND, UTC)
+
+    def issue(self, subject: str = "CN=reader", *, names: Sequence[x509.GeneralName] = NAMES, **options: Any) -> Made:
+        return self.authority.issue(subject, names=names, at=self.now, **options)
+
+    async def trust(self, authority: TestAuthority | None = None, name: str = "company", **options: Any) -> None:
+        pem = (authority or self.authority).pem
+        await act(self.world, "anchor.add", lambda act: flows.add_anchor(act, name, pem, **options))
+
+    async def register(
+        self, subject: dict[str, str] | None = None, *made: Made, bound: bool = False, agent: str = "reader"
+    ) -> None:
+        pems, subject = [one.pem for one in made], {} if made else subject or SUBJECT
+        await act(
+            self.world,
+            "agent.mutual_tls",
+            lambda act: flows.set_certificate_client(act, agent, subject=subject, certificates=pems, is_bound=bound),
+        )
+
+    async def post(
+        self,
+        path: str,
+        form: dict[str, Any],
+        *fields: tuple[str, str],
+        made: Made | None = None,
+        address: str = PROXY,
+    ) -> Answer:
+        headers = [("content-type", "application/x-www-form-urlencoded"), *(made.fields if made else ()), *fields]
+        return await send(self.app, "POST", path, headers=headers, body=urlencode(form).encode(), address=address)
+
+    async def ask(self, made: Made | None, *fields: tuple[str, str], address: str = PROXY, **form: Any) -> Answer:
+        asked = {"grant_type": "client_credentials", "client_id": self.client.id, "resource": FILES} | form
+        return await self.post("/token", asked, *fields, made=made, address=address)
+
+    async def refuse(self, made: Made | None, words: str, **more: Any) -> None:
+        """The request gets `invalid_client` with these words; the entry has them too, and no token is issued."""
+        answer = await self.ask(made, **more)
+        assert (answer.status, answer.error) == (401, "invalid_client"), answer.body
+        assert words in answer.json["error_description"], answer.body
+        entry = newest_entry(self.world)
+        assert (entry.action, entry.outcome, entry.token) == ("token.issue", "refused", None)
+        assert words in entry.reasons[0].message
+
+
+@pytest.fixture
+async def tls(client: Client) -> TlsClient:
+    made = TlsClient(client)
+    await made.trust()
+    return made
+
+
+async def test_a_certificate_with_the_registered_subject_gets_a_token_that_is_bound_to_it(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    answer = await tls.ask(made)
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer"), answer.body
+    claims = claims_of(answer.json["access_token"])
+    assert claims["cnf"] == {"x5t#S256": made.shown.thumbprint}
+    assert (claims["client_id"], claims["acr"], claims["aud"]) == (tls.client.id, KEY, FILES)
+    entry = newest_entry(tls.world)
+    assert (entry.action, entry.agent, entry.key) == ("token.issue", tls.client.id, made.shown.thumbprint)
+
+
+@pytest.mark.parametrize(
+    ("subject", "names", "registered"),
+    [
+        ("CN=reports,OU=b,O=Example", (), {"tls_client_auth_subject_dn": "cn=Reports, ou=B, o=EXAMPLE"}),
+        ("CN=a", [x509.DNSName("a.example.org")], {"tls_client_auth_san_dns": "A.Example.ORG"}),
+        ("CN=a", [LOCAL[1]], {"tls_client_auth_san_ip": "127.0.0.1"}),
+        ("CN=a", [x509.RFC822Name("a@example.org")], {"tls_client_auth_san_email": "a@Example.org"}),
+        ("CN=a", [LOCAL[0], *NAMES], SUBJECT),
+    ],
+)
+async def test_each_kind_of_subject_authenticates(
+    tls: TlsClient, subject: str, names: list[x509.GeneralName], registered: dict[str, str]
+) -> None:
+    await tls.register(registered)
+    assert (await tls.ask(tls.issue(subject, names=names))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("subject", "names", "registered"),
+    [
+        ("CN=reports,O=Example", (), {"tls_client_auth_subject_dn": "CN=reports"}),
+        ("CN=reports,O=Example", (), {"tls_client_auth_subject_dn": "O=Example,CN=reports"}),
+        ("CN=report", (), {"tls_client_auth_subject_dn": "CN=reports"}),
+        ("CN=a.example.org", (), {"tls_client_auth_san_dns": "a.example.org"}),
+        ("CN=a", [x509.DNSName("*.example.org")], {"tls_client_auth_san_dns": "a.example.org"}),
+        ("CN=a", [x509.DNSName("127.0.0.1")], {"tls_client_auth_san_ip": "127.0.0.1"}),
+        ("CN=a", [x509.RFC822Name("A@example.org")], {"tls_client_auth_san_email": "a@example.org"}),
+        ("CN=a", [x509.UniformResourceIdentifier(URI + "/x")], SUBJECT),
+        ("CN=a", [x509.UniformResourceIdentifier(URI.upper())], SUBJECT),
+        ("CN=a", [*NAMES, x509.UniformResourceIdentifier("spiffe://example.org/agent/other")], SUBJECT),
+        ("CN=a", (), SUBJECT),
+    ],
+)
+async def test_a_certificate_with_another_subject_or_with_two_is_refused(
+    tls: TlsClient, subject: str, names: list[x509.GeneralName], registered: dict[str, str]
+) -> None:
+    await tls.register(registered)
+    words = "subject of the certificate" if "tls_client_auth_subject_dn" in registered else "alternative name"
+    await tls.refuse(tls.issue(subject, names=names), words)
+
+
+async def test_a_certificate_counts_from_its_first_second_to_its_last(tls: TlsClient) -> None:
+    await tls.register()
+    hour = timedelta(hours=1)
+    await tls.refuse(tls.issue(begins=-hour, ends=timedelta(seconds=-1)), "has expired")
+    assert (await tls.ask(tls.issue(begins=-hour, ends=timedelta(0)))).status == 200, "its last second"
+    await tls.refuse(tls.issue(begins=timedelta(seconds=1), ends=hour), "not valid yet")
+    assert (await tls.ask(tls.issue(begins=timedelta(0), ends=hour))).status == 200
+
+
+async def test_a_certificate_of_another_authority_is_refused_also_with_the_same_names(tls: TlsClient) -> None:
+    await tls.register()
+    foreign = TestAuthority(at=tls.now)
+    await tls.refuse(foreign.issue("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
+    await tls.refuse(self_signed("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
+    leaf = tls.issue()
+    below = leaf.certificate, leaf.key
+    forged = TestAuthority("CN=reader", at=tls.now)
+    forged.key, forged.certificate = below[1], below[0]
+    await tls.refuse(
+        Made(forged.issue("CN=x", names=NAMES, at=tls.now).certificate, leaf.key, (leaf.certificate,)),
+        "leads to no trust anchor",
+    )
+
+
+async def test_an_intermediate_authority_comes_with_the_certificate_or_is_an_anchor(tls: TlsClient) -> None:
+    await tls.register()
+    below = TestAuthority("CN=below", below=tls.authority, at=tls.now)
+    made = below.issue("CN=reader", names=NAMES, at=tls.now)
+    assert (await tls.ask(made)).status == 200
+    alone = Made(made.certificate, made.key)
+    await tls.refuse(alone, "leads to no trust anchor")
+    await tls.trust(below, "below")
+    assert (await tls.ask(alone)).status == 200
+    await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "company"))
+    assert (await tls.ask(alone)).status == 200, "an anchor need not be a root"
+    await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "below"))
+    await tls.refuse(made, "not with that certificate")
+
+
+async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
+    await tls.register()
+    for ends, status in ((0, 200), (-1, 401)):
+        below = TestAuthority("CN=below", below=tls.authority, at=tls.now, ends=timedelta(seconds=ends))
+        assert (await tls.ask(below.issue("CN=reader", names=NAMES, at=tls.now))).status == status
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"usages": [SERVER]}, "not for clients"),
+        ({"kind": "RSA-1024"}, "weak key"),
+        ({"kind": "P-192"}, "weak key"),
+    ],
+)
+async def test_a_weak_certificate_and_one_of_a_server_are_refused(
+    tls: TlsClient, options: dict[str, Any], words: str
+) -> None:
+    await tls.register()
+    await tls.refuse(tls.issue(**options), words)
+
+
+@pytest.mark.parametrize("options", [{"usages": [SERVER, CLIENT]}, {"kind": "RSA-2048"}, {"kind": "Ed25519"}])
+async def test_other_strong_certificates_authenticate(tls: TlsClient, options: dict[str, Any]) -> None:
+    await tls.register()
+    assert (await tls.ask(tls.issue(**options))).status == 200
+
+
+async def test_authorities_of_every_kind_are_trusted(tls: TlsClient) -> None:
+    await tls.register()
+    for kind in ("Ed25519", "RSA-2048"):
+        authority = TestAuthority(f"CN={kind}", kind=kind, at=tls.now)
+        await tls.trust(authority, kind.lower())
+        assert (await tls.ask(authority.issue("CN=reader", names=NAMES, at=tls.now))).status == 200
+
+
+async def test_a_self_signed_certificate_authenticates_if_it_is_registered(tls: TlsClient) -> None:
+    made, other = self_signed(at=tls.now), self_signed(at=tls.now)
+    await tls.register(None, made)
+    answer = await tls.ask(made)
+    assert claims_of(answer.json["access_token"])["cnf"] == {"x5t#S256": made.shown.thumbprint}
+    await tls.refuse(other, "not with that certificate")
+    await tls.refuse(tls.issue(), "not with that certificate")
+    await tls.register(None, other)
+    await tls.refuse(made, "not with that certificate")
+    assert (await tls.ask(other)).status == 200
+
+
+async def test_without_a_certificate_or_a_registration_nothing_is_authenticated(tls: TlsClient) -> None:
+    await tls.refuse(tls.issue(), "there is no such client, or not with that certificate")
+    await tls.register()
+    await tls.refuse(None, "did not authenticate")
+    await tls.refuse(tls.issue(), "there is no such client", client_id="ag_" + "0" * 32)
+    await tls.refuse(tls.issue(), "did not authenticate", client_id="")
+    await tls.refuse(tls.issue(), "there is no such client", client_id="x" * 300)
+
+
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
+async def test_the_certificate_of_an_agent_that_is_not_active_is_refused(tls: TlsClient, verb: Verb) -> None:
+    await tls.register()
+    made = tls.issue()
+    assert (await tls.ask(made)).status == 200
+    await act(tls.world, "agent.test", lambda act: registry.set_agent_state(act, "reader", verb))
+    await tls.refuse(made, "the agent is")
+
+
+async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    jwk = jose.render_public_jwk(made.key.public_key())
+    key = await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", jwk))
+    assert key.jkt == key_thumbprint(made.certificate)
+    assert (await tls.ask(made)).status == 200, "it is the client's own"
+    await act(tls.world, "key.revoke", lambda act: registry.revoke_key(act, key.jkt))
+    await tls.refuse(made, "was revoked")
+
+
+# --- the header
+
+
+async def test_the_header_counts_from_named_proxies_alone(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    await tls.refuse(made, "did not authenticate", address=STRANGER)
+    await tls.refuse(made, "did not authenticate", address="11.0.0.1")
+    await tls.refuse(made, "did not authenticate", address="")
+    for address in ("10.0.0.1", "10.255.255.255", "::ffff:10.0.0.1"):
+        assert (await tls.ask(made, address=address)).status == 200
+    forged = ("x-forwarded-for", PROXY)
+    assert (await tls.ask(made, forged, address=STRANGER)).status == 401
+
+
+@pytest.mark.parametrize("value", ["", "::", ":AAAA:", "x", ":" + "A" * 30_000 + ":"])
+async def test_a_malformed_header_of_a_proxy_is_an_invalid_request(tls: TlsClient, value: str) -> None:
+    await tls.register()
+    answer = await tls.ask(None, ("client-cert", value))
+    assert (answer.status, answer.error) == (400, "invalid_request"), answer.body
+    assert "Client-Cert" in answer.json["error_description"]
+    made = tls.issue()
+    assert (await tls.ask(made, *made.fields)).status == 400, "twice"
+
+
+async def test_requests_on_one_connection_of_a_proxy_are_of_different_clients(tls: TlsClient) -> None:
+    await tls.register()
+    token = (await tls.ask(tls.issue())).json["access_token"]
+    other = tls.issue("CN=other", names=[x509.UniformResourceIdentifier("spiffe://example.org/agent/other")])
+    await tls.refuse(other, "alternative name")
+    assert token
+
+
+# --- tokens
+
+
+async def use(tls: TlsClient, token: str, made: Made | None, *, scheme: str = "Bearer", **fields: str) -> Answer:
+    headers = [("authorization", f"{scheme} {token}"), *(made.fields if made else ()), *fields.items()]
+    return await send(api_app(tls.world), "GET", "/api/v1/whoami", headers=headers, address=PROXY)
+
+
+async def api_token(tls: TlsClient, made: Made, *fields: tuple[str, str], **form: Any) -> str:
+    answer = await tls.ask(made, *fields, resource=f"{ISSUER}/api/v1", **form)
+    assert answer.status == 200, answer.body
+    return str(answer.json["access_token"])
+
+
+async def test_the_api_accepts_a_bound_token_with_its_certificate_alone(tls: TlsClient) -> None:
+    await tls.register()
+    made, other = tls.issue(), tls.issue()
+    token = await api_token(tls, made)
+    answer = await use(tls, token, made)
+    assert (answer.status, answer.json["id"]) == (200, tls.client.id), answer.body
+    for shown, words in ((other, "another client certificate"), (None, "none was shown")):
+        refused = await use(tls, token, shown)
+        assert (refused.status, refused.error) == (401, "invalid_token")
+        assert words in refused.json["message"]
+        assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+    assert (await use(tls, token, made, scheme="DPoP")).status == 401
+
+
+def proof(tls: TlsClient, key: jose.PrivateKey, nonce: str | None = None) -> tuple[str, str]:
+    text = dpop.make_proof(
+        key,
+        method="POST",
+        uri=f"{ISSUER}/token",
+        now=tls.world.now(),
+        jti=tls.client.jti(),
+        nonce=nonce or tls.client.nonce,
+    )
+    return "dpop", text
+
+
+async def test_a_dpop_proof_binds_alone_unless_the_client_demands_both(tls: TlsClient) -> None:
+    await tls.register()
+    made, key = tls.issue(), jose.generate("ES256")
+    answer = await tls.ask(made, proof(tls, key))
+    claims = claims_of(answer.json["access_token"])
+    assert (answer.json["token_type"], claims["cnf"]) == ("DPoP", {"jkt": key.public.thumbprint})
+    await tls.register(bound=True)
+    answer = await tls.ask(made, proof(tls, key))
+    claims = claims_of(answer.json["access_token"])
+    assert claims["cnf"] == {"jkt": key.public.thumbprint, "x5t#S256": made.shown.thumbprint}
+    assert answer.json["token_type"] == "DPoP"
+    assertion = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": tls.client.assertion()}
+    refused = await tls.ask(None, proof(tls, tls.client.key), **assertion)
+    assert (refused.status, refused.error) == (400, "invalid_request")
+    assert "bound to its certificate" in refused.json["error_description"]
+
+
+async def test_two_proofs_count_as_two_where_the_keys_differ_and_are_registered(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    acr = [claims_of((await tls.ask(made, proof(tls, tls.client.key))).json["access_token"])["acr"]]
+    acr.append(claims_of((await tls.ask(made, proof(tls, jose.generate("ES256")))).json["access_token"])["acr"])
+    assert acr == [TWO_KEYS, KEY], "the second key is not registered"
+
+    numbers = made.key.private_numbers()
+    width = 32
+    private = jose.parse_private_jwk(
+        jose.render_public_jwk(made.key.public_key()) | {"d": jose.b64u(numbers.private_value.to_bytes(width))}
+    )
+    await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", dict(private.public.jwk)))
+    same = await tls.ask(made, proof(tls, private))
+    assert claims_of(same.json["access_token"])["acr"] == KEY, "one key is one proof"
+
+
+async def test_an_assertion_and_a_certificate_are_two_proofs_where_the_certificate_is_the_clients(
+    tls: TlsClient,
+) -> None:
+    async def acr(made: Made) -> str:
+        answer = await tls.ask(
+            made,
+            client_assertion_type=ASSERTION_TYPE,
+            client_assertion=tls.client.assertion(),
+        )
+        claims = claims_of(answer.json["access_token"])
+        assert claims["cnf"] == {"x5t#S256": made.shown.thumbprint}
+        return str(claims["acr"])
+
+    made = tls.issue()
+    assert await acr(made) == KEY, "the certificate is not registered"
+    await tls.register()
+    assert await acr(made) == TWO_KEYS
+
+
+async def test_a_token_is_not_bound_to_the_certificate_of_another_client(tls: TlsClient) -> None:
+    made = self_signed(at=tls.now)
+    other, _ = await register_other(tls)
+    await tls.register(None, made, agent=other)
+    answer = await tls.ask(
+        made,
+        client_assertion_type=ASSERTION_TYPE,
+        client_assertion=tls.client.assertion(),
+    )
+    assert (answer.status, answer.error) == (401, "invalid_client")
+    assert "another client" in answer.json["error_description"]
+
+
+async def register_other(tls: TlsClient) -> tuple[str, str]:
+    from tests.support.api_fixtures import register
+
+    agent, _ = await register(tls.world, name="other")
+    return agent.name, agent.agent_id
+
+
+async def test_introspection_shows_the_binding_and_authenticates_by_certificate(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    token = (await tls.ask(made)).json["access_token"]
+    form = {"token": token, "client_id": tls.client.id}
+    answer = await tls.post("/introspect", form, made=made)
+    assert answer.json["active"] is True
+    assert (answer.json["token_type"], answer.json["cnf"]) == ("Bearer", {"x5t#S256": made.shown.thumbprint})
+    assert (await tls.post("/introspect", form)).status == 401
+    assert (await tls.post("/revoke", form, made=made)).status == 200
+    assert (await tls.post("/introspect", form, made=made)).json == {"active": False}
+
+
+async def test_a_new_subject_and_its_removal_revoke_the_tokens(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    token = await api_token(tls, made)
+    await tls.register({"tls_client_auth_subject_dn": "CN=reader"})
+    assert (await use(tls, token, made)).status == 401
+    token = await api_token(tls, made)
+    await act(tls.world, "agent.mutual_tls", lambda act: flows.remove_certificate_client(act, "reader"))
+    assert (await use(tls, token, made)).status == 401
+    await tls.refuse(made, "not with that certificate")
+
+
+async def test_a_revoked_key_ends_the_tokens_of_its_certificate(tls: TlsClient) -> None:
+    await tls.register()
+    made = tls.issue()
+    jwk = jose.render_public_jwk(made.key.public_key())
+    key = await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", jwk))
+    token = await api_token(tls, made)
+    assert (await use(tls, token, made)).status == 200
+    await act(tls.world, "key.revoke", lambda act: registry.revoke_key(act, key.jkt))
+    assert (await use(tls, token, made)).status == 401
+
+
+# --- registration
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"tls_client_auth_san_dns": ""},
+        {"tls_client_auth_san_dns": "a.example", "tls_client_auth_san_uri": "spiffe://a/b"},
+        {"tls_client_auth_san_dns": "a b"},
+        {"tls_client_auth_san_dns": "a..b"},
+        {"tls_client_auth_san_dns": "x" * 5000},
+        {"tls_client_auth_san_ip": "127.0.0.1/8"},
+        {"tls_client_auth_san_ip": "localhost"},
+        {"tls_client_auth_san_email": "@example.org"},
+        {"tls_client_auth_san_email": "a"},
+        {"tls_client_auth_san_uri": "no uri"},
+        {"tls_client_auth_subject_dn": "reports"},
+        {"tls_client_auth_subject_dn": "CN=a,"},
+    ],
+)
+def test_a_client_has_exactly_one_subject_that_is_valid(members: dict[str, str]) -> None:
+    with pytest.raises(InvalidCertificate):
+        check_subject(members)
+
+
+async def test_registered_certificates_are_the_clients_own(tls: TlsClient) -> None:
+    issued, expired = tls.issue(), self_signed(at=tls.now, begins=-timedelta(days=2), ends=-timedelta(days=1))
+    named = self_signed("CN=Authority  of a TEST", at=tls.now)
+    for made, words in (
+        (issued, "not signed by its own key"),
+        (expired, "expired"),
+        (named, "name of a trust anchor"),
+        (self_signed(kind="RSA-1024", at=tls.now), "weak key"),
+    ):
+        with pytest.raises(InvalidCertificate, match=words):
+            await tls.register(None, made)
+    with pytest.raises(InvalidCertificate, match="PEM"):
+        await act(
+            tls.world,
+            "agent.mutual_tls",
+            lambda act: flows.set_certificate_client(act, "reader", subject={}, certificates=["x"]),
+        )
+    several = [self_signed(f"CN={number}", at=tls.now) for number in range(MAX_CERTIFICATES + 1)]
+    await tls.register(None, *several[1:])
+    with pytest.raises(InvalidCertificate, match=f"at most {MAX_CERTIFICATES}"):
+        await tls.register(None, *several)
+    other, _ = await register_other(tls)
+    with pytest.raises(Conflict, match="registered already"):
+        await tls.register(None, several[1], agent=other)
+
+
+async def test_trust_anchors_are_authorities(tls: TlsClient) -> None:
+    async def add(pem: str, name: str = "other") -> None:
+        await act(tls.world, "anchor.add", lambda act: flows.add_anchor(act, name, pem))
+
+    with pytest.raises(InvalidCertificate, match="not that of an authority"):
+        await add(tls.issue().pem)
+    with pytest.raises(InvalidCertificate, match="not exactly one"):
+        await add(tls.authority.pem * 2)
+    with pytest.raises(Conflict, match="already"):
+        await add(tls.authority.pem)
+    with pytest.raises(Conflict, match="taken"):
+        await add(TestAuthority("CN=x", at=tls.now).pem, "company")
+    with pytest.raises(InvalidCertificate, match="expired"):
+        await add(TestAuthority("CN=x", at=tls.now - timedelta(days=40), ends=timedelta(days=1)).pem)
+    with pytest.raises(NotFound):
+        await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "other"))
+    assert [one.name for one in flows.list_anchors(tls.world.db.read())] == ["company"]
+    assert MAX_ANCHORS == 100
+
+
+# --- clients that register themselves
+
+
+async def register_dynamic(tls: TlsClient, **members: Any) -> Any:
+    metadata = {"redirect_uris": ["https://app.example/callback"], **members}
+    try:
+        made = await act(
+            tls.world,
+            "client.register",
+            lambda act: flows.register_client(
+                act, metadata, unverified_token=None, network="192.0.2.0/24", config=tls.world.config
+            ),
+        )
+    except Refused as refusal:
+        return refusal
+    return made.client
+
+
+def x5c(made: Made) -> dict[str, Any]:
+    from base64 import b64encode
+
+    jwk = jose.render_public_jwk(made.key.public_key())
+    return {"keys": [jwk | {"x5c": [b64encode(made.shown.der).decode()]}]}
+
+
+async def test_a_client_registers_for_mutual_tls(tls: TlsClient) -> None:
+    made = self_signed(at=tls.now)
+    client = await register_dynamic(tls, token_endpoint_auth_method=SELF_SIGNED, jwks=x5c(made))
+    assert made.shown.thumbprint in flows.list_admitted_digests(tls.world.db.read())
+    answer = await tls.ask(
+        made, client_id=client.client_id, grant_type="authorization_code", code="x", code_verifier="x" * 43
+    )
+    assert answer.error == "invalid_grant", "it is authenticated, and has no such code"
+    for shown in (None, tls.issue(), self_signed(at=tls.now)):
+        answer = await tls.ask(
+            shown, client_id=client.client_id, grant_type="authorization_code", code="x", code_verifier="x" * 43
+        )
+        assert answer.error == "invalid_client"
+    stored = flows.find_oauth_client(tls.world.db.read(), client.client_id)
+    assert stored is not None
+    await act(tls.world, "client.delete", lambda act: flows.delete_client(act, stored))
+    assert made.shown.thumbprint not in flows.list_admitted_digests(tls.world.db.read())
+
+
+async def test_a_client_registers_a_subject(tls: TlsClient) -> None:
+    client = await register_dynamic(tls, token_endpoint_auth_method=TLS_CLIENT_AUTH, **SUBJECT)
+    form = {"client_id": client.client_id, "grant_type": "authorization_code", "code": "x", "code_verifier": "x" * 43}
+    assert (await tls.ask(tls.issue(), **form)).error == "invalid_grant"
+    assert (await tls.ask(tls.issue(names=()), **form)).error == "invalid_client"
+
+
+async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
+    made, other = self_signed(at=tls.now), self_signed(at=tls.now)
+    wrong = x5c(made)
+    wrong["keys"][0]["x5c"] = x5c(other)["keys"][0]["x5c"]
+    bare = {"keys": [jose.render_public_jwk(made.key.public_key())]}
+    for members in (
+        {"token_endpoint_auth_method": TLS_CLIENT_AUTH},
+        {"token_endpoint_auth_method": TLS_CLIENT_AUTH, **SUBJECT, "tls_client_auth_san_dns": "a.example"},
+        {"token_endpoint_auth_method": "none", **SUBJECT},
+        {"token_endpoint_auth_method": SELF_SIGNED},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks_uri": "https://app.example/jwks"},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks": bare},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks": wrong},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks": x5c(tls.issue())},
+    ):
+        refusal = await register_dynamic(tls, **members)
+        assert isinstance(refusal, Refused), members
+        assert refusal.code == "invalid_client_metadata", members
+
+
+async def test_metadata_say_what_is_offered(tls: TlsClient) -> None:
+    answer = await send(tls.app, "GET", "/.well-known/oauth-authorization-server")
+    offered = json.loads(answer.body)
+    assert offered["tls_client_certificate_bound_access_tokens"] is True
+    assert {TLS_CLIENT_AUTH, SELF_SIGNED} <= set(offered["token_endpoint_auth_methods_supported"])
+    assert "mtls_endpoint_aliases" not in offered, "the endpoints take certificates themselves"
+    without = await send(oauth_app(tls.client.world), "GET", "/.well-known/oauth-authorization-server")
+    assert "tls" not in without.body.decode()
