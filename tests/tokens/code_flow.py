@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows.sessions import begin_session
+from ostiaryd.trust.flows.sessions import begin_session, get_session
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Proof
 from tests.support.api_fixtures import ASSERTION_TYPE, Answer, Client, register
 from tests.support.page_client import PageClient
@@ -125,13 +125,23 @@ class CodeFlow:
         return tokens
 
 
-async def sign_in(world: World, browser: PageClient, person: str, *, proofs: tuple[Proof, ...] = ()) -> str:
-    """Begin a session of a person in a browser without the login page; return its id."""
+async def sign_in(
+    world: World, browser: PageClient, person: str, *, proofs: tuple[Proof, ...] = (), replaces: str = ""
+) -> str:
+    """Begin a session of a person in a browser without the login page; return its id. `replaces` is the id of the one
+    that the browser had.
+    """
 
     def begin(act: Any) -> Any:
         given = proofs or (Proof(method="password", at=act.now),)
         return begin_session(
-            act, person=person, proofs=given, config=world.config, network="198.51.100.0/24", unverified_browser=None
+            act,
+            person=person,
+            proofs=given,
+            config=world.config,
+            network="198.51.100.0/24",
+            unverified_browser=None,
+            replaces=get_session(act.tx, replaces, now=act.now) if replaces else None,
         )
 
     new = await act(world, "test.login", begin)

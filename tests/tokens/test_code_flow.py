@@ -25,9 +25,20 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S
+from ostiaryd.tokens.store import logout
 from ostiaryd.trust.model.sessions import Proof
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of
-from tests.tokens.code_flow import CALLBACK, VERIFIER, Browser, CodeFlow, begin_flow, challenge_of, header_of, sign_in
+from tests.tokens.code_flow import (
+    CALLBACK,
+    VERIFIER,
+    Browser,
+    CodeFlow,
+    begin_flow,
+    challenge_of,
+    header_of,
+    make_client,
+    sign_in,
+)
 
 
 @pytest.fixture
@@ -490,6 +501,75 @@ async def test_step_up_signs_in_again_and_the_token_says_so(world: World, flow: 
     await flow.open(acr_values=PERSON_MFA)
     got = (await flow.redeem(flow.arrived()["code"])).json
     assert claims_of(got["access_token"])["acr"] == PERSON_MFA
+
+
+async def test_a_step_up_signs_the_person_out_nowhere(world: World, app: ASGIApp) -> None:
+    flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
+    tokens = await flow.tokens(scope="openid files:read")
+    before, session = dict(flow.browser.cookies), claims_of(tokens["id_token"])["sid"]
+    now = world.now()
+    proofs = (Proof(method="password", at=now), Proof(method="totp", at=now))
+    assert await sign_in(world, flow.browser, flow.person, proofs=proofs, replaces=session) == session
+    await flows.follow_sessions(world)
+    assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+    assert (await flow.refresh(tokens["refresh_token"])).status == 200
+    again = await flow.tokens(scope="openid files:read", acr_values=PERSON_MFA)
+    assert claims_of(again["id_token"])["sid"] == session
+    flow.browser.cookies = before
+    assert (await flow.answer(prompt="none"))["error"] == "login_required", "the cookie from before is worth nothing"
+
+
+async def test_the_login_of_another_person_ends_the_session(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid files:read")
+    session = claims_of(tokens["id_token"])["sid"]
+    other = await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
+    assert await sign_in(world, flow.browser, other.person_id, replaces=session) != session
+    await flows.follow_sessions(world)
+    assert (await flow.refresh(tokens["refresh_token"])).error == "invalid_grant"
+
+
+async def test_a_task_goes_on_with_a_new_login_of_its_person(world: World, flow: CodeFlow, clock: Clock) -> None:
+    first = await flow.tokens()
+    task = claims_of(first["access_token"])["task"]
+    clock.advance(100)
+    await sign_in(world, flow.browser, flow.person)
+    second = await flow.redeem((await flow.answer(max_age="10"))["code"], task=task)
+    claims = claims_of(second.json["access_token"])
+    assert (claims["task"], claims["auth_time"]) == (task, claims_of(first["access_token"])["auth_time"] + 100)
+    assert (await flow.refresh(first["refresh_token"])).error == "invalid_grant", "its login is older"
+    holding = registry.get_holding(world.db.read(), claims_of(first["access_token"])["jti"])
+    assert holding is not None
+    assert holding.ended_at is not None
+    renewed = await flow.refresh(second.json["refresh_token"])
+    assert claims_of(renewed.json["access_token"])["task"] == task
+
+
+async def test_a_task_goes_on_for_its_own_consent_scopes_and_life_alone(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    other = await begin_flow(world, app, name="writer")
+    task = claims_of((await flow.tokens(scope="files:read files:write"))["access_token"])["task"]
+    for one, scope in ((other, "files:read files:write"), (flow, "files:read"), (flow, "files:write")):
+        answer = await one.redeem((await one.answer(scope=scope))["code"], task=task)
+        assert (answer.status, answer.error) == (400, "invalid_grant"), scope
+    code = (await flow.answer(scope="files:read files:write"))["code"]
+    assert (await flow.redeem(code, task="tk_" + "0" * 32)).error == "invalid_grant"
+    await act(world, "test.cancel", lambda act: tasks.cancel(act, task))
+    assert (await flow.redeem(code, task=task)).error == "invalid_grant"
+    assert (await flow.redeem(code)).status == 200, "a refused request leaves the code unused"
+
+
+async def test_a_redirect_uri_that_was_removed_in_mid_flight_gets_nothing(world: World, flow: CodeFlow) -> None:
+    pushed = (await flow.push()).json
+    query = urlencode({"client_id": flow.client.id, "request_uri": pushed["request_uri"]})
+    await flow.browser.get(f"/authorize?{query}")
+    form = flow.browser.form("/consent") | {"decision": "allow"}
+    agent = registry.find_agent(world.db.read(), flow.client.id)
+    await make_client(world, agent, redirect_uris=["https://app.example/other"])
+    assert (await flow.browser.get(f"/authorize?{query}")).status == 400
+    assert (await flow.browser.post("/consent", **form)).status == 400
+    assert flow.browser.left_to == ""
+    assert flows.list_consents(world.db.read(), flow.person) == []
 
 
 async def test_prompt_none_answers_without_a_page(app: ASGIApp, flow: CodeFlow) -> None:

@@ -16,6 +16,7 @@ from harness.registry_fixtures import call_admin_api, is_live, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -23,6 +24,7 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.logout import make_logout_token
 from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
 from ostiaryd.tokens.store import logout
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
 from ostiaryd.trust.store import clients
@@ -232,6 +234,62 @@ async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, ap
     assert (claims["aud"], claims["sub"], claims["sid"]) == (flow.client.id, flow.person, sid)
     assert claims["events"] == {"http://schemas.openid.net/event/backchannel-logout": {}}
     assert "nonce" not in claims
+
+
+async def test_a_client_hears_of_the_logout_long_after_its_tokens_have_expired(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    flow = await begin_flow(world, app)
+    uri = "https://app.example/logout"
+    public = await make_document(world, backchannel_logout_uri=uri)
+    stored = replace(public, metadata=replace(public.metadata, grant_types=("authorization_code",)))
+    await act(world, "test.client", lambda act: clients.put(act.tx, stored))
+    flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
+    code = (await flow.answer(scope="openid"))["code"]
+    tokens = (await public_token(flow, **flow.token_form(code))).json
+    assert "refresh_token" not in tokens
+    clock.advance(world.config.token_lifetime_s + 1)
+    await flows.forget(world)
+    sid = claims_of(tokens["id_token"])["sid"]
+    await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
+    await flows.follow_sessions(world)
+    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10)
+    assert (waiting.client_id, waiting.session, waiting.uri) == (DOCUMENT, sid, uri)
+
+
+async def test_what_a_session_signed_in_to_is_forgotten_with_the_session(
+    world: World, flow: CodeFlow, clock: Clock
+) -> None:
+    await flow.tokens(scope="openid")
+    clock.advance(world.config.session_lifetime_s - 1)
+    await flows.forget(world)
+    [(count,)] = world.db.read().all(sql("select count(*) from session_client"))
+    assert count == 1
+    clock.advance(1)
+    await flows.forget(world)
+    [(count,)] = world.db.read().all(sql("select count(*) from session_client"))
+    assert count == 0
+
+
+async def test_the_logout_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:
+    flow = await begin_flow(world, app)
+    await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
+    query = urlencode({"client_id": DOCUMENT, "post_logout_redirect_uri": "https://evil.example/"})
+    for browser in (flow.browser, Browser(app)):
+        answer = await browser.get(f"/logout?{query}")
+        assert (answer.status, browser.left_to) == (400, "")
+        assert "evil.example" not in browser.text
+    await act(world, "test.use", lambda act: trust.note_client_use(act, DOCUMENT))
+    await flow.browser.get(f"/logout?{query}")
+    assert "asks to sign you out" in flow.browser.text, "a person has agreed to the client"
+
+
+async def test_a_person_goes_to_no_other_port_after_the_logout(world: World, app: ASGIApp) -> None:
+    registered = "http://127.0.0.1:8000/bye"
+    flow = await begin_flow(world, app, post_logout_redirect_uris=[registered])
+    for uri, status in ((registered, 200), (registered.replace("8000", "8001"), 400)):
+        query = {"client_id": flow.client.id, "post_logout_redirect_uri": uri}
+        assert (await flow.browser.get(f"/logout?{urlencode(query)}")).status == status
 
 
 @pytest.mark.parametrize("kind", [ClientKind.AGENT, ClientKind.DOCUMENT])
@@ -470,6 +528,53 @@ async def test_a_request_by_post_is_taken_like_one_by_get(flow: CodeFlow) -> Non
     flow.browser.left_to = ""
     await flow.browser.post("/authorize", **flow.query())
     assert "code" in flow.arrived()
+
+
+async def test_what_a_client_registered_counts_where_its_request_is_silent(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    flow = await public_flow(world, app)
+    await flow.answer()
+    metadata = ClientMetadata(
+        redirect_uris=(CALLBACK,), client_name="Example Notes", default_max_age=100, default_acr_values=(PERSON_MFA,)
+    )
+    stored = replace(await make_document(world), metadata=metadata, digest=metadata.digest(), used_at=world.now())
+
+    async def ask(**changes: Any) -> str:
+        flow.browser.left_to = ""
+        answer = await flow.answer(prompt="none", **changes)
+        return answer.get("error", "code")
+
+    await act(world, "test.client", lambda act: clients.put(act.tx, stored))
+    assert await ask() == "login_required"
+    assert await ask(acr_values=PERSON_SINGLE) == "code"
+    clock.advance(101)
+    assert await ask(acr_values=PERSON_SINGLE) == "login_required"
+    assert await ask(acr_values=PERSON_SINGLE, max_age="101") == "code"
+
+
+async def test_a_client_that_registered_for_bound_tokens_gets_no_other(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    client = await make_document(world)
+    metadata = replace(client.metadata, dpop_bound_access_tokens=True)
+    await act(world, "test.client", lambda act: clients.put(act.tx, replace(client, metadata=metadata)))
+    form = {"client_id": DOCUMENT, **flow.token_form((await flow.answer(scope="openid"))["code"])}
+    refused = await flow.client.post("/token", form)
+    assert (refused.status, refused.error) == (400, "invalid_dpop_proof"), "also for userinfo"
+    assert (await public_token(flow, **form)).json["token_type"] == "DPoP"
+
+
+async def test_with_several_redirect_uris_the_token_request_names_the_one_that_was_used(
+    world: World, app: ASGIApp, flow: CodeFlow
+) -> None:
+    several = await begin_flow(world, app, name="writer", redirect_uris=[CALLBACK, "https://app.example/other"])
+    for one, scope, status in ((flow, "openid", 200), (several, "files:read", 200), (several, "openid", 400)):
+        form = one.token_form((await one.answer(scope=scope))["code"])
+        del form["redirect_uri"]
+        answer = await one.token(**form)
+        assert answer.status == status, scope
+    assert answer.error == "invalid_grant"
+    assert "redirect_uri" in answer.json["error_description"]
 
 
 async def test_a_request_for_another_person_is_not_answered(world: World, app: ASGIApp, flow: CodeFlow) -> None:

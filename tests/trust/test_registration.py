@@ -105,6 +105,8 @@ async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: W
         ({"logo_uri": "javascript:alert(1)"}, InvalidClientMetadata),
         ({"client_name": "a\u200bb"}, InvalidClientMetadata),
         ({"client_name": 1}, InvalidClientMetadata),
+        ({"id_token_signed_response_alg": "none"}, InvalidClientMetadata),
+        ({"id_token_signed_response_alg": "HS256"}, InvalidClientMetadata),
         ({"software_statement": 1}, InvalidSoftwareStatement),
         ({"software_statement": "a.b.c"}, InvalidSoftwareStatement),
     ],
@@ -196,8 +198,10 @@ async def test_a_software_statement_of_a_trusted_issuer_wins_over_the_request(wo
     def statement(signer: jose.PrivateKey = key, **changes: Any) -> str:
         return jose.sign_jwt(signer, typ="JWT", claims=claims | changes)
 
-    made = await register(closed, software_statement=statement())
+    sent = statement()
+    made = await register(closed, software_statement=sent)
     assert (made.client.name, made.client.metadata.software_id) == ("Vendor", "v1")
+    assert made.client.metadata.software_statement == sent, "it is returned unmodified (RFC 7591 section 3.2.1)"
     assert made.client.state is ClientState.ACTIVE
     for wrong in (statement(other), statement(exp=now - 1), statement()[:-4] + "AAAA"):
         with pytest.raises(InvalidSoftwareStatement):

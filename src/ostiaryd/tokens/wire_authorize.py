@@ -85,7 +85,7 @@ async def authorize(call: Call) -> Reply:
     client = await _client_of(call, parameters)
     if _one(parameters, "request_uri").startswith(REQUEST_URI):
         request_uri = _one(parameters, "request_uri")
-        stored = flow.find_request(call.world.db.read(), request_uri, client_id=client.client_id, now=call.world.now())
+        stored = flow.find_request(call.world.db.read(), request_uri, client, now=call.world.now())
         work = _proceed(call, client, stored.request, request_uri, stored.created_at)
         return await _answering(call, client, stored.request.return_address, work, prompt=stored.request.prompt)
     address = _return_address(client, parameters)
@@ -166,9 +166,7 @@ async def decide(call: Call) -> Reply:
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
     client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
-    stored = flow.find_request(
-        call.world.db.read(), form.get("request_uri", ""), client_id=client.client_id, now=call.world.now()
-    )
+    stored = flow.find_request(call.world.db.read(), form.get("request_uri", ""), client, now=call.world.now())
     address = stored.request.return_address
     return await _answering(call, client, address, _decide(call, client, stored, session, form), is_form=True)
 
@@ -243,9 +241,7 @@ def _parse(call: Call, client: OAuthClient, parameters: Parameters, address: Ret
         if claims["aud"] != client.client_id:
             raise InvalidRequest("`id_token_hint` was issued to another client")
         subject = str(claims["sub"])
-    return parse_request(
-        parameters, client_id=client.client_id, address=address, classes=call.world.config.classes, subject=subject
-    )
+    return parse_request(parameters, client, address=address, classes=call.world.config.classes, subject=subject)
 
 
 async def _answering(
@@ -270,9 +266,9 @@ async def _answering(
     except Refused as refusal:
         error, description = describe_error(refusal)
         answer = {"error": error, "error_description": description}
-        is_unknown = client.kind is not ClientKind.AGENT and client.used_at is None and not is_form
         is_site = urlsplit(address.redirect_uri).hostname not in LOOPBACK
-        if (is_unknown and is_site) or (refusal.code == "role_required" and "none" not in prompt):
+        is_stranger = client.is_unknown and not is_form and is_site
+        if is_stranger or (refusal.code == "role_required" and "none" not in prompt):
             return _refusal_page(call, client, address, refusal, answer)
         return _answer(call, address, answer, is_form=is_form)
 

@@ -69,7 +69,7 @@ async def device_authorization(call: Call) -> Reply:
     if client.kind is not ClientKind.AGENT:
         _take_room(call)
     config = call.world.config
-    request = parse_device_request(form, client_id=client.client_id, classes=config.classes)
+    request = parse_device_request(form, client, classes=config.classes)
 
     def run(act: Act) -> flows.NewDevice:
         return flows.request_device(act, request, sender, config=config)

@@ -99,6 +99,8 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     client = await trust.resolve_client(call.world, client_id, network=call.network)
     if uri and not client.has_logout_uri(uri):
         raise InvalidRequest("`post_logout_redirect_uri` is not registered for this client")
+    if uri and not claims and client.is_unknown:
+        raise InvalidRequest("`post_logout_redirect_uri` of a client that no person agreed to needs `id_token_hint`")
     fields = {name: form[name] for name in ("post_logout_redirect_uri", "state") if name in form}
     if uri and "state" in form:
         uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})

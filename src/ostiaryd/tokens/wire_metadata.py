@@ -15,9 +15,9 @@ from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
-from ostiaryd.tokens.model.id_tokens import ID_TOKEN_ALGS
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS
+from ostiaryd.trust.model.clients import ID_TOKEN_ALGS
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _ALGS = sorted(ALGS)

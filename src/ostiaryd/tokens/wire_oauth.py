@@ -206,7 +206,8 @@ async def read_sender(call: Call, form: Form) -> Sender:
     client = await trust.resolve_client(
         call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
     )
-    keys = await trust.find_client_keys(call.world, unverified, network=call.network)
+    has_own_keys = client.kind is not ClientKind.AGENT and not client.is_public
+    keys = await trust.find_client_keys(call.world, unverified, network=call.network) if has_own_keys else None
     return Sender(client, unverified, call.header(b"dpop", twice=dpop.InvalidProof), keys)
 
 
@@ -223,6 +224,7 @@ async def _grant(call: Call, form: Form) -> Reply:
         redirect_uri=form.get("redirect_uri"),
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
+        task=form.get("task") if kind == AUTHORIZATION_CODE else None,
     )
     if kind not in token_request.sender.client.metadata.grant_types:
         raise UnauthorizedClient(f"the client is not registered for the grant type {kind}")

@@ -179,14 +179,20 @@ async def request(
 
 
 async def deliver(
-    url: str, body: bytes, *, headers: Mapping[str, str], within_s: float, private: Collection[str] = ()
+    url: str,
+    body: bytes,
+    *,
+    headers: Mapping[str, str],
+    within_s: float,
+    private: Collection[str] = (),
+    ca_file: str = "",
 ) -> tuple[int, str]:
     """Post JSON to a URL that another party named; return the status and `Retry-After` of the answer.
 
-    The body of the answer is not read. Raises Invalid, Unavailable.
+    The body of the answer is not read. `ca_file` is that of `request`. Raises Invalid, Unavailable.
     """
     sent = {"content-type": "application/json", **headers}
-    async with _sending("POST", url, body, sent, within_s, private) as response:
+    async with _sending("POST", url, body, sent, within_s, private, ca_file) as response:
         return response.status_code, response.headers.get("retry-after", "")
 
 

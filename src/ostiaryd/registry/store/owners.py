@@ -8,8 +8,8 @@ from ostiaryd.registry.model import Owner, OwnerId, Person, PersonId, PersonStat
 
 _PERSON = "select person_id, name, email, deputy, state, created_at from person "
 _TEAM = "select team_id, name, deputy, created_at from team "
-_PERSON_BY_ID = sql(_PERSON + "where person_id = :key")
-_PERSON_BY_NAME = sql(_PERSON + "where name = :key")
+_PERSON_BY_ID = sql(_PERSON + "where person_id = :key", steady=True)
+_PERSON_BY_NAME = sql(_PERSON + "where name = :key", steady=True)
 _PERSONS = sql(_PERSON + "where person_id > :after order by person_id limit :limit")
 _TEAM_BY_ID = sql(_TEAM + "where team_id = :key")
 _TEAM_BY_NAME = sql(_TEAM + "where name = :key")
@@ -64,8 +64,7 @@ def insert_team(tx: Tx, team: Team) -> None:
 def person(reader: Reader, id_or_name: str) -> Person | None:
     """Return a person by id or name; None if there is none."""
     by_id = id_or_name.startswith("pe_")
-    row = reader.one(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, key=id_or_name)
-    return None if row is None else _person(row)
+    return reader.made(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, _person, key=id_or_name)
 
 
 def team(reader: Reader, id_or_name: str) -> Team | None:

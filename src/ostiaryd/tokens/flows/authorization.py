@@ -37,7 +37,7 @@ from ostiaryd.tokens.model.wording import (
     word_target,
 )
 from ostiaryd.tokens.store import authorization as store
-from ostiaryd.tokens.store import consents, devices
+from ostiaryd.tokens.store import consents, devices, logout
 from ostiaryd.tokens.store.authorization import Code, StoredRequest
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Assurance, Session
@@ -74,23 +74,29 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
     return REQUEST_URI + reference
 
 
-def find_request(reader: Reader, request_uri: str, *, client_id: str, now: int) -> StoredRequest:
-    """Return the stored request of that client. Raises InvalidRequest."""
+def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: int) -> StoredRequest:
+    """Return the stored request of that client.
+
+    Raises InvalidRequest, which must not be answered at the redirect URI: the client may have removed it meanwhile.
+    """
     stored = store.get_request(reader, digest_of(request_uri.removeprefix(REQUEST_URI)))
     is_live = stored is not None and now < stored.expires_at and stored.used_at is None
-    if stored is None or not is_live or stored.request.client_id != client_id:
-        hint = "go back to the application and begin again"
+    hint = "go back to the application and begin again"
+    if stored is None or not is_live or stored.request.client_id != client.client_id:
         raise InvalidRequest("the authorization request has expired, was answered, or is another client's", hint=hint)
+    if not client.has_redirect_uri(stored.request.redirect_uri):
+        raise InvalidRequest("`redirect_uri` is not registered for this client any more", hint=hint)
     return stored
 
 
 async def forget(world: World) -> None:
-    """Forget expired requests, grants and devices; a code and a consent a day after their end."""
+    """Forget expired requests, grants, devices and clients of sessions; a code and a consent a day after their end."""
     await world.writer.submit(_forget)
 
 
 def _forget(tx: Tx) -> None:
     store.prune(tx, before=tx.now, codes_before=tx.now - DAY)
+    logout.prune_clients(tx, before=tx.now)
     consents.prune(tx, before=tx.now - DAY)
     devices.prune(tx, before=tx.now - DAY)
 

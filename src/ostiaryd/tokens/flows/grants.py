@@ -20,7 +20,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tokens.flows.authorization import digest_of
@@ -47,7 +47,7 @@ from ostiaryd.tokens.model.refresh import (
     read_refresh_token,
 )
 from ostiaryd.tokens.store import authorization as store
-from ostiaryd.tokens.store import consents
+from ostiaryd.tokens.store import consents, logout
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession, sessions
 from ostiaryd.trust.model import USERINFO
@@ -82,6 +82,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     redirect_uri: str | None = None
     scope: str = ""
     resource: str | None = None
+    task: str | None = None
+    """the task that goes on with a new login of its person; None for a new task"""
 
 
 def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
@@ -105,17 +107,26 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
         raise InvalidGrant("the code is not valid, or was issued to another client")
     if token_request.redirect_uri not in (None, code.request.redirect_uri):
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
+    registered = token_request.sender.client.metadata.redirect_uris
+    if token_request.redirect_uri is None and OPENID in code.request.identity and len(registered) > 1:
+        raise InvalidGrant("`redirect_uri` is missing", hint="OpenID Connect Core 1.0 section 3.1.3.2 requires it")
     check_verifier(token_request.verifier, code.request.code_challenge)  # first: a stolen code alone ends no grant
-    return redeem_approved(act, token_request, digest, proofs, config=config)
+    return _redeem(act, token_request, digest, code, proofs, config=config)
 
 
 def redeem_approved(
     act: Act, token_request: TokenRequest, digest: str, proofs: Identified, *, config: Config
 ) -> Granted:
     """Redeem the code with that digest, which belongs to the client of the request. Raises as `redeem_code` does."""
-    code = store.get_code(act.tx, digest)
-    consent = None if code is None else consents.get(act.tx, code.consent)
-    if code is None or consent is None:
+    if (code := store.get_code(act.tx, digest)) is None:
+        raise InvalidGrant("the consent was withdrawn")
+    return _redeem(act, token_request, digest, code, proofs, config=config)
+
+
+def _redeem(
+    act: Act, token_request: TokenRequest, digest: str, code: store.Code, proofs: Identified, *, config: Config
+) -> Granted:
+    if (consent := consents.get(act.tx, code.consent)) is None:
         raise InvalidGrant("the consent was withdrawn")
     registry.note(act, object=consent.consent_id)
     act.entry.person = consent.person
@@ -148,13 +159,18 @@ def _begin(
     ends = [consent.expires_at]
     if not is_refreshed:
         ends.append(act.now + config.token_lifetime_s * SECOND)
-    if not is_offline:
+    if OPENID in code.request.identity:
         session = sessions.get_session(act.tx, code.session, now=act.now)
-        if session is None:
+        if session is None and not is_offline:
             raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
-        ends.append(session.expires_at)
+        if session is not None:
+            logout.put_client(act.tx, session.id, consent.client_id, expires_at=session.expires_at)
+            ends += [] if is_offline else [session.expires_at]
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s + max(ends), ends=ends)
-    task = _start(act, consent, code, person.name, seconds=seconds, config=config)
+    if token_request.task is None:
+        task = _start(act, consent, code, person.name, seconds=seconds, config=config)
+    else:
+        task = _continue(act, token_request.task, consent, code, config=config)
     grant = PersonGrant(
         grant_id=act.new_id("gr"),
         consent=consent.consent_id,
@@ -172,7 +188,7 @@ def _begin(
         sequence=0,
         rotated_at=act.now,
         created_at=act.now,
-        expires_at=task.expires_at or 0,
+        expires_at=min(task.expires_at or 0, act.now + seconds * SECOND),
     )
     if not store.use_code(act.tx, digest, grant_id=grant.grant_id):
         stored = store.get_code(act.tx, digest)
@@ -208,6 +224,25 @@ def _start(act: Act, consent: Consent, code: store.Code, person: str, *, seconds
         )
     except (Forbidden, NotFound) as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
+
+
+def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: Config) -> Task:
+    """Return the task of an earlier grant on the same consent, which goes on with the login of the code.
+
+    Its memory, budgets and parts stay. The earlier grants end, since their login is older. Raises InvalidGrant.
+    """
+    earlier = [grant for grant in store.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
+    if not earlier:
+        raise InvalidGrant("the task is not one of this consent", hint="leave `task` out to begin a new one")
+    try:
+        task = tasks.live(act.tx, id, now=act.now)
+    except (Forbidden, NotFound) as error:
+        raise InvalidGrant(error.message, hint=error.hint) from None
+    if task.scopes != code.request.scopes or task.bounds != code.request.bounds(classes=config.classes):
+        raise InvalidGrant("the task has other scopes or bounds than the code", hint="request those of the task")
+    for grant in earlier:
+        registry.end_holdings(act, Root.HOLDING, grant.grant_id, why="task continued")
+    return task
 
 
 def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
@@ -329,6 +364,9 @@ def _issue(
     longest = config.token_lifetime_s
     details = () if target.resource is None else narrow_details((), task=task.bounds, target=target)
     policy = ""
+    if possession.jkt is None and token_request.sender.client.metadata.dpop_bound_access_tokens:  # RFC 9449 section 5.2
+        hint = "send the header `DPoP`"
+        raise dpop.InvalidProof("the client registered `dpop_bound_access_tokens`, and sent no DPoP proof", hint=hint)
     if not possession.is_bound:
         longest = min(longest, config.bearer_lifetime_s)
         _check_exempt(act, client, target)

@@ -15,7 +15,6 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.model import SECOND
-from ostiaryd.tokens.model.authorization import OPENID
 from ostiaryd.tokens.model.id_tokens import LOGOUT_EVENT, LOGOUT_TOKEN_S, LOGOUT_TYP, LogoutToken, alg_of
 from ostiaryd.tokens.store import authorization as grants
 from ostiaryd.tokens.store import logout as store
@@ -36,17 +35,13 @@ def close_session(act: Act, session: str, person: str) -> None:
     """
     registry.note(act, object=session)
     act.entry.person = person
-    notified = set[str]()
     for grant in grants.grants_of_session(act.tx, session):
         if not grant.is_offline:
             end_grant(act, grant.grant_id, grant.task, why="session ended")
-        client = trust.find_oauth_client(act.tx, grant.client_id)
-        if client is None or OPENID not in grant.request.identity or grant.client_id in notified:
-            continue
-        notified.add(grant.client_id)
-        if uri := client.metadata.backchannel_logout_uri:
-            waiting = Waiting(act.new_id("lo"), grant.client_id, uri, person, session, 0, act.now + LIFETIME)
-            store.put(act.tx, waiting)
+    for client_id in store.take_clients(act.tx, session):
+        client = trust.find_oauth_client(act.tx, client_id)
+        if client is not None and (uri := client.metadata.backchannel_logout_uri):
+            store.put(act.tx, Waiting(act.new_id("lo"), client_id, uri, person, session, 0, act.now + LIFETIME))
     sessions.close_session(act.tx, session)
 
 
@@ -68,7 +63,14 @@ async def _deliver(world: World, waiting: Waiting) -> None:
     client = trust.find_oauth_client(world.db.read(), waiting.client_id)
     private = trust.private_hosts_of(client, config=world.config)
     try:
-        status, _ = await deliver(waiting.uri, body, headers=headers, within_s=DELIVERY_S, private=private)
+        status, _ = await deliver(
+            waiting.uri,
+            body,
+            headers=headers,
+            within_s=DELIVERY_S,
+            private=private,
+            ca_file=world.config.ca_file,
+        )
     except (Invalid, Unavailable):
         status = 0
     now, is_last = world.now(), waiting.attempts >= len(RETRY_S)

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from ostiary.authorization import assurance
+from ostiary.authorization.assurance import StepUp
 from ostiary.authorization.bounds import ToolDetail, parse_details, render_details
 from ostiary.authorization.claims import parse_scope
 from ostiary.protocol import canonical
@@ -164,8 +165,8 @@ def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient)
 
 def parse_request(
     form: Mapping[str, Sequence[str]],
+    client: OAuthClient,
     *,
-    client_id: str,
     address: ReturnAddress,
     classes: Collection[str],
     subject: str = "",
@@ -191,13 +192,13 @@ def parse_request(
     scopes = parse_scope(scope)
     if OPENID in scopes and "redirect_uri" not in values:
         raise InvalidRequest("`redirect_uri` is missing", hint="OpenID Connect requires it")
-    demand = parse_demand(values)
+    demand = _parse_demand(values, client)
     requested = _parse_claims(values.get("claims"))
     named = requested.subject or subject
     if subject and named != subject:
         raise InvalidRequest("`claims` and `id_token_hint` name two persons")
     return AuthorizationRequest(
-        client_id=client_id,
+        client_id=client.client_id,
         redirect_uri=address.redirect_uri,
         response_mode=address.response_mode,
         state=address.state,
@@ -208,7 +209,7 @@ def parse_request(
         nonce=values.get("nonce", ""),
         prompt=_parse_prompt(values.get("prompt", "")),
         max_age=demand.max_age,
-        acr_values=requested.acr_values or tuple(value for value in demand.acr_values if value in assurance.LEVELS),
+        acr_values=requested.acr_values or demand.acr_values,
         id_token_claims=requested.id_token,
         userinfo_claims=requested.userinfo,
         subject=named,
@@ -217,20 +218,32 @@ def parse_request(
     )
 
 
-def parse_device_request(values: Form, *, client_id: str, classes: Collection[str]) -> AuthorizationRequest:
+def parse_device_request(values: Form, client: OAuthClient, *, classes: Collection[str]) -> AuthorizationRequest:
     """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails."""
-    scope, demand = resolve_aliases(values.get("scope", "")), parse_demand(values)
+    scope, demand = resolve_aliases(values.get("scope", "")), _parse_demand(values, client)
     parse_scope(scope)
     return AuthorizationRequest(
-        client_id=client_id,
+        client_id=client.client_id,
         redirect_uri="",
         scope=scope,
         resource=values.get("resource"),
         details=render_details(parse_details_of(values.get("authorization_details"), classes=classes)),
         max_age=demand.max_age,
-        acr_values=tuple(value for value in demand.acr_values if value in assurance.LEVELS),
+        acr_values=demand.acr_values,
         prompt=("consent",),
     )
+
+
+def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
+    """Return the demand of the request on the login, and where the request is silent, the registered demand of the
+    client (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
+
+    Levels that this server does not know are ignored.
+    """
+    requested, registered = parse_demand(values), client.metadata
+    levels = requested.acr_values if "acr_values" in values else registered.default_acr_values
+    max_age = registered.default_max_age if requested.max_age is None else requested.max_age
+    return StepUp(tuple(level for level in levels if level in assurance.LEVELS), max_age)
 
 
 def _parse_challenge(values: Mapping[str, str]) -> str:

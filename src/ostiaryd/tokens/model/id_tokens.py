@@ -14,7 +14,7 @@ from ostiary.protocol.jose import Header, InvalidToken, PublicKey, b64u, verify_
 from ostiary.protocol.jose.jws import parse_claims
 from ostiaryd.registry.model import Person
 from ostiaryd.tokens.model.authorization import EMAIL, PROFILE
-from ostiaryd.trust.model.clients import OAuthClient
+from ostiaryd.trust.model.clients import ID_TOKEN_ALGS, OAuthClient
 
 ID_TOKEN_TYP = "JWT"
 LOGOUT_TYP = "logout+jwt"
@@ -22,8 +22,6 @@ ID_TOKEN_S = 3600
 """seconds for which an ID token is valid"""
 LOGOUT_TOKEN_S = 120
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
-ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
-"""The first one is for clients that ask for none (OpenID Connect Dynamic Client Registration 1.0 section 2)."""
 
 
 class IdToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +61,7 @@ def hash_access_token(access_token: str, alg: str) -> str:
 def alg_of(client: OAuthClient | None) -> str:
     """Return the algorithm that signs ID tokens and logout tokens of a client."""
     alg = "" if client is None else client.metadata.id_token_signed_response_alg
-    return alg if alg in ID_TOKEN_ALGS else ID_TOKEN_ALGS[0]
+    return alg or ID_TOKEN_ALGS[0]
 
 
 def claims_about(person: Person, *, scopes: Collection[str], names: Collection[str]) -> dict[str, str]:

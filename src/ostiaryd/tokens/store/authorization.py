@@ -52,15 +52,7 @@ def count_requests(reader: Reader, *, network: str, now: int) -> int:
 
 def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, network: str, expires_at: int) -> None:
     """Store a request under the digest of its reference."""
-    tx.run(
-        _PUT_REQUEST,
-        reference=reference,
-        client_id=request.client_id,
-        request=_encode(request),
-        network=network,
-        now=tx.now,
-        expires_at=expires_at,
-    )
+    tx.late(_PUT_REQUEST, (reference, request.client_id, _encode(request), network, tx.now, expires_at))
 
 
 def use_request(tx: Tx, reference: str) -> bool:
@@ -119,17 +111,19 @@ def get_code(reader: Reader, code: str) -> Code | None:
 
 def put_code(tx: Tx, digest: str, code: Code) -> None:
     """Store a code under its digest."""
-    tx.run(
+    tx.late(
         _PUT_CODE,
-        code=digest,
-        consent=code.consent,
-        session=code.session,
-        request=_encode(code.request),
-        acr=code.acr,
-        amr=" ".join(code.amr),
-        authenticated_at=code.authenticated_at,
-        now=tx.now,
-        expires_at=code.expires_at,
+        (
+            digest,
+            code.consent,
+            code.session,
+            _encode(code.request),
+            code.acr,
+            " ".join(code.amr),
+            code.authenticated_at,
+            tx.now,
+            code.expires_at,
+        ),
     )
 
 
@@ -185,7 +179,7 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
     """Store a new grant."""
     values = {name: getattr(grant, name) for name in PersonGrant.__struct_fields__}
     values |= {"request": _encode(grant.request), "amr": " ".join(grant.amr), "is_offline": int(grant.is_offline)}
-    tx.run(_PUT_GRANT, **values)
+    tx.late(_PUT_GRANT, [values[name] for name in _PUT_GRANT.names])
 
 
 def rotate(tx: Tx, id: str, *, sequence: int) -> bool:

@@ -10,10 +10,11 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.tokens.model.consent import Consent
 
 _COLUMNS = ", ".join(Consent.__struct_fields__)
-_GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id")
+_GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id", steady=True)
 _LIVE = sql(
     f"""select {_COLUMNS} from consent
-        where person = :person and client_id = :client_id and resource = :resource and ended_at is null"""
+        where person = :person and client_id = :client_id and resource = :resource and ended_at is null""",
+    steady=True,
 )
 _PUT = sql(f"insert into consent ({_COLUMNS}) values ({', '.join(f':{name}' for name in Consent.__struct_fields__)})")
 _CHANGE = sql(
@@ -42,14 +43,12 @@ _AGENTS = sql("select agent from client_agent where client_id = :client_id order
 
 def get(reader: Reader, id: str) -> Consent | None:
     """Return a consent, ended or not."""
-    row = reader.one(_GET, consent_id=id)
-    return None if row is None else _consent(row)
+    return reader.made(_GET, _consent, consent_id=id)
 
 
 def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Consent | None:
     """Return the consent of a person to a client at a resource that was not withdrawn; it may have expired."""
-    row = reader.one(_LIVE, person=person, client_id=client_id, resource=resource)
-    return None if row is None else _consent(row)
+    return reader.made(_LIVE, _consent, person=person, client_id=client_id, resource=resource)
 
 
 def put(tx: Tx, consent: Consent) -> None:

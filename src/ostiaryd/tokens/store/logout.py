@@ -1,4 +1,4 @@
-"""Logout tokens that wait to be delivered (Back-Channel Logout 1.0)."""
+"""The clients that a session signed a person in to, and logout tokens that wait (Back-Channel Logout 1.0)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ _DUE = sql(
 )
 _RETRY = sql("update logout_token set attempts = attempts + 1, next_at = :next_at where id = :id")
 _DELETE = sql("delete from logout_token where id = :id")
+_PUT_CLIENT = sql(
+    """insert into session_client (session, client_id, expires_at) values (:session, :client_id, :expires_at)
+       on conflict do nothing"""
+)
+_CLIENTS_OF = sql("select client_id from session_client where session = :session order by client_id")
+_DROP_CLIENTS = sql("delete from session_client where session = :session")
+_PRUNE_CLIENTS = sql("delete from session_client where expires_at <= :before", prunes=True)
 
 
 class Waiting(NamedTuple):
@@ -57,3 +64,20 @@ def retry(tx: Tx, id: str, *, next_at: int) -> None:
 def delete(tx: Tx, id: str) -> bool:
     """Forget a logout token; return whether it was there."""
     return tx.run(_DELETE, id=id) == 1
+
+
+def put_client(tx: Tx, session: str, client_id: str, *, expires_at: int) -> None:
+    """Remember that a client signed the person of a session in; `expires_at` is that of the session."""
+    tx.run(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
+
+
+def take_clients(tx: Tx, session: str) -> list[str]:
+    """Return the clients that signed the person of a session in, and forget them."""
+    clients = [client_id for (client_id,) in tx.all(_CLIENTS_OF, session=session)]
+    tx.run(_DROP_CLIENTS, session=session)
+    return clients
+
+
+def prune_clients(tx: Tx, *, before: int) -> int:
+    """Forget the clients of sessions that expired by then; return the number of rows."""
+    return tx.run(_PRUNE_CLIENTS, before=before)

@@ -100,7 +100,7 @@ def register_client(
     if config.client_registration == "closed" and not is_vouched:
         hint = "ask an administrator for an initial access token: ostiary client invite"
         raise InvalidRegistrationToken("clients do not register themselves here", hint=hint)
-    metadata = _parse(members, config=config)
+    metadata = _parse(members, statement, config=config)
     check_room(act, network)
     is_active = is_vouched or config.client_registration == "open"
     id = act.new_id("cl")
@@ -133,8 +133,10 @@ def _put_certificates(act: Act, client: OAuthClient) -> None:
         raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
 
 
-def _parse(members: Mapping[str, Any], *, config: Config) -> ClientMetadata:
-    """Return the metadata of a dynamic client; a method with a secret becomes `none`. Raises Invalid."""
+def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config) -> ClientMetadata:
+    """Return the metadata of a dynamic client, with its verified software statement; a method with a secret becomes
+    `none`. Raises Invalid.
+    """
     has_keys = members.get("jwks") is not None or members.get("jwks_uri") is not None
     method = members.get("token_endpoint_auth_method")
     if method is None or method in SECRET_METHODS:
@@ -144,7 +146,7 @@ def _parse(members: Mapping[str, Any], *, config: Config) -> ClientMetadata:
         check_client_urls(metadata, config=config)
     except Invalid as refusal:
         raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
-    return metadata
+    return msgspec.structs.replace(metadata, software_statement=statement or "")
 
 
 def _verify_statement(unverified_statement: object, *, now: int, config: Config) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def change_registration(
     is_vouched = (statement := members.pop("software_statement", None)) is not None
     if is_vouched:
         members |= _verify_statement(statement, now=act.now, config=config)
-    metadata = _parse(members, config=config)
+    metadata = _parse(members, statement, config=config)
     state, digest = client.state, metadata.digest()
     if digest != client.digest and config.client_registration != "open" and not is_vouched:
         state = ClientState.PENDING if state is ClientState.ACTIVE else state

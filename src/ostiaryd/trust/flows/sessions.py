@@ -1,6 +1,6 @@
 """Sessions of people: begin, find, step up, end; and the forms of a browser, which only our own pages may send.
 
-A session is a cookie of 256 random bits, of which the server keeps the SHA-256. Every login begins a new session, so a
+A session is a cookie of 256 random bits, of which the server keeps the SHA-256. Every login makes a new cookie, so a
 cookie from before a login is worth nothing after it (session fixation). A form is accepted with a token that follows
 from the cookie of its browser, and only from our own origin (CSRF).
 """
@@ -123,15 +123,18 @@ def begin_session(
     unverified_browser: str | None,
     replaces: Session | None = None,
 ) -> NewSession:
-    """Begin a session of an active person. `replaces` ends: the session that the same browser had before.
+    """Begin a session of an active person. `replaces` is the session that the same browser had before.
 
-    Raises NotFound, Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
+    A session of the same person goes on under its id, with another cookie and the new proofs, so that a step-up signs
+    the person out nowhere. A session of another person ends. Raises NotFound, Conflict for a person who has left,
+    Forbidden for a person whom the kill switch stops.
     """
     registry.active_person(act, person)
     registry.check_none_stopped(act.tx, "owner", [person])
     cookie = b64u(act.tx.random(COOKIE_BYTES))
+    goes_on = replaces is not None and replaces.person == person and _is_unended(act, replaces)
     session = Session(
-        id=act.new_id("se"),
+        id=replaces.id if goes_on and replaces is not None else act.new_id("se"),
         person=person,
         proofs=tuple(proofs),
         network=network,
@@ -142,12 +145,20 @@ def begin_session(
     )
     act.entry.person = person
     registry.note(act, object=session.id, acr=session.acr, amr=list(session.amr), provider=session.provider)
+    idle_until = act.now + config.session_idle_s * SECOND
+    if goes_on:
+        people.renew_session(act.tx, session, _digest(cookie), idle_until=idle_until)
+        return NewSession(session, cookie)
     if replaces is not None:
         people.end_session(act.tx, replaces.id)
     for oldest in people.sessions_of(act.tx, person, now=act.now)[MAX_SESSIONS - 1 :]:
         people.end_session(act.tx, oldest.id)
-    people.add_session(act.tx, session, _digest(cookie), idle_until=act.now + config.session_idle_s * SECOND)
+    people.add_session(act.tx, session, _digest(cookie), idle_until=idle_until)
     return NewSession(session, cookie)
+
+
+def _is_unended(act: Act, session: Session) -> bool:
+    return people.get_unended(act.tx, session.id, now=act.now) is not None
 
 
 def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:

@@ -48,6 +48,9 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
 """Grant types that a client may use that no administrator registered."""
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
+"""Algorithms of ID tokens. The first one is for clients that ask for none (OpenID Connect Dynamic Client Registration
+1.0 section 2)."""
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
@@ -118,6 +121,8 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     contacts: tuple[str, ...] = ()
     software_id: str = ""
     software_version: str = ""
+    software_statement: str = ""
+    """the statement of a trusted issuer that the client registered with (RFC 7591 section 3.2.1)"""
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
@@ -195,6 +200,11 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.kind is ClientKind.AGENT else self.kind.value
 
     @property
+    def is_unknown(self) -> bool:
+        """Return whether neither an administrator nor a person has agreed to the client."""
+        return self.kind is not ClientKind.AGENT and self.used_at is None
+
+    @property
     def is_public(self) -> bool:
         """Return whether the client proves nothing (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
@@ -205,7 +215,7 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
 
     def has_logout_uri(self, unverified_uri: str) -> bool:
         """Return whether people may be sent there after a logout (RP-Initiated Logout 1.0 section 3)."""
-        return is_registered_uri(unverified_uri, self.metadata.post_logout_redirect_uris)
+        return unverified_uri in self.metadata.post_logout_redirect_uris
 
 
 def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
@@ -251,7 +261,8 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
     return msgspec.structs.replace(metadata, application_type=kind, grant_types=grants)
 
 
-_MEMBERS = frozenset(ClientMetadata.__struct_fields__)
+_MEMBERS = frozenset(ClientMetadata.__struct_fields__) - {"software_statement"}
+"""Members that are read as they were sent."""
 decode_metadata = json_decoder(ClientMetadata)
 
 
@@ -368,6 +379,8 @@ def _check_keys(metadata: ClientMetadata) -> None:
             read_jwk_certificates(metadata.jwks)
     except InvalidCertificate as refusal:
         raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
+    if metadata.id_token_signed_response_alg not in ("", *ID_TOKEN_ALGS):
+        raise InvalidClientMetadata("`id_token_signed_response_alg` is not offered", hint=", ".join(ID_TOKEN_ALGS))
     if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
         raise InvalidClientMetadata(
             "`token_endpoint_auth_signing_alg` is not offered", hint=", ".join(sorted(jose.ALGS))

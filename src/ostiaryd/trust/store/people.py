@@ -32,6 +32,10 @@ _ADD_SESSION = sql(
        (id, digest, person, proofs, network, browser, created_at, used_at, idle_until, expires_at)
        values (:id, :digest, :person, :proofs, :network, :browser, :now, :now, :idle_until, :expires_at)"""
 )
+_RENEW_SESSION = sql(
+    """update person_session set digest = :digest, proofs = :proofs, network = :network, browser = :browser,
+       created_at = :now, used_at = :now, idle_until = :idle_until, expires_at = :expires_at where id = :id"""
+)
 _USE_SESSION = sql(
     "update person_session set used_at = :now, idle_until = :idle_until where id = :id and used_at < :now"
 )
@@ -159,18 +163,26 @@ def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> 
 def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
     """Store a new session under the digest of its cookie."""
     tx.touch("session", one.id)
-    tx.run(
-        _ADD_SESSION,
-        id=one.id,
-        digest=digest,
-        person=one.person,
-        proofs=_encode(one.proofs).decode(),
-        network=one.network,
-        browser=one.browser,
-        now=one.created_at,
-        idle_until=idle_until,
-        expires_at=one.expires_at,
-    )
+    tx.run(_ADD_SESSION, person=one.person, **_login_values(one, digest, idle_until=idle_until))
+
+
+def renew_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
+    """Give a session another cookie, and the proofs of a new login of its person."""
+    tx.touch("session", one.id)
+    tx.run(_RENEW_SESSION, **_login_values(one, digest, idle_until=idle_until))
+
+
+def _login_values(one: Session, digest: bytes, *, idle_until: int) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "digest": digest,
+        "proofs": _encode(one.proofs).decode(),
+        "network": one.network,
+        "browser": one.browser,
+        "now": one.created_at,
+        "idle_until": idle_until,
+        "expires_at": one.expires_at,
+    }
 
 
 def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
