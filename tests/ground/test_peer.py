@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -27,6 +28,9 @@ CONNECT = (
     "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print('up', flush=True); input()"
 )
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+EXECUTABLE = Path(sys.executable).resolve()
+PYTHON = Path("/usr/bin/python3")
+"""An interpreter that every user may run."""
 WITHOUT_PIDFD = 30_000
 """A socket option that no kernel has: the answer of a kernel before 6.5."""
 
@@ -75,29 +79,33 @@ def peer_of(connection: socket.socket, *, none_waited_at: int | None = None) -> 
         opened.close()
 
 
+def cgroups_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user reach the socket in a folder of pytest."""
+    for place in (folder, *folder.parents):
+        if str(place).startswith(f"{tempfile.gettempdir()}/"):
+            place.chmod(0o755)
+    for sock in folder.glob("*.sock"):
+        sock.chmod(0o666)
+
+
 async def test_facts_are_of_the_process_that_connected(listener: socket.socket) -> None:
     with connected(listener) as (connection, process), peer_of(connection) as peer:
         facts = await peer.read_facts(has_digest=True)
-        executable = Path(f"/proc/{process.pid}/exe").resolve()
         assert (facts.pid, facts.uid, facts.gid) == (process.pid, os.getuid(), os.getgid())
-        assert facts.path == str(executable)
-        assert facts.digest == sha256(executable.read_bytes()).hexdigest()
-        assert facts.cgroups == Path(f"/proc/{process.pid}/cgroup").read_text()
+        assert facts.path == str(EXECUTABLE)
+        assert facts.digest == sha256(EXECUTABLE.read_bytes()).hexdigest()
+        assert facts.cgroups == cgroups_of(process.pid)
         assert (await peer.read_facts()).digest == "", "it was not asked for"
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+@pytest.mark.skipif(os.getuid() != 0 or not PYTHON.exists(), reason="only root may become another user")
 async def test_user_and_group_are_the_effective_ones(listener: socket.socket, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
-    Path(listener.getsockname()).chmod(0o666)
-    program = "/bin/sh"
-    if shutil.which("python3", path="/usr/bin") is None:
-        pytest.skip("no interpreter that every user may run")
-    program = "/usr/bin/python3"
-    with connected(listener, program, "-c", CONNECT, uid=12_345) as (connection, _), peer_of(connection) as peer:
+    open_to_all(tmp_path)
+    with connected(listener, PYTHON, "-c", CONNECT, uid=12_345) as (connection, _), peer_of(connection) as peer:
         facts = await peer.read_facts()
         assert (facts.uid, facts.gid) == (12_345, 12_345)
 
@@ -122,7 +130,7 @@ async def test_a_process_that_has_changed_its_user_is_refused(listener: socket.s
 
 async def test_a_replaced_executable_has_no_path(listener: socket.socket, tmp_path: Path) -> None:
     program = tmp_path / "program"
-    shutil.copy(Path(sys.executable).resolve(), program)
+    shutil.copy(EXECUTABLE, program)
     with connected(listener, program, "-E", "-c", CONNECT) as (connection, _), peer_of(connection) as peer:
         assert (await peer.read_facts()).path == str(program)
         (tmp_path / "other").write_bytes(b"another program")
@@ -140,7 +148,7 @@ async def test_a_path_in_another_mount_namespace_is_none(listener: socket.socket
     """A process can see its own program at the path of another: the server finds another file there."""
     place, program = tmp_path / "trusted", tmp_path / "program"
     place.write_bytes(b"the program of the operator")
-    shutil.copy(Path(sys.executable).resolve(), program)
+    shutil.copy(EXECUTABLE, program)
     script = f'mount --bind {program} {place} && exec {place} -E -c "$0" "$1"'
     with (
         connected(listener, "unshare", "-m", "sh", "-c", script, CONNECT) as (connection, process),
@@ -210,9 +218,8 @@ async def test_another_process_with_the_id_is_never_the_peer(listener: socket.so
     with inherited(listener, tmp_path) as (connection, pid, _):
         other = take_id(pid)
         try:
-            with pytest.raises(PeerGone):
-                with peer_of(connection) as peer:
-                    await peer.read_facts()
+            with pytest.raises(PeerGone), peer_of(connection) as peer:
+                await peer.read_facts()
         finally:
             other.kill()
             other.wait()
@@ -280,7 +287,7 @@ async def test_a_closed_peer_has_no_facts_and_no_descriptor(listener: socket.soc
 
 
 async def test_a_large_executable_has_no_digest(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = Path(sys.executable).resolve().stat().st_size
+    size = len(EXECUTABLE.read_bytes())
     monkeypatch.setattr(module, "_digests", module._Digests())
     monkeypatch.setattr(module, "MAX_EXECUTABLE", size - 1)
     with connected(listener) as (connection, _), peer_of(connection) as peer:
