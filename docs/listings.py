@@ -96,6 +96,7 @@ SUBJECTS = {
     "bearer": "a bearer exemption of an agent",
     "budget": "slices of budgets at guards",
     "cert": "a certificate: issue, renewal, revocation",
+    "bundle": "the trust bundle of the trust domain",
     "client": "an OAuth client: registration, discovery, approval, stop and expiry",
     "clock": "steps of the wall clock, and their confirmation",
     "consent": "a consent of a person to a client",
@@ -105,6 +106,7 @@ SUBJECTS = {
     "disk": "a full disk",
     "elevation": "eligible scopes, and elevations",
     "entry": "an entry",
+    "federation": "a federated trust domain, its bundle, and the agents that trust it",
     "feed": "a batch of records from a guard",
     "history": "a lost part of the ledger's history, and the recovery",
     "incident": "alerts, and incidents with their steps",
@@ -138,6 +140,7 @@ SUBJECTS = {
     "state": "comparison of the database with the ledger",
     "storage": "the storage of the server",
     "stream": "streams of security events to receivers",
+    "svid": "a JWT-SVID of an agent",
     "task": "a task, its holders and its observations",
     "team": "a team and its members",
     "telemetry": "telemetry of agents",
@@ -148,6 +151,7 @@ SUBJECTS = {
     "userinfo": "claims about a person, for a client",
     "watch": "findings, and restarts of the detectors",
     "webhook": "webhooks and their deliveries",
+    "workload": "the workloads of an agent, and refused calls of the Workload API",
 }
 """The subject of each family of actions."""
 

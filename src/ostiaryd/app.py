@@ -28,6 +28,8 @@ from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs import wire_admin as certs_admin
 from ostiaryd.certs import wire_public as certs_public
+from ostiaryd.certs import wire_trust_domains, wire_workloads
+from ostiaryd.certs.flows import bundles
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin
 from ostiaryd.feed import wire_feed
@@ -164,6 +166,8 @@ ROUTES: tuple[Route, ...] = (
     *wire_holding.ROUTES,
     *certs_admin.ROUTES,
     *certs_public.ROUTES,
+    *wire_workloads.ROUTES,
+    *wire_trust_domains.ROUTES,
     *policy_admin.ROUTES,
     *wire_roles.ROUTES,
     *wire_whatif.ROUTES,
@@ -427,8 +431,9 @@ def _every(
 
 
 async def forget_messages(world: World) -> None:
-    """Delete outbox rows that every guard has applied or will get as part of a snapshot."""
-    await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now - KEEP_MESSAGES))
+    """Delete outbox rows that every guard has applied or will get as part of a snapshot, and every stream has seen."""
+    for topic in ("feed", bundles.TOPIC):
+        await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEEP_MESSAGES))  # type: ignore[misc]
 
 
 async def watch_and_respond(world: World) -> None:
@@ -472,6 +477,8 @@ LOOPS = (
     _every(1, tokens.follow_sessions),
     _every(1, tokens.deliver_logouts),
     _every(60, forget_messages),
+    _every(1, bundles.publish_due),
+    _every(5, wire_trust_domains.refresh_due),
     _every(1, state.check_state),
     _every(10, pages.check_pages),
     _every(3600, feed.forget_profiles),

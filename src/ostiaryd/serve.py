@@ -20,7 +20,7 @@ from email.utils import formatdate
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 import uvicorn
@@ -50,6 +50,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.setup import DEFAULT_HOURS, create_setup_link
 
+if TYPE_CHECKING:
+    from ostiaryd.ground.http.grpc import GrpcServer
+
 log = logging.getLogger("ostiary")
 
 
@@ -63,6 +66,7 @@ def serve(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     mtls_listen: str | None = None,
+    workload_socket: Path | None = None,
     starter_policies: Annotated[bool, Parameter(negative=())] = False,
     log_format: Format = "text",
     session: Annotated[Any, Parameter(parse=False)],
@@ -78,6 +82,7 @@ def serve(
         tls_cert: PEM file of the certificate and its chain, for TLS 1.2 and 1.3. Read again when it changes.
         tls_key: PEM file of the private key of the certificate.
         mtls_listen: HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705).
+        workload_socket: Unix socket of the SPIFFE Workload API, which gives processes of this machine their SVIDs.
         starter_policies: Activate the starter policies first, if the active policies let no administrator in.
         log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
@@ -92,6 +97,7 @@ def serve(
         tls_cert=str(tls_cert) if tls_cert is not None else None,
         tls_key=str(tls_key) if tls_key is not None else None,
         mtls_listen=mtls_listen,
+        workload_socket=str(workload_socket.absolute()) if workload_socket is not None else None,
     )
     certificate = Certificate(Path(loaded.tls_cert), Path(loaded.tls_key)) if loaded.tls_cert else None
     os.umask(0o077)  # only this user may read the files of the data folder
@@ -157,6 +163,7 @@ async def _run(
         await check_at_start(world)
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
+        workload_api = _open_workload_api(world)
         server = _Server(world, certificate, setup)
         gc.collect()
         gc.freeze()  # the objects of the start stay: searching them again would delay requests
@@ -165,11 +172,26 @@ async def _run(
         try:
             await server.serve(sockets=sockets)
         finally:
+            if workload_api is not None:
+                await workload_api.close()
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
         if world.db.loss is not None:  # the last error of the process says why no request was answered
             raise world.db.loss
+
+
+def _open_workload_api(world: World) -> GrpcServer | None:
+    """Serve the Workload API if the configuration names its socket. Raises Invalid, Unavailable."""
+    if not world.config.workload_socket:
+        return None
+    try:
+        from ostiaryd.certs.wire_workload_api import open_workload_api  # h2 is an extra
+    except ModuleNotFoundError as error:
+        raise Invalid(
+            f"the Workload API needs the module `{error.name}`", hint='pip install "ostiary[server,workload]"'
+        ) from None
+    return open_workload_api(world, Path(world.config.workload_socket))
 
 
 class _ServerState(uvicorn.server.ServerState):
@@ -297,6 +319,7 @@ def _describe(config: Config, url: str, setup: str | None) -> list[str]:
         f"  version     {version('ostiary')}",
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
         *([f"  mutual TLS  {config.mtls_base}"] if config.mtls_listen else []),
+        *([f"  workloads   unix://{config.workload_socket}"] if config.workload_socket else []),
         f"  credential  {config.folder / 'admin.json'} (administrator)",
         *([] if setup is None else [f"  sign in     {setup} (once, within {DEFAULT_HOURS} hours)"]),
         f"  next        ostiary doctor --data-dir {config.folder}",

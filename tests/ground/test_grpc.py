@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,9 +28,11 @@ from ostiary.protocol.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ostiaryd.ground.config import Config
 from ostiaryd.ground.http import grpc as module
 from ostiaryd.ground.http.grpc import MAX_MESSAGE, GrpcCall, GrpcServer, GrpcStatus, grpc_status
-from ostiaryd.ground.world import World
+from ostiaryd.ground.world import World, open_world
+from tests.ground.event_loops import LOOPS, NewLoop
 
 HEADERS = [
     (":method", "POST"),
@@ -134,7 +137,8 @@ class RawClient:
 
     async def status(self) -> str:
         """The `grpc-status` of an answer without a message."""
-        return dict((await self.read_until(ResponseReceived)).headers).get("grpc-status", "")
+        headers: dict[str, str] = dict((await self.read_until(ResponseReceived)).headers)
+        return headers.get("grpc-status", "")
 
 
 def frame(message: bytes) -> bytes:
@@ -216,6 +220,28 @@ async def test_a_client_that_cancels_leaves_nothing_behind(server: GrpcServer) -
         await client.send()
         await eventually_async(lambda: len(server._connections) > 1)
     await eventually_async(lambda: server._connections <= {connection})
+
+
+@LOOPS
+def test_on_both_event_loops(new_loop: NewLoop, tmp_path: Path) -> None:
+    """The client is a process of its own: grpcio has one loop in a process."""
+    script = f"""
+import grpc
+with grpc.insecure_channel("unix:{tmp_path / "api.sock"}") as channel:
+    assert list(channel.unary_stream("/Test/Count")(b"", timeout={PATIENCE_S}))[2][:1] == b"2"
+"""
+
+    async def run() -> int:
+        async with open_world(Config(data_dir=str(tmp_path / "data"))) as world:
+            server = GrpcServer(world, tmp_path / "api.sock", METHODS)
+            client = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+            code = await client.wait()
+            await eventually_async(lambda: not server._connections)
+            await server.close()
+            return code
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(run()) == 0
 
 
 async def test_the_end_of_the_server_ends_streams(world: World, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ FAMILIES = frozenset(
         "bearer",
         "budget",
         "cert",
+        "bundle",
         "client",
         "clock",
         "consent",
@@ -38,6 +39,7 @@ FAMILIES = frozenset(
         "disk",
         "elevation",
         "entry",
+        "federation",
         "feed",
         "history",
         "incident",
@@ -71,6 +73,7 @@ FAMILIES = frozenset(
         "state",
         "storage",
         "stream",
+        "svid",
         "task",
         "team",
         "telemetry",
@@ -81,6 +84,7 @@ FAMILIES = frozenset(
         "userinfo",
         "watch",
         "webhook",
+        "workload",
     },
 )
 """First words of the actions that a server writes."""

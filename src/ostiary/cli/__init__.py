@@ -54,6 +54,12 @@ COMMANDS = (
         IDENTITIES,
     ),
     (
+        "trust-domain",
+        "ostiary.cli.trust_domains:trust_domain",
+        "Add, list and remove trust domains, and allow agents to trust them.",
+        IDENTITIES,
+    ),
+    (
         "client",
         "ostiary.cli.clients:client",
         "List, approve and stop OAuth clients that no administrator registered.",

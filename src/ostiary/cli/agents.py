@@ -15,10 +15,12 @@ from ostiary.cli.paper import err, facts, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.spans import SECOND, parse_span
 from ostiary.cli.usage import Usage
+from ostiary.cli.workloads import workload
 from ostiary.protocol.nearest import nearest_hint
 
 agent = App(name="agent", help="Register, list and limit agents; suspend and decommission them.")
 agent.command(enrol)
+agent.command(workload)
 
 Kind = Literal["assistant", "autonomous", "workflow", "service"]
 Risk = Literal["low", "medium", "high", "critical"]

@@ -50,9 +50,10 @@ LISTS = {
     "te": IdList("/teams", "teams", "team_id"),
     "tk": IdList("/tasks", "tasks", "task_id", "newest first"),
     "wh": IdList("/webhooks", "webhooks", "webhook_id", "short"),
+    "wl": IdList("/workloads", "workloads", "workload_id"),
 }
 """The list of each kind of id; a list in the order of its ids is read from the prefix on, a short list whole."""
-_UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh"})
+_UNNAMED = frozenset({"co", "fi", "in", "is", "st", "wh", "wl"})
 """Kinds without names. Names of other kinds may begin like their ids (`in_2024`), so that a prefix of their ids is a
 prefix only in the path of their list. The registry refuses a name that begins with the prefix of an id of the other
 kinds.

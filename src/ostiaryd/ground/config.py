@@ -68,6 +68,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " with the port of `mtls_listen`"
         ),
     ] = ""
+    workload_socket: Annotated[
+        str, Meta(description="Path of the Unix socket of the SPIFFE Workload API; empty: it is not served")
+    ] = ""
     resources: Annotated[
         Literal["any", "registered"],
         Meta(description="Resources that a token may name: any https resource, or registered resources only"),

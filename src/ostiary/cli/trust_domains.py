@@ -1,0 +1,93 @@
+"""`ostiary trust-domain`: federation with other trust domains (SPIFFE Federation, profile `https_web`)."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from ostiary.cli.paper import facts, table
+from ostiary.cli.session import Here
+
+trust_domain = App(name="trust-domain", help="Add, list and remove trust domains, and allow agents to trust them.")
+
+
+@trust_domain.command(name="add")
+def add(name: str, /, *, bundle_url: str, session: Here) -> None:
+    """Add a trust domain and fetch its bundle. No agent trusts it until you allow it.
+
+    The bundle of this trust domain is at /spiffe/bundle of the server.
+
+    Args:
+        name: Name of the trust domain, such as example.org, as its operator told you.
+        bundle_url: https://HOST/PATH where the trust domain publishes its bundle.
+    """
+    session.show(session.api("POST", "/trust-domains", {"name": name, "bundle_url": bundle_url}), facts)
+
+
+@trust_domain.command(name="list")
+def list_trust_domains(*, session: Here) -> None:
+    """List trust domains with the state of their bundles."""
+    columns = {
+        "name": "NAME",
+        "sequence": "SEQUENCE",
+        "authorities": "X.509",
+        "jwt_keys": "JWT",
+        "agents": "AGENTS",
+        "refreshed_at": "FETCHED",
+        "failed": "ERROR",
+        "bundle_url": "URL",
+    }
+    rows = session.pages("/trust-domains", "trust_domains")
+    empty = "no trust domain: ostiary trust-domain add --help"
+    session.show(rows, lambda rows: table(rows, columns, empty=empty))
+
+
+@trust_domain.command(name="show")
+def show(name: str, /, *, session: Here) -> None:
+    """Show a trust domain, its bundle, and the agents that trust it.
+
+    Args:
+        name: Name of the trust domain.
+    """
+    session.show(session.api("GET", f"/trust-domains/{name}"), facts)
+
+
+@trust_domain.command(name="refresh")
+def refresh(name: str, /, *, session: Here) -> None:
+    """Fetch the bundle of a trust domain now.
+
+    Args:
+        name: Name of the trust domain.
+    """
+    session.show(session.api("POST", f"/trust-domains/{name}/refresh"), facts)
+
+
+@trust_domain.command(name="allow")
+def allow(name: str, agent: str, /, *, session: Here) -> None:
+    """Allow the workloads of an agent to trust a trust domain.
+
+    Args:
+        name: Name of the trust domain.
+        agent: Name or id of the agent.
+    """
+    session.show(session.api("PUT", f"/trust-domains/{name}/agents/{agent}", {}), facts)
+
+
+@trust_domain.command(name="disallow")
+def disallow(name: str, agent: str, /, *, session: Here) -> None:
+    """Remove the trust of the workloads of an agent in a trust domain.
+
+    Args:
+        name: Name of the trust domain.
+        agent: Name or id of the agent.
+    """
+    session.show(session.api("DELETE", f"/trust-domains/{name}/agents/{agent}"), facts)
+
+
+@trust_domain.command(name="remove")
+def remove(name: str, /, *, session: Here) -> None:
+    """Remove a trust domain. Workloads lose its bundle.
+
+    Args:
+        name: Name of the trust domain.
+    """
+    session.show(session.api("DELETE", f"/trust-domains/{name}"), lambda _: None)

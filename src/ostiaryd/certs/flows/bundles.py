@@ -1,0 +1,151 @@
+"""The trust bundle of the server's own trust domain, and the keys of its JWT-SVIDs.
+
+A key is published before it signs, so that federated trust domains have fetched it by then (SPIFFE Federation, 4.1).
+The sequence rises with each change and follows the clock, so that a restored database publishes no lower one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.errors import Unavailable
+from ostiaryd.certs.flows.authorities import ready_issuer, trust_bundle
+from ostiaryd.certs.model.bundle import EMPTY, REFRESH_S, JwtAuthority, TrustBundle, parse_jwt_authority, render_bundle
+from ostiaryd.certs.model.jwt_svid import LIFETIME_S
+from ostiaryd.certs.model.trust_domain import parse_stored
+from ostiaryd.certs.store import bundles as store
+from ostiaryd.certs.store import workloads
+from ostiaryd.certs.store.bundles import SvidKey
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring, RootKey
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.outbound import outbox
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
+
+SECOND = 1_000_000
+TOPIC = "workload"
+"""Topic of the outbox that wakes the streams of workloads."""
+ROTATE = 7 * 86_400 * SECOND
+"""Age at which a key of JWT-SVIDs gets a successor, in microseconds."""
+AHEAD = 5 * REFRESH_S * SECOND
+"""Time by which a key is published before it signs: five times the refresh hint (SPIFFE Federation, 4.1)."""
+KEPT = 2 * LIFETIME_S * SECOND
+"""Time for which a key is published after its successor began to sign."""
+_PURPOSE = "keys of JWT-SVIDs"
+
+
+def own_bundle(reader: Reader, config: Config) -> TrustBundle:
+    """Return the published bundle of the trust domain. Raises Unavailable before there is one."""
+    published = store.bundle(reader, config.trust_domain)
+    if published is None:
+        raise Unavailable("the trust domain has no bundle yet", hint="ostiary agent workload add")
+    return parse_stored(published[1])
+
+
+def publish_bundle(act: Act, config: Config) -> TrustBundle:
+    """Publish the present keys of the trust domain, and wake the streams of workloads if they have changed.
+
+    The first call creates the keys. Later calls rotate the key of JWT-SVIDs when it is due.
+    """
+    if not trust_bundle(act.tx):
+        ready_issuer(act, config=config)
+    _rotate_key(act)
+    published = store.bundle(act.tx, config.trust_domain)
+    before = EMPTY if published is None else parse_stored(published[1])
+    bundle = _present_keys(act.tx, act.tx.keys)
+    if published is not None and (before.x509, before.jwt_jwks) == (bundle.x509, bundle.jwt_jwks):
+        return before
+    sequence = max(act.now // 1000, 0 if published is None else published[0] + 1)
+    bundle = bundle._replace(sequence=sequence, refresh_hint_s=REFRESH_S)
+    store.put_bundle(act.tx, config.trust_domain, sequence=sequence, content=render_bundle(bundle))
+    registry.note(
+        act,
+        object=act.entry.object or config.trust_domain,
+        bundle_sequence=sequence,
+        authorities=len(bundle.x509),
+        jwt_keys=[one.kid for one in bundle.jwt],
+    )
+    wake_workloads(act)
+    return bundle
+
+
+async def publish_due(world: World) -> None:
+    """Publish the bundle anew once an authority or a key of the trust domain has changed."""
+    if is_due(world.db.read(), world.keys, world.config, now=world.now()):
+        await act(world, "bundle.publish", lambda act: publish_bundle(act, world.config))
+
+
+def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
+    """Return whether the bundle is out of date. A trust domain that uses no SPIFFE has none."""
+    published = store.bundle(reader, config.trust_domain)
+    if published is None:
+        return workloads.has_any(reader)
+    known = store.svid_keys(reader)
+    if not known or _needs_successor(known, now) or _is_worthless(known, now):
+        return True
+    before, present = parse_stored(published[1]), _present_keys(reader, keys)
+    return (before.x509, before.jwt_jwks) != (present.x509, present.jwt_jwks)
+
+
+def svid_signer(act: Act) -> jose.PrivateKey:
+    """Return the key that signs JWT-SVIDs now. Raises Unavailable before the first bundle."""
+    signing = [key for key in store.svid_keys(act.tx) if key.signs_at <= act.now]
+    if not signing:
+        raise Unavailable("the trust domain has no key of JWT-SVIDs yet", hint="ostiary agent workload add")
+    return _open(act.tx.keys.derive(_PURPOSE), signing[-1].kid, signing[-1].sealed)
+
+
+def wake_workloads(act: Act) -> None:
+    """Let the streams of workloads look at the present state, on every server."""
+    outbox.emit(act.tx, TOPIC, b"{}")
+
+
+def _rotate_key(act: Act) -> None:
+    """Create the next key if it is due, and delete keys that no JWT-SVID in force is of."""
+    known = store.svid_keys(act.tx)
+    if not known or _needs_successor(known, act.now):
+        key = jose.generate("ES256")
+        sealed = RootKey(act.tx.keys.derive(_PURPOSE), source="derived").seal(
+            canonical.encode(key.jwk()), context=_context(key.public.kid), random=act.tx.random
+        )
+        store.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if known else act.now)
+        known = store.svid_keys(act.tx)
+    while _is_worthless(known, act.now):
+        store.delete_key(act.tx, known.pop(0).kid)
+
+
+def _needs_successor(known: list[SvidKey], now: int) -> bool:
+    return now >= known[-1].signs_at + ROTATE
+
+
+def _is_worthless(known: list[SvidKey], now: int) -> bool:
+    """Return whether the oldest key has a successor that has signed for so long that its own JWT-SVIDs have expired."""
+    return len(known) > 1 and now >= known[1].signs_at + KEPT
+
+
+def _present_keys(reader: Reader, keys: Keyring) -> TrustBundle:
+    """Return the keys of the trust domain as they are now, without a sequence."""
+    secret = keys.derive(_PURPOSE)
+    authorities = [_authority(secret, key.kid, key.sealed) for key in store.svid_keys(reader)]
+    return TrustBundle(tuple(sorted(trust_bundle(reader))), tuple(authorities))
+
+
+@lru_cache(maxsize=64)
+def _authority(secret: bytes, kid: str, sealed: bytes) -> JwtAuthority:
+    authority = parse_jwt_authority({**_open(secret, kid, sealed).public.jwk})
+    assert authority is not None  # a key of our own
+    return authority
+
+
+@lru_cache(maxsize=64)
+def _open(secret: bytes, kid: str, sealed: bytes) -> jose.PrivateKey:
+    """Open a sealed key. Raises Conflict under another secret."""
+    plain = RootKey(secret, source="derived").open(sealed, context=_context(kid))
+    return jose.parse_private_jwk(canonical.parse(plain), is_sound=True)
+
+
+def _context(kid: str) -> bytes:
+    return f"key of JWT-SVIDs|{kid}".encode()

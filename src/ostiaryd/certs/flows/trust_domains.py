@@ -1,0 +1,140 @@
+"""Federation with other trust domains: add, refresh and remove them, and let agents trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.certs.flows.bundles import publish_bundle, wake_workloads
+from ostiaryd.certs.model.bundle import REFRESH_S, TrustBundle, render_bundle
+from ostiaryd.certs.model.trust_domain import MAX_TRUST_DOMAINS, SECOND, TrustDomain, check_other_domain, is_new
+from ostiaryd.certs.store import trust_domains as store
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+
+AGAIN = REFRESH_S * SECOND
+"""Time until the next attempt after a bundle could not be fetched, in microseconds."""
+OLD = 86_400 * SECOND
+"""Age of a bundle that the doctor names, in microseconds."""
+
+
+def add_trust_domain(act: Act, name: str, bundle_url: str, *, config: Config) -> TrustDomain:
+    """Federate with a trust domain; its bundle is due at once, and no agent trusts it yet.
+
+    Raises Invalid, Conflict (`trust_domain_exists`, `too_many_trust_domains`).
+    """
+    registry.note(act, object=name[:255], bundle_url=bundle_url[:256])
+    check_other_domain(name, own=config.trust_domain)
+    if store.get(act.tx, name) is not None:
+        raise Conflict(f"`{name}` is federated already", hint="ostiary trust-domain show", code="trust_domain_exists")
+    if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
+        raise Conflict(f"there are {MAX_TRUST_DOMAINS} trust domains", hint="remove one", code="too_many_trust_domains")
+    domain = TrustDomain(name=name, bundle_url=bundle_url, due_at=act.now, created_at=act.now)
+    store.insert(act.tx, domain)
+    publish_bundle(act, config)
+    return domain
+
+
+def remove_trust_domain(act: Act, name: str) -> TrustDomain:
+    """End the federation; workloads lose the bundle at once. Raises NotFound."""
+    domain = find_trust_domain(act.tx, name)
+    registry.note(act, object=domain.name)
+    store.delete(act.tx, domain.name)
+    wake_workloads(act)
+    return domain
+
+
+def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
+    """Let the workloads of an agent trust the trust domain. Raises NotFound."""
+    domain, found = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
+    registry.note(act, object=domain.name, agent=found.agent_id, owner=found.owner)
+    if store.allow(act.tx, domain.name, found.agent_id):
+        wake_workloads(act)
+    return domain
+
+
+def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
+    """Let the workloads of an agent no longer trust the trust domain. Raises NotFound."""
+    domain, found = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
+    registry.note(act, object=domain.name, agent=found.agent_id, owner=found.owner)
+    if not store.disallow(act.tx, domain.name, found.agent_id):
+        raise NotFound(f"`{found.name}` does not trust `{domain.name}`", hint="ostiary trust-domain show")
+    wake_workloads(act)
+    return domain
+
+
+def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
+    """Return a federated trust domain. Raises NotFound."""
+    if (domain := store.get(reader, name)) is None:
+        raise NotFound(f"there is no trust domain {name[:64]!a}", hint="ostiary trust-domain list")
+    return domain
+
+
+def list_trust_domains(reader: Reader) -> list[TrustDomain]:
+    """Return all federated trust domains by name."""
+    return store.trust_domains(reader)
+
+
+def list_trusting_agents(reader: Reader, name: str) -> list[str]:
+    """Return the ids of the agents that trust a trust domain."""
+    return store.agents(reader, name)
+
+
+def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
+    """Return the trust domains whose bundle is to be fetched now."""
+    return store.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
+
+
+def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
+    """Let this process alone fetch the bundle; return False if another process does."""
+    return store.claim(tx, domain, until=tx.now + AGAIN)
+
+
+def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
+    """Replace the bundle of a trust domain, and wake the workloads. Raises NotFound, BackwardBundle."""
+    domain = find_trust_domain(act.tx, name)
+    registry.note(
+        act,
+        object=domain.name,
+        bundle_sequence=bundle.sequence,
+        authorities=len(bundle.x509),
+        jwt_keys=[one.kid[:64] for one in bundle.jwt[:16]],
+    )
+    due_at = act.now + bundle.refresh_s * SECOND
+    if not is_new(domain, bundle):
+        store.keep(act.tx, domain.name, due_at=due_at)
+        return domain
+    store.take(act.tx, domain.name, sequence=bundle.sequence, content=render_bundle(bundle), due_at=due_at)
+    wake_workloads(act)
+    return find_trust_domain(act.tx, name)
+
+
+def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
+    """Record that a trust domain still has the same bundle."""
+    store.keep(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
+
+
+def fail_refresh(tx: Tx, name: str, why: str) -> None:
+    """Record why the bundle of a trust domain could not be fetched; the last one stays."""
+    store.fail(tx, name, why[:200])
+
+
+def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBundle]:
+    """Return the bundles of the federated trust domains that one of the agents trusts, by name."""
+    return {
+        domain.name: domain.bundle
+        for agent in agents
+        for domain in store.trusted_by(reader, agent)
+        if domain.content is not None
+    }
+
+
+def troubles(reader: Reader, *, now: int) -> list[str]:
+    """Return the trust domains whose bundle is old, or was never fetched, in words."""
+    return [
+        f"`{domain.name}`: {domain.failed or 'its bundle was not fetched yet'}"
+        for domain in store.trust_domains(reader)
+        if now - (domain.refreshed_at or domain.created_at) > OLD or (domain.failed and domain.refreshed_at is None)
+    ]

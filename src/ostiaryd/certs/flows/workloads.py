@@ -1,0 +1,111 @@
+"""Workloads: register and remove selectors, and find the agents that a process acts for."""
+
+from __future__ import annotations
+
+from ostiary.protocol.errors import Conflict, Forbidden, NotFound
+from ostiaryd.certs.flows.bundles import publish_bundle, wake_workloads
+from ostiaryd.certs.model.workload import (
+    MAX_MATCHES,
+    MAX_OF_AGENT,
+    Selectors,
+    Workload,
+    WorkloadFacts,
+    WorkloadId,
+    check_selectors,
+    is_ambiguous,
+    is_match,
+)
+from ostiaryd.certs.store import workloads as store
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.pages import Page
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import State, Verb
+
+MAX_WITHOUT_USER = 1000
+"""Workloads that do not name a user: each process is compared with all of them."""
+MAX_OF_USER = 1000
+
+
+def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) -> Workload:
+    """Register a workload of an agent. The first one activates a pending agent, and publishes the trust bundle.
+
+    A user without further selectors is every process of the user, so it belongs to one agent alone. Raises NotFound,
+    Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
+    """
+    found = registry.find_agent(act.tx, agent)
+    registry.note(act, object=found.agent_id, owner=found.owner, name=found.name)
+    check_selectors(selectors)
+    registry.note(act, object=found.agent_id, selectors=render_selectors(selectors))
+    if found.state is State.DECOMMISSIONED:
+        raise Conflict("an agent that is decommissioned gets no workload", code="wrong_state")
+    own = store.of_agent(act.tx, found.agent_id)
+    if any(one.selectors == selectors for one in own):
+        raise Conflict(
+            "the agent has this workload already", hint="ostiary agent workload list", code="workload_exists"
+        )
+    if len(own) >= MAX_OF_AGENT:
+        raise Conflict(f"the agent has {MAX_OF_AGENT} workloads", hint="remove one first", code="too_many_workloads")
+    if selectors.uid is None and store.count_without_user(act.tx) >= MAX_WITHOUT_USER:
+        raise Conflict(
+            f"{MAX_WITHOUT_USER} workloads name no user", hint="name the user: --uid", code="too_many_workloads"
+        )
+    of_user = [] if selectors.uid is None else store.of_user(act.tx, selectors.uid)
+    if len(of_user) >= MAX_OF_USER:
+        raise Conflict(f"the user has {MAX_OF_USER} workloads", hint="remove one first", code="too_many_workloads")
+    if any(one.agent != found.agent_id and is_ambiguous(one.selectors, selectors) for one in of_user):
+        raise Conflict(
+            f"processes of the user {selectors.uid} belong to another agent as well",
+            hint="name more than the user in both: path, sha256, unit, cgroup or pod",
+            code="user_taken",
+        )
+    workload = Workload(
+        workload_id=WorkloadId(act.new_id("wl")), agent=found.agent_id, selectors=selectors, created_at=act.now
+    )
+    registry.note(act, object=found.agent_id, workload=workload.workload_id)
+    store.insert(act.tx, workload)
+    if found.state is State.PENDING:
+        registry.set_agent_state(act, found.agent_id, Verb.ACTIVATE)
+    publish_bundle(act, config)
+    wake_workloads(act)
+    return workload
+
+
+def remove_workload(act: Act, id: str) -> Workload:
+    """Remove a workload; its processes get no more identities of the agent. Raises NotFound."""
+    if (workload := store.get(act.tx, id)) is None:
+        raise NotFound("there is no such workload", hint="ostiary agent workload list")
+    registry.note(
+        act, object=workload.agent, workload=workload.workload_id, selectors=render_selectors(workload.selectors)
+    )
+    store.delete(act.tx, workload.workload_id)
+    wake_workloads(act)
+    return workload
+
+
+def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> list[Workload]:
+    """Return a page of workloads: all, or those of an agent. Raises NotFound."""
+    found = None if agent is None else registry.find_agent(reader, agent)
+    return store.page(reader, page, agent=None if found is None else found.agent_id)
+
+
+def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) -> list[Workload]:
+    """Return the workloads that a process matches, the oldest first; at most one of each agent.
+
+    Without `with_digest` the digest of the executable counts as a match. Raises Forbidden for a process that matches
+    more than `MAX_MATCHES` agents.
+    """
+    of_agent: dict[str, Workload] = {}
+    for workload in store.candidates(reader, facts.uid):
+        if is_match(workload.selectors, facts, with_digest=with_digest):
+            of_agent.setdefault(workload.agent, workload)
+    if len(of_agent) > MAX_MATCHES:
+        raise Forbidden(f"the process matches more than {MAX_MATCHES} agents", code="too_many_matches")
+    return list(of_agent.values())
+
+
+def render_selectors(selectors: Selectors) -> dict[str, int | str]:
+    """Return the selectors that are set, by name."""
+    values = ((name, getattr(selectors, name)) for name in Selectors.__struct_fields__)
+    return {name: value for name, value in values if value is not None}

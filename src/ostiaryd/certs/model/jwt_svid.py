@@ -1,0 +1,77 @@
+"""JWT-SVIDs (SPIFFE JWT-SVID sections 2 to 4).
+
+Stricter than section 3: a header that the specification does not name is refused, and so is a token from the future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ostiary.protocol.errors import Invalid
+from ostiary.protocol.jose import InvalidToken, PrivateKey, sign_jwt
+from ostiary.protocol.jose.jws import check_times, numeric_date, parse_claims, parse_jws
+from ostiaryd.certs.model.bundle import ALGS, TrustBundle
+from ostiaryd.certs.model.spiffe_id import SpiffeId, parse_spiffe_id
+
+LIFETIME_S = 300
+MAX_AUDIENCES = 8
+MAX_AUDIENCE = 512
+SECOND = 1_000_000
+AHEAD = 10 * SECOND
+"""Time by which the clock of an issuer may be ahead, in microseconds."""
+_HEADERS = frozenset(("alg", "kid", "typ"))
+
+
+def check_audiences(audiences: Sequence[str]) -> None:
+    """Raise Invalid unless the audiences of a new JWT-SVID are few, distinct and not empty."""
+    if not 1 <= len(audiences) <= MAX_AUDIENCES:
+        raise Invalid(f"a JWT-SVID has 1 to {MAX_AUDIENCES} audiences", hint="one audience is best")
+    if len(set(audiences)) != len(audiences) or not all(
+        0 < len(one) <= MAX_AUDIENCE and one.isprintable() and not one.isspace() for one in audiences
+    ):
+        raise Invalid(f"an audience has 1 to {MAX_AUDIENCE} printable characters, and is named once")
+
+
+def sign_jwt_svid(
+    key: PrivateKey, spiffe_id: str, audiences: Sequence[str], *, now: int, lifetime_s: int = LIFETIME_S
+) -> tuple[str, int]:
+    """Return a JWT-SVID, without `jti`, and its end (microseconds)."""
+    issued_at = now // SECOND
+    claims = {"sub": spiffe_id, "aud": list(audiences), "iat": issued_at, "exp": issued_at + lifetime_s}
+    return sign_jwt(key, typ="JWT", claims=claims), (issued_at + lifetime_s) * SECOND
+
+
+def verify_jwt_svid(
+    unverified_token: str, *, audience: str, bundle_of: Callable[[SpiffeId], TrustBundle], now: int
+) -> tuple[SpiffeId, dict[str, Any]]:
+    """Return subject and claims of a JWT-SVID for `audience`.
+
+    `bundle_of` returns the bundle of the trust domain of the subject, and raises for a trust domain that is not
+    trusted. 1. The header has only what the specification names. 2. The subject is a SPIFFE ID with a path. 3. A key of
+    its own trust domain has signed. 4. The token is for the audience, and in time. Raises InvalidToken.
+    """
+    unverified_jws = parse_jws(unverified_token)
+    header = unverified_jws.header
+    alg = header.get("alg")
+    if not isinstance(alg, str) or alg not in ALGS:
+        raise InvalidToken("`alg` of the JWT-SVID is none of RS, ES and PS with 256, 384 or 512")
+    if not header.keys() <= _HEADERS or header.get("typ", "JWT") not in ("JWT", "JOSE"):
+        raise InvalidToken("the header of the JWT-SVID has members other than `alg`, `kid` and `typ` of JWT or JOSE")
+    unverified_claims = parse_claims(unverified_jws.payload)
+    try:
+        subject = parse_spiffe_id(str(unverified_claims.get("sub")))
+    except Invalid as error:
+        raise InvalidToken(f"`sub` of the JWT-SVID: {error.message}") from None
+    if not subject.path:
+        raise InvalidToken("`sub` of the JWT-SVID names a trust domain, not a workload")
+    authority = bundle_of(subject).find(header.get("kid"), alg)
+    authority.verify(alg, unverified_jws.signature, unverified_jws.signing_input)
+    claims = unverified_claims
+    audiences = [claims["aud"]] if isinstance(claims.get("aud"), str) else claims.get("aud")
+    if not isinstance(audiences, list) or audience not in audiences:
+        raise InvalidToken("the JWT-SVID is for another audience (`aud`)")
+    if now >= numeric_date(claims, "exp"):
+        raise InvalidToken("the JWT-SVID has expired")
+    check_times({name: claims[name] for name in ("nbf", "iat") if name in claims}, now=now, leeway=AHEAD)
+    return subject, claims

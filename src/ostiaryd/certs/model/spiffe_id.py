@@ -1,0 +1,46 @@
+"""SPIFFE IDs and names of trust domains (SPIFFE-ID sections 2.1 to 2.4).
+
+Stricter than section 2.4: scheme and trust domain are in lower case, so that one identity has one spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Invalid
+
+MAX_SPIFFE_ID = 2048
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class SpiffeId(NamedTuple):
+    """A SPIFFE ID; the path of a trust domain itself is empty."""
+
+    trust_domain: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"spiffe://{self.trust_domain}{self.path}"
+
+
+def check_trust_domain(name: str) -> str:
+    """Return the name of a trust domain. Raises Invalid."""
+    if not _TRUST_DOMAIN.fullmatch(name):
+        raise Invalid(
+            f"the trust domain {name[:64]!a} is not 1 to 255 of a-z, 0-9, `.`, `-` and `_`",
+            hint="such as example.org, without `spiffe://`",
+        )
+    return name
+
+
+def parse_spiffe_id(text: str) -> SpiffeId:
+    """Parse a SPIFFE ID. Raises Invalid."""
+    name, slash, path = text.removeprefix("spiffe://").partition("/")
+    if not text.startswith("spiffe://") or len(text) > MAX_SPIFFE_ID:
+        raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")
+    segments = path.split("/") if slash else []
+    if any(not _SEGMENT.fullmatch(segment) or segment in (".", "..") for segment in segments):
+        raise Invalid(f"the path of the SPIFFE ID {text[:64]!a} is malformed", hint="no empty segment, no `.` or `..`")
+    return SpiffeId(check_trust_domain(name), slash + path)

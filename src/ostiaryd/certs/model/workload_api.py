@@ -1,0 +1,140 @@
+"""The messages of the SPIFFE Workload API, in the wire format of Protocol Buffers (SPIFFE Workload API, 5.1 and 6.1).
+
+    X509SVIDResponse       svids 1, crl 2, federated_bundles 3
+    X509SVID               spiffe_id 1, x509_svid 2, x509_svid_key 3, bundle 4
+    X509BundlesResponse    crl 1, bundles 2
+    JWTSVIDRequest         audience 1, spiffe_id 2
+    JWTSVIDResponse        svids 1
+    JWTSVID                spiffe_id 1, svid 2
+    JWTBundlesResponse     bundles 1
+    ValidateJWTSVIDRequest   audience 1, svid 2
+    ValidateJWTSVIDResponse  spiffe_id 1, claims 2 (google.protobuf.Struct)
+
+Unknown fields are passed over. Bundles are DER certificates in a row, the certificate of an SVID first in its chain.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ostiary.protocol.errors import Malformed
+from ostiary.protocol.protobuf import encode_bytes, encode_double, encode_number, parse_fields
+
+SERVICE = "SpiffeWorkloadAPI"
+
+
+class X509Svid(NamedTuple):
+    """An X509-SVID with its key: DER, the key as PKCS #8."""
+
+    spiffe_id: str
+    chain: tuple[bytes, ...]
+    key: bytes
+
+
+def encode_x509_svids(
+    svids: Sequence[X509Svid], bundle: Sequence[bytes], federated: Mapping[str, Sequence[bytes]]
+) -> bytes:
+    """Return an X509SVIDResponse; `bundle` has the authorities of the trust domain of the SVIDs."""
+    own = b"".join(bundle)
+    encoded = [
+        encode_bytes(
+            1,
+            encode_bytes(1, svid.spiffe_id.encode())
+            + encode_bytes(2, b"".join(svid.chain))
+            + encode_bytes(3, svid.key)
+            + encode_bytes(4, own),
+        )
+        for svid in svids
+    ]
+    return b"".join(encoded) + _encode_map(3, {name: b"".join(roots) for name, roots in federated.items()})
+
+
+def encode_x509_bundles(bundles: Mapping[str, Sequence[bytes]]) -> bytes:
+    """Return an X509BundlesResponse; the authorities are by the SPIFFE ID of their trust domain."""
+    return _encode_map(2, {name: b"".join(roots) for name, roots in bundles.items()})
+
+
+def encode_jwt_bundles(bundles: Mapping[str, bytes]) -> bytes:
+    """Return a JWTBundlesResponse; the JWK Sets are by the SPIFFE ID of their trust domain."""
+    return _encode_map(1, bundles)
+
+
+def parse_jwt_svid_request(message: bytes) -> tuple[list[str], str]:
+    """Return audiences and SPIFFE ID of a JWTSVIDRequest. Raises Malformed."""
+    audiences, spiffe_id = [], ""
+    for number, value in parse_fields(message):
+        if number == 1:
+            audiences.append(_text(value))
+        elif number == 2:
+            spiffe_id = _text(value)
+    return audiences, spiffe_id
+
+
+def encode_jwt_svids(svids: Sequence[tuple[str, str]]) -> bytes:
+    """Return a JWTSVIDResponse of pairs of SPIFFE ID and token."""
+    return b"".join(
+        encode_bytes(1, encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, token.encode()))
+        for spiffe_id, token in svids
+    )
+
+
+def parse_validate_request(message: bytes) -> tuple[str, str]:
+    """Return audience and token of a ValidateJWTSVIDRequest. Raises Malformed."""
+    texts = {1: "", 2: ""}
+    for number, value in parse_fields(message):
+        if number in texts:
+            texts[number] = _text(value)
+    return texts[1], texts[2]
+
+
+def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
+    """Return a ValidateJWTSVIDResponse."""
+    return encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, _encode_struct(claims))
+
+
+def check_empty_request(message: bytes) -> None:
+    """Raise Malformed for a message that is no encoding of a request without fields."""
+    for _ in parse_fields(message):
+        pass
+
+
+def _encode_map(number: int, values: Mapping[str, bytes]) -> bytes:
+    return b"".join(
+        encode_bytes(number, encode_bytes(1, name.encode()) + encode_bytes(2, value)) for name, value in values.items()
+    )
+
+
+def _encode_struct(values: Mapping[str, object]) -> bytes:
+    """Return a google.protobuf.Struct: the map `fields`."""
+    return _encode_map(1, {name: _encode_value(value) for name, value in values.items()})
+
+
+def _encode_value(value: object) -> bytes:
+    """Return a google.protobuf.Value: null 1, number 2, string 3, bool 4, struct 5, list 6."""
+    match value:
+        case None:
+            return encode_number(1, 0)
+        case bool():
+            return encode_number(4, int(value))
+        case int() | float():
+            return encode_double(2, struct.pack("<d", value))
+        case str():
+            return encode_bytes(3, value.encode())
+        case dict():
+            return encode_bytes(5, _encode_struct(value))
+        case list():
+            return encode_bytes(6, b"".join(encode_bytes(1, _encode_value(one)) for one in value))
+        case _:
+            raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _text(value: int | memoryview) -> str:
+    """Return the string of a field. Raises Malformed."""
+    if isinstance(value, int):
+        raise Malformed("a field of the message has another type")
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise Malformed("a string of the message is not UTF-8") from None

@@ -1,0 +1,222 @@
+"""Federation with other trust domains: the bundle endpoint, the loop that fetches their bundles, and the admin API.
+
+The profile is `https_web` in both directions (SPIFFE Federation, 5.2.1): https with a certificate of an authority that
+this machine trusts, redirects followed for this fetch alone. The URL is the operator's; it leads to public addresses
+only, unless the configuration names the host (`private_hosts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypedDict
+from urllib.parse import urljoin
+
+import msgspec
+
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiaryd.certs.flows import trust_domains as flows
+from ostiaryd.certs.flows.bundles import own_bundle
+from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
+from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
+from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
+from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry.flows import act_as, find_agent
+from ostiaryd.registry.model import ADMIN, READ
+
+FETCH_S = 10
+MAX_REDIRECTS = 3
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+class NewTrustDomain(msgspec.Struct, forbid_unknown_fields=True):
+    """A trust domain to federate with: its name, and where it publishes its bundle."""
+
+    name: str
+    bundle_url: str
+
+
+class TrustDomainBody(TypedDict):
+    """A federated trust domain and the state of its bundle; `agents` are those whose workloads trust it."""
+
+    name: str
+    bundle_url: str
+    sequence: str | None
+    authorities: int
+    jwt_keys: int
+    agents: list[str]
+    refreshed_at: int | None
+    failed: str
+
+
+class BundleBody(TypedDict):
+    """A trust bundle in the SPIFFE bundle format."""
+
+    keys: list[dict[str, Any]]
+    spiffe_sequence: int
+    spiffe_refresh_hint: int
+
+
+async def show_own_bundle(call: Call) -> Reply:
+    """Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3)."""
+    bundle = own_bundle(call.world.db.read(), call.world.config)
+    return Reply(200, render_bundle(bundle), headers=[NO_STORE])
+
+
+async def add_trust_domain(call: Call) -> Reply:
+    """Federate with a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it."""
+    new, world = call.json(NewTrustDomain), call.world
+    _check_url(world, new.bundle_url)
+    made = await act_as(
+        call,
+        "federation.add",
+        lambda act: flows.add_trust_domain(act, new.name, new.bundle_url, config=world.config),
+    )
+    await refresh(world, made)
+    return reply(_show(world.db.read(), made.name), status=201)
+
+
+async def list_trust_domains(call: Call) -> Reply:
+    """List the federated trust domains and the state of their bundles."""
+    return await reply_page(
+        call,
+        "trust_domains",
+        lambda reader, page: behind(flows.list_trust_domains(reader), lambda one: one.name)(page),
+        lambda reader, one: _show(reader, one.name),
+        cursor=lambda one: one.name,
+    )
+
+
+async def show_trust_domain(call: Call) -> Reply:
+    """Show a federated trust domain, the state of its bundle, and the agents that trust it."""
+    return reply(_show(call.world.db.read(), call.params["name"]))
+
+
+async def refresh_trust_domain(call: Call) -> Reply:
+    """Fetch the bundle of a trust domain now; `failed` says why it could not be replaced."""
+    await refresh(call.world, flows.find_trust_domain(call.world.db.read(), call.params["name"]))
+    return await show_trust_domain(call)
+
+
+async def remove_trust_domain(call: Call) -> Reply:
+    """End the federation with a trust domain: workloads lose its bundle at once."""
+    await act_as(call, "federation.remove", lambda act: flows.remove_trust_domain(act, call.params["name"]))
+    return reply({})
+
+
+async def allow_agent(call: Call) -> Reply:
+    """Let the workloads of an agent trust a trust domain."""
+    name, agent = call.params["name"], call.params["agent"]
+    await act_as(call, "federation.allow", lambda act: flows.allow_agent(act, name, agent))
+    return await show_trust_domain(call)
+
+
+async def disallow_agent(call: Call) -> Reply:
+    """Let the workloads of an agent no longer trust a trust domain."""
+    name, agent = call.params["name"], call.params["agent"]
+    await act_as(call, "federation.disallow", lambda act: flows.disallow_agent(act, name, agent))
+    return await show_trust_domain(call)
+
+
+async def refresh_due(world: World) -> None:
+    """Fetch every bundle that is due; none waits for another."""
+    due = await world.db.scan(lambda reader: flows.list_due_domains(reader, now=world.now()))
+    await asyncio.gather(*(refresh(world, domain) for domain in due))
+
+
+async def refresh(world: World, domain: TrustDomain) -> None:
+    """Fetch the bundle of a trust domain, unless another process does. A failure is recorded at the trust domain."""
+    if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
+        return
+    try:
+        bundle = await fetch_bundle(world, domain.bundle_url)
+        if _has_changed(world, domain, bundle):
+            await act(world, "federation.refresh", lambda act: flows.take_bundle(act, domain.name, bundle))
+        else:
+            await world.writer.submit(lambda tx: flows.keep_bundle(tx, domain.name, bundle))
+    except Refused as refusal:
+        why = refusal.message
+        await world.writer.submit(lambda tx: flows.fail_refresh(tx, domain.name, why))
+
+
+def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool:
+    """Return whether an act must decide about the bundle: it is another one, or it is refused."""
+    present = flows.find_trust_domain(world.db.read(), domain.name)
+    try:
+        return is_new(present, bundle)
+    except Refused:
+        return True
+
+
+async def fetch_bundle(world: World, url: str) -> TrustBundle:
+    """Return the bundle at a URL, behind redirects to other valid URLs. Raises Invalid, Malformed, Unavailable."""
+    config = world.config
+    for _ in range(1 + MAX_REDIRECTS):
+        answer = await request(
+            "GET",
+            _check_url(world, url),
+            headers={"accept": "application/json"},
+            within_s=FETCH_S,
+            max_bytes=MAX_BUNDLE,
+            private=config.private,
+            ca_file=config.ca_file,
+        )
+        if answer.status not in _REDIRECTS:
+            break
+        url = urljoin(url, answer.location)
+    if answer.status != 200:
+        raise Unavailable(f"the bundle endpoint answers {answer.status}")
+    return parse_bundle(answer.body)
+
+
+def _check_url(world: World, url: str) -> str:
+    """Return the URL of a bundle endpoint (5.2.1.1). Raises Invalid."""
+    if not url.startswith("https://"):
+        raise Invalid("the URL of a bundle endpoint must be https", hint="https://HOST/PATH")
+    return check_named(url, of="the URL of the bundle endpoint", private=world.config.private)
+
+
+def _show(reader: Reader, name: str) -> TrustDomainBody:
+    domain = flows.find_trust_domain(reader, name)
+    return {
+        "name": domain.name,
+        "bundle_url": domain.bundle_url,
+        "sequence": None if domain.sequence is None else str(domain.sequence),
+        "authorities": len(domain.bundle.x509),
+        "jwt_keys": len(domain.bundle.jwt),
+        "agents": [find_agent(reader, id).name for id in flows.list_trusting_agents(reader, name)],
+        "refreshed_at": None if domain.refreshed_at is None else domain.refreshed_at // SECOND,
+        "failed": domain.failed,
+    }
+
+
+ROUTES = (
+    Route("GET", "/spiffe/bundle", show_own_bundle, "", answers={200: BundleBody}, is_cross_origin=True),
+    Route(
+        "POST", "/api/v1/trust-domains", add_trust_domain, ADMIN, body=NewTrustDomain, answers={201: TrustDomainBody}
+    ),
+    Route(
+        "GET",
+        "/api/v1/trust-domains",
+        list_trust_domains,
+        READ,
+        answers={200: PageBody("trust_domains", TrustDomainBody)},
+        query=PAGE,
+    ),
+    Route("GET", "/api/v1/trust-domains/{name}", show_trust_domain, READ, answers={200: TrustDomainBody}),
+    Route("DELETE", "/api/v1/trust-domains/{name}", remove_trust_domain, ADMIN, stops=True, answers={200: EmptyBody}),
+    Route("POST", "/api/v1/trust-domains/{name}/refresh", refresh_trust_domain, ADMIN, answers={200: TrustDomainBody}),
+    Route("PUT", "/api/v1/trust-domains/{name}/agents/{agent}", allow_agent, ADMIN, answers={200: TrustDomainBody}),
+    Route(
+        "DELETE",
+        "/api/v1/trust-domains/{name}/agents/{agent}",
+        disallow_agent,
+        ADMIN,
+        stops=True,
+        answers={200: TrustDomainBody},
+    ),
+)

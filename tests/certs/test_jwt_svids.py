@@ -1,0 +1,396 @@
+"""JWT-SVIDs and bundles: the rules of the specification, at the limits and on both sides."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from spiffe import JwtBundle, JwtSvid, TrustDomain, X509Bundle
+from spiffe import SpiffeId as TheirSpiffeId
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.protocol.jose import InvalidToken, b64u
+from ostiaryd.certs.model.bundle import (
+    ALGS,
+    MAX_KEYS,
+    MAX_SEQUENCE,
+    JwtAuthority,
+    TrustBundle,
+    parse_bundle,
+    parse_jwt_authority,
+    render_bundle,
+    render_jwt_keys,
+)
+from ostiaryd.certs.model.jwt_svid import (
+    AHEAD,
+    LIFETIME_S,
+    MAX_AUDIENCE,
+    MAX_AUDIENCES,
+    check_audiences,
+    sign_jwt_svid,
+    verify_jwt_svid,
+)
+from ostiaryd.certs.model.spiffe_id import MAX_SPIFFE_ID, SpiffeId, check_trust_domain, parse_spiffe_id
+from ostiaryd.certs.model.trust_domain import BackwardBundle, is_new
+from ostiaryd.certs.model.trust_domain import TrustDomain as Federated
+
+SECOND = 1_000_000
+NOW = 1_800_000_000 * SECOND
+ID = "spiffe://example.org/agent/writer"
+RSA = rsa.generate_private_key(65537, 2048)
+CURVES = {"256": ec.SECP256R1(), "384": ec.SECP384R1(), "512": ec.SECP521R1()}
+KEYS: dict[str, Any] = {
+    alg: ec.generate_private_key(CURVES[alg[2:]]) if alg.startswith("ES") else RSA for alg in sorted(ALGS)
+}
+
+
+def jwk_of(alg: str, kid: str) -> dict[str, Any]:
+    """The JWK as PyJWT writes it."""
+    public = KEYS[alg].public_key()
+    algorithm = jwt.algorithms.ECAlgorithm if alg.startswith("ES") else jwt.algorithms.RSAAlgorithm
+    return {**json.loads(algorithm.to_jwk(public)), "kid": kid}
+
+
+def authority(alg: str, kid: str = "k") -> JwtAuthority:
+    parsed = parse_jwt_authority(jwk_of(alg, kid))
+    assert parsed is not None
+    return parsed
+
+
+def token(alg: str = "ES256", *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A token that PyJWT has signed."""
+    content = {"sub": ID, "aud": ["api"], "exp": NOW // SECOND + 60} | claims
+    content = {name: value for name, value in content.items() if value is not None}
+    named = {"kid": "k"} | (headers or {})
+    kept = {name: value for name, value in named.items() if value is not None or name == "typ"}
+    return jwt.encode(content, KEYS[alg], alg, headers=kept)
+
+
+def verify(unverified: str, *, bundle: TrustBundle | None = None, now: int = NOW, audience: str = "api") -> SpiffeId:
+    known = TrustBundle((), (authority("ES256"),)) if bundle is None else bundle
+    return verify_jwt_svid(unverified, audience=audience, bundle_of=lambda _: known, now=now)[0]
+
+
+# ---------------------------------------------------------------------------------------- Tokens
+
+
+@pytest.mark.parametrize("alg", sorted(ALGS))
+def test_every_algorithm_of_the_specification_verifies(alg: str) -> None:
+    bundle = TrustBundle((), (authority(alg),))
+    assert str(verify(token(alg), bundle=bundle)) == ID
+    assert str(verify(token(alg, headers={"kid": None}), bundle=bundle)) == ID, "`kid` is optional"
+    head, _, signature = token(alg).rpartition(".")
+    broken = base64.urlsafe_b64decode(signature + "==")
+    with pytest.raises(InvalidToken):
+        verify(f"{head}.{b64u(broken[:-1] + bytes([broken[-1] ^ 1]))}", bundle=bundle)
+
+
+def test_our_tokens_are_what_a_library_of_others_accepts() -> None:
+    key = jose.generate("ES256")
+    signed, until = sign_jwt_svid(key, ID, ["api"], now=NOW)
+    assert until == NOW + LIFETIME_S * SECOND
+    assert jwt.get_unverified_header(signed) == {"alg": "ES256", "kid": key.public.kid, "typ": "JWT"}
+    claims = jwt.decode(signed, options={"verify_signature": False})
+    assert claims == {"sub": ID, "aud": ["api"], "iat": NOW // SECOND, "exp": NOW // SECOND + LIFETIME_S}
+    now = int(datetime.now(UTC).timestamp()) * SECOND
+    signed, _ = sign_jwt_svid(key, ID, ["api"], now=now)
+    parsed = parse_jwt_authority({**key.public.jwk})
+    assert parsed is not None
+    theirs = JwtBundle.parse(TrustDomain("example.org"), render_jwt_keys([parsed]))
+    assert str(JwtSvid.parse_and_validate(signed, theirs, {"api"}).spiffe_id) == ID
+
+
+@pytest.mark.parametrize(
+    ("claims", "at"),
+    [
+        ({}, NOW + 60 * SECOND - 1),
+        ({"nbf": NOW // SECOND + AHEAD // SECOND}, NOW),
+        ({"iat": NOW // SECOND + AHEAD // SECOND}, NOW),
+        ({"aud": "api"}, NOW),
+        ({"aud": ["other", "api"]}, NOW),
+    ],
+)
+def test_times_and_audiences_up_to_the_limit(claims: dict[str, Any], at: int) -> None:
+    assert str(verify(token(**claims), now=at)) == ID
+
+
+@pytest.mark.parametrize(
+    ("claims", "at"),
+    [
+        ({}, NOW + 60 * SECOND),
+        ({"exp": None}, NOW),
+        ({"exp": "soon"}, NOW),
+        ({"nbf": NOW // SECOND + AHEAD // SECOND + 1}, NOW),
+        ({"iat": NOW // SECOND + AHEAD // SECOND + 1}, NOW),
+        ({"aud": None}, NOW),
+        ({"aud": []}, NOW),
+        ({"aud": "ap"}, NOW),
+        ({"aud": ["other"]}, NOW),
+        ({"aud": {"api": 1}}, NOW),
+        ({"sub": None}, NOW),
+        ({"sub": "spiffe://example.org"}, NOW),
+        ({"sub": "https://example.org/agent/writer"}, NOW),
+        ({"sub": "spiffe://example.org/agent/../writer"}, NOW),
+    ],
+)
+def test_claims_beyond_the_limit_are_refused(claims: dict[str, Any], at: int) -> None:
+    with pytest.raises(InvalidToken):
+        verify(token(**claims), now=at)
+
+
+@pytest.mark.parametrize("typ", ["JWT", "JOSE", None])
+def test_the_types_of_the_specification(typ: str | None) -> None:
+    assert str(verify(token(headers={"typ": typ}))) == ID
+
+
+@pytest.mark.parametrize(
+    "headers", [{"typ": "at+jwt"}, {"typ": "jwt"}, {"jku": "https://evil.example"}, {"crit": ["exp"]}, {"cty": "JWT"}]
+)
+def test_other_headers_are_refused(headers: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken):
+        verify(token(headers=headers))
+
+
+def test_other_algorithms_are_refused() -> None:
+    claims = {"sub": ID, "aud": "api", "exp": NOW // SECOND + 60}
+    secret = jwt.encode(claims, "secret" * 10, "HS256", headers={"kid": "k"})
+    edwards = jwt.encode(claims, ed25519.Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": "k"})
+    nothing = jwt.encode(claims, "", "none", headers={"kid": "k"})
+    for unverified in (secret, edwards, nothing):
+        with pytest.raises(InvalidToken, match="none of RS, ES and PS"):
+            verify(unverified)
+
+
+def test_a_key_of_another_algorithm_or_id_does_not_count() -> None:
+    with pytest.raises(InvalidToken):
+        verify(token("ES384"), bundle=TrustBundle((), (authority("ES256"),)))
+    with pytest.raises(InvalidToken):
+        verify(token(), bundle=TrustBundle((), (authority("ES256", "other"),)))
+    with pytest.raises(InvalidToken):
+        verify(token(), bundle=TrustBundle((), ()))
+    two = TrustBundle((), (authority("ES256", "k"), authority("ES256", "l")))
+    assert str(verify(token(), bundle=two)) == ID
+    with pytest.raises(InvalidToken):
+        verify(token(headers={"kid": None}), bundle=two)
+
+
+def test_the_bundle_is_that_of_the_subject() -> None:
+    wanted: list[SpiffeId] = []
+
+    def bundle_of(subject: SpiffeId) -> TrustBundle:
+        wanted.append(subject)
+        return TrustBundle((), (authority("ES256"),))
+
+    verify_jwt_svid(token(sub="spiffe://other.example/x"), audience="api", bundle_of=bundle_of, now=NOW)
+    assert wanted == [SpiffeId("other.example", "/x")]
+
+
+@pytest.mark.parametrize("audiences", [["a"], ["x" * MAX_AUDIENCE], [str(number) for number in range(MAX_AUDIENCES)]])
+def test_audiences_up_to_the_limit(audiences: list[str]) -> None:
+    check_audiences(audiences)
+
+
+@pytest.mark.parametrize(
+    "audiences",
+    [[], [""], [" "], ["a", "a"], ["x" * (MAX_AUDIENCE + 1)], [str(n) for n in range(MAX_AUDIENCES + 1)], ["a\n"]],
+)
+def test_audiences_beyond_the_limit(audiences: list[str]) -> None:
+    with pytest.raises(Invalid):
+        check_audiences(audiences)
+
+
+# ---------------------------------------------------------------------------------------- SPIFFE IDs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spiffe://example.org/agent/writer",
+        "spiffe://a/b",
+        "spiffe://1.2.3.4/x",
+        "spiffe://under_score/A-Z.z_9",
+        "spiffe://example.org",
+        "spiffe://" + "x" * 255 + "/y",
+        "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 12),
+    ],
+)
+def test_identities_are_what_a_library_of_others_parses(text: str) -> None:
+    assert str(parse_spiffe_id(text)) == text
+    assert str(TheirSpiffeId(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "spiffe://",
+        "spiffe:///path",
+        "Spiffe://example.org/x",
+        "spiffe://Example.org/x",
+        "spiffe://example.org/",
+        "spiffe://example.org/a/",
+        "spiffe://example.org/a//b",
+        "spiffe://example.org/./b",
+        "spiffe://example.org/a/..",
+        "spiffe://example.org/a%2fb",
+        "spiffe://example.org/a?b",
+        "spiffe://example.org/a#b",
+        "spiffe://user@example.org/a",
+        "spiffe://example.org:8080/a",
+        "spiffe://[::1]/a",
+        "spiffe://example.org/ü",
+        "spiffe://" + "x" * 256 + "/y",
+        "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 11),
+    ],
+)
+def test_other_identities_are_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        parse_spiffe_id(text)
+
+
+def test_names_of_trust_domains() -> None:
+    assert check_trust_domain("example.org") == "example.org"
+    for name in ("", "Example.org", "spiffe://example.org", "a/b", "x" * 256):
+        with pytest.raises(Invalid):
+            check_trust_domain(name)
+
+
+# ---------------------------------------------------------------------------------------- Bundles
+
+
+def root(key: Any = None, *, is_authority: bool = True) -> bytes:
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([]), datetime(2026, 1, 1, tzinfo=UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+    )
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+
+
+def document(*keys: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"keys": list(keys), **more}).encode()
+
+
+def x509_jwk(der: bytes, **more: Any) -> dict[str, Any]:
+    return {"kty": "EC", "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]} | more
+
+
+def jwt_jwk(alg: str = "ES256", **more: Any) -> dict[str, Any]:
+    return {**jwk_of(alg, "k"), "use": "jwt-svid"} | more
+
+
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(), RSA, None]
+)
+def test_a_bundle_goes_and_comes_back_and_others_read_it(key: Any) -> None:
+    bundle = TrustBundle((root(key), root()), (authority("ES256"), authority("RS256", "r")), MAX_SEQUENCE, 300)
+    rendered = render_bundle(bundle)
+    again = parse_bundle(rendered)
+    assert (again.x509, again.jwt_jwks, again[2:]) == (bundle.x509, bundle.jwt_jwks, bundle[2:])
+    jwks = json.loads(rendered)["keys"]
+    assert all("kid" not in jwk and len(jwk["x5c"]) == 1 for jwk in jwks if jwk["use"] == "x509-svid")
+    assert all("kid" in jwk for jwk in jwks if jwk["use"] == "jwt-svid")
+    assert {jwk["use"] for jwk in jwks} == {"x509-svid", "jwt-svid"}
+    theirs = JwtBundle.parse(TrustDomain("example.org"), render_jwt_keys(bundle.jwt))
+    assert set(theirs.jwt_authorities) == {"k", "r"}
+    assert len(X509Bundle.parse_raw(TrustDomain("example.org"), b"".join(bundle.x509)).x509_authorities) == 2
+
+
+def test_unknown_and_unusable_keys_are_ignored() -> None:
+    der = root()
+    used = parse_bundle(
+        document(
+            x509_jwk(der),
+            x509_jwk(der),
+            {"kty": "EC"},
+            x509_jwk(der, use="wit-svid"),
+            x509_jwk(der, x5c=[]),
+            x509_jwk(der, x5c="text"),
+            x509_jwk(der, x5c=["not base64"]),
+            x509_jwk(root(is_authority=False)),
+            jwt_jwk(),
+            jwt_jwk(kid=None),
+            jwt_jwk(kid=""),
+            jwt_jwk(kty="OKP"),
+            jwt_jwk(crv="secp256k1"),
+            jwt_jwk(x="AAAA"),
+            "text",  # type: ignore[arg-type]
+        )
+    )
+    assert (used.x509, [one.kid for one in used.jwt]) == ((der,), ["k"])
+
+
+def test_only_the_first_certificate_of_a_key_counts() -> None:
+    first, second = root(), root()
+    jwk = x509_jwk(first)
+    jwk["x5c"].append(base64.b64encode(second).decode())
+    assert parse_bundle(document(jwk)).x509 == (first,)
+
+
+def test_an_empty_bundle_revokes_every_key() -> None:
+    assert parse_bundle(b'{"keys": []}') == TrustBundle((), ())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"keys": {}}',
+        b'{"keys": [], "keys": []}',
+        document(spiffe_sequence=-1),
+        document(spiffe_sequence=MAX_SEQUENCE + 1),
+        document(spiffe_sequence=1.5),
+        document(spiffe_sequence="1"),
+        document(spiffe_sequence=True),
+        document(spiffe_refresh_hint="soon"),
+        document(jwt_jwk(d="secret")),
+        document(*[{"kty": "EC"}] * (MAX_KEYS + 1)),
+    ],
+)
+def test_documents_that_are_no_bundle_are_refused(body: bytes) -> None:
+    with pytest.raises((Malformed, Invalid)):
+        parse_bundle(body)
+
+
+def test_the_refresh_hint_is_bounded() -> None:
+    assert [TrustBundle((), (), None, hint).refresh_s for hint in (None, 0, 9, 10, 600, 10**9)] == [
+        300, 300, 10, 10, 600, 86_400,
+    ]  # fmt: skip
+
+
+def federated(bundle: TrustBundle) -> Federated:
+    return Federated(
+        name="other.example", bundle_url="https://other.example", sequence=bundle.sequence,
+        content=render_bundle(bundle), due_at=0, created_at=0,
+    )  # fmt: skip
+
+
+def test_a_bundle_never_goes_backwards() -> None:
+    before, other = TrustBundle((root(),), (), 7), (root(),)
+    assert is_new(Federated(name="other.example", bundle_url="", due_at=0, created_at=0), before)
+    assert not is_new(federated(before), before)
+    assert is_new(federated(before), TrustBundle(other, (), 8))
+    assert is_new(federated(before), TrustBundle((), (), 8)), "an empty one revokes"
+    assert is_new(federated(before), TrustBundle(other, (), None)), "without a sequence the newest counts"
+    for sequence in (6, 7, 0):
+        with pytest.raises(BackwardBundle):
+            is_new(federated(before), TrustBundle(other, (), sequence))
+    assert issubclass(BackwardBundle, Refused)
