@@ -20,6 +20,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentSpec
 from ostiaryd.tokens.flows import consents
 from ostiaryd.tokens.model.consent import LIFETIMES_S, Offer
 from ostiaryd.trust import flows as trust
@@ -105,7 +106,8 @@ async def enter_people(world: World, site: Site, *, applications: int, people: i
         person, cookie = signed_in[number % people]
 
         def flow(act: Act) -> Application:
-            agent = registry.create_agent(act, name=f"app-{number}", owner="ann", purpose="is measured", scopes=[SCOPE])
+            spec = AgentSpec(name=f"app-{number}", owner="ann", purpose="is measured", scopes=[SCOPE])
+            agent = registry.create_agent(act, spec)
             registry.add_key(act, agent.agent_id, dict(key.public.jwk))
             client = trust.set_agent_client(act, agent.agent_id, redirect_uris=[CALLBACK])
             assert client is not None
