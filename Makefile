@@ -115,6 +115,7 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 	$(BIN)/python -m tests.conformance.peers_rego "$(CORPORA)"
 	$(BIN)/python -m tests.conformance.peers_mcp
 	$(BIN)/python -m tests.conformance.peers_authorization
+	$(BIN)/python -m tests.conformance.peers_mod_auth_openidc
 
 .PHONY: docs
 docs: $(SETUP) $(SITE) ## write the generated pages under docs/ (a test compares them), then build the site in build/site
