@@ -87,6 +87,7 @@ REASONS = {
 
 
 SUBJECTS = {
+    "acme": "accounts, orders and challenges of ACME clients",
     "agent": "life cycle, scopes, daily budget and restrictions of an agent",
     "anchor": "a trust anchor of client certificates",
     "api": "a read or a change through the server's own API",

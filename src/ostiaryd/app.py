@@ -26,6 +26,7 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.certs import flows as certs
+from ostiaryd.certs import wire_acme, wire_acme_keys, wire_acme_validation
 from ostiaryd.certs import wire_admin as certs_admin
 from ostiaryd.certs import wire_public as certs_public
 from ostiaryd.certs import wire_trust_domains, wire_workloads
@@ -44,7 +45,17 @@ from ostiaryd.ground.http.admission import (
     queue_stop_unproven,
     queue_unproven,
 )
-from ostiaryd.ground.http.edge import Call, Endpoint, Failed, Preflight, Reply, Wire, render_admin, request_id_of
+from ostiaryd.ground.http.edge import (
+    Call,
+    Endpoint,
+    Failed,
+    MethodNotAllowed,
+    Preflight,
+    Reply,
+    Wire,
+    render_admin,
+    request_id_of,
+)
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import Rounds
@@ -174,6 +185,8 @@ ROUTES: tuple[Route, ...] = (
     *tokens_admin.ROUTES,
     *wire_clients_admin.ROUTES,
     *wire_registration.ROUTES,
+    *wire_acme.ROUTES,
+    *wire_acme_keys.ROUTES,
     *approvals_admin.ROUTES,
     *wire_requests.ROUTES,
     *wire_elevation.ROUTES,
@@ -209,6 +222,8 @@ def build_app(world: World) -> Starlette:
             methods.setdefault(route.path, set()).add(route.method)
     routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
 
+    forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
+
     async def failed(request: Request, error: Exception) -> Response:
         """Answer 500 for an error outside of an endpoint, or while its answer is sent; uvicorn's log has the error."""
         id, answer = request_id_of(request.headers.raw, world), render_admin(Failed())
@@ -225,13 +240,12 @@ def build_app(world: World) -> Starlette:
             if isinstance(route, StarletteRoute) and route.matches(request.scope)[0] != Match.NONE
         ]
         allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
-        body = {
-            "error": "method_not_allowed" if allowed else "not_found",
-            "message": f"{request.method} is not allowed here" if allowed else "not found",
-        }
         headers = {"x-request-id": request_id_of(request.headers.raw, world)}
-        headers |= {"allow": ", ".join(allowed)} if allowed else {}
-        return JSONResponse(body, 405 if allowed else 404, headers=headers)
+        if not allowed:
+            return JSONResponse({"error": "not_found", "message": "not found"}, 404, headers=headers)
+        render = forms.get(ways[0].path, render_admin)
+        answer = render(MethodNotAllowed(f"{request.method} is not allowed here"))
+        return Response(answer.body, 405, headers | {"allow": ", ".join(allowed)}, answer.media_type)
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -463,6 +477,8 @@ LOOPS = (
     _every(1, wire_ssf_push.push_due),
     _every(30, signals.calm),
     _every(600, signals.forget),
+    _every(1, wire_acme_validation.validate_due),
+    _every(600, wire_acme_validation.forget_orders),
     _every(1, wire_signals_poll.poll_due, lane=Lane.STOP),
     _every(600, hearing.forget),
     _every(10, wire_threats.refresh_due),

@@ -74,6 +74,7 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("pep", "ostiary.cli.peps:pep", "Create, rotate and revoke API keys of AuthZEN gateways.", IDENTITIES),
+    ("acme", "ostiary.cli.acme:acme", "Create, list and revoke the account keys of ACME clients.", IDENTITIES),
     (
         "resource",
         "ostiary.cli.resources:resource",

@@ -24,6 +24,7 @@ from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.proxies import Network, parse_networks
 from ostiary.provenance.noticing.places import MAX_BYTES, Places, parse_places
 from ostiaryd.ground.outbound.fetch import check_origin
+from ostiaryd.ground.outbound.resolver import parse_name_servers
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
@@ -260,6 +261,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " documents and keys of clients are fetched"
         ),
     ] = ""
+    acme_networks: Annotated[
+        str,
+        Meta(
+            description="Private networks in which the validation of ACME challenges may visit hosts, separated by"
+            " spaces; public addresses are always open, metadata services never"
+        ),
+    ] = ""
+    acme_resolvers: Annotated[
+        str,
+        Meta(
+            description="DNS servers for the validation of ACME challenges, ADDRESS[:PORT] separated by spaces; empty:"
+            " those of the system"
+        ),
+    ] = ""
+    acme_http_port: Annotated[
+        int, Meta(ge=1, le=65_535, description="Port on which http-01 challenges are validated (RFC 8555: 80)")
+    ] = 80
+    acme_tls_port: Annotated[
+        int, Meta(ge=1, le=65_535, description="Port on which tls-alpn-01 challenges are validated (RFC 8737: 443)")
+    ] = 443
     mail_server: Annotated[
         str,
         Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),
@@ -394,11 +415,12 @@ def _checked(config: Config) -> Config:
     read_places(config.places)
     read_certificate_profiles(config.certificate_profiles)
     read_statement_issuers(config.software_statements)
-    for name in ("proxies", "certificate_proxies"):
+    for name in ("proxies", "certificate_proxies", "acme_networks"):
         try:
             parse_networks(getattr(config, name))
         except ValueError as error:
             raise Invalid(f"{name}: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
+    parse_name_servers(config.acme_resolvers)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("tls_cert and tls_key go together")
     if config.mtls_listen and not config.tls_cert:

@@ -80,9 +80,14 @@ def make_name(kind: NameKind, value: str) -> CertificateName:
             return CertificateName(kind, _check_host(value.lower(), wildcard=True))
         case NameKind.IP:
             try:
-                return CertificateName(kind, str(ip_address(value)))
+                name = CertificateName(kind, str(ip_address(value)))
             except ValueError:
                 raise Invalid(f"{value[:64]!a} is not an IP address") from None
+            if "%" in value:
+                raise Invalid(
+                    f"the address {value[:64]!a} has a zone", hint="a certificate names an address without it"
+                )
+            return name
         case NameKind.URI:
             if len(value) > MAX_URI or not _URI.fullmatch(value):
                 raise Invalid(f"{value[:100]!a} is not an absolute URI of at most {MAX_URI} characters")

@@ -74,6 +74,8 @@ GUARDED: dict[str, Guarded] = {
     "resource": Guarded(
         "resource", "resource_id", "name, uri, mode, segment, jkt, jwk, catalogue, catalogue_hash, proposed"
     ),
+    "acme_key": Guarded("acme_key", "kid", "holder, profile, names, sealed, expires_at, account, revoked_at"),
+    "acme_account": Guarded("acme_account", "id", "jkt, jwk, holder, kid, status", agent="holder"),
     "pep": Guarded("pep", "id", "name, networks, revoked_at"),
     "pep_key": Guarded("pep_key", "id", "pep, digest, expires_at"),
     "stop": Guarded("stop", "what || ' ' || value", "since, said_by, why, incident"),

@@ -62,6 +62,12 @@ class PreconditionFailed(Conflict):
     code = "precondition_failed"
 
 
+class MethodNotAllowed(Refused):
+    """The path has no operation with the method of the request (RFC 9110 section 15.5.6)."""
+
+    code = "method_not_allowed"
+
+
 class UnsupportedMediaType(Malformed):
     """The route does not accept the content type of the body."""
 
@@ -240,6 +246,7 @@ STATUS: dict[type[Refused], int] = {
     Failed: 500,
     TooLarge: 413,
     UnsupportedMediaType: 415,
+    MethodNotAllowed: 405,
     Malformed: 400,
     Invalid: 422,
     Unauthenticated: 401,

@@ -46,6 +46,8 @@ class RouteProtocol:
     """Type of the body of a refusal."""
     other_media_types: tuple[str, ...] = ()
     """Media types of refusals besides that of `render`, for a protocol that answers in the format of the request."""
+    refuses_methods: bool = False
+    """True if a method that is not allowed is refused in this form, instead of that of the administration API."""
 
 
 ADMIN_API = RouteProtocol("Administration", render_admin, ErrorBody)

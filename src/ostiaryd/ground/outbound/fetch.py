@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
@@ -65,6 +65,18 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
     `of` names the URL in errors. `private` are the hosts that the operator opens although their addresses are not
     public. The addresses of a name are checked at each request, since they change.
     """
+    parts = check_url(url, of=of)
+    host = parts.hostname or ""
+    literal = _literal(host, of=of)
+    if parts.scheme == "http" and (host not in _HERE or host not in private):
+        raise Invalid(f"{of} must be https")
+    if literal is not None:
+        _check_reachable(host, [literal], private=private)
+    return url
+
+
+def check_url(url: str, *, of: str) -> SplitResult:
+    """Return the parts of an http or https URL whose host is spelled in the one usual way. Raises Invalid."""
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
     try:
@@ -74,13 +86,9 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
     except (ValueError, httpx2.InvalidURL):
         raise Invalid(f"{of} is not a valid URL", hint="https://HOST[:PORT][/PATH][?QUERY]") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
-        raise Invalid(f"{of} must be https://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
-    literal = _literal(parts.hostname, of=of)
-    if parts.scheme == "http" and (parts.hostname not in _HERE or parts.hostname not in private):
-        raise Invalid(f"{of} must be https")
-    if literal is not None:
-        _check_reachable(parts.hostname, [literal], private=private)
-    return url
+        raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
+    _literal(parts.hostname, of=of)
+    return parts
 
 
 def _literal(host: str, *, of: str) -> Address | None:

@@ -3,6 +3,7 @@
 from ostiaryd.trust.flows.access import (
     Access,
     Request,
+    is_first_use,
     live_caller,
     spend_at_once,
     spend_proof,
@@ -162,6 +163,7 @@ __all__ = [
     "form_token",
     "get_oauth_client",
     "is_exempt",
+    "is_first_use",
     "list_admitted_certificates",
     "list_admitted_digests",
     "list_anchors",

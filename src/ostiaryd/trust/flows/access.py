@@ -120,12 +120,12 @@ def _check_binding(
 
 def spend_proof(tx: Tx, proof: Spend) -> None:
     """Use up the proof of a request, inside an act. Raises InvalidProof when it was used before."""
-    _check_new(_is_new(tx, proof))
+    _check_new(is_first_use(tx, proof))
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
     """Spend a proof in a job of the writer, without an entry. The job may not raise, because it shares its batch."""
-    _check_new(await world.writer.submit(lambda tx: _is_new(tx, proof)))
+    _check_new(await world.writer.submit(lambda tx: is_first_use(tx, proof)))
 
 
 async def survives(world: World) -> bool:
@@ -137,8 +137,11 @@ async def survives(world: World) -> bool:
     return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
 
 
-def _is_new(tx: Tx, proof: Spend) -> bool:
-    """While the request waited for the writer its time may have passed, and the memory of the proof with it."""
+def is_first_use(tx: Tx, proof: Spend) -> bool:
+    """Spend a proof, and return whether it was new; a refusal of the act does not undo that.
+
+    False also after its time: while the request waited for the writer, the memory of the proof may have ended.
+    """
     return tx.now < proof.until and store.spend(tx, proof)
 
 

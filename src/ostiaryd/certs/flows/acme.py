@@ -1,0 +1,654 @@
+"""Operations of the ACME server: MAC keys, accounts, orders, authorizations, certificates (RFC 8555, RFC 9773)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from cryptography import x509
+
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound, Refused
+from ostiary.protocol.jose import b64u
+from ostiaryd.certs.flows.authorities import chain_of, find_authority
+from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
+from ostiaryd.certs.flows.revoking import find_certificate, find_presented, revoke
+from ostiaryd.certs.model.acme import (
+    DAY,
+    MAX_PENDING,
+    ORDER_LIFETIME,
+    SECOND,
+    AccountStatus,
+    AcmeAccount,
+    AcmeKey,
+    AcmeRefused,
+    Authorization,
+    AuthorizationStatus,
+    Order,
+    OrderStatus,
+    Problem,
+    Unauthorized,
+    binding_kid,
+    certificate_id_of,
+    check_binding,
+    check_contacts,
+    check_requested_names,
+    parse_certificate_id,
+)
+from ostiaryd.certs.model.certificate import Certificate, CertificateRequest, Reason, serial_text
+from ostiaryd.certs.model.keys import BadKey, encode_public_key, jwk_thumbprint, parse_public_key
+from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowed
+from ostiaryd.certs.model.profiles import find_profile
+from ostiaryd.certs.model.requests import CertificateSigningRequest
+from ostiaryd.certs.store import acme as store
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring, RootKey
+from ostiaryd.ground.database import Reader, Tx
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import check_not_stopped
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.model import Spend
+
+DEFAULT_PROFILE = "server"
+DEFAULT_KEY_DAYS = 30
+MAX_KEY_DAYS = 366
+MAX_PATTERNS = 20
+MAX_UNUSED_KEYS = 100
+"""MAC keys of a holder that may still create an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAcmeKey:
+    """A MAC key as it is shown once."""
+
+    key: AcmeKey
+    name: str
+    mac_key: str = field(repr=False)
+
+
+class SignedRequest(NamedTuple):
+    """A request whose signature is verified. `account` is the id of the account whose key signed it; "" for a key that
+    the request itself brings.
+    """
+
+    key: jose.PublicKey
+    account: str
+    nonce: Spend
+    payload: bytes
+
+
+class NewAccount(NamedTuple):
+    """The members of a request for a new account."""
+
+    contacts: tuple[str, ...]
+    binding: object
+    is_lookup: bool
+
+
+# --- MAC keys of external account bindings
+
+
+def create_key(
+    act: Act,
+    *,
+    agent: str | None,
+    person: str | None,
+    profile: str = DEFAULT_PROFILE,
+    names: Sequence[str] = (),
+    days: int = DEFAULT_KEY_DAYS,
+    config: Config,
+) -> NewAcmeKey:
+    """Create a MAC key that binds one ACME account to an agent or a person (name or id).
+
+    `profile` is that of its certificates. `names` are patterns (`certs.model.names`) that limit what the account may
+    order, beside the policies. Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for
+    it), Conflict (too many keys).
+    """
+    if (agent is None) is (person is None):
+        raise Invalid("a key is for an agent or for a person", hint="name one of them")
+    if agent is not None:
+        active = registry.active_agent(act.tx, agent, now=act.now)
+        holder, name, owner = str(active.agent_id), active.name, str(active.owner)
+    else:
+        someone = registry.active_person(act, person or "")
+        holder, name, owner = str(someone.person_id), someone.name, str(someone.person_id)
+    registry.note(
+        act, object=holder, owner=owner, name=name, days=days, names=[one[:100] for one in names[:MAX_PATTERNS]]
+    )
+    found_profile = find_profile(load_profiles(config.certificate_profiles), profile)
+    kind = "agent" if person is None else "person"
+    if kind not in found_profile.holders:
+        hint = f"add `{kind}` to its `holders` in the file `certificate_profiles`"
+        raise Forbidden(
+            f"the profile `{profile}` is not for holders of the kind {kind}", hint=hint, code="wrong_profile"
+        )
+    if len(names) > MAX_PATTERNS:
+        raise Invalid(f"there are {len(names)} patterns of names, at most {MAX_PATTERNS} are allowed")
+    if not 1 <= days <= MAX_KEY_DAYS:
+        raise Invalid(f"`days` is not 1 to {MAX_KEY_DAYS}")
+    if store.count_unused_keys(act.tx, holder, now=act.now) >= MAX_UNUSED_KEYS:
+        raise Conflict(
+            f"`{name}` has {MAX_UNUSED_KEYS} unused keys", hint="ostiary acme key revoke KID", code="too_many_keys"
+        )
+    kid, secret = act.new_id("ak"), act.tx.random(32)
+    key = AcmeKey(
+        kid=kid,
+        holder=holder,
+        profile=profile,
+        names=tuple(map(check_pattern, names)),
+        sealed=_aead(act.tx.keys).seal(secret, context=_context(kid, holder), random=act.tx.random),
+        created_at=act.now,
+        expires_at=act.now + days * DAY,
+        account=None,
+        revoked_at=None,
+    )
+    store.add_key(act.tx, key)
+    registry.note(act, object=holder, kid=kid)
+    return NewAcmeKey(key, name, b64u(secret))
+
+
+def revoke_key(act: Act, kid: str) -> AcmeKey:
+    """Revoke a MAC key, and deactivate the account that it created. Raises NotFound, Conflict."""
+    key = find_key(act.tx, kid)
+    registry.note(act, object=key.holder, kid=key.kid, account=key.account)
+    if key.revoked_at is not None:
+        raise Conflict("the key is revoked", code="revoked")
+    store.revoke_key(act.tx, key.kid)
+    if key.account is not None and (account := store.get_account(act.tx, key.account)) is not None:
+        store.change_account(act.tx, replace(account, status=AccountStatus.DEACTIVATED))
+    return replace(key, revoked_at=act.now)
+
+
+def find_key(reader: Reader, kid: str) -> AcmeKey:
+    """Return a MAC key by its id. Raises NotFound."""
+    if (key := store.get_key(reader, kid)) is None:
+        raise NotFound("ACME key not found", hint="ostiary acme key list")
+    return key
+
+
+def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
+    """Return MAC keys behind the id `after`, by id."""
+    return store.list_keys(reader, after=after, limit=limit)
+
+
+def name_of_holder(reader: Reader, holder: str) -> str:
+    """Return the name of the agent or person behind an account."""
+    if holder.startswith("pe_"):
+        person = registry.get_person(reader, holder)
+        return "" if person is None else person.name
+    agent = registry.get_agent(reader, holder)
+    return "" if agent is None else agent.name
+
+
+# --- accounts
+
+
+def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) -> tuple[AcmeAccount, bool]:
+    """Return the account of a key, created if there is none, and whether it is new. Raises AcmeRefused."""
+    if (account := store.get_account_of_key(act.tx, key.thumbprint)) is not None:
+        _note(act, account)
+        _check_usable(act.tx, account, now=act.now)
+        return account, False
+    act.entry.key = key.thumbprint
+    if new.is_lookup:
+        raise AcmeRefused("accountDoesNotExist", "the key has no account")
+    if new.binding is None:
+        hint = "ostiary acme key create"
+        raise AcmeRefused(
+            "externalAccountRequired", "an account needs an external account binding", status=403, hint=hint
+        )
+    mac = store.get_key(act.tx, kid := binding_kid(new.binding))
+    if mac is None:
+        raise Unauthorized(f"the key {kid[:64]!a} of the external account binding is unknown")
+    secret = _aead(act.tx.keys).open(mac.sealed, context=_context(mac.kid, mac.holder))
+    check_binding(new.binding, url=url, jwk=key.bare_jwk, mac_key=secret)
+    account = AcmeAccount(
+        account_id=act.new_id("ac"),
+        jkt=key.thumbprint,
+        jwk=key.bare_jwk,
+        holder=mac.holder,
+        kid=mac.kid,
+        contacts=check_contacts(new.contacts),
+        status=AccountStatus.VALID,
+        created_at=act.now,
+    )
+    _note(act, account)
+    check_holder(act.tx, mac.holder, now=act.now)
+    if mac.revoked_at is not None or act.now >= mac.expires_at or mac.account is not None:
+        state = "revoked" if mac.revoked_at is not None else "used" if mac.account is not None else "expired"
+        raise Unauthorized(f"the key of the external account binding is {state}")
+    store.use_key(act.tx, mac.kid, account=account.account_id)
+    store.add_account(act.tx, account)
+    return account, True
+
+
+def find_account(reader: Reader, id: str) -> AcmeAccount | None:
+    """Return an account by its id; None if there is none."""
+    return store.get_account(reader, id)
+
+
+def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
+    """Spend the nonce of a request of an account, and return the account, which may act. Raises AcmeRefused."""
+    spend_nonce(tx, request)
+    account = store.get_account(tx, request.account)
+    if account is None or account.jkt != request.key.thumbprint:
+        raise Unauthorized("the key of the account has changed")
+    _check_usable(tx, account, now=tx.now)
+    return account
+
+
+def begin(act: Act, request: SignedRequest) -> AcmeAccount:
+    """`authorize` for an act: its entry names the account and its holder. Raises AcmeRefused."""
+    if (account := store.get_account(act.tx, request.account)) is not None:
+        _note(act, account)
+    return authorize(act.tx, request)
+
+
+def change_contacts(act: Act, account: AcmeAccount, contacts: Sequence[str]) -> AcmeAccount:
+    """Replace the contacts of an account. Raises AcmeRefused."""
+    changed = replace(account, contacts=check_contacts(contacts))
+    store.change_account(act.tx, changed)
+    return changed
+
+
+def deactivate_account(act: Act, account: AcmeAccount) -> AcmeAccount:
+    """Deactivate an account for good. Its certificates stay valid."""
+    changed = replace(account, status=AccountStatus.DEACTIVATED)
+    store.change_account(act.tx, changed)
+    return changed
+
+
+def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_url: str) -> AcmeAccount:
+    """Replace the key of an account. Raises AcmeRefused (409 and the account for a key that has one)."""
+    act.entry.key = new.thumbprint
+    if (other := store.get_account_of_key(act.tx, new.thumbprint)) is not None:
+        raise AcmeRefused(
+            "malformed", "the new key has an account", status=409, location=accounts_url + other.account_id
+        )
+    store.change_account_key(act.tx, account.account_id, jkt=new.thumbprint, jwk=new.bare_jwk)
+    return replace(account, jkt=new.thumbprint, jwk=new.bare_jwk)
+
+
+def spend_nonce(tx: Tx, request: SignedRequest) -> None:
+    """Use up the nonce of a request, also if the request is refused later. Raises AcmeRefused."""
+    if not trust.is_first_use(tx, request.nonce):
+        raise AcmeRefused("badNonce", "the nonce was used before", hint="use the nonce of the last answer")
+
+
+def check_holder(tx: Tx, holder: str, *, now: int) -> None:
+    """Check that the agent or person behind an account may act. Raises AcmeRefused (`unauthorized`)."""
+    try:
+        if not holder.startswith("pe_"):
+            registry.active_agent(tx, holder, now=now)
+            return
+        person = registry.find_person(tx, holder)
+        if not person.is_active:
+            raise Forbidden(f"the person `{person.name}` has left")
+        check_not_stopped(registry.list_stops(tx), [("owner", person.person_id), ("everything", "")])
+    except (Forbidden, NotFound) as refusal:
+        raise Unauthorized(refusal.message, hint=refusal.hint) from None
+
+
+def _check_usable(tx: Tx, account: AcmeAccount, *, now: int) -> None:
+    if account.status is not AccountStatus.VALID:
+        raise Unauthorized(f"the account is {account.status}", status=401)
+    check_holder(tx, account.holder, now=now)
+
+
+def _note(act: Act, account: AcmeAccount) -> None:
+    """Write the account and its holder on the entry."""
+    act.entry.key = account.jkt
+    if account.holder.startswith("pe_"):
+        act.entry.person = account.holder
+    else:
+        act.entry.agent = account.holder
+        agent = registry.get_agent(act.tx, account.holder)
+        act.entry.owner = None if agent is None else agent.owner
+    registry.note(act, object=account.account_id)
+
+
+# --- orders and authorizations
+
+
+def create_order(
+    act: Act,
+    account: AcmeAccount,
+    identifiers: Sequence[CertificateName],
+    *,
+    not_after: int | None,
+    replaces: str | None,
+    config: Config,
+) -> tuple[Order, list[Authorization]]:
+    """Create an order and an authorization for each identifier. Raises AcmeRefused."""
+    registry.note(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
+    if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
+        raise AcmeRefused(
+            "rateLimited", f"the account has {MAX_PENDING} open orders", status=429, hint="finalize them", after_s=3600
+        )
+    if not_after is not None and not_after <= act.now:
+        raise AcmeRefused("malformed", "`notAfter` is in the past")
+    _check_names(act, account, identifiers, not_after=not_after, config=config)
+    if replaces is not None:
+        _check_replaces(act.tx, account, identifiers, replaces, now=act.now)
+    order = Order(
+        order_id=act.new_id("ao"),
+        account=account.account_id,
+        status=OrderStatus.PENDING,
+        identifiers=tuple(identifiers),
+        not_after=not_after,
+        replaces=replaces,
+        created_at=act.now,
+        expires_at=act.now + ORDER_LIFETIME,
+    )
+    authorizations = [
+        Authorization(
+            authorization_id=act.new_id("az"),
+            order=order.order_id,
+            account=account.account_id,
+            identifier=identifier,
+            status=AuthorizationStatus.PENDING,
+            expires_at=order.expires_at,
+            token=b64u(act.tx.random(32)),
+            challenge="",
+            problem=None,
+            validated_at=None,
+            attempts=0,
+            due_at=0,
+        )
+        for identifier in identifiers
+    ]
+    store.add_order(act.tx, order, authorizations)
+    registry.note(act, object=order.order_id)
+    return order, authorizations
+
+
+def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Authorization]]:
+    """Return an order of an account with its authorizations. Raises AcmeRefused."""
+    order = store.get_order(reader, id)
+    if order is None:
+        raise AcmeRefused("malformed", "order not found", status=404)
+    if order.account != account:
+        raise Unauthorized("the order belongs to another account")
+    return order, store.list_authorizations(reader, id)
+
+
+def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
+    """Return the ids of the orders of an account behind the id `after`."""
+    return store.list_orders(reader, account, after=after, limit=limit)
+
+
+def find_authorization(reader: Reader, id: str, *, account: str) -> Authorization:
+    """Return an authorization of an account. Raises AcmeRefused."""
+    authorization = store.get_authorization(reader, id)
+    if authorization is None:
+        raise AcmeRefused("malformed", "authorization not found", status=404)
+    if authorization.account != account:
+        raise Unauthorized("the authorization belongs to another account")
+    return authorization
+
+
+def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization:
+    """Queue the validation of a challenge; a challenge that is queued or done stays as it is. Raises AcmeRefused."""
+    authorization = find_authorization(act.tx, id, account=account.account_id)
+    registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
+    if type not in authorization.challenge_types:
+        raise AcmeRefused("malformed", "challenge not found", status=404)
+    if authorization.challenge == type and authorization.status is not AuthorizationStatus.DEACTIVATED:
+        return authorization
+    if authorization.status_at(act.now) != "pending" or authorization.challenge:
+        raise AcmeRefused("malformed", "the authorization is not pending, or another challenge was chosen")
+    chosen = replace(authorization, status=AuthorizationStatus.PROCESSING, challenge=type, attempts=0, due_at=act.now)
+    store.change_authorization(act.tx, chosen)
+    return chosen
+
+
+def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authorization:
+    """Give an authorization up; its order becomes invalid unless it is complete. Raises AcmeRefused."""
+    authorization = find_authorization(act.tx, id, account=account.account_id)
+    registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value)
+    if authorization.status_at(act.now) not in ("pending", "valid"):
+        raise AcmeRefused("malformed", "the authorization is neither pending nor valid")
+    given_up = replace(authorization, status=AuthorizationStatus.DEACTIVATED)
+    store.change_authorization(act.tx, given_up)
+    _follow(act, given_up, Problem("unauthorized", "an authorization was deactivated"))
+    return given_up
+
+
+def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
+    """Return the authorizations whose challenge is to be validated now, the oldest first."""
+    return store.list_due(reader, now=now, limit=limit)
+
+
+def claim(tx: Tx, id: str, *, until: int) -> bool:
+    """Claim a validation until that instant (microseconds); return False if another process has it."""
+    return store.claim(tx, id, until=until)
+
+
+def postpone(tx: Tx, id: str, *, due_at: int) -> None:
+    """Schedule the next attempt of a validation."""
+    store.postpone(tx, id, due_at=due_at)
+
+
+def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) -> None:
+    """Record the result of a validation: valid, or invalid as `refusal` says. The order follows.
+
+    Whatever the client or an administrator changed meanwhile stands: then the result does not count.
+    """
+    present = store.get_authorization(act.tx, authorization.authorization_id)
+    account = store.get_account(act.tx, authorization.account)
+    assert account is not None, "accounts are never deleted"
+    _note(act, account)
+    registry.note(
+        act,
+        object=authorization.authorization_id,
+        name=authorization.identifier.value,
+        challenge=authorization.challenge,
+    )
+    if present is None or present.status is not AuthorizationStatus.PROCESSING or present.expires_at <= act.now:
+        raise AcmeRefused("malformed", "the authorization is not waiting for a validation")
+    if refusal is None:
+        try:
+            _check_usable(act.tx, account, now=act.now)
+        except AcmeRefused as error:
+            refusal = error
+    if refusal is None:
+        done = replace(present, status=AuthorizationStatus.VALID, validated_at=act.now)
+    else:
+        registry.note(act, object=authorization.authorization_id, problem=refusal.code)
+        done = replace(present, status=AuthorizationStatus.INVALID, problem=Problem(refusal.code, refusal.message))
+    store.change_authorization(act.tx, done)
+    _follow(act, done, done.problem)
+
+
+def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:
+    """Let the order of an authorization follow a change of it."""
+    order = store.get_order(act.tx, authorization.order)
+    if order is None or order.status not in (OrderStatus.PENDING, OrderStatus.READY):
+        return
+    if authorization.status is AuthorizationStatus.VALID:
+        others = store.list_authorizations(act.tx, order.order_id)
+        if order.status is OrderStatus.PENDING and all(one.status is AuthorizationStatus.VALID for one in others):
+            store.change_order(act.tx, replace(order, status=OrderStatus.READY))
+    else:
+        store.change_order(act.tx, replace(order, status=OrderStatus.INVALID, problem=problem))
+
+
+def _check_names(
+    act: Act, account: AcmeAccount, names: Sequence[CertificateName], *, not_after: int | None, config: Config
+) -> None:
+    """Check that the holder of an account may get a certificate for these names: by the MAC key of the account, by the
+    profile, and by the policies for some type of key. Raises AcmeRefused (`rejectedIdentifier`).
+    """
+    key = find_key(act.tx, account.kid)
+    profile = find_profile(load_profiles(config.certificate_profiles), key.profile)
+    agent, person = _holder_of(account)
+    if key.names and (foreign := [name for name in names if not is_allowed(name, key.names)]):
+        hint = f"allowed: {' '.join(key.names)[:300]}"
+        raise AcmeRefused(
+            "rejectedIdentifier", f"the account may not order {foreign[0].value!a}", status=403, hint=hint
+        )
+    refusal: Refused | None = None
+    for key_type in profile.key_types:  # the key is not known yet
+        try:
+            check_issue(
+                act,
+                profile=key.profile,
+                names=tuple(names),
+                agent=agent,
+                person=person,
+                key_type=key_type,
+                lifetime_s=_lifetime_s(not_after, now=act.now),
+                config=config,
+            )
+        except (Forbidden, Invalid) as error:
+            refusal = error
+        else:
+            return
+    assert refusal is not None, "a profile has key types"
+    raise AcmeRefused("rejectedIdentifier", refusal.message, status=403, hint=refusal.hint)
+
+
+def _holder_of(account: AcmeAccount) -> tuple[str | None, str | None]:
+    """Return the agent and the person behind an account, of which one is None."""
+    return (None, account.holder) if account.holder.startswith("pe_") else (account.holder, None)
+
+
+def _lifetime_s(not_after: int | None, *, now: int) -> int | None:
+    """Return the lifetime that an order asks for, in seconds."""
+    return None if not_after is None else (not_after - now) // SECOND
+
+
+def _check_replaces(
+    tx: Tx, account: AcmeAccount, identifiers: Sequence[CertificateName], replaces: str, *, now: int
+) -> None:
+    """Check that an order may replace a certificate (RFC 9773 section 5). Raises AcmeRefused."""
+    certificate = find_by_id(tx, replaces, now=now)
+    if not store.has_order(tx, account.account_id, certificate.serial):
+        raise Unauthorized("the certificate to replace belongs to another account")
+    if not set(certificate.names) & set(identifiers):
+        raise AcmeRefused("malformed", "the certificate to replace has none of the names of the order")
+    if store.is_replaced(tx, replaces):
+        raise AcmeRefused("alreadyReplaced", "the certificate is replaced already", status=409)
+
+
+# --- certificates
+
+
+def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config) -> Order:
+    """Issue the certificate of an order that is ready. A refused request leaves the order ready. Raises AcmeRefused."""
+    order, authorizations = find_order(act.tx, id, account=account.account_id)
+    registry.note(act, object=order.order_id, account=account.account_id)
+    if order.status_at(act.now) != "ready":
+        raise AcmeRefused("orderNotReady", f"the order is {order.status_at(act.now)}", status=403)
+    if any(one.status_at(act.now) != "valid" for one in authorizations):
+        raise AcmeRefused("orderNotReady", "an authorization of the order is not valid", status=403)
+    check_requested_names(order, csr.names)
+    if jwk_thumbprint(parse_public_key(csr.public_key)) == account.jkt or is_account_key(act.tx, csr.public_key):
+        raise AcmeRefused("badCSR", "the key of the certificate is the key of an account", hint="generate another key")
+    key = find_key(act.tx, account.kid)
+    agent, person = _holder_of(account)
+    replaced = None if order.replaces is None else serial_text(parse_certificate_id(order.replaces)[1])
+    certificate_request = CertificateRequest(
+        profile=key.profile,
+        public_key=csr.public_key,
+        names=order.identifiers,
+        agent=agent,
+        person=person,
+        lifetime_s=_lifetime_s(order.not_after, now=act.now),
+        replaces=replaced,
+    )
+    try:
+        issued = issue(act, certificate_request, config=config).certificate
+    except BadKey as refusal:
+        raise AcmeRefused("badPublicKey", refusal.message, hint=refusal.hint) from None
+    except (Conflict, Invalid) as refusal:
+        raise AcmeRefused("badCSR", refusal.message, hint=refusal.hint) from None
+    except (Forbidden, NotFound) as refusal:
+        raise Unauthorized(refusal.message, hint=refusal.hint) from None
+    registry.note(act, object=issued.serial, order=order.order_id, account=account.account_id)
+    done = replace(order, status=OrderStatus.VALID, serial=issued.serial, expires_at=issued.not_after)
+    store.change_order(act.tx, done)
+    return done
+
+
+def is_account_key(reader: Reader, public_key: bytes) -> bool:
+    """Return whether a public key (SubjectPublicKeyInfo in DER) is that of an account."""
+    return store.get_account_of_key(reader, jwk_thumbprint(parse_public_key(public_key))) is not None
+
+
+def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
+    """Return the certificate of an order with the chain above it, without the root. Raises AcmeRefused."""
+    order, _ = find_order(reader, order_id, account=account)
+    if order.serial is None:
+        raise AcmeRefused("malformed", "the order has no certificate", status=404)
+    try:
+        certificate = find_certificate(reader, order.serial, now=now)
+    except NotFound:
+        raise AcmeRefused("malformed", "the certificate has expired", status=404) from None
+    return certificate, chain_of(reader, find_authority(reader, certificate.authority))
+
+
+def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
+    """Return a certificate by its identifier in ARI (RFC 9773). Raises AcmeRefused."""
+    _, serial = parse_certificate_id(certificate_id)
+    try:
+        certificate = find_certificate(reader, serial_text(serial), now=now)
+    except (NotFound, Invalid):
+        certificate = None
+    if certificate is None or certificate_id != certificate_id_of(certificate.der):
+        raise AcmeRefused("malformed", "certificate not found", status=404)
+    return certificate
+
+
+def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason) -> None:
+    """Revoke a certificate for its account, or for an account that has proved control of all its names.
+
+    Raises AcmeRefused.
+    """
+    certificate = _find_presented(act, der)
+    is_own = store.has_order(act.tx, account.account_id, certificate.serial)
+    if not is_own and not all(
+        store.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
+    ):
+        raise Unauthorized("the account has not proved control of all names of the certificate")
+    _revoke(act, certificate, reason)
+
+
+def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: Reason) -> None:
+    """Revoke a certificate for the holder of its private key. Raises AcmeRefused."""
+    act.entry.key = key.thumbprint
+    certificate = _find_presented(act, der)
+    own = x509.load_der_x509_certificate(certificate.der).public_key()
+    if jwk_thumbprint(parse_public_key(encode_public_key(own))) != key.thumbprint:  # type: ignore[arg-type]
+        raise Unauthorized("the request is not signed with the key of the certificate")
+    _revoke(act, certificate, reason)
+
+
+def _find_presented(act: Act, der: bytes) -> Certificate:
+    certificate = find_presented(act.tx, der, now=act.now)
+    if certificate is None:
+        raise AcmeRefused("malformed", "this server has not issued the certificate", status=404)
+    registry.note(act, object=certificate.serial)
+    return certificate
+
+
+def _revoke(act: Act, certificate: Certificate, reason: Reason) -> None:
+    try:
+        revoke(act, certificate.serial, reason)
+    except Conflict as refusal:
+        raise AcmeRefused("alreadyRevoked", refusal.message) from None
+
+
+def forget(tx: Tx, *, before: int, limit: int) -> int:
+    """Delete orders that ended before that instant; return how many."""
+    return store.prune(tx, before=before, limit=limit)
+
+
+def _aead(keys: Keyring) -> RootKey:
+    return RootKey(keys.derive("acme key"), source="derived")
+
+
+def _context(kid: str, holder: str) -> bytes:
+    return f"acme key|{kid}|{holder}".encode()

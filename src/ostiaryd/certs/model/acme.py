@@ -1,0 +1,533 @@
+"""ACME: accounts, orders, authorizations and challenges, and their rules (RFC 8555, 8737, 8738, 9773)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+import msgspec
+from cryptography import x509
+
+from ostiary.protocol import canonical, jose
+from ostiary.protocol.addresses import check_address
+from ostiary.protocol.decoding import convert
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.certs.model.certificate import Reason
+from ostiaryd.certs.model.names import CertificateName, NameKind, make_name
+
+SECOND = 1_000_000
+MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
+KINDS = "urn:ietf:params:acme:error:"
+MEDIA_TYPE = "application/jose+json"
+ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
+"""Signature algorithms of account keys and certificate keys, the preferred one first."""
+MACS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
+"""MAC algorithms of external account bindings, with their hashes."""
+MAX_IDENTIFIERS = 100
+MAX_CONTACTS = 10
+MAX_PENDING = 300
+"""Orders of an account that are neither valid nor invalid."""
+NONCE_LIFETIME = HOUR
+ORDER_LIFETIME = DAY
+"""Microseconds within which an order must be finalized."""
+MAX_KEY_AUTHORIZATION = 4096
+"""Bytes of an answer to a http-01 request that are read."""
+ACME_TLS = "acme-tls/1"
+"""Application protocol of tls-alpn-01 (RFC 8737 section 6.2)."""
+ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
+RETRY_S = (1, 3)
+"""Seconds before the second and the third attempt of a validation."""
+REASONS = {
+    0: Reason.UNSPECIFIED,
+    1: Reason.KEY_COMPROMISE,
+    3: Reason.AFFILIATION_CHANGED,
+    4: Reason.SUPERSEDED,
+    5: Reason.CESSATION,
+    9: Reason.PRIVILEGE_WITHDRAWN,
+}
+"""Reasons for a revocation that a client may give (RFC 5280 section 5.3.1)."""
+
+
+class Subproblem(NamedTuple):
+    """A problem with one identifier of an order (RFC 8555 section 6.7.1)."""
+
+    type: str
+    value: str
+    code: str
+    message: str
+
+
+class AcmeRefused(Refused):
+    """A refusal with its type of problem (RFC 8555 section 6.7), which is its `code`."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 400,
+        hint: str = "",
+        subproblems: Sequence[Subproblem] = (),
+        location: str = "",
+        after_s: int = 0,
+    ) -> None:
+        """`location` is the id of an account that is there already; `after_s` says when to try again."""
+        super().__init__(message, hint=hint, code=code)
+        self.status, self.subproblems, self.location, self.after_s = status, subproblems, location, after_s
+
+
+class Unauthorized(AcmeRefused):
+    """The account, or the answer to a challenge, does not give this access (`unauthorized`)."""
+
+    def __init__(self, message: str, *, status: int = 403, hint: str = "") -> None:
+        super().__init__("unauthorized", message, status=status, hint=hint)
+
+
+class StaleNonce(AcmeRefused):
+    """A nonce that the client replaces and then repeats its request: no entry."""
+
+    is_challenge = True
+
+
+class AccountStatus(StrEnum):
+    VALID = "valid"
+    DEACTIVATED = "deactivated"
+
+
+class OrderStatus(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    VALID = "valid"
+    INVALID = "invalid"
+
+
+class AuthorizationStatus(StrEnum):
+    """The stored status. `processing`: a challenge is being validated, and the authorization is shown as pending."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    VALID = "valid"
+    INVALID = "invalid"
+    DEACTIVATED = "deactivated"
+
+
+class Problem(NamedTuple):
+    """The reason why a validation failed, as it is stored and shown."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeKey:
+    """A key of an external account binding. `holder` is the agent or person whose account it may create. Times in
+    microseconds.
+    """
+
+    kid: str
+    holder: str
+    profile: str
+    names: tuple[str, ...]
+    """patterns of the names that the account may order (`certs.model.names`); empty: as policies say"""
+    sealed: bytes = field(repr=False)
+    created_at: int
+    expires_at: int
+    account: str | None
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeAccount:
+    """An account. `holder` is the agent or person whom its certificates belong to."""
+
+    account_id: str
+    jkt: str
+    jwk: dict[str, str]
+    holder: str
+    kid: str
+    contacts: tuple[str, ...]
+    status: AccountStatus
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order. `not_after` is what the client asks for, `serial` its certificate, `replaces` an identifier of ARI.
+
+    Times are in microseconds.
+    """
+
+    order_id: str
+    account: str
+    status: OrderStatus
+    identifiers: tuple[CertificateName, ...]
+    not_after: int | None
+    replaces: str | None
+    created_at: int
+    expires_at: int
+    problem: Problem | None = None
+    serial: str | None = None
+
+    def status_at(self, now: int) -> str:
+        """Return the status at `now` (microseconds): an order that is not finalized in time is invalid."""
+        is_open = self.status in (OrderStatus.PENDING, OrderStatus.READY)
+        return OrderStatus.INVALID if is_open and now >= self.expires_at else self.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """An authorization of one identifier for one order. `challenge` is the type that the client chose; "" before."""
+
+    authorization_id: str
+    order: str
+    account: str
+    identifier: CertificateName
+    status: AuthorizationStatus
+    expires_at: int
+    token: str
+    challenge: str
+    problem: Problem | None
+    validated_at: int | None
+    attempts: int
+    due_at: int
+
+    @property
+    def challenge_types(self) -> tuple[str, ...]:
+        """Return the types of challenge by which the identifier can be proved."""
+        if self.identifier.kind is NameKind.IP:
+            return ("http-01", "tls-alpn-01")  # RFC 8738 section 7
+        return ("dns-01",) if self.identifier.is_wildcard else ("http-01", "dns-01", "tls-alpn-01")
+
+    def status_at(self, now: int) -> str:
+        """Return the status that a client sees at `now` (microseconds)."""
+        is_open = self.status in (
+            AuthorizationStatus.PENDING,
+            AuthorizationStatus.PROCESSING,
+            AuthorizationStatus.VALID,
+        )
+        if is_open and now >= self.expires_at:
+            return "expired" if self.status is AuthorizationStatus.VALID else "invalid"
+        return "pending" if self.status is AuthorizationStatus.PROCESSING else self.status
+
+
+# --- requests
+
+
+class UnverifiedJws(NamedTuple):
+    """The parts of a JWS in its flattened form. Nothing about them is proved."""
+
+    alg: str
+    nonce: str
+    url: str
+    kid: str
+    jwk: object
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+    def verify(self, jwk: Mapping[str, object]) -> jose.PublicKey:
+        """Return the key, if it made the signature. Raises AcmeRefused."""
+        key = parse_key({name: value for name, value in jwk.items() if name not in ("alg", "use", "key_ops")})
+        try:
+            key = jose.parse_public_jwk({**key.bare_jwk, "alg": self.alg})
+        except jose.InvalidKey:
+            raise AcmeRefused("badSignatureAlgorithm", f"the key does not sign with {self.alg[:20]!a}") from None
+        try:
+            key.verify(self.signature, self.signing_input)
+        except jose.InvalidToken:
+            raise AcmeRefused("malformed", "the signature of the request is wrong") from None
+        return key
+
+
+class _Flattened(msgspec.Struct):
+    """A JWS in its flattened JSON form (RFC 7515 section 7.2.2)."""
+
+    protected: str
+    payload: str
+    signature: str
+    header: Any = msgspec.UNSET
+    signatures: Any = msgspec.UNSET
+
+
+class _Header(msgspec.Struct):
+    alg: str
+    url: str
+    nonce: Any = ""
+    kid: Any = ""
+    jwk: Any = None
+
+
+def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
+    """Return the parts of a JWS from its JSON value. Raises AcmeRefused.
+
+    `macs`: the algorithm is a MAC, as in an external account binding. Without `has_nonce` a nonce is refused.
+    """
+    try:
+        jws = convert(body, _Flattened)
+        value = canonical.parse(unb64u(jws.protected), max_bytes=16 << 10, max_depth=8)
+        header = convert(value, _Header)
+        payload, signature = unb64u(jws.payload), unb64u(jws.signature)
+    except (msgspec.ValidationError, Malformed) as error:
+        raise AcmeRefused("malformed", f"the request is not a flattened JWS: {error}") from None
+    assert isinstance(value, dict)
+    if jws.header is not msgspec.UNSET or jws.signatures is not msgspec.UNSET:
+        raise AcmeRefused("malformed", "a JWS has one signature and no unprotected header")
+    for name in ("crit", "b64"):
+        if name in value:
+            raise AcmeRefused("malformed", f"the JWS has an unsupported extension (`{name}`)")
+    if header.alg not in (MACS if macs else ALGORITHMS):
+        expected = ", ".join(MACS if macs else ALGORITHMS)
+        raise AcmeRefused("badSignatureAlgorithm", f"the algorithm {header.alg[:20]!a} is not one of {expected}")
+    if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
+        raise AcmeRefused("malformed", "the JWS has a `nonce`" if not has_nonce else "the JWS has no `nonce`")
+    if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
+        raise AcmeRefused("malformed", "the JWS has not exactly one of `kid` and `jwk`")
+    signing_input = f"{jws.protected}.{jws.payload}".encode()
+    return UnverifiedJws(
+        header.alg, header.nonce, header.url, header.kid, header.jwk, payload, signing_input, signature
+    )
+
+
+def parse_key(jwk: object) -> jose.PublicKey:
+    """Return an account key. Raises AcmeRefused."""
+    try:
+        return jose.parse_public_jwk(jwk)
+    except jose.InvalidKey as error:
+        raise AcmeRefused("badPublicKey", error.message, hint=error.hint) from None
+
+
+def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key: bytes) -> None:
+    """Check an external account binding: the account's key under the MAC key (RFC 8555 section 7.3.4).
+
+    Raises AcmeRefused.
+    """
+    jws = parse_jws(binding, macs=True, has_nonce=False)
+    if not hmac.compare_digest(hmac.digest(mac_key, jws.signing_input, MACS[jws.alg]), jws.signature):
+        raise Unauthorized("the MAC of the external account binding is wrong")
+    if jws.url != url:
+        raise AcmeRefused("malformed", "the external account binding is for another URL")
+    try:
+        bound = jose.parse_public_jwk(canonical.parse(jws.payload, max_bytes=16 << 10, max_depth=4))
+    except (Malformed, jose.InvalidKey):
+        raise AcmeRefused("malformed", "the payload of the external account binding is not a key") from None
+    if bound.thumbprint != jose.parse_public_jwk(dict(jwk)).thumbprint:
+        raise AcmeRefused("malformed", "the external account binding is for another key")
+
+
+def binding_kid(binding: object) -> str:
+    """Return the unverified id of the MAC key that a binding names. Raises AcmeRefused."""
+    return parse_jws(binding, macs=True, has_nonce=False).kid
+
+
+def make_nonce(secret: bytes, *, now: int, random: bytes) -> str:
+    """Return a nonce that is issued at `now` (microseconds), with 8 random bytes."""
+    body = (now // SECOND).to_bytes(8) + random
+    return b64u(body + hmac.digest(secret, body, "sha256")[:16])
+
+
+def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
+    """Return when the nonce ends (microseconds). Raises StaleNonce for a foreign or an expired nonce."""
+    try:
+        raw = unb64u(nonce)
+    except Malformed:
+        raw = b""
+    body, tag = raw[:16], raw[16:]
+    if len(raw) != 32 or not hmac.compare_digest(hmac.digest(secret, body, "sha256")[:16], tag):
+        raise StaleNonce("badNonce", "the nonce is not one of this server")
+    ends = int.from_bytes(body[:8]) * SECOND + NONCE_LIFETIME
+    if now >= ends:
+        raise StaleNonce("badNonce", "the nonce has expired")
+    return ends
+
+
+# --- accounts and orders
+
+
+def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
+    """Return the contacts: at most 10 `mailto:` URLs of one address each. Raises AcmeRefused."""
+    if len(contacts) > MAX_CONTACTS:
+        raise AcmeRefused("invalidContact", f"an account has at most {MAX_CONTACTS} contacts")
+    for contact in contacts:
+        scheme, _, address = contact.partition(":")
+        if scheme.lower() != "mailto":
+            raise AcmeRefused("unsupportedContact", f"the contact {contact[:100]!a} is no `mailto:` URL")
+        try:
+            check_address(address, name="the contact")
+        except Invalid as error:
+            raise AcmeRefused("invalidContact", error.message) from None
+        if "?" in address or "," in address or "%" in address:
+            raise AcmeRefused("invalidContact", "a contact is one address, without header fields")
+    return tuple(contacts)
+
+
+def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[CertificateName, ...]:
+    """Return the names of an order. Raises AcmeRefused, with a subproblem for each wrong name."""
+    if not 1 <= len(identifiers) <= MAX_IDENTIFIERS:
+        raise AcmeRefused("malformed", f"an order has 1 to {MAX_IDENTIFIERS} identifiers")
+    names: list[CertificateName] = []
+    wrong: list[Subproblem] = []
+    for type, value in identifiers:
+        try:
+            names.append(_identifier(type, value))
+        except AcmeRefused as refusal:
+            wrong.append(Subproblem(type[:20], value[:253], refusal.code, refusal.message))
+    if wrong:
+        codes = {one.code for one in wrong}
+        raise AcmeRefused(
+            codes.pop() if len(codes) == 1 else "compound",
+            "; ".join(one.message for one in wrong[:5]),
+            subproblems=wrong if len(identifiers) > 1 else (),
+        )
+    if len(set(names)) != len(names):
+        raise AcmeRefused("malformed", "an identifier of the order is repeated")
+    return tuple(names)
+
+
+def _identifier(type: str, value: str) -> CertificateName:
+    """Return the name of an identifier. Raises AcmeRefused (`unsupportedIdentifier`, `malformed`)."""
+    if type not in (NameKind.DNS, NameKind.IP):
+        raise AcmeRefused("unsupportedIdentifier", f"identifiers of the type {type[:20]!a} are not supported")
+    try:
+        name = make_name(NameKind(type), value)
+    except Invalid as error:
+        raise AcmeRefused("malformed", error.message, hint=error.hint) from None
+    if name.kind is NameKind.IP and name.value != value:  # RFC 8738 section 3
+        raise AcmeRefused("malformed", f"{value[:64]!a} is not the usual spelling of {name.value}")
+    return name
+
+
+def parse_instant(text: str, *, name: str) -> int:
+    """Return the instant that RFC 3339 text names, in microseconds. Raises AcmeRefused."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise AcmeRefused("malformed", f"`{name}` is not a time with a zone (RFC 3339)")
+    return int(moment.timestamp()) * SECOND
+
+
+def render_instant(at: int) -> str:
+    """Return an instant (microseconds) as RFC 3339 text."""
+    return datetime.fromtimestamp(at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- challenges
+
+
+def key_authorization(token: str, thumbprint: str) -> str:
+    """Return what proves that the holder of the account's key answers the challenge (RFC 8555 section 8.1)."""
+    return f"{token}.{thumbprint}"
+
+
+def dns_value(authorization: str) -> str:
+    """Return the TXT record of dns-01 for a key authorization (RFC 8555 section 8.4)."""
+    return b64u(sha256(authorization.encode()).digest())
+
+
+def proven_host(name: CertificateName) -> str:
+    """Return the host whose control is proved: the name without its wildcard."""
+    return name.value.removeprefix("*.")
+
+
+def server_name(name: CertificateName) -> str:
+    """Return the server name of the TLS handshake of tls-alpn-01: RFC 8737 section 3, RFC 8738 section 6."""
+    return ip_address(name.value).reverse_pointer if name.kind is NameKind.IP else name.value
+
+
+def check_http_answer(body: bytes, authorization: str) -> None:
+    """Check the answer to http-01: the key authorization, perhaps with white space behind it. Raises AcmeRefused."""
+    if not hmac.compare_digest(body.rstrip(), authorization.encode()):
+        raise AcmeRefused("incorrectResponse", "the server does not answer with the key authorization", status=403)
+
+
+def check_dns_answer(texts: Iterable[bytes], authorization: str) -> None:
+    """Check the TXT records of dns-01: one of them is the digest of the key authorization. Raises AcmeRefused."""
+    expected = dns_value(authorization).encode()
+    if not any(hmac.compare_digest(text, expected) for text in texts):
+        raise AcmeRefused("incorrectResponse", "no TXT record has the digest of the key authorization", status=403)
+
+
+def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, authorization: str) -> None:
+    """Check what a TLS server showed for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
+
+    The certificate names the host alone, and its critical extension `acmeIdentifier` has the digest of the key
+    authorization.
+    """
+    if protocol != ACME_TLS:
+        raise Unauthorized(f"the server did not negotiate the protocol {ACME_TLS}")
+    try:
+        extensions = x509.load_der_x509_certificate(der).extensions
+        names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        proof = extensions.get_extension_for_oid(ACME_IDENTIFIER)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        raise Unauthorized("the certificate has no names or no `acmeIdentifier`, or cannot be read") from None
+    assert isinstance(proof.value, x509.UnrecognizedExtension)
+    named: CertificateName | None = None
+    match names:
+        case [x509.DNSName(value=host)]:
+            named = CertificateName(NameKind.DNS, host.lower())
+        case [x509.IPAddress(value=address)]:
+            named = CertificateName(NameKind.IP, str(address))
+    if named != name:
+        raise Unauthorized("the certificate does not name exactly the identifier")
+    expected = b"\x04\x20" + sha256(authorization.encode()).digest()
+    if not proof.critical or not hmac.compare_digest(proof.value.value, expected):
+        raise Unauthorized("the critical extension `acmeIdentifier` is not the key authorization's digest")
+
+
+# --- certificates
+
+
+def check_requested_names(order: Order, requested: Sequence[CertificateName]) -> None:
+    """Check that a certificate signing request names exactly what the order names. Raises AcmeRefused (`badCSR`)."""
+    if set(requested) != set(order.identifiers):
+        raise AcmeRefused("badCSR", "the names of the certificate signing request are not those of the order")
+
+
+def render_certificate_id(key_identifier: bytes, serial: int) -> str:
+    """Return the identifier of a certificate in ARI (RFC 9773 section 4.1)."""
+    return f"{b64u(key_identifier)}.{b64u(serial.to_bytes(serial.bit_length() // 8 + 1))}"
+
+
+def certificate_id_of(der: bytes) -> str:
+    """Return the identifier of a certificate in ARI, from the certificate."""
+    certificate = x509.load_der_x509_certificate(der)
+    issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    return render_certificate_id(issuer or b"", certificate.serial_number)
+
+
+def parse_certificate_id(text: str) -> tuple[bytes, int]:
+    """Return the key identifier of the issuer, and the serial number. Raises AcmeRefused."""
+    issuer, _, serial = text.partition(".")
+    try:
+        parsed = unb64u(issuer), int.from_bytes(unb64u(serial))
+    except Malformed:
+        parsed = b"", 0
+    if not parsed[0] or not 0 < parsed[1] < 1 << 160 or render_certificate_id(*parsed) != text:
+        raise AcmeRefused("malformed", "the certificate identifier is not KEY.SERIAL in base64url (RFC 9773)")
+    return parsed
+
+
+def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int) -> tuple[int, int]:
+    """Return when a certificate should be renewed (microseconds): at two thirds of its life, at once if it has ended.
+
+    The window is a twelfth of the life long, so that clients with certificates of one hour do not come together.
+    """
+    life = not_after - not_before
+    if is_ended:
+        return now - 2 * HOUR, now - HOUR
+    start = not_before + life * 2 // 3
+    return start, max(start + life // 12, start + 2 * SECOND)
+
+
+def poll_after_s(*, not_before: int, not_after: int) -> int:
+    """Return after how many seconds a client asks again for the window: a 24th of the life, 1 minute to 6 hours."""
+    return min(max((not_after - not_before) // SECOND // 24, 60), 6 * 3600)

@@ -1,0 +1,151 @@
+"""Validation of ACME challenges: http-01 and dns-01 (RFC 8555 section 8), tls-alpn-01 (RFC 8737).
+
+A response to a challenge leaves an intent: the authorization is `processing`. The loop claims it, probes the host
+outside of any act, and records the result in an act. A failed attempt is repeated twice. An account has at most 4
+validations at a time, so that slow hosts of one account do not delay those of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from functools import lru_cache, partial
+
+from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.proxies import parse_networks
+from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.model.acme import (
+    ACME_TLS,
+    DAY,
+    MAX_KEY_AUTHORIZATION,
+    RETRY_S,
+    SECOND,
+    AcmeRefused,
+    Authorization,
+    Unauthorized,
+    check_dns_answer,
+    check_http_answer,
+    check_tls_answer,
+    key_authorization,
+    proven_host,
+    server_name,
+)
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.outbound.probe import ConnectionFailed, Denied, Reach, TlsFailed, peer_certificate, visit
+from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+
+AT_ONCE, OF_ACCOUNT = 32, 4
+"""Validations at a time: of all accounts, and of one."""
+LOOKED_AT = 1000
+WITHIN_S = 10.0
+"""Seconds for one attempt, with all redirects."""
+CLAIM_S = 30
+MAX_REDIRECTS = 10
+FORGET_AFTER = DAY
+"""Microseconds for which an order is kept after its end."""
+FORGOTTEN_AT_ONCE = 200
+log = logging.getLogger("ostiary")
+
+
+class Validations:
+    """The running validations by authorization; lives on the event loop."""
+
+    def __init__(self, world: World) -> None:
+        self.running: dict[str, tuple[str, asyncio.Task[None]]] = {}
+
+    async def close(self) -> None:
+        """Cancel all validations, and wait for their end. Their intents stay."""
+        tasks = [task for _, task in self.running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def validate_due(world: World) -> None:
+    """Start the validations that are due; waits for none of them."""
+    running = world.keep(Validations).running
+    for id in [id for id, (_, task) in running.items() if task.done()]:
+        del running[id]
+    busy = Counter(account for account, _ in running.values())
+    for one in await world.db.scan(lambda reader: flows.list_due(reader, now=world.now(), limit=LOOKED_AT)):
+        if len(running) >= AT_ONCE:
+            return
+        if one.authorization_id not in running and busy[one.account] < OF_ACCOUNT:
+            busy[one.account] += 1
+            running[one.authorization_id] = one.account, asyncio.create_task(_validate(world, one))
+
+
+async def _validate(world: World, authorization: Authorization) -> None:
+    id = authorization.authorization_id
+    until = world.now() + CLAIM_S * SECOND
+    try:
+        if not await world.writer.submit(lambda tx: flows.claim(tx, id, until=until)):
+            return
+        refusal = await _attempt(world, authorization)
+        if refusal is not None and authorization.attempts < len(RETRY_S):
+            due_at = world.now() + RETRY_S[authorization.attempts] * SECOND
+            await world.writer.submit(lambda tx: flows.postpone(tx, id, due_at=due_at))
+        else:
+            await act(world, "acme.validate", partial(flows.settle, authorization=authorization, refusal=refusal))
+    except Refused as refused:
+        log.info("the validation of %s was not recorded: %s", id, refused.message)
+    except Exception:
+        log.exception("the validation of %s failed", id)
+
+
+async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | None:
+    """Return what is wrong with the answer to a challenge; None if it proves control of the name."""
+    account = flows.find_account(world.db.read(), authorization.account)
+    assert account is not None, "accounts are never deleted"
+    expected = key_authorization(authorization.token, account.jkt)
+    reach = reach_of(world.config)
+    name = authorization.identifier
+    host = proven_host(name)
+    try:
+        match authorization.challenge:
+            case "http-01":
+                authority = f"[{host}]" if ":" in host else host
+                url = f"http://{authority}/.well-known/acme-challenge/{authorization.token}"
+                body = await visit(
+                    url, reach=reach, within_s=WITHIN_S, max_bytes=MAX_KEY_AUTHORIZATION, max_redirects=MAX_REDIRECTS
+                )
+                check_http_answer(body, expected)
+            case "dns-01":
+                check_dns_answer(await reach.resolver.texts(f"_acme-challenge.{host}"), expected)
+            case _:
+                shown = await peer_certificate(
+                    host, server_name=server_name(name), protocol=ACME_TLS, reach=reach, within_s=WITHIN_S
+                )
+                check_tls_answer(shown.der, shown.protocol, name, expected)
+    except AcmeRefused as refusal:
+        return refusal
+    except DnsFailed as error:
+        return AcmeRefused("dns", error.message)
+    except TlsFailed as error:
+        return AcmeRefused("tls", error.message)
+    except (ConnectionFailed, Denied) as error:
+        return AcmeRefused("connection", error.message, hint=error.hint)
+    except Invalid as error:
+        return Unauthorized(error.message)
+    return None
+
+
+@lru_cache(maxsize=8)
+def reach_of(config: Config) -> Reach:
+    """Return the hosts that validations may visit."""
+    return Reach(
+        resolver=Resolver(config.acme_resolvers),
+        networks=parse_networks(config.acme_networks),
+        http_port=config.acme_http_port,
+        tls_port=config.acme_tls_port,
+    )
+
+
+async def forget_orders(world: World) -> None:
+    """Delete orders, with their authorizations, a day after they ended."""
+    before, count = world.now.horizon - FORGET_AFTER, FORGOTTEN_AT_ONCE
+    while count == FORGOTTEN_AT_ONCE:
+        count = await world.writer.submit(lambda tx: flows.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

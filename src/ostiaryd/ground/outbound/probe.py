@@ -1,0 +1,176 @@
+"""Probes of hosts that another party named: a page over HTTP, and the certificate that a TLS server shows.
+
+A probe reads what proves control of a name (RFC 8555 section 8.3, RFC 8737). HTTP without TLS and certificates without
+a trusted issuer are accepted: a probe sends no secret, and its caller compares the answer with an expected value.
+
+Where a probe may go is decided as in `fetch`: every address of the host must be public, or private and within a network
+that the operator names; the connection goes to the address that was checked; each redirect is checked like the first
+URL. Time and size are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+import httpx2
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.outbound.denied_networks import Address, Network, is_private, is_public
+from ostiaryd.ground.outbound.fetch import check_url
+from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
+
+MAX_ADDRESSES = 4
+"""Addresses of a host that are tried one after the other."""
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class TlsFailed(Unavailable):
+    """A TLS handshake that did not succeed, or did not negotiate what was required."""
+
+    code = "tls_failed"
+
+
+class ConnectionFailed(Unavailable):
+    """A host that cannot be reached, is too slow, or answers too much."""
+
+    code = "connection_failed"
+
+
+class Denied(Unavailable):
+    """An address or a port at which a probe may not look."""
+
+    code = "private_address"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The hosts that probes may visit: the resolver, the private networks that are open, and the ports."""
+
+    resolver: Resolver
+    networks: tuple[Network, ...] = ()
+    http_port: int = 80
+    tls_port: int = 443
+
+    async def addresses(self, host: str) -> list[Address]:
+        """Return the addresses of a name, or the address itself. Raises DnsFailed, Denied (one may not be visited)."""
+        try:
+            addresses = [ip_address(host)]
+        except ValueError:
+            addresses = await self.resolver.addresses(host)
+        if not addresses:
+            raise DnsFailed(f"the name {host} has no address")
+        for address in addresses:
+            if not is_public(address) and not (is_private(address) and self._is_open(address)):
+                hint = "the operator may name its network in `acme_networks`" if is_private(address) else ""
+                raise Denied(f"{host} leads to an address that is not public", hint=hint)
+        return addresses[:MAX_ADDRESSES]
+
+    def _is_open(self, address: Address) -> bool:
+        return any(address in network for network in self.networks if network.version == address.version)
+
+
+class PeerCertificate(NamedTuple):
+    """The certificate that a TLS server showed, and what the handshake negotiated."""
+
+    der: bytes
+    protocol: str | None
+    """application protocol (ALPN, RFC 7301)"""
+    version: str
+
+
+async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_redirects: int) -> bytes:
+    """Return the body of a 200 at a URL, after at most that many redirects.
+
+    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for an answer that is no 200 and no redirect.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            for _ in range(max_redirects + 1):
+                status, location, body = await _get(url, reach=reach, max_bytes=max_bytes)
+                if status == 200:
+                    return body
+                if status not in REDIRECTS or not location:
+                    raise Invalid(f"the server answers {status}")
+                url = urljoin(url, location)
+            raise ConnectionFailed(f"the server redirects more than {max_redirects} times")
+    except TimeoutError:
+        raise ConnectionFailed(f"the server took longer than {within_s:g} s") from None
+
+
+async def _get(url: str, *, reach: Reach, max_bytes: int) -> tuple[int, str, bytes]:
+    """Return the status and `Location` of an answer, and the body of a 200."""
+    parts = check_url(url, of="the URL of the redirect")
+    host = (parts.hostname or "").removesuffix(".")
+    port = parts.port or (reach.tls_port if parts.scheme == "https" else reach.http_port)
+    if port not in (80, 443, reach.http_port, reach.tls_port):
+        raise Denied(f"port {port} is not visited", hint=f"redirect to port {reach.http_port} or {reach.tls_port}")
+    headers = {"user-agent": "ostiary", "accept-encoding": "identity", "host": parts.netloc}
+    failure = ""
+    for address in await reach.addresses(host):
+        pinned = httpx2.URL(url).copy_with(host=str(address), port=port)
+        try:
+            async with (
+                httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=None, verify=_tls("")) as client,
+                client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": host}) as response,
+            ):
+                body = b""
+                if response.status_code == 200:
+                    async for chunk in response.aiter_raw():
+                        body += chunk
+                        if len(body) > max_bytes:
+                            raise ConnectionFailed(f"the server answers with more than {max_bytes} bytes")
+                return response.status_code, response.headers.get("location", ""), body
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            failure = type(error).__name__
+    raise ConnectionFailed(f"{host} cannot be reached: {failure}")
+
+
+async def peer_certificate(
+    host: str, *, server_name: str, protocol: str, reach: Reach, within_s: float
+) -> PeerCertificate:
+    """Return the certificate that the TLS server of a host shows for a server name and an application protocol.
+
+    The connection is closed after the handshake. Raises DnsFailed, ConnectionFailed, Denied, TlsFailed.
+    """
+    failure = ""
+    try:
+        async with asyncio.timeout(within_s):
+            for address in await reach.addresses(host):
+                try:
+                    _, writer = await asyncio.open_connection(
+                        str(address), reach.tls_port, ssl=_tls(protocol), server_hostname=server_name, limit=1 << 10
+                    )
+                except ssl.SSLError as error:
+                    raise TlsFailed(f"the TLS handshake with {host} failed: {error.reason or 'no answer'}") from None
+                except ConnectionResetError:
+                    raise TlsFailed(f"{host} closed the connection during the TLS handshake") from None
+                except OSError as error:
+                    failure = type(error).__name__
+                    continue
+                tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+                shown = PeerCertificate(
+                    tls.getpeercert(binary_form=True) or b"", tls.selected_alpn_protocol(), tls.version() or ""
+                )
+                writer.transport.abort()
+                return shown
+    except TimeoutError:
+        raise ConnectionFailed(f"the server took longer than {within_s:g} s") from None
+    raise ConnectionFailed(f"{host} cannot be reached: {failure}")
+
+
+@lru_cache(maxsize=4)
+def _tls(protocol: str) -> ssl.SSLContext:
+    """Return a context that accepts every certificate, with TLS 1.2 or newer, and offers that application protocol."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if protocol:
+        context.set_alpn_protocols([protocol])
+    return context

@@ -1,0 +1,100 @@
+"""DNS lookups: the addresses and the texts of a name, at name servers that the configuration may choose (RFC 1035).
+
+Without configured name servers, addresses come from the resolver of the system, which also knows its `hosts` file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.resolver
+from dns.nameserver import Do53Nameserver
+
+from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.outbound.denied_networks import Address
+
+MAX_RECORDS = 64
+"""Records of one answer that are looked at."""
+
+
+class DnsFailed(Unavailable):
+    """A name that could not be looked up, or that has no such record."""
+
+    code = "dns_failed"
+
+
+class Resolver:
+    """A resolver at these name servers, `ADDRESS[:PORT]` with spaces between; empty: those of the system."""
+
+    def __init__(self, servers: str, *, within_s: float = 5.0) -> None:
+        """Raises Invalid."""
+        self._servers = parse_name_servers(servers)
+        self._within_s = within_s
+
+    async def addresses(self, host: str) -> list[Address]:
+        """Return the addresses of a host: those of IPv6, then those of IPv4. Raises DnsFailed."""
+        if not self._servers:
+            return await self._system_addresses(host)
+        addresses: list[Address] = []
+        failure: DnsFailed | None = None
+        for kind in ("AAAA", "A"):
+            try:
+                addresses += [ip_address(record.to_text()) for record in await self._records(host, kind)]
+            except DnsFailed as error:
+                failure = error
+        if not addresses:
+            raise failure or DnsFailed(f"the name {host} has no address")
+        return addresses
+
+    async def texts(self, name: str) -> list[bytes]:
+        """Return the TXT records of a name, each with its strings joined. Raises DnsFailed."""
+        return [b"".join(record.strings) for record in await self._records(name, "TXT")]
+
+    async def _records(self, name: str, kind: str) -> list[Any]:
+        resolver = dns.asyncresolver.Resolver(configure=not self._servers)
+        resolver.cache = None
+        if self._servers:
+            resolver.nameservers = [Do53Nameserver(address, port) for address, port in self._servers]
+        try:
+            answer = await resolver.resolve(
+                dns.name.from_text(name), kind, lifetime=self._within_s, raise_on_no_answer=False, search=False
+            )
+        except dns.resolver.NXDOMAIN:
+            raise DnsFailed(f"the name {name} does not exist") from None
+        except (dns.exception.DNSException, OSError, UnicodeError) as error:
+            raise DnsFailed(f"the name {name} cannot be looked up: {type(error).__name__}") from None
+        return [] if answer.rrset is None else list(answer.rrset)[:MAX_RECORDS]
+
+    async def _system_addresses(self, host: str) -> list[Address]:
+        try:
+            async with asyncio.timeout(self._within_s):
+                infos = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise DnsFailed(f"the name {host} has no address") from None
+        texts = dict.fromkeys(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in infos)
+        return [ip_address(text) for text in texts][:MAX_RECORDS]
+
+
+def parse_name_servers(text: str) -> list[tuple[str, int]]:
+    """Parse `ADDRESS[:PORT]` with spaces between; an IPv6 address with a port is `[ADDRESS]:PORT`. Raises Invalid."""
+    servers: list[tuple[str, int]] = []
+    for word in text.split():
+        host, _, port = word.rpartition(":") if word.count(":") == 1 or word.startswith("[") else (word, "", "53")
+        if word.startswith("[") and word.endswith("]"):
+            host, port = word, "53"
+        try:
+            address = ip_address(host.removeprefix("[").removesuffix("]"))
+            number = int(port)
+        except ValueError:
+            hint = "such as 192.0.2.53 or [2001:db8::53]:5353"
+            raise Invalid(f"the name server {word[:64]!a} is not ADDRESS[:PORT]", hint=hint) from None
+        if not 1 <= number <= 65535:
+            raise Invalid(f"the port of the name server {word[:64]!a} is not 1 to 65535")
+        servers.append((str(address), number))
+    return servers
