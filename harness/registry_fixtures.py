@@ -25,6 +25,7 @@ from ostiaryd.tasks.wire_budgets import ROUTES as BUDGET_ROUTES
 from ostiaryd.tasks.wire_holding import ROUTES as HOLDING_ROUTES
 from ostiaryd.tokens.wire_clients import ROUTES as REGISTERED_CLIENT_ROUTES
 from ostiaryd.tokens.wire_consents import ROUTES as CONSENT_ROUTES
+from ostiaryd.tokens.wire_persons import ROUTES as PERSON_STATE_ROUTES
 from ostiaryd.trust.wire_clients import ROUTES as CLIENT_ROUTES
 from ostiaryd.trust.wire_clock import ROUTES as CLOCK_ROUTES
 
@@ -39,6 +40,7 @@ ROUTES = (
     *CLIENT_ROUTES,
     *REGISTERED_CLIENT_ROUTES,
     *CONSENT_ROUTES,
+    *PERSON_STATE_ROUTES,
     *CLOCK_ROUTES,
 )
 

@@ -15,12 +15,16 @@ denied.
 
 Opening a WebSocket is a call as well: `WEBSOCKET /path` in a rule. Its messages are not judged one by one. They are
 counted like the body of an answer, and the connection is closed as soon as its token is revoked.
+
+Scripts in browsers call the application from the web origins in `origins` (CORS, Fetch section 3.3), `"*"` for every
+origin. No cookie counts here, so a script has no more access than the token that it holds. The resource's metadata are
+open to every origin.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,6 +74,9 @@ DECIDED = "ostiary.decided"
 """key of the ASGI scope under which the guard notes the parts of the decided request that routers may read"""
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1"""
+EXPOSED = b"www-authenticate, dpop-nonce, mcp-session-id, mcp-protocol-version, retry-after"
+"""Headers of an answer that scripts of another origin may read."""
+OURS = (b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers")
 
 
 @dataclass(slots=True)
@@ -79,13 +86,15 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def send(self, send: Send) -> None:
-        """Send the answer."""
-        body = msgspec.json.encode(self.body)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *self.headers,
-        ]
+        """Send the answer; 204 has no body."""
+        body, headers = b"", self.headers
+        if self.status != 204:
+            body = msgspec.json.encode(self.body)
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                *self.headers,
+            ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -94,14 +103,19 @@ class Door:
     """Authenticates requests, and renders refusals. `origin` is the public one, if it is not that of the resource.
 
     `proxies`: networks of reverse proxies, separated by spaces, whose `Client-Cert` (RFC 9440) and `X-Forwarded-For`
-    are trusted. Raises ValueError.
+    are trusted. `origins`: web origins whose scripts may call, `"*"` for every origin; none leaves CORS to the
+    application. Raises ValueError, Malformed.
     """
 
-    def __init__(self, guard: Guard, *, origin: str | None = None, proxies: str = "") -> None:
+    def __init__(
+        self, guard: Guard, *, origin: str | None = None, proxies: str = "", origins: Collection[str] = ()
+    ) -> None:
         self._guard, self._origin, self._proxies = guard, origin, parse_networks(proxies)
+        self._origins = frozenset(check_origins(origins))
 
     def authenticate(self, scope: Scope) -> Verified:
         """Verify the token and the proof of a request. Raises Refused."""
+        self._check_origin(scope)
         caller = self._guard.verify(
             authorization=_header(scope, b"authorization"),
             proof=_header(scope, b"dpop", twice=InvalidProof),
@@ -127,10 +141,64 @@ class Door:
             raise Malformed("the client certificate cannot be read") from None
         return ClientCertificate(first, tuple(others))
 
+    def answer_preflight(self, scope: Scope) -> Answer | None:
+        """Return the answer to a CORS preflight (Fetch section 3.3.2); None for any other request. Raises Forbidden."""
+        if scope.get("method") != "OPTIONS" or _header(scope, b"access-control-request-method") is None:
+            return None
+        if not self._is_well_known(scope):
+            if not self._origins:
+                return None
+            self._check_origin(scope)
+        headers = [
+            (b"access-control-allow-methods", b"*"),
+            (b"access-control-allow-headers", b"*, authorization"),  # the wildcard does not include it
+            (b"access-control-max-age", b"7200"),
+        ]
+        return Answer(204, None, headers)
+
+    def share(self, scope: Scope, send: Send) -> Send:
+        """Return a sender that lets scripts of the allowed origins read the answer (Fetch section 3.3.3)."""
+        is_open = "*" in self._origins or self._is_well_known(scope)
+        if not self._origins and not is_open:
+            return send
+        headers = [(b"access-control-expose-headers", EXPOSED)]
+        if is_open:
+            headers.append((b"access-control-allow-origin", b"*"))
+        else:
+            sent = [value for name, value in scope["headers"] if name == b"origin"]
+            allowed = [value for value in sent[:1] if value.decode("latin-1") in self._origins]
+            headers += [(b"vary", b"origin"), *((b"access-control-allow-origin", value) for value in allowed)]
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                others = [one for one in message.get("headers", ()) if one[0].lower() not in OURS]
+                message = {**message, "headers": [*others, *headers]}
+            await send(message)
+
+        return sending
+
+    def _check_origin(self, scope: Scope) -> None:
+        """Check the web origin of a request by a script (MCP 2026-07-28, transports: a server validates `Origin`).
+
+        Raises Forbidden.
+        """
+        origin = _header(scope, b"origin")
+        if origin is None or not self._origins or "*" in self._origins:
+            return
+        if origin not in self._origins and origin != self._public_origin():
+            raise Forbidden(
+                f"scripts of {origin[:MAX_SHOWN]!a} may not call this server",
+                hint="the owner of the server names the web origins in `origins`",
+                code="origin_not_allowed",
+            )
+
+    def _is_well_known(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/")
+
     def is_metadata(self, scope: Scope) -> bool:
         """Return whether a request is for the resource's metadata (RFC 9728)."""
-        path: str = scope["path"]
-        return scope.get("method") == "GET" and (path == WELL_KNOWN or path.startswith(WELL_KNOWN + "/"))
+        return scope.get("method") == "GET" and self._is_well_known(scope)
 
     def metadata(self) -> Answer:
         """The resource's metadata (RFC 9728 section 2). Raises Unavailable."""
@@ -211,6 +279,17 @@ CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHA
 """Fields of a request that the application does not get."""
 
 
+def check_origins(origins: Collection[str]) -> Collection[str]:
+    """Return web origins: `"*"`, or `https://HOST[:PORT]` as browsers send it. Raises Malformed."""
+    if isinstance(origins, str):
+        raise Malformed("`origins` is one text", hint='name a list: origins=["https://app.example"]')
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}".lower()):
+            raise Malformed(f"{origin[:MAX_SHOWN]!a} is not a web origin", hint="write it as https://app.example")
+    return origins
+
+
 def let_in(scope: Scope, caller: Verified) -> Scope:
     """Return the scope for the application: it has the caller, and no credentials, since a bearer token could be
     used again. Of a forwarded certificate (RFC 9440) the guard alone knows whether it is genuine.
@@ -230,17 +309,19 @@ class GuardASGI:
         tool: Mapping[str, str] | Callable[[Scope], Named | None] | None = None,
         origin: str | None = None,
         proxies: str = "",
+        origins: Collection[str] = (),
         max_body: int = MAX_BODY,
     ) -> None:
         """Put `app` behind the guard. Raises Conflict for an application without routes, Malformed for an invalid rule.
 
         `tool`: rules or a function that map a request to a tool; by default, each route of the application is a tool.
         `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
-        separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `max_body`: maximum bytes of a
-        request body.
+        separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose
+        scripts may call, `"*"` for every origin; without any, the application answers CORS itself. `max_body`: maximum
+        bytes of a request body.
         """
         self._app, self._guard, self._max_body = app, guard, max_body
-        self._door = Door(guard, origin=origin, proxies=proxies)
+        self._door = Door(guard, origin=origin, proxies=proxies, origins=origins)
         self._table: RouteTable | None = None
         self._noted: object = None
         self._takes_websockets = not callable(tool)
@@ -255,6 +336,7 @@ class GuardASGI:
             await self._app(scope, receive, send)
         elif scope["type"] == "http" or (scope["type"] == "websocket" and self._takes_websockets):
             has_begun = False
+            send = self._door.share(scope, send)
 
             async def sending(message: Message) -> None:
                 nonlocal has_begun
@@ -274,6 +356,9 @@ class GuardASGI:
             await send({"type": "websocket.close", "code": 1008, "reason": "this server takes no websockets"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (preflight := self._door.answer_preflight(scope)) is not None:
+            await preflight.send(send)
+            return
         if self._door.is_metadata(scope):
             await self._door.metadata().send(send)
             return

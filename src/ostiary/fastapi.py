@@ -10,6 +10,7 @@ tools are as `ostiary.routes` describes, their arguments as `ostiary.openapi` do
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ostiary.asgi import MAX_BODY, GuardASGI
@@ -20,15 +21,22 @@ __all__ = ["catalogue_of", "protect"]
 
 
 def protect(
-    app: Any, guard: Guard, *, origin: str | None = None, proxies: str = "", max_body: int = MAX_BODY
+    app: Any,
+    guard: Guard,
+    *,
+    origin: str | None = None,
+    proxies: str = "",
+    origins: Collection[str] = (),
+    max_body: int = MAX_BODY,
 ) -> GuardASGI:
     """Return the application behind the guard.
 
     `origin`: the public origin, if it is not that of the resource's URI. `proxies`: networks of reverse proxies,
-    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `max_body`: bytes of a request's body; a
-    longer one is refused. Raises Conflict for an application that has no routes.
+    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
+    call. `max_body`: bytes of a request's body; a longer one is refused. Raises Conflict for an application that has no
+    routes, Malformed for a text that is no web origin.
     """
-    return GuardASGI(app, guard, origin=origin, proxies=proxies, max_body=max_body)
+    return GuardASGI(app, guard, origin=origin, proxies=proxies, origins=origins, max_body=max_body)
 
 
 def catalogue_of(app: Any) -> dict[str, Any]:

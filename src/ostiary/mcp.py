@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,8 @@ MISSING = "ostiary.missing"
 NOTHING = {"type": "object", "properties": {}}
 """schema of the requested input: an empty form"""
 WAITED = ElicitResult(action="accept", content={})
+EVERY_ORIGIN = ("*",)
+"""Clients in browsers come from every web origin, and have nothing but their token."""
 
 
 def protect(
@@ -80,20 +82,22 @@ def protect(
     *,
     origin: str | None = None,
     proxies: str = "",
+    origins: Collection[str] = EVERY_ORIGIN,
     suspends: bool = False,
     **options: Any,
 ) -> App:
     """Return the ASGI application of an MCP server behind the guard. Raises Conflict for a server with its own
-    authorization.
+    authorization, Malformed.
 
     `origin`: the public origin, if it differs from the resource's URI. `proxies`: networks of reverse proxies,
-    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `suspends`: whether clients are asked to
-    wait for a person's approval. `options`: arguments of `MCPServer.streamable_http_app`.
+    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
+    call; others are refused. `suspends`: whether clients are asked to wait for a person's approval. `options`:
+    arguments of `MCPServer.streamable_http_app`, which by default serves `localhost`, and scripts of `localhost` alone.
     """
     if server.settings.auth is not None:
         raise Conflict("the MCP server has `auth` settings", hint="leave them out: the guard takes their place")
     server.middleware.append(_Hook(guard, server, suspends))
-    door = Door(guard, origin=origin, proxies=proxies)
+    door = Door(guard, origin=origin, proxies=proxies, origins=origins)
     return _Front(AuthContextMiddleware(server.streamable_http_app(**options)), guard, door)
 
 
@@ -169,7 +173,11 @@ class _Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)  # the lifespan; the SDK serves nothing else
             return
+        send = self._door.share(scope, send)
         try:
+            if (preflight := self._door.answer_preflight(scope)) is not None:
+                await preflight.send(send)
+                return
             if self._door.is_metadata(scope):
                 await self._door.metadata().send(send)
                 return

@@ -91,6 +91,7 @@ from ostiaryd.tokens import (
     wire_logout,
     wire_metadata,
     wire_oauth,
+    wire_persons,
     wire_registration,
     wire_userinfo,
 )
@@ -155,6 +156,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_userinfo.ROUTES,
     *wire_logout.ROUTES,
     *wire_consents.ROUTES,
+    *wire_persons.ROUTES,
     *wire_authzen.ROUTES,
     *wire_search.ROUTES,
     *wire_metadata.ROUTES,

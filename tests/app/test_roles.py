@@ -167,6 +167,7 @@ async def test_no_act_of_a_person_leaves_the_server_without_an_administrator(wor
         ("DELETE", "/api/v1/roles/sec/administrator", None),
         ("DELETE", "/api/v1/teams/sec/members/ada", None),
         ("POST", "/api/v1/revoke", {"kind": "owner", "id": "ada"}),
+        ("POST", "/api/v1/persons/ada/suspend", {}),
     ]
     for method, path, body in acts:
         kept = await ask(admin, method, path, body)

@@ -227,3 +227,81 @@ async def test_what_is_remembered_of_an_error_is_of_a_call_that_failed(
     meter.status = status
     await GuardASGI(app, guard, tool={})._remember(call, meter, "")
     assert call.ok is ok
+
+
+def browser(guard: Guard, *origins: str) -> httpx2.AsyncClient:
+    """Return a client of an application whose own answers allow every origin, behind a guard for these origins."""
+    guarded = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"}, origins=origins)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(guarded), base_url=ORIGIN)
+
+
+PAGE = "https://app.example"
+PREFLIGHT = {"origin": PAGE, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+
+
+@pytest.mark.parametrize("origins", [("*",), (PAGE,), ("https://other.example", PAGE)])
+async def test_a_script_of_an_allowed_origin_reads_answers_and_challenges(
+    guard: Guard, feeder: Feeder, origins: tuple[str, ...]
+) -> None:
+    async with browser(guard, *origins) as http:
+        preflight = await http.options("/files/a", headers=PREFLIGHT)
+        assert (preflight.status_code, preflight.content) == (204, b"")
+        assert preflight.headers["access-control-allow-headers"] == "*, authorization"
+        challenge = await http.get("/files/a", headers={"origin": PAGE})
+        answer = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a") | {"origin": PAGE})
+    assert (challenge.status_code, answer.status_code) == (401, 200)
+    for one in (preflight, challenge, answer):
+        assert one.headers.get_list("access-control-allow-origin") == ["*" if "*" in origins else PAGE]
+        assert "access-control-allow-credentials" not in one.headers
+        assert {"www-authenticate", "dpop-nonce", "mcp-session-id"} <= set(
+            one.headers["access-control-expose-headers"].split(", ")
+        )
+
+
+@pytest.mark.parametrize(
+    "origin", [PAGE + ":8443", "http://app.example", "https://app.example.evil.example", "null", PAGE.upper()]
+)
+async def test_a_script_of_another_origin_is_refused_even_with_a_token(
+    guard: Guard, feeder: Feeder, origin: str
+) -> None:
+    async with browser(guard, PAGE) as http:
+        refused = [
+            await http.options("/files/a", headers=PREFLIGHT | {"origin": origin}),
+            await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a") | {"origin": origin}),
+        ]
+    for one in refused:
+        assert (one.status_code, one.json()["error"]) == (403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in one.headers
+        assert one.headers["vary"] == "origin"
+    assert records(guard) == []
+
+
+async def test_pages_of_the_server_itself_and_programs_are_no_other_origin(guard: Guard, feeder: Feeder) -> None:
+    async with browser(guard, PAGE) as http:
+        for more in ({}, {"origin": ORIGIN}):
+            answer = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a") | more)
+            assert answer.status_code == 200
+
+
+async def test_two_origins_in_one_request_are_malformed(guard: Guard, feeder: Feeder) -> None:
+    headers = [*signed(guard, feeder, "GET", "/files/a").items(), ("origin", PAGE), ("origin", "https://evil.example")]
+    async with browser(guard, PAGE) as http:
+        assert (await http.get("/files/a", headers=headers)).status_code == 400
+
+
+async def test_the_metadata_are_open_to_every_origin_and_nothing_else_without_origins(
+    guard: Guard, feeder: Feeder
+) -> None:
+    async with browser(guard) as http:
+        for answer in (await http.options(METADATA, headers=PREFLIGHT), await http.get(METADATA)):
+            assert answer.is_success
+            assert answer.headers["access-control-allow-origin"] == "*"
+        assert (await http.options("/files/a", headers=PREFLIGHT)).status_code == 401
+        answer = await http.get("/files/a", headers=signed(guard, feeder, "GET", "/files/a") | {"origin": PAGE})
+        assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
+
+
+@pytest.mark.parametrize("origins", ["https://app.example", ["app.example"], ["https://app.example/"], ["https://A.b"]])
+def test_a_text_that_is_no_web_origin_is_refused(guard: Guard, origins: list[str]) -> None:
+    with pytest.raises(Malformed, match="origin"):
+        GuardASGI(app, guard, tool={}, origins=origins)

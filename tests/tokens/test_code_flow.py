@@ -53,7 +53,7 @@ async def flow(world: World, app: ASGIApp) -> CodeFlow:
 
 async def test_a_person_consents_and_the_application_acts_for_them(world: World, flow: CodeFlow) -> None:
     await flow.open(scope="openid files:read")
-    assert "Allow reader to act for you?" in flow.browser.text
+    assert "Allow <bdi>reader</bdi> to act for you?" in flow.browser.text
     await flow.allow()
     answer = flow.arrived()
     assert (answer["state"], answer["iss"]) == ("the state", ISSUER)

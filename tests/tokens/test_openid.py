@@ -15,17 +15,22 @@ from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, is_live, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import dpop, jose
+from ostiary.protocol.errors import Refused
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens import flows
+from ostiaryd.tokens.flows import authorization
 from ostiaryd.tokens.flows.logout import make_logout_token
+from ostiaryd.tokens.model import InvalidRequest
+from ostiaryd.tokens.model.consent import Choice
 from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
 from ostiaryd.tokens.store import logout
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.flows import registration, resolve_client, sessions
+from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind, ClientMetadata, ClientState, OAuthClient
 from ostiaryd.trust.store import clients
 from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, claims_of, reconfigured, send
@@ -128,7 +133,7 @@ async def test_a_person_connects_a_device(world: World, flow: CodeFlow, clock: C
     assert (await flow.token(**form)).error == "authorization_pending"
     await flow.browser.get(codes["verification_uri_complete"].removeprefix(ISSUER))
     await flow.browser.submit("/device")
-    assert "A device shows the code" in flow.browser.text
+    assert "if the device in front of you shows this code" in flow.browser.text
     await flow.browser.submit("/device/consent", decision="allow")
     assert "The device is connected" in flow.browser.text
     tokens = (await flow.token(**form)).json
@@ -218,6 +223,46 @@ async def test_logout_without_a_hint_asks_first_and_goes_nowhere_unregistered(fl
     ):
         assert (await flow.browser.get(f"/logout?{urlencode(query)}")).status == 400
         assert not flow.browser.left_to
+
+
+async def test_a_stranger_leads_nobody_anywhere_by_the_logout_page(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
+    query = urlencode({"client_id": DOCUMENT, "post_logout_redirect_uri": "https://evil.example/"})
+    stranger = Browser(app)
+    for browser in (stranger, flow.browser):
+        assert (await browser.get(f"/logout?{query}")).status == 200
+        if browser is flow.browser:
+            await browser.submit("/logout/confirm")
+        assert browser.left_to == ""
+        assert "asks you to go on to <strong>evil.example</strong>" in browser.text
+    await sign_in(world, flow.browser, flow.person)
+    await flow.answer()
+    await stranger.get(f"/logout?{query}")
+    assert stranger.left_to == "https://evil.example/", "a client that a person agreed to"
+
+
+async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_browser_keeps_the_cookie_back(
+    world: World, flow: CodeFlow
+) -> None:
+    tokens = await flow.tokens(scope="openid files:read")
+    cookies, flow.browser.cookies = flow.browser.cookies, {}
+    flow.browser.left_to = ""
+    for path, form in (
+        ("/authorize", flow.query(scope="openid files:read")),
+        ("/logout", {"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": LOGOUT, "state": "a b"}),
+    ):
+        flow.browser.origin, flow.browser.follows = "https://app.example", False
+        answer = await flow.browser.post(path, **form)
+        assert (answer.status, flow.browser.left_to) == (303, "")
+        location = answer.headers["location"]
+        assert location.startswith(path + "?")
+        flow.browser.cookies = dict(cookies)  # the navigation that follows is a GET, and has them
+        flow.browser.follows = True
+        await flow.browser.get(location)
+        assert flow.browser.left_to.startswith(CALLBACK if path == "/authorize" else f"{LOGOUT}?state=a+b")
+        flow.browser.cookies, flow.browser.left_to = {}, ""
+    assert sessions.sessions_of(world.db.read(), flow.person, now=world.now()) == []
 
 
 async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, app: ASGIApp) -> None:
@@ -353,12 +398,12 @@ DOCUMENT = "https://app.example/client.json"
 
 async def make_document(world: World, grants: Collection[str] = (), **changes: Any) -> OAuthClient:
     """Store a client as its metadata document made it, fresh for a day."""
-    metadata = ClientMetadata(
-        redirect_uris=(CALLBACK,),
-        client_name="Example Notes",
-        grant_types=("authorization_code", "refresh_token", *grants),
-        **changes,
-    )
+    described: dict[str, Any] = {
+        "redirect_uris": (CALLBACK,),
+        "client_name": "Example Notes",
+        "grant_types": ("authorization_code", "refresh_token", *grants),
+    }
+    metadata = ClientMetadata(**described | changes)
     client = OAuthClient(
         client_id=DOCUMENT,
         handle="cl_" + "0" * 32,
@@ -505,6 +550,54 @@ async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out
     flow.browser.left_to = ""
     await flow.open()
     assert "Its name looks like <code>example-n0tes</code>" in flow.browser.text
+
+
+async def test_a_client_cannot_take_the_name_of_an_agent_or_of_this_server_unnoticed(
+    world: World, app: ASGIApp
+) -> None:
+    flow = await begin_flow(world, app, name="examp1e-notes")  # the person never agreed to this agent
+    await make_document(world)
+    flow.client = Client(app, world, DOCUMENT, jose.generate("ES256"))
+    await flow.open()
+    assert "Its name looks like <code>examp1e-notes</code>" in flow.browser.text
+    await make_document(world, client_name="0stiarу")
+    await flow.open()
+    assert "Its name looks like <code>Ostiary</code>" in flow.browser.text
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"), [("stop", InvalidClient), ("change", InvalidRequest), ("delete", InvalidClient), ("", None)]
+)
+async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_way_gets_no_code(
+    world: World, app: ASGIApp, change: str, refusal: type[Refused] | None
+) -> None:
+    flow = await public_flow(world, app)
+    await flow.open()
+    client, form = await resolve_client(world, DOCUMENT), flow.browser.form("/consent")
+    reader, now = world.db.read(), world.now()
+    stored = authorization.find_request(reader, form["request_uri"], client_id=DOCUMENT, now=now)
+    [session] = sessions.sessions_of(reader, flow.person, now=now)
+    offer = authorization.make_offer(reader, stored.request, client, now=now, config=world.config)
+    if change == "stop":
+        await act(world, "client.stop", lambda act: registration.stop_client(act, client.handle))
+    if change == "delete":
+        await act(world, "client.delete", lambda act: registration.delete_client(act, client))
+    if change == "change":
+        await make_document(world, client_name="Another")
+
+    def agree(act: Act) -> str:
+        choice = Choice(scopes=offer.scopes, details=frozenset(), seconds=3600)
+        return authorization.agree(
+            act, stored.request, offer, choice, client, session, session.assurance, request_uri=form["request_uri"]
+        )
+
+    if refusal is None:
+        assert await act(world, "authorization.consent", agree)
+        return
+    with pytest.raises(refusal):
+        await act(world, "authorization.consent", agree)
+    assert newest_entry(world).outcome == "refused"
+    assert flows.list_consents(world.db.read(), flow.person) == []
 
 
 async def test_the_answer_by_form_post_is_a_form_to_the_redirect_uri(flow: CodeFlow) -> None:

@@ -25,8 +25,16 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import credentials, prune
+from ostiaryd.trust.flows.browsers import LIFETIME_S as BROWSER_S
 from ostiaryd.trust.flows.passkeys import parse_challenge, parse_response
-from ostiaryd.trust.flows.passwords import MAX_OF_NETWORK, PasswordHashing, TooManyLogins, check_password
+from ostiaryd.trust.flows.passwords import (
+    MAX_KNOWN,
+    MAX_OF_NETWORK,
+    MAX_WAITING,
+    PasswordHashing,
+    TooManyLogins,
+    check_password,
+)
 from ostiaryd.trust.flows.sessions import (
     begin_session,
     end_session,
@@ -36,9 +44,17 @@ from ostiaryd.trust.flows.sessions import (
 )
 from ostiaryd.trust.flows.setup import SetupLink, create_setup_link
 from ostiaryd.trust.model.passkeys import PasskeyRefused
-from ostiaryd.trust.model.sessions import LOGIN_COOKIE, MAX_SESSIONS, SESSION_COOKIE, Proof, parse_return
+from ostiaryd.trust.model.sessions import (
+    BROWSER_COOKIE,
+    LOGIN_COOKIE,
+    MAX_SESSIONS,
+    SESSION_COOKIE,
+    Proof,
+    parse_return,
+)
 from ostiaryd.trust.model.throttle import (
     ACCOUNT,
+    BROWSER,
     CODE,
     LONGEST_WAIT,
     NETWORK,
@@ -454,6 +470,50 @@ async def test_a_wait_delays_a_password_alone_and_not_a_person_with_a_second_pro
     assert again.path == "/account"
 
 
+async def test_a_stranger_who_guesses_does_not_delay_the_person_in_a_known_browser(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    mine = await signed_in(world, app)
+    await mine.submit("/account/logout")
+    stranger = PageClient(app)  # in the same network
+    for _ in range(NETWORK.free + 12):
+        await stranger.log_in(password="a wrong guess")
+    assert (await PageClient(app).log_in()).status == 429
+    for _ in range(2):
+        await mine.log_in()
+        assert mine.path == "/account"
+        await mine.submit("/account/logout")
+    assert (await PageClient(app).log_in()).status == 429, "a login in a known browser renews no guesses of strangers"
+    other = mine.cookies[BROWSER_COOKIE]
+    for forged in (other[:-2] + "AA", "x", "e30." + other.partition(".")[2], other.partition(".")[0]):
+        assert (await PageClient(app, cookies={BROWSER_COOKIE: forged}).log_in()).status == 429
+
+
+async def test_a_known_browser_has_as_few_guesses_and_only_for_its_own_person(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    mine, other = await signed_in(world, app), await signed_in(world, app, "ben")
+    for _ in range(BROWSER.free + 1):
+        assert (await mine.log_in(password="a wrong guess", path="/login?prompt=login")).status == 403
+    assert (await mine.log_in(path="/login?prompt=login")).status == 429
+    await PageClient(app).log_in()  # whoever copied the cookie delays nobody else
+    assert newest_entry(world).outcome == "ok"
+    for _ in range(ACCOUNT.free + 1):
+        await PageClient(app).log_in(password="a wrong guess")
+    assert (await other.log_in(path="/login?prompt=login")).status == 429, "known for ben, not for ann"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(BROWSER_S - 1, 200), (BROWSER_S, 429)])
+async def test_a_browser_is_known_for_half_a_year_after_the_last_login(
+    world: World, app: ASGIApp, clock: Clock, seconds: int, status: int
+) -> None:
+    mine = await signed_in(world, app)
+    clock.advance(seconds)
+    for _ in range(ACCOUNT.free + 1):
+        await PageClient(app).log_in(password="a wrong guess")
+    assert (await mine.log_in()).status == status
+
+
 async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_one(
     world: World, app: ASGIApp, browser: PageClient, clock: Clock
 ) -> None:
@@ -472,7 +532,7 @@ async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_on
     assert browser.path == "/account", answer.body
 
 
-@pytest.mark.parametrize("limit", [ACCOUNT, CODE, NETWORK])
+@pytest.mark.parametrize("limit", [ACCOUNT, BROWSER, CODE, NETWORK])
 def test_the_failure_beyond_the_free_ones_costs_a_second_and_each_further_one_twice_as_much(limit: Limit) -> None:
     failures, now = Failures(0, 0), 1_800_000_000 * SECOND
     waits = []
@@ -705,6 +765,25 @@ async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_
     assert await verify("198.51.100.0/24") is False
     assert await asyncio.gather(*waiting) == [False] * MAX_OF_NETWORK
     assert await verify("203.0.113.0/24") is False
+
+
+async def test_a_flood_of_strangers_leaves_places_to_known_browsers(world: World) -> None:
+    hashing = world.keep(PasswordHashing)
+    flood = [
+        asyncio.create_task(hashing.verify("a guess", None, network=f"203.0.{n // MAX_OF_NETWORK}.0/24"))
+        for n in range(MAX_WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLogins):
+        await hashing.verify("a guess", None, network="198.51.100.0/24")
+    known = [
+        asyncio.create_task(hashing.verify("a guess", None, network="", browser=f"b{n // MAX_OF_NETWORK} pe_1"))
+        for n in range(MAX_KNOWN)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLogins):
+        await hashing.verify("a guess", None, network="", browser="another pe_1")
+    assert not any(await asyncio.gather(*flood, *known))
 
 
 @pytest.mark.parametrize(

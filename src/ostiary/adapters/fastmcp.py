@@ -18,7 +18,7 @@ challenges, the resource's metadata. It stands in front of custom routes as well
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -42,7 +42,7 @@ from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.guard import Guard, Verified, Withheld, data, words
 from ostiary.guard.mcp import DENIED, is_free, map_request
-from ostiary.mcp import _Front
+from ostiary.mcp import EVERY_ORIGIN, _Front
 from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
 
@@ -57,19 +57,21 @@ def protect(
     stdio: Tools | None = None,
     origin: str | None = None,
     proxies: str = "",
+    origins: Collection[str] = EVERY_ORIGIN,
     suspends: bool = False,
 ) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
     `stdio`: whose calls those over standard input and output are. `origin`: the public one, if it is not that of the
-    resource's URI. `suspends`: whether clients are asked to wait where a person must say yes.
+    resource's URI. `origins`: web origins whose scripts may call; others are refused. `suspends`: whether clients are
+    asked to wait where a person must say yes.
     """
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
     if stdio is not None and stdio.guard is not guard:
         raise Conflict("the tools for stdio stand behind another guard")
     first = _First(server, guard, stdio, suspends)
-    server.auth = _Doors(guard, origin, proxies)
+    server.auth = _Doors(guard, Door(guard, origin=origin, proxies=proxies, origins=origins))
     server.middleware[:] = [first, *server.middleware, first.last]
     first.check_order()
 
@@ -90,9 +92,9 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationHandler[Any]:
 class _Doors(AuthProvider):
     """Authentication of FastMCP's HTTP applications: the `Door` of `ostiary.mcp` in place of bearer tokens."""
 
-    def __init__(self, guard: Guard, origin: str | None, proxies: str) -> None:
+    def __init__(self, guard: Guard, door: Door) -> None:
         super().__init__()
-        self._guard, self._door = guard, Door(guard, origin=origin, proxies=proxies)
+        self._guard, self._door = guard, door
 
     def get_middleware(self) -> list[Layer]:
         return [Layer(_Front, guard=self._guard, door=self._door), Layer(_Bearing), Layer(AuthContextMiddleware)]

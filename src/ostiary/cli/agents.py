@@ -211,19 +211,25 @@ def redirect(
     *uri: str,
     post_logout: tuple[str, ...] = (),
     backchannel_logout: str = "",
+    remove: bool = False,
     session: Here,
 ) -> None:
-    """Set the URIs to which people come back after they log in for an agent; without a URI, all are removed.
+    """Set the URIs to which people come back after they log in for an agent; without a URI, show them.
 
     Args:
         name: Name or id of the agent.
         uri: Redirect URIs: https, http on 127.0.0.1, [::1] or localhost, or a scheme such as com.example.app:/callback.
         post_logout: URI to which people may go after a logout; may be given several times.
         backchannel_logout: URL that receives logout tokens.
+        remove: Remove all of them: the agent can ask people no more.
     """
     path = f"/agents/{name}/client"
+    if remove and (uri or post_logout or backchannel_logout):
+        raise Usage("`--remove` removes all URIs", hint="leave out the URIs, or leave out `--remove`")
+    if not uri and (post_logout or backchannel_logout):
+        raise Usage("a redirect URI is missing", hint="name all URIs of the agent: they replace the earlier ones")
     if not uri:
-        session.show(session.api("DELETE", path), facts)
+        session.show(session.api("DELETE" if remove else "GET", path), facts)
         return
     body = {"redirect_uris": list(uri), "post_logout_redirect_uris": list(post_logout)}
     session.show(session.api("PUT", path, body | {"backchannel_logout_uri": backchannel_logout}), facts)

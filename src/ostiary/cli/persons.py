@@ -95,6 +95,30 @@ def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
     session.show(made, lambda made: facts({"url": made["url"], "expires_at": made["expires_at"]}))
 
 
+@person.command(name="suspend")
+def suspend(name: str, /, *, why: str = "", session: Here) -> None:
+    """Suspend a person: their sessions, and their consents with tasks and tokens, end. Undo: `ostiary person resume`.
+
+    The person keeps their agents, teams, roles, keys and login, and can use none of them.
+
+    Args:
+        name: Name or id.
+        why: Reason, for the ledger.
+    """
+    session.show(session.api("POST", f"/persons/{name}/suspend", {"why": why}), facts)
+
+
+@person.command(name="resume")
+def resume(name: str, /, *, why: str = "", session: Here) -> None:
+    """Resume a suspended person, who signs in again and consents anew.
+
+    Args:
+        name: Name or id.
+        why: Reason, for the ledger.
+    """
+    session.show(session.api("POST", f"/persons/{name}/resume", {"why": why}), facts)
+
+
 @person.command(name="sessions")
 def list_sessions(name: str, /, *, session: Here) -> None:
     """List the sessions of a person: the browsers in which the person is signed in.

@@ -42,7 +42,7 @@ from ostiaryd.tokens.wire_errors import OAUTH, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
-from ostiaryd.trust.flows.sessions import ForgedForm
+from ostiaryd.trust.flows.sessions import ForgedForm, SessionEnded
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, LOOPBACK, ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Demand, Session
@@ -136,6 +136,8 @@ async def _proceed(
     if step is not Step.CODE and not request_uri:
         network = call.network
         request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
+    if session is None and call.method == "POST":  # a form of another site comes without the cookie: `SameSite=Lax`
+        return see_other(call, _path_of(request, request_uri))
     if session is None or assurance is None:
         return _to_login(call, request, request_uri)
     if step is Step.CONSENT:
@@ -149,15 +151,19 @@ async def _proceed(
 
 
 def _to_login(call: Call, request: AuthorizationRequest, request_uri: str) -> Reply:
-    back = f"/authorize?{urlencode({'client_id': request.client_id, 'request_uri': request_uri})}"
     demand = Demand(
-        return_to=back,
+        return_to=_path_of(request, request_uri),
         acr_values=request.acr_values,
         max_age=request.max_age,
         is_new=bool({"login", "select_account"} & set(request.prompt) or request.subject),
         login_hint=request.login_hint,
     )
     return see_other(call, demand.login_path)
+
+
+def _path_of(request: AuthorizationRequest, request_uri: str) -> str:
+    """Return the path at which a stored request continues."""
+    return f"/authorize?{urlencode({'client_id': request.client_id, 'request_uri': request_uri})}"
 
 
 async def decide(call: Call) -> Reply:
@@ -261,7 +267,7 @@ async def _answering(
     """
     try:
         return await work
-    except ForgedForm:
+    except (ForgedForm, SessionEnded, InvalidClient):  # a client that was stopped meanwhile gets no answer
         raise
     except Refused as refusal:
         error, description = describe_error(refusal)
@@ -303,7 +309,8 @@ def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *
     answer = render_answer(address, parameters, issuer=call.world.config.issuer)
     if address.response_mode == "form_post":
         action, origins = address.redirect_uri, [_origin(address)]
-        return page(call, "tokens/form_post.html", action=action, fields=answer, form_action=origins)
+        target = word_target(action)
+        return page(call, "tokens/form_post.html", action=action, fields=answer, form_action=origins, target=target)
     url = render_redirect(address, answer)
     if is_form:
         return continue_page(call, url, title="Back to the application")

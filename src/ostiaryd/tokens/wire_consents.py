@@ -76,6 +76,7 @@ async def show_mine(call: Call) -> Reply:
         names=names,
         now=call.world.now(),
         form_token=sessions.form_token(call, session),
+        here="consents",
         person=registry.find_person(reader, session.person).name,
     )
 

@@ -1,6 +1,11 @@
 """GET and POST /logout: OpenID Connect RP-Initiated Logout 1.0.
 
-A person is asked first, unless `id_token_hint` shows that the request is about the session of this browser.
+A person is asked first, unless `id_token_hint` shows that the request is about the session of this browser. Browsers
+leave the session cookie out of a form from another site (`SameSite=Lax`), and send it with the navigation that follows:
+such a request continues by GET.
+
+A stranger can register a client with a `post_logout_redirect_uri`. Without a valid hint, or a person who has agreed to
+the client, the browser does not go there by itself (no open redirect).
 """
 
 from __future__ import annotations
@@ -13,26 +18,29 @@ from urllib.parse import urlencode
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, see_other
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model.clients import ClientKind
 from ostiaryd.trust.model.sessions import Session
 
 
 class LogoutRequest(NamedTuple):
     """A logout request: where the person goes afterwards (empty: nowhere), the session and the person of the hint, and
-    the fields that repeat the request in a form.
+    the fields that repeat the request in a form. `is_known`: a person or an administrator has agreed to the client.
     """
 
     url: str = ""
     client: str = ""
+    is_known: bool = True
     session: str = ""
     person: str = ""
     fields: Mapping[str, str] = MappingProxyType({})
@@ -41,12 +49,15 @@ class LogoutRequest(NamedTuple):
 async def log_out(call: Call) -> Reply:
     """Log a person out at the request of an application (RP-Initiated Logout 1.0 section 2)."""
     parameters = call.form() if call.method == "POST" else parse_form(call.query.encode("latin-1"))
-    request = await _parse(call, read_form(parameters))
+    form = read_form(parameters)
+    request = await _parse(call, form)
     session = await sessions.session_of(call)
     if session is None:
-        return _done(call, request.url)
+        if call.method == "POST" and sessions.session_cookie(call) is None:
+            return see_other(call, f"/logout?{urlencode(form)}")
+        return _done(call, request)
     if request.session == session.id and request.person == session.person:
-        return await _end(call, session, request.url)
+        return await _end(call, session, request)
     return page(
         call,
         "tokens/logout.html",
@@ -61,23 +72,23 @@ async def confirm(call: Call) -> Reply:
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
-    return await _end(call, session, (await _parse(call, form)).url)
+    return await _end(call, session, await _parse(call, form))
 
 
-async def _end(call: Call, session: Session, url: str) -> Reply:
+async def _end(call: Call, session: Session, request: LogoutRequest) -> Reply:
     def run(act: Act) -> None:
         sessions.end_session(act, session.id)
 
     await sessions.act_as_person(call, session, "person.logout", run)
-    reply = _done(call, url)
+    reply = _done(call, request)
     reply.headers += sessions.end_headers()
     return reply
 
 
-def _done(call: Call, url: str) -> Reply:
-    if url:
-        return continue_page(call, url, title="You are signed out")
-    return page(call, "tokens/signed_out.html")
+def _done(call: Call, request: LogoutRequest) -> Reply:
+    if request.url and request.is_known:
+        return continue_page(call, request.url, title="You are signed out")
+    return page(call, "tokens/signed_out.html", client=request.client, url=request.url, target=word_target(request.url))
 
 
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
@@ -105,7 +116,8 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     if uri and "state" in form:
         uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
     session, person = (str(claims.get(name, "")) for name in ("sid", "sub"))
-    return LogoutRequest(uri, client.name, session, person, {"client_id": client_id, **fields})
+    is_known = client.kind is ClientKind.AGENT or client.used_at is not None
+    return LogoutRequest(uri, client.name, is_known, session, person, {"client_id": client_id, **fields})
 
 
 QUERY = (
@@ -120,7 +132,16 @@ _ERRORS = (
 )
 ROUTES = (
     Route("GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY}),
-    Route("POST", "/logout", log_out, "", protocol=PAGES, body=HTML_FORM, errors=_ERRORS, answers={200: HTML_BODY}),
+    Route(
+        "POST",
+        "/logout",
+        log_out,
+        "",
+        protocol=PAGES,
+        body=HTML_FORM,
+        errors=_ERRORS,
+        answers={200: HTML_BODY, 303: None},
+    ),
     Route(
         "POST",
         "/logout/confirm",

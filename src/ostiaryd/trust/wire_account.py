@@ -265,6 +265,7 @@ def _account_page(call: Call, session: Session, *, refusal: Refused | None = Non
         session,
         "trust/account.html",
         refusal=refusal,
+        here="account",
         present=session.id,
         sessions=sessions_of(reader, session.person, now=call.world.now()),
         login=credentials.describe(reader, session.person),

@@ -6,17 +6,22 @@ of a provider counts only with that cookie, so an attacker cannot finish a login
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
 from ostiary.protocol import jose
-from ostiary.protocol.errors import NotFound
+from ostiary.protocol.errors import NotFound, Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import Call, Headers, Reply
+from ostiaryd.ground.http.html import page_url
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import NewSession, begin_session, one_cookie, page_url, session_of
+from ostiaryd.trust.flows.sessions import NewSession, begin_session, one_cookie, session_of
 from ostiaryd.trust.model import SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
 from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
@@ -24,6 +29,30 @@ from ostiaryd.trust.model.sessions import Demand, Proof, parse_demand
 from ostiaryd.trust.wire_login import lead_on
 
 PROVIDER_COOKIE = "__Host-ostiary-provider"
+MAX_LOGINS = 16
+MAX_LOGINS_OF_NETWORK = 4
+
+
+class ProviderLogins:
+    """Logins by identity providers that fetch or parse something now: `MAX_LOGINS`, and a share for each network."""
+
+    def __init__(self, _: World) -> None:
+        self._of_network: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def taking(self, call: Call) -> AsyncIterator[None]:
+        """Take a place for the login of a browser. Raises Unavailable if all places, or those of the network, are
+        taken.
+        """
+        network = call.network
+        if self._of_network.total() >= MAX_LOGINS or self._of_network[network] >= MAX_LOGINS_OF_NETWORK:
+            raise Unavailable("too many logins are in progress", hint="try again in a moment", code="busy")
+        self._of_network[network] += 1
+        try:
+            yield
+        finally:
+            self._of_network[network] -= 1
+            self._of_network += Counter()  # drops networks without any
 
 
 class Begun(NamedTuple):

@@ -19,6 +19,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
+from ostiaryd.trust.flows.browsers import browser_headers
 from ostiaryd.trust.flows.logins import (
     LoginRefused,
     LoginThrottled,
@@ -223,7 +224,8 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof]) -> Reply
         )
 
     new = await run_act(call.world, "person.set_up", run, request=call.request_id, network=call.network)
-    return see_other(call, "/account", headers=session_headers(new))
+    headers = [*session_headers(new), *browser_headers(call, new.session.person)]
+    return see_other(call, "/account", headers=headers)
 
 
 def _find_invited(call: Call, unverified_code: str) -> Person:
@@ -355,7 +357,8 @@ def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | N
     """Lead on after a login. `/authorize` may lead to another origin, which the policy of a form does not allow."""
     if return_to.startswith("/authorize"):
         return_to = f"/login/done?{urlencode({'return_to': return_to})}"
-    return see_other(call, return_to, headers=[*session_headers(new), *(headers or [])])
+    known = browser_headers(call, new.session.person)
+    return see_other(call, return_to, headers=[*session_headers(new), *known, *(headers or [])])
 
 
 DEMAND = (

@@ -4,15 +4,13 @@
     GET /login/callback/{provider}  the answer: code, ID token, claims, session; then 303 to where the login leads
 
 Each provider has a redirect URI of its own (RFC 9700 section 4.4.2). Everything that the server fetches goes through
-the SSRF-safe fetcher, with at most MAX_FETCHING logins at a time. Discovery documents are kept for an hour, key sets as
+the SSRF-safe fetcher, in one of the places of `ProviderLogins`. Discovery documents are kept for an hour, key sets as
 `ground/outbound/jwks.py` says.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
@@ -55,6 +53,7 @@ from ostiaryd.trust.model.providers import (
     suggest_name,
 )
 from ostiaryd.trust.wire_federation import (
+    ProviderLogins,
     begin_attempt,
     callback_uri,
     end_attempt,
@@ -63,7 +62,6 @@ from ostiaryd.trust.wire_federation import (
     log_in_identity,
 )
 
-MAX_FETCHING = 16
 MAX_METADATA = 256 << 10
 ASSERTION_S = 60
 
@@ -76,13 +74,12 @@ class KeptMetadata(NamedTuple):
 
 
 class OpenIdProviders:
-    """Discovery documents and key sets of the providers, and the logins that fetch something now."""
+    """Discovery documents and key sets of the providers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._kept: dict[str, KeptMetadata] = {}
         self.key_sets = KeySets()
-        self._fetching = 0
 
     async def metadata(self, provider: Provider) -> ProviderMetadata:
         """Return the discovery document of a provider. Raises Unavailable."""
@@ -96,17 +93,6 @@ class OpenIdProviders:
         """Return the key set of a provider, fetched within that time (microseconds). Raises Unavailable."""
         now, private = self._world.now(), self._world.config.private
         return await self.key_sets.get(provider.provider_id, metadata.jwks_uri, now=now, within=within, private=private)
-
-    @asynccontextmanager
-    async def fetching(self) -> AsyncIterator[None]:
-        """Take one of the places for logins that fetch something. Raises Unavailable if all are taken."""
-        if self._fetching >= MAX_FETCHING:
-            raise Unavailable(f"{MAX_FETCHING} logins are in progress", hint="try again in a moment", code="busy")
-        self._fetching += 1
-        try:
-            yield
-        finally:
-            self._fetching -= 1
 
 
 async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
@@ -137,7 +123,7 @@ async def begin_login(call: Call) -> Reply:
     provider, settings = _find(call)
     world = call.world
     providers = world.keep(OpenIdProviders)
-    async with providers.fetching():
+    async with world.keep(ProviderLogins).taking(call):
         metadata = await providers.metadata(provider)
     begun = begin_attempt(call, provider)
     url = authorization_url(
@@ -161,7 +147,7 @@ async def finish_login(call: Call) -> Reply:
     try:
         attempt = end_attempt(call, provider)
         providers = call.world.keep(OpenIdProviders)
-        async with providers.fetching():
+        async with call.world.keep(ProviderLogins).taking(call):
             metadata = await providers.metadata(provider)
             code = check_response(_parameters(call), attempt, metadata)
             answer = await _redeem(call.world, provider, settings, metadata, attempt, code)

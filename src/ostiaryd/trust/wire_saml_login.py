@@ -35,6 +35,7 @@ from ostiaryd.trust.model.saml_login import (
     sp_metadata,
 )
 from ostiaryd.trust.wire_federation import (
+    ProviderLogins,
     begin_attempt,
     callback_uri,
     end_attempt,
@@ -93,7 +94,8 @@ async def finish_login(call: Call) -> Reply:
         attempt = end_attempt(call, provider)
         form = {name: values[0] for name, values in call.form().items() if len(values) == 1}
         check_relay_state(form.get("RelayState", ""), attempt)
-        response = await _read(world, form.get("SAMLResponse", ""), settings)
+        async with world.keep(ProviderLogins).taking(call):
+            response = await _read(world, form.get("SAMLResponse", ""), settings)
         identity, spend = check_response(
             response,
             provider,

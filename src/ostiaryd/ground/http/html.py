@@ -4,6 +4,8 @@ A template is named `PACKAGE/FILE`: `trust/login.html` is `ostiaryd/trust/pages/
 `ground/base.html` (in `ground/http/templates`) and may use:
 
     base            path prefix of the public URL, before each link: `{{ base }}/account`
+    host            host and port of the public URL, which a person compares with the address bar
+    here            name of the page in the navigation, or none
     asset("NAME")   path of a file of `ground/http/assets`, with its digest in the name
     person          name of the person who is signed in, or none
 
@@ -19,6 +21,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,7 +49,19 @@ _FIXED: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
-_TITLES = {400: "Bad request", 401: "Sign in", 403: "Not allowed", 404: "Not found", 429: "Too many attempts"}
+_TITLES: dict[str | int, str] = {
+    "session_ended": "You are signed out",
+    "forged_form": "This form has expired",
+    "invalid_client": "This application is not known",
+    "invalid_request": "The application sent a wrong request",
+    400: "This did not work",
+    403: "This is not allowed",
+    404: "There is no such page",
+    429: "Too many attempts",
+    500: "The server failed",
+    503: "The server is busy",
+}
+"""Title of the page of a refusal, by its code or its status."""
 
 
 def page(
@@ -86,10 +101,22 @@ def base_path(config: Config) -> str:
     return urlsplit(config.public_url).path
 
 
+def page_url(config: Config) -> str:
+    """Return the URL of the pages for people: the public URL, with the name `localhost` for a loopback address."""
+    url = urlsplit(config.public_url)
+    try:
+        is_loopback = ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        return config.public_url
+    return f"{url.scheme}://localhost{f':{url.port}' if url.port else ''}{url.path}"
+
+
 def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
     """Return the page of a refusal: the error, and the next step."""
     status = status_of(refusal)
-    title = _TITLES.get(status, "The server failed" if status == 500 else "This did not work")
+    title = _TITLES.get(refusal.code) or _TITLES.get(status) or _TITLES[400]
     return _render("ground/error.html", config, status=status, title=title, refusal=refusal)
 
 
@@ -138,8 +165,9 @@ def _render(
     **values: Any,
 ) -> Reply:
     base = "" if config is None else base_path(config)
-    values = {"person": None, **values}
-    text = _environment().get_template(template).render(base=base, script=script, **values)
+    host = "" if config is None else urlsplit(page_url(config)).netloc
+    values = {"person": None, "here": None, **values}
+    text = _environment().get_template(template).render(base=base, host=host, script=script, **values)
     csp = [
         "default-src 'none'",
         "style-src 'self'",

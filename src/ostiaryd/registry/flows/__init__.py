@@ -35,7 +35,7 @@ from ostiaryd.registry.flows.find import (
 )
 from ostiaryd.registry.flows.holdings import add_holding, end_holdings
 from ostiaryd.registry.flows.keys import add_key, is_known_key, revoke_key, rotate_key
-from ostiaryd.registry.flows.leaving import leaving, return_person, revoke_owner
+from ostiaryd.registry.flows.leaving import leaving, resume_person, return_person, revoke_owner, suspend_person
 from ostiaryd.registry.flows.owners import (
     active_person,
     add_member,
@@ -115,6 +115,7 @@ __all__ = [
     "put_restriction",
     "remove_member",
     "renew_tokens",
+    "resume_person",
     "return_person",
     "revoke_agent",
     "revoke_key",
@@ -138,6 +139,7 @@ __all__ = [
     "set_speaks",
     "speakers",
     "stop",
+    "suspend_person",
     "tell",
     "transfer_agent",
     "undo_stop",

@@ -1,10 +1,14 @@
-"""Departure of an owner: everything derived ends, the agents pass to a deputy, and agents without a deputy stop."""
+"""Departure of an owner: everything derived ends, the agents pass to a deputy, and agents without a deputy stop.
+
+Suspension of a person: the person can do nothing until they are resumed, and keeps everything.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
 
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
@@ -37,7 +41,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
         owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
         owners.leave_teams(act.tx, owner.person_id)
         owners.end_logins(act.tx, owner.person_id)
-        end_person(act, owner.person_id)
+        end_person(act, owner.person_id, why="person left")
     for gone in everybody:
         end_roles(act, gone.id)
         owned = agents.owned(act.tx, gone.id)
@@ -49,11 +53,42 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
 
 
 def return_person(act: Act, id_or_name: str) -> Person:
-    """Make a person who left accountable again. Agents that passed to a deputy stay there. Raises NotFound."""
+    """Make a person who left accountable again. Agents that passed to a deputy stay there.
+
+    Raises NotFound, Conflict for a suspended person.
+    """
     person = find_person(act.tx, id_or_name)
     note(act, object=person.person_id, name=person.name, was=person.state.value)
-    owners.set_person_state(act.tx, person.person_id, PersonState.ACTIVE)
-    return replace(person, state=PersonState.ACTIVE)
+    if person.state is PersonState.SUSPENDED:
+        raise Conflict(f"`{person.name}` is suspended", hint=f"ostiary person resume {person.name}")
+    return _set_state(act, person, PersonState.ACTIVE)
+
+
+def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
+    """Suspend an active person, and end their tokens and unspent approvals. Raises NotFound, Conflict.
+
+    `tokens` ends the sessions and consents in the same act.
+    """
+    person = find_person(act.tx, id_or_name)
+    note(act, object=person.person_id, name=person.name, why=why)
+    if not person.is_active:
+        raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)
+    end_person(act, person.person_id, why="person suspended", keeps_keys=True)
+    return _set_state(act, person, PersonState.SUSPENDED)
+
+
+def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
+    """Resume a suspended person, who signs in again as before. What ended stays ended. Raises NotFound, Conflict."""
+    person = find_person(act.tx, id_or_name)
+    note(act, object=person.person_id, name=person.name, why=why)
+    if person.state is not PersonState.SUSPENDED:
+        raise Conflict(f"`{person.name}` is not suspended", code="wrong_state")
+    return _set_state(act, person, PersonState.ACTIVE)
+
+
+def _set_state(act: Act, person: Person, state: PersonState) -> Person:
+    owners.set_person_state(act.tx, person.person_id, state)
+    return replace(person, state=state)
 
 
 def leaving(reader: Reader, owner: Owner) -> list[Owner]:

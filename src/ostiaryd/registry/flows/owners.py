@@ -93,10 +93,10 @@ def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) ->
 
 
 def active_person(act: Act, id_or_name: str) -> Person:
-    """Return the person. Raises NotFound, and Conflict for a person who has left."""
+    """Return the person. Raises NotFound, and Conflict for a person who has left or is suspended."""
     person = find_person(act.tx, id_or_name)
     if not person.is_active:
-        raise Conflict(f"`{person.name}` has left", code="person_left")
+        raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)
     return person
 
 

@@ -51,11 +51,16 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     return _end(act, person.person_id, jkt, why="key revoked")
 
 
-def end_person(act: Act, person: PersonId) -> None:
-    """End the keys and approvals of a person who leaves. A person who returns registers a new key."""
+def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False) -> None:
+    """End the keys, tokens and unspent approvals of a person who leaves. A person who returns registers a new key.
+
+    `keeps_keys`: the keys of a suspended person stay, and are refused while the person is suspended.
+    """
+    end_holdings(act, Root.AGENT, person, why=why)
     for key in person_keys.active(act.tx, person):
-        person_keys.revoke(act.tx, key.jkt)
-        _end(act, person, key.jkt, why="person left")
+        if not keeps_keys:
+            person_keys.revoke(act.tx, key.jkt)
+        _end(act, person, key.jkt, why=why)
 
 
 def is_revoked_key(reader: Reader, jkt: str | None) -> bool:

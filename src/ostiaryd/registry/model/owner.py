@@ -13,6 +13,8 @@ OwnerId = PersonId | TeamId
 
 class PersonState(StrEnum):
     ACTIVE = "active"
+    SUSPENDED = "suspended"
+    """the person can do nothing, and keeps teams, agents, roles, keys and login"""
     LEFT = "left"
 
 
@@ -32,8 +34,18 @@ class Person:
 
     @property
     def is_active(self) -> bool:
-        """Return whether the person has not left."""
+        """Return whether the person may act: has neither left nor been suspended."""
         return self.state is PersonState.ACTIVE
+
+    @property
+    def absence(self) -> str:
+        """Return why a person who is not active cannot act, as the end of a sentence about the person."""
+        return "is suspended" if self.state is PersonState.SUSPENDED else "has left"
+
+    @property
+    def absence_code(self) -> str:
+        """Return the code of a refusal because of that."""
+        return "person_suspended" if self.state is PersonState.SUSPENDED else "person_left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

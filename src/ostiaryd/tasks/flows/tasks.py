@@ -188,8 +188,8 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     if not task.is_live(now):
         code = ELEVATION_ENDED if task.elevated else "task_ended"
         raise Forbidden(f"the task has ended: {task.state_at(now)}", hint="start another", code=code)
-    if task.person is not None and not registry.find_person(reader, task.person).is_active:
-        raise Forbidden("the person on whose behalf the task runs has left", code="person_left")
+    if task.person is not None and not (person := registry.find_person(reader, task.person)).is_active:
+        raise Forbidden(f"the person on whose behalf the task runs {person.absence}", code=person.absence_code)
     return with_chain(reader, task, doer, now=now)
 
 
@@ -224,7 +224,7 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
     """
     person = registry.find_person(act.tx, id_or_name)
     if not person.is_active:
-        raise Forbidden(f"`{person.name}` has left", code="person_left")
+        raise Forbidden(f"`{person.name}` {person.absence}", code=person.absence_code)
     if by is not None and not by.is_admin and not registry.answers_for(act.tx, person.person_id, agent):
         raise Forbidden(
             f"`{person.name}` is not accountable for `{agent.name}`", hint="an administrator may declare this task"

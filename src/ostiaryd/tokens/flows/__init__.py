@@ -18,6 +18,7 @@ from ostiaryd.tokens.flows.issue import Grant, issue
 from ostiaryd.tokens.flows.keys import forget_keys, rotate_key
 from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_sessions
 from ostiaryd.tokens.flows.mint import Issued
+from ostiaryd.tokens.flows.suspension import suspend_person
 from ostiaryd.tokens.flows.userinfo import read_userinfo
 from ostiaryd.tokens.store.consents import end_all as end_all_consents
 
@@ -61,5 +62,6 @@ __all__ = [
     "revoke",
     "rotate_key",
     "settle_backchannel",
+    "suspend_person",
     "withdraw",
 ]

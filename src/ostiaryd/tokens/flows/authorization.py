@@ -39,6 +39,7 @@ from ostiaryd.tokens.model.wording import (
 from ostiaryd.tokens.store import authorization as store
 from ostiaryd.tokens.store import consents, devices, logout
 from ostiaryd.tokens.store.authorization import Code, StoredRequest
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Assurance, Session
 
@@ -48,6 +49,7 @@ CODE_S = 60
 """seconds for which an authorization code is valid"""
 MAX_REQUESTS = 200
 """Unanswered stored requests of one network, of clients that no administrator registered and of browsers."""
+PRODUCT = "Ostiary"
 DEVICE = "device:"
 """Prefix of a user code in place of the reference to a stored request."""
 DAY = 86_400 * SECOND
@@ -191,6 +193,7 @@ def view_consent(
         client=client.name,
         client_id=client.client_id,
         owner="" if agent is None else registry.find_owner(reader, agent.owner).name,
+        purpose="" if agent is None else agent.purpose,
         resource="" if resource is None else resource.name,
         uri=offer.resource,
         target=word_target(request.redirect_uri) if request.redirect_uri else "",
@@ -201,11 +204,17 @@ def view_consent(
             name=client.name,
             host=client.host,
             redirect_uri=request.redirect_uri,
-            others=consents.client_names(reader, person=session.person, without=client.client_id),
+            others=[] if is_agent else _known_names(reader, client, session.person),
             has_changed=before is not None and before.digest != client.digest,
             is_known=is_agent,
         ),
     )
+
+
+def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
+    """Return the names that a client must not look like: of agents, of clients that the person knows, and our own."""
+    known = consents.client_names(reader, person=person, without=client.client_id)
+    return [*known, *trust.list_agent_names(reader), PRODUCT]
 
 
 def issue_code(
@@ -218,8 +227,11 @@ def issue_code(
     *,
     request_uri: str = "",
 ) -> str:
-    """Return an authorization code on a consent that was given before. Raises ConsentRequired, InvalidRequest."""
+    """Return an authorization code on a consent that was given before. Raises ConsentRequired, InvalidRequest,
+    InvalidClient.
+    """
     act.entry.person = session.person
+    _check_unchanged(act, client)
     check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=act.now)
     consent = consents.live(act.tx, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
@@ -241,10 +253,12 @@ def agree(
 ) -> str:
     """Record the consent of a person, and return an authorization code for the lines that stayed ticked.
 
-    1. The choice lies within the offer. 2. The agent is that of the client and this person. 3. The consent is
-    remembered. 4. The request is answered. Raises InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
+    1. The client is the one that the page described. 2. The choice lies within the offer. 3. The agent is that of the
+    client and this person. 4. The consent is remembered. 5. The request is answered. Raises InvalidClient,
+    InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
     """
     act.entry.person = session.person
+    _check_unchanged(act, client)
     check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=choice.scopes, now=act.now)
     if not choice.scopes <= offer.scopes | request.identity or not choice.details <= set(range(len(offer.details))):
         raise InvalidRequest("the choice goes beyond what was offered", hint="reload the page")
@@ -266,6 +280,14 @@ def agree(
         seconds=choice.seconds,
     )
     return _put_code(act, request, consent, choice.scopes, details, session, assurance, request_uri=request_uri)
+
+
+def _check_unchanged(act: Act, client: OAuthClient) -> None:
+    """Check that the client was neither stopped nor changed since the request read it. Raises InvalidClient,
+    InvalidRequest.
+    """
+    if trust.get_oauth_client(act.tx, client.client_id).digest != client.digest:
+        raise InvalidRequest("the client has changed meanwhile", hint="go back to the application and begin again")
 
 
 def _put_code(

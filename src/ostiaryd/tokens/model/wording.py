@@ -97,12 +97,15 @@ def _words(condition: Condition) -> Iterable[str]:
 
 
 class ConsentView(NamedTuple):
-    """The content of a consent page. `owner` is accountable for the agent; empty: the person is."""
+    """The content of a consent page. `owner` is accountable for the agent; empty: the person is. `purpose` is what an
+    administrator registered for the agent.
+    """
 
     person: str
     client: str
     client_id: str
     owner: str
+    purpose: str
     resource: str
     uri: str
     target: str

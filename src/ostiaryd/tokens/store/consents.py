@@ -10,10 +10,12 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.tokens.model.consent import Consent
 
 _COLUMNS = ", ".join(Consent.__struct_fields__)
+_SINCE = "granted_at > (select logins_since from person where person_id = consent.person)"
+"""A consent from before the person left is void, also after the person has returned."""
 _GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id", steady=True)
 _LIVE = sql(
     f"""select {_COLUMNS} from consent
-        where person = :person and client_id = :client_id and resource = :resource and ended_at is null""",
+        where person = :person and client_id = :client_id and resource = :resource and ended_at is null and {_SINCE}""",
     steady=True,
 )
 _PUT = sql(f"insert into consent ({_COLUMNS}) values ({', '.join(f':{name}' for name in Consent.__struct_fields__)})")
@@ -22,16 +24,22 @@ _CHANGE = sql(
        granted_at = :granted_at, expires_at = :expires_at where consent_id = :consent_id"""
 )
 _END = sql("update consent set ended_at = :now, ended_why = :why where consent_id = :consent_id and ended_at is null")
+_END_VOID = sql(
+    """update consent set ended_at = :now, ended_why = 'person left'
+       where person = :person and client_id = :client_id and resource = :resource and ended_at is null"""
+)
 _END_ALL = sql("update consent set ended_at = :now, ended_why = :why where ended_at is null")
 _PAGE = sql(
-    f"select {_COLUMNS} from consent where consent_id > :after and ended_at is null order by consent_id limit :limit"
+    f"""select {_COLUMNS} from consent where consent_id > :after and ended_at is null and {_SINCE}
+        order by consent_id limit :limit"""
 )
 _PAGE_OF = sql(
     f"""select {_COLUMNS} from consent where person = :person and consent_id > :after and ended_at is null
-        order by consent_id limit :limit"""
+        and {_SINCE} order by consent_id limit :limit"""
 )
 _OF_PERSON = sql(
-    f"select {_COLUMNS} from consent where person = :person and ended_at is null order by granted_at desc, consent_id"
+    f"""select {_COLUMNS} from consent where person = :person and ended_at is null and {_SINCE}
+        order by granted_at desc, consent_id"""
 )
 _OF_CLIENT = sql(f"select {_COLUMNS} from consent where client_id = :client_id and ended_at is null")
 _NAMES = sql("select distinct client_name from consent where person = :person and client_id <> :client_id")
@@ -52,7 +60,8 @@ def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Conse
 
 
 def put(tx: Tx, consent: Consent) -> None:
-    """Store a new consent."""
+    """Store a new consent, in the place of one that is void."""
+    tx.run(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
     tx.run(_PUT, **_values(consent))
 
 

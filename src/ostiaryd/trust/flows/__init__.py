@@ -49,6 +49,7 @@ from ostiaryd.trust.flows.oauth_clients import (
     find_agent_client,
     find_oauth_client,
     get_oauth_client,
+    list_agent_names,
     note_client_use,
     set_agent_client,
 )
@@ -86,7 +87,6 @@ from ostiaryd.trust.flows.sessions import (
     end_sessions,
     find_session,
     form_token,
-    page_url,
     read_form,
     session_of,
 )
@@ -167,6 +167,7 @@ __all__ = [
     "list_admitted_certificates",
     "list_admitted_digests",
     "list_anchors",
+    "list_agent_names",
     "list_exempt_agents",
     "list_exempt_classes",
     "live_caller",
@@ -174,7 +175,6 @@ __all__ = [
     "note_client_use",
     "note_pep_use",
     "page_clients",
-    "page_url",
     "private_hosts_of",
     "prove_second",
     "prune",

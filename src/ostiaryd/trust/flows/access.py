@@ -180,7 +180,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     if claims.client_id.startswith("pe_"):
         person = registry.get_person(reader, claims.client_id)
         if person is None or not person.is_active:
-            raise AccessRefused("the person has left")
+            raise AccessRefused(f"the person {'is unknown' if person is None else person.absence}")
         _check_not_stopped(reader, [("owner", person.person_id)])
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = registry.get_agent(reader, claims.client_id)

@@ -102,6 +102,8 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         )
     if person is not None:
         act.entry.person = person.person_id
+        if not person.is_active:
+            raise InvalidClient(f"the person {person.absence}", hint="ask an administrator")
         _check_not_stopped(act, [("owner", person.person_id)])
         return Client(
             id=person.person_id,

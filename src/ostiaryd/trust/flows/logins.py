@@ -2,8 +2,8 @@
 
 The answer for an unknown name, a wrong password and an account without a password is the same, and so is the work.
 After several failures a wait is in force for the account or the network, in which a password alone is not looked at. A
-password together with a code, or a passkey, is looked at during a wait: a stranger who guesses does not delay a person
-who has a second proof.
+password together with a code, or a passkey, is looked at during a wait, and so is a password in a browser in which the
+person has signed in before: a stranger who guesses does not delay a person who has a second proof or such a browser.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust.flows.browsers import name_browser
 from ostiaryd.trust.flows.passwords import password_hashing
 from ostiaryd.trust.flows.second_factors import find_code, use_code
 from ostiaryd.trust.flows.sessions import NewSession, begin_session
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.sessions import Proof, Session, add_proof
-from ostiaryd.trust.model.throttle import ACCOUNT, CODE, NETWORK, SLOTS, Limit, count_failure, wait_until
+from ostiaryd.trust.model.throttle import ACCOUNT, BROWSER, CODE, NETWORK, SLOTS, Limit, count_failure, wait_until
 from ostiaryd.trust.store import people
 
 MAX_NAME = 64
@@ -65,7 +66,9 @@ class Proven(NamedTuple):
 
 
 def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
-    """Return the slot of an account by its typed name, known or not; of a network; or of the codes of a person."""
+    """Return the slot of an account by its typed name, known or not; of a network; of a browser; or of the codes of a
+    person.
+    """
     digest = hmac.digest(keys.derive("throttle"), f"{limit.name} {text}".encode("utf-8", "surrogatepass"), "sha256")
     return Slot(f"{limit.name} {int.from_bytes(digest[:8]) % SLOTS}", limit)
 
@@ -86,13 +89,15 @@ async def prove_password(
     """
     world, reader = call.world, call.world.db.read()
     name = unverified_name.strip().lower()[:MAX_NAME]
-    slots = [slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, NETWORK, call.network)]
     person = _find_active(reader, name)
+    slots = [slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, NETWORK, call.network)]
+    if browser := name_browser(call, person):
+        slots = [slot_of(world.keys, BROWSER, browser)]
     try:
         if not unverified_code:
             check_throttle(reader, slots, now=world.now())
         hash = None if person is None else people.password(reader, person)
-        is_right = await password_hashing(call).verify(unverified_password, hash, network=call.network)
+        is_right = await password_hashing(call).verify(unverified_password, hash, network=call.network, browser=browser)
         if person is None or not is_right:
             await count_failures(call, slots)
             raise LoginRefused(WRONG)
@@ -137,9 +142,11 @@ async def log_in(
                 raise LoginRefused(WRONG)
             all_proofs = add_proof(all_proofs, proof)
         if any(proof.method == "password" and proof.at >= act.now - SECOND * 600 for proof in all_proofs):
-            name = registry.find_person(act.tx, person).name
-            for slot in (slot_of(world.keys, ACCOUNT, name), slot_of(world.keys, CODE, person)):
-                people.drop_failures(act.tx, slot.name)
+            slot = slot_of(world.keys, ACCOUNT, registry.find_person(act.tx, person).name)
+            if browser := name_browser(call, person):  # strangers' failures stay, or each login renews their guesses
+                slot = slot_of(world.keys, BROWSER, browser)
+            people.drop_failures(act.tx, slot.name)
+            people.drop_failures(act.tx, slot_of(world.keys, CODE, person).name)
         return begin_session(
             act,
             person=person,

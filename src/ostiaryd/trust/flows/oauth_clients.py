@@ -34,6 +34,8 @@ from ostiaryd.trust.model.clients import (
 )
 from ostiaryd.trust.store import clients as store
 
+MAX_NAMES = 500
+"""names of agents with which the name of a client is compared"""
 MAX_UNUSED = 10_000
 MAX_UNUSED_OF_NETWORK = 200
 """clients of document and registration that no person has agreed to"""
@@ -42,6 +44,11 @@ MAX_UNUSED_OF_NETWORK = 200
 def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
     """Return the record of a client in whatever state; None for an unknown client. One point read."""
     return store.get(reader, client_id)
+
+
+def list_agent_names(reader: Reader) -> list[str]:
+    """Return the names of agents that may ask people for consent, the newest `MAX_NAMES`."""
+    return store.agent_names(reader, limit=MAX_NAMES)
 
 
 def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient:

@@ -27,11 +27,12 @@ from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.http.html import page_url
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
 from ostiaryd.trust import store
-from ostiaryd.trust.flows.sessions import Login, own_origins, page_url
+from ostiaryd.trust.flows.sessions import Login, own_origins
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.passkeys import (
     MAX_CREDENTIAL,

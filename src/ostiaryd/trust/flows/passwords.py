@@ -1,7 +1,8 @@
 """Passwords: Argon2id (RFC 9106) as PHC strings, with a secret of the server, computed in a bounded number of threads.
 
 The work for an unknown name is the same, so neither answer nor work shows which names exist. The work of strangers is
-bounded: `THREADS` hashes at a time, `MAX_WAITING` in the line, `MAX_OF_NETWORK` of one network.
+bounded: `THREADS` hashes at a time, `MAX_WAITING` in the line, `MAX_OF_NETWORK` of one network. Browsers that are
+known have `MAX_KNOWN` places more.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ITERATIONS, LANES, MEMORY_KIB, HASH_BYTES, SALT_BYTES = 2, 1, 19 << 10, 32, 16
 THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
 MAX_WAITING = 64
 MAX_OF_NETWORK = 8
+MAX_KNOWN = 16
 SHORTEST, LONGEST = 12, 256
 """Characters of a password."""
 
@@ -55,24 +57,28 @@ class PasswordHashing:
         salt = self._random(SALT_BYTES)
         return await self._run(network, lambda: self._derive(password, salt))
 
-    async def verify(self, unverified_password: str, hash: str | None, *, network: str) -> bool:
-        """Return whether that is the password of `hash`; without a hash the work is the same. Raises TooManyLogins."""
-        is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown))
+    async def verify(self, unverified_password: str, hash: str | None, *, network: str, browser: str = "") -> bool:
+        """Return whether that is the password of `hash`; without a hash the work is the same. Raises TooManyLogins.
+
+        `browser`: the name of a browser that is known for the person.
+        """
+        is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown), browser)
         return is_right and hash is not None
 
     async def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, network: str, work: Callable[[], T]) -> T:
-        if self._waiting.total() >= MAX_WAITING or self._waiting[network] >= MAX_OF_NETWORK:
+    async def _run(self, network: str, work: Callable[[], T], browser: str = "") -> T:
+        most, sender = (MAX_WAITING + MAX_KNOWN, browser) if browser else (MAX_WAITING, network)
+        if self._waiting.total() >= most or self._waiting[sender] >= MAX_OF_NETWORK:
             raise TooManyLogins("too many passwords are being checked", hint="try again in a few seconds")
-        self._waiting[network] += 1
+        self._waiting[sender] += 1
         try:
             self.computed += 1
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting[network] -= 1
+            self._waiting[sender] -= 1
             self._waiting += Counter()  # drops networks without any
 
     def _derive(self, password: str, salt: bytes) -> str:

@@ -135,7 +135,8 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     person = _create(act, identity) if linked is None else registry.find_person(act.tx, linked)
     act.entry.person = person.person_id
     if not person.is_active:
-        raise ProviderRefused("your account has ended", hint="ask an administrator", code="person_left")
+        word = "is suspended" if person.absence_code == "person_suspended" else "has ended"
+        raise ProviderRefused(f"your account {word}", hint="ask an administrator", code=person.absence_code)
     check_not_stopped(registry.list_stops(act.tx), [("owner", person.person_id)])
     _follow_groups(act, provider, person, identity)
     return person

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import Call, Headers
+from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -235,12 +235,12 @@ async def act_as_person(call: Call, session: Session, action: str, flow: Callabl
 
 def session_headers(new: NewSession) -> Headers:
     """Return the headers that give the browser its session, and take the login cookie away."""
-    return [_set_cookie(SESSION_COOKIE, new.cookie), _set_cookie(LOGIN_COOKIE, "", ends=True)]
+    return [set_cookie(SESSION_COOKIE, new.cookie), set_cookie(LOGIN_COOKIE, "", max_age_s=0)]
 
 
 def end_headers() -> Headers:
     """Return the headers that take the session away from the browser."""
-    return [_set_cookie(SESSION_COOKIE, "", ends=True)]
+    return [set_cookie(SESSION_COOKIE, "", max_age_s=0)]
 
 
 # --- before the login
@@ -248,10 +248,10 @@ def end_headers() -> Headers:
 
 def read_login(call: Call) -> Login | None:
     """Return the login cookie of this browser; None if there is none that this server made in the last half hour."""
-    sealed, _, tag = (one_cookie(call, LOGIN_COOKIE) or "").rpartition(".")
-    if not sealed or not hmac.compare_digest(_tag(call.world.keys, sealed).encode(), tag.encode()):
+    content = open_cookie(call.world.keys, "login cookie", one_cookie(call, LOGIN_COOKIE))
+    if content is None:
         return None
-    login = _decode(unb64u(sealed))
+    login = _decode(content)
     return login if 0 <= call.world.now() - login.at < LOGIN_LIFETIME else None
 
 
@@ -262,8 +262,7 @@ def new_login(call: Call, *, person: str = "", proofs: Sequence[Proof] = ()) -> 
 
 def login_headers(call: Call, login: Login) -> Headers:
     """Return the header that gives the browser its login cookie."""
-    sealed = b64u(_encode(login))
-    return [_set_cookie(LOGIN_COOKIE, f"{sealed}.{_tag(call.world.keys, sealed)}")]
+    return [set_cookie(LOGIN_COOKIE, seal_cookie(call.world.keys, "login cookie", _encode(login)))]
 
 
 # --- forms
@@ -301,18 +300,6 @@ def own_origins(config: Config) -> frozenset[str]:
     return frozenset({_origin(config.public_url), _origin(page_url(config))})
 
 
-def page_url(config: Config) -> str:
-    """Return the URL of the pages for people: the public URL, with the name `localhost` for a loopback address."""
-    url = urlsplit(config.public_url)
-    try:
-        is_loopback = ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        return config.public_url
-    return f"{url.scheme}://localhost{f':{url.port}' if url.port else ''}{url.path}"
-
-
 def find_page_host(call: Call) -> str | None:
     """Return the URL of this request at the host name of the pages, if the browser used an address of this machine.
 
@@ -338,13 +325,28 @@ def one_cookie(call: Call, name: str) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _set_cookie(name: str, value: str, *, ends: bool = False) -> tuple[bytes, bytes]:
-    end = "; Max-Age=0" if ends else ""
+def set_cookie(name: str, value: str, *, max_age_s: int | None = None) -> tuple[bytes, bytes]:
+    """Return the header that sets a cookie, until the browser ends if there is no `max_age_s`."""
+    end = "" if max_age_s is None else f"; Max-Age={max_age_s}"
     return b"set-cookie", f"{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{end}".encode("ascii")
 
 
-def _tag(keys: Keyring, sealed: str) -> str:
-    return b64u(hmac.digest(keys.derive("login cookie"), sealed.encode("latin-1"), "sha256"))
+def seal_cookie(keys: Keyring, purpose: str, content: bytes) -> str:
+    """Return the value of a cookie whose content the browser can read and not change."""
+    sealed = b64u(content)
+    return f"{sealed}.{_tag(keys, purpose, sealed)}"
+
+
+def open_cookie(keys: Keyring, purpose: str, unverified: str | None) -> bytes | None:
+    """Return the content of a cookie; None if this server did not make it for that purpose."""
+    sealed, _, tag = (unverified or "").rpartition(".")
+    if not sealed or not hmac.compare_digest(_tag(keys, purpose, sealed).encode(), tag.encode()):
+        return None
+    return unb64u(sealed)
+
+
+def _tag(keys: Keyring, purpose: str, sealed: str) -> str:
+    return b64u(hmac.digest(keys.derive(purpose), sealed.encode("latin-1"), "sha256"))
 
 
 def _digest(cookie: str) -> bytes:

@@ -12,9 +12,9 @@ from ostiary.protocol.errors import Invalid, NotFound
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.http.html import page_url
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows.sessions import page_url
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.store import people
 

@@ -32,6 +32,8 @@ from ostiaryd.trust.model import SECOND
 SESSION_COOKIE = "__Host-ostiary-session"
 LOGIN_COOKIE = "__Host-ostiary-login"
 """The cookie of a browser that is not signed in yet: it binds forms to the browser, and has the proofs given so far."""
+BROWSER_COOKIE = "__Host-ostiary-browser"
+"""The cookie of a browser in which a person has signed in, which stays after the logout."""
 MAX_BROWSER = 128
 MAX_SESSIONS = 20
 """Sessions of one person; the least recently used one ends when another begins."""

@@ -1,4 +1,4 @@
-"""Throttling of logins: after a few failures for one account, network or code, each further failure doubles the wait.
+"""Throttling of logins: after a few failures for an account, browser, network or code, each one more doubles the wait.
 
 Failures are counted in slots, of which there are a fixed number: the slot of an account follows from a keyed digest of
 the name that was typed. An unknown name therefore waits like a known one, and strangers cannot make the table grow.
@@ -28,6 +28,8 @@ class Limit(NamedTuple):
 
 ACCOUNT = Limit("account", 5, 900 * SECOND)
 CODE = Limit("code", 5, 900 * SECOND)
+BROWSER = Limit("browser", 5, 900 * SECOND)
+"""An account in a browser in which its person has signed in."""
 NETWORK = Limit("network", 30, 20 * SECOND)
 """A company may be behind one network."""
 

@@ -27,6 +27,11 @@ _BY_HANDLE = sql(_SELECT + "where handle = :handle")
 _LIST = sql(_SELECT + "where handle > :after and (:state = '' or state = :state) order by handle limit :limit")
 _SET_FRESH = sql("update oauth_client set fresh_until = :until where client_id = :client_id")
 _SET_USED = sql("update oauth_client set used_at = :now where client_id = :client_id and used_at is null")
+_AGENT_NAMES = sql(
+    """select name from agent where agent_id in
+       (select client_id from oauth_client where client_id >= 'ag_' and client_id < 'ag`' order by client_id desc
+        limit :limit)"""
+)
 _COUNT_UNUSED = sql(
     """select count(*), coalesce(sum(case when network = :network then 1 else 0 end), 0) from oauth_client
        where used_at is null"""
@@ -81,6 +86,11 @@ def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
 def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
     """Return a page of the clients in that state, or in any, in the order of their handles."""
     return [_client(row) for row in reader.all(_LIST, after=page.after, limit=page.limit, state=state)]
+
+
+def agent_names(reader: Reader, *, limit: int) -> list[str]:
+    """Return the names of the newest agents that may ask people for consent."""
+    return [name for (name,) in reader.all(_AGENT_NAMES, limit=limit)]
 
 
 def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:

@@ -1,0 +1,25 @@
+"""Suspension of a person: sessions, consents, tasks and tokens end in one act."""
+
+from __future__ import annotations
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Person
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens.flows.consents import end_consent, list_consents
+from ostiaryd.trust.flows import sessions
+
+
+def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
+    """Suspend a person: nobody acts for the person any more, and the person signs in nowhere until they are resumed.
+
+    The sessions, the consents with their grants, every task on behalf of the person, and the person's own tokens and
+    unspent approvals end. Agents that the person owns work on. Raises NotFound, Conflict.
+    """
+    sessions.end_sessions(act, registry.find_person(act.tx, id_or_name).person_id)  # first: none is live afterwards
+    person = registry.suspend_person(act, id_or_name, why=why)
+    for consent in list_consents(act.tx, person.person_id):
+        end_consent(act, consent, why="person suspended")
+    ended = tasks.cancel_for(act, person.person_id)
+    registry.note(act, object=person.person_id, name=person.name, ended=dict(ended))
+    return person

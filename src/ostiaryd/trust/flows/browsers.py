@@ -1,0 +1,67 @@
+"""Browsers in which a person has signed in: strangers who guess the person's password do not delay the person there.
+
+After a login the browser keeps a signed cookie. In that browser, failures for that person are counted in a slot of its
+own, and those of the name and of the network, which strangers fill, do not count. Whoever copies the cookie can guess
+no faster than a stranger could.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from ostiary.protocol.decoding import json_decoder
+from ostiary.protocol.jose import b64u
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.http.edge import Call, Headers
+from ostiaryd.trust.flows.sessions import one_cookie, open_cookie, seal_cookie, set_cookie
+from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.model.sessions import BROWSER_COOKIE
+
+LIFETIME_S = 180 * 86_400
+MAX_PERSONS = 4
+"""Persons that a browser is known for: those who signed in last."""
+_PURPOSE = "known browser"
+
+
+class KnownBrowser(msgspec.Struct, frozen=True):
+    """The content of the cookie: a random value, and for the digest of each person the time of the last login (s)."""
+
+    nonce: str
+    persons: dict[str, int]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = json_decoder(KnownBrowser)
+
+
+def name_browser(call: Call, person: str | None) -> str:
+    """Return the name of the slot of this browser and that person; "" if the person has not signed in here lately."""
+    browser = _read(call)
+    if person is None or browser is None:
+        return ""
+    signed_in_at = browser.persons.get(_digest(call.world.keys, browser.nonce, person), 0)
+    is_known = 0 <= call.world.now() // SECOND - signed_in_at < LIFETIME_S
+    return f"{browser.nonce} {person}" if is_known else ""
+
+
+def browser_headers(call: Call, person: str) -> Headers:
+    """Return the header that lets the browser be known for a person who has just signed in."""
+    keys, now = call.world.keys, call.world.now() // SECOND
+    browser = _read(call) or KnownBrowser(b64u(call.world.random(16)), {})
+    others = {one: at for one, at in browser.persons.items() if now - at < LIFETIME_S}
+    persons = others | {_digest(keys, browser.nonce, person): now}
+    last = dict(sorted(persons.items(), key=lambda one: -one[1])[:MAX_PERSONS])
+    sealed = seal_cookie(keys, _PURPOSE, _encode(KnownBrowser(browser.nonce, last)))
+    return [set_cookie(BROWSER_COOKIE, sealed, max_age_s=LIFETIME_S)]
+
+
+def _read(call: Call) -> KnownBrowser | None:
+    content = open_cookie(call.world.keys, _PURPOSE, one_cookie(call, BROWSER_COOKIE))
+    return None if content is None else _decode(content)
+
+
+def _digest(keys: Keyring, nonce: str, person: str) -> str:
+    """Return the digest of a person in one cookie; who reads the cookie does not learn who signed in."""
+    return b64u(hmac.digest(keys.derive(_PURPOSE), f"{nonce} {person}".encode(), "sha256")[:12])
