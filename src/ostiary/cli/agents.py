@@ -221,7 +221,7 @@ def redirect(
         uri: Redirect URIs: https, http on 127.0.0.1, [::1] or localhost, or a scheme such as com.example.app:/callback.
         post_logout: URI to which people may go after a logout; may be given several times.
         backchannel_logout: URL that receives logout tokens.
-        remove: Remove all of them: the agent can ask people no more.
+        remove: Remove all URIs: the agent can no longer ask people.
     """
     path = f"/agents/{name}/client"
     if remove and (uri or post_logout or backchannel_logout):

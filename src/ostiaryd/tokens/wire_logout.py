@@ -5,7 +5,7 @@ leave the session cookie out of a form from another site (`SameSite=Lax`), and s
 such a request continues by GET.
 
 A stranger can register a client with a `post_logout_redirect_uri`. Without a valid hint, or a person who has agreed to
-the client, the browser does not go there by itself (no open redirect).
+the client, the page only links to that URI (no open redirect).
 """
 
 from __future__ import annotations

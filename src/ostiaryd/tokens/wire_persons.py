@@ -38,7 +38,7 @@ async def suspend_person(call: Call) -> Reply:
 
 
 async def resume_person(call: Call) -> Reply:
-    """Resume a suspended person, who signs in again as before. What ended stays ended."""
+    """Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored."""
     body = call.json(Suspension)
     person = await act_as(
         call, "person.resume", lambda act: registry.resume_person(act, call.params["name"], why=body.why)

@@ -357,8 +357,8 @@ def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | N
     """Lead on after a login. `/authorize` may lead to another origin, which the policy of a form does not allow."""
     if return_to.startswith("/authorize"):
         return_to = f"/login/done?{urlencode({'return_to': return_to})}"
-    known = browser_headers(call, new.session.person)
-    return see_other(call, return_to, headers=[*session_headers(new), *known, *(headers or [])])
+    browser = browser_headers(call, new.session.person)
+    return see_other(call, return_to, headers=[*session_headers(new), *browser, *(headers or [])])
 
 
 DEMAND = (

@@ -213,8 +213,8 @@ def view_consent(
 
 def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
     """Return the names that a client must not look like: of agents, of clients that the person knows, and our own."""
-    known = consents.client_names(reader, person=person, without=client.client_id)
-    return [*known, *trust.list_agent_names(reader), PRODUCT]
+    consented = consents.client_names(reader, person=person, without=client.client_id)
+    return [*consented, *trust.list_agent_names(reader), PRODUCT]
 
 
 def issue_code(
@@ -253,7 +253,7 @@ def agree(
 ) -> str:
     """Record the consent of a person, and return an authorization code for the lines that stayed ticked.
 
-    1. The client is the one that the page described. 2. The choice lies within the offer. 3. The agent is that of the
+    1. The client is the same as on the page. 2. The choice lies within the offer. 3. The agent is that of the
     client and this person. 4. The consent is remembered. 5. The request is answered. Raises InvalidClient,
     InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
     """

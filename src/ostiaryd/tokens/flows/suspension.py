@@ -11,7 +11,7 @@ from ostiaryd.trust.flows import sessions
 
 
 def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Suspend a person: nobody acts for the person any more, and the person signs in nowhere until they are resumed.
+    """Suspend a person: no agent acts for the person, and no login is accepted, until the person is resumed.
 
     The sessions, the consents with their grants, every task on behalf of the person, and the person's own tokens and
     unspent approvals end. Agents that the person owns work on. Raises NotFound, Conflict.

@@ -60,7 +60,7 @@ def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Conse
 
 
 def put(tx: Tx, consent: Consent) -> None:
-    """Store a new consent, in the place of one that is void."""
+    """Store a new consent, and end a void consent that it replaces."""
     tx.run(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
     tx.run(_PUT, **_values(consent))
 

@@ -1,8 +1,8 @@
 """Browsers in which a person has signed in: strangers who guess the person's password do not delay the person there.
 
 After a login the browser keeps a signed cookie. In that browser, failures for that person are counted in a slot of its
-own, and those of the name and of the network, which strangers fill, do not count. Whoever copies the cookie can guess
-no faster than a stranger could.
+own, and those of the name and of the network, which strangers fill, do not count. An attacker who copies the cookie can
+guess no faster than a stranger.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ostiaryd.trust.model.sessions import BROWSER_COOKIE
 
 LIFETIME_S = 180 * 86_400
 MAX_PERSONS = 4
-"""Persons that a browser is known for: those who signed in last."""
+"""Persons that a browser is known for: the last ones to sign in."""
 _PURPOSE = "known browser"
 
 
