@@ -26,10 +26,9 @@ from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
 from ostiaryd.approvals import wire_ciba, wire_elevation, wire_requests
 from ostiaryd.certs import flows as certs
-from ostiaryd.certs import wire_acme, wire_acme_keys, wire_acme_validation
+from ostiaryd.certs import wire_acme, wire_acme_keys, wire_acme_validation, wire_trust_domains, wire_workloads
 from ostiaryd.certs import wire_admin as certs_admin
 from ostiaryd.certs import wire_public as certs_public
-from ostiaryd.certs import wire_trust_domains, wire_workloads
 from ostiaryd.certs.flows import bundles
 from ostiaryd.feed import flows as feed
 from ostiaryd.feed import wire_admin as feed_admin

@@ -575,7 +575,7 @@ async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_wa
     await flow.open()
     client, form = await resolve_client(world, DOCUMENT), flow.browser.form("/consent")
     reader, now = world.db.read(), world.now()
-    stored = authorization.find_request(reader, form["request_uri"], client_id=DOCUMENT, now=now)
+    stored = authorization.find_request(reader, form["request_uri"], client, now=now)
     [session] = sessions.sessions_of(reader, flow.person, now=now)
     offer = authorization.make_offer(reader, stored.request, client, now=now, config=world.config)
     if change == "stop":

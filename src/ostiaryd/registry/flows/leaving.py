@@ -78,7 +78,10 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
 
 
 def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored. Raises NotFound, Conflict."""
+    """Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored.
+
+    Raises NotFound, Conflict.
+    """
     person = find_person(act.tx, id_or_name)
     note(act, object=person.person_id, name=person.name, why=why)
     if person.state is not PersonState.SUSPENDED:
