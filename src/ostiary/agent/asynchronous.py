@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -31,6 +31,9 @@ from ostiary.client import Auth, Flow, Target, arun
 from ostiary.client.certificate import CertificateFiles
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
+
+if TYPE_CHECKING:
+    from ostiary.agent.certificates import AgentCertificate
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary.agent")
@@ -117,6 +120,23 @@ class AsyncAgent(Identity):
     ) -> AbstractAsyncContextManager[httpx2.Response]:
         """Send a request and stream its response, as `Agent.stream` does."""
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
+
+    async def certificate(
+        self,
+        profile: str = "agent",
+        names: Iterable[str] = (),
+        *,
+        lifetime: int | None = None,
+        task: str | None = None,
+        key_type: str = "P-256",
+        replaces: str | None = None,
+    ) -> AgentCertificate:
+        """Return a certificate for a new key, as `Agent.certificate` does."""
+        return await self._run(
+            self._certificate(
+                profile=profile, names=names, lifetime=lifetime, task=task, key_type=key_type, replaces=replaces
+            )
+        )
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a GET request."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -32,6 +32,9 @@ from ostiary.client import Auth, Flow, Target, run
 from ostiary.client.certificate import CertificateFiles
 from ostiary.keys import Credential
 from ostiary.protocol.errors import Refused
+
+if TYPE_CHECKING:
+    from ostiary.agent.certificates import AgentCertificate
 
 T = TypeVar("T")
 log = logging.getLogger("ostiary.agent")
@@ -128,6 +131,34 @@ class Agent(Identity):
     ) -> AbstractContextManager[httpx2.Response]:
         """Send a request and stream its response."""
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
+
+    def certificate(
+        self,
+        profile: str = "agent",
+        names: Iterable[str] = (),
+        *,
+        lifetime: int | None = None,
+        task: str | None = None,
+        key_type: str = "P-256",
+        replaces: str | None = None,
+    ) -> AgentCertificate:
+        """Return a certificate for a new key, which is made here.
+
+        Args:
+            profile: Profile of the server: `agent`, `server`, or one of its configuration.
+            names: Names such as `dns:api.example.com`; without names, the certificate has those of the profile.
+            lifetime: Lifetime in seconds, at most that of the profile.
+            task: Task with which the certificate ends.
+            key_type: `P-256` or `Ed25519`.
+            replaces: Serial number of the certificate that the new one renews.
+
+        Raises ServerRefused, Unavailable.
+        """
+        return self._run(
+            self._certificate(
+                profile=profile, names=names, lifetime=lifetime, task=task, key_type=key_type, replaces=replaces
+            )
+        )
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a GET request."""

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import msgspec
@@ -20,6 +20,9 @@ from ostiary.keys import Credential, load_key
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiary.protocol.jose import PrivateKey
+
+if TYPE_CHECKING:
+    from ostiary.agent.certificates import AgentCertificate
 
 log = logging.getLogger("ostiary.agent")
 
@@ -154,6 +157,26 @@ class Identity:
         if response.status_code >= 400:
             raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
         return msgspec.json.decode(response.content)
+
+    def _certificate(
+        self,
+        *,
+        profile: str,
+        names: Iterable[str],
+        lifetime: int | None,
+        task: str | None,
+        key_type: str,
+        replaces: str | None,
+    ) -> Flow[AgentCertificate]:
+        """Return a new certificate for a new key. Raises ServerRefused, Unavailable."""
+        from ostiary.agent import certificates  # X.509 is slow to import, and most agents have no certificate
+
+        key = certificates.NewKey(key_type)
+        body = certificates.request_body(
+            key, profile=profile, names=names, task=task, lifetime=lifetime, replaces=replaces
+        )
+        answer = yield from self._call("POST", "/certificates", body)
+        return certificates.read_issued(answer, key)
 
     def _approval(self, id: str) -> Flow[Approval]:
         """Return an approval. Raises ServerRefused for one of another agent."""

@@ -66,6 +66,8 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("key", "ostiary.cli.keys:key", "List, add, rotate and revoke the keys of an agent.", IDENTITIES),
+    ("ca", "ostiary.cli.authorities:ca", "Create, show, rotate and import the certificate authority.", IDENTITIES),
+    ("cert", "ostiary.cli.certificates:cert", "Issue, renew, keep and revoke certificates.", IDENTITIES),
     ("consent", "ostiary.cli.consents:consent", "List and revoke consents of people.", IDENTITIES),
     (
         "trust-anchor",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+import asyncio
+from typing import Literal, NotRequired, TypedDict
 
 import msgspec
 from cryptography import x509
@@ -11,9 +12,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ostiary.protocol.errors import Forbidden, Malformed
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows.authorities import encode_pem
+from ostiaryd.certs.flows.rotation import (
+    OVERLAP_S,
+    finish_import,
+    init_authority,
+    replaced_key_type,
+    rotate_authority,
+    start_import,
+)
 from ostiaryd.certs.model import (
     SECOND,
     Authority,
+    AuthorityKind,
     Certificate,
     CertificateRequest,
     IssuedCertificate,
@@ -21,6 +31,7 @@ from ostiaryd.certs.model import (
     parse_csr,
     parse_name,
 )
+from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
@@ -30,8 +41,9 @@ from ostiaryd.ground.http.routes import FORBIDDEN, NOT_FOUND, PAGE, PageBody, Qu
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import READ, SELF, Caller
+from ostiaryd.registry.model import ADMIN, READ, SELF, Caller
 
+KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 MAX_PEM = 32 << 10
 """Characters of a certificate signing request in PEM."""
 
@@ -58,6 +70,35 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     """The revocation of a certificate."""
 
     reason: Reason = Reason.UNSPECIFIED
+
+
+class NewAuthority(msgspec.Struct, forbid_unknown_fields=True):
+    """A certificate authority: the type of its keys, and the DNS names to which it is limited (`dns:example.com`)."""
+
+    key_type: KeyType | None = None
+    permitted: list[str] = []
+
+
+class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    """The replacement of the root or of the intermediate."""
+
+    kind: Literal["root", "intermediate"] = "intermediate"
+    key_type: KeyType | None = None
+    """Type of the new key; that of the replaced authority if left out."""
+    overlap: int = OVERLAP_S
+    """Seconds for which a new root is published before it signs."""
+
+
+class NewImport(msgspec.Struct, forbid_unknown_fields=True):
+    """A request for the certificate of an intermediate by an external root."""
+
+    key_type: KeyType | None = None
+
+
+class Import(msgspec.Struct, forbid_unknown_fields=True):
+    """The certificate of the intermediate, and those above it up to the root, in PEM."""
+
+    chain: str
 
 
 class CertificateBody(TypedDict):
@@ -102,7 +143,14 @@ class AuthorityBody(TypedDict):
     not_before: int
     not_after: int
     created_at: int
+    active_from: int | None
     certificate: str
+
+
+class ImportBody(AuthorityBody):
+    """A pending intermediate with its request (PKCS #10) in PEM, for the owner of the external root."""
+
+    request: str
 
 
 class AuthoritiesBody(TypedDict):
@@ -223,6 +271,64 @@ async def list_authorities(call: Call) -> Reply:
     return reply({"authorities": [_render_authority(one) for one in every]})
 
 
+async def create_authority(call: Call) -> Reply:
+    """Create the root and the intermediate. The first certificate creates them as well, with the defaults."""
+    new, config = call.json(NewAuthority), call.world.config
+    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type)
+    made = await registry.act_as(
+        call, "authority.create", lambda act: init_authority(act, keys, permitted=new.permitted, config=config)
+    )
+    return reply(_render_authority(made), status=201)
+
+
+async def rotate(call: Call) -> Reply:
+    """Replace the intermediate, or publish a new root that replaces the root after the overlap.
+
+    Certificates of the replaced authority stay valid, and its root stays in the trust bundle until they have expired.
+    """
+    order, config = call.json(Rotation), call.world.config
+    kind = AuthorityKind(order.kind)
+    key_type = order.key_type or replaced_key_type(call.world.db.read(), kind, config=config)
+    keys = await asyncio.to_thread(generate_keys, key_type)
+    made = await registry.act_as(
+        call,
+        "authority.rotate",
+        lambda act: rotate_authority(act, kind, keys, overlap_s=order.overlap, config=config),
+    )
+    return reply(_render_authority(made), status=201)
+
+
+async def request_import(call: Call) -> Reply:
+    """Create the key of an intermediate that an external root certifies, and return the request for its certificate."""
+    new, config = call.json(NewImport), call.world.config
+    keys = await asyncio.to_thread(generate_keys, new.key_type or config.certificate_key_type, 1)
+    pending, csr = await registry.act_as(call, "authority.request", lambda act: start_import(act, keys, config=config))
+    return reply({**_render_authority(pending), "request": csr.decode()}, status=201)
+
+
+async def import_certificate(call: Call) -> Reply:
+    """Install the certificate of the requested intermediate, with the certificates above it; it replaces the present
+    intermediate.
+    """
+    chain = _read_chain(call.json(Import).chain)
+    config = call.world.config
+    key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
+    keys = await asyncio.to_thread(generate_keys, key_type, 1)
+    installed = await registry.act_as(
+        call, "authority.import", lambda act: finish_import(act, chain, keys, config=config)
+    )
+    return reply(_render_authority(installed))
+
+
+def _read_chain(text: str) -> list[x509.Certificate]:
+    if len(text) > MAX_PEM:
+        raise Malformed(f"`chain` is over {MAX_PEM} characters")
+    try:
+        return x509.load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise Malformed("`chain` is not a list of certificates in PEM") from None
+
+
 def _render(reader: Reader, certificate: Certificate, *, now: int) -> CertificateBody:
     revoked_at = certificate.revoked_at
     state = "revoked" if revoked_at is not None else "expired" if certificate.not_after <= now else "live"
@@ -275,6 +381,7 @@ def _render_authority(authority: Authority) -> AuthorityBody:
         "not_before": authority.not_before // SECOND,
         "not_after": authority.not_after // SECOND,
         "created_at": authority.created_at // SECOND,
+        "active_from": None if authority.active_from is None else authority.active_from // SECOND,
         "certificate": encode_pem([authority.certificate]).decode() if authority.certificate else "",
     }
 
@@ -321,4 +428,40 @@ ROUTES = (
         answers={200: CertificateBody},
     ),
     Route("GET", "/api/v1/authorities", list_authorities, READ, answers={200: AuthoritiesBody}),
+    Route(
+        "POST",
+        "/api/v1/authorities",
+        create_authority,
+        ADMIN,
+        body=NewAuthority,
+        grants=True,
+        answers={201: AuthorityBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/authorities/rotate",
+        rotate,
+        ADMIN,
+        body=Rotation,
+        grants=True,
+        answers={201: AuthorityBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/authorities/request",
+        request_import,
+        ADMIN,
+        body=NewImport,
+        grants=True,
+        answers={201: ImportBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/authorities/import",
+        import_certificate,
+        ADMIN,
+        body=Import,
+        grants=True,
+        answers={200: AuthorityBody},
+    ),
 )

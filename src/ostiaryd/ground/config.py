@@ -137,8 +137,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="TOML file of the profiles of certificates: a table `[profile.NAME]` for each"),
     ] = ""
     certificate_key_type: Annotated[
-        Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"],
-        Meta(description="Type of the keys of a new certificate authority"),
+        Literal["P-256", "P-384", "Ed25519"],
+        Meta(description="Type of the keys of a new certificate authority; `ostiary ca init` also makes RSA keys"),
     ] = "P-256"
     replay_days: Annotated[
         int,

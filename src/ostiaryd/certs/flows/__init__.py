@@ -10,6 +10,7 @@ from ostiaryd.certs.flows.authorities import (
 )
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
 from ostiaryd.certs.flows.revoking import check_concerned, find_certificate, find_presented, forget, is_live, revoke
+from ostiaryd.certs.flows.rotation import keep_authorities
 
 __all__ = [
     "Issuer",
@@ -22,6 +23,7 @@ __all__ = [
     "forget",
     "is_live",
     "issue",
+    "keep_authorities",
     "load_profiles",
     "open_issuer",
     "ready_issuer",

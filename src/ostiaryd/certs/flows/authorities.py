@@ -23,7 +23,7 @@ from ostiaryd.certs.model.authority import (
     subject_of,
 )
 from ostiaryd.certs.model.certificate import make_serial
-from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_key, parse_private_key
+from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_keys, key_type_of, parse_private_key
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
@@ -32,6 +32,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows import note
 
 DAY_S = 86_400
+MAX_DOMAIN_SHOWN = 30
+"""characters of the trust domain in the name of an authority, which has at most 64"""
 LIFETIMES_S = {
     AuthorityKind.ROOT: 3650 * DAY_S,
     AuthorityKind.INTERMEDIATE: 365 * DAY_S,
@@ -53,10 +55,11 @@ class Issuer(NamedTuple):
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """Return the active intermediate; create root and intermediate at the first use."""
-    active = _active(act.tx, AuthorityKind.INTERMEDIATE)
+    active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
-        root = _active(act.tx, AuthorityKind.ROOT) or create_root(act, config=config)
-        active = create_intermediate(act, root, config)
+        keys = generate_keys(config.certificate_key_type)
+        root = active_authority(act.tx, AuthorityKind.ROOT) or create_root(act, keys, config=config)
+        active = create_intermediate(act, root, keys, config=config)
     return open_issuer(act.tx, active, keys=act.tx.keys)
 
 
@@ -64,70 +67,102 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
     """Return an authority that can sign. Raises Conflict for one without a key or a certificate."""
     if authority.sealed is None or not authority.certificate:
         raise Conflict(f"the authority `{authority.subject}` cannot sign", hint="ostiary ca show")
-    key = open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
+    key = open_sealed(authority, keys=keys)
     return Issuer(authority, key, parsed(authority.certificate), chain_of(reader, authority))
 
 
-def create_root(act: Act, *, config: Config, key_type: str = "", permitted: tuple[str, ...] = ()) -> Authority:
-    """Create a root with a key of its own, which replaces the active root.
+def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
+    """Return the private key of an authority that has one."""
+    assert authority.sealed is not None
+    return open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
 
-    The root before it certifies the key of the new one, so that clients that only have the old bundle go on.
-    """
-    before = _active(act.tx, AuthorityKind.ROOT)
-    if before is not None:
+
+def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
+    """Create a root, certified by the active root too; it waits until `active_from`, if given. Takes one key."""
+    before = active_authority(act.tx, AuthorityKind.ROOT)
+    if active_from is None and before is not None:
         store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
-    return _create(act, AuthorityKind.ROOT, None, config, key_type=key_type, permitted=permitted, cross_issuer=before)
+    key, root = _prepare(act, AuthorityKind.ROOT, None, keys, config=config)
+    if active_from is not None:
+        root = replace(root, state=AuthorityState.PENDING, active_from=active_from)
+    root = replace(root, certificate=_certify(act, root, key, None, config))
+    if before is not None and before.sealed is not None:
+        until = min(root.not_after, before.not_after)
+        crossing = open_issuer(act.tx, before, keys=act.tx.keys)
+        cross = _certify(act, replace(root, not_after=until), key, crossing, config)
+        root = replace(root, cross_certificate=cross, parent=before.authority_id)
+    return _insert(act, root)
 
 
 def create_intermediate(
-    act: Act, root: Authority, config: Config, *, key_type: str = "", permitted: tuple[str, ...] = ()
+    act: Act, root: Authority, keys: list[PrivateKey], *, config: Config, permitted: tuple[str, ...] = ()
 ) -> Authority:
-    """Create an intermediate under a root, which replaces the active intermediate."""
-    if (before := _active(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
+    """Create an intermediate under a root, which replaces the active intermediate. Takes two of the keys.
+
+    Raises Conflict for a root whose key is elsewhere.
+    """
+    if root.sealed is None:
+        hint = "ostiary ca request prints a request for its owner"
+        raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
+    if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
         store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
-    made = _create(act, AuthorityKind.INTERMEDIATE, root, config, key_type=key_type, permitted=permitted)
-    _create(act, AuthorityKind.RESPONDER, made, config, key_type=key_type, permitted=())
+    key, made = _prepare(act, AuthorityKind.INTERMEDIATE, root, keys, config=config, permitted=permitted)
+    issuer = open_issuer(act.tx, root, keys=act.tx.keys)
+    made = _insert(act, replace(made, certificate=_certify(act, made, key, issuer, config)))
+    create_responder(act, made, keys, config=config)
     return made
 
 
-def _create(
+def create_responder(act: Act, intermediate: Authority, keys: list[PrivateKey], *, config: Config) -> None:
+    """Create the OCSP responder of an intermediate. Takes one of the keys."""
+    key, responder = _prepare(act, AuthorityKind.RESPONDER, intermediate, keys, config=config)
+    issuer = open_issuer(act.tx, intermediate, keys=act.tx.keys)
+    _insert(act, replace(responder, certificate=_certify(act, responder, key, issuer, config)))
+
+
+def request_intermediate(act: Act, keys: list[PrivateKey], *, config: Config) -> Authority:
+    """Create an intermediate that an external root is to certify; an earlier pending one is dropped."""
+    for one in store.authorities(act.tx):
+        if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
+            store.delete(act.tx, one.authority_id)
+    _, made = _prepare(act, AuthorityKind.INTERMEDIATE, None, keys, config=config)
+    return _insert(act, replace(made, state=AuthorityState.PENDING))
+
+
+def _prepare(
     act: Act,
     kind: AuthorityKind,
     parent: Authority | None,
-    config: Config,
+    keys: list[PrivateKey],
     *,
-    key_type: str,
-    permitted: tuple[str, ...],
-    cross_issuer: Authority | None = None,
-) -> Authority:
-    id = AuthorityId(act.new_id("ca"))
-    key = generate_key(key_type or config.certificate_key_type)
-    subject = f"{config.trust_domain} {kind} {id[3:11]}{id[-8:]}"
-    not_before, not_after = act.now - BACKDATED_S * SECOND, act.now + LIFETIMES_S[kind] * SECOND
+    config: Config,
+    permitted: tuple[str, ...] = (),
+) -> tuple[PrivateKey, Authority]:
+    """Take a key, and return it with an active authority that has no certificate yet."""
+    id, key = AuthorityId(act.new_id("ca")), keys.pop()
+    not_after = act.now + LIFETIMES_S[kind] * SECOND
     authority = Authority(
         authority_id=id,
         kind=kind,
         state=AuthorityState.ACTIVE,
         parent=None if parent is None else parent.authority_id,
-        subject=subject,
-        key_type=key_type or config.certificate_key_type,
+        subject=f"{config.trust_domain[:MAX_DOMAIN_SHOWN]} {kind} {id[3:11]}{id[-8:]}",
+        key_type=key_type_of(key.public_key()),
         certificate=b"",
         sealed=_root_key(act.tx.keys).seal(encode_private_key(key), context=_context(id), random=act.tx.random),
         permitted=permitted,
-        not_before=not_before,
+        not_before=act.now - BACKDATED_S * SECOND,
         not_after=not_after if parent is None else min(not_after, parent.not_after),
         created_at=act.now,
     )
-    issuer = None if parent is None else open_issuer(act.tx, parent, keys=act.tx.keys)
-    authority = replace(authority, certificate=_certify(act, authority, key, issuer, config))
-    if cross_issuer is not None and cross_issuer.sealed is not None:
-        crossing = open_issuer(act.tx, cross_issuer, keys=act.tx.keys)
-        until = min(authority.not_after, cross_issuer.not_after)
-        cross = _certify(act, replace(authority, not_after=until), key, crossing, config)
-        authority = replace(authority, cross_certificate=cross, parent=cross_issuer.authority_id)
+    return key, authority
+
+
+def _insert(act: Act, authority: Authority) -> Authority:
     store.insert(act.tx, authority)
     created = (act.entry.detail or {}).get("created", [])
-    note(act, object=act.entry.object or id, created=[*created, f"{kind} {id}"])
+    name = f"{authority.kind} {authority.authority_id}"
+    note(act, object=act.entry.object or authority.authority_id, created=[*created, name])
     return authority
 
 
@@ -171,7 +206,8 @@ def key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
     return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
 
 
-def _active(reader: Reader, kind: AuthorityKind) -> Authority | None:
+def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
+    """Return the authority of a kind that signs; None if there is none."""
     of_kind = (one for one in store.authorities(reader) if one.kind is kind)
     return next((one for one in of_kind if one.state is AuthorityState.ACTIVE), None)
 
@@ -198,7 +234,7 @@ def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
 
 def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
     """Return the certificates of all roots that clients must trust, in DER, the active one first."""
-    roots = [one for one in store.authorities(reader) if one.kind is AuthorityKind.ROOT and one.certificate]
+    roots = [one for one in store.authorities(reader) if one.kind is AuthorityKind.ROOT]
     roots.sort(key=lambda one: (one.state is not AuthorityState.ACTIVE, -one.created_at))
     return tuple(one.certificate for one in roots)
 
@@ -211,7 +247,7 @@ _PURPOSE = "certificate authority"
 
 
 def _context(id: AuthorityId) -> bytes:
-    return f"ostiary authority|{id}".encode()
+    return f"certificate authority|{id}".encode()
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,10 @@
 """Authorities: the root, its intermediates, and their OCSP responders; each has one key and one certificate.
 
-    pending --certificate--> active --rotation--> retired --its last certificate has expired--> gone
+    pending --> active --rotation--> retired --its last certificate has expired--> gone
 
-An intermediate that an external root signs is pending until its certificate is imported. Of each kind at most one is
-active. The trust bundle has all roots.
+Of roots and of intermediates at most one is active. The trust bundle has all roots. An intermediate that an external
+root signs is pending until its certificate is imported. A new root is pending, and in the trust bundle, for some time
+before it signs; the root before it certifies its key, for clients that have only the old bundle.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class AuthorityKind(StrEnum):
     ROOT = "root"
     INTERMEDIATE = "intermediate"
     RESPONDER = "responder"
+    EXTERNAL = "external"
+    """between an external root and the intermediate"""
 
 
 class AuthorityState(StrEnum):
@@ -66,6 +69,8 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     not_after: int
     created_at: int
     retired_at: int | None = None
+    active_from: int | None = None
+    """time at which a root that is published signs"""
 
 
 def instant(time: int) -> datetime:
@@ -174,6 +179,20 @@ def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
             raise Invalid("an authority is limited to DNS names", hint="such as dns:example.com")
         subtrees.append(x509.DNSName(name.value))
     return x509.NameConstraints(subtrees, None)
+
+
+def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the DNS names to which the certificate of an authority is limited; empty for none. Raises Invalid for
+    constraints that are not followed here.
+    """
+    try:
+        limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return ()
+    permitted = limits.permitted_subtrees or []
+    if limits.excluded_subtrees or any(not isinstance(one, x509.DNSName) for one in permitted):
+        raise Invalid("the certificate has name constraints other than permitted DNS names", hint="ask for another")
+    return tuple(f"dns:{one.value.removeprefix('.')}" for one in permitted)
 
 
 def is_permitted(authority: Authority, name: CertificateName) -> bool:

@@ -70,6 +70,14 @@ def generate_key(key_type: str) -> PrivateKey:
     raise Invalid(f"there is no key type {key_type[:32]!a}", hint=f"use one of {', '.join(KEY_TYPES)}")
 
 
+def generate_keys(key_type: str, count: int = 3) -> list[PrivateKey]:
+    """Return new keys: as many as a root, an intermediate and its responder take.
+
+    RSA keys take seconds: generate them outside of an act.
+    """
+    return [generate_key(key_type) for _ in range(count)]
+
+
 def encode_private_key(key: PrivateKey) -> bytes:
     """Return PKCS #8 in DER, not encrypted: seal it before it is stored."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

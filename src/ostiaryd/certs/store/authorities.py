@@ -6,20 +6,21 @@ from ostiaryd.certs.model.authority import Authority, AuthorityId, AuthorityKind
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 
 _SELECT = """select authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
-    sealed, permitted, not_before, not_after, created_at, retired_at from authority """
+    sealed, permitted, not_before, not_after, created_at, retired_at, active_from from authority """
 _ALL = sql(_SELECT + "order by created_at, authority_id", steady=True)
 _GET = sql(_SELECT + "where authority_id = :id", steady=True)
 _INSERT = sql(
     """insert into authority (authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
-        sealed, permitted, not_before, not_after, created_at)
+        sealed, permitted, not_before, not_after, created_at, active_from)
        values (:authority_id, :kind, :state, :parent, :subject, :key_type, :certificate, :cross_certificate,
-        :sealed, :permitted, :not_before, :not_after, :created_at)"""
+        :sealed, :permitted, :not_before, :not_after, :created_at, :active_from)"""
 )
 _CERTIFY = sql(
-    """update authority set certificate = :certificate, parent = :parent, not_before = :not_before,
-        not_after = :not_after where authority_id = :id"""
+    """update authority set certificate = :certificate, parent = :parent, permitted = :permitted,
+        not_before = :not_before, not_after = :not_after where authority_id = :id"""
 )
 _STATE = sql("update authority set state = :state, retired_at = :retired_at where authority_id = :id")
+_UNCROSS = sql("update authority set cross_certificate = null, parent = null where parent = :id and kind = 'root'")
 _DELETE = sql("delete from authority where authority_id = :id")
 
 
@@ -41,6 +42,7 @@ def insert(tx: Tx, authority: Authority) -> None:
         not_before=authority.not_before,
         not_after=authority.not_after,
         created_at=authority.created_at,
+        active_from=authority.active_from,
     )
 
 
@@ -62,6 +64,7 @@ def certify(tx: Tx, authority: Authority) -> None:
         id=authority.authority_id,
         certificate=authority.certificate,
         parent=authority.parent,
+        permitted=" ".join(authority.permitted),
         not_before=authority.not_before,
         not_after=authority.not_after,
     )
@@ -74,13 +77,18 @@ def set_state(tx: Tx, id: AuthorityId, state: AuthorityState) -> None:
 
 
 def delete(tx: Tx, id: AuthorityId) -> None:
-    """Delete an authority."""
+    """Delete an authority, and the certificate by which it introduced the next root."""
+    for one in authorities(tx):
+        if one.kind is AuthorityKind.ROOT and one.parent == id:
+            tx.touch("authority", one.authority_id)
     tx.touch("authority", id)
+    tx.run(_UNCROSS, id=id)
     tx.run(_DELETE, id=id)
 
 
 def _authority(row: Row) -> Authority:
-    id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, begins, ends, at, retired = row
+    id, kind, state, parent, subject, key_type, certificate, cross, sealed, permitted, *times = row
+    not_before, not_after, created_at, retired_at, active_from = times
     return Authority(
         authority_id=id,
         kind=AuthorityKind(kind),
@@ -92,8 +100,9 @@ def _authority(row: Row) -> Authority:
         cross_certificate=None if cross is None else bytes(cross),
         sealed=None if sealed is None else bytes(sealed),
         permitted=tuple(permitted.split()),
-        not_before=begins,
-        not_after=ends,
-        created_at=at,
-        retired_at=retired,
+        not_before=not_before,
+        not_after=not_after,
+        created_at=created_at,
+        retired_at=retired_at,
+        active_from=active_from,
     )

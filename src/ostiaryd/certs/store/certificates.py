@@ -34,7 +34,7 @@ _COUNT = sql(
 )
 _REVOKED = sql(
     """select serial, authority, ended_at, coalesce(reason, ended_why) from holding
-        cross join certificate on serial = substr(id, 4)
+        join certificate on serial = substr(id, 4)
         where kind = 'certificate' and ended_at is not null and not_after > :since
        union
        select serial, authority, revoked_at, reason from certificate
@@ -45,7 +45,7 @@ _PRUNE = sql(
         (select serial from certificate where not_after < :before order by not_after limit :limit)""",
     prunes=True,
 )
-_USED = sql("select serial from certificate where authority = :authority and not_after > :now limit 1")
+_RECENT = sql("select serial from certificate where authority = :authority and not_after > :since limit 1")
 _BLOCK = sql(
     "insert into blocked_key (digest, reason, blocked_at) values (:digest, :reason, :now) on conflict do nothing"
 )
@@ -118,9 +118,9 @@ def revoked(reader: Reader, *, since: int) -> list[tuple[str, str, int, str]]:
     return [(serial, authority, at, why or "") for serial, authority, at, why in reader.all(_REVOKED, since=since)]
 
 
-def has_live(reader: Reader, authority: str, *, now: int) -> bool:
-    """Return whether a certificate of that authority has not expired."""
-    return reader.one(_USED, authority=authority, now=now) is not None
+def has_recent(reader: Reader, authority: str, *, now: int) -> bool:
+    """Return whether a certificate of that authority is in force, or is still stored after its expiry."""
+    return reader.one(_RECENT, authority=authority, since=now - KEPT) is not None
 
 
 def prune(tx: Tx, *, limit: int) -> int:

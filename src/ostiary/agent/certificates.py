@@ -1,0 +1,200 @@
+"""Certificates of an agent: the key is made here, the server certifies it, and a folder keeps the newest of both.
+
+A folder has the files `key.pem` (0600), `cert.pem` (the certificate and its chain), `bundle.pem` (the roots to trust)
+and `tls.pem` (0600; key, certificate and chain). They are links into one version of the folder. A new version is
+written completely and synchronised before the link `current` is moved to it, so that a reader never sees a half of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from ostiary.protocol.errors import Invalid
+
+SECOND = 1_000_000
+RENEWAL = 2 / 3
+"""part of the life of a certificate after which it is renewed"""
+JITTER = 1 / 10
+"""part of the life over which renewals are spread"""
+KEPT_VERSIONS = 2
+FILES = {"key.pem": 0o600, "cert.pem": 0o644, "bundle.pem": 0o644, "tls.pem": 0o600}
+_CURRENT, _FACTS = "current", "certificate.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCertificate:
+    """A certificate with its private key, in PEM. Times in microseconds since the epoch."""
+
+    serial: str
+    profile: str
+    names: tuple[str, ...]
+    certificate: str
+    chain: str
+    bundle: str
+    key: str = field(repr=False)
+    not_before: int
+    not_after: int
+
+    def renew_at(self, random: Callable[[int], bytes]) -> int:
+        """Return when to renew it: after two thirds of its life, spread over a tenth of it."""
+        life = self.not_after - self.not_before
+        part = int.from_bytes(random(4), "big") / (1 << 32)
+        return self.not_before + round(life * (RENEWAL + JITTER * part))
+
+    def ssl_context(self, *, server: bool = False) -> ssl.SSLContext:
+        """Return a context of TLS that shows the certificate and trusts the bundle alone.
+
+        A client verifies the names of servers; a server asks clients for a certificate of the bundle.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.bundle)
+        if server:
+            context.verify_mode = ssl.CERT_REQUIRED
+        with tempfile.NamedTemporaryFile("w", prefix="ostiary-", suffix=".pem") as file:  # 0600; ssl reads files only
+            file.write(self.key + self.certificate + self.chain)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+    def save(self, folder: Path) -> None:
+        """Write the certificate into a folder, in the place of the one before."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        version = Path(tempfile.mkdtemp(prefix=f"v{self.not_before // SECOND}-", dir=folder))
+        version.chmod(0o755)
+        leaf = self.certificate + self.chain
+        contents = {"key.pem": self.key, "cert.pem": leaf, "bundle.pem": self.bundle, "tls.pem": self.key + leaf}
+        for name, mode in FILES.items():
+            _write(version / name, contents[name], mode)
+        facts = {"serial": self.serial, "profile": self.profile, "names": self.names}
+        times = {"not_before": self.not_before, "not_after": self.not_after}
+        _write(version / _FACTS, msgspec.json.encode(facts | times).decode(), 0o644)
+        _link(folder / _CURRENT, version.name)
+        for name in (*FILES, _FACTS):
+            if not (folder / name).is_symlink():
+                _link(folder / name, f"{_CURRENT}/{name}")
+        _sync_folder(folder)
+        _remove_old(folder, kept=version.name)
+
+
+def load_certificate(folder: Path) -> AgentCertificate | None:
+    """Return the certificate of a folder; None if the folder has none. Raises Invalid for a damaged one."""
+    version = folder / _CURRENT
+    try:
+        facts = msgspec.json.decode((version / _FACTS).read_bytes())
+        leaf, *above = x509.load_pem_x509_certificates((version / "cert.pem").read_bytes())
+        return AgentCertificate(
+            serial=facts["serial"],
+            profile=facts["profile"],
+            names=tuple(facts["names"]),
+            certificate=leaf.public_bytes(Encoding.PEM).decode(),
+            chain="".join(one.public_bytes(Encoding.PEM).decode() for one in above),
+            bundle=(version / "bundle.pem").read_text("ascii"),
+            key=(version / "key.pem").read_text("ascii"),
+            not_before=facts["not_before"],
+            not_after=facts["not_after"],
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise Invalid(f"the certificate in {folder} is damaged: {error}", hint="remove the folder `current`") from None
+
+
+class NewKey:
+    """A new key for a certificate: P-256, or Ed25519."""
+
+    def __init__(self, key_type: str = "P-256") -> None:
+        if key_type not in ("P-256", "Ed25519"):
+            raise Invalid(f"no key of the type {key_type[:32]!a} is made here", hint="use P-256 or Ed25519")
+        self._key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+        if key_type == "P-256":
+            self._key = ec.generate_private_key(ec.SECP256R1())
+        else:
+            self._key = ed25519.Ed25519PrivateKey.generate()
+
+    @property
+    def pem(self) -> str:
+        """The private key as PKCS #8."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+    def request(self) -> str:
+        """Return a certificate signing request that proves possession of the key; names are sent beside it."""
+        digest = hashes.SHA256() if isinstance(self._key, ec.EllipticCurvePrivateKey) else None
+        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(self._key, digest)
+        return request.public_bytes(Encoding.PEM).decode()
+
+
+def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
+    """Return the certificate in an answer of the server."""
+    return AgentCertificate(
+        serial=answer["serial"],
+        profile=answer["profile"],
+        names=tuple(answer["names"]),
+        certificate=answer["certificate"],
+        chain=answer["chain"],
+        bundle=answer["bundle"],
+        key=key.pem,
+        not_before=answer["not_before"] * SECOND,
+        not_after=answer["not_after"] * SECOND,
+    )
+
+
+def request_body(
+    key: NewKey, *, profile: str, names: Iterable[str], task: str | None, lifetime: int | None, replaces: str | None
+) -> dict[str, Any]:
+    """Return the body of a request for a certificate."""
+    body: dict[str, Any] = {"csr": key.request(), "profile": profile, "names": list(names)}
+    optional = {"task": task, "lifetime": lifetime, "replaces": replaces}
+    return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(path: Path, target: str) -> None:
+    """Let `path` be a link to `target`, in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.rename(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_old(folder: Path, *, kept: str) -> None:
+    """Remove all versions but the newest ones: a reader may be about to open the files of the last one."""
+    versions = sorted(
+        (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name.startswith("v")),
+        key=lambda one: one.stat().st_mtime_ns,
+    )
+    for version in versions[:-KEPT_VERSIONS]:
+        if version.name != kept:
+            shutil.rmtree(version)

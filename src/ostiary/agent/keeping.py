@@ -1,0 +1,119 @@
+"""A certificate that is kept renewed in a folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ostiary import ambient
+from ostiary.agent.blocking import Agent
+from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate
+from ostiary.protocol.errors import Invalid, Refused
+
+RETRY_S, MAX_RETRY_S = 5.0, 300.0
+"""Seconds until a failed renewal is tried again: doubled each time, up to the maximum."""
+NAP_S = 30.0
+"""Longest sleep: after it the clock is read again, so that a machine that slept renews when it wakes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateOrder:
+    """The certificate to keep."""
+
+    profile: str = "agent"
+    names: Sequence[str] = ()
+    lifetime: int | None = None
+    key_type: str = "P-256"
+
+    def fits(self, certificate: AgentCertificate) -> bool:
+        """Return whether a certificate is of this profile and has these names."""
+        return certificate.profile == self.profile and (not self.names or set(self.names) == set(certificate.names))
+
+
+def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
+    """Renew the certificate in a folder once. Raises Invalid for a folder without one, ServerRefused, Unavailable."""
+    old = load_certificate(folder)
+    if old is None:
+        raise Invalid(f"{folder} has no certificate", hint="ostiary cert issue writes one")
+    renewed = agent.certificate(old.profile, old.names, replaces=old.serial)
+    renewed.save(folder)
+    return renewed
+
+
+class CertificateKeeper:
+    """Keeps a certificate in a folder until it is stopped.
+
+    `on_change` is called after each change of the files, `on_failure` with the words of each failed attempt.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        folder: Path,
+        order: CertificateOrder,
+        *,
+        on_change: Callable[[AgentCertificate], None],
+        on_failure: Callable[[str], None],
+        now: Callable[[], int] = ambient.now,
+        random: Callable[[int], bytes] = ambient.random,
+    ) -> None:
+        self._agent, self._folder, self._wanted = agent, folder, order
+        self._on_change, self._on_failure = on_change, on_failure
+        self._now, self._random = now, random
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Keep the certificate until `stop`."""
+        retry_s = RETRY_S
+        due: int | None = None
+        while not self._stopped.is_set():
+            if due is None:
+                due = self._next_renewal()
+            if (left := due - self._now()) > 0:
+                self._stopped.wait(min(left / SECOND, NAP_S))
+                continue
+            try:
+                self.renew()
+            except Refused as refusal:
+                spread = 1 + self._random(1)[0] / 512
+                hint = f" ({refusal.hint})" if refusal.hint else ""
+                self._on_failure(f"the certificate was not renewed: {refusal.message}{hint}")
+                self._stopped.wait(retry_s * spread)
+                retry_s = min(2 * retry_s, MAX_RETRY_S)
+            else:
+                due, retry_s = None, RETRY_S
+
+    def renew(self) -> AgentCertificate:
+        """Issue a certificate in the place of the one in the folder. Raises ServerRefused, Unavailable."""
+        old = self._read()
+        order = self._wanted
+        made = self._agent.certificate(
+            order.profile,
+            order.names,
+            lifetime=order.lifetime,
+            key_type=order.key_type,
+            replaces=None if old is None else old.serial,
+        )
+        made.save(self._folder)
+        self._on_change(made)
+        return made
+
+    def _next_renewal(self) -> int:
+        """Return when to renew; now, if the folder has no certificate that fits."""
+        certificate = self._read()
+        if certificate is None or not self._wanted.fits(certificate):
+            return self._now()
+        return min(certificate.renew_at(self._random), certificate.not_after)
+
+    def _read(self) -> AgentCertificate | None:
+        try:
+            return load_certificate(self._folder)
+        except Invalid as damaged:
+            self._on_failure(damaged.message)
+            return None

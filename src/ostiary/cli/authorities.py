@@ -1,0 +1,127 @@
+"""`ostiary ca`: the certificate authority of the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclopts import App
+
+from ostiary.cli.files import read_text, write_new
+from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.session import Here
+from ostiary.cli.usage import Usage
+
+KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
+
+ca = App(name="ca", help="Create, show, rotate and import the certificate authority.")
+
+
+@ca.command(name="init")
+def init(*, key_type: KeyType | None = None, permit: tuple[str, ...] = (), session: Here) -> None:
+    """Create the root and the intermediate. The first certificate creates them as well, with the defaults.
+
+    Args:
+        key_type: Type of both keys.
+        permit: DNS name below which alone the intermediate certifies, such as example.com; may be given several times.
+    """
+    permitted = [name if ":" in name else f"dns:{name}" for name in permit]
+    body = {"key_type": key_type, "permitted": permitted}
+    session.show(session.api("POST", "/authorities", body), _print_authority)
+
+
+@ca.command(name="show")
+def show(*, session: Here) -> None:
+    """List the authorities: roots, intermediates and their OCSP responders, with the end of their certificates."""
+    columns = {"kind": "KIND", "state": "STATE", "key_type": "KEY", "subject": "SUBJECT", "ends": "ENDS", "id": "ID"}
+    rows = session.api("GET", "/authorities")["authorities"]
+    session.show(rows, lambda rows: table([_row(row) for row in rows], columns, empty="no authority: ostiary ca init"))
+
+
+@ca.command(name="rotate")
+def rotate(
+    kind: Literal["intermediate", "root"] = "intermediate",
+    /,
+    *,
+    key_type: KeyType | None = None,
+    overlap: int = 600,
+    session: Here,
+) -> None:
+    """Replace the intermediate, or the root and the intermediate. Certificates of the replaced ones stay valid.
+
+    A new root is in the trust bundle at once, and signs after the overlap.
+
+    Args:
+        kind: The authority to replace.
+        key_type: Type of the new key; without, that of the replaced one.
+        overlap: Seconds for which a new root is published before it signs, 0 to 2592000.
+    """
+    body = {"kind": kind, "key_type": key_type, "overlap": overlap}
+    session.show(session.api("POST", "/authorities/rotate", body), _print_authority)
+
+
+@ca.command(name="request")
+def request(*, key_type: KeyType | None = None, write: Path, session: Here) -> None:
+    """Create the key of an intermediate that the root of your company certifies, and write the request for it.
+
+    Args:
+        key_type: Type of the key.
+        write: File for the request (PKCS #10, PEM).
+    """
+    answer = session.api("POST", "/authorities/request", {"key_type": key_type})
+    write_new(write, answer["request"])
+    session.show(answer, _print_authority)
+
+
+@ca.command(name="import")
+def import_chain(chain: Path, /, *, session: Here) -> None:
+    """Install the certificate of the requested intermediate; it replaces the present intermediate.
+
+    Args:
+        chain: PEM file: the certificate of the intermediate, then those above it, the root last.
+    """
+    session.show(session.api("POST", "/authorities/import", {"chain": read_text(chain)}), _print_authority)
+
+
+@ca.command(name="export")
+def export(*, write: Path | None = None, chain: bool = False, session: Here) -> None:
+    """Print the trust bundle: the certificates of all roots that clients must trust, in PEM.
+
+    Args:
+        write: File for the certificates.
+        chain: Export the active intermediate and the certificates above it, without the root.
+    """
+    rows = session.api("GET", "/authorities")["authorities"]
+    text = _chain(rows) if chain else "".join(row["certificate"] for row in rows if row["kind"] == "root")
+    if not text:
+        raise Usage("there is no certificate authority yet", hint="ostiary ca init")
+    if write is None:
+        session.show({"certificates": text}, lambda value: out.print(value["certificates"].rstrip(), markup=False))
+    else:
+        write_new(write, text)
+
+
+def _chain(rows: list[dict[str, Any]]) -> str:
+    by_id = {row["authority_id"]: row for row in rows}
+    at = next((row for row in rows if row["kind"] == "intermediate" and row["state"] == "active"), None)
+    text = ""
+    while at is not None and at["kind"] != "root":
+        text += at["certificate"]
+        at = by_id.get(at["parent"])
+    return text
+
+
+def _row(one: dict[str, Any]) -> dict[str, str]:
+    return {
+        "kind": one["kind"],
+        "state": one["state"],
+        "key_type": one["key_type"] if one["has_key"] else f"{one['key_type']} (elsewhere)",
+        "subject": one["subject"],
+        "ends": f"{moment(one['not_after'])}Z" if one["certificate"] else "-",
+        "id": one["authority_id"],
+    }
+
+
+def _print_authority(one: dict[str, Any]) -> None:
+    shown = {name: value for name, value in one.items() if name not in ("certificate", "request")}
+    facts({**shown, "not_before": f"{moment(one['not_before'])}Z", "not_after": f"{moment(one['not_after'])}Z"})

@@ -1,0 +1,188 @@
+"""`ostiary cert`: certificates of agents, and the helper that keeps one renewed in a folder."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from ostiary.cli.paper import facts, moment, out, table
+from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.usage import Usage
+
+if TYPE_CHECKING:
+    from ostiary.agent.certificates import AgentCertificate
+
+Reason = Literal[
+    "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
+]
+Folder = Annotated[Path, Parameter(name="--dir")]
+Credential = Annotated[Path | None, Parameter(name="--as")]
+
+cert = App(name="cert", help="Issue, renew, keep and revoke certificates.")
+
+
+@cert.command(name="issue")
+def issue(
+    *,
+    folder: Folder,
+    credential: Credential = None,
+    profile: str = "agent",
+    name: tuple[str, ...] = (),
+    lifetime: int | None = None,
+    task: str | None = None,
+    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    session: Here,
+) -> None:
+    """Issue a certificate for a new key, and write both into a folder: key.pem, cert.pem, bundle.pem, tls.pem.
+
+    Args:
+        folder: Folder for the files; the key is readable by you alone.
+        credential: Credential of the agent that gets the certificate; without, your own.
+        profile: Profile of the server: agent, server, or one of its configuration.
+        name: Name such as dns:api.example.com; without, the names of the profile. May be given several times.
+        lifetime: Lifetime in seconds, at most that of the profile.
+        task: Id of the task with which the certificate ends; without, the standing task.
+        key_type: Type of the key.
+    """
+    session.act_as(credential)
+    made = session.agent.certificate(profile, name, lifetime=lifetime, task=task, key_type=key_type)
+    made.save(folder)
+    session.show(_shown(made), _print_files)
+
+
+@cert.command(name="renew")
+def renew(*, folder: Folder, credential: Credential = None, session: Here) -> None:
+    """Renew the certificate in a folder: a new key, and the same profile and names.
+
+    Args:
+        folder: Folder that `ostiary cert issue` wrote.
+        credential: Credential of the agent; without, your own.
+    """
+    from ostiary.agent.keeping import renew_certificate
+
+    session.act_as(credential)
+    session.show(_shown(renew_certificate(session.agent, folder)), _print_files)
+
+
+@cert.command(name="keep")
+def keep(
+    *,
+    folder: Folder,
+    credential: Credential = None,
+    profile: str = "agent",
+    name: tuple[str, ...] = (),
+    lifetime: int | None = None,
+    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    reload: str | None = None,
+    session: Here,
+) -> None:
+    """Keep a certificate in a folder: issue it, and renew it after two thirds of its life.
+
+    The command runs until you stop it. A failed renewal is tried again. After a long time off, the first attempt replaces the expired certificate.
+
+    Args:
+        folder: Folder for the files.
+        credential: Credential of the agent; without, your own.
+        profile: Profile of the server.
+        name: Name such as dns:api.example.com; may be given several times.
+        lifetime: Lifetime in seconds, at most that of the profile.
+        key_type: Type of the keys.
+        reload: Command to run after each change of the files, such as "systemctl reload nginx".
+    """
+    from ostiary.agent.keeping import CertificateKeeper, CertificateOrder
+
+    words = shlex.split(reload) if reload is not None else []
+    if reload is not None and not words:
+        raise Usage("`--reload` is empty", hint='such as --reload "systemctl reload nginx"')
+    session.act_as(credential)
+
+    def note_change(made: AgentCertificate) -> None:
+        session.show(_shown(made), lambda one: out.print(_line(one), markup=False))
+        if words:
+            _run(session, words)
+
+    order = CertificateOrder(profile, name, lifetime=lifetime, key_type=key_type)
+    CertificateKeeper(session.agent, folder, order, on_change=note_change, on_failure=session.warn).run()
+
+
+@cert.command(name="list")
+def list_certificates(*, holder: str | None = None, limit: int = PAGE, session: Here) -> None:
+    """List certificates, the newest first.
+
+    Args:
+        holder: Agent or person, by name or id.
+        limit: Most rows to show.
+    """
+    columns = {"state": "STATE", "holder": "HOLDER", "names": "NAMES", "ends": "ENDS", "serial": "SERIAL"}
+    rows = session.pages("/certificates", "certificates", limit=limit, query={"holder": holder})
+    session.show(rows, lambda rows: table([_row(row) for row in rows], columns, empty="no certificate"))
+
+
+@cert.command(name="show")
+def show(serial: str, /, *, session: Here) -> None:
+    """Show a certificate, and print it in PEM with its chain.
+
+    Args:
+        serial: Serial number in hexadecimal.
+    """
+    session.show(session.api("GET", f"/certificates/{serial}"), _print_certificate)
+
+
+@cert.command(name="revoke")
+def revoke(serial: str, /, *, reason: Reason = "unspecified", session: Here) -> None:
+    """Revoke a certificate, with everything that was obtained with it.
+
+    Args:
+        serial: Serial number in hexadecimal.
+        reason: Reason (RFC 5280); after keyCompromise, the key is never certified again.
+    """
+    answer = session.api("POST", f"/certificates/{serial}/revoke", {"reason": reason})
+    session.show(answer, lambda one: facts(_row(one)))
+
+
+def _run(session: Session, words: list[str]) -> None:
+    """Run the command that tells a service of new files; a failure is a warning, since the files are good."""
+    try:
+        code = subprocess.run(words, timeout=60, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        session.warn(f"the command {shlex.join(words)} failed: {error}")
+        return
+    if code:
+        session.warn(f"the command {shlex.join(words)} exited with {code}")
+
+
+def _shown(made: AgentCertificate) -> dict[str, Any]:
+    return {
+        "serial": made.serial,
+        "profile": made.profile,
+        "names": list(made.names),
+        "not_before": made.not_before // 1_000_000,
+        "not_after": made.not_after // 1_000_000,
+    }
+
+
+def _line(one: dict[str, Any]) -> str:
+    return f"{one['serial']} until {moment(one['not_after'])}Z: {' '.join(one['names'])}"
+
+
+def _print_files(one: dict[str, Any]) -> None:
+    facts({**one, "not_before": f"{moment(one['not_before'])}Z", "not_after": f"{moment(one['not_after'])}Z"})
+
+
+def _print_certificate(one: dict[str, Any]) -> None:
+    facts(_row(one) | {"profile": one["profile"], "key": one["key_type"], "thumbprint": one["thumbprint"]})
+    out.print((one["certificate"] + one["chain"]).rstrip(), markup=False)
+
+
+def _row(one: dict[str, Any]) -> dict[str, str]:
+    return {
+        "serial": one["serial"],
+        "state": f"{one['state']} ({one['reason']})" if one["reason"] else one["state"],
+        "holder": one["holder"] or "server",
+        "names": " ".join(one["names"]),
+        "ends": f"{moment(one['not_after'])}Z",
+    }

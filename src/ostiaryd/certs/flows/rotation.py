@@ -1,0 +1,275 @@
+"""Administration of the authorities: creation by hand, rotation, import of an intermediate, and their timetable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
+
+from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.certs.flows.authorities import (
+    active_authority,
+    create_intermediate,
+    create_responder,
+    create_root,
+    find_authority,
+    open_sealed,
+    request_intermediate,
+)
+from ostiaryd.certs.model.authority import (
+    SECOND,
+    Authority,
+    AuthorityId,
+    AuthorityKind,
+    AuthorityState,
+    constraints,
+    hash_for,
+    microseconds,
+    read_permitted,
+    subject_of,
+)
+from ostiaryd.certs.model.keys import (
+    PrivateKey,
+    PublicKey,
+    encode_public_key,
+    generate_keys,
+    key_type_of,
+    parse_public_key,
+)
+from ostiaryd.certs.store import authorities as store
+from ostiaryd.certs.store import certificates
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.database import Reader
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry.flows import note
+
+OVERLAP_S = 600
+MAX_OVERLAP_S = 30 * 86_400
+MAX_CHAIN = 5
+"""certificates of an imported chain"""
+
+
+def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
+    """Create root and intermediate before the first use. Raises Invalid, Conflict (`authority_exists`)."""
+    if permitted:
+        constraints(permitted)
+    if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
+        hint = "ostiary ca rotate replaces it"
+        raise Conflict("there is a certificate authority already", hint=hint, code="authority_exists")
+    root = active_authority(act.tx, AuthorityKind.ROOT)
+    root = root or create_root(act, keys, config=config)
+    return create_intermediate(act, root, keys, config=config, permitted=tuple(permitted))
+
+
+def rotate_authority(
+    act: Act, kind: AuthorityKind, keys: list[PrivateKey], *, overlap_s: int = OVERLAP_S, config: Config
+) -> Authority:
+    """Replace the active intermediate now, or publish a new root that signs after `overlap_s` seconds (0 to 30 days).
+
+    A new root brings a new intermediate. Certificates of the old ones stay valid. Raises Invalid, and Conflict where
+    there is none, another rotation is under way, or the key of the root is elsewhere.
+    """
+    if not 0 <= overlap_s <= MAX_OVERLAP_S:
+        raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
+    root, intermediate = (active_authority(act.tx, one) for one in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE))
+    if root is None or intermediate is None:
+        raise Conflict("there is no certificate authority yet", hint="ostiary ca init", code="no_authority")
+    if kind is AuthorityKind.INTERMEDIATE:
+        return create_intermediate(act, root, keys, config=config, permitted=intermediate.permitted)
+    if any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in store.authorities(act.tx)):
+        raise Conflict("another root is published and waits", hint="ostiary ca show", code="rotating")
+    active_from = act.now + overlap_s * SECOND
+    made = create_root(act, keys, config=config, active_from=active_from)
+    return made if overlap_s else activate_root(act, made.authority_id, keys, config=config)
+
+
+def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: Config) -> Authority:
+    """Let a published root sign: it replaces the active root, and gets an intermediate. Raises Conflict before its
+    time.
+    """
+    root = find_authority(act.tx, id)
+    note(act, object=root.authority_id)
+    if root.state is not AuthorityState.PENDING or root.active_from is None or act.now < root.active_from:
+        raise Conflict("the root does not wait to become active", code="wrong_state")
+    before = active_authority(act.tx, AuthorityKind.ROOT)
+    intermediate = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
+    if before is not None:
+        store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+    store.set_state(act.tx, root.authority_id, AuthorityState.ACTIVE)
+    root = replace(root, state=AuthorityState.ACTIVE)
+    permitted = () if intermediate is None else intermediate.permitted
+    create_intermediate(act, root, keys, config=config, permitted=permitted)
+    return root
+
+
+def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:
+    """Return the type of the key of the active authority of a kind; without one, that of the configuration."""
+    active = active_authority(reader, kind)
+    return config.certificate_key_type if active is None else active.key_type
+
+
+def pending_import(reader: Reader) -> Authority:
+    """Return the intermediate that waits for the certificate of an external root. Raises Conflict."""
+    for one in store.authorities(reader):
+        if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
+            return one
+    raise Conflict("no intermediate waits for a certificate", hint="ostiary ca request", code="not_pending")
+
+
+def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[Authority, bytes]:
+    """Create an intermediate that an external root is to certify; return it and its request (PKCS #10) in PEM."""
+    pending = request_intermediate(act, keys, config=config)
+    key = open_sealed(pending, keys=act.tx.keys)
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject_of(pending.subject))
+    csr = csr.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return pending, csr.sign(key, hash_for(key)).public_bytes(Encoding.PEM)
+
+
+def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:
+    """Install the certificate of the pending intermediate, with the certificates above it up to the root.
+
+    1. The first certificate has the key of the pending intermediate. 2. Each is signed by the next, and the root by
+    itself; each is an authority and valid now. 3. The certificates above become authorities without a key, and the
+    intermediate replaces the active one. Raises Invalid, Conflict.
+    """
+    pending = pending_import(act.tx)
+    note(act, object=pending.authority_id)
+    if not 2 <= len(chain) <= MAX_CHAIN:
+        raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
+    own = encode_public_key(open_sealed(pending, keys=act.tx.keys).public_key())
+    if encode_public_key(_public_key(chain[0])) != own:
+        raise Invalid("the first certificate has another key than the request", hint="ostiary ca request makes one")
+    for place, certificate in enumerate(chain):
+        _check_authority(certificate, chain[min(place + 1, len(chain) - 1)], now=act.now)
+    for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):
+        if (before := active_authority(act.tx, kind)) is not None:
+            store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+    parent: AuthorityId | None = None
+    for certificate in reversed(chain[1:]):
+        parent = _insert_external(act, certificate, parent)
+    leaf = chain[0]
+    installed = replace(
+        pending,
+        state=AuthorityState.ACTIVE,
+        parent=parent,
+        certificate=leaf.public_bytes(Encoding.DER),
+        permitted=read_permitted(leaf),
+        not_before=microseconds(leaf.not_valid_before_utc),
+        not_after=microseconds(leaf.not_valid_after_utc),
+    )
+    store.certify(act.tx, installed)
+    store.set_state(act.tx, installed.authority_id, AuthorityState.ACTIVE)
+    create_responder(act, installed, keys, config=config)
+    return installed
+
+
+def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityId | None) -> AuthorityId:
+    """Store an authority whose key is elsewhere; return its id, also if it is known."""
+    der = certificate.public_bytes(Encoding.DER)
+    for one in store.authorities(act.tx):
+        if one.certificate == der:
+            if one.kind is AuthorityKind.ROOT:
+                store.set_state(act.tx, one.authority_id, AuthorityState.ACTIVE)
+            return one.authority_id
+    external = Authority(
+        authority_id=AuthorityId(act.new_id("ca")),
+        kind=AuthorityKind.ROOT if parent is None else AuthorityKind.EXTERNAL,
+        state=AuthorityState.ACTIVE,
+        parent=parent,
+        subject=certificate.subject.rfc4514_string(),
+        key_type=key_type_of(_public_key(certificate)),
+        certificate=der,
+        sealed=None,
+        not_before=microseconds(certificate.not_valid_before_utc),
+        not_after=microseconds(certificate.not_valid_after_utc),
+        created_at=act.now,
+    )
+    store.insert(act.tx, external)
+    return external.authority_id
+
+
+def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *, now: int) -> None:
+    """Check that a certificate is of an authority, valid now, and signed by `issuer`. Raises Invalid."""
+    name = certificate.subject.rfc4514_string()[:100]
+    try:
+        certificate.verify_directly_issued_by(issuer)
+        is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        raise Invalid(f"the certificate `{name}` has no basicConstraints or no keyUsage") from None
+    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature):
+        raise Invalid(f"the certificate `{name}` is not signed by the next one", hint="end with the root") from None
+    if not (is_authority and usage.key_cert_sign):
+        raise Invalid(f"the certificate `{name}` is not of an authority")
+    if not microseconds(certificate.not_valid_before_utc) <= now < microseconds(certificate.not_valid_after_utc):
+        raise Invalid(f"the certificate `{name}` is not valid now")
+    _public_key(certificate)
+
+
+def _public_key(certificate: x509.Certificate) -> PublicKey:
+    return parse_public_key(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+async def keep_authorities(world: World) -> None:
+    """Do one thing that is due: activate a published root, replace an authority that has lived two thirds of its life,
+    or delete a retired one.
+    """
+    now, config = world.now(), world.config
+    every = store.authorities(world.db.read())
+    for one in every:
+        if one.state is AuthorityState.PENDING and one.active_from is not None and now >= one.active_from:
+            keys = await asyncio.to_thread(generate_keys, one.key_type)
+            await act(
+                world, "authority.activate", partial(activate_root, id=one.authority_id, keys=keys, config=config)
+            )
+            return
+    if (aged := _find_aged(every, now=now)) is not None:
+        keys = await asyncio.to_thread(generate_keys, aged.key_type)
+        await act(world, "authority.rotate", partial(rotate_authority, kind=aged.kind, keys=keys, config=config))
+        return
+    for one in every:
+        if one.state is AuthorityState.RETIRED and _is_over(world, one, every, now=now):
+            await act(world, "authority.delete", partial(_delete, id=one.authority_id))
+            return
+
+
+def _find_aged(every: Sequence[Authority], *, now: int) -> Authority | None:
+    """Return an active authority to be replaced, if its root has a key here; no root while another one waits."""
+    kinds = [AuthorityKind.INTERMEDIATE]
+    if not any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in every):
+        kinds.insert(0, AuthorityKind.ROOT)
+    active = {one.kind: one for one in every if one.state is AuthorityState.ACTIVE}
+    root = active.get(AuthorityKind.ROOT)
+    if root is None or root.sealed is None:
+        return None
+    return next((active[kind] for kind in kinds if kind in active and is_old(active[kind], now=now)), None)
+
+
+def is_old(authority: Authority, *, now: int) -> bool:
+    """Return whether an authority has lived two thirds of its life."""
+    return 3 * (now - authority.not_before) >= 2 * (authority.not_after - authority.not_before)
+
+
+def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, now: int) -> bool:
+    """Return whether no certificate below a retired authority can count, nor be shown."""
+    if authority.kind is AuthorityKind.ROOT:
+        return (
+            not any(one.parent == authority.authority_id and one.kind is not AuthorityKind.ROOT for one in every)
+            and now - (authority.retired_at or now) >= OVERLAP_S * SECOND
+        )
+    return not certificates.has_recent(world.db.read(), authority.authority_id, now=now)
+
+
+def _delete(act: Act, id: AuthorityId) -> None:
+    authority = find_authority(act.tx, id)
+    note(act, object=id, subject=authority.subject)
+    for one in store.authorities(act.tx):
+        if one.kind is AuthorityKind.RESPONDER and one.parent == id:
+            store.delete(act.tx, one.authority_id)
+    store.delete(act.tx, id)

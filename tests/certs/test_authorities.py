@@ -1,0 +1,298 @@
+"""Authorities: rotation with overlap, import under an external root, limits, and what is deleted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from harness.clock import Clock
+from harness.registry_fixtures import SECOND, newest_entry, register_agent
+from ostiary.protocol.errors import Refused
+from ostiaryd.certs import flows
+from ostiaryd.certs.flows.rotation import (
+    finish_import,
+    init_authority,
+    keep_authorities,
+    rotate_authority,
+    start_import,
+)
+from ostiaryd.certs.model import KEY_TYPES, AuthorityKind, AuthorityState, IssuedCertificate
+from ostiaryd.certs.model.authority import subject_of
+from ostiaryd.certs.model.keys import generate_keys
+from ostiaryd.certs.store import authorities
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.database.guarded import digests
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from tests.support.certificate_fixtures import issue, new_key, put_policies, read
+
+ROOT, INTERMEDIATE = AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE
+DAY_S = 86_400
+
+
+def verify(world: World, issued: IssuedCertificate, bundle: tuple[bytes, ...]) -> None:
+    """Verify as a client does that has this bundle. Raises VerificationError."""
+    time = datetime.fromtimestamp(world.now() / SECOND, UTC)
+    verifier = PolicyBuilder().store(Store([read(der) for der in bundle])).time(time).build_client_verifier()
+    verifier.verify(read(issued.certificate.der), [read(der) for der in issued.chain])
+
+
+async def rotate(world: World, kind: AuthorityKind, **more: int) -> None:
+    keys = generate_keys("P-256")
+    await act(world, "authority.rotate", lambda a: rotate_authority(a, kind, keys, config=world.config, **more))
+
+
+def states(world: World, kind: AuthorityKind) -> list[AuthorityState]:
+    return sorted(one.state for one in authorities.authorities(world.db.read()) if one.kind is kind)
+
+
+@pytest.mark.parametrize("key_type", KEY_TYPES)
+async def test_each_type_of_key_signs(world: World, key_type: str) -> None:
+    keys = generate_keys(key_type)
+    await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    [root] = flows.trust_bundle(world.db.read())
+    if key_type == "Ed25519":  # which the path validation of the library does not take
+        read(issued.certificate.der).verify_directly_issued_by(read(issued.chain[0]))
+        read(issued.chain[0]).verify_directly_issued_by(read(root))
+    else:
+        verify(world, issued, (root,))
+
+
+async def test_private_keys_are_sealed(world: World) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    for one in authorities.authorities(world.db.read()):
+        assert one.sealed is not None
+        assert b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01" not in one.sealed  # id-ecPublicKey, as PKCS #8 would have it
+        assert len(one.sealed) > 100
+
+
+async def test_there_is_one_authority(world: World) -> None:
+    async def create() -> None:
+        keys = generate_keys("P-256")
+        await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
+
+    await create()
+    with pytest.raises(Refused) as refused:
+        await create()
+    assert refused.value.code == "authority_exists"
+
+
+async def test_an_authority_certifies_only_the_names_that_it_is_limited_to(world: World) -> None:
+    keys = generate_keys("P-256")
+    await act(
+        world,
+        "authority.create",
+        lambda a: init_authority(a, keys, permitted=["dns:example.com"], config=world.config),
+    )
+    await register_agent(world)
+    await put_policies(world)
+    for name in ("dns:example.com", "dns:a.b.example.com", "ip:10.0.0.1"):
+        await issue(world, agent="bot", profile="server", names=[name])
+    for name in ("dns:example.org", "dns:badexample.com"):
+        with pytest.raises(Refused, match="limited to dns:example.com") as refused:
+            await issue(world, agent="bot", profile="server", names=[name])
+        assert refused.value.code == "foreign_name"
+
+
+async def test_a_new_intermediate_signs_and_the_old_certificates_stay_valid(world: World) -> None:
+    await register_agent(world)
+    before = await issue(world, agent="bot")
+    await rotate(world, INTERMEDIATE)
+    after = await issue(world, agent="bot")
+    assert before.chain != after.chain
+    bundle = flows.trust_bundle(world.db.read())
+    assert len(bundle) == 1
+    verify(world, before, bundle)
+    verify(world, after, bundle)
+    assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.RETIRED]
+
+
+async def test_a_new_root_is_published_first_and_trusted_by_old_and_new_clients(world: World, clock: Clock) -> None:
+    await register_agent(world)
+    before = await issue(world, agent="bot")
+    old_bundle = flows.trust_bundle(world.db.read())
+    await rotate(world, ROOT, overlap_s=600)
+    during = await issue(world, agent="bot")
+    assert during.chain == before.chain, "the old root signs until the overlap is over"
+    bundle = flows.trust_bundle(world.db.read())
+    assert (len(bundle), bundle[0]) == (2, old_bundle[0])
+    with pytest.raises(Refused) as refused:
+        await rotate(world, ROOT, overlap_s=600)
+    assert refused.value.code == "rotating"
+    clock.advance(599)
+    await keep_authorities(world)
+    assert states(world, ROOT) == [AuthorityState.ACTIVE, AuthorityState.PENDING]
+    clock.advance(1)
+    await keep_authorities(world)
+    assert states(world, ROOT) == [AuthorityState.ACTIVE, AuthorityState.RETIRED]
+    after = await issue(world, agent="bot")
+    new_bundle = flows.trust_bundle(world.db.read())
+    assert set(new_bundle) == set(bundle)
+    for issued in (before, during, after):
+        verify(world, issued, new_bundle)
+        verify(world, issued, old_bundle)
+    verify(world, after, (new_bundle[0],))
+
+
+@pytest.mark.parametrize(("overlap", "is_taken"), [(-1, False), (0, True), (30 * DAY_S, True), (30 * DAY_S + 1, False)])
+async def test_an_overlap_is_at_most_30_days(world: World, overlap: int, is_taken: bool) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    if is_taken:
+        await rotate(world, ROOT, overlap_s=overlap)
+    else:
+        with pytest.raises(Refused, match="overlap"):
+            await rotate(world, ROOT, overlap_s=overlap)
+    assert len(states(world, ROOT)) == 1 + is_taken
+
+
+async def test_retired_authorities_are_deleted_when_their_last_certificate_is_gone(world: World, clock: Clock) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    await rotate(world, ROOT, overlap_s=0)
+    clock.advance(3600 + DAY_S - 1)
+    for _ in range(4):
+        await keep_authorities(world)
+    assert len(states(world, ROOT)) == 2
+    clock.advance(1)
+    await flows.forget(world)
+    for _ in range(4):
+        await keep_authorities(world)
+    assert (states(world, ROOT), states(world, INTERMEDIATE)) == ([AuthorityState.ACTIVE], [AuthorityState.ACTIVE])
+    assert states(world, AuthorityKind.RESPONDER) == [AuthorityState.ACTIVE]
+    after = await issue(world, agent="bot")
+    assert len(after.chain) == 1, "the certificate by the deleted root is gone with it"
+    verify(world, after, flows.trust_bundle(world.db.read()))
+
+
+async def test_an_intermediate_is_replaced_after_two_thirds_of_its_life(world: World, clock: Clock) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    clock.advance(365 * DAY_S * 2 / 3 - 3600)
+    await keep_authorities(world)
+    assert len(states(world, INTERMEDIATE)) == 1
+    clock.advance(3600)
+    await keep_authorities(world)
+    assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.RETIRED]
+    assert newest_entry(world).action == "authority.rotate"
+
+
+class Company:
+    """A company with a root of its own, which certifies intermediates of others."""
+
+    def __init__(self, now: int) -> None:
+        self.key, self.now = new_key(), datetime.fromtimestamp(now // SECOND, UTC)
+        self.root = self.certify(self.key.public_key(), subject_of("Company Root"), is_self=True)
+
+    def certify(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        subject: x509.Name,
+        *,
+        is_self: bool = False,
+        days: tuple[int, int] = (-1, 300),
+        is_authority: bool = True,
+        permitted: str = "",
+    ) -> x509.Certificate:
+        usage = x509.KeyUsage(False, False, False, False, False, is_authority, is_authority, False, False)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if is_self else self.root.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self.now + timedelta(days=days[0]))
+            .not_valid_after(self.now + timedelta(days=days[1]))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+        )
+        if permitted:
+            builder = builder.add_extension(x509.NameConstraints([x509.DNSName(permitted)], None), critical=True)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+async def request_import(world: World) -> x509.CertificateSigningRequest:
+    _, pem = await act(
+        world, "authority.request", lambda a: start_import(a, generate_keys("P-256", 1), config=world.config)
+    )
+    return x509.load_pem_x509_csr(pem)
+
+
+async def import_chain(world: World, *chain: x509.Certificate) -> None:
+    await act(
+        world, "authority.import", lambda a: finish_import(a, chain, generate_keys("P-256", 1), config=world.config)
+    )
+
+
+async def test_an_intermediate_of_the_companys_root_replaces_ours(world: World) -> None:
+    await register_agent(world)
+    await put_policies(world)
+    before = await issue(world, agent="bot")
+    company, csr = Company(world.now()), await request_import(world)
+    assert csr.is_signature_valid
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert states(world, INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.PENDING]
+    await import_chain(world, company.certify(key, csr.subject, permitted="example.com"), company.root)
+    after = await issue(world, agent="bot")
+    verify(world, after, (company.root.public_bytes(Encoding.DER),))
+    bundle = flows.trust_bundle(world.db.read())
+    assert bundle[0] == company.root.public_bytes(Encoding.DER)
+    verify(world, before, bundle)
+    with pytest.raises(Refused, match="limited to dns:example.com"):
+        await issue(world, agent="bot", profile="server", names=["dns:example.org"])
+    with pytest.raises(Refused) as refused:
+        await rotate(world, INTERMEDIATE)
+    assert refused.value.code == "external_root"
+
+
+async def test_a_wrong_chain_is_refused_and_changes_nothing(world: World) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    company, other = Company(world.now()), Company(world.now())
+    with pytest.raises(Refused) as refused:
+        await import_chain(world, company.root, company.root)
+    assert refused.value.code == "not_pending"
+    csr = await request_import(world)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    good = company.certify(key, csr.subject)
+    wrong: list[tuple[list[x509.Certificate], str]] = [
+        ([good], "2 to 5 certificates"),
+        ([good, *[company.root] * 5], "2 to 5 certificates"),
+        ([company.certify(new_key().public_key(), csr.subject), company.root], "another key"),
+        ([good, other.root], "not signed by the next"),
+        ([good, good], "not signed by the next"),
+        ([company.certify(key, csr.subject, is_authority=False), company.root], "not of an authority"),
+        ([company.certify(key, csr.subject, days=(-9, -1)), company.root], "not valid now"),
+        ([company.certify(key, csr.subject, days=(1, 9)), company.root], "not valid now"),
+    ]
+    for chain, message in wrong:
+        with pytest.raises(Refused, match=message):
+            await import_chain(world, *chain)
+        assert newest_entry(world).outcome == "refused"
+    assert (states(world, ROOT), len(flows.trust_bundle(world.db.read()))) == ([AuthorityState.ACTIVE], 1)
+    await import_chain(world, good, company.root)
+
+
+async def test_a_row_of_an_authority_that_was_changed_by_hand_is_noticed(world: World) -> None:
+    """The rows are guarded: their digests are in the entries."""
+    await register_agent(world)
+    await issue(world, agent="bot")
+    by_name = {f"authority {one.authority_id}": one.kind for one in authorities.authorities(world.db.read())}
+    assert set(by_name) <= set(newest_entry(world).rows)
+    await world.writer.submit(lambda tx: tx.run(sql("update authority set state = 'retired' where kind = 'root'")))
+    entry = newest_entry(world)
+    present = digests(world.db.read(), by_name)
+    assert [by_name[name] for name, digest in present.items() if entry.rows[name] != digest] == [ROOT]

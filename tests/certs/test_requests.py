@@ -1,0 +1,202 @@
+"""Certificate signing requests: which are read, and what each wrong one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ostiary.protocol.errors import Refused
+from ostiaryd.certs.model import BadKey, BadRequest, parse_csr
+from ostiaryd.certs.model.authority import hash_for
+from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_public_key
+from ostiaryd.certs.model.requests import MAX_CSR_BYTES
+from tests.support.certificate_fixtures import csr_builder, make_csr, new_key
+
+KEY = new_key()
+
+
+@pytest.mark.parametrize("key_type", KEY_TYPES)
+def test_every_type_of_key_is_read_and_comes_back_in_one_form(key_type: str) -> None:
+    key = generate_key(key_type)
+    csr = parse_csr(make_csr(key, ["dns:a.example"]))
+    assert csr.key_type == key_type
+    assert csr.public_key == key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert [str(name) for name in csr.names] == ["dns:a.example"]
+
+
+def test_names_of_every_kind_are_read_in_one_spelling() -> None:
+    names = ["dns:*.A.example", "ip:2001:DB8::1", "ip:10.0.0.1", "uri:spiffe://td/agent/bot", "email:Bob@Example.org"]
+    assert [str(name) for name in parse_csr(make_csr(KEY, names)).names] == [
+        "dns:*.a.example", "ip:2001:db8::1", "ip:10.0.0.1", "uri:spiffe://td/agent/bot", "email:Bob@example.org",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("common_name", "names"),
+    [("bot", []), ("A.example", ["dns:a.example"]), ("10.0.0.1", ["ip:10.0.0.1"]), ("My Company Ltd.", [])],
+)
+def test_a_subject_that_is_a_host_counts_as_a_name(common_name: str, names: list[str]) -> None:
+    assert [str(name) for name in parse_csr(make_csr(KEY, common_name=common_name)).names] == names
+
+
+def signed(builder: x509.CertificateSigningRequestBuilder) -> bytes:
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def with_bad_signature() -> bytes:
+    der = bytearray(make_csr(KEY))
+    der[-1] ^= 1
+    return bytes(der)
+
+
+def of_another_key() -> bytes:
+    """The key in the request is replaced: its holder has not signed it."""
+    other = new_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    own = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return make_csr(KEY).replace(own, other)
+
+
+def with_critical_extension() -> bytes:
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    return signed(csr_builder().add_extension(unknown, critical=True))
+
+
+def for_an_authority() -> bytes:
+    return signed(csr_builder().add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True))
+
+
+def with_name_of_another_kind() -> bytes:
+    name = x509.DirectoryName(x509.Name([]))
+    return signed(csr_builder().add_extension(x509.SubjectAlternativeName([name]), critical=False))
+
+
+def with_name(name: x509.GeneralName) -> Callable[[], bytes]:
+    return lambda: signed(csr_builder().add_extension(x509.SubjectAlternativeName([name]), critical=False))
+
+
+def with_many_names(count: int) -> bytes:
+    return make_csr(KEY, [f"dns:h{number}.example" for number in range(count)])
+
+
+def with_old_hash() -> bytes:
+    """The signature says SHA-1, which no builder makes any more: the algorithm is replaced in the bytes."""
+    der = make_csr(generate_key("RSA-2048"))
+    sha256_with_rsa, sha1_with_rsa = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
+    assert der.count(sha256_with_rsa) == 1
+    return der.replace(sha256_with_rsa, sha1_with_rsa)
+
+
+WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "not a PKCS #10"),
+    "not DER": (lambda: b"\x30\x82\xff\xff", "not a PKCS #10"),
+    "trailing bytes": (lambda: make_csr(KEY) + b"\0", "not a PKCS #10"),
+    "too long": (lambda: make_csr(KEY) + bytes(MAX_CSR_BYTES), f"over {MAX_CSR_BYTES} bytes"),
+    "bad signature": (with_bad_signature, "signature of the request"),
+    "key of another": (of_another_key, "signature of the request"),
+    "old hash": (with_old_hash, "uses sha1"),
+    "critical extension": (with_critical_extension, "1.2.3.4 is not understood"),
+    "an authority": (for_an_authority, "certificate of an authority"),
+    "another kind of name": (with_name_of_another_kind, "DirectoryName"),
+    "a name with a space": (with_name(x509.DNSName("a b.example")), "not a DNS name"),
+    "a name with a zero": (with_name(x509.DNSName("a.example\x00.evil")), "not a DNS name"),
+    "an empty label": (with_name(x509.DNSName("a..example")), "not a DNS name"),
+    "a wildcard inside": (with_name(x509.DNSName("a.*.example")), "not a DNS name"),
+    "a bare wildcard": (with_name(x509.DNSName("*")), "not a DNS name"),
+    "an address as a host": (with_name(x509.DNSName("10.0.0.1")), "not a DNS name"),
+    "a network": (with_name(x509.UniformResourceIdentifier("no uri")), "not an absolute URI"),
+    "101 names": (lambda: with_many_names(101), "101 names"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_request_is_refused_with_the_reason(wrong: str) -> None:
+    make, message = WRONG[wrong]
+    with pytest.raises(BadRequest, match=message) as refused:
+        parse_csr(make())
+    assert refused.value.code == "bad_csr"
+
+
+def test_100_names_are_read() -> None:
+    assert len(parse_csr(with_many_names(100)).names) == 100
+
+
+def rsa_key(p: int, q: int, e: int = 65537) -> rsa.RSAPublicKey:
+    return rsa.RSAPublicNumbers(e, p * q).public_key()
+
+
+def primes_of(bits: int) -> tuple[int, int]:
+    numbers = rsa.generate_private_key(65537, bits).private_numbers()
+    return numbers.p, numbers.q
+
+
+def next_prime(number: int) -> int:
+    number += 1 + number % 2
+    while pow(2, number - 1, number) != 1:
+        number += 2
+    return number
+
+
+def close_factors() -> rsa.RSAPublicKey:
+    p, _ = primes_of(2048)
+    return rsa_key(p, next_prime(p))
+
+
+def small_factor() -> rsa.RSAPublicKey:
+    return rsa_key(751, ((1 << 2048) // 751 - 1) | 1)
+
+
+def roca() -> rsa.RSAPublicKey:
+    """A modulus of the form of the defect: each factor is k * M + 65537^a mod M (Nemec et al., 2017)."""
+    product = 2
+    for prime in (one for one in range(3, 702) if all(one % divisor for divisor in range(2, int(one**0.5) + 1))):
+        product *= prime
+
+    def factor(exponent: int) -> int:
+        candidate = pow(65537, exponent, product) + ((1 << 1024) - (1 << 1020)) // product * product
+        while pow(2, candidate - 1, candidate) != 1:
+            candidate += product
+        return candidate
+
+    return rsa_key(factor(12345), factor(67890))
+
+
+def small_order() -> ed25519.Ed25519PublicKey:
+    return ed25519.Ed25519PublicKey.from_public_bytes(b"\x01" + bytes(31))
+
+
+BAD_KEYS: dict[str, tuple[Callable[[], object], str]] = {
+    "1024 bits": (lambda: rsa.generate_private_key(65537, 1024).public_key(), "RSA-1024"),
+    "exponent 3": (lambda: rsa.generate_private_key(3, 2048).public_key(), "exponent"),
+    "close factors": (close_factors, "close to each other"),
+    "a small factor": (small_factor, "small factor"),
+    "ROCA": (roca, "CVE-2017-15361"),
+    "a point of small order": (small_order, "small order"),
+    "another curve": (lambda: ec.generate_private_key(ec.SECP521R1()).public_key(), "secp521r1"),
+    "Ed448": (lambda: ed448.Ed448PrivateKey.generate().public_key(), "not certified"),
+    "DSA": (lambda: dsa.generate_private_key(2048).public_key(), "not certified"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_KEYS)
+def test_a_weak_or_known_bad_key_is_refused(bad: str) -> None:
+    make, message = BAD_KEYS[bad]
+    key = make()
+    with pytest.raises(BadKey, match=message) as refused:
+        check_key(parse_public_key(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)))  # type: ignore[attr-defined]
+    assert refused.value.code == "bad_public_key"
+
+
+def test_good_keys_pass_the_checks() -> None:
+    for _ in range(3):
+        assert check_key(generate_key("RSA-2048").public_key()) == "RSA-2048"
+
+
+def test_the_signature_of_a_request_with_a_weak_key_is_not_even_verified() -> None:
+    weak = rsa.generate_private_key(65537, 1024)
+    with pytest.raises(Refused, match="RSA-1024"):
+        parse_csr(csr_builder().sign(weak, hash_for(generate_key("P-256"))).public_bytes(Encoding.DER))

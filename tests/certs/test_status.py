@@ -1,0 +1,306 @@
+"""OCSP and revocation lists: what relying parties are told, at once after each change, and what wrong requests get."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from starlette.types import ASGIApp
+
+from harness.clock import START, Clock
+from harness.registry_fixtures import SECOND, register_agent
+from ostiaryd.app import build_app
+from ostiaryd.certs import flows
+from ostiaryd.certs.flows import status
+from ostiaryd.certs.flows.rotation import rotate_authority
+from ostiaryd.certs.model import AuthorityKind, IssuedCertificate, Reason
+from ostiaryd.certs.model.certificate import SHARDS, shard_of
+from ostiaryd.certs.model.keys import generate_keys
+from ostiaryd.certs.model.revocation import MAX_NONCE, MAX_OCSP_BYTES
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from tests.support.api_fixtures import Answer, send
+from tests.support.certificate_fixtures import issue, put_policies, read, revoke
+
+GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
+
+
+def question(
+    issued: IssuedCertificate, *, nonce: bytes | None = None, algorithm: hashes.SHA1 | hashes.SHA256 | None = None
+) -> bytes:
+    builder = ocsp.OCSPRequestBuilder().add_certificate(
+        read(issued.certificate.der), read(issued.chain[0]), algorithm or hashes.SHA256()
+    )
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+async def post(app: ASGIApp, body: bytes) -> ocsp.OCSPResponse:
+    answer = await send(app, "POST", "/ocsp", headers=[("content-type", "application/ocsp-request")], body=body)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/ocsp-response")
+    return ocsp.load_der_ocsp_response(answer.body)
+
+
+async def get(app: ASGIApp, body: bytes, *, safe: str = "") -> ocsp.OCSPResponse:
+    answer = await send(app, "GET", f"/ocsp/{quote(b64encode(body).decode(), safe=safe)}")
+    assert answer.status == 200
+    return ocsp.load_der_ocsp_response(answer.body)
+
+
+def check_signature(answer: ocsp.OCSPResponse, issued: IssuedCertificate) -> None:
+    """Verify as a client does: the responder was delegated by the issuer, and signed the answer."""
+    [responder] = answer.certificates
+    responder.verify_directly_issued_by(read(issued.chain[0]))
+    usages = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]
+    assert responder.extensions.get_extension_for_class(x509.OCSPNoCheck)
+    key = responder.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(answer.signature, answer.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()], ids=["sha1", "sha256"])
+async def test_an_answer_is_signed_by_the_delegated_responder(
+    world: World, app: ASGIApp, algorithm: hashes.SHA1 | hashes.SHA256
+) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    for answer in (
+        await post(app, question(issued, algorithm=algorithm)),
+        await get(app, question(issued, algorithm=algorithm)),
+        await get(app, question(issued, algorithm=algorithm), safe="/+="),
+    ):
+        check_signature(answer, issued)
+        assert (answer.certificate_status, answer.serial_number) == (GOOD, int(issued.certificate.serial, 16))
+        assert answer.this_update_utc.timestamp() == START // SECOND
+        assert answer.next_update_utc is not None
+        assert answer.next_update_utc.timestamp() == (START + status.OCSP_VALIDITY) // SECOND
+
+
+async def test_a_revocation_is_in_the_next_answer_and_the_next_list(world: World, app: ASGIApp, clock: Clock) -> None:
+    await register_agent(world)
+    issued, other = await issue(world, agent="bot"), await issue(world, agent="bot")
+    assert (await post(app, question(issued))).certificate_status is GOOD
+    assert await _listed(app, issued) == {}
+    clock.advance(5)
+    await revoke(world, issued.certificate.serial, Reason.SUPERSEDED)
+    answer = await post(app, question(issued))
+    assert (answer.certificate_status, answer.revocation_reason) == (REVOKED, x509.ReasonFlags.superseded)
+    assert answer.revocation_time_utc is not None
+    assert answer.revocation_time_utc.timestamp() == START // SECOND + 5
+    assert (await post(app, question(other))).certificate_status is GOOD
+    assert await _listed(app, issued) == {issued.certificate.serial: x509.ReasonFlags.superseded}
+
+
+async def test_an_agent_that_stops_has_no_certificate_in_force(world: World, app: ASGIApp) -> None:
+    """The registry ends the holdings in the act that stops the agent; nobody has to tell the authority."""
+    await register_agent(world)
+    issued = [await issue(world, agent="bot") for _ in range(20)]
+    assert {(await post(app, question(one))).certificate_status for one in issued} == {GOOD}
+    await act(world, "agent.revoke", lambda a: registry.set_agent_state(a, "bot", Verb.REVOKE))
+    assert {(await post(app, question(one))).certificate_status for one in issued} == {REVOKED}
+    assert len(await _listed(app, issued[0])) == 20
+
+
+async def test_a_certificate_of_the_server_is_revoked_by_itself(world: World, app: ASGIApp) -> None:
+    issued = await issue(world, profile="server", names=["dns:ostiary.example.com"])
+    assert (await post(app, question(issued))).certificate_status is GOOD
+    await revoke(world, issued.certificate.serial)
+    answer = await post(app, question(issued))
+    assert (answer.certificate_status, answer.revocation_reason) == (REVOKED, None)
+    assert list(await _listed(app, issued)) == [issued.certificate.serial]
+
+
+async def _crl(app: ASGIApp, url: str) -> x509.CertificateRevocationList:
+    answer = await send(app, "GET", url)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/pkix-crl")
+    return x509.load_der_x509_crl(answer.body)
+
+
+async def _listed(app: ASGIApp, issued: IssuedCertificate) -> dict[str, x509.ReasonFlags | None]:
+    """Return the serial numbers and reasons in the complete list of the issuer, after verifying it."""
+    crl = await _crl(app, f"/ca/{issued.certificate.authority}/crl")
+    key = read(issued.chain[0]).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert crl.is_signature_valid(key)
+    return {f"{one.serial_number:032x}": _reason(one) for one in crl}
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return None
+
+
+async def test_each_certificate_is_in_the_partition_that_it_names(world: World, app: ASGIApp) -> None:
+    await register_agent(world)
+    issued = [await issue(world, agent="bot") for _ in range(24)]
+    for one in issued:
+        await revoke(world, one.certificate.serial)
+    partitions = {}
+    for number in range(SHARDS):
+        crl = await _crl(app, f"/ca/{issued[0].certificate.authority}/crl/{number}")
+        point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+        assert point.critical
+        assert point.value.only_contains_user_certs
+        assert point.value.full_name is not None
+        partitions[point.value.full_name[0].value] = {f"{entry.serial_number:032x}" for entry in crl}
+    assert sum(map(len, partitions.values())) == len(issued)
+    for one in issued:
+        points = read(one.certificate.der).extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        assert points[0].full_name is not None
+        assert one.certificate.serial in partitions[points[0].full_name[0].value]
+    assert {shard_of(one.certificate.serial) for one in issued} <= set(range(SHARDS))
+
+
+async def test_the_number_of_a_list_rises_and_an_unchanged_list_is_not_signed_again(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    url = f"/ca/{issued.certificate.authority}/crl"
+
+    async def number() -> int:
+        return (await _crl(app, url)).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+    first = await number()
+    clock.advance(60)
+    assert await number() == first
+    await revoke(world, issued.certificate.serial)
+    second = await number()
+    assert second > first
+    clock.advance(1799)
+    assert await number() == second
+    clock.advance(1)
+    assert await number() > second
+
+
+async def test_an_answer_without_nonce_is_kept_for_half_of_its_validity(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    first = await post(app, question(issued))
+    clock.advance(299)
+    assert (await post(app, question(issued))).signature == first.signature
+    clock.advance(1)
+    assert (await post(app, question(issued))).signature != first.signature
+
+
+async def test_a_nonce_is_answered_live_and_within_a_budget(
+    world: World, app: ASGIApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "LIVE_PER_S", 3)
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+
+    async def nonce_of(nonce: bytes) -> bytes | None:
+        answer = await post(app, question(issued, nonce=nonce))
+        check_signature(answer, issued)
+        try:
+            return answer.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce
+        except x509.ExtensionNotFound:
+            return None
+
+    asked = [b"a", b"b" * MAX_NONCE, b"c", b"d"]
+    assert [await nonce_of(nonce) for nonce in asked] == [*asked[:3], None]
+    clock.advance(1)
+    assert await nonce_of(b"e") == b"e"
+
+
+async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: ASGIApp) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    der = question(issued)
+    malformed = ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    for wrong in (
+        b"",
+        b"\x30\x00",
+        der[:-1],
+        der + bytes(MAX_OCSP_BYTES),
+        question(issued, nonce=b"n" * (MAX_NONCE + 1)),
+        _many(issued, 2),
+        _many(issued, 500),
+    ):
+        assert (await post(app, wrong)).response_status is malformed
+    assert (await get(app, b"")).response_status is malformed
+    assert (await send(app, "GET", "/ocsp/not-base-64!")).status == 200
+    refused = await send(app, "POST", "/ocsp", headers=[("content-type", "text/plain")], body=der)
+    assert refused.status == 415
+
+
+def _many(issued: IssuedCertificate, count: int) -> bytes:
+    """A request about several certificates, which no builder makes: the list of a request about one is repeated."""
+    one = question(issued)
+    assert len(one) < 128, "each length has one byte"
+    return _sequence(_sequence(_sequence(one[6:] * count)))
+
+
+def _sequence(content: bytes) -> bytes:
+    return b"\x30\x83" + len(content).to_bytes(3, "big") + content
+
+
+async def test_an_unknown_certificate_is_never_good(world: World, app: ASGIApp) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    unknown = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        ocsp.load_der_ocsp_request(question(issued)).issuer_name_hash,
+        ocsp.load_der_ocsp_request(question(issued)).issuer_key_hash,
+        12345,
+        hashes.SHA256(),
+    )
+    answer = await post(app, unknown.build().public_bytes(Encoding.DER))
+    assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+    foreign = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        bytes(32), bytes(32), int(issued.certificate.serial, 16), hashes.SHA256()
+    )
+    answer = await post(app, foreign.build().public_bytes(Encoding.DER))
+    assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+
+
+async def test_lists_and_files_that_are_not_there(world: World, app: ASGIApp) -> None:
+    async def status_of(path: str) -> int:
+        return (await send(app, "GET", path)).status
+
+    assert await status_of("/ca/bundle.pem") == 404
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    authority = issued.certificate.authority
+    assert [await status_of(f"/ca/{authority}/crl/{shard}") for shard in ("0", "15", "16", "-1", "x", "٣")] == [
+        200, 200, 404, 404, 404, 404,
+    ]  # fmt: skip
+    assert await status_of("/ca/ca_none/crl") == 404
+    assert await status_of("/ca/ca_none.crt") == 404
+    bundle = await send(app, "GET", "/ca/bundle.pem")
+    assert [read(der) for der in flows.trust_bundle(world.db.read())] == x509.load_pem_x509_certificates(bundle.body)
+    certificate: Answer = await send(app, "GET", f"/ca/{authority}.crt")
+    assert certificate.body == issued.chain[0]
+
+
+async def test_answers_and_lists_survive_a_rotation(world: World, app: ASGIApp) -> None:
+    await register_agent(world)
+    await put_policies(world)
+    before = await issue(world, agent="bot")
+    root, keys = AuthorityKind.ROOT, generate_keys("P-256")
+    await act(world, "authority.rotate", lambda a: rotate_authority(a, root, keys, overlap_s=0, config=world.config))
+    after = await issue(world, agent="bot")
+    for issued in (before, after):
+        check_signature(await post(app, question(issued)), issued)
+        await revoke(world, issued.certificate.serial)
+        assert (await post(app, question(issued))).certificate_status is REVOKED
+        assert list(await _listed(app, issued)) == [issued.certificate.serial]

@@ -1,0 +1,286 @@
+"""Certificates end to end: the commands, the helper that keeps one renewed, TLS with them, and rotation under load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import ssl
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S, eventually
+from harness.server import COMMAND
+from ostiary.agent import Agent, AsyncAgent, ServerRefused
+from ostiary.agent.certificates import AgentCertificate, load_certificate
+from ostiary.agent.keeping import CertificateKeeper, CertificateOrder
+from tests.support.cli import Ran, environment, run
+
+SECOND = 1_000_000
+
+
+@contextmanager
+def administrator(live_server: ServerFixture) -> Iterator[None]:
+    with environment(OSTIARY_DATA_DIR=str(live_server.server.folder), OSTIARY_URL=None, OSTIARY_CREDENTIAL=None):
+        yield
+
+
+def cli(live_server: ServerFixture, *words: object) -> Ran:
+    with administrator(live_server):
+        return run(*words, "--json")
+
+
+def test_a_certificate_is_issued_renewed_shown_and_revoked_by_commands(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
+    name, credential = live_server.agent()
+    folder = tmp_path / "tls"
+    issued = cli(live_server, "cert", "issue", "--as", credential, "--dir", folder).json
+    assert issued["names"] == [f"uri:spiffe://localhost/agent/{name}"]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir() if path.is_file()}
+    assert modes == {
+        "key.pem": 0o600,
+        "cert.pem": 0o644,
+        "bundle.pem": 0o644,
+        "tls.pem": 0o600,
+        "certificate.json": 0o644,
+    }
+    first = (folder / "cert.pem").read_text()
+    renewed = cli(live_server, "cert", "renew", "--as", credential, "--dir", folder).json
+    assert renewed["serial"] != issued["serial"]
+    assert (folder / "cert.pem").read_text() != first
+    listed = cli(live_server, "cert", "list", "--holder", name).json
+    agent_id = listed[0]["holder_id"]
+    assert [row["serial"] for row in listed] == [renewed["serial"], issued["serial"]]
+    revoked = cli(live_server, "cert", "revoke", renewed["serial"], "--reason", "superseded").json
+    assert (revoked["state"], revoked["reason"]) == ("revoked", "superseded")
+    assert cli(live_server, "cert", "show", renewed["serial"]).json["state"] == "revoked"
+    again = cli(live_server, "cert", "revoke", renewed["serial"])
+    assert (again.code, json.loads(again.err)["error"]) == (1, "already_revoked")
+    actions = [entry["action"] for entry in live_server.entries(agent=agent_id, limit=20)]
+    assert {"cert.issue", "cert.renew"} <= set(actions)
+
+
+def test_an_agent_sees_its_own_certificates_alone(live_server: ServerFixture) -> None:
+    (_, first), (other_name, second) = live_server.agent(), live_server.agent()
+    with Agent.from_credential(first) as one, Agent.from_credential(second) as other:
+        own, foreign = one.certificate(), other.certificate()
+        api = f"{live_server.server.url}/api/v1/certificates"
+        resource = f"{one.issuer}/api/v1"
+
+        def status(method: str, path: str, body: object = None) -> int:
+            return one.request(method, f"{api}{path}", resource=resource, json=body).status_code
+
+        assert [row["serial"] for row in one.request("GET", api, resource=resource).json()["certificates"]] == [
+            own.serial
+        ]
+        assert status("GET", f"/{own.serial}") == 200
+        assert status("GET", f"/{foreign.serial}") == 403
+        assert status("GET", f"?holder={other_name}") == 403
+        assert status("POST", f"/{foreign.serial}/revoke", {}) == 403
+        assert status("POST", f"/{own.serial}/revoke", {}) == 200
+        assert status("GET", "/" + "0" * 32) == 404
+        assert status("GET", "/xyz") == 422
+        with pytest.raises(ServerRefused, match="does not allow"):
+            one.certificate(names=[f"uri:spiffe://localhost/agent/{other_name}"])
+        with pytest.raises(ServerRefused, match="no policy"):
+            one.certificate("server", ["dns:api.example.com"])
+        with pytest.raises(ServerRefused, match="no profile"):
+            one.certificate("nosuch")
+
+
+async def test_the_asynchronous_agent_gets_one_too(live_server: ServerFixture) -> None:
+    _, credential = live_server.agent()
+    async with AsyncAgent.from_credential(credential) as agent:
+        made = await agent.certificate(key_type="Ed25519", lifetime=600)
+    leaf = x509.load_pem_x509_certificate(made.certificate.encode())
+    assert leaf.not_valid_after_utc.timestamp() * SECOND == made.not_after - SECOND
+    assert "PRIVATE KEY" not in repr(made)
+
+
+class Keeper:
+    """A helper in this process, with a clock that a test moves."""
+
+    def __init__(self, agent: Agent, folder: Path, order: CertificateOrder) -> None:
+        self.now = int(time.time() * SECOND)
+        self.made: list[AgentCertificate] = []
+        self.failures: list[str] = []
+        self.keeper = CertificateKeeper(
+            agent, folder, order, on_change=self.made.append, on_failure=self.failures.append, now=lambda: self.now
+        )
+
+
+def test_a_helper_that_was_off_for_a_week_recovers(live_server: ServerFixture, tmp_path: Path) -> None:
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=60))
+        kept.keeper.renew()
+        first = load_certificate(tmp_path)
+        assert first is not None
+        kept.now += 7 * 86_400 * SECOND
+        thread = threading.Thread(target=kept.keeper.run)
+        thread.start()
+        eventually(lambda: len(kept.made) > 1)
+        kept.keeper.stop()
+        thread.join(PATIENCE_S)
+    newest = load_certificate(tmp_path)
+    assert newest is not None
+    assert newest.serial not in ("", first.serial)
+    assert kept.failures == []
+
+
+def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFixture) -> None:
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        made = agent.certificate(lifetime=600)
+    life = made.not_after - made.not_before
+    earliest, latest = made.renew_at(bytes), made.renew_at(lambda count: b"\xff" * count)
+    assert earliest - made.not_before == round(life * 2 / 3)
+    assert latest - made.not_before == pytest.approx(life * (2 / 3 + 1 / 10), rel=1e-6)
+
+
+def test_the_command_keeps_a_certificate_and_tells_a_service(live_server: ServerFixture, tmp_path: Path) -> None:
+    """At 60 seconds of life plus 60 of backdating, the first renewal is due 20 seconds after the issue."""
+    _, credential = live_server.agent()
+    folder, log = tmp_path / "tls", tmp_path / "reloads"
+    command = [COMMAND, "cert", "keep", "--as", credential, "--dir", folder, "--lifetime", "60"]
+    command += ["--reload", f"sh -c 'echo reloaded >> {log}'", "--json"]
+    with environment(OSTIARY_DATA_DIR=str(live_server.server.folder)):
+        helper = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    try:
+        assert helper.stdout is not None
+        serials = [json.loads(helper.stdout.readline())["serial"] for _ in range(2)]
+        eventually(lambda: log.read_text().count("reloaded") == 2)
+    finally:
+        helper.send_signal(signal.SIGINT)
+        helper.communicate(timeout=PATIENCE_S)
+    kept = load_certificate(folder)
+    assert kept is not None
+    assert kept.serial == serials[1] != serials[0]
+    assert len([path for path in folder.iterdir() if path.name.startswith("v")]) == 2
+
+
+def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tmp_path: Path) -> None:
+    name, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        live_server.api("POST", f"/agents/{name}/suspend", {"why": "a test"})
+        thread = threading.Thread(target=kept.keeper.run)
+        thread.start()
+        eventually(lambda: kept.failures)
+        assert "was not renewed" in kept.failures[0]
+        live_server.api("POST", f"/agents/{name}/resume", {"why": "a test"})
+        eventually(lambda: kept.made)
+        kept.keeper.stop()
+        thread.join(PATIENCE_S)
+
+
+class TlsService:
+    """A TLS server that asks for client certificates and reads its files anew for each handshake."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, 0
+
+    async def __aenter__(self) -> TlsService:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context())
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sni_callback = self._choose
+        self._load(context)
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        context.load_cert_chain(self.folder / "tls.pem")
+        context.load_verify_locations(self.folder / "bundle.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    def _choose(self, connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+        fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._load(fresh)
+        connection.context = fresh
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        await writer.drain()
+        writer.close()
+
+
+POLICY = """
+permit (principal is Agent, action == Action::"issue_certificate", resource is Agent);
+permit (principal is Agent, action == Action::"issue_token", resource is Resource);
+"""
+
+
+async def test_both_rotations_under_load_fail_no_handshake(live_server: ServerFixture, tmp_path: Path) -> None:
+    """A service and clients renew on their own timetables while intermediate and root are replaced; the clients of the
+    first bundle never renew it.
+    """
+    live_server.api("PUT", "/policies", {"files": {"certificates.cedar": POLICY}})
+    (_, service), (_, client) = live_server.agent(), live_server.agent()
+    async with AsyncAgent.from_credential(service) as serving, AsyncAgent.from_credential(client) as calling:
+
+        async def renew(agent: AsyncAgent, folder: Path, *names: str) -> None:
+            made = await agent.certificate("server" if names else "agent", names)
+            await asyncio.to_thread(made.save, folder)
+
+        await renew(serving, tmp_path / "service", "dns:localhost")
+        await renew(calling, tmp_path / "client")
+        first_bundle = (tmp_path / "client" / "bundle.pem").read_text()
+        handshakes = {"first bundle": 0, "newest bundle": 0}
+        stopped = asyncio.Event()
+
+        async with TlsService(tmp_path / "service") as listener:
+
+            async def call(kind: str) -> None:
+                while not stopped.is_set():
+                    context = ssl.create_default_context(cadata=first_bundle)
+                    if kind == "newest bundle":
+                        context = ssl.create_default_context(cafile=str(tmp_path / "client" / "bundle.pem"))
+                    context.load_cert_chain(tmp_path / "client" / "tls.pem")
+                    reader, writer = await asyncio.open_connection(
+                        "127.0.0.1", listener.port, ssl=context, server_hostname="localhost"
+                    )
+                    writer.write(b"ping\n")
+                    assert await reader.readline() == b"ping\n"
+                    writer.close()
+                    handshakes[kind] += 1
+
+            async def some_more() -> None:
+                before = dict(handshakes)
+                while any(handshakes[kind] < before[kind] + 10 for kind in handshakes):
+                    assert not any(one.done() for one in callers), "a handshake failed"
+                    await asyncio.sleep(0.01)
+
+            callers = [asyncio.create_task(call(kind)) for kind in handshakes for _ in range(2)]
+            try:
+                for kind in ("intermediate", "root"):
+                    await some_more()
+                    order = {"kind": kind, "overlap": 0}
+                    await asyncio.to_thread(live_server.api, "POST", "/authorities/rotate", order)
+                    await some_more()
+                    await renew(serving, tmp_path / "service", "dns:localhost")
+                    await some_more()
+                    await renew(calling, tmp_path / "client")
+                    await some_more()
+            finally:
+                stopped.set()
+                await asyncio.gather(*callers)
+    assert all(count >= 80 for count in handshakes.values())
+    roots = x509.load_pem_x509_certificates((tmp_path / "client" / "bundle.pem").read_bytes())
+    assert len(roots) == 2
