@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -19,13 +20,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from harness.live_server import ServerFixture, free_socket, serving
+from harness.live_server import ServerFixture, free_socket, own_server, serving
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
 from ostiary.asgi import GuardASGI
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.fastapi import catalogue_of
 from ostiary.guard import Guard
+from tests.support.client_certificates import LOCAL, TestAuthority, context_of, self_signed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "reverse-proxy.md"
 PATHS = (("/files/a%20b", "a b"), ("/files/a%2Fb", "a/b"), ("/files/a//b", "a//b"), ("/files/50%25", "50%"))
@@ -73,9 +75,14 @@ def port_of_the_system() -> int:
 
 @contextmanager
 def nginx(folder: Path, front: int, back: int) -> Iterator[None]:
-    [text] = blocks("nginx")
+    text, _ = blocks("nginx")
     text = re.sub(r" *ssl_certificate.*\n", "", text).replace("listen 443 ssl;", f"listen 127.0.0.1:{front};")
-    text = text.replace("127.0.0.1:8701", f"127.0.0.1:{back}")
+    with running_nginx(folder, text.replace("127.0.0.1:8701", f"127.0.0.1:{back}")):
+        yield
+
+
+@contextmanager
+def running_nginx(folder: Path, text: str) -> Iterator[None]:
     places = "\n".join(
         f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -166,3 +173,54 @@ def is_up(url: str) -> bool:
         return httpx2.get(f"{url}/files/a").status_code == 401
     except httpx2.TransportError:
         return False
+
+
+@pytest.mark.slow
+def test_nginx_forwards_client_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    application, front = Application(), port_of_the_system()
+    sock, back = free_socket()
+    url = f"https://localhost:{front}"
+    authority = TestAuthority()
+    root = authority.save(tmp_path / "root.pem")
+    certificate, key = authority.issue("CN=nginx", names=LOCAL).save(tmp_path, "nginx")
+    one, other = self_signed("CN=one", kind="RSA-2048"), self_signed("CN=other")
+    files, others = one.save(tmp_path, "one"), other.save(tmp_path, "other")
+    _, text = blocks("nginx")
+    text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{front} ssl").replace(
+        "127.0.0.1:8701", f"127.0.0.1:{back}"
+    )
+    text = text.replace("/etc/ssl/files.example.pem", str(certificate)).replace("/etc/ssl/files.example.key", str(key))
+    tools = Catalogue.from_mcp("made", catalogue_of(application.app)).render()["tools"]
+    monkeypatch.setenv("OSTIARY_CERTIFICATE_PROXIES", "127.0.0.1/32")  # the test is the proxy of the server
+    with own_server(tmp_path) as live:
+        resource, guard_key = live.resource(f"{url}/", tools)
+        name, _ = live.agent(f"{resource}:read")
+        live.server.ostiary("agent", "mutual-tls", name, "--certificate", str(files[0]))
+        client_id = live.server.ostiary("agent", "show", name)["agent_id"]
+        form = {"grant_type": "client_credentials", "client_id": client_id, "resource": f"{url}/"}
+        token = httpx2.post(f"{live.server.url}/token", data=form, headers=dict(one.fields)).json()["access_token"]
+        bearer = {"authorization": f"Bearer {token}"}
+        with (
+            Guard(guard_key, spool_dir=tmp_path / "spool") as guard,
+            serving(GuardASGI(application.app, guard, proxies="127.0.0.1/32"), sock),
+            running_nginx(tmp_path, text),
+        ):
+
+            def ask(shown: tuple[Path, Path] | None, **fields: str) -> int:
+                with httpx2.Client(verify=context_of(root, shown)) as http:
+                    return http.get(f"{url}/files/a", headers=bearer | fields).status_code
+
+            eventually(lambda: is_listening(front))
+            assert ask(files) == 200
+            forged = {"client-cert": dict(one.fields)["client-cert"]}
+            assert [ask(others), ask(None)] == [401, 401]
+            assert [ask(others, **forged), ask(None, **forged)] == [401, 401], "nginx replaces the field"
+
+
+def is_listening(port: int) -> bool:
+    """Return whether a program accepts connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionError:
+        return False
+    return True

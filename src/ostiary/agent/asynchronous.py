@@ -45,11 +45,13 @@ class AsyncAgent(Identity):
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
         self._connections = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=self._verify)
+        self._replaced: list[httpx2.AsyncClient] = []
 
     @property
     def _http(self) -> httpx2.AsyncClient:
         """The connections, which show the certificate of the agent, if it has one."""
         if self._has_new_certificate():
+            self._replaced.append(self._connections)  # other tasks may still use it
             self._connections = httpx2.AsyncClient(timeout=TIMEOUT_S, verify=self._verify)
         return self._connections
 
@@ -79,7 +81,8 @@ class AsyncAgent(Identity):
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for http in (self._http, *self._replaced):
+            await http.aclose()
 
     async def _run(self, flow: Flow[T]) -> T:
         return await arun(self._http, flow)

@@ -46,6 +46,7 @@ class Agent(Identity):
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)
         self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify), os.getpid()
+        self._replaced: httpx2.Client | None = None
 
     @classmethod
     def from_certificate(cls, certificate: Path | str, key: Path | str, *, client_id: str, url: str) -> Agent:
@@ -82,6 +83,8 @@ class Agent(Identity):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        if self._replaced is not None:
+            self._replaced.close()
 
     @property
     def _http(self) -> httpx2.Client:
@@ -90,6 +93,9 @@ class Agent(Identity):
             self._client.share_anew()
             self._connections, self._process = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify), os.getpid()
         elif self._has_new_certificate():
+            if self._replaced is not None:
+                self._replaced.close()
+            self._replaced = self._connections  # other threads may still use it
             self._connections = httpx2.Client(timeout=TIMEOUT_S, verify=self._verify)
         return self._connections
 
