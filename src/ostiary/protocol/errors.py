@@ -13,6 +13,8 @@ class Refused(Exception):
     code = "refused"
     is_challenge = False
     """True if the refusal is a step of a protocol, such as a nonce, that the caller answers. It leaves no entry."""
+    is_recorded = False
+    """True once the refusal has an entry in the ledger."""
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)

@@ -8,7 +8,7 @@ the redirect URI.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping
-from typing import Required, TypedDict
+from typing import NoReturn, Required, TypedDict
 from urllib.parse import urlencode, urlsplit
 
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
-from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.flows import authorization as flow
 from ostiaryd.tokens.flows.authorization import REQUEST_S, Step
@@ -82,6 +82,13 @@ class PushedBody(TypedDict):
 async def authorize(call: Call) -> Reply:
     """Begin an authorization: ask the person to sign in and to consent, or answer at the redirect URI."""
     parameters = parse_form(call.query.encode("latin-1")) if call.method == "GET" else call.form()
+    try:
+        return await _authorize(call, parameters)
+    except Refused as refusal:
+        await _refuse(call, _one(parameters, "client_id"), refusal)
+
+
+async def _authorize(call: Call, parameters: Parameters) -> Reply:
     client = await _client_of(call, parameters)
     if _one(parameters, "request_uri").startswith(REQUEST_URI):
         request_uri = _one(parameters, "request_uri")
@@ -91,6 +98,18 @@ async def authorize(call: Call) -> Reply:
     address = _return_address(client, parameters)
     work = _begin(call, client, parameters, address)
     return await _answering(call, client, address, work, prompt=_one(parameters, "prompt").split())
+
+
+async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
+    """Raise the refusal of a request to the authorization endpoint, once it has an entry."""
+    await record_refusal(
+        call.world,
+        "authorization.request",
+        refusal,
+        object=client_id,
+        request=call.request_id,
+        network=call.network,
+    )
 
 
 async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
@@ -107,13 +126,12 @@ async def push(call: Call) -> Reply:
     if "request_uri" in values:
         raise InvalidRequest("`request_uri` is not pushed", hint="RFC 9126 section 2.1")
     sender = await read_sender(call, values)
-    client = sender.client
-    request = _parse(call, client, form, _return_address(client, form))
-    config = call.world.config
+    client, config = sender.client, call.world.config
 
     def run(act: Act) -> str:
         proofs = identify(act, sender, config=config, path="/par")
         registry.note(act, object=client.client_id)
+        request = _parse(call, client, form, _return_address(client, form))
         jkt = proofs.possession.jkt or request.jkt
         if request.jkt not in ("", jkt):
             raise InvalidRequest("`dpop_jkt` is not the key of the DPoP proof")
@@ -171,8 +189,11 @@ async def decide(call: Call) -> Reply:
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
-    client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
-    stored = flow.find_request(call.world.db.read(), form.get("request_uri", ""), client, now=call.world.now())
+    try:
+        client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
+        stored = flow.find_request(call.world.db.read(), form.get("request_uri", ""), client, now=call.world.now())
+    except Refused as refusal:
+        await _refuse(call, form.get("client_id", ""), refusal)
     address = stored.request.return_address
     return await _answering(call, client, address, _decide(call, client, stored, session, form), is_form=True)
 
@@ -191,7 +212,9 @@ async def _decide(
         await sessions.act_as_person(
             call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=request_uri)
         )
-        raise Forbidden("the person denied the request", code="access_denied")
+        denied = Forbidden("the person denied the request", code="access_denied")
+        denied.is_recorded = True  # as `authorization.deny`
+        raise denied
     offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
     step, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=stored.created_at, now=now)
     if step is Step.LOGIN or assurance is None:
@@ -266,7 +289,10 @@ async def _answering(
     send people through this server to any site (RFC 9700 section 4.11.2). A loopback URI leads to no site.
     """
     try:
-        return await work
+        try:
+            return await work
+        except Refused as refusal:
+            await _refuse(call, client.client_id, refusal)
     except (ForgedForm, SessionEnded, InvalidClient):  # a client that was stopped meanwhile gets no answer
         raise
     except Refused as refusal:

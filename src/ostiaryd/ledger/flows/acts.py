@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ostiary.protocol.checkpoint import open_checkpoint
-from ostiary.protocol.errors import Conflict, Refused
+from ostiary.protocol.errors import Conflict, Refused, Unavailable
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.database.line import overtaking
@@ -130,6 +130,23 @@ async def act(
     except InRecovery:
         follow_recovery(world)
         raise
+
+
+async def record_refusal(
+    world: World, action: str, refusal: Refused, *, object: str, request: str, network: str
+) -> NoReturn:
+    """Raise a refusal that came before any act, once it has an entry. `object` is claimed by the caller, not proved.
+
+    A server that is busy, or cannot reach another one, leaves no entry.
+    """
+    if refusal.is_recorded or refusal.is_challenge or isinstance(refusal, Unavailable):
+        raise refusal
+
+    def refuse(act: Act) -> NoReturn:
+        act.entry.object = object[:200] or None
+        raise refusal
+
+    await act(world, action, refuse, request=request, network=network)
 
 
 async def check_history(world: World) -> None:
@@ -337,6 +354,7 @@ def recorded(
             acting.further_entries.clear()
             entry.outcome = "refused"
             entry.reasons = [reason(refusal.code, refusal.message)]
+            refusal.is_recorded = True
             result = Raised(refusal)
         except Exception as error:  # noqa: BLE001 because an act that fails leaves its entry too; the caller gets the error
             acting.further_entries.clear()

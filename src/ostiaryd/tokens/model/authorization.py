@@ -58,12 +58,14 @@ class LoginRequired(Refused):
     """The request forbids a login page, and the person has no session (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "login_required"
+    is_challenge = True
 
 
 class ConsentRequired(Refused):
     """The request forbids a consent page, and consent is missing (OpenID Connect Core 1.0 section 3.1.2.6)."""
 
     code = "consent_required"
+    is_challenge = True
 
 
 class RequestNotSupported(Refused):

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -51,6 +51,8 @@ SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
 """Algorithms of ID tokens. The first one is for clients that ask for none (OpenID Connect Dynamic Client Registration
 1.0 section 2)."""
+ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri", "response"})
+"""Parameters that an answer adds to a redirect URI: a second one of that name would be read instead (RFC 9207)."""
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
@@ -300,6 +302,8 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     except Malformed as error:
         raise InvalidRedirectUri(f"{shown}: {error.message}", hint="write https://HOST[:PORT]/PATH") from None
     base, question, query = uri.partition("?")
+    if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
+        raise InvalidRedirectUri(f"{shown} has the parameter `{min(clash)}`", hint="the answer adds it")
     if base not in (normal, normal.removesuffix("/")) or "*" in base.split("/", 3)[2]:
         raise InvalidRedirectUri(f"{shown} can be written in another way", hint=f"write `{normal}{question}{query}`")
     host = urlsplit(uri).hostname or ""
