@@ -6,13 +6,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from harness.patience import PATIENCE_S, eventually_async
 from ostiaryd.ground.http import acceptor, turns
-from ostiaryd.ground.http.acceptor import Acceptor
+from ostiaryd.ground.http.acceptor import REFUSAL, Acceptor
 from ostiaryd.ground.http.turns import ParsingTurns
 from tests.ground.event_loops import LOOPS, NewLoop
 
@@ -29,16 +29,26 @@ class Counting(asyncio.Protocol):
 
 
 @contextmanager
-def waiting(count: int, *, then_from: str = "127.0.0.1") -> Iterator[socket.socket]:
-    """A listening socket in whose queue so many connections wait, and behind them one from another address."""
+def waiting(count: int, *, then_from: str = "127.0.0.1") -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A listening socket in whose queue so many connections wait, the last from another address; and their clients."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(acceptor.QUEUE)
         addresses = ["127.0.0.1"] * (count - 1) + [then_from]
         clients = [socket.create_connection(sock.getsockname(), source_address=(one, 0)) for one in addresses]
-        yield sock
+        yield sock, clients
         for client in clients:
             client.close()
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What a server sends before it closes the connection; nothing if it resets the connection."""
+    client.settimeout(PATIENCE_S)
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := client.recv(4096):
+            received += part
+    return received
 
 
 @LOOPS
@@ -57,7 +67,7 @@ def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
         accepting.close()
         return rounds
 
-    with waiting(40) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+    with waiting(40) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
         assert 5 <= runner.run(take(sock)) < 40
     assert opened == [1] * 40, "small answers are not held back (TCP_NODELAY)"
 
@@ -90,19 +100,36 @@ def opened_addresses(sock: socket.socket, new_loop: NewLoop, *, count: int) -> l
 @LOOPS
 def test_the_addresses_of_waiting_connections_take_turns(new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "AT_ONCE", 2)
-    with waiting(20, then_from="127.0.0.9") as sock:
+    with waiting(20, then_from="127.0.0.9") as (sock, _):
         assert "127.0.0.9" in opened_addresses(sock, new_loop, count=20)[:2]
 
 
 @LOOPS
 @pytest.mark.parametrize("most", [19, 20])
-def test_a_connection_too_many_closes_the_oldest_of_the_address_that_has_most(
+def test_a_connection_too_many_refuses_the_oldest_of_the_address_that_has_most(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_TAKEN", most)
-    with waiting(20, then_from="127.0.0.9") as sock:
+    with waiting(20, then_from="127.0.0.9") as (sock, clients):
         addresses = opened_addresses(sock, new_loop, count=most)
+        answers = [read_all(client) for client in clients]
     assert (len(addresses), addresses.count("127.0.0.9")) == (most, 1)
+    assert answers == [REFUSAL] * (20 - most) + [b""] * most
+
+
+@LOOPS
+@pytest.mark.parametrize(("longest_s", "refused"), [(-1.0, 6), (PATIENCE_S, 0)])
+def test_connections_that_wait_too_long_are_refused_while_many_wait(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, longest_s: float, refused: int
+) -> None:
+    monkeypatch.setattr(acceptor, "LONGEST_WAIT_S", longest_s)
+    monkeypatch.setattr(acceptor, "MANY", 14)
+    with waiting(20) as (sock, clients):
+        for client in clients:
+            client.send(b"POST /token HTTP/1.1\r\nhost: ")  # unread bytes do not destroy the answer
+        opened_addresses(sock, new_loop, count=20 - refused)
+        answers = [read_all(client) for client in clients]
+    assert answers == [REFUSAL] * refused + [b""] * (20 - refused)
 
 
 @LOOPS
@@ -127,7 +154,7 @@ def test_no_connection_is_accepted_or_opened_in_a_pause(new_loop: NewLoop, monke
         await eventually_async(lambda: len(opened) == 20)
         accepting.close()
 
-    with waiting(20) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+    with waiting(20) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(take(sock, ParsingTurns()))
 
 
@@ -146,7 +173,7 @@ def test_closing_in_a_pause_is_for_good(new_loop: NewLoop, monkeypatch: pytest.M
         for _ in range(10):
             await asyncio.sleep(0)
 
-    with waiting(1) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+    with waiting(1) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(close(sock, ParsingTurns()))
     assert not opened
 
@@ -219,6 +246,6 @@ def test_once_closed_it_takes_no_connection(new_loop: NewLoop) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
 
-    with waiting(1) as sock, asyncio.Runner(loop_factory=new_loop) as runner:
+    with waiting(1) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(refuse(sock))
     assert not opened

@@ -18,7 +18,14 @@ from ostiaryd.ground.http import protocol, turns
 from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.http.protocol import Protocol, endpoints_of
-from ostiaryd.ground.http.turns import EACH_S, LONGEST_ROUND_S, ROUND_S, ParsingTurns
+from ostiaryd.ground.http.turns import (
+    EACH_S,
+    LONGEST_ROUND_S,
+    LONGEST_WAIT_S,
+    MANY,
+    ROUND_S,
+    ParsingTurns,
+)
 from ostiaryd.ground.world import World
 from tests.ground.http_server import post, serving
 
@@ -88,6 +95,27 @@ async def test_a_round_is_longer_the_more_connections_wait_up_to_a_limit(
     await asyncio.sleep(0)
     most = round(expected / 0.00005)
     assert len(parsed) == min(waiting, most) or len(parsed) == most + 1
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "waiting", "expected"),
+    [
+        (LONGEST_WAIT_S + 0.001, MANY + 1, ["refused", *["parsed"] * MANY]),
+        (LONGEST_WAIT_S - 0.001, MANY + 1, ["parsed"] * (MANY + 1)),
+        (LONGEST_WAIT_S + 0.001, MANY, ["parsed"] * MANY),
+    ],
+)
+async def test_only_a_late_turn_while_many_wait_is_refused(
+    monkeypatch: pytest.MonkeyPatch, waited_s: float, waiting: int, expected: list[str]
+) -> None:
+    used_s = 0.0
+    monkeypatch.setattr("time.thread_time", lambda: used_s)
+    loop, parsing, done = asyncio.get_running_loop(), ParsingTurns(), list[str]()
+    for _ in range(waiting):
+        parsing.wait(partial(done.append, "parsed"), loop, refuse=partial(done.append, "refused"))
+    used_s += waited_s
+    await eventually_async(lambda: parsing.is_free)
+    assert done == expected
 
 
 async def test_the_addresses_that_wait_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,13 +189,22 @@ class HeldTurns(ParsingTurns):
     def __init__(self) -> None:
         super().__init__()
         self.held = list[Callable[[], None]]()
+        self.refusals = list[Callable[[], None] | None]()
 
     @property
     def is_free(self) -> bool:
         return False
 
-    def wait(self, parse: Callable[[], None], loop: asyncio.AbstractEventLoop, *, address: str = "") -> None:
+    def wait(
+        self,
+        parse: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        address: str = "",
+        refuse: Callable[[], None] | None = None,
+    ) -> None:
         self.held.append(parse)
+        self.refusals.append(refuse)
 
     def release(self) -> None:
         held, self.held = self.held, []
@@ -273,6 +310,28 @@ async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_hol
             assert await answer(reader) == OK
         assert server.connections.held == 0
         writer.close()
+
+
+async def test_a_late_request_is_refused_unread(world: World) -> None:
+    async with served(world) as server:
+        server.hold()
+        (late, to_late), (early, to_early) = await server.open(), await server.open()
+        to_late.write(post("/greet", b"x" * 1000))
+        to_early.write(post("/greet", b"")[:-20])
+        await server.waits(2)
+        server.turns.release()  # the late connection is answered, the other one has sent half of a request
+        assert await answer(late) == OK
+        to_late.write(post("/greet", b"x" * 1000))
+        to_early.write(post("/greet", b"")[-20:])
+        await server.waits(2)
+        for refuse in server.turns.refusals[2:]:
+            assert refuse is not None
+            refuse()
+        assert [await answer(late), await answer(early)] == [BUSY, BUSY]
+        assert [await late.read(), await early.read()] == [b"", b""], "the connections are closed"
+        assert server.connections.held == 0
+        to_late.close()
+        to_early.close()
 
 
 async def test_what_waits_for_a_turn_is_bounded_in_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """Accepts new connections from the listening socket, many in each round of the event loop.
 
 Every connection in the queue of the kernel is taken, which costs little. The addresses that they come from then take
-turns, and a few connections are opened in each round: a client gets in while another address opens thousands.
+turns, and a few connections are opened in each round: a client gets in while another address opens thousands. A
+connection that waits too long to be opened is answered 503, unread. Closed without an answer, its client would connect
+again at once, and a flood would grow by itself.
 
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
 queue of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
@@ -14,14 +16,16 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ostiaryd.ground.database.line import FairQueue
 from ostiaryd.ground.http.tls import Certificate
-from ostiaryd.ground.http.turns import ParsingTurns, share_of
+from ostiaryd.ground.http.turns import LONGEST_WAIT_S, MANY, ParsingTurns, share_of
 
 log = logging.getLogger("ostiary")
 
@@ -30,7 +34,9 @@ QUEUE = 4096
 TAKEN_AT_ONCE = 512
 """Connections taken from the queue of the kernel in one round of the event loop, about 3 ms of work."""
 MAX_TAKEN = 2048
-"""Connections that were taken and wait to be opened. One more closes the oldest of the address that has the most."""
+"""Connections that were taken and wait to be opened. One more refuses the oldest of the address that has the most."""
+REFUSED_AT_ONCE = 256
+"""Connections refused in one round, about 5 ms of work."""
 AT_ONCE = 32
 """Connections opened in one round of the event loop, about 5 ms of work: open connections are served meanwhile."""
 HANDSHAKE_S = 10.0
@@ -41,7 +47,21 @@ client that stalls loses its place, and a client that goes on needs the place fo
 """
 PAUSE_S = 0.1
 """Time without accepting after the system had no descriptor or memory for a connection, in seconds."""
+_BODY = b'{"error":"busy","message":"too many connections wait to be opened"}'
+REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+    b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+"""The answer on a connection that is refused before it is opened."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class _Taken(NamedTuple):
+    """A connection that waits to be opened, since the event loop had used `since` seconds of processor time."""
+
+    connection: socket.socket
+    address: str
+    since: float
 
 
 class Acceptor:
@@ -66,7 +86,7 @@ class Acceptor:
         self._note_refusal = note_refusal
         self._sock, self._make, self._certificate = sock, make, certificate
         self._turns = turns or ParsingTurns()
-        self._taken = FairQueue[tuple[socket.socket, str]]()
+        self._taken = FairQueue[_Taken]()
         self._is_opening = self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._opening = dict[asyncio.Task[Any], str]()
@@ -83,7 +103,7 @@ class Acceptor:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)
         while (waiting := self._taken.pop()) is not None:
-            waiting[0].close()
+            waiting.connection.close()
 
     def _resume(self) -> None:
         self._resuming = None
@@ -95,6 +115,7 @@ class Acceptor:
             self._loop.remove_reader(self._sock)
             self._turns.after_pause(self._resume)
             return
+        now = time.thread_time()
         for _ in range(TAKEN_AT_ONCE):
             try:
                 connection, (address, *_) = self._sock.accept()
@@ -109,19 +130,26 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
-            self._taken.push(share_of(address), (connection, address))
+            self._taken.push(share_of(address), _Taken(connection, address, now))
             if self._taken.count > MAX_TAKEN and (oldest := self._taken.pop_of_largest()) is not None:
-                oldest[0].close()
+                self._refuse(oldest.connection)
         self._open_some()
 
     def _open_some(self) -> None:
-        """Open some of the connections that were taken, and the others in later rounds."""
-        for _ in range(AT_ONCE):
-            if (waiting := self._taken.pop()) is None:
-                return
+        """Open some of the connections that were taken, and the others in later rounds. Refuse those that have waited
+        too long while many wait.
+        """
+        latest = time.thread_time() - LONGEST_WAIT_S
+        opened = refused = 0
+        while opened < AT_ONCE and refused < REFUSED_AT_ONCE and (waiting := self._taken.pop()) is not None:
+            if waiting.since < latest and self._taken.count >= MANY:
+                self._refuse(waiting.connection)
+                refused += 1
+                continue
             if self._certificate is not None:
-                self._end_oldest(waiting[1])
-            self._open(*waiting)
+                self._end_oldest(waiting.address)
+            self._open(waiting.connection, waiting.address)
+            opened += 1
         if self._taken.count and not self._is_opening:
             self._is_opening = True
             self._loop.call_soon(self._go_on)
@@ -132,6 +160,15 @@ class Acceptor:
             self._turns.after_pause(self._open_some)
         else:
             self._open_some()
+
+    def _refuse(self, connection: socket.socket) -> None:
+        """Answer 503 and close the connection; without TLS only, since no handshake has been made."""
+        if self._certificate is None:
+            connection.setblocking(False)
+            with suppress(OSError):  # the client has gone
+                connection.send(REFUSAL)
+                connection.recv(64 << 10)  # closing with unread bytes would reset the connection, and lose the answer
+        connection.close()
 
     def _end_oldest(self, address: str) -> None:
         """Make room for one more handshake: a connection counts among `connections` only after its handshake. If there

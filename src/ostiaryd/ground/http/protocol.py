@@ -226,7 +226,7 @@ class Protocol(HttpToolsProtocol):
         self.flow.pause_reading()
         if not self._has_turn:
             self._has_turn = True
-            self._connections.turns.wait(self._take_turn, self.loop, address=self._address)
+            self._connections.turns.wait(self._take_turn, self.loop, address=self._address, refuse=self._refuse_late)
 
     def _take_turn(self) -> None:
         self._has_turn = self.flow.has_unparsed = False
@@ -236,6 +236,14 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
         if not self._is_refused:
             self._parse()
+
+    def _refuse_late(self) -> None:
+        """Refuse what has waited for its turn too long; nothing of it is read."""
+        self._has_turn = self.flow.has_unparsed = False
+        self._unparsed = b""
+        self._hold(0)
+        self._refuse(503, "busy", "too many requests wait to be read")
+        self.flow.resume_reading()
 
     @property
     def _is_full(self) -> bool:

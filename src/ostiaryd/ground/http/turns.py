@@ -5,6 +5,9 @@ if its first request takes that time. The addresses that the connections come fr
 neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for long
 (docs/adr/0068-short-rounds.md).
 
+A request is refused unread if it has waited too long while many others wait: a flood cannot build a queue in which
+every request is answered too late (docs/adr/0068-short-rounds.md).
+
 While an administrator or a person stops something, no bytes of other clients are parsed, so the rounds that the stop
 needs are short.
 
@@ -25,6 +28,12 @@ ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 """Time for parsing in one round of the event loop, and at most while many connections wait."""
 LONGEST_PAUSE_S = 0.05
 """Time for which a stop keeps all other clients waiting; as much time passes before the next pause."""
+MANY = 256
+"""Connections that wait: if there are more, those that have waited for `LONGEST_WAIT_S` are refused unread."""
+LONGEST_WAIT_S = 0.25
+"""Time for which a connection waits while many wait. It is processor time of the event loop, which never rests while
+connections wait: the time for which the process has no processor is not held against them.
+"""
 EACH_S = 25e-6
 """Time for parsing in one round for each connection that waits: about a third of the time of a refusal."""
 
@@ -40,7 +49,7 @@ class ParsingTurns:
     def __init__(self) -> None:
         self._left_s = ROUND_S
         self._over_at = 0.0
-        self._waiting = FairQueue[Callable[[], None]]()
+        self._waiting = FairQueue[tuple[float, Callable[[], None], Callable[[], None] | None]]()
         self._is_scheduled = False
         self._stops = 0
         self._paused_at = self._next_pause_at = 0.0
@@ -109,9 +118,16 @@ class ParsingTurns:
             if self._left_s <= 0:
                 self._schedule(loop)
 
-    def wait(self, parse: Callable[[], None], loop: AbstractEventLoop, *, address: str = "") -> None:
-        """Call `parse` in a later round, in the turn of its address."""
-        self._waiting.push(share_of(address), parse)
+    def wait(
+        self,
+        parse: Callable[[], None],
+        loop: AbstractEventLoop,
+        *,
+        address: str = "",
+        refuse: Callable[[], None] | None = None,
+    ) -> None:
+        """Call `parse` in a later round, in the turn of its address; or `refuse`, if its turn comes too late."""
+        self._waiting.push(share_of(address), (time.thread_time(), parse, refuse))
         self._schedule(loop)
 
     def _schedule(self, loop: AbstractEventLoop) -> None:
@@ -124,9 +140,12 @@ class ParsingTurns:
         if self.is_paused:
             return  # `_go_on` schedules the next round
         self._left_s = min(max(ROUND_S, EACH_S * len(self._waiting)), LONGEST_ROUND_S)
+        latest = time.thread_time() - LONGEST_WAIT_S
         try:
-            while self._left_s > 0 and (parse := self._waiting.pop()) is not None:
-                self.run(parse, loop)
+            while self._left_s > 0 and (waiting := self._waiting.pop()) is not None:
+                since, parse, refuse = waiting
+                is_late = since < latest and len(self._waiting) >= MANY
+                self.run(refuse if is_late and refuse is not None else parse, loop)
         finally:  # an error ends one turn, and the others come in the next round
             if self._waiting:
                 self._schedule(loop)
