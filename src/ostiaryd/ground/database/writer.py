@@ -238,14 +238,20 @@ class Writer:
         now = time.thread_time()
         self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
         self._swept_at = now
-        self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
+        self._age = self._find_age()
+        if self._age >= LONGEST_WAIT:
+            self._refused += [waiting.future for waiting in self._line.remove(self._is_too_old)]
+            self._age = self._find_age()
         self._refusals_left = REFUSED_AT_ONCE
         while self._refused and self.take_refusal():
             if not (refused := self._refused.popleft()).done():
                 refused.set_exception(Busy())
-        self._age = self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
         is_over = self._idle.is_set() and not self._refused
         self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _find_age(self) -> int:
+        """Return the sweeps that the oldest job which may expire has waited; 0 without such a job."""
+        return self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
 
     @property
     def busy_s(self) -> float:
