@@ -17,7 +17,7 @@ from harness.patience import PATIENCE_S, eventually_async
 from ostiaryd.ground.http import protocol, turns
 from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
-from ostiaryd.ground.http.protocol import Protocol, endpoints_of
+from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, endpoints_of, is_one_request
 from ostiaryd.ground.http.turns import (
     EACH_S,
     LONGEST_ROUND_S,
@@ -312,26 +312,101 @@ async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_hol
         writer.close()
 
 
-async def test_a_late_request_is_refused_unread(world: World) -> None:
+async def refuse_all(server: Served, count: int) -> None:
+    """Refuse the connections that wait for their turns, as if these came too late."""
+    await server.waits(count)
+    server.turns.held.clear()
+    refusals, server.turns.refusals = server.turns.refusals, []
+    for refuse in refusals:
+        assert refuse is not None
+        refuse()
+
+
+async def test_a_late_request_is_refused_unread_and_its_connection_goes_on(world: World) -> None:
     async with served(world) as server:
         server.hold()
-        (late, to_late), (early, to_early) = await server.open(), await server.open()
-        to_late.write(post("/greet", b"x" * 1000))
-        to_early.write(post("/greet", b"")[:-20])
-        await server.waits(2)
-        server.turns.release()  # the late connection is answered, the other one has sent half of a request
-        assert await answer(late) == OK
-        to_late.write(post("/greet", b"x" * 1000))
-        to_early.write(post("/greet", b"")[-20:])
-        await server.waits(2)
-        for refuse in server.turns.refusals[2:]:
-            assert refuse is not None
-            refuse()
-        assert [await answer(late), await answer(early)] == [BUSY, BUSY]
-        assert [await late.read(), await early.read()] == [b"", b""], "the connections are closed"
+        reader, writer = await server.open()
+        for _ in range(2):
+            writer.write(post("/greet", b"x" * 1000))
+            await refuse_all(server, 1)
+            assert await answer(reader) == BUSY
+            assert server.connections.held == 0
+        writer.write(post("/greet", b"x" * 1000))
+        await server.waits(1)
+        server.turns.release()
+        assert await answer(reader) == OK
+        assert server.made[0].answered == 3
+        writer.close()
+
+
+GREET = post("/greet", b"")
+
+
+@pytest.mark.parametrize(
+    ("before", "late"),
+    [
+        (b"", GREET[:-1]),
+        (b"", GREET + GREET),
+        (b"", GREET + b"x"),
+        (GREET[:-20], GREET[-20:]),
+        (b"", b"\r\n" + GREET),
+        (b"", post("/greet", b"", "connection: close")),
+        (b"", post("/greet", b"", "transfer-encoding: chunked")),
+    ],
+)
+async def test_a_connection_is_closed_if_it_has_sent_anything_but_one_late_request(
+    world: World, before: bytes, late: bytes
+) -> None:
+    async with served(world) as server:
+        server.hold()
+        reader, writer = await server.open()
+        if before:
+            writer.write(before)
+            await server.waits(1)
+            server.turns.release()
+            server.turns.refusals.clear()
+        writer.write(late)
+        await refuse_all(server, 1)
+        async with asyncio.timeout(PATIENCE_S):
+            answers = await reader.read()
+        assert answers.startswith(BUSY)
+        assert answers.count(b"HTTP/1.1 ") == 1
         assert server.connections.held == 0
-        to_late.close()
-        to_early.close()
+        writer.close()
+
+
+HEAD = b"POST /a HTTP/1.1\r\nhost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (HEAD + b"content-length: 2\r\n\r\nab", True),
+        (HEAD + b"Content-Length:2\r\nConnection: Keep-Alive\r\n\r\nab", True),
+        (HEAD.replace(b"POST", b"GET") + b"\r\n", True),
+        (HEAD + b"content-length: 2\r\n\r\na", False),
+        (HEAD + b"content-length: 2\r\n\r\nabc", False),
+        (HEAD + b"content-length: 2\r\ncontent-length: 2\r\n\r\nab", False),
+        (HEAD + b"content-length: 2\r\nx: a\ncontent-length: 0\r\n\r\nab", False),
+        (HEAD + b"content-length: +2\r\n\r\nab", False),
+        (HEAD + b"content-length : 2\r\n\r\nab", False),
+        (HEAD + b"content-length: 2, 2\r\n\r\nab", False),
+        (HEAD + b"x: a\r\n content-length: 2\r\n\r\nab", False),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", False),
+        (HEAD + b"Expect: 100-continue\r\n\r\n", False),
+        (HEAD + b"Connection: close\r\n\r\n", False),
+        (HEAD + b"Connection: keep-alive, upgrade\r\n\r\n", False),
+        (HEAD + b"x: a\rb\r\n\r\n", False),
+        (HEAD + b"x: a\0b\r\n\r\n", False),
+        (HEAD.replace(b"1.1", b"1.0") + b"\r\n", False),
+        (HEAD.replace(b"POST", b"HEAD") + b"\r\n", False),
+        (HEAD + b"x: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n", False),
+        (HEAD, False),
+        (b"", False),
+    ],
+)
+def test_only_a_head_with_one_meaning_is_one_request(data: bytes, expected: bool) -> None:
+    assert is_one_request(data) is expected
 
 
 async def test_what_waits_for_a_turn_is_bounded_in_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ A head ends where its fields end: the fields of a trailer are counted, and dropp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -38,6 +39,34 @@ WAITING_COST = 4 << 10
 """Bytes of memory that a waiting request takes beside the bytes that were sent."""
 LINGER_S = 2.0
 """Seconds after a refusal during which input is read and dropped, so that the client can read the answer."""
+
+
+LATE = "too many requests wait to be read"
+_LATE_BODY = b'{"error":"busy","message":"%b"}' % LATE.encode()
+LATE_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
+    b"retry-after: 1\r\ncontent-length: %d\r\n\r\n%b" % (len(_LATE_BODY), _LATE_BODY)
+)
+"""The answer to a request that waited too long to be read."""
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
+_UNUSUAL = re.compile(
+    rb"\r\n(?:transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
+)
+
+
+def is_one_request(data: bytes) -> bool:
+    """Return whether the bytes are exactly one GET or POST of HTTP/1.1 that a keep-alive connection may go on after.
+
+    False for every head that readers could understand in two ways: its connection is closed.
+    """
+    head, blank, body = data.partition(b"\r\n\r\n")
+    if not blank or not head.startswith((b"POST ", b"GET ")) or len(head) > MAX_HEAD_BYTES:
+        return False
+    lowered = head.lower()
+    lengths = _LENGTH.findall(lowered)
+    if len(lengths) != lowered.count(b"content-length") or len(lengths) > 1 or _UNUSUAL.search(lowered):
+        return False
+    return head.partition(b"\r\n")[0].endswith(b" HTTP/1.1") and len(body) == (int(lengths[0]) if lengths else 0)
 
 
 def endpoints_of(routes: Iterable[BaseRoute]) -> dict[bytes, Endpoint]:
@@ -238,12 +267,18 @@ class Protocol(HttpToolsProtocol):
             self._parse()
 
     def _refuse_late(self) -> None:
-        """Refuse what has waited for its turn too long; nothing of it is read."""
+        """Refuse what has waited for its turn too long, unread. The connection stays open after one whole request."""
         self._has_turn = self.flow.has_unparsed = False
-        self._unparsed = b""
+        data, self._unparsed = self._unparsed, b""
+        if self.transport.is_closing() or self._is_refused:
+            return
         self._hold(0)
-        self._refuse(503, "busy", "too many requests wait to be read")
-        self.flow.resume_reading()
+        if self.is_idle and not self.flow.write_paused and is_one_request(data):
+            self.transport.write(LATE_ANSWER)
+            self.on_response_complete()
+        else:
+            self._refuse(503, "busy", LATE)
+            self.flow.resume_reading()
 
     @property
     def _is_full(self) -> bool:
