@@ -349,6 +349,7 @@ GREET = post("/greet", b"")
         (b"", GREET + GREET),
         (b"", GREET + b"x"),
         (GREET[:-20], GREET[-20:]),
+        (post("/greet", GREET)[: -len(GREET)], GREET),
         (b"", b"\r\n" + GREET),
         (b"", post("/greet", b"", "connection: close")),
         (b"", post("/greet", b"", "transfer-encoding: chunked")),
