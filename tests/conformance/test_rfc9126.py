@@ -1,0 +1,91 @@
+"""Pushed authorization requests (RFC 9126)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import pytest
+from msgspec.structs import replace
+from starlette.types import ASGIApp
+
+from harness.clock import Clock
+from ostiaryd.app import build_app
+from ostiaryd.ground.database import sql
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import act
+from ostiaryd.tokens.flows.authorization import REQUEST_S
+from ostiaryd.trust import flows as trust
+from ostiaryd.trust.store import clients
+from tests.support.api_fixtures import send
+from tests.tokens.code_flow import CodeFlow, begin_flow
+
+
+@pytest.fixture
+def app(world: World) -> ASGIApp:
+    return build_app(world)
+
+
+@pytest.fixture
+async def flow(world: World, app: ASGIApp) -> CodeFlow:
+    return await begin_flow(world, app)
+
+
+async def test_the_endpoint_answers_post_alone_with_json_that_is_not_kept(app: ASGIApp, flow: CodeFlow) -> None:
+    assert (await send(app, "GET", "/par")).status == 405
+    pushed = await flow.push()
+    assert (pushed.status, pushed.headers["content-type"]) == (201, "application/json")
+    assert "no-store" in pushed.headers["cache-control"]
+    assert pushed.json["expires_in"] == REQUEST_S
+    again = await flow.push()
+    assert again.json["request_uri"] != pushed.json["request_uri"]
+    assert len(pushed.json["request_uri"].rpartition(":")[2]) == 43, "256 random bits"
+
+
+async def test_a_client_authenticates_before_its_request_is_read(world: World, flow: CodeFlow) -> None:
+    for wrong in ({}, {"redirect_uri": "https://evil.example/"}, {"code_challenge": None}, {"scope": "mail:read"}):
+        for assertion in (None, "e30.e30.e30", flow.client.assertion(aud="https://other.example")):
+            refused = await flow.push(client_assertion=assertion, **wrong)
+            assert (refused.status, refused.error) == (401, "invalid_client"), wrong
+    assert world.db.read().all(sql("select count(*) from authorization_request")) == [(0,)]
+
+
+async def test_a_reference_ends_in_time_and_after_its_answer(flow: CodeFlow, clock: Clock) -> None:
+    await flow.answer()
+
+    async def follow(uri: str) -> int:
+        flow.browser.left_to = ""
+        query = urlencode({"client_id": flow.client.id, "request_uri": uri})
+        return (await flow.browser.get(f"/authorize?{query}")).status
+
+    early, late = (await flow.push()).json["request_uri"], (await flow.push()).json["request_uri"]
+    clock.advance(REQUEST_S, us=-1)
+    await follow(early)
+    assert "code" in flow.arrived()
+    assert await follow(early) == 400, "it was answered"
+    clock.advance(us=1)
+    assert await follow(late) == 400
+    assert flow.browser.left_to == ""
+
+
+async def test_a_request_object_and_another_reference_are_not_pushed(flow: CodeFlow) -> None:
+    for changes, error in (
+        ({"request": "e30.e30."}, "request_not_supported"),
+        ({"request_uri": "x"}, "invalid_request"),
+    ):
+        refused = await flow.push(**changes)
+        assert (refused.status, refused.error) == (400, error)
+
+
+async def test_a_client_that_must_push_has_no_other_way(world: World, flow: CodeFlow) -> None:
+    await flow.answer()
+    client = trust.find_oauth_client(world.db.read(), flow.client.id)
+    assert client is not None
+    metadata = replace(client.metadata, require_pushed_authorization_requests=True)
+    await act(world, "test.client", lambda act: clients.put(act.tx, replace(client, metadata=metadata)))
+    flow.browser.left_to = ""
+    await flow.open()
+    assert flow.arrived()["error"] == "invalid_request"
+    query = urlencode({"client_id": flow.client.id, "request_uri": (await flow.push()).json["request_uri"]})
+    flow.browser.left_to = ""
+    await flow.browser.get(f"/authorize?{query}")
+    assert "code" in flow.arrived()
