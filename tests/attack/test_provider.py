@@ -18,7 +18,7 @@ from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.logout import make_logout_token
@@ -382,10 +382,13 @@ async def test_a_client_that_a_person_used_reaches_this_machine_with_no_logout_t
     world: World, app: ASGIApp, listeners: tuple[int, list[socket.socket]]
 ) -> None:
     port, sockets = listeners
-    for host in HOSTS:
-        uri = f"https://{host}:{port}/logout"
-        waiting = logout.Waiting(f"lo_{host}", "cl_1", uri, "pe_1", "se_1", 0, world.now() + 10**9)
-        await act(world, "test.logout", lambda act, waiting=waiting: logout.put(act.tx, waiting))
+
+    def queue(act: Act) -> None:
+        for host in HOSTS:
+            uri = f"https://{host}:{port}/logout"
+            logout.put(act.tx, logout.Waiting(f"lo_{host}", "cl_1", uri, "pe_1", "se_1", 0, act.now + 10**9))
+
+    await act(world, "test.logout", queue)
     await flows.deliver_logouts(world)
     assert not has_arrived(sockets)
 

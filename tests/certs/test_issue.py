@@ -23,6 +23,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root, Verb
 from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read, revoke
 
 HOUR = 3600
@@ -93,7 +94,7 @@ async def test_a_lifetime_is_within_the_profile(world: World, lifetime: int, is_
 
 async def test_a_certificate_does_not_outlive_its_task_or_its_agent(world: World) -> None:
     agent = await register_agent(world, expires_at=START + 1800 * SECOND)
-    task = await act(world, "task.start", lambda a: tasks.start(a, agent="bot", purpose="serves", ttl_s=600))
+    task = await act(world, "task.start", lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="serves", ttl_s=600)))
     assert (await issue(world, agent="bot")).certificate.not_after == agent.expires_at
     assert (await issue(world, agent="bot", task=task.task_id)).certificate.not_after == task.expires_at
 
@@ -106,7 +107,7 @@ async def suspend(world: World) -> None:
 async def test_a_certificate_ends_with_its_task_its_agent_and_its_owner(world: World, root: str) -> None:
     await register_agent(world)
     await register_agent(world, "other", owner="carol")
-    task = await act(world, "task.start", lambda a: tasks.start(a, agent="bot", purpose="serves"))
+    task = await act(world, "task.start", lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="serves")))
     issued, other = await issue(world, agent="bot", task=task.task_id), await issue(world, agent="other")
     match root:
         case "task":

@@ -131,7 +131,8 @@ async def test_the_tls_extension_of_asgi_states_the_certificate(guard: Guard, fe
     for made, status in ((MADE, 200), (OTHER, 401)):
         tls = {"client_cert_chain": [ssl.DER_cert_to_PEM_cert(made.shown.der)]}
         assert (await ask(guard, token, address="192.0.2.1", tls=tls)).status_code == status
-    for tls in ({"client_cert_chain": []}, {}):
+    absent: tuple[dict[str, list[str]], ...] = ({"client_cert_chain": []}, {})
+    for tls in absent:
         assert (await ask(guard, token, address="192.0.2.1", tls=tls)).status_code == 401
     assert (await ask(guard, token, address="192.0.2.1", tls={"client_cert_chain": ["x"]})).status_code == 400
     shown = {"client_cert_chain": [ssl.DER_cert_to_PEM_cert(MADE.shown.der)]}

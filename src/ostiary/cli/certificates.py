@@ -82,7 +82,8 @@ def keep(
 ) -> None:
     """Keep a certificate in a folder: issue it, and renew it after two thirds of its life.
 
-    The command runs until you stop it. A failed renewal is tried again. After a long time off, the first attempt replaces the expired certificate.
+    The command runs until you stop it. A failed renewal is tried again. After a long time off, the first attempt
+    replaces the expired certificate.
 
     Args:
         folder: Folder for the files.
