@@ -505,6 +505,7 @@ LOOPS = (
     _every(10, ledger.summarise_refusals),
     _every(60, approvals.forget),
     _every(10, certs.forget),
+    _every(10, certs.renew_tls),
     _every(10, certs.keep_authorities),
 )
 """The background loops of the server."""

@@ -20,7 +20,7 @@ from email.utils import formatdate
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 import uvicorn
@@ -30,6 +30,7 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiary.protocol.network import network_of
 from ostiaryd import app as application
+from ostiaryd.certs import flows as certs
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database.folder import lock_folder
 from ostiaryd.ground.http.acceptor import Acceptor
@@ -63,6 +64,7 @@ def serve(
     config: Path | None = None,
     trust_domain: str | None = None,
     public_url: str | None = None,
+    tls: Literal["auto"] | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     mtls_listen: str | None = None,
@@ -79,6 +81,7 @@ def serve(
         config: TOML file; docs/reference/configuration.md lists the keys.
         trust_domain: Name of the trust domain; fixed at the first start.
         public_url: URL that clients use, and the issuer; fixed at the first start.
+        tls: `auto` takes the certificate from the server's own authority; clients trust `ca.pem` in the data folder.
         tls_cert: PEM file of the certificate and its chain, for TLS 1.2 and 1.3. Read again when it changes.
         tls_key: PEM file of the private key of the certificate.
         mtls_listen: HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705).
@@ -94,12 +97,14 @@ def serve(
         database=database,
         trust_domain=trust_domain,
         public_url=public_url,
+        tls=tls,
         tls_cert=str(tls_cert) if tls_cert is not None else None,
         tls_key=str(tls_key) if tls_key is not None else None,
         mtls_listen=mtls_listen,
         workload_socket=str(workload_socket.absolute()) if workload_socket is not None else None,
     )
-    certificate = Certificate(Path(loaded.tls_cert), Path(loaded.tls_key)) if loaded.tls_cert else None
+    if loaded.tls_cert:  # a wrong one is refused before anything is created
+        Certificate(Path(loaded.tls_cert), Path(loaded.tls_key))
     os.umask(0o077)  # only this user may read the files of the data folder
     with ExitStack() as stack:
         stack.enter_context(lock_folder(loaded.folder, now=wall_clock()))
@@ -110,7 +115,7 @@ def serve(
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvicorn_loop))
         serving = msgspec.structs.replace(loaded, **addresses)
-        runner.run(_run(serving, sockets, certificate, starter_policies=starter_policies))
+        runner.run(_run(serving, sockets, starter_policies=starter_policies))
 
 
 def _address(sock: socket.socket) -> str:
@@ -150,9 +155,7 @@ def _port_of_last_start(config: Config, listener: str) -> int:
     return int(last.get(listener, ":0").rpartition(":")[2])
 
 
-async def _run(
-    config: Config, sockets: list[socket.socket], certificate: Certificate | None, *, starter_policies: bool
-) -> None:
+async def _run(config: Config, sockets: list[socket.socket], *, starter_policies: bool) -> None:
     async with open_world(config) as world:
         await ledger.check_history(world)
         world.db.check_after_loss(partial(ledger.check_after_loss, world))
@@ -164,7 +167,8 @@ async def _run(
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
         workload_api = _open_workload_api(world)
-        server = _Server(world, certificate, setup)
+        await certs.renew_tls(world)
+        server = _Server(world, setup)
         gc.collect()
         gc.freeze()  # the objects of the start stay: searching them again would delay requests
         gc.set_threshold(GARBAGE)
@@ -223,8 +227,8 @@ class _ServerState(uvicorn.server.ServerState):
 class _Server(uvicorn.Server):
     """uvicorn, which prints `ready` when the server answers."""
 
-    def __init__(self, world: World, certificate: Certificate | None, setup: str | None) -> None:
-        self._certificate, self._setup = certificate, setup
+    def __init__(self, world: World, setup: str | None) -> None:
+        self._setup = setup
         app = application.build_app(world)
         config = world.config
         connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
@@ -269,12 +273,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # uvicorn listens to none of them
         config, db = self._world.config, self._world.db
-        certificates = [self._certificate]
+        certificates = [self._open_certificate(None)]
         if config.mtls_listen:
             admitted = Admitted(
                 lambda: trust.list_admitted_digests(db.read()), lambda: trust.list_admitted_certificates(db.read())
             )
-            certificates.append(Certificate(Path(config.tls_cert), Path(config.tls_key), admitted=admitted))
+            certificates.append(self._open_certificate(admitted))
         self._acceptors = [
             Acceptor(
                 sock, self._make_protocol, certificate, turns=self._turns, note_refusal=self._note_refused_certificate
@@ -289,6 +293,17 @@ class _Server(uvicorn.Server):
         partial.write_text(json.dumps(described))
         os.replace(partial, path)
         print("\n".join([f"ready {url}", *_describe(config, url, self._setup)]), flush=True)
+
+    def _open_certificate(self, admitted: Admitted | None) -> Certificate | None:
+        """Return the certificate of a listener; None without TLS. Raises Invalid."""
+        config = self._world.config
+        if config.tls == "auto":
+            files = certs.tls_files(config)
+            password = partial(certs.tls_password, self._world.keys)
+            return Certificate(files.certificate, files.key, admitted=admitted, password=password)
+        if config.tls_cert:
+            return Certificate(Path(config.tls_cert), Path(config.tls_key), admitted=admitted)
+        return None
 
     def _note_refused_certificate(self, address: str, why: str) -> None:
         """Leave the entry of a handshake that was refused, unless many wait to be left."""
@@ -320,6 +335,7 @@ def _describe(config: Config, url: str, setup: str | None) -> list[str]:
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
         *([f"  mutual TLS  {config.mtls_base}"] if config.mtls_listen else []),
         *([f"  workloads   unix://{config.workload_socket}"] if config.workload_socket else []),
+        *([f"  authority   {certs.tls_files(config).roots} (clients trust it: SSL_CERT_FILE)"] if config.tls else []),
         f"  credential  {config.folder / 'admin.json'} (administrator)",
         *([] if setup is None else [f"  sign in     {setup} (once, within {DEFAULT_HOURS} hours)"]),
         f"  next        ostiary doctor --data-dir {config.folder}",

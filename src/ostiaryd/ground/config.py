@@ -51,6 +51,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str,
         Meta(description="URL that clients use, and the issuer; fixed at the first start; empty: the listen address"),
     ] = ""
+    tls: Annotated[
+        Literal["", "auto"],
+        Meta(
+            description="`auto`: the TLS certificate is one of this server's own authority, and renewed at two thirds"
+            " of its life; clients trust `ca.pem` in the data folder. Empty: none, or that of `tls_cert`"
+        ),
+    ] = ""
     tls_cert: Annotated[
         str, Meta(description="PEM file of the TLS certificate and its chain; loaded again after a change")
     ] = ""
@@ -318,7 +325,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def own_url(self) -> str:
         """The URL of the listener, which is the public URL if none is configured."""
-        return f"{'https' if self.tls_cert else 'http'}://{self.listen}"
+        return f"{'https' if self.has_tls else 'http'}://{self.listen}"
+
+    @property
+    def has_tls(self) -> bool:
+        """True if the listener speaks TLS."""
+        return bool(self.tls_cert or self.tls)
 
     @property
     def folder(self) -> Path:
@@ -423,8 +435,10 @@ def _checked(config: Config) -> Config:
     parse_name_servers(config.acme_resolvers)
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("tls_cert and tls_key go together")
-    if config.mtls_listen and not config.tls_cert:
-        raise Invalid("mtls_listen needs a TLS certificate", hint="set tls_cert and tls_key")
+    if config.tls and config.tls_cert:
+        raise Invalid('tls = "auto" and tls_cert exclude each other')
+    if config.mtls_listen and not config.has_tls:
+        raise Invalid("mtls_listen needs a TLS certificate", hint='set tls_cert and tls_key, or tls = "auto"')
     if config.mtls_url and not config.mtls_url.startswith("https://"):
         raise Invalid("mtls_url must begin with https://")
     if config.opa_url:

@@ -9,11 +9,13 @@ from ostiaryd.certs.flows.authorities import (
     trust_bundle,
 )
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
+from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, tls_files, tls_password
 from ostiaryd.certs.flows.revoking import check_concerned, find_certificate, find_presented, forget, is_live, revoke
 from ostiaryd.certs.flows.rotation import keep_authorities
 
 __all__ = [
     "Issuer",
+    "TlsFiles",
     "chain_of",
     "check_concerned",
     "check_issue",
@@ -27,6 +29,9 @@ __all__ = [
     "load_profiles",
     "open_issuer",
     "ready_issuer",
+    "renew_tls",
     "revoke",
+    "tls_files",
+    "tls_password",
     "trust_bundle",
 ]

@@ -30,6 +30,7 @@ from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows import note
+from ostiaryd.trust import flows as trust
 
 DAY_S = 86_400
 MAX_DOMAIN_SHOWN = 30
@@ -160,6 +161,8 @@ def _prepare(
 
 def _insert(act: Act, authority: Authority) -> Authority:
     store.insert(act.tx, authority)
+    if authority.kind is AuthorityKind.ROOT:
+        trust.add_own_anchor(act, authority.authority_id, authority.certificate)
     created = (act.entry.detail or {}).get("created", [])
     name = f"{authority.kind} {authority.authority_id}"
     note(act, object=act.entry.object or authority.authority_id, created=[*created, name])

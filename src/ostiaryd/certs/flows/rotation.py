@@ -48,6 +48,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import note
+from ostiaryd.trust import flows as trust
 
 OVERLAP_S = 600
 MAX_OVERLAP_S = 30 * 86_400
@@ -191,6 +192,8 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
         created_at=act.now,
     )
     store.insert(act.tx, external)
+    if external.kind is AuthorityKind.ROOT:
+        trust.add_own_anchor(act, external.authority_id, der)
     return external.authority_id
 
 
@@ -273,3 +276,4 @@ def _delete(act: Act, id: AuthorityId) -> None:
         if one.kind is AuthorityKind.RESPONDER and one.parent == id:
             store.delete(act.tx, one.authority_id)
     store.delete(act.tx, id)
+    trust.drop_own_anchor(act, id)

@@ -57,9 +57,13 @@ class Certificate:
         key: Path,
         *,
         admitted: Admitted | None = None,
+        password: Callable[[], str] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read both. Raises Invalid for files that cannot be read, or do not belong together."""
+        """Read both. `password` returns that of the key. Raises Invalid for files that cannot be read, or do not belong
+        together.
+        """
+        self._password = password or _no_password
         self._files, self._now, self._admitted = (certificate, key), now, admitted
         self._digests: tuple[str, ...] = ()
         try:
@@ -108,7 +112,7 @@ class Certificate:
         context.set_ciphers(_CIPHERS)
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(*self._files, password=_no_password)
+        context.load_cert_chain(*self._files, password=self._password)
         if self._admitted is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
             # Without TRUSTED_FIRST the client's own chain counts first, so that a registered certificate with the name

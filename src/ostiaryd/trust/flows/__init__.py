@@ -24,7 +24,9 @@ from ostiaryd.trust.flows.bearers import (
 )
 from ostiaryd.trust.flows.certificates import (
     add_anchor,
+    add_own_anchor,
     check_bindable,
+    drop_own_anchor,
     find_certificate_client,
     find_method,
     list_admitted_certificates,
@@ -119,6 +121,7 @@ __all__ = [
     "accept_clock",
     "act_as_person",
     "add_anchor",
+    "add_own_anchor",
     "allow_bearer",
     "allow_bearer_class",
     "approve_client",
@@ -139,6 +142,7 @@ __all__ = [
     "create_registration_token",
     "create_secret",
     "delete_client",
+    "drop_own_anchor",
     "earliest",
     "end_all_logins",
     "end_session",

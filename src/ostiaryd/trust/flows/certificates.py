@@ -82,6 +82,21 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     return anchor
 
 
+def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
+    """Trust a root of this server's own authority (DER), whose certificates authenticate the agents that they name."""
+    parsed = x509.load_der_x509_certificate(certificate)
+    anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
+    if anchor.digest not in {one.digest for one in store.anchors(act.tx)}:
+        store.add_anchor(act.tx, anchor)
+
+
+def drop_own_anchor(act: Act, name: str) -> None:
+    """Trust a root of this server's own authority no longer; one that is no anchor is left alone."""
+    for anchor in store.anchors(act.tx):
+        if anchor.is_own and anchor.name == name:
+            store.drop_anchor(act.tx, anchor.digest)
+
+
 def remove_anchor(act: Act, name: str) -> None:
     """Trust an authority no longer. Tokens that were issued before go on until their end. Raises NotFound."""
     registry.note(act, object=name[:64])
@@ -256,7 +271,8 @@ def _check_issued(
         check_match(certificate, SubjectKind(method.kind), method.value)
     if anchor.is_own:
         holding = registry.get_holding(act.tx, f"ct_{certificate.serial_number:032x}")
-        is_its_own = holding is not None and (holding.kind, holding.agent) == ("certificate", client_id)
+        expected = ("certificate", client_id, key_thumbprint(certificate))  # another root may repeat the serial number
+        is_its_own = holding is not None and (holding.kind, holding.agent, holding.jkt) == expected
         if holding is None or not is_its_own or not holding.is_live(act.now):
             raise InvalidCertificate("the certificate was revoked, or is not of this client", hint="get a new one")
 

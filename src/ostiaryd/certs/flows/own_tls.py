@@ -1,0 +1,123 @@
+"""The TLS certificate of the server itself, from its own authority (`--tls auto`): issued, and renewed at two thirds of
+its life.
+
+The files are in the data folder, and the listeners read them again when they change. The key is encrypted with a secret
+of the keyring. `ca.pem` has the roots that clients must trust.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from ostiary.protocol.jose import b64u
+from ostiaryd.certs.flows.authorities import encode_pem, trust_bundle
+from ostiaryd.certs.flows.issuing import issue
+from ostiaryd.certs.model.certificate import CertificateRequest, IssuedCertificate
+from ostiaryd.certs.model.keys import generate_key
+from ostiaryd.certs.model.names import CertificateName, NameKind, make_name
+from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
+from ostiaryd.ground.world import World
+from ostiaryd.ledger.flows import Act, act
+
+PROFILE = "server"
+
+
+class TlsFiles(NamedTuple):
+    """The files of the server's certificate: its chain, its key, and the roots for clients."""
+
+    certificate: Path
+    key: Path
+    roots: Path
+
+
+def tls_files(config: Config) -> TlsFiles:
+    """Return where the files of `--tls auto` are."""
+    return TlsFiles(config.folder / "tls.pem", config.folder / "tls.key", config.folder / "ca.pem")
+
+
+def tls_password(keys: Keyring) -> str:
+    """Return the password of the key file."""
+    return b64u(keys.derive("TLS key of the server"))
+
+
+def server_names(config: Config) -> tuple[CertificateName, ...]:
+    """Return the names by which clients reach this server: hosts of its URLs, and where it listens."""
+    listeners = [urlsplit(f"//{address}").hostname for address in (config.listen, config.mtls_listen) if address]
+    hosts = [urlsplit(url).hostname for url in (config.public_url, config.mtls_url) if url]
+    return tuple(dict.fromkeys(_name(host) for host in (*hosts, *listeners) if host and not _is_any(host)))
+
+
+def _name(host: str) -> CertificateName:
+    try:
+        return make_name(NameKind.IP, str(ip_address(host)))
+    except ValueError:
+        return make_name(NameKind.DNS, host)
+
+
+def _is_any(host: str) -> bool:
+    """Return whether a host is the address of all interfaces, under which no client reaches the server."""
+    return host in ("0.0.0.0", "::")
+
+
+async def renew_tls(world: World) -> bool:
+    """Issue a certificate for the listeners if there is none, or a third of its life or less is left, or its names
+    changed; return whether one was issued. Without `--tls auto`, do nothing.
+    """
+    if world.config.tls != "auto":
+        return False
+    files, names = tls_files(world.config), server_names(world.config)
+    if not _is_due(files, names, now=world.now(), password=tls_password(world.keys)):
+        return False
+    key = generate_key("P-256")
+    public_key = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def run(act: Act) -> IssuedCertificate:
+        request = CertificateRequest(profile=PROFILE, public_key=public_key, names=names)
+        return issue(act, request, config=world.config)
+
+    issued = await act(world, "cert.issue", run)
+    password = BestAvailableEncryption(tls_password(world.keys).encode())
+    _replace(files.roots, encode_pem(trust_bundle(world.db.read())), mode=0o644)
+    _replace(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, password), mode=0o600)
+    _replace(files.certificate, encode_pem([issued.certificate.der, *issued.chain]), mode=0o644)
+    return True
+
+
+def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, password: str) -> bool:
+    """Return whether the files are missing, cannot be used, or have another certificate than they should."""
+    try:
+        certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+        key = load_pem_private_key(files.key.read_bytes(), password.encode())
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, IndexError, x509.ExtensionNotFound):
+        return True
+    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    has_names = {str(one.value) for one in alternatives} == {name.value for name in names}
+    is_aged = now / 1_000_000 >= begins + (ends - begins) * 2 / 3
+    return key.public_key() != certificate.public_key() or is_aged or not has_names
+
+
+def _replace(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file so that a reader sees the old or the new content."""
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,145 @@
+"""Certificates of the own authority: for agents (RFC 8705), and for the server itself (`--tls auto`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from msgspec.structs import replace
+
+from harness.patience import PATIENCE_S
+from harness.server import running
+from ostiary.protocol.errors import Invalid
+from ostiaryd.certs import flows as certs
+from ostiaryd.certs.flows import own_tls
+from ostiaryd.ground.config import load_config
+from ostiaryd.ledger.flows import act
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import Verb
+from ostiaryd.trust import flows as trust
+from tests.support.api_fixtures import Client, claims_of, client
+from tests.support.certificate_fixtures import issue, new_key, put_policies, revoke
+from tests.support.client_certificates import Made, TestAuthority, context_of
+from tests.trust.test_certificates import TlsClient, register_other
+
+__all__ = ["client"]
+
+
+async def own(tls: TlsClient, **options: str) -> Made:
+    """A certificate of the server's own authority for the agent of a client."""
+    key = new_key()
+    issued = await issue(tls.world, key=key, agent=tls.client.id, **options)
+    leaf, *chain = (x509.load_der_x509_certificate(one) for one in (issued.certificate.der, *issued.chain))
+    return Made(leaf, key, tuple(chain))
+
+
+async def test_a_certificate_of_the_own_authority_needs_no_registration(client: Client) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    made = await own(tls)
+    answer = await tls.ask(made)
+    assert answer.status == 200, answer.body
+    assert claims_of(answer.json["access_token"])["cnf"] == {"x5t#S256": made.shown.thumbprint}
+    [anchor] = trust.list_anchors(tls.world.db.read())
+    assert anchor.is_own
+
+
+async def test_it_is_refused_once_it_is_revoked_or_its_agent_is_not_active(client: Client) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    first, second = await own(tls), await own(tls)
+    await revoke(tls.world, f"{first.certificate.serial_number:032x}")
+    await tls.refuse(first, "was revoked")
+    assert (await tls.ask(second)).status == 200
+    await act(tls.world, "agent.test", lambda act: registry.set_agent_state(act, "reader", Verb.SUSPEND))
+    await tls.refuse(second, "was revoked")
+
+
+async def test_it_authenticates_no_other_agent(client: Client) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    made = await own(tls)
+    _, other = await register_other(tls)
+    await tls.refuse(made, "alternative name", client_id=other)
+
+
+async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority(client: Client) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    made = await own(tls)
+    foreign = TestAuthority("CN=company", at=tls.now)
+    await tls.trust(foreign, "company")
+    names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    await tls.refuse(foreign.issue("CN=x", names=list(names), at=tls.now), "leads to no trust anchor")
+
+
+# --- the server's own certificate
+
+
+async def test_the_certificate_of_the_server_is_renewed_at_two_thirds_of_its_life(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = TlsClient(client).world
+    config = replace(world.config, tls="auto", data_dir=str(tmp_path))
+    password = certs.tls_password(world.keys)
+    names = own_tls.server_names(config)
+    files = certs.tls_files(config)
+    world = dataclasses.replace(world, config=config)
+    assert await certs.renew_tls(world) is True
+    assert await certs.renew_tls(world) is False
+    made = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+    begins, ends = made.not_valid_before_utc.timestamp(), made.not_valid_after_utc.timestamp()
+    at = int((begins + (ends - begins) * 2 / 3) * 1_000_000)
+    assert [own_tls._is_due(files, names, now=now, password=password) for now in (at - 1_000_000, at + 1)] == [
+        False,
+        True,
+    ]
+    assert b"ENCRYPTED" in files.key.read_bytes()
+    assert files.key.stat().st_mode & 0o077 == 0
+    assert own_tls._is_due(files, names, now=at - 1_000_000, password="another"), "the root key was replaced"
+    assert own_tls._is_due(files, names[:0], now=at - 1_000_000, password=password), "the names have changed"
+    files.key.unlink()
+    assert await certs.renew_tls(world) is True
+
+
+def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:
+    data_dir = str(tmp_path)
+    assert load_config(None, environ={}, data_dir=data_dir, tls="auto").has_tls
+    with pytest.raises(Invalid, match="exclude"):
+        load_config(None, environ={}, data_dir=data_dir, tls="auto", tls_cert="a", tls_key="b")
+    with pytest.raises(Invalid, match="needs a TLS certificate"):
+        load_config(None, environ={}, data_dir=data_dir, mtls_listen="127.0.0.1:0")
+    with pytest.raises(Invalid, match="configuration"):
+        load_config(None, environ={}, data_dir=data_dir, tls="on")
+
+
+def test_a_server_takes_its_certificate_from_its_own_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data"
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    serials = set[int]()
+    for _ in range(2):
+        with running(folder, "--tls", "auto", "--mtls-listen", "127.0.0.1:0") as server:
+            described = json.loads((folder / "server.json").read_text())
+            assert server.url.startswith("https://127.0.0.1:")
+            for url in (server.url, described["mtls_url"]):
+                with httpx2.Client(verify=context_of(folder / "ca.pem"), timeout=PATIENCE_S) as http:
+                    assert http.get(f"{url}/livez").status_code == 200
+                serials.add(shown_serial(int(url.rpartition(":")[2]), folder / "ca.pem"))
+            assert server.ostiary("agent", "list") is not None
+    assert len(serials) == 1, "a restart keeps the certificate"
+
+
+def shown_serial(port: int, roots: Path) -> int:
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context_of(roots).wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        assert connection.version() == "TLSv1.3"
+        der = connection.getpeercert(binary_form=True)
+        assert der is not None
+        return x509.load_der_x509_certificate(der).serial_number
