@@ -252,7 +252,7 @@ class _Hook:
                 suspension := asking(refusal, version=ctx.protocol_version, able=able, params=params)
             ):
                 return suspension
-            _note_missing(ctx, refusal)
+            note_missing({} if ctx.request is None else ctx.request.scope, refusal)
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
         call.ok = False
         if answer_of(params) is not None:
@@ -314,12 +314,12 @@ def _caller(ctx: ServerRequestContext[Any, Any]) -> Verified:
     return caller
 
 
-def _note_missing(ctx: ServerRequestContext[Any, Any], refusal: Refused) -> None:
+def note_missing(scope: Mapping[str, Any], refusal: Refused) -> None:
     """Note a missing scope of a client that no administrator registered: it gets scopes by the consent of its person.
 
     Such a client asks again when it is challenged (MCP 2026-07-28, step-up authorization); for others the words count.
+    `scope` is that of the ASGI request.
     """
-    scope = {} if ctx.request is None else ctx.request.scope
     caller, missing = scope.get(VERIFIED), scope.get(MISSING)
     is_self_registered = isinstance(caller, Verified) and caller.principal.claims.registration != ""
     if missing is not None and is_self_registered and isinstance(refusal, Denied) and refusal.missing_scope:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import anyio
 import httpx2
@@ -662,3 +665,52 @@ def test_a_client_with_oauth_registers_itself_and_calls_after_the_consent_of_a_p
 
         with serving(server.http_app(), sock), pytest.warns(UserWarning, match="in-memory"):
             assert asyncio.run(call()) == "text of /a"
+
+
+def test_a_missing_scope_of_a_client_with_oauth_is_challenged_as_mcp_says(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
+    server: FastMCP[Any] = FastMCP("files")
+
+    @server.tool
+    def write_file(path: str) -> str:
+        return f"wrote {path}"
+
+    sock, port = free_socket()
+    uri, issuer = f"http://127.0.0.1:{port}/mcp", live_server.server.url
+    resource, guard_key = live_server.resource(uri)
+    live_server.api("PUT", f"/resources/{resource}/bearer/dynamic", {})
+    with Guard(guard_key, spool_dir=tmp_path / "spool") as guard, PersonBrowser(issuer) as browser:
+        protect(server, guard)
+        eventually(lambda: guard.feed.current().exempt)
+        person = live_server.owner()
+        live_server.api("POST", "/roles", {"subject": person, "role": "viewer"})
+        browser.set_up(live_server.api("POST", f"/persons/{person}/invite", {})["url"])
+        token = public_token(issuer, browser, uri, f"{resource}:read")
+        call = {"name": "write_file", "arguments": {"path": "/a"}}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
+        with serving(server.http_app(stateless_http=True, json_response=True), sock):
+            answer = httpx2.post(uri, json=body, headers=headers)
+    assert answer.status_code == 403, answer.text
+    bearer, dpop = answer.headers.get_list("www-authenticate")
+    assert bearer.startswith('Bearer error="insufficient_scope", ')
+    assert f'scope="{resource}:write"' in bearer
+    assert f'resource_metadata="http://127.0.0.1:{port}/.well-known/oauth-protected-resource/mcp"' in bearer
+    assert dpop.startswith('DPoP error="insufficient_scope", ')
+
+
+def public_token(issuer: str, browser: PersonBrowser, resource: str, scope: str) -> str:
+    """Register a client, and return its bearer token after the consent of the person."""
+    callback, verifier = "http://127.0.0.1/callback", "v" * 48
+    client = httpx2.post(f"{issuer}/register", json={"client_name": "App", "redirect_uris": [callback]}).json()
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    query = {
+        "response_type": "code", "client_id": client["client_id"], "redirect_uri": callback, "scope": scope,
+        "resource": resource, "code_challenge": challenge, "code_challenge_method": "S256",
+    }  # fmt: skip
+    arrived = browser.authorize(f"{issuer}/authorize?{urlencode(query)}")
+    code = parse_qs(urlsplit(arrived).query)["code"][0]
+    form = {"grant_type": "authorization_code", "client_id": client["client_id"], "redirect_uri": callback}
+    answer = httpx2.post(f"{issuer}/token", data=form | {"code": code, "code_verifier": verifier, "resource": resource})
+    return str(answer.json()["access_token"])

@@ -139,9 +139,11 @@ class _First(Middleware):
         except Refused as refusal:
             if self._suspends and (suspension := _asking(context, refusal)):
                 return suspension
+            if (request := _http_request(context)) is not None:
+                mcp.note_missing(request.scope, refusal)
             raise MCPError(DENIED, words(refusal), data(refusal)) from None
-        if (request := _request(context)) is not None and request.params is not None:
-            request.params = mcp.without_answer(request.params)
+        if (call := _request(context)) is not None and call.params is not None:
+            call.params = mcp.without_answer(call.params)
         try:
             with running:
                 return await _measured(running, await call_next(context))
@@ -176,8 +178,7 @@ class _First(Middleware):
 
     def _identify(self, context: MiddlewareContext[Any]) -> Verified | Tools:
         """Return the verified caller of this very request, or the tools of `stdio`. Raises Unauthenticated."""
-        session = context.fastmcp_context
-        request = session.request_context.request if session and session.request_context else None
+        session, request = context.fastmcp_context, _http_request(context)
         if request is None and self._stdio is not None and session is not None and session.transport == "stdio":
             return self._stdio
         caller = request.scope.get(VERIFIED) if request is not None else None
@@ -187,6 +188,12 @@ class _First(Middleware):
         if caller.principal.claims.aud != self._guard.resource.uri:
             raise Unauthenticated("the token was shown to another guard", code="nobody_acts")
         return caller
+
+
+def _http_request(context: MiddlewareContext[Any]) -> Any:
+    """Return the HTTP request of a call; None for a call over stdio, or from inside the process."""
+    session = context.fastmcp_context
+    return session.request_context.request if session and session.request_context else None
 
 
 def _request(context: MiddlewareContext[Any]) -> ServerRequestContext[Any, Any] | None:
