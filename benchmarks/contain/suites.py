@@ -152,7 +152,7 @@ def installed() -> dict[str, Any]:
 
 
 def load(name: str) -> Suite:
-    """Raises KeyError for a suite that is not installed."""
+    """Return a suite by name. Raises KeyError for a suite that is not installed."""
     if name == EVERYDAY:
         return import_module("benchmarks.contain.everyday.suite").Everyday()  # type: ignore[no-any-return]
     suite: Suite = installed()[name]()()

@@ -11,7 +11,7 @@ denied.
 | --- | --- |
 | none | parameters of the path, the query, declared headers and cookies, and the body (`ostiary.routes`) |
 | a mapping of rules | parameters of path and query; bodies are not judged |
-| a function of the ASGI scope that returns `(tool, arguments)`, or None | what the function returns |
+| a function of the ASGI scope that returns `(tool, arguments)`, or None | the result of the function |
 
 Opening a WebSocket is a call as well: `WEBSOCKET /path` in a rule. Its messages are not judged one by one. They are
 counted like the body of an answer, and the connection is closed as soon as its token is revoked.

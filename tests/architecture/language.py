@@ -1,8 +1,7 @@
-"""The wording rules, as counts per package: docstrings, names, help texts, and phrases that puzzle a stranger.
+"""The rules of words and signatures: docstrings, names, help texts, parameters, and phrases that puzzle a stranger.
 
-`python -m tests.architecture.language PACKAGE ...` prints the offenders of packages (`ostiaryd/policy`, `docs`);
-without a package it prints the counts of all. `--renew` lowers the table `allowances.toml` to the present counts
-and never raises a count. After a merge conflict in the table, run `--renew`: it reads past conflict markers.
+`python -m tests.architecture.language PACKAGE ...` prints the places that break a rule, of all packages or of those
+named (`ostiaryd/policy`, `docs`).
 """
 
 from __future__ import annotations
@@ -10,20 +9,21 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import tomllib
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TypeGuard
 
 from tests.support.sources import ROOT, Source, files, sources
 
-TABLE = Path(__file__).with_name("allowances.toml")
 RULES = {
     "openings": "a docstring begins with a verb or a noun, not with `One`, a pronoun, a question word or a preposition",
+    "clauses": "a docstring names the thing: no clause with `what` as its noun",
     "undocumented": "a public function has a docstring",
+    "idle": "a string by itself documents a module, a class, a function or an assignment",
+    "parameters": "a function has at most 8 parameters by position, and at most 12 with those by name",
+    "repeated": "no word stands twice in a row",
     "classes": "the name of a public class is unique in its package",
     "help": "the help of a command begins with an imperative verb",
     "phrases": "a phrase that LANGUAGE bans",
@@ -32,9 +32,21 @@ RULES = {
 }
 """Each rule, and what it asks for."""
 
-_ONE_OR_WHAT = r"what|one(?! \w+ per\b)"
+BY_POSITION, PARAMETERS = 8, 12
+MORE_PARAMETERS = {
+    "ostiary.agent.asynchronous": "the keyword arguments of `AsyncAgent.task` are the members of a request",
+    "ostiary.agent.blocking": "the keyword arguments of `Agent.task` are the members of a request",
+    "ostiary.agent.identity": "the keyword arguments are the members of a request",
+}
+"""Module: why a function in it has more parameters. The parameters of a command are its options."""
+
+_ONE_OR_WHAT = r"raises|what|one(?! \w+ per\b)"
 ONE_OR_WHAT = re.compile(rf"({_ONE_OR_WHAT})(?![\w'-])", re.IGNORECASE)
 """How a docstring may not begin anywhere in the tree, tests and benchmarks included."""
+CLAUSE = re.compile(r"\bwhat\b(?!-if)", re.IGNORECASE)
+REPEATED = re.compile(
+    r"(?<![\w'-])(a|an|and|are|as|at|be|by|for|from|if|in|is|it|not|of|on|or|that|the|to|with)\s+\1(?![\w'-])"
+)
 OPENING = re.compile(
     rf"({_ONE_OR_WHAT}"
     r"|whatever|whether|who|whoever|whom|whose|where|wherever|when|whenever|why|how|which|whichever"
@@ -121,40 +133,11 @@ class Offence:
 
 @cache
 def offences() -> tuple[Offence, ...]:
-    """Every offence of `src/`, the openings of all other docstrings, and the phrases of the documentation."""
-    collected = [offence for source in sources("src") for offence in _of_module(source)]
-    others = [source for folder in ("benchmarks", "docs", "harness", "tests") for source in sources(folder)]
-    openings = [offence for source in others for offence in _of_openings(source)]
-    return (*collected, *openings, *_of_classes(), *_of_pages())
-
-
-def counts() -> dict[str, dict[str, int]]:
-    """Offences by package and rule, both sorted; packages and rules without an offence are left out."""
-    tally: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for offence in offences():
-        tally[offence.package][offence.rule] += 1
-    return {name: {rule: tally[name][rule] for rule in RULES if tally[name][rule]} for name in sorted(tally)}
-
-
-def allowances(text: str) -> dict[str, dict[str, int]]:
-    """Parse the table line by line. Where a conflict left two lines for a package, the larger counts stand."""
-    table: dict[str, dict[str, int]] = {}
-    for line in text.splitlines():
-        if line.startswith('"'):
-            [(name, row)] = tomllib.loads(line).items()
-            known = table.get(name, {})
-            table[name] = {rule: max(row.get(rule, 0), known.get(rule, 0)) for rule in {*row, *known}}
-    return table
-
-
-def render(table: Mapping[str, Mapping[str, int]]) -> str:
-    """Write the table: a line per package, with an empty line between so that parallel changes merge."""
-    head = "# Offences against the wording rules, by package. To lower: python -m tests.architecture.language --renew\n"
-    lines = []
-    for name, row in table.items():
-        cells = ", ".join(f"{rule} = {count}" for rule in RULES if (count := row.get(rule)))
-        lines.append(f'\n"{name}" = {{ {cells} }}\n')
-    return head + "".join(lines)
+    """Return every offence of `src/`, the strings of all other modules, and the phrases of the documentation."""
+    program = [offence for source in sources("src") for offence in _of_module(source)]
+    every = [source for folder in ("benchmarks", "docs", "harness", "src", "tests") for source in sources(folder)]
+    modules = [offence for source in every for offence in _of_any_module(source)]
+    return (*dict.fromkeys((*program, *modules, *_of_classes(), *_of_pages())),)
 
 
 def package(path: str) -> str:
@@ -173,10 +156,15 @@ def _of_module(source: Source) -> Iterator[Offence]:
     for line, text in _docstrings(nodes):
         if OPENING.match(text):
             yield offence("openings", line, text)
+        elif name != "ostiary/cli" and CLAUSE.search(_prose_of(text)):
+            yield offence("clauses", line, text)
+    for function in nodes if source.module not in MORE_PARAMETERS and not _is_of_commands(source) else ():
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and _has_many_parameters(function):
+            yield offence("parameters", function.lineno, f"{function.name}()")
     for function in _public_functions(source.tree):
         if ast.get_docstring(function) is None:
             yield offence("undocumented", function.lineno, f"{function.name}()")
-    if name == "ostiary/cli" or source.module in {"ostiaryd.serve", "ostiaryd.recover", "ostiary.demo"}:
+    if _is_of_commands(source):
         for line, text in _helps(nodes):
             if text.split(" ", 1)[0].rstrip(".,:;") not in VERBS:
                 yield offence("help", line, text)
@@ -191,11 +179,56 @@ def _of_module(source: Source) -> Iterator[Offence]:
             yield offence("formatter", number, text)
 
 
-def _of_openings(source: Source) -> Iterator[Offence]:
-    """Docstrings outside the program that begin with `One` or `What`."""
-    for line, text in _docstrings(ast.walk(source.tree)):
+def _of_any_module(source: Source) -> Iterator[Offence]:
+    """Offences of every module, of tests and benchmarks too: openings, idle strings and repeated words."""
+
+    def offence(rule: str, line: int, words: str) -> Offence:
+        return Offence(package(source.path), rule, f"{source.path}:{line}", " ".join(words.split())[:110])
+
+    nodes = tuple(ast.walk(source.tree))
+    for line, text in _docstrings(nodes):
         if ONE_OR_WHAT.match(text):
-            yield Offence(package(source.path), "openings", f"{source.path}:{line}", " ".join(text.split())[:110])
+            yield offence("openings", line, text)
+        if match := REPEATED.search(text):
+            yield offence("repeated", line, text[max(0, match.start() - 30) : match.end() + 30])
+    for line, text in _idle_strings(nodes):
+        yield offence("idle", line, text)
+
+
+def _is_of_commands(source: Source) -> bool:
+    """Return whether a module defines commands, whose functions are documented by their help."""
+    return package(source.path) == "ostiary/cli" or source.module in {
+        "ostiaryd.serve",
+        "ostiaryd.recover",
+        "ostiary.demo",
+    }
+
+
+def _has_many_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function has more parameters than the rule allows, without the object of a method."""
+    names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+    by_position = len(names) - (names[:1] in (["self"], ["cls"]))
+    return by_position > BY_POSITION or by_position + len(function.args.kwonlyargs) > PARAMETERS
+
+
+def _idle_strings(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Strings by themselves behind a statement that is no assignment: their constant went, and they stayed."""
+    for node in nodes:
+        for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            for before, statement in zip((None, *block), block, strict=False) if isinstance(block, list) else ():
+                match statement:
+                    case ast.Expr(value=ast.Constant(value=str(text)), lineno=line):
+                        if not isinstance(before, ast.Assign | ast.AnnAssign) and not _is_docstring(node, before):
+                            yield line, text
+
+
+def _is_docstring(node: ast.AST, before: ast.stmt | None) -> bool:
+    return before is None and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _prose_of(text: str) -> str:
+    """Return a docstring without its code and its quotations."""
+    return re.sub(r"`[^`]*`|\"[^\"]*\"", "", text)
 
 
 def banned(text: str) -> Iterator[str]:
@@ -337,29 +370,12 @@ def paragraphs(page: str) -> Iterator[tuple[int, str]]:
             block.append(line.strip())
 
 
-def main(arguments: list[str]) -> int:
-    """Print offenders or counts, or lower the table. Return the exit code."""
-    if arguments == ["--renew"]:
-        known, now = allowances(TABLE.read_text("utf-8")), counts()
-        lowered = {
-            name: row
-            for name in sorted(now)
-            if (row := {rule: min(n, known.get(name, {}).get(rule, 0)) for rule, n in now[name].items()})
-            and (row := {rule: n for rule, n in row.items() if n})
-        }
-        TABLE.write_text(render(lowered), "utf-8")
-        rises = [
-            f"{name}: {rule}" for name in now for rule, n in now[name].items() if n > lowered.get(name, {}).get(rule, 0)
-        ]
-        print("\n".join(f"more than allowed: {rise}" for rise in rises))
-        return bool(rises)
-    if not arguments:
-        for name, row in counts().items():
-            print(f"{name:32}", *(f"{rule} {count}" for rule, count in row.items()))
-    for offence in sorted(offences(), key=lambda o: (o.rule, o.place)):
-        if offence.package in arguments:
-            print(f"{offence.rule:12} {offence.place}: {offence.words}")
-    return 0
+def main(packages: list[str]) -> int:
+    """Print the offences of these packages, or of all; return 1 if there are any."""
+    chosen = [offence for offence in offences() if not packages or offence.package in packages]
+    for offence in sorted(chosen, key=lambda offence: (offence.rule, offence.place)):
+        print(f"{offence.rule:12} {offence.place}: {offence.words}")
+    return 1 if chosen else 0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def run_until_cut(path: Path, keys: Keyring, disk: Disk, rng: random.Random, pra
 
 
 def check(path: Path, keys: Keyring, acknowledged: list[str], start: int) -> int:
-    """Raises when an acknowledged act is missing or the tree is not whole; how many others came through."""
+    """Check that no acknowledged act is missing and the tree is whole; return how many others survived."""
     db = Database(f"sqlite:///{path}")
     try:
         reader = db.read()

@@ -510,7 +510,7 @@ async def test_who_does_not_read_holds_no_place(bank: World) -> None:
 
 
 async def put(world: World, cedar: str, *, query: str, by: Caller = ADMIN) -> int:
-    """Raises what is refused."""
+    """Put a policy set. Raises its refusal."""
     body = json.dumps({"files": a_set(cedar)}).encode()
     headers = [(b"content-type", b"application/json")]
     reply = await wire_admin.put_set(Call(world, "POST", "/api/v1/policies", {}, query, headers, body, "rq", by))

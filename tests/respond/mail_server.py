@@ -25,8 +25,8 @@ class MailServer:
         self.recipient_answers: list[str] = []
         """answers to the next recipients; after them 250"""
         self.silence = asyncio.Event()
+        """cleared: the server never answers a message"""
         self.silence.set()
-        """cleared: it never answers a message"""
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, to: str, options: list[str]) -> str:
         if self.recipient_answers and not (answer := self.recipient_answers.pop(0)).startswith("250"):

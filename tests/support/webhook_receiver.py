@@ -15,8 +15,8 @@ class Receiver:
         self.answers: list[tuple[int, dict[str, str]]] = []
         """answers to the next webhooks, with `x-body` as the body; after them 204"""
         self.silence = threading.Event()
+        """cleared: the receiver never answers"""
         self.silence.set()
-        """cleared: it never answers"""
 
     @property
     def ids(self) -> list[str]:

@@ -3,10 +3,10 @@
 configs    the configurations of agents for MCP servers, and a copy in which each server has a guard in front
 apis       HTTP APIs, and how a command finds their local addresses
 probe      the lists of a stdio server; `http_probe` those of a remote one
-enlist     registers what the registry lacks: owner, agent, a resource per server
+enlist     registers missing objects: owner, agent, a resource per server
 local      local HTTP proxies in front of remote servers and HTTP APIs
 frames     JSON-RPC over stdio, line by line
-gate       the decision on one call, and what passes without a decision
+gate       the decision on one call, and the calls that need none
 exchange   the messages between a client and a server
 proxy      the process between the agent and one server: `python -m ostiary.run PLAN -- COMMAND ...`
 events     messages from the proxies to `ostiary run`

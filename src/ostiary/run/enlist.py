@@ -4,7 +4,7 @@
     KEYS/<agent>/servers/<server>.json   the credential of the guard in front of that server
     KEYS/<agent>/servers/<server>.mode   the mode that its guard heard last
     KEYS/<agent>/servers/<server>.cmd    the command that it was registered with
-    KEYS/<agent>/spool/                  what guards have not reported yet
+    KEYS/<agent>/spool/                  records that guards have not reported yet
 
 KEYS is `run/` beside the administrator's credential. Existing files are not requested again, so an agent that was run
 once starts without the control plane too. A resource is `<agent>.<server>`, its identifier

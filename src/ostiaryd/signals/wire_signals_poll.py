@@ -2,7 +2,8 @@
 
     POST ENDPOINT    {"maxEvents", "returnImmediately": false, "ack": [jti], "setErrs": {jti: {"err", "description"}}}
 
-What was done is acknowledged by the next poll; if we die before, it comes again, and is known by its `jti`.
+The next poll acknowledges applied signals; after a crash before that, a signal arrives again, and is known by its
+`jti`.
 """
 
 from __future__ import annotations

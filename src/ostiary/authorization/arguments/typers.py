@@ -14,7 +14,7 @@ Fuel: TypeAlias = list[int]
 Typer: TypeAlias = Callable[[Any, int, Fuel], Value]
 """(value, levels left, [steps left]) -> the Cedar value. Raises BadArguments."""
 Check: TypeAlias = Callable[[Any], None]
-"""Raises BadArguments for a value that the schema does not want."""
+"""A check of a value against the schema. Raises BadArguments."""
 
 
 def spend(fuel: Fuel, steps: int, depth: int) -> None:

@@ -6,11 +6,11 @@ claims each leaf, the first applicable rule of this list:
 
     offered      it is a URI that the server lists; of the expansion of a listed URI template, each variable is a leaf
     declared     the catalogue states the kind of the nearest path at or above the leaf; of a path that should lead
-                 further down, where a leaf stands instead of an object, the kind of what should be there
+                 further down, where a leaf stands instead of an object, the kind of that object
     harmless     the catalogue states at or above the leaf a word that is no kind (`none`)
     switch       it is true, false or null
     listed       the schema lists the values that may stand there (`enum`, `const`); or it is the default of an argument
-                 that may be left out, whatever the catalogue states of it: to say it is to say nothing
+                 that may be left out, with any kind in the catalogue: naming the default changes nothing
     quantity     it is a number of at most six digits at a place whose name the schema lists
     unclaimed    all other leaves: judged as something that identifies an object, so a value from nowhere asks
 """

@@ -1,7 +1,7 @@
 """Inputs of one decision: the call, further knowledge about this call, and the needs that a decision yields.
 
-    ResolvedCall      the call: who calls which tool with what, on which facts, at which instant
-    DecisionInputs    what is known of this call alone: memory of its task, history, approvals, remote answers
+    ResolvedCall      the call: caller, tool, arguments, facts and instant
+    DecisionInputs    knowledge about this call alone: memory of its task, history, approvals, remote answers
     Steps             a decision that asks: a generator which yields a need and is sent the answer
 
 A generator does no I/O. A driver answers its needs: the guard has a blocking and an asynchronous driver

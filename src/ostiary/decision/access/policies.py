@@ -215,32 +215,31 @@ class Policies:
         if self.asks and not (verdict.allowed or verdict.errors or self.asks.keys().isdisjoint(verdict.reasons)):
             asking = tuple(policy for policy in verdict.reasons if policy in self.asks and policy not in approved)
             verdict, of = self._denying.decide(principal, behind, action, resource, context, entities, cache)
-            judgement = self._join(verdict, of, principal, behind, action, resource, context, entities, remote)
+            judgement = self._join(verdict, of, (principal, *behind), action, resource, context, entities, remote)
             return _asking(judgement, asking) if judgement.allowed and asking else judgement
-        return self._join(verdict, of, principal, behind, action, resource, context, entities, remote)
+        return self._join(verdict, of, (principal, *behind), action, resource, context, entities, remote)
 
     def _join(
         self,
         verdict: Verdict,
         of: str,
-        principal: Uid,
-        behind: Sequence[Uid],
+        principals: Sequence[Uid],
         action: Uid,
         resource: Uid,
         context: Record,
         entities: Entities,
         remote: RemoteSource | None,
     ) -> Judgement:
-        """Join the verdict of Cedar with those of remote and watching policies."""
+        """Join the verdict of Cedar with those of remote and watching policies, for a principal and its chain."""
         if self.remote:
-            watched = self._judge_watched((principal, *behind), action, resource, context, entities)
+            watched = self._judge_watched(principals, action, resource, context, entities)
             if verdict.errors or (verdict.reasons and not verdict.allowed):
                 return _judgement(verdict, watched, of)
-            results = self._ask(principal, action, resource, context, entities, remote)
+            results = self._ask(principals[0], action, resource, context, entities, remote)
             return _joined(_judgement(verdict, watched, of), results, self.remote)
         if self._watched is None and verdict.allowed and not verdict.errors:
             return Judgement(True, "", verdict.reasons)
-        watched = self._judge_watched((principal, *behind), action, resource, context, entities)
+        watched = self._judge_watched(principals, action, resource, context, entities)
         return _judgement(verdict, watched, of)
 
     def _judge_watched(

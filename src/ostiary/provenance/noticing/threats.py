@@ -5,7 +5,7 @@ A list has no values but marks: 8 bytes of the digest of the normal form of each
 guard. A false match occurs once in 10^14 lookups in 100,000 marks.
 
     domain    bad.example         and every name below it
-    link      https://host/path   with and without what follows `?`; http and https are one
+    link      https://host/path   with and without the query; http and https are one
     address   203.0.113.7, 2001:db8::1, and networks of them: 203.0.113.0/24
     mail      eve@bad.example
     digest    of a file: MD5, SHA-1, SHA-256, SHA-512

@@ -57,8 +57,7 @@ POINTS = frozenset({PRINCIPAL, ACCOUNT, ADDRESS, OBJECT})
 """kinds that name recipients and objects"""
 IDENTIFIES = POINTS | {SECRET}
 NAMES = POINTS | {TEXT}
-"""kinds that say which content a call returns"""
-"""kinds of which `origin_worst` is the least trusted"""
+"""kinds that select the content that a call returns; `origin_worst` is their least trusted origin"""
 _SLOTS = POINTS | {AMOUNT}
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})

@@ -2,7 +2,7 @@
 
     opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
 
-Of a record is read what says which kind of act it was (GenAI and MCP semantic conventions): the attributes in `WANTED`,
+Only attributes that name the kind of an act are read (GenAI and MCP semantic conventions): those in `WANTED`,
 each a short text or a number. Messages, arguments, results and everything else are passed over unread, so that nothing
 of them is kept. Fields that we do not know are passed over too, as the specification asks.
 """
