@@ -60,6 +60,45 @@ def test_wide_prints_everything_and_a_table_that_fits_is_not_cut() -> None:
     assert IDS[0] in "\n".join(printed(ROWS[:1], 200))
 
 
+@pytest.mark.parametrize(
+    ("time", "shown"),
+    [
+        ("2026-01-01 00:00:00Z", "01-01 00:00Z"),
+        ("2026-12-31 23:59:59Z", "12-31 23:59Z"),
+        ("2025-12-31 23:59:59Z", "2025-12-31"),
+        ("2027-01-01 00:00:00Z", "2027-01-01"),
+    ],
+)
+def test_times_are_shortened_where_the_table_does_not_fit(time: str, shown: str) -> None:
+    rows = [["name", time, "x" * 60]]
+    assert time in fit(rows, ["A", "B", "C"], 120, this_year="2026-")[1]
+    line = fit(rows, ["A", "B", "C"], 80, this_year="2026-")[1]
+    assert shown in line
+    assert time not in line
+
+
+@pytest.mark.parametrize(
+    ("scopes", "shown"),
+    [
+        (["a:read"], "a:read"),
+        (["mail:read", "mail:write"], "mail:read mail:write"),
+        (["mail:read", "mail:write", "mail:send"], "mail:read +2"),
+        (["calendar-of-the-house:read", "mail:write", "mail:send"], "calendar-of-the-… +2"),
+    ],
+)
+def test_a_list_that_is_too_long_shows_its_first_item_and_how_many_follow(scopes: list[str], shown: str) -> None:
+    file = StringIO()
+    console = _Output(file=file, width=28, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
+    table([{"name": "writer", "scopes": scopes}], {"name": "NAME", "scopes": "SCOPES"}, empty="none", console=console)
+    assert file.getvalue().splitlines()[1] == f"writer  {shown}"
+
+
+def test_text_wraps_to_two_lines() -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+    _, *lines = fit([["name", words]], ["A", "B"], 40, this_year="2026-")
+    assert lines == ["name  word0 word1 word2 word3 word4", "      word5 word6 word7 word8 word9 wor…"]
+
+
 def test_piped_rows_are_separated_by_tabs_and_not_padded() -> None:
     lines = printed(ROWS, UNLIMITED, is_terminal=False)
     assert [line.split("\t") for line in lines] == [HEADINGS, *ROWS]
@@ -93,7 +132,7 @@ def test_an_empty_list_says_so() -> None:
     st.sampled_from([80, 120]),
 )
 def test_any_table_of_three_columns_fits(rows: list[list[str]], width: int) -> None:
-    lines = fit([["x", *row[1:]] for row in rows], ["A", "B", "C"], width)
+    lines = fit([["x", *row[1:]] for row in rows], ["A", "B", "C"], width, this_year="2026-")
     assert max(map(cell_len, lines)) <= width
 
 

@@ -21,10 +21,14 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ostiary import ambient
+
 UNLIMITED = 10_000
 """Columns of output that is not a terminal, and of `--wide`."""
 GAP = 2
 """Columns between two cells."""
+LINES = 2
+"""Lines of a cell in a table that does not fit the terminal; `--wide` and pipes print the whole text."""
 MIN_WIDTH = 8
 """Columns to which a table may shrink a cell with longer words."""
 DATE_WIDTH = 10
@@ -33,6 +37,8 @@ FIRST_WIDTH = 16
 """Columns to which a table may shrink its first cell, which is never cut: a longer one gets a line of its own."""
 SHORT_ID = 19
 """Characters of a shortened id: the time in milliseconds and 12 random bits."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+_SHORT = re.compile(r"\d\d-\d\d \d\d:\d\dZ")
 _ID = re.compile(r"[a-z]{2,3}_[0-9a-f]{32}")
 _ID_OR_PREFIX = re.compile(rf"[a-z]{{2,3}}_[0-9a-f]{{{SHORT_ID - 4},32}}")
 
@@ -76,31 +82,41 @@ def table(
 ) -> None:
     """Print a line for each row; `columns` maps a member to its heading, and the first column identifies the row.
 
-    On a terminal the table fits the width: ids are cut to a prefix that commands accept, long text wraps, and a
-    longer word ends in `…`. The first column is never cut otherwise.
-    `empty` is printed if there are no rows.
+    On a terminal the table fits the width: ids are cut to a prefix that commands accept, times of this year lose year
+    and seconds (`11-28 19:10Z`), text wraps to two lines, a longer word ends in `…`, and a list that is too long shows
+    its first item and the number of the others (`mail:read +2`). The first column is never cut otherwise. `empty` is
+    printed if there are no rows.
     """
     console = console or out
     if not rows:
         console.print(empty, style="dim", markup=False)
         return
-    cells = [[_text(key, row.get(key)) for key in columns] for row in rows]
+    cells = [[_cell(key, row.get(key)) for key in columns] for row in rows]
     if not console.is_terminal:
         for line in ([*columns.values()], *cells):
             print("\t".join(line), file=console.file)  # rich would turn tabs into spaces
         return
-    heading, *lines = fit(cells, [*columns.values()], console.width)
+    this_year = f"{datetime.fromtimestamp(ambient.now() / 1e6, UTC).year}-"
+    heading, *lines = fit(cells, [*columns.values()], console.width, this_year=this_year)
     console.print(Text(heading, style="bold"))
     for text in lines:
         console.print(Text(text))
 
 
-def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int) -> list[str]:
-    """Return the heading and the lines of a table, each at most `limit` columns wide if that is possible."""
+def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, this_year: str) -> list[str]:
+    """Return the heading and the lines of a table, each at most `limit` columns wide if that is possible.
+
+    `this_year`: the beginning of times of this year, `2026-`.
+    """
     lines = [list(line) for line in cells]
     if _total(_natural([headings, *lines])) > limit:
         _shorten_ids(lines)
-    widths = _shrink(_natural([headings, *lines]), _least([headings, *lines]), limit)
+    if _total(_natural([headings, *lines])) > limit:
+        _shorten_times(lines, this_year)
+    least = _least([headings, *lines], whole_times=True)
+    if _total(least) > limit:
+        least = _least([headings, *lines], whole_times=False)
+    widths = _shrink(_natural([headings, *lines]), least, limit)
     printed: list[str] = []
     for line in ([*headings], *lines):
         if cell_len(line[0]) > widths[0]:  # the identifier alone, whole, and the rest of its row below
@@ -118,11 +134,14 @@ def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
-def _least(lines: Sequence[Sequence[str]]) -> list[int]:
-    """Return the width to which each column may shrink: that of its ids, of its words, or MIN_WIDTH."""
+def _least(lines: Sequence[Sequence[str]], *, whole_times: bool) -> list[int]:
+    """Return the width to which each column may shrink: that of its ids, of its times, of its words, or MIN_WIDTH."""
     least: list[int] = []
     for place, column in enumerate(zip(*lines, strict=True)):
-        ids = [cell_len(text) for text in column if _ID_OR_PREFIX.fullmatch(text)]
+        unbroken = [
+            text for text in column if _ID_OR_PREFIX.fullmatch(text) or (whole_times and _SHORT.fullmatch(text))
+        ]
+        ids = [cell_len(text) for text in unbroken]
         words = max(cell_len(word) for text in column for word in (text.split() or [""]))
         fitting = words if words <= DATE_WIDTH else MIN_WIDTH
         if place == 0:
@@ -147,17 +166,29 @@ def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[in
     return widths
 
 
+class _Items(str):
+    """The cell of a list, whose items are separated by spaces."""
+
+
+def _cut(word: str, width: int) -> str:
+    return word if cell_len(word) <= width else set_cell_size(word, width - 1).rstrip() + "…"
+
+
 def _wrap(text: str, width: int) -> list[str]:
-    """Return `text` in lines of at most `width` columns, broken between words; a longer word ends in `…`."""
+    """Return `text` in lines of at most `width` columns, broken between words; a list stays on one line."""
+    if isinstance(text, _Items) and cell_len(text) > width:
+        first, *others = text.split(" ")
+        more = f" +{len(others)}" if others else ""
+        return [_cut(first, width - len(more)) + more]
     lines = [""]
     for word in text.split(" "):
-        word = word if cell_len(word) <= width else set_cell_size(word, width - 1).rstrip() + "…"
+        word = _cut(word, width)
         joined = f"{lines[-1]} {word}" if lines[-1] else word
         if cell_len(joined) <= width:
             lines[-1] = joined
         else:
             lines.append(word)
-    return lines
+    return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(" ".join(lines[LINES - 1 :]), width)]
 
 
 def _shorten_ids(lines: list[list[str]]) -> None:
@@ -168,6 +199,14 @@ def _shorten_ids(lines: list[list[str]]) -> None:
         for line in lines:
             if line[place] in ids:
                 line[place] = line[place][:length]
+
+
+def _shorten_times(lines: list[list[str]], this_year: str) -> None:
+    """Cut each time to `11-28 19:10Z`, or outside of this year to its date."""
+    for line in lines:
+        for place, text in enumerate(line):
+            if _TIME.fullmatch(text):
+                line[place] = f"{text[5:16]}Z" if text.startswith(this_year) else text[:10]
 
 
 def facts(value: Mapping[str, Any]) -> None:
@@ -233,6 +272,11 @@ def _quoted(value: Any) -> str:
     if isinstance(value, str) and (not value or re.search(r'[,;=()\[\]"]', value)):
         return json.dumps(value, ensure_ascii=False)
     return value_text(value)
+
+
+def _cell(key: str, value: Any) -> str:
+    text = _text(key, value)
+    return _Items(text) if isinstance(value, list) and ";" not in text else text
 
 
 def _text(key: str, value: Any) -> str:
