@@ -93,10 +93,11 @@ def test_a_list_that_is_too_long_shows_its_first_item_and_how_many_follow(scopes
     assert file.getvalue().splitlines()[1] == f"writer  {shown}"
 
 
-def test_text_wraps_to_two_lines() -> None:
+def test_text_wraps_to_two_lines_and_in_the_last_column_to_all() -> None:
     words = " ".join(f"word{number}" for number in range(30))
-    _, *lines = fit([["name", words]], ["A", "B"], 40, this_year="2026-")
-    assert lines == ["name  word0 word1 word2 word3 word4", "      word5 word6 word7 word8 word9 wor…"]
+    _, *lines = fit([["name", words, words]], ["A", "B", "C"], 60, this_year="2026-")
+    assert [line[6:32].rstrip() for line in lines[:3]] == ["word0 word1 word2 word3", "word4 word5 word6 word7 w…", ""]
+    assert " ".join(line[34:].strip() for line in lines) == words
 
 
 def test_piped_rows_are_separated_by_tabs_and_not_padded() -> None:

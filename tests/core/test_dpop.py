@@ -106,7 +106,7 @@ EDWARDS = jose.generate("EdDSA")
         ({**HEADER, "alg": "none"}, "alg"),
         ({**HEADER, "alg": "HS256"}, "alg"),
         ({**HEADER, "alg": "ES384"}, "alg"),
-        ({**HEADER, "alg": "ES384", "jwk": KEY.public.jwk}, "the key is for ES256|its key is for ES256"),
+        ({**HEADER, "alg": "ES384", "jwk": KEY.public.jwk}, "the key is for ES256|the key is for ES256"),
         ({**HEADER, "jwk": {**KEY.public.bare_jwk, "alg": "ES384"}}, "alg"),
         ({**HEADER, "jwk": {**KEY.public.bare_jwk, "use": "enc"}}, "use"),
         ({**HEADER, "crit": ["b64"], "b64": False}, "crit"),

@@ -68,7 +68,7 @@ OTHERS = [
 def test_what_is_on_the_list_is_found_however_it_is_written(text: str) -> None:
     (noticed,) = find({"where": text}, LIST)
     assert (noticed.detector, noticed.points) == (DETECTOR, 60)
-    assert noticed.says.startswith("its argument 'where' names a")
+    assert noticed.says.startswith("the argument 'where' names a")
     assert find_list(text, LIST) is LIST["tl_evil"]
 
 
@@ -102,7 +102,7 @@ def test_each_list_is_told_once_and_the_worst_of_several_counts() -> None:
 
 def test_who_drowns_it_in_names_is_noticed_for_that() -> None:
     few = {"a": "a.b " * (MAX_LOOKS - 1) + "evil.example"}
-    assert [one.says for one in find(few, LIST)] == ["its argument 'a' names a host of the threat list `evil`"]
+    assert [one.says for one in find(few, LIST)] == ["the argument 'a' names a host of the threat list `evil`"]
     many = {"a": "a.b " * MAX_LOOKS + "evil.example"}
     (noticed,) = find(many, LIST)
     assert noticed.points == 30

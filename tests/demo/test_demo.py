@@ -138,11 +138,11 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert listed is not None
     noticed = re.findall(r"in_\S+ +open +(\w+)", listed[1])
     assert noticed in (["scout"], ["scout", "assistant"]), "nobody but these two read or did what they should not"
-    assert re.search(r"canary, 80 points: it called vault/export_keys", strange)
+    assert re.search(r"canary, 80 points: called vault/export_keys", strange)
     assert re.search(r"quarantine done: it is stopped", strange)
     assert "refused: ada owns this agent" in strange
     assert re.findall(r"scout +read_file .* (allowed|denied)", strange) == ["allowed", "allowed"], "before and after"
-    assert "its signal is accepted with 202, and the reader is quarantined" in strange
+    assert "the signal is accepted with 202, and the reader is quarantined" in strange
     steps = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
     recorded = re.findall(r"^ +(\d+) +\S+ \S+ +ok +(\S+)", strange.partition("Each step")[2], re.MULTILINE)
     assert [action for _, action in recorded] == list(steps)

@@ -45,7 +45,7 @@ def test_who_names_what_is_on_a_list_is_doubted_at_once_and_found(
     found = eventually(lambda: live_server.api("GET", "/findings", agent=id)["findings"])
     (finding,) = [one for one in found if one["detector"] == "threat_list"]
     assert finding["points"] == 75
-    assert finding["says"] == f"its argument 'url' names a host of the threat list `{list_name}`"
+    assert finding["says"] == f"the argument 'url' names a host of the threat list `{list_name}`"
     assert "hunter2" not in json.dumps([finding, live_server.entries(agent=id, limit=100)])
     live_server.server.ostiary("threats", "remove", list_name)
     assert list_name not in {one["name"] for one in live_server.server.ostiary("threats", "list")}

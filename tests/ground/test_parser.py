@@ -118,7 +118,7 @@ def fill(body: bytes) -> bytes:
 def test_reserved_address_space_is_no_memory() -> None:
     with closing(Confined(f"{__name__}:fill", memory=256 << 20, reserved=4 << 30)) as child:
         assert child.ask(b"128", within_s=PATIENCE_S) == b"%d" % (128 << 20)
-        with pytest.raises(Exceeded, match="it needs more than 256 MB of memory"):
+        with pytest.raises(Exceeded, match="the process needs more than 256 MB of memory"):
             child.ask(b"300", within_s=PATIENCE_S)
 
 

@@ -203,7 +203,7 @@ WRONG: dict[str, tuple[Callable[[Asked], Callable[[bytes], tuple[int, bytes]]], 
     "a failure": (lambda s: lambda _: (500, b"Internal Server Error"), "the server answers 500"),
     "a refusal": (lambda s: lambda _: (409, b'{"message": "another policy set is active"}'), "409: another policy"),
     "a redirect": (lambda s: lambda _: (302, b""), "the server answers 302"),
-    "silence of the policy": (lambda s: s.says((PolicyResult("other", permits=True),)), "it gave no answer"),
+    "silence of the policy": (lambda s: s.says((PolicyResult("other", permits=True),)), "no answer"),
     "an error": (lambda s: s.says((PolicyResult("rego", error="it fails"),)), "it fails"),
 }  # fmt: skip
 
@@ -389,4 +389,4 @@ def test_a_question_that_has_changed_has_no_answer(guard: Guard, server: Asked, 
     fact = next(fact for fact in server.feeder.facts() if isinstance(fact, ResourceFact))
     moved = msgspec.structs.replace(fact, segment="elsewhere")
     server.meanwhile, server.pause_s = lambda: server.say(moved), 0.1
-    assert "it gave no answer" in why(guard.decide(who, *READ))
+    assert "no answer" in why(guard.decide(who, *READ))

@@ -96,15 +96,15 @@ FAILS = {
     "no messages": ("forbid contains 1", "`forbid` is neither true nor false nor a set of messages"),
     "two values": (
         "permit := input.subject.id\npermit := input.resource.id",
-        "it fails: levels.rego:3: eval_conflict_error",
+        "evaluation fails: levels.rego:3: eval_conflict_error",
     ),
     "a built-in fails": (
         "permit if to_number(input.subject.id) == 1",
-        "it fails: levels.rego:3: eval_builtin_error: to_number",
+        "evaluation fails: levels.rego:3: eval_builtin_error: to_number",
     ),
     "a type is wrong": (
         "permit if strings.any_prefix_match(input.subject.attributes.level, {`a`})",
-        "it fails: levels.rego:3: eval_type_error: strings.any_prefix_match",
+        "evaluation fails: levels.rego:3: eval_type_error: strings.any_prefix_match",
     ),
     "loops": ("permit if { some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0 }", "longer"),
     "allocates": ("permit if count([x | some x in numbers.range(1, 900000000)]) > 0", ""),
@@ -418,7 +418,7 @@ def test_a_schema_of_a_policy_reaches_no_network_and_no_file(engine: Confined, t
             program = read_program(name, {"levels.rego": HEAD + rule})
             assert engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S) == b"{}"
             said = engine.ask(b'{"hash":"%b","question":{}}' % name.encode(), within_s=PATIENCE_S)
-            error = "it fails: levels.rego:3: eval_builtin_error: json.match_schema"
+            error = "evaluation fails: levels.rego:3: eval_builtin_error: json.match_schema"
             assert msgspec.json.decode(said) == [["levels", False, [], error]]
         with pytest.raises(BlockingIOError):
             listening.accept()

@@ -599,7 +599,7 @@ async def test_a_stream_that_its_transmitter_has_stopped_is_seen(world: World, i
     subject, event = {"format": "opaque", "id": "s-1"}, f"{SSF}stream-updated"
     assert issuers.troubles(world.db.read()) == []
     assert await push(world, made, idp.token(event, subject, {"status": "paused"})) == (202, "")
-    assert issuers.troubles(world.db.read()) == [f"{idp.issuer}: its stream is paused"]
+    assert issuers.troubles(world.db.read()) == [f"{idp.issuer}: the stream is paused"]
     assert await push(world, made, idp.token(event, subject, {"status": "enabled"})) == (202, "")
     assert issuers.troubles(world.db.read()) == []
 

@@ -425,7 +425,7 @@ async def test_a_full_queue_is_named(world: World, receiver: Receiver) -> None:
         await happen(world)
     assert "full" not in await examined(world)
     await happen(world)
-    assert "its queue is full" in await examined(world)
+    assert "the queue is full" in await examined(world)
 
 
 async def test_no_url_is_logged(world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:

@@ -135,7 +135,7 @@ for _ in range(40):
         (["a"], "tools\\[0\\]"),
         ([tool(inputSchema=[])], "inputSchema"),
         ([tool(inputSchema=DEEP)], "nested|deep"),
-        ([tool(inputSchema={"type": "object", "description": "x" * (65 << 10)})], "tool `a`: its schema has"),
+        ([tool(inputSchema={"type": "object", "description": "x" * (65 << 10)})], "tool `a`: the schema has"),
         ([tool(inputSchema={"type": "string"})], "tool `a`"),
         ([tool(inputSchema={"$ref": "https://evil.example/schema"})], "tool `a`: a `\\$ref` leads outside"),
         ([tool(annotations={"readOnlyHint": "yes"})], "readOnlyHint"),

@@ -163,7 +163,7 @@ async def test_a_list_that_takes_too_much_is_not_taken_and_takes_nothing_of_ours
     monkeypatch.setattr(wire_threats, "READER", "operator:index")  # which dies of it
     await add(here, "fatal", url=publisher.url)
     await wire_threats.refresh_due(here)
-    assert (now_of(here, "fatal").count, now_of(here, "fatal").failed) == (0, "it gave no answer")
+    assert (now_of(here, "fatal").count, now_of(here, "fatal").failed) == (0, "no answer")
 
 
 async def test_no_list_leads_us_to_where_only_we_can_go(world: World, publisher: Publisher) -> None:

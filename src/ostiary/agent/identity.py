@@ -43,7 +43,9 @@ class ApprovalNeeded(ServerRefused):
     """A person has not answered yet; ask the same again later."""
 
     def __init__(self, approval: str) -> None:
-        super().__init__(f"it waits for a person: {approval}", hint="ask the same again later", code="approval_needed")
+        super().__init__(
+            f"approval {approval} waits for a person", hint="ask the same again later", code="approval_needed"
+        )
         self.approval = approval
 
 

@@ -24,7 +24,10 @@ def list_clients(*, state: State | None = None, limit: int = PAGE, session: Here
     """
     columns = {"id": "ID", "name": "NAME", "kind": "KIND", "state": "STATE", "client_id": "CLIENT ID"}
     rows = session.pages("/clients", "clients", limit=limit, query={"state": state})
-    session.show(rows, lambda rows: table(rows, columns, empty="no clients"))
+    session.show(
+        rows,
+        lambda rows: table(rows, columns, empty="no clients; MCP clients register themselves: ostiary client --help"),
+    )
 
 
 @client.command(name="show")

@@ -30,7 +30,12 @@ def list_consents(*, person: str | None = None, limit: int = 100, session: Here)
         "scopes": "SCOPES",
         "until": "UNTIL",
     }
-    session.show(rows, lambda rows: table([_row(row) for row in rows], columns, empty="no consents"))
+    session.show(
+        rows,
+        lambda rows: table(
+            [_row(row) for row in rows], columns, empty="no consents; people give them when they sign in to a client"
+        ),
+    )
 
 
 @consent.command(name="revoke")

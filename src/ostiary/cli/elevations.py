@@ -67,4 +67,4 @@ def list_elevations(*, limit: int = PAGE, as_: Path | None = None, session: Here
         "expires_at": "UNTIL",
     }
     rows = session.pages("/elevations", "elevations", limit=limit)
-    session.show(rows, lambda rows: table(rows, columns, empty="no elevations"))
+    session.show(rows, lambda rows: table(rows, columns, empty="no elevations: ostiary elevation allow --help"))

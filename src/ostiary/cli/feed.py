@@ -17,5 +17,9 @@ def list_guards(*, session: Here) -> None:
     rows = session.pages("/feeds", "guards")
     session.show(
         rows,
-        lambda rows: table([{**row, "since_at": row["since"]} for row in rows], columns, empty="no guard is connected"),
+        lambda rows: table(
+            [{**row, "since_at": row["since"]} for row in rows],
+            columns,
+            empty="no guard is connected: ostiary protect --help",
+        ),
     )

@@ -28,7 +28,9 @@ UNLIMITED = 10_000
 GAP = 2
 """Columns between two cells."""
 LINES = 2
-"""Lines of a cell in a table that does not fit the terminal; `--wide` and pipes print the whole text."""
+"""Lines of a cell in a table that does not fit the terminal. The last column, `--wide` and pipes print the whole
+text.
+"""
 MIN_WIDTH = 8
 """Columns to which a table may shrink a cell with longer words."""
 DATE_WIDTH = 10
@@ -83,9 +85,9 @@ def table(
     """Print a line for each row; `columns` maps a member to its heading, and the first column identifies the row.
 
     On a terminal the table fits the width: ids are cut to a prefix that commands accept, times of this year lose year
-    and seconds (`11-28 19:10Z`), text wraps to two lines, a longer word ends in `…`, and a list that is too long shows
-    its first item and the number of the others (`mail:read +2`). The first column is never cut otherwise. `empty` is
-    printed if there are no rows.
+    and seconds (`11-28 19:10Z`), text wraps to two lines (in the last column, to all), a longer word ends in `…`, and a
+    list that is too long shows its first item and the number of the others (`mail:read +2`). The first column is never
+    cut otherwise. `empty` is printed if there are no rows.
     """
     console = console or out
     if not rows:
@@ -122,7 +124,8 @@ def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, 
         if cell_len(line[0]) > widths[0]:  # the identifier alone, whole, and the rest of its row below
             printed.append(line[0])
             line = ["", *line[1:]]
-        wrapped = [_wrap(cell, width) for cell, width in zip(line, widths, strict=True)]
+        wrapped = [_cut_lines(_wrap(cell, width), width) for cell, width in zip(line[:-1], widths[:-1], strict=True)]
+        wrapped.append(_wrap(line[-1], widths[-1]))
         for part in zip_longest(*wrapped, fillvalue=""):
             padded = [set_cell_size(text, width) for text, width in zip(part, widths, strict=True)]
             printed.append((" " * GAP).join(padded).rstrip())
@@ -188,6 +191,11 @@ def _wrap(text: str, width: int) -> list[str]:
             lines[-1] = joined
         else:
             lines.append(word)
+    return lines
+
+
+def _cut_lines(lines: list[str], width: int) -> list[str]:
+    """Return at most LINES lines; the last ends in `…` if there are more."""
     return lines if len(lines) <= LINES else [*lines[: LINES - 1], _cut(" ".join(lines[LINES - 1 :]), width)]
 
 

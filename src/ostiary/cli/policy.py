@@ -119,7 +119,7 @@ def list_sets(*, limit: int = PAGE, session: Here) -> None:
         "created_at": "CREATED",
     }
     rows = session.pages("/policies", "policies", limit=limit)
-    session.show(rows, lambda rows: table(rows, columns, empty="no policy set"))
+    session.show(rows, lambda rows: table(rows, columns, empty="no policy set: ostiary policy put FOLDER"))
 
 
 @policy.command(name="show")

@@ -17,9 +17,9 @@ STATES = {"task": "cancelled", "owner": "left"}
 FINAL = {
     "agent": "a decommissioned agent cannot be resumed",
     "task": "an ended task cannot be resumed; start another: ostiary task start",
-    "token": "its agent can get another token; to stop the agent: ostiary revoke agent NAME",
+    "token": "the agent can get another token; to stop the agent: ostiary revoke agent NAME",
     "key": "a revoked key cannot be used again; add another: ostiary key add AGENT",
-    "owner": "its agents continue under their deputies; see ostiary agent list",
+    "owner": "the owner's agents continue under their deputies; see ostiary agent list",
 }
 """The next step after a revocation that cannot be undone."""
 

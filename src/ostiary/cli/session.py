@@ -51,6 +51,10 @@ SILENCE_S = 5
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 
 
+def _singular(kind: str) -> str:
+    return f"{kind.removesuffix('ies')}y" if kind.endswith("ies") else kind.removesuffix("s")
+
+
 class Rows(list[Any]):
     """Rows of a list. If there are more, `count_rest` returns their number, and whether that number is exact."""
 
@@ -68,7 +72,7 @@ class Rows(list[Any]):
         """Return the number of rows in words; for a cut list, with the option that shows more."""
         total = self.total
         if total == str(len(self)):
-            return f"{total} {self.kind if len(self) != 1 else self.kind.removesuffix('s')}"
+            return f"{total} {self.kind if len(self) != 1 else _singular(self.kind)}"
         more = f"--limit {total} shows all" if total.isdigit() else "--limit shows more"
         return f"{len(self)} of {total}; {more}"
 

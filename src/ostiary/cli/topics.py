@@ -61,7 +61,7 @@ STOPPING = (
         "command": "revoke token",
         "effect": "Revoke a token and the tokens derived from it.",
         "state": "revoked",
-        "undo": "nothing: its agent can get another token",
+        "undo": "nothing: the agent can get another token",
     },
     {
         "command": "revoke key",

@@ -76,7 +76,7 @@ def _print_findings(rows: list[dict[str, Any]], names: Names) -> None:
         | {"says": names.in_text(row["says"])}
         for row in rows
     ]
-    table(shown, columns, empty="no findings")
+    table(shown, columns, empty="no findings: ostiary watch status shows whether the detectors run")
 
 
 def _print_finding(value: dict[str, Any], names: Names) -> None:

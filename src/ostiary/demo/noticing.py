@@ -74,7 +74,7 @@ async def _hear_from_outside(stage: Stage) -> None:
         pushed = (trusted["endpoint_url"], trusted["authorization_header"])
         status = await asyncio.to_thread(partial(provider.tell, *pushed, audience=stage.url, agent=reader))
         state = stage.ostiary("agent", "show", "reader")["state"]
-        say(f"its signal is accepted with {status}, and the reader is {state}")
+        say(f"the signal is accepted with {status}, and the reader is {state}")
 
 
 def _register(stage: Stage) -> None:

@@ -98,7 +98,7 @@ class Call:
         if data_class and self.classes and data_class not in self.classes:
             raise Withheld(
                 f"the tool returns {data_class[:64]!a} and handles {' '.join(sorted(self.classes))}"[:MAX_REASON],
-                hint="its catalogue must say so",
+                hint="the catalogue must allow it",
                 code="undeclared_class",
             )
         for volume in self.ahead.values():

@@ -38,6 +38,6 @@ class BearerNetworks:
             return ()
         return (
             Noticed(
-                detector="bearer_in_two_networks", points=POINTS, says="its bearer token comes from a second network"
+                detector="bearer_in_two_networks", points=POINTS, says="the bearer token comes from a second network"
             ),
         )

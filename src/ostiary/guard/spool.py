@@ -116,7 +116,7 @@ class Spool:
             if self._is_closed:
                 raise SpoolFailed("the guard is closed")
             if self._left() + len(line) > self._limit - (0 if is_outcome else RESERVE):
-                raise SpoolFailed("the spool is full", hint="is the server running? it takes the waiting records")
+                raise SpoolFailed("the spool is full", hint="check that the server is running and reachable")
             try:
                 self._write(line)
             except OSError as error:

@@ -220,13 +220,13 @@ def _proof_key(unverified_protected: str) -> PublicKey:
     """
     header = parse_header(unverified_protected)
     if media_type(header) != TYP:
-        raise InvalidToken(f"it is not of type {TYP}")
+        raise InvalidToken(f"the type is not {TYP}")
     jwk = header.get("jwk")
     if not isinstance(jwk, dict):
-        raise InvalidToken("its header has no `jwk`")
+        raise InvalidToken("the header has no `jwk`")
     key = parse_public_jwk({"alg": header["alg"], **jwk})
     if not key.accepts(header["alg"]):
-        raise InvalidToken(f"its key is for {key.alg}, its header names another algorithm")
+        raise InvalidToken(f"the key is for {key.alg}, the header names another algorithm")
     return key
 
 

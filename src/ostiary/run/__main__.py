@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         log.error("no guard for `%s`: %s", plan.server, refusal.message)
         if stored_mode(Path(plan.mode)) != "watch":
             return USAGE
-        log.error("it is only watched, so it runs without a guard, and nothing is recorded")
+        log.error("mode `watch`: the server runs without a guard, and nothing is recorded")
         os.execvp(command[0], command)
     gate.start()
     try:

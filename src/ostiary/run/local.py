@@ -61,7 +61,7 @@ class LocalServers:
         except Refused as refusal:
             if stored_mode(Path(plan.mode)) != "watch":
                 raise
-            alarm(f"no guard for `{server.name}`: {refusal.message}; it is only watched, so nothing is recorded")
+            alarm(f"no guard for `{server.name}`: {refusal.message}; mode `watch`: nothing is recorded")
             return url
         capability = b64u(ambient.random(18))
         upstream = _upstream(server, url, gate, capability)

@@ -187,7 +187,7 @@ def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
     count, since = store.waiting(reader, (*webhook.actions, TEST), webhook.next_idx, limit=WAITING_LIMIT)
     wrong = []
     if count >= WAITING_LIMIT:
-        wrong.append(f"its queue is full: {WAITING_LIMIT} events and more wait")
+        wrong.append(f"the queue is full: {WAITING_LIMIT} events or more wait")
     if since is not None and now - since > STALLED_S * SECOND:
         wrong.append(
             f"stalled for {(now - since) // SECOND} s, try {webhook.attempts}: {webhook.failed or 'no answer'}"

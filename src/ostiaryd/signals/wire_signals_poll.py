@@ -116,7 +116,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     try:
         content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
     except Malformed as error:
-        raise Unavailable(f"its answer is not JSON: {error.message}") from None
+        raise Unavailable(f"the answer is not JSON: {error.message}") from None
     sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
         raise Unavailable(f"the remote server answers without `sets` of at most {AT_ONCE} tokens")

@@ -135,7 +135,7 @@ async def log_in_identity(
         if attempt.asked_again and (at is None or at < attempt.began_at - LEEWAY):
             raise ProviderRefused(
                 "the identity provider does not say that you proved yourself again",
-                hint="its answer must have `auth_time`; ask its administrator",
+                hint="the answer must have `auth_time`; ask the provider's administrator",
                 code="not_asked_again",
             )
         acr, amr = assurance_of(provider, identity)

@@ -19,7 +19,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 @pytest.mark.parametrize("outcome", ["allow", "deny"])
 def test_a_decoy_is_told_whoever_calls_it_and_whatever_the_budget(outcome: str) -> None:
     [(_, found)] = Held(canary).see([event(0, canary=True, tool="vault/keys", outcome=outcome), event(1)])
-    assert (found.score, found.says) == (2 * canary.THRESHOLD, "it called vault/keys, which is a decoy")
+    assert (found.score, found.says) == (2 * canary.THRESHOLD, "called vault/keys, which is a decoy")
     assert not Held(canary).would_find([event(0, 0, canary=True)]), "nobody's call is nobody's finding"
 
 

@@ -57,7 +57,7 @@ def alike() -> Held:
 def test_who_is_otherwise_from_its_first_day_on_is_seen_by_its_peers(alike: Held, how: dict, says: str | None) -> None:
     held = alike.copy()
     found = held.see(one for day in (4, 5) for one in work(day, 9, **how))
-    assert [one.says for _, one in found][:1] == ([] if says is None else [f"it has {says} than all of its kind"])
+    assert [one.says for _, one in found][:1] == ([] if says is None else [f"{says} than all agents of its kind"])
     hours = [one.at // (HOUR * 1_000_000) for one, _ in found]
     assert all(b - a >= peer_outlier.AGAIN for a, b in pairwise(hours)), "once a day"
 

@@ -44,7 +44,7 @@ def test_more_than_twice_the_usual_calls_are_noticed(settled: Held, calls: int, 
 def test_it_says_how_many_and_since_which_entry(settled: Held) -> None:
     found = settled.copy().see(burst(10 * DAY + 9 * HOUR, 300))
     assert found[0][1].entries == (settled.number,)
-    assert found[0][1].says == "61 calls within ten minutes, where at most 61 are to be expected"
+    assert found[0][1].says == "61 calls within ten minutes; at most 61 are expected"
     assert found[-1][1].score > found[0][1].score
     assert found[-1][1].points > found[0][1].points
 

@@ -63,5 +63,7 @@ def exhausted(budget: Budget, left: int) -> Exhausted:
     if isinstance(limit, Volume):
         message = f"{message}, and a call may return {limit.per_call}"
     if budget.daily:
-        return Exhausted(f"{message} today", hint="it begins anew at midnight UTC: `ostiary agent budget` sets it")
+        return Exhausted(
+            f"{message} today", hint="the budget starts again at midnight UTC: `ostiary agent budget` sets it"
+        )
     return Exhausted(message, hint="`ostiary task start --budget FILE` begins a task with a larger one")

@@ -133,7 +133,7 @@ def check_tool(tool: Tool) -> None:
 def _check_schema(tool: Tool) -> None:
     size = len(canonical.encode(tool.arguments, floats=True, max_depth=MAX_SCHEMA_DEPTH))
     if size > MAX_SCHEMA_BYTES:
-        raise Invalid(f"its schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
+        raise Invalid(f"the schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
     if tool.arguments.get("type", "object") != "object":
         raise Invalid("the arguments of a tool are an object")
     tool.typed  # noqa: B018 because making it ready is what checks it

@@ -269,7 +269,7 @@ class Policies:
             except ValueError as error:
                 answers = fail_all(self.remote, str(error))
         by_policy = {one.policy: one for one in answers}
-        return [by_policy.get(policy) or PolicyResult(policy, error="it gave no answer") for policy in self.remote]
+        return [by_policy.get(policy) or PolicyResult(policy, error="no answer") for policy in self.remote]
 
 
 def _judgement(verdict: Verdict, other: Verdict | None, of: str = "") -> Judgement:

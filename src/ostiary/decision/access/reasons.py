@@ -73,6 +73,8 @@ def _insufficient(demand: StepUp, judgement: Judgement, policies: Policies) -> R
     values = " ".join(demand.acr_values)
     needed = [f"a token with `acr` {' or '.join(demand.acr_values)}"] if values else []
     needed += [] if demand.max_age is None else [f"whose holder authenticated within the last {demand.max_age} s"]
-    message = next(filter(None, map(policies.reasons.get, judgement.policies)), "it takes " + " ".join(needed))
+    message = next(
+        filter(None, map(policies.reasons.get, judgement.policies)), "the required level is " + " ".join(needed)
+    )
     hint = next(filter(None, map(policies.hints.get, judgement.policies)), "get a token with these `acr_values`")
     return Reason(INSUFFICIENT, message, hint, values, demand.max_age)

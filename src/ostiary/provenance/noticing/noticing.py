@@ -48,7 +48,7 @@ _SAID = frozenset({"person", "own", "endorsed"})
 def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
     """Return the oddities of a call that is about to be decided, or that was denied as outside its task."""
     if event.canary:
-        says = f"it calls {event.tool[:128]}, which is a decoy"
+        says = f"calls {event.tool[:128]}, which is a decoy"
         return [Noticed(detector="canary", points=CANARY, says=says)]
     if event.effect in ("", "read"):
         return []

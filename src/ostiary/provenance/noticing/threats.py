@@ -83,11 +83,11 @@ def find(arguments: Mapping[str, object], threats: Threats) -> list[Noticed]:
     for looks, (name, kind, mark) in enumerate(_named(arguments, _prefixes(threats))):
         if looks == MAX_LOOKS:
             half = (max(one.points for one in threats.values()) + 1) // 2
-            says = f"its arguments name more than {MAX_LOOKS} addresses: they were not all looked up in threat lists"
+            says = f"the arguments name more than {MAX_LOOKS} addresses; not all were checked against threat lists"
             return [*met.values(), Noticed(detector=DETECTOR, points=half, says=says)]
         for id, one in threats.items():
             if mark in one.marks and id not in met:
-                says = f"its argument {name[:64]!a} names {_WORDS[kind]} of the threat list `{one.name}`"
+                says = f"the argument {name[:64]!a} names {_WORDS[kind]} of the threat list `{one.name}`"
                 met[id] = Noticed(detector=DETECTOR, points=one.points, says=says)
     return list(met.values())
 

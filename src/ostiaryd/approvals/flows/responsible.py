@@ -39,7 +39,9 @@ def check_responsible(
             if policy.may_answer(reader, person, agent, now=now):
                 return
             may = ", ".join(why.approvers) or f"who answers for `{agent.name}`, or for whom it acts"
-            raise Forbidden("the approval request is for other people", hint=f"it is for {may}", code="not_your_agent")
+            raise Forbidden(
+                "the approval request is for other people", hint=f"responsible: {may}", code="not_your_agent"
+            )
 
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:

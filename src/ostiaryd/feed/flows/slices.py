@@ -71,7 +71,7 @@ def _own_spool(act: Act, id: str, resource_id: str) -> None:
     elif spool[0] != resource_id:
         raise Forbidden("this spool is of another resource")
     elif spool[2]:
-        raise Forbidden("this spool is closed", hint="its guard was disconnected for too long", code="spool_closed")
+        raise Forbidden("this spool is closed", hint="the guard was disconnected for too long", code="spool_closed")
 
 
 def _take_turn(act: Act, spool: str, turn: int) -> None:

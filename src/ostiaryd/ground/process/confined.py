@@ -159,14 +159,14 @@ class Confined:
         if late:
             return f"the process took longer than {within_s:g} s"
         if ended == _OUT_OF_MEMORY:
-            return f"it needs more than {self._memory >> 20} MB of memory"
+            return f"the process needs more than {self._memory >> 20} MB of memory"
         if ended == -signal.SIGXCPU:
-            return f"it took more than {self._cpu_s} s of processor time"
+            return f"the process took more than {self._cpu_s} s of processor time"
         if ended == _FATAL:
-            return "its runtime gave up: too deep, or more memory than it may have"
+            return "the runtime of the process gave up: too deep, or out of memory"
         if ended is not None and ended < 0:
-            return f"it was ended by {signal.Signals(-ended).name}: too deep, or more memory than it may have"
-        return "it gave no answer"
+            return f"{signal.Signals(-ended).name} ended the process: too deep, or out of memory"
+        return "no answer"
 
 
 def _exchange(child: subprocess.Popen[bytes], body: bytes, *, until: float) -> bytes:

@@ -149,8 +149,8 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "throttle": (_hold, "agent.throttle", "for {minutes} minutes it may make {calls} calls a minute"),
     "narrow": (_hold, "agent.narrow", "for {minutes} minutes it may only read"),
     "freeze": (_freeze, "task.freeze", "task {task} is frozen, with every task delegated under it"),
-    "quarantine": (_quarantine, "agent.quarantine", "it is stopped, and has lost what it held"),
-    "revoke": (_revoke, "agent.revoke", "it is stopped, and its tasks are cancelled"),
+    "quarantine": (_quarantine, "agent.quarantine", "the agent is stopped, and all its tokens and tasks have ended"),
+    "revoke": (_revoke, "agent.revoke", "the agent is stopped, and its tasks are cancelled"),
 }
 """The function of each response, the action of its entry, and its meaning in words."""
 _RESTART = {

@@ -52,8 +52,10 @@ from ostiaryd.watch.model import Finding
 
 ISOLATES = HALTS | {"narrow"}
 """Responses that take work away from an agent at every guard."""
-UNBACKED = "one guard alone says so, without the agent's proof: it takes a second guard, or a person"
-UNBUDGETED = "statistical detectors have no budget for it, or it is not rare enough here: it takes a person"
+UNBACKED = "only one guard reports this, without the agent's proof: a second guard or a person must confirm"
+UNBUDGETED = (
+    "no budget for restrictions by statistical detectors, or the score is not rare enough here: a person must decide"
+)
 COUNTED_EVERY = 600 * SECOND
 """Maximum age of the count of active agents, in microseconds."""
 

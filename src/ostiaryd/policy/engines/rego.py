@@ -186,4 +186,4 @@ def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) ->
 def _describe(error: OpaError) -> str:
     """Return where an evaluation failed, and the built-in that did. OPA's own message may quote a value."""
     match = _WHERE.match(str(error))
-    return "it fails" if match is None else f"it fails: {match[1]}{match[2] or ''}"
+    return "evaluation fails" if match is None else f"evaluation fails: {match[1]}{match[2] or ''}"

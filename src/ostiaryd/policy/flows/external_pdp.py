@@ -183,7 +183,7 @@ class Engines:
             self._threads.submit(self._do, lambda rego: rego.warm(program))
             return fail_all(names, error.message)
         except msgspec.DecodeError:
-            return fail_all(names, "it gave no answer")
+            return fail_all(names, "no answer")
 
     async def _ask_opa(self, program: Program, question: bytes) -> RemoteVerdict:
         return tuple([await self._ask_document(policy, path, question) for policy, path in program.remote.items()])
@@ -201,7 +201,7 @@ class Engines:
         except Unavailable as error:
             return PolicyResult(policy, error=error.message)
         except (msgspec.DecodeError, RecursionError):
-            return PolicyResult(policy, error="its answer is not a decision")
+            return PolicyResult(policy, error="the answer is not a decision")
 
 
 def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:

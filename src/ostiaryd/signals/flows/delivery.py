@@ -131,10 +131,10 @@ def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
     try:
         check_entitled(reader, stream, now=now)
     except Refused as refusal:
-        return f"its receiver may not hear: {refusal.message}"
+        return f"the receiver may not get events: {refusal.message}"
     oldest = due(reader, stream, limit=1)[0]
     if oldest and now - oldest[0][1] > STALLED_S * SECOND:
         waits = (now - oldest[0][1]) // SECOND
-        why = stream.failed or ("it is not polled" if stream.method == POLL else "not tried")
+        why = stream.failed or ("not polled" if stream.method == POLL else "not tried")
         return f"a signal waits for {waits} s: {why}"
     return f"{stream.lost} signals were left out" if stream.lost else ""

@@ -87,7 +87,7 @@ def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
         raise SetRefused("this is about another stream")
     if event.event == STREAM_UPDATED:
         status = event.claims.get("status")
-        return replace(issuer, trouble="" if status == "enabled" else f"its stream is {str(status)[:32]}")
+        return replace(issuer, trouble="" if status == "enabled" else f"the stream is {str(status)[:32]}")
     state = event.claims.get("state")
     if state is not None and state != issuer.state:
         raise SetRefused("`state` is not the requested one", code="invalid_state")

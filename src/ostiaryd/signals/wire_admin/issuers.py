@@ -194,11 +194,12 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     )
     if answer.status != 200:
         raise Unavailable(
-            f"its ssf-configuration: the remote server answers {answer.status}", hint="name its keys: --jwks-uri"
+            f"the ssf-configuration of the issuer: the remote server answers {answer.status}",
+            hint="name its keys: --jwks-uri",
         )
     metadata = _object(answer)
     if metadata.get("issuer") != issuer:
-        raise Invalid("its ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
+        raise Invalid("the ssf-configuration is of another issuer", hint="issuers are compared letter by letter")
     return metadata
 
 
@@ -260,9 +261,12 @@ def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
     """
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
-        raise Invalid(f"its stream is for {' '.join(has)[:200]}")
+        raise Invalid(f"the issuer's stream is for {' '.join(has)[:200]}")
     if not new.audience and len(has) > 1:
-        raise Invalid(f"its stream is for several: {' '.join(has)[:200]}", hint="choose one of them: --audience")
+        raise Invalid(
+            f"the issuer's stream is for several audiences: {' '.join(has)[:200]}",
+            hint="choose one of them: --audience",
+        )
     audience = new.audience or (has[0] if has else default)
     if not 0 < len(audience) <= MAX_WORD:
         raise Invalid(f"an audience has 1 to {MAX_WORD} characters")

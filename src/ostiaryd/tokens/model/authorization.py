@@ -157,7 +157,7 @@ def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient)
     if not client.has_redirect_uri(uri):
         raise InvalidRequest(
             "`redirect_uri` is not registered for this client",
-            hint="it must equal a registered one; only the port of a loopback address may differ",
+            hint="`redirect_uri` must equal a registered one; only the port of a loopback address may differ",
         )
     states, modes = form.get("state", ()), form.get("response_mode", ())
     state = states[0] if len(states) == 1 and len(states[0]) <= MAX_SHORT else ""

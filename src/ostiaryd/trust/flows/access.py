@@ -185,7 +185,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = registry.get_agent(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
-        raise AccessRefused("the agent is not active, or was stopped since", hint="its owner knows why")
+        raise AccessRefused("the agent is not active, or was stopped since", hint="ask the owner of the agent")
     _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
     return caller if agent.restricted_until <= now else _within_restrictions(reader, caller, claims, now=now)

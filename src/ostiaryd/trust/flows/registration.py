@@ -157,7 +157,7 @@ def _verify_statement(unverified_statement: object, *, now: int, config: Config)
     issuers = read_statement_issuers(config.software_statements)
     try:
         if not isinstance(unverified_statement, str):
-            raise jose.InvalidToken("it is not a string")
+            raise jose.InvalidToken("the value is not a string")
         unverified_jws = jose.parse_jws(unverified_statement, max_bytes=MAX_STATEMENT)
         issuer = jose.parse_claims(unverified_jws.payload).get("iss")
         if not isinstance(issuer, str) or issuer not in issuers:

@@ -171,7 +171,7 @@ def end_session(act: Act, session_id: str, *, person: str | None = None) -> None
     registry.note(act, object=session_id)
     unended = people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
-        raise NotFound("session not found", hint="it may have ended already")
+        raise NotFound("session not found", hint="the session may have ended already")
     people.end_session(act.tx, session_id)
 
 

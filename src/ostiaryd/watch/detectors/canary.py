@@ -20,4 +20,4 @@ SURE = 2 * THRESHOLD
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     """Report each call of a decoy."""
     rows = np.flatnonzero(batch.is_canary & (batch.agent != NOBODY)).tolist()
-    return [Anomaly(row, SURE, 80, f"it called {batch.events[row].tool[:128]}, which is a decoy") for row in rows]
+    return [Anomaly(row, SURE, 80, f"called {batch.events[row].tool[:128]}, which is a decoy") for row in rows]

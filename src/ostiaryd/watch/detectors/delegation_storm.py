@@ -28,6 +28,6 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     findings = []
     for row, _, times in counted.over:
         much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
-        says = f"it handed on {much} parts of its tasks within ten minutes, where at most {bar} are to be expected"
+        says = f"delegated {much} parts of its tasks within ten minutes; at most {bar} are expected"
         findings.append(Anomaly(row, times, 40, says, (int(counted.since[row]),)))
     return findings

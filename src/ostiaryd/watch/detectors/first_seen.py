@@ -73,7 +73,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
         state["at"] = at
         score = float(state["sum"]) / BAR
         if score >= THRESHOLD:
-            says = f"it used {batch.events[row].tool} for the first time, and its peers hardly do"
+            says = f"first call of {batch.events[row].tool}, which peers hardly call"
             findings.append(Anomaly(row, score, 50 if score >= LOUD else 30, says[:300]))
     return findings
 

@@ -22,6 +22,6 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     """Report each entry of a lasting flood."""
     rows = np.flatnonzero(batch.action == np.uint64(word(FLOOD))).tolist()
     return [
-        Anomaly(row, 2 * THRESHOLD, POINTS, "it continues to send far more telemetry than the server accepts")
+        Anomaly(row, 2 * THRESHOLD, POINTS, "continues to send far more telemetry than the server accepts")
         for row in rows
     ]

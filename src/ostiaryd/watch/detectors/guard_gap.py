@@ -51,5 +51,5 @@ def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
     if gap == 0:
         return None
     if before == agent:
-        return Anomaly(row, 4.0, 50, "its guard lost records before and after which it spoke of this agent", (gap - 1,))
-    return Anomaly(row, 1.0, 15, "its guard lost records, of which some may have been this agent's", (gap - 1,))
+        return Anomaly(row, 4.0, 50, "the guard lost records between two records of this agent", (gap - 1,))
+    return Anomaly(row, 1.0, 15, "the guard lost records, and some may have been of this agent", (gap - 1,))

@@ -47,7 +47,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
             returns = 1 + (int(state["returns"]) if state["day"] == at // DAY else 0)
             state["day"], state["returns"] = at // DAY, min(returns, 65_535)
             if returns >= ENOUGH:
-                says = f"its key went to and fro between two networks {returns} times, one of which is not its own"
+                says = f"the agent's key alternated {returns} times between two networks, one of them new to the agent"
                 findings.append(Anomaly(row, returns / ENOUGH, 60, says))
         state["left"], state["left_at"], state["left_key"] = before, left, state["key"]
         state["key"], state["is_own"] = key, own

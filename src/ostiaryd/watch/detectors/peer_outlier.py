@@ -97,7 +97,7 @@ def _report(rows: Ints, agents: Ints, group: Ints, kept: Kept, now: int) -> list
     far[now - hour < AGAIN] = 0
     kept.agents["told"][agents[far.max(axis=1, initial=0) >= 1]] = now
     return [
-        Anomaly(int(rows[at]), float(far[at].max()), 35, f"it has {SAYS[far[at].argmax()]} than all of its kind")
+        Anomaly(int(rows[at]), float(far[at].max()), 35, f"{SAYS[far[at].argmax()]} than all agents of its kind")
         for at in np.flatnonzero(far.max(axis=1, initial=0) >= 1).tolist()
     ]
 

@@ -18,9 +18,9 @@ from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_size
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 SAYS = (
-    "{much} calls within ten minutes, where at most {bar} are to be expected",
-    "{much} bytes within ten minutes, where at most {bar} are to be expected",
-    "{much} records within ten minutes, where at most {bar} are to be expected",
+    "{much} calls within ten minutes; at most {bar} are expected",
+    "{much} bytes within ten minutes; at most {bar} are expected",
+    "{much} records within ten minutes; at most {bar} are expected",
     "answers that are many times as large as the same tools give to its peers",
 )
 LIMITS = Limits(least=(40.0, 256_000.0, 200.0, 5.0), unknown=(600.0, 50e6, 50_000.0, 20.0), most=(1e5, 1e10, 1e8, 60.0))

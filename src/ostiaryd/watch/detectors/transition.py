@@ -85,7 +85,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     sums = _cusum(kept.agents, agent, batch.at[rows] // HOUR, bits - usual - SLACK)
     anomalies, events = list[Anomaly](), [batch.events[row] for row in rows.tolist()]
     for one in np.flatnonzero((sums >= BAR) & (bits > usual + SLACK)).tolist():
-        says = f"its calls follow each other in an order that is not its own nor its peers': now {events[one].tool}"
+        says = f"unusual order of calls for the agent and its peers: now {events[one].tool}"
         anomalies.append(Anomaly(int(rows[one]), float(sums[one]) / BAR, 40, says[:300]))
     return anomalies
 

@@ -182,7 +182,7 @@ class Watch:
             )
         if state.failing:
             name, error = next(iter(state.failing.items()))
-            raise Conflict(f"`{name}` failed at {error}", hint="it has noticed nothing there: report it")
+            raise Conflict(f"`{name}` failed at {error}", hint="the detector examined nothing there: report the defect")
         if state.unanswered:
             raise Conflict(f"no response was made to a finding: {state.unanswered[-1]}", hint="see the log")
         return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
