@@ -96,7 +96,7 @@ class Caller:
                 return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, method="POST", uri=self._uri)
             except NonceNeeded as needed:
                 nonce = needed.nonce
-        raise Unavailable("the guard accepts no proof of this agent", hint="do the clocks of this machine agree?")
+        raise Unavailable("the guard accepts no proof of this agent", hint="compare the clocks of this machine")
 
 
 @dataclass(frozen=True, slots=True)

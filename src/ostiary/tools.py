@@ -190,7 +190,7 @@ def fail_closed() -> Iterator[None]:
     except Refused:
         raise
     except httpx2.HTTPError as error:
-        raise Unavailable(f"cannot get a token: {error}", hint="is the server running?") from error
+        raise Unavailable(f"cannot get a token: {error}", hint="check that the server is running") from error
     except Exception as error:
         log.exception("the guard of a tool failed, and refuses")
         raise Unavailable("the guard failed, and refuses", code="guard_failed") from error

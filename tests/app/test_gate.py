@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from harness.clock import Clock
@@ -19,6 +20,12 @@ from tests.support.trust_fixtures import API, proof_of
 __all__ = ["client"]
 GATED = [(route.method, route.path, route.scope) for route in ROUTES if route.scope]
 QUESTION = {"subject": {"type": "user", "id": "x"}, "action": {"name": "see"}, "resource": {"type": "user", "id": "y"}}
+
+
+def test_no_route_hides_another_one() -> None:
+    """Of two routes with one method and path, only the first would answer."""
+    count = Counter((route.method, re.sub(r"{[^}]*}", "{}", route.path)) for route in ROUTES)
+    assert [route for route, times in count.items() if times > 1] == []
 
 
 async def ask(world: World, method: str, template: str, *headers: tuple[str, str]) -> Answer:

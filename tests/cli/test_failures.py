@@ -49,7 +49,7 @@ def closed() -> str:
 )
 def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, words: tuple[str, ...]) -> None:
     with environment(OSTIARY_URL=closed, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
-        check_said(run(*words), 3, "the server does not answer", "is it running?")
+        check_said(run(*words), 3, "the server does not answer", "start the server")
 
 
 def test_the_doctor_of_a_server_that_does_not_answer_prints_its_line_and_exits_3(server: Server, closed: str) -> None:
@@ -197,7 +197,7 @@ def test_a_server_of_another_kind_is_no_traceback(ostiary: Commands, server: Ser
                 ran = run("agent", "list")
         finally:
             other.shutdown()
-    check_said(Ran(ran.code, ran.out, "\n".join(ran.err.splitlines()[-2:])), 3, "is this the URL of the issuer?")
+    check_said(Ran(ran.code, ran.out, "\n".join(ran.err.splitlines()[-2:])), 3, "check the URL of the issuer")
 
 
 def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Server) -> None:

@@ -93,9 +93,9 @@ EDWARDS = jose.generate("EdDSA")
 @pytest.mark.parametrize(
     ("header", "why"),
     [
-        ({**HEADER, "typ": "JWT"}, "type dpop\\+jwt"),
-        ({**HEADER, "typ": "at+jwt"}, "type dpop\\+jwt"),
-        ({k: v for k, v in HEADER.items() if k != "typ"}, "type dpop\\+jwt"),
+        ({**HEADER, "typ": "JWT"}, "type is not dpop\\+jwt"),
+        ({**HEADER, "typ": "at+jwt"}, "type is not dpop\\+jwt"),
+        ({k: v for k, v in HEADER.items() if k != "typ"}, "type is not dpop\\+jwt"),
         ({k: v for k, v in HEADER.items() if k != "jwk"}, "no `jwk`"),
         ({**HEADER, "jwk": "x"}, "no `jwk`"),
         ({**HEADER, "jwk": {}}, "kty"),

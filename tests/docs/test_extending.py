@@ -84,6 +84,7 @@ def test_the_recipes_keep_style_imports_and_layers(copy: Path) -> None:
         ("ruff", "format", "--no-cache", "--check", "src/ostiaryd"),
         ("lint-imports", "--no-logo", "--no-cache"),
         ("pytest", "-q", "-p", "no:cacheprovider", "tests/architecture/test_doors.py"),
+        ("pytest", "-q", "-p", "no:cacheprovider", "tests/app/test_gate.py", "-k", "hides"),
     ):
         run = check(copy, *command)
         assert run.returncode == 0, run.stdout + run.stderr

@@ -55,9 +55,9 @@ def search(
     """Search entries, newest first. Times are in UTC.
 
     Args:
-        agent: Name or id.
-        person: Name or id.
-        resource: Name, id or URI.
+        agent: Agent that acted: name or id.
+        person: Person that acted, or for whom an agent acted: name or id.
+        resource: Resource of the call or token: name, id or URI.
         task: Id of a task.
         action: Action, such as token.issue or tool.call.
         outcome: ok, allow, deny, refused or error.

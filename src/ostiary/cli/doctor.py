@@ -79,7 +79,7 @@ def _perform(name: str, experiment: Callable[[], str]) -> Line:
 def _answers(session: Session) -> str:
     metadata = decoded(httpx2.get(f"{session.url}/.well-known/oauth-authorization-server"))
     if not isinstance(metadata, dict) or "issuer" not in metadata:
-        raise Conflict(f"{session.url} names no issuer", hint="is this the URL of the server?")
+        raise Conflict(f"{session.url} names no issuer", hint="check the URL of the server")
     return f"{session.url} answers as the issuer {metadata['issuer']}"
 
 
@@ -89,7 +89,9 @@ def _clock(url: str, now: Callable[[], int]) -> str:
     try:
         date = parsedate_to_datetime(httpx2.get(f"{url}/jwks").headers.get("date", "")).timestamp()
     except ValueError:
-        raise Conflict("the server's answers have no Date", hint="is something in front that takes it away?") from None
+        raise Conflict(
+            "the server's answers have no Date", hint="check whether a proxy in front of the server removes it"
+        ) from None
     skew = date + 1 - (before + now()) / 2e6
     if abs(skew) > MAX_SKEW_S:
         raise Conflict(

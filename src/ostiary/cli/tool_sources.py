@@ -63,7 +63,10 @@ def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
         for part in name.split("."):
             value = getattr(value, part)
     except ImportError as error:
-        raise Usage(f"cannot import {module}: {error}", hint="is it in this folder, or installed?") from None
+        raise Usage(
+            f"cannot import {module}: {error}",
+            hint="run the command in the folder of the module, or install the module",
+        ) from None
     except AttributeError:
         raise Usage(f"the module {module} has no `{name}`") from None
     return program, value

@@ -119,7 +119,7 @@ class Client:
             failures.append(f"{url} answers {response.status_code}")
             if response.status_code >= 500:
                 break
-        raise Unavailable(failures[0], hint="is this the URL of the issuer?")
+        raise Unavailable(failures[0], hint="check the URL of the issuer")
 
     def public(self, url: str) -> str:
         """Return the name that the issuer itself has for a URL: it may be reached under another on its own machine."""

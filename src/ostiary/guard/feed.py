@@ -185,7 +185,7 @@ class Feed:
         """Return the facts, if they are reliable. Raises FeedStale: an enforcing guard then denies."""
         present = self._present
         if present is None or self._tick() - self._heard_at > self.max_age:
-            raise FeedStale(self._why, hint="is the server running, and does this guard's clock agree with it?")
+            raise FeedStale(self._why, hint="check that the server is running, and compare its clock with this guard's")
         if abs(difference := self.clock.difference) > 2 * self._max_skew:
             raise FeedStale(f"this machine's clock jumped by {difference / 1e6:+.1f} s", hint="set the clock right")
         return present

@@ -1,4 +1,6 @@
-"""The fields of the records that the tasks have read whose calls are decided here (`ostiary.provenance.sources`)."""
+"""Fields of the records that tasks have read, for the tasks whose calls this guard decides
+(`ostiary.provenance.sources`).
+"""
 
 from __future__ import annotations
 

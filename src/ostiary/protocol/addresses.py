@@ -11,7 +11,9 @@ _ADDRESS = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@(?=.{1,253}\Z)[a-zA
 
 
 def check_address(address: str, *, name: str) -> str:
-    """An address as every mail server takes it: no quotes, no comments, ASCII. Raises Invalid."""
+    """Check a mail address, and return it in the form that every mail server accepts: no quotes, no comments, ASCII.
+    Raises Invalid.
+    """
     if not _ADDRESS.fullmatch(address):
         raise Invalid(f"{name} is an address as ada@example.org")
     return address

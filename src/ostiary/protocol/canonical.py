@@ -75,7 +75,8 @@ def parse(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
 
 
 def _check_members(data: bytes, kept: int) -> None:
-    """The decoder keeps the last of equal members silently, so count the colons of the text that it accepted.
+    """Check that no member is repeated: the decoder silently keeps the last one, so count the colons of the decoded
+    text.
 
     Every colon after a member's name has a quote or white space before it, so the first count is never too small;
     colons inside strings can make it too large, and then the strings are taken out.

@@ -160,7 +160,7 @@ def parse_proof(unverified_proof: str) -> tuple[PublicKey, Jws]:
 def check_shown(
     unverified_proof: str, *, resource: str, ath: str, jkt: str, now: int, window_us: int, skew_us: int = SKEW
 ) -> Proof:
-    """The proof that the holder of the key `jkt` called something at `resource` with the token of digest `ath`.
+    """Check a proof that the holder of the key `jkt` called `resource` with the token of digest `ath`.
 
     For a server to which a guard shows a proof that was sent to that guard: `htu` is the URI of the resource or below
     it, `htm` any method. It says nothing about the arguments of the call. Times are microseconds. Raises InvalidProof.

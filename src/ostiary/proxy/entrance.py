@@ -121,7 +121,7 @@ class Entrance:
             raise Rejected(421, "wrong_host", "the `Host` is not that of this proxy", hint=f"use {self._origin}")
 
     def _check_origin(self, headers: Headers) -> None:
-        """A web page says where it is from in `Origin`, or its browser in `Sec-Fetch-Site`."""
+        """Check that the request is not from a web page: `Origin` and `Sec-Fetch-Site` would name its site."""
         for name, value in headers:
             is_foreign = (name == b"origin" and value.decode("latin-1") != self._origin) or (
                 name == b"sec-fetch-site" and value not in (b"none", b"same-origin")

@@ -126,7 +126,7 @@ def parse_config(text: object, *, of: str) -> Config:
     """Parse a configuration of MCP servers. Raises Usage for another document, or too many servers."""
     member = next((name for name in MEMBERS if isinstance(text, dict) and isinstance(text.get(name), dict)), None)
     if member is None:
-        raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="is it a configuration of MCP servers?")
+        raise Usage(f"{of} has no `mcpServers` and no `servers`", hint="name a configuration of MCP servers")
     assert isinstance(text, dict)
     entries = text[member]
     if len(entries) > MAX_SERVERS:

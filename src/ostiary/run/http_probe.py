@@ -30,7 +30,7 @@ def probe_http(url: str, *, headers: Mapping[str, str] | None = None, is_sse: bo
         with httpx2.Client(timeout=TIMEOUT_S, headers=headers or {}) as http:
             return (_SseProbe if is_sse else _Probe)(http, url).run()
     except httpx2.HTTPError as error:
-        raise Unavailable(f"{url} does not answer: {error}", hint="is the server running?") from None
+        raise Unavailable(f"{url} does not answer: {error}", hint="check that the server is running") from None
 
 
 class _Probe:

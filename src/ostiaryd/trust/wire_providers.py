@@ -256,7 +256,9 @@ async def _check_reachable(world: World, issuer: str) -> None:
         await fetch_keys(metadata.jwks_uri, private=world.config.private)
     except Unavailable as error:
         raise Invalid(
-            f"the provider cannot be used: {error.message}", hint=error.hint or "is the issuer exact?", code=error.code
+            f"the provider cannot be used: {error.message}",
+            hint=error.hint or "check that the issuer is exactly as the provider states it",
+            code=error.code,
         ) from None
 
 

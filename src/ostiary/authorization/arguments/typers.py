@@ -147,8 +147,8 @@ def every(parts: list[Typer]) -> Typer:
 
 
 def merge(left: Value, right: Value) -> Value:
-    """Two readings of one value: `number` is right about a number, and a value that one cannot represent, both
-    cannot.
+    """Join the readings of one value by two schemas: a decimal is exact, and a value that one schema cannot represent
+    stays so.
     """
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}

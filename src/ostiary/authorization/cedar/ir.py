@@ -217,7 +217,9 @@ def check(policies: PolicySetIR) -> None:
 
 
 def _check_expression(root: Expr, policy_id: str) -> None:
-    """Depth, type names, distinct names in records. The stack is its own, so that depth cannot exhaust Python's."""
+    """Check depth, type names, and that names in records are distinct. The stack is its own, so that depth cannot
+    exhaust Python's.
+    """
     open_ = [(root, 1)]
     while open_:
         node, depth = open_.pop()

@@ -150,7 +150,7 @@ def _bits(run: str) -> float:
 
 
 def _check_digit(text: str) -> int:
-    """ICAO 9303, part 3, section 4.9."""
+    """Return the check digit of ICAO 9303, part 3, section 4.9."""
     values = (0 if one == "<" else int(one, 36) for one in text)
     return sum(value * (7, 3, 1)[at % 3] for at, value in enumerate(values)) % 10
 

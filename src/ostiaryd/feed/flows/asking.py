@@ -21,7 +21,7 @@ from ostiaryd.registry.model import Holding, Resource
 
 
 def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, resource_id: str, now: int) -> Ready:
-    """The policies that are asked.
+    """Check a guard's question, and return the policies that answer it.
 
     Raises Forbidden for a token that is not alive or not for this resource, and for a question that is about something
     else than a call under it at present; Conflict where another policy set has become active.

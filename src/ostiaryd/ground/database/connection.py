@@ -113,7 +113,8 @@ class SqliteConnection:
                 self._raw.execute(pragma)
         except (sqlite3.DatabaseError, OSError) as error:
             raise Unavailable(
-                f"cannot open the database {path}: {error}", hint="is it one, and ours to write?"
+                f"cannot open the database {path}: {error}",
+                hint="check that the file is a SQLite database, and writable for this user",
             ) from error
         self._path, self._locks = path, list[int]()
         self._writes = False

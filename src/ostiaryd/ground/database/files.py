@@ -40,7 +40,7 @@ class DatabaseFiles:
         self._is_shared = False
 
     def check_begun(self, *, is_alone: bool) -> None:
-        """Look before a batch writes. `is_alone`: no other connection has committed since the last batch.
+        """Check the files before a batch writes. `is_alone`: no other connection has committed since the last batch.
 
         Raises LostDatabase.
         """
@@ -60,13 +60,14 @@ class DatabaseFiles:
         self._check_log(states)
 
     def check_committed(self) -> None:
-        """Look after the commit, before it is acknowledged. Raises LostDatabase."""
+        """Check the files after the commit, before the commit is acknowledged. Raises LostDatabase."""
         states = self._look()
         self._check_log(states)
         self._seen = states
 
     def check_rolled_back(self) -> None:
-        """Look after a rollback: a part of the transaction may be in the log, without a commit. Raises LostDatabase.
+        """Check the files after a rollback: a part of the transaction may be in the log, without a commit. Raises
+        LostDatabase.
 
         After a loss there is no file to compare.
         """

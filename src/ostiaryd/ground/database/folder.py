@@ -87,7 +87,9 @@ def _holder(folder: Path) -> str:
 
 
 def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
-    """Say how much room is left where the data is. Raises Conflict if less than `spare` bytes are free."""
+    """Check the free space of the data folder, and return it in words. Raises Conflict if less than `spare` bytes are
+    free.
+    """
     free = shutil.disk_usage(folder).free
     if free < spare:
         raise Conflict(f"{free >> 20} MiB are free", hint="make room: an act that cannot be recorded is refused")

@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An act. A flow fills the entry as it learns more; empty members are left out of the encoding.
 
     `at` is microseconds since the epoch. `outcome` is `ok` (done), `allow` or `deny` (a decision), `refused` (nothing
-    was changed) or `error` (we failed; nothing was changed). Arguments appear as a digest, or redacted by rule.
+    was changed) or `error` (the server failed; nothing was changed). Arguments appear as a digest, or redacted by rule.
     """
 
     at: int

@@ -25,8 +25,8 @@ class Span(NamedTuple):
 def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int | None, by: Caller) -> Span:
     """Record the question; return the range of entries. Raises Forbidden, Malformed, Invalid.
 
-    A caller can learn the values of arguments by made-up sets, so the question needs the scope of the decision point
-    beside the scope to read.
+    A caller could learn values of arguments by invented policy sets, so a what-if needs the scope of the decision point
+    and the scope to read.
     """
     if not (by.is_admin or DECIDE in by.scopes):
         raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")

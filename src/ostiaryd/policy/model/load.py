@@ -255,7 +255,7 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
-    """A copy of a safeguard is the safeguard; another policy under its id is refused. Raises Invalid."""
+    """Check that a policy with the id of a safeguard is a copy of the safeguard. Raises Invalid."""
     ids = {policy.id for policy in extended}
     for policy in own:
         if policy.id in ids:

@@ -31,7 +31,9 @@ _TOKEN = re.compile(
 
 
 def check_policies(name: str, text: str) -> int:
-    """The number of policies of the file, at most: of statements that end in a semicolon. Raises Malformed, Invalid."""
+    """Check a file of policies, and return an upper limit of their number: its statements that end in a semicolon.
+    Raises Malformed, Invalid.
+    """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
     for token in _TOKEN.finditer(text):
@@ -54,7 +56,7 @@ def check_policies(name: str, text: str) -> int:
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """The words of the file in their order. Raises Malformed, Invalid."""
+    """Check a schema, and return its words in their order. Raises Malformed, Invalid."""
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []
     depth = 0

@@ -207,7 +207,7 @@ def activate(act: Act, agent: Agent) -> Agent:
 
 
 def check_end(end: int, *, now: int) -> int:
-    """An end in the future, at most ten years away; raises Invalid."""
+    """Check that an end is in the future and at most ten years away, and return it. Raises Invalid."""
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid("the end must be in the future, at most ten years from now")
     return end

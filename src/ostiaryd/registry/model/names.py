@@ -21,7 +21,9 @@ _EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL}
 
 
 def check_name(unverified_name: str, *, of: str = "name") -> str:
-    """A name that cannot be taken for an id or for another name; raises Invalid saying which character is wrong."""
+    """Check that a name cannot be taken for an id or another name, and return it. Raises Invalid, which names the
+    character.
+    """
     name = unverified_name
     if _NAME.fullmatch(name):
         if name.startswith(ID_PREFIXES):
@@ -37,7 +39,7 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
 
 
 def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
-    """Words for people: 1 to `limit` characters, none of them invisible or a control; raises Invalid."""
+    """Check text for people, and return it: 1 to `limit` characters, none invisible or a control. Raises Invalid."""
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")
     for character in text:

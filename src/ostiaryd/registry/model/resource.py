@@ -44,7 +44,7 @@ class Resource:
 
 
 def check_uri(unverified_uri: str) -> str:
-    """A resource identifier in its one spelling: https, or http on loopback; raises Invalid."""
+    """Check a resource identifier, https or http on loopback, and return its canonical form. Raises Invalid."""
     uri = unverified_uri
     if "#" in uri:
         raise Invalid("the URI has a fragment", hint="remove the fragment (RFC 8707 section 2)")

@@ -64,7 +64,9 @@ def has_passed(reader: Reader, stream: Stream) -> bool:
 
 
 def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
-    """A stream outlives the token that made it, but not the right to hear. Raises NotFound, Forbidden."""
+    """Check that the creator of a stream may still receive its events; a stream outlives the token that created it.
+    Raises NotFound, Forbidden.
+    """
     receiver = registry.active_agent(reader, stream.receiver, now=now)
     if SSF_READ not in receiver.scopes:
         raise Forbidden(f"`{receiver.name}` does not have {SSF_READ}")

@@ -15,8 +15,9 @@ from ostiaryd.tasks.model import Task
 
 
 def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
-    """Each location is a registered resource of which the task has a scope, or an https one where that is allowed; each
-    named tool is in the catalogue and within the task's scopes. Raises InvalidDetails, Forbidden.
+    """Check that each location is a registered resource of which the task has a scope, or an https one where that is
+    allowed, and that each named tool is in the catalogue and within the task's scopes. Raises InvalidDetails,
+    Forbidden.
     """
     for detail in task.bounds:
         for location in detail.locations:

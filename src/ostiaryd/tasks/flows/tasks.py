@@ -98,9 +98,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
 
 
 def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
-    """Return the task narrowed to the rest of its parent, with its chain; `is_whole`: with all scopes that both
-    have.
-    """
+    """Return the task narrowed to its parent, with its delegation chain; `is_whole`: with all scopes that both have."""
     holder = registry.find_agent(act.tx, find_task(act.tx, parent).agent)
     _check_own(act.tx, by, holder)
     outer = live(act.tx, parent, now=act.now)

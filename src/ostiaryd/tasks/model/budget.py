@@ -1,4 +1,4 @@
-"""Budgets at the server: whose they are, and how much of each has gone."""
+"""Budgets at the server: their owners, and their spent parts."""
 
 from __future__ import annotations
 

@@ -182,7 +182,9 @@ def standing_task(agent: Agent) -> Task:
 
 
 def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
-    """A heartbeat in microseconds; raises Invalid beyond 1 second to 1 day, and without one where it is needed."""
+    """Check a heartbeat, 1 second to 1 day, and return it in microseconds. Raises Invalid, also for an absent heartbeat
+    that `ends_with_last` needs.
+    """
     if seconds is None:
         if ends_with_last:
             raise Invalid("the server can only know the last holder by heartbeats", hint="give a `heartbeat` too")
@@ -208,7 +210,7 @@ def check_size(
 
 
 def check_ttl(seconds: int) -> int:
-    """A task's time to live in microseconds; raises Invalid beyond 1 second to 30 days."""
+    """Check a task's time to live, 1 second to 30 days, and return it in microseconds. Raises Invalid."""
     if not 1 <= seconds <= MAX_TTL_S:
         raise Invalid(f"the ttl must be 1 to {MAX_TTL_S} seconds")
     return seconds * SECOND

@@ -144,7 +144,7 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
 
 
 def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> None:
-    """The client is for whom the token was made (`aud`) and who may act on it (`may_act`), or it is its own token."""
+    """Check that the token was made for the client (`aud`), which may act on it (`may_act`), or is the client's own."""
     if subject.client_id == agent.agent_id:
         return
     if subject.aud != agent_uri(config.issuer, agent.name):

@@ -87,7 +87,7 @@ def _check_binding(
     keys: Keyring,
     config: Config,
 ) -> Possession:
-    """Possession of the key that the token is bound to; of none for a client that may do without."""
+    """Check possession of the key that the token is bound to; return an empty possession for an exempt client."""
     if claims.cnf is None:
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
             return Possession()

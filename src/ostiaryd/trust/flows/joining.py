@@ -72,7 +72,9 @@ def _check_pending(agent: Agent) -> None:
 
 
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
-    """A JWT of type `enrol+jwt` by that key for us, at most five minutes long, whose `jth` is the token's SHA-256."""
+    """Check a JWT of type `enrol+jwt` by that key for this server, valid for at most five minutes, whose `jth` is the
+    token's SHA-256.
+    """
     claims = jose.verify_jwt(
         unverified_proof,
         key_for=lambda _: key,

@@ -97,7 +97,9 @@ def authenticate_oauth_client(
         raise InvalidClient("the client has no secret", hint=hint, scheme=credentials.scheme)
     if client.is_public:
         if credentials.unverified_assertion is not None:
-            raise InvalidClient("the client registered no keys", hint="its `token_endpoint_auth_method` is none")
+            raise InvalidClient(
+                "the client registered no keys", hint="the registered `token_endpoint_auth_method` is none"
+            )
         return AuthenticatedClient(client=client)
     if (method := method_of(client)) is not None:
         if credentials.unverified_assertion is not None or credentials.certificate is None:

@@ -277,7 +277,7 @@ def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
     if metadata.application_type not in ("", "web", "native"):
         raise InvalidClientMetadata("`application_type` must be `web` or `native`")
     if is_needed and not uris and AUTHORIZATION_CODE in metadata.grant_types:
-        raise InvalidRedirectUri("`redirect_uris` is missing", hint="name where people come back to")
+        raise InvalidRedirectUri("`redirect_uris` is missing", hint="name the URLs to which people return")
     if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
         raise InvalidRedirectUri(f"a client has at most {MAX_REDIRECT_URIS} redirect URIs")
     for uri in (*uris, *metadata.post_logout_redirect_uris):
