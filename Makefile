@@ -25,6 +25,7 @@ OPENAPI := .openapi/.setup
 PROXIES := .proxies/.setup
 SITE := .site/.setup
 BROWSER := .browser/.setup
+CERTBOT := .certbot/.setup
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
 PYTHON313_TESTS ?= tests/sdk tests/core tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
@@ -38,7 +39,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## make .venv and every environment of the tests from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## make .venv and every environment of the tests from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -68,7 +69,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 
@@ -105,7 +106,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -115,6 +116,9 @@ peers: $(SETUP) $(NODE) ## compare with the tests of others (CORPORA=DIR holds c
 	$(BIN)/python -m tests.conformance.peers_rego "$(CORPORA)"
 	$(BIN)/python -m tests.conformance.peers_mcp
 	$(BIN)/python -m tests.conformance.peers_authorization
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends dehydrated uacme lego acme.sh >/dev/null; fi
+	$(BIN)/python -m tests.conformance.acme_clients
 	$(BIN)/python -m tests.conformance.peers_mod_auth_openidc
 
 .PHONY: docs
@@ -132,13 +136,14 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 	$(UV_COMPILE) pyproject.toml requirements/openapi.in --output-file requirements/openapi.lock
 	$(UV_COMPILE) requirements/site.in --output-file requirements/site.lock
 	$(UV_COMPILE) requirements/browser.in --output-file requirements/browser.lock
+	$(UV_COMPILE) requirements/certbot.in --output-file requirements/certbot.lock
 	for name in $(FRAMEWORKS); do $(UV_COMPILE) pyproject.toml --extra $$name requirements/frameworks/tests.in $$(ls requirements/frameworks/$$name.in 2>/dev/null) --output-file requirements/frameworks/$$name.lock; done
 	npm --prefix tests/node install --package-lock-only --ignore-scripts
 	npm --prefix docs/mermaid install --package-lock-only --ignore-scripts
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -177,6 +182,16 @@ $(SITE): requirements/site.lock docs/mermaid/package-lock.json | $(SETUP)
 $(OPENAPI): requirements/openapi.lock
 	$(UV) venv --clear --python $(BIN)/python .openapi
 	$(UV) pip install --python .openapi/bin/python --require-hashes --no-deps -r $<
+	touch $@
+
+# certbot, and dehydrated of Debian: real clients of the ACME server. Without dehydrated its test is skipped.
+$(CERTBOT): requirements/certbot.lock | $(SETUP)
+	$(UV) venv --clear --python $(BIN)/python .certbot
+	$(UV) pip install --python .certbot/bin/python --require-hashes --no-deps -r $<
+	if command -v dehydrated >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends dehydrated >/dev/null; \
+	else echo "dehydrated is not installed and this user may not install it: its test is skipped."; fi
 	touch $@
 
 # Tests of pages in a browser are skipped, with this message, where Chromium is missing.

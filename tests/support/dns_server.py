@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -21,6 +22,10 @@ class DnsServer:
         self._sock = sock
         self.port: int = sock.getsockname()[1]
         self.records: dict[tuple[str, str], list[str]] = {}
+        self.default: list[str] = []
+        """Addresses (A) of every other name."""
+        self.folder: Path | None = None
+        """Folder with a file of TXT records for each name, which other programs write."""
         self.asked: list[tuple[str, str]] = []
 
     @property
@@ -48,11 +53,19 @@ class DnsServer:
         self.asked.append((name, kind))
         answer = dns.message.make_response(query)
         answer.flags |= dns.flags.AA | dns.flags.RA
-        if values := self.records.get((name, kind)):
+        if values := self._values(name, kind):
             answer.answer.append(dns.rrset.from_text_list(question.name, 0, "IN", kind, values))
-        elif not any(known == name for known, _ in self.records):
+        elif not self.default and not any(known == name for known, _ in self.records):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         return answer.to_wire()
+
+    def _values(self, name: str, kind: str) -> list[str]:
+        if (name, kind) in self.records:
+            return self.records[name, kind]
+        if kind == "A":
+            return self.default
+        file = None if self.folder is None else self.folder / name.rstrip(".")
+        return file.read_text().split() if kind == "TXT" and file is not None and file.exists() else []
 
 
 @contextmanager
