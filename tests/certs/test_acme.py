@@ -120,6 +120,8 @@ async def test_a_certificate_is_issued_on_proof_by_http_and_is_a_holding_of_the_
     leaf, *above = x509.load_pem_x509_certificates(pem.body)
     leaf.verify_directly_issued_by(above[0])
     assert leaf.public_key() == key.public_key()
+    assert list(leaf.subject) == [], "certbot orders a common name as well when it renews"
+    assert leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
     assert sorted(names) == ["api.example", "www.example"]
     held = registry.get_holding(stage.world.db.read(), HoldingId(f"ct_{leaf.serial_number:032x}"))

@@ -126,6 +126,7 @@ def run_certbot(house: AcmeHouse) -> None:
     house.run(CERTBOT, "renew", "--non-interactive", "--force-renewal", "--no-random-sleep-on-renew", *common)
     second = read_chain(live / "fullchain.pem")[0]
     assert second.serial_number != first.serial_number
+    assert names_of(second) == names_of(first)
     house.run(
         CERTBOT, "revoke", "--non-interactive", "--server", house.directory, *common, "--no-delete-after-revoke",
         "--cert-path", live / "cert.pem", "--reason", "superseded",

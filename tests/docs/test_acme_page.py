@@ -57,7 +57,7 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
             assert run.returncode == 0, f"{run.stdout}{run.stderr}"
             revoked = [one for one in server.ostiary("cert", "list") if one["revoked_at"] is not None]
     said = dict(enumerate(run.stdout.split("=== ")[1:], 1))
-    assert [text for block, text in wanted if not is_in(text, said[block])] == []
+    assert [text for block, text in wanted if not is_in(text, said[block])] == [], run.stdout
     assert len(revoked) == 1
     assert shutil.which("certbot", path=path) == str(tools / "certbot")
 

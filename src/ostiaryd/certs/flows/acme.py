@@ -558,6 +558,7 @@ def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningReq
         person=person,
         lifetime_s=_lifetime_s(order.not_after, now=act.now),
         replaces=replaced,
+        has_subject=False,
     )
     try:
         issued = issue(act, certificate_request, config=config).certificate

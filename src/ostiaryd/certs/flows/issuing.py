@@ -102,7 +102,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         issuer=issuer.certificate,
         issuer_key=issuer.key,
         serial=serial,
-        subject=holder.id or SERVER,
+        subject=(holder.id or SERVER) if request.has_subject else "",
         public_key=request.public_key,
         names=names,
         usages=profile.usages,

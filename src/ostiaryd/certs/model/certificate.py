@@ -61,6 +61,8 @@ class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
     client_jkt: str | None = None
     """thumbprint of the key with which the caller proved itself: the certificate ends with that key"""
     replaces: str | None = None
+    has_subject: bool = True
+    """False for a certificate with an empty subject: ACME clients take a common name for the name of a host"""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,12 +167,12 @@ def build_certificate(
 ) -> bytes:
     """Return a certificate in DER. All names are alternative names.
 
-    The subject is an identifier, which no client takes for the name of a host.
+    The subject is an identifier, or empty; then the names are critical (RFC 5280 section 4.2.1.6).
     """
     key = parse_public_key(public_key)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject_of(subject))
+        .subject_name(subject_of(subject) if subject else x509.Name([]))
         .issuer_name(issuer.subject)
         .public_key(key)
         .serial_number(int(serial, 16))
@@ -179,7 +181,7 @@ def build_certificate(
         .add_extension(_LEAF, critical=True)
         .add_extension(SIGNING_USAGE, critical=True)
         .add_extension(_extended(tuple(usages)), critical=False)
-        .add_extension(x509.SubjectAlternativeName([name.encode() for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([name.encode() for name in names]), critical=not subject)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(_authority_key_id(issuer), critical=False)
     )
