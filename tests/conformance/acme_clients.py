@@ -113,7 +113,14 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 def run_certbot(house: AcmeHouse) -> None:
     """Obtain by http-01, renew and revoke, with certbot."""
     key, folder = house.key(), house.folder / "certbot"
-    common = ["--config-dir", folder / "config", "--work-dir", folder / "work", "--logs-dir", folder / "logs"]
+    common: list[str | Path] = [
+        "--config-dir",
+        folder / "config",
+        "--work-dir",
+        folder / "work",
+        "--logs-dir",
+        folder / "logs",
+    ]
     account = ["--server", house.directory, "--eab-kid", key["kid"], "--eab-hmac-key", key["hmac_key"]]
     ports = ["--standalone", "--http-01-port", str(house.port), "--http-01-address", "127.0.0.1"]
     house.run(
