@@ -201,7 +201,7 @@ async def test_a_part_with_less_said_begins_with_what_was_returned_above(
     below = At(world, files, token="tok_part")
     await below.recall()
     for value, origin in (
-        ("FR7612345678901", Origin.OUTSIDE), ("FR7655555555555", Origin.NOWHERE), ("ann@example.org", Origin.NOWHERE),
+        ("FR7612345678901", Origin.OUTSIDE), ("FR7655555555555", Origin.OUTSIDE), ("ann@example.org", Origin.NOWHERE),
     ):  # fmt: skip
         assert of_value(below.memory, Kind.ACCOUNT, value) is origin, value
     await below.observe(RECORD, "FR7699999999999", path="the bill")

@@ -200,7 +200,7 @@ def test_an_endorsed_document_counts_for_the_kinds_it_was_endorsed_for() -> None
     seen = after(memory, tool, {"path": "Bill.txt"}, bill)
     assert of_value(seen, Kind.ACCOUNT, "FR7612345678901") is Origin.ENDORSED
     assert of_value(seen, Kind.AMOUNT, 120.5) is Origin.ENDORSED
-    assert of_value(seen, Kind.ADDRESS, "eve@example.net") is Origin.NOWHERE
+    assert of_value(seen, Kind.ADDRESS, "eve@example.net") is Origin.OUTSIDE
     for other in ({"path": "bill.txt.old"}, {"path": "x"}, {"path": ["bill.txt"]}, {"path": 10**5000}, {}):
         assert of_value(after(memory, tool, other, bill), Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
     another = observe_output(memory, "mail/fetch", tool, {"path": "bill.txt"}, bill)
@@ -420,7 +420,7 @@ def test_the_addresses_of_an_endorsed_page_are_those_of_mail() -> None:
     assert of_value(seen, Kind.AMOUNT, 5) is Origin.ENDORSED
     assert of_value(seen, Kind.AMOUNT, "dora@mail.example") is Origin.NOWHERE
     for link in ("https://evil.example/x", "www.evil.com", "https://www.evil.com"):
-        assert of_value(seen, Kind.ADDRESS, link) is Origin.NOWHERE
+        assert of_value(seen, Kind.ADDRESS, link) is Origin.OUTSIDE
     file = Tool(name="get", effect=Effect.READ, kinds={"url": "object"})
     whole = after(memory, file, {"url": "https://example.com/a"}, output)
     assert of_value(whole, Kind.ADDRESS, "https://evil.example/x") is Origin.ENDORSED, "a file of the person's own"

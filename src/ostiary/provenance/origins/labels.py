@@ -6,8 +6,8 @@ parties may have written it. Content has a label if the person did not name its 
 that the person asked for, and a policy sees the labels of the rest. An endorsed document does not name further sources:
 
     carries      the data classes of such content, with `outside` or `record` for its source
-    unrequested  the task has read something that only untrusted content asked for; from then on any text may reveal it,
-                 in other words
+    unrequested  the task has read something that untrusted content may have asked for; from then on any text may reveal
+                 it, in other words
     reveals      kinds of secret or personal identifiers that the person did not give (`identifiers`)
 
 All three concern text for recipients other than the person. Unlike origins, missing labels may allow more:
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
@@ -65,7 +66,7 @@ def label_output(
         fresh = [one for one in prints if not any(holds(part.words, one) for part in memory.labels)]
         if fresh:
             parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
-    if Origin.OUTSIDE in by and not memory.is_unrequested and not reaches_out(tool, arguments):
+    if not memory.is_unrequested and not reaches_out(tool, arguments) and _is_prompted(memory, tool, arguments):
         parts.append(Part(Origin.OUTSIDE, UNREQUESTED, b"unread"))
     if memory.labels and goes_out(tool):
         ends = [_end(memory, scribe, recipient, text) for recipient, text in _addressed(memory, tool, arguments)]
@@ -79,17 +80,19 @@ def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
     if not goes_out(tool):
         return {}
     texts = [text for _, text in _outgoing(tool, arguments) if text.strip()]
-    if not texts or _is_to_person(memory, tool, arguments):
+    measures = [*_measures(tool, arguments)]
+    may_reveal = bool(texts) or _has_unsaid(memory, tool, arguments)
+    if not (may_reveal or measures) or _is_to_person(memory, tool, arguments):
         return {}
     carried: Collection[str] = ()
     if memory.labels:
         has_sent = any(part.kinds == SENT for part in memory.parts)
-        by = _addressed(memory, tool, arguments) if has_sent else [(b"", text) for text in texts]
-        carried = _carried(memory, by)
+        by = _addressed(memory, tool, arguments) if has_sent else ((b"", text) for text in texts)
+        carried = _carried(memory, chain(by, ((b"", text) for text in measures)))
     revealed = (kind for text in texts for kind, value in identifiers(text) if not _is_given(memory, value))
     return {
         CARRIES: frozenset[object](carried),
-        UNREQUESTED_READ: memory.is_unrequested,
+        UNREQUESTED_READ: may_reveal and memory.is_unrequested,
         REVEALS: frozenset[object](revealed),
     }
 
@@ -103,11 +106,29 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
     """Return the origins of the values that select the output of a read; nothing for a call with another effect."""
     if tool.effect != Effect.READ:
         return []
-    return [
-        of_value(memory, Kind.OBJECT if kind is Kind.TEXT else kind, value)
-        for _, kind, value in judged_leaves(memory, tool, arguments)
-        if kind in POINTS or kind is Kind.TEXT
-    ]
+    return [of_value(memory, *one) for one in _selecting(memory, tool, arguments)]
+
+
+def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether untrusted content may have requested a read: the content has a value that selects what is read,
+    even if the person said the value too; or no value selects it. If some content is forgotten, it may have had each
+    value that is not the person's.
+    """
+    outside = memory.outside
+    if tool.effect != Effect.READ or not outside.parts:
+        return False
+    selecting = [*_selecting(memory, tool, arguments)]
+    return not selecting or any(
+        of_value(outside, *one) is Origin.OUTSIDE or (memory.has_forgotten and of_value(memory, *one) > Origin.ENDORSED)
+        for one in selecting
+    )
+
+
+def _selecting(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[Kind, object]]:
+    """Yield the values that say what a read returns, each with its kind. Search words name an object."""
+    for _, kind, value in judged_leaves(memory, tool, arguments):
+        if kind in POINTS or kind is Kind.TEXT:
+            yield (Kind.OBJECT if kind is Kind.TEXT else kind), value
 
 
 def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) -> Iterator[tuple[str, str]]:
@@ -121,6 +142,31 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
         is_text = leaf.kind is Kind.TEXT or leaf.rule is Rule.HARMLESS
         if every or is_text or (leaf.kind in (Kind.OBJECT, Kind.TIME) and len(value.split()) > 1):
             yield leaf.path, value[:MAX_TEXT]
+
+
+def _measures(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the values of a call that are no text and may be facts of some content: numbers and times that name
+    nothing, and undeclared values of one word.
+    """
+    for leaf in tool.coverage.leaves(arguments):
+        value = leaf.value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_free = leaf.rule is Rule.UNCLAIMED or leaf.kind is Kind.TIME
+        if is_free or (is_number and leaf.kind in (None, Kind.TEXT)):
+            yield from (text for text in leaves(value) if len(text.split()) == 1)
+
+
+def _has_unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call has a value that may hold content of any kind, and that is not the person's: no declared
+    name or amount, whose origin policies judge, and no value that the schema lists.
+    """
+    return any(
+        of_value(memory, Kind.TIME if leaf.kind is Kind.TIME else Kind.OBJECT, leaf.value) > Origin.ENDORSED
+        for leaf in tool.coverage.leaves(arguments)
+        if leaf.rule not in (Rule.OFFERED, Rule.LISTED, Rule.SWITCH)
+        and (leaf.rule is Rule.UNCLAIMED or leaf.kind in (None, Kind.TEXT, Kind.TIME))
+        and str(leaf.value).strip()
+    )
 
 
 def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:

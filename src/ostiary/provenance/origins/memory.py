@@ -94,8 +94,8 @@ NUMBER = b"\0\1"
 """prefix of four bytes of the hash of a number in the person's words: a fact of `slots`"""
 LABEL, SENT, UNREQUESTED, FORGOTTEN = SLOT << 1, SLOT << 2, SLOT << 3, SLOT << 4
 """kinds of parts that are no values (`labels`): fingerprints of content; the last words of sent texts; the mark of a
-task that has read something that only untrusted content asked for; the mark of a task that has lost untrusted content
-for lack of space
+task that has read something that untrusted content may have asked for; the mark of a task that has lost untrusted
+content for lack of space
 """
 LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 2, FORGOTTEN: 2}
 """words of each kind of label, of one origin"""
@@ -147,7 +147,7 @@ class Memory:
     labels: tuple[Part, ...] = field(init=False, compare=False)
     """fingerprints of the content of sources that the person did not name"""
     is_unrequested: bool = field(init=False, compare=False)
-    """True if the task has read something that only untrusted content asked for"""
+    """True if the task has read something that untrusted content may have asked for"""
     has_forgotten: bool = field(init=False, compare=False)
     """True if some untrusted content is missing for lack of space"""
 

@@ -133,6 +133,9 @@ def observe_output(
     if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
         mark = NAMED if names_content(memory, tool, arguments) else 0
         groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
+    elif kinds and tool.is_outside:
+        # For kinds that it is not endorsed for, the document is untrusted content that the person named.
+        groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups[Origin.ENDORSED, kinds]
     if is_effect(tool):
         if kinds & BIT[Kind.ADDRESS] and (texts := groups.pop((Origin.ENDORSED, kinds), [])):
             groups[Origin.ENDORSED, kinds & ~BIT[Kind.ADDRESS]] = texts

@@ -20,10 +20,12 @@ from ostiary.provenance.origins.scribe import WIDTH, Scribe
 SPAN = 5
 STRIDE = 3
 MAX_YEAR = 2099
-_SIZES = tuple(words * WIDTH for words in range(2, SPAN + 1))
+_SIZES = tuple(words * WIDTH for words in range(1, SPAN + 1))
 _TAG = b"\0\2"
 """behind the four bytes of a fingerprint, which is as wide as a word"""
 MIN_DIGITS = 4
+MIN_WORD = 3
+"""characters of a value that is a fact as a single word"""
 MAX_FIELD = 64
 """characters of a value of a layout that is a fact as a whole"""
 _DIGITS = re.compile(r"\d")
@@ -41,14 +43,17 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
         for word in (*phrase, *scribe.otherwise(reading)):
             if not word.isalpha() and _tells(word):
                 facts[_print(scribe.word(word))] = None
-        if len(phrase) > 1:
+        if _is_name(phrase):
+            facts[_print(scribe.phrase(reading))] = None
+        elif len(phrase) > 1:
             facts.update(dict.fromkeys(_named_pairs(scribe, reading)))
             if len(phrase) < SPAN:
                 facts[_print(scribe.phrase(reading))] = None
             else:
                 runs.append(scribe.phrase(reading))
     for field in fields:
-        if 1 < len(phrase := scribe.words(field[:MAX_FIELD])) < SPAN:
+        phrase = scribe.words(field[:MAX_FIELD])
+        if 1 < len(phrase) < SPAN or _is_name(phrase):
             facts[_print(scribe.phrase(field[:MAX_FIELD]))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
@@ -56,6 +61,11 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
         _print(run[at * WIDTH : (at + SPAN) * WIDTH]) for run in runs for at in _places(len(run) // WIDTH, stride)
     )
     return [*islice(facts, room - min(len(spans), left)), *islice(spans, left)]
+
+
+def _is_name(phrase: Sequence[str]) -> bool:
+    """Return whether a field is a single word with a letter, which is a fact as a whole."""
+    return len(phrase) == 1 and len(phrase[0]) >= MIN_WORD and any(map(str.isalpha, phrase[0]))
 
 
 def _places(count: int, stride: int) -> Iterator[int]:
