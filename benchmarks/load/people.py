@@ -10,6 +10,8 @@ from hashlib import sha256
 from itertools import count
 from urllib.parse import urlencode
 
+from msgspec.structs import replace
+
 from benchmarks.load.agents import ASSERTION_TYPE, FILES, FORM, SECOND
 from benchmarks.load.client import render
 from ostiary.protocol import dpop, jose
@@ -25,6 +27,7 @@ from ostiaryd.tokens.flows import consents
 from ostiaryd.tokens.model.consent import LIFETIMES_S, Offer
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.sessions import SESSION_COOKIE, Proof
+from ostiaryd.trust.store import clients
 
 CALLBACK = "https://app.example.org/callback"
 SCOPE = "files:read"
@@ -111,6 +114,10 @@ async def enter_people(world: World, site: Site, *, applications: int, people: i
             registry.add_key(act, agent.agent_id, dict(key.public.jwk))
             client = trust.set_agent_client(act, agent.agent_id, redirect_uris=[CALLBACK])
             assert client is not None
+            if number % 2:  # every other application has ID tokens with ES256
+                metadata = replace(client.metadata, id_token_signed_response_alg="ES256")
+                client = replace(client, metadata=metadata)
+                clients.put(act.tx, client)
             offered = frozenset({SCOPE, "openid"})
             consents.remember(
                 act, client, agent=agent.agent_id, person=person, offered=offered, scopes=offered, details=(),

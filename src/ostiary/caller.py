@@ -10,7 +10,8 @@ import httpx2
 
 from ostiary.agent import AsyncTask, Task
 from ostiary.agent.identity import POLL_S, TIMEOUT_S, Identity
-from ostiary.client import Target, Token, run
+from ostiary.client import StepUpNeeded, Target, Token, TokenRefused, run
+from ostiary.decision.access import Reason
 from ostiary.guard import Guard, NonceNeeded, Verified
 from ostiary.protocol.errors import Conflict, Unavailable
 from ostiary.protocol.jose import InvalidToken
@@ -68,6 +69,19 @@ class Caller:
                     verified = self._show(token)
             self._cached = verified, token
             return verified
+
+    def step_up(self, demand: Reason) -> Verified:
+        """Return the caller with a token that meets the demand of a denial (RFC 9470), for the same task.
+
+        Raises StepUpNeeded if the agent cannot get one, another Refused, httpx2.HTTPError.
+        """
+        task = self._task.id if self._task is not None else None
+        target = Target(self._uri, task=task, acr_values=demand.acr_values or None, max_age=demand.max_age)
+        with httpx2.Client(timeout=TIMEOUT_S) as http:
+            try:
+                return self._show(run(http, self._client.token(target)))
+            except TokenRefused as refusal:
+                raise StepUpNeeded(target, refusal) from None
 
     def wait(self, approval: str, *, within: float) -> None:
         """Wait until a person has answered, at most `within` seconds. Raises Refused, httpx2.HTTPError."""

@@ -70,6 +70,8 @@ class Tools:
     def admit(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
         """Decide and record a call, whose tool then runs in a `with`. Raises Denied or another Refused, nothing else.
 
+        If the login of the agent is too weak or too old for the call, the agent gets another token for the same task.
+
         The arguments are the final ones of the tool, with its defaults; `plain` defines the allowed Python values.
         `says` returns the present definition of the tool, which is compared with the approved one.
         """
@@ -78,6 +80,8 @@ class Tools:
             try:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
             except Denied as denied:
+                if denied.step_up is not None and isinstance(caller, Caller):
+                    return admit(self.guard, caller.step_up(denied.step_up), tool, arguments, says)
                 if not (denied.approval and self.wait):
                     raise
                 caller.wait(denied.approval, within=self.wait)
@@ -90,6 +94,9 @@ class Tools:
             try:
                 return await self._admit_async(caller, tool, arguments, says)
             except Denied as denied:
+                if denied.step_up is not None and isinstance(caller, Caller):
+                    verified = await asyncio.to_thread(caller.step_up, denied.step_up)
+                    return _running(self.guard, await self.guard.decide_async(verified, tool, _plain(arguments), says))
                 if not (denied.approval and self.wait):
                     raise
                 await caller.wait_async(denied.approval, within=self.wait)

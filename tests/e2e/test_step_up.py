@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ostiary.guard import Guard
 from ostiary.keys import save_key
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
+from ostiary.tools import Tools
 
 RULES = {"GET /api/files/{path*}": "read_file", "PUT /api/files/{path*}": "write_file"}
 POLICY = f"""
@@ -87,6 +90,75 @@ async def test_an_agent_steps_up_with_its_second_key_or_hears_that_it_cannot(
         with Agent.from_credential(path, second_key=key_file) as agent, foreign_key:
             agent.request("PUT", f"{url}/files/a")
     eventually(lambda: "insufficient_user_authentication" in str(live_server.entries(resource=url, limit=50)))
+
+
+RECENT = """
+permit (principal, action, resource);
+
+@id("writing-takes-a-recent-login")
+@max_age("2")
+forbid (principal, action == Action::"call", resource)
+when { resource.effect == "write" }
+unless { context has auth_time && context.now.durationSince(context.auth_time) <= duration("2s") };
+"""
+
+
+async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the task and the time of the login of the caller."""
+    claims = scope[VERIFIED].principal.claims
+    body = json.dumps({"task": claims.task, "auth_time": claims.auth_time}).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+def test_a_task_outlives_its_proof_and_goes_on(live_server: ServerFixture, tmp_path: Path) -> None:
+    sock, port = free_socket()
+    url = f"http://127.0.0.1:{port}/api"
+    resource, guard_key = live_server.resource(url)
+    _, path = live_server.agent(f"{resource}:read", f"{resource}:write")
+    live_server.api("POST", "/policies", {"files": {"recent.cedar": RECENT}})
+    with (
+        Guard(guard_key, spool_dir=tmp_path) as guard,
+        serving(GuardASGI(tell, guard, tool=RULES), sock),
+        Agent.from_credential(path) as agent,
+        agent.task("writes for longer than a login lasts") as task,
+    ):
+        first = task.request("PUT", f"{url}/files/a").json()
+
+        def write() -> Any:
+            seen = task.request("PUT", f"{url}/files/a").json()
+            return seen if seen["auth_time"] > first["auth_time"] + 2 else None
+
+        assert eventually(write)["task"] == first["task"] == task.id, "the same task, with a newer login"
+
+
+def test_tools_of_the_process_of_the_agent_step_up(live_server: ServerFixture, tmp_path: Path, second: Any) -> None:
+    url = "https://own-tools.example/mcp"
+    resource, guard_key = live_server.resource(url)
+    name, path = live_server.agent(f"{resource}:read", f"{resource}:write")
+    live_server.api("POST", "/policies", {"files": {"two.cedar": POLICY}})
+    with Guard(guard_key, spool_dir=tmp_path / "spool", url=live_server.server.url) as guard:
+        with Agent.from_credential(path) as weak:
+            tools = Tools(guard, weak)
+            with tools.admit("read_file", {"path": "/a"}):
+                pass
+            with pytest.raises(StepUpNeeded, match="two-keys"):
+                tools.admit("write_file", {})
+            key_file = second(name, weak.client_id)
+        with Agent.from_credential(path, second_key=key_file) as agent, agent.task("writes") as task:
+            tools, ran = Tools(guard, task), list[str]()
+
+            @tools.tool("write_file")
+            def write_file() -> None:
+                ran.append("blocking")
+
+            @tools.tool("write_file")
+            async def write_file_async() -> None:
+                ran.append("async")
+
+            write_file()
+            asyncio.run(write_file_async())
+    assert ran == ["blocking", "async"]
 
 
 def test_a_second_key_is_another_key_of_the_same_agent(live_server: ServerFixture, second: Any, tmp_path: Path) -> None:
