@@ -258,3 +258,17 @@ async def test_a_certificate_is_found_as_it_is_presented(world: World, clock: Cl
     assert not flows.is_live(world.db.read(), found, now=world.now())
     with pytest.raises(VerificationError):
         verifier(world).verify(read(found.der), [read(der) for der in issued.chain])
+
+
+async def test_a_certificate_does_not_count_under_a_stop(world: World) -> None:
+    """A stop is lifted again, so it ends nothing; until then the certificate does not count."""
+    agent = await register_agent(world)
+    issued = await issue(world, agent="bot")
+
+    def is_live() -> bool:
+        return flows.is_live(world.db.read(), issued.certificate, now=world.now())
+
+    await act(world, "kill.start", lambda a: registry.stop(a, "owner", agent.owner, why="a test", by=None))
+    assert not is_live()
+    await act(world, "kill.end", lambda a: registry.lift_stop(a, "owner", agent.owner))
+    assert is_live()

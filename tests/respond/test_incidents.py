@@ -22,11 +22,13 @@ from ostiaryd.incidents.model.incidents import State as Is
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller, Kind, State
+from ostiaryd.registry.model import Verb as AgentVerb
 from ostiaryd.registry.store import restrictions, risks, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch import store as findings
+from tests.support.certificate_fixtures import issue
 from tests.support.incident_fixtures import (
     LIMITS,
     close_incident,
@@ -398,6 +400,18 @@ async def test_what_was_only_asked_or_told_of_a_tool_is_no_call_of_it(world: Wor
         await run_act(world, partial(run, outcome=outcome, tool=tool), action)
     incident = await report_finding(world, agent)
     assert incident is not None
-    assert [(one["tool"], one["allowed"], one["denied"]) for one in blast(world.db.read(), incident)["touched"]] == [
-        ("bank/pay", 1, 1)
-    ]
+    touched = blast(world.db.read(), incident, now=world.now())["touched"]
+    assert [(one["tool"], one["allowed"], one["denied"]) for one in touched] == [("bank/pay", 1, 1)]
+
+
+async def test_the_certificates_of_the_agent_are_listed_until_they_end(world: World) -> None:
+    agent = await register_agent(world)
+    suspect = await register_agent(world, "suspect")
+    incident = await report_finding(world, suspect)
+    assert incident is not None
+    incident = replace(incident, agent=agent.agent_id)  # the finding itself stopped the suspect, and its certificates
+    issued = await issue(world, agent="bot")
+    listed = blast(world.db.read(), incident, now=world.now())["certificates"]
+    assert [one["serial"] for one in listed] == [issued.certificate.serial]
+    await run_act(world, lambda act: registry.set_agent_state(act, agent.agent_id, AgentVerb.REVOKE))
+    assert blast(world.db.read(), incident, now=world.now())["certificates"] == []

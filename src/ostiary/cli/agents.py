@@ -137,13 +137,17 @@ def list_agents(
 
 @agent.command(name="show")
 def show(name: str, /, *, session: Here) -> None:
-    """Show an agent with its keys, its last use, and the resources that accept its bearer tokens (`bearer`).
+    """Show an agent with its keys, its live certificates, its last use, and the resources for bearer tokens (`bearer`).
 
     Args:
         name: Name or id.
     """
     shown = session.api("GET", f"/agents/{name}") | session.api("GET", f"/agents/{name}/bearer")
     shown |= session.api("GET", f"/agents/{name}/secrets")
+    certificates = session.api("GET", "/certificates", query={"holder": shown["agent_id"], "limit": 100})[
+        "certificates"
+    ]
+    shown["certificates"] = [one for one in certificates if one["state"] == "live"]
     session.show(shown, _print)
 
 
@@ -470,5 +474,6 @@ def _print_mutual_tls(shown: dict[str, Any]) -> None:
 
 
 def _print(agent: dict[str, Any]) -> None:
-    """Print an agent with the thumbprints of its keys."""
-    facts({**agent, "keys": [key["kid"] for key in agent["keys"]]})
+    """Print an agent with the thumbprints of its keys, and the serial numbers of its certificates."""
+    certificates = {"certificates": [one["serial"] for one in agent["certificates"]]} if "certificates" in agent else {}
+    facts({**agent, "keys": [key["kid"] for key in agent["keys"]], **certificates})

@@ -152,6 +152,7 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
         {
             "scopes": " ".join(blast["reachable"]["scopes"]),
             "data classes": " ".join(blast["reachable"]["data_classes"]),
+            "certificates": " ".join(one["serial"] for one in blast["certificates"]),
             "delegated to": " ".join(map(names, blast["delegated_to"])),
             "acts for": " ".join(map(names, blast["acted_for"])),
             "same owner": " ".join(map(names, alike["owner"])),

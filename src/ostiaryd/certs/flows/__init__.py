@@ -10,7 +10,15 @@ from ostiaryd.certs.flows.authorities import (
 )
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
 from ostiaryd.certs.flows.own_tls import TlsFiles, renew_tls, tls_files, tls_password
-from ostiaryd.certs.flows.revoking import check_concerned, find_certificate, find_presented, forget, is_live, revoke
+from ostiaryd.certs.flows.revoking import (
+    check_concerned,
+    find_certificate,
+    find_presented,
+    forget,
+    is_live,
+    list_live,
+    revoke,
+)
 from ostiaryd.certs.flows.rotation import keep_authorities
 
 __all__ = [
@@ -26,6 +34,7 @@ __all__ = [
     "is_live",
     "issue",
     "keep_authorities",
+    "list_live",
     "load_profiles",
     "open_issuer",
     "ready_issuer",

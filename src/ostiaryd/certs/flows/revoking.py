@@ -32,6 +32,11 @@ def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certif
     return certificate if certificate is not None and certificate.der == unverified_der else None
 
 
+def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> list[Certificate]:
+    """Return the newest certificates of an agent or a person that are in force at `now`."""
+    return store.live(reader, holder, now=now, limit=limit)
+
+
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
     """Return whether a certificate counts at `now`: it is in force, and its holder is active and not stopped."""
     if not certificate.is_in_force(now):

@@ -135,9 +135,9 @@ def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[A
 def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:
     """Install the certificate of the pending intermediate, with the certificates above it up to the root.
 
-    1. The first certificate has the key of the pending intermediate. 2. Each is signed by the next, and the root by
-    itself; each is an authority and valid now. 3. The certificates above become authorities without a key, and the
-    intermediate replaces the active one. Raises Invalid, Conflict.
+    1. The first certificate has the key of the pending intermediate. 2. The next one signs each, and the root
+    signs itself; each is an authority and valid now. 3. The certificates above become authorities without a key, and
+    the intermediate replaces the active one. Raises Invalid, Conflict.
     """
     pending = pending_import(act.tx)
     note(act, object=pending.authority_id)

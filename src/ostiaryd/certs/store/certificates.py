@@ -15,6 +15,9 @@ _SELECT = f"""select serial, authority, profile, holder, certificate.task, names
 _GET = sql(_SELECT + "where serial = :serial and not_after > :since")
 _PAGE = sql(_SELECT + "where serial < :before order by serial desc limit :limit")
 _OF_HOLDER = sql(_SELECT + "where holder = :holder and serial < :before order by serial desc limit :limit")
+_LIVE_OF_HOLDER = sql(
+    _SELECT + f"where holder = :holder and not_after > :now and {_ENDED} is null order by serial desc limit :limit"
+)
 _INSERT = sql(
     """insert into certificate (serial, authority, profile, holder, task, names, key_type, key_digest, der, not_before,
         not_after, issued_at)
@@ -88,6 +91,11 @@ def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certi
     else:
         rows = reader.all(_OF_HOLDER, holder=holder, before=before, limit=page.limit)
     return [_certificate(row) for row in rows]
+
+
+def live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certificate]:
+    """Return the newest certificates of a holder that are in force at `now`."""
+    return [_certificate(row) for row in reader.all(_LIVE_OF_HOLDER, holder=holder, now=now, limit=limit)]
 
 
 def revoke(tx: Tx, serial: str, *, reason: str) -> int:

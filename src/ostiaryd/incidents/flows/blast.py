@@ -1,4 +1,5 @@
-"""Blast radius: the tools that the agent called, the resources within its reach, its delegates, and similar agents.
+"""Blast radius: the tools that the agent called, the resources within its reach, its certificates, its delegates, and
+similar agents.
 
 Computed on demand from the newest entries of the ledger, the registry and the tasks. Each list is bounded, and the
 answer says where a list was cut.
@@ -10,9 +11,10 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from ostiaryd.certs import flows as certs
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.incidents.model.incidents import HOUR, Incident
+from ostiaryd.incidents.model.incidents import HOUR, SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
@@ -29,8 +31,8 @@ MAX_RESOURCES = 3
 """Resources whose other callers are listed."""
 
 
-def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
-    """Return all four lists, each cut to a length that a person reads."""
+def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
+    """Return the blast radius, each list cut to a page; the certificates are those in force at `now`."""
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE
     entries = _entries(reader, {"agent": agent.agent_id, "since": since}, limit=MAX_ENTRIES)
@@ -42,6 +44,10 @@ def blast(reader: Reader, incident: Incident) -> dict[str, Any]:
             "scopes": sorted(agent.scopes),
             "data_classes": sorted(registry.classes_within(reader, agent.scopes)),
         },
+        "certificates": [
+            {"serial": one.serial, "names": [str(name) for name in one.names], "not_after": one.not_after // SECOND}
+            for one in certs.list_live(reader, agent.agent_id, now=now, limit=MAX_LIKE)
+        ],
         "delegated_to": delegates,
         "acted_for": through,
         "alike": _alike(reader, agent, entries, since=since),

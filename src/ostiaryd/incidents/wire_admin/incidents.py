@@ -118,7 +118,7 @@ async def show_incident(call: Call) -> Reply:
             **_brief(reader, incident, now=now),
             "findings": [_finding(one) for one in findings],
             "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
-            "blast": blast.blast(reader, incident),
+            "blast": blast.blast(reader, incident, now=now),
         }
 
     return reply(await call.world.db.scan(read), headers=[NO_STORE])

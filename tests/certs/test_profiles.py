@@ -1,0 +1,102 @@
+"""Profiles and patterns of names: what each allows, at the limit and beside it, and which files are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ostiary.protocol.errors import Refused
+from ostiaryd.certs.model import parse_name
+from ostiaryd.certs.model.names import check_pattern, is_allowed
+from ostiaryd.certs.model.profiles import BUILT_IN, LONGEST_S, choose_names, find_profile, parse_profiles
+
+ALLOWED = {
+    "dns:a.example": (
+        ["dns:a.example"],
+        ["dns:b.a.example", "dns:ba.example", "dns:a.example.org", "uri:dns:a.example"],
+    ),
+    "dns:*.a.example": (["dns:b.a.example", "dns:c.b.a.example"], ["dns:a.example", "dns:ba.example"]),
+    "dns:*": (["dns:a.example", "dns:localhost"], ["ip:10.0.0.1", "email:a@a.example"]),
+    "ip:10.0.0.0/8": (["ip:10.0.0.0", "ip:10.255.255.255"], ["ip:11.0.0.0", "ip:9.255.255.255", "ip:::a00:1"]),
+    "ip:10.0.0.1": (["ip:10.0.0.1"], ["ip:10.0.0.2"]),
+    "uri:spiffe://td/agent/bot": (
+        ["uri:spiffe://td/agent/bot"],
+        ["uri:spiffe://td/agent/bot2", "uri:spiffe://td/agent"],
+    ),
+    "uri:spiffe://td/*": (["uri:spiffe://td/a/b"], ["uri:spiffe://td2/a", "uri:https://td/a"]),
+    "email:*@a.example": (["email:b@a.example"], ["email:b@c.a.example", "email:b@ba.example"]),
+    "email:b@a.example": (["email:b@a.example"], ["email:c@a.example"]),
+}
+
+
+@pytest.mark.parametrize("pattern", ALLOWED)
+def test_a_pattern_allows_its_names_and_no_others(pattern: str) -> None:
+    check_pattern(pattern)
+    allowed, others = ALLOWED[pattern]
+    assert [is_allowed(parse_name(name), [pattern]) for name in allowed] == [True] * len(allowed)
+    assert [is_allowed(parse_name(name), [pattern]) for name in others] == [False] * len(others)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["", "*", "dns:", "dns:a b", "ip:10.0.0.1/8", "ip:x", "email:*", "other:*", "uri:*x"]
+)
+def test_other_patterns_are_refused_or_stand_for_a_whole_kind(pattern: str) -> None:
+    if pattern == "email:*":
+        assert check_pattern(pattern) == pattern
+    else:
+        with pytest.raises(Refused):
+            check_pattern(pattern)
+
+
+GOOD: dict[str, Any] = {"names": ["dns:a.example"]}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown member": (GOOD | {"nmaes": []}, "unknown field `nmaes`"),
+    "too short": (GOOD | {"lifetime_s": 59}, "60"),
+    "too long": (GOOD | {"lifetime_s": LONGEST_S + 1}, str(LONGEST_S)),
+    "unknown key type": (GOOD | {"key_types": ["P-521"]}, "no key type 'P-521'"),
+    "no key type": (GOOD | {"key_types": []}, "`key_types` is empty"),
+    "unknown usage": (GOOD | {"usages": ["any"]}, "usages"),
+    "no names": ({}, "`names` is empty"),
+    "a wrong pattern": ({"names": ["dns:a b"]}, "not a DNS name"),
+    "a wrong default": (GOOD | {"default_names": ["dns:*x"]}, "not a DNS name"),
+    "no holder": (GOOD | {"holders": []}, "`holders` is empty"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_profile_is_refused_with_its_name(wrong: str) -> None:
+    table, message = WRONG[wrong]
+    with pytest.raises(Refused, match=message) as refused:
+        parse_profiles({"profile": {"web": table}})
+    assert "`web`" in refused.value.message
+
+
+def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:
+    profiles = parse_profiles(
+        {"profile": {"server": GOOD | {"lifetime_s": 60}, "web": GOOD | {"lifetime_s": LONGEST_S}}}
+    )
+    assert set(profiles) == {"agent", "server", "web"}
+    assert (profiles["server"].lifetime_s, profiles["agent"]) == (60, BUILT_IN[0])
+    with pytest.raises(Refused) as refused:
+        find_profile(profiles, "nosuch")
+    assert (refused.value.code, refused.value.hint) == ("not_found", "profiles: agent, server, web")
+    with pytest.raises(Refused, match="unknown key 'profiles'"):
+        parse_profiles({"profiles": {}})
+
+
+def test_names_are_bounded_and_wildcards_need_a_word_of_the_profile() -> None:
+    [profile] = [parse_profiles({"profile": {"web": {"names": ["dns:*"], "max_names": 2}}})["web"]]
+    names = [parse_name(f"dns:h{number}.example") for number in range(3)]
+
+    def choose(*chosen: Any) -> int:
+        return len(choose_names(profile, chosen, holder="bot", trust_domain="td"))
+
+    assert (choose(*names[:1]), choose(*names[:2])) == (1, 2)
+    for wrong, message in (
+        ((), "needs a name"),
+        (names, "at most 2"),
+        ([parse_name("dns:*.a.example")], "no wildcards"),
+    ):
+        with pytest.raises(Refused, match=message):
+            choose(*wrong)
