@@ -27,6 +27,7 @@ from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
 from ostiary.provenance.origins.memory import LABEL, LABEL_ROOM, SENT, UNREQUESTED, Memory, Origin, Part, holds
+from ostiary.provenance.origins.moments import is_moment
 from ostiary.provenance.origins.prints import SPAN, source_prints, text_prints
 from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
 from ostiary.provenance.origins.words import words
@@ -145,15 +146,16 @@ def _outgoing(tool: Tool, arguments: Mapping[str, Any], *, every: bool = False) 
 
 
 def _measures(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the values of a call that are no text and may be facts of some content: numbers and times that name
-    nothing, and undeclared values of one word.
+    """Yield the values of a call that are no text and may be facts of some content: numbers that name nothing, and
+    times. An undeclared word names an object more often than it tells a fact.
     """
     for leaf in tool.coverage.leaves(arguments):
         value = leaf.value
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        is_free = leaf.rule is Rule.UNCLAIMED or leaf.kind is Kind.TIME
-        if is_free or (is_number and leaf.kind in (None, Kind.TEXT)):
-            yield from (text for text in leaves(value) if len(text.split()) == 1)
+        if is_number and leaf.kind in (None, Kind.TEXT):
+            yield from leaves(value)
+        elif isinstance(value, str) and (leaf.kind is Kind.TIME or (leaf.rule is Rule.UNCLAIMED and is_moment(value))):
+            yield value[:MAX_TEXT]
 
 
 def _has_unsaid(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
