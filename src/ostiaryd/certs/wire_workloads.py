@@ -28,10 +28,7 @@ class WorkloadBody(TypedDict):
 
 
 async def add_workload(call: Call) -> Reply:
-    """Register a workload of an agent: the processes that match all its selectors get SVIDs of the agent.
-
-    A pending agent becomes active with its first workload.
-    """
+    """Register a workload of an agent: the processes that match all its selectors get SVIDs of the agent."""
     selectors, config = call.json(Selectors), call.world.config
     made = await act_as(
         call,

@@ -21,7 +21,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import State, Verb
+from ostiaryd.registry.model import State
 
 MAX_WITHOUT_USER = 1000
 """Workloads that do not name a user: each process is compared with all of them."""
@@ -29,7 +29,7 @@ MAX_OF_USER = 1000
 
 
 def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) -> Workload:
-    """Register a workload of an agent. The first one activates a pending agent, and publishes the trust bundle.
+    """Register a workload of an agent. The first one publishes the trust bundle.
 
     A user without further selectors is every process of the user, so it belongs to one agent alone. Raises NotFound,
     Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
@@ -65,8 +65,6 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     )
     registry.note(act, object=found.agent_id, workload=workload.workload_id)
     store.insert(act.tx, workload)
-    if found.state is State.PENDING:
-        registry.set_agent_state(act, found.agent_id, Verb.ACTIVATE)
     publish_bundle(act, config)
     wake_workloads(act)
     return workload
