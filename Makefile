@@ -26,6 +26,7 @@ PROXIES := .proxies/.setup
 SITE := .site/.setup
 BROWSER := .browser/.setup
 CERTBOT := .certbot/.setup
+GO := .go/.setup
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
 PYTHON313_TESTS ?= tests/sdk tests/core tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
@@ -39,7 +40,7 @@ help: ## say what can be made
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## make .venv and every environment of the tests from the lock files
+setup: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## make .venv and every environment of the tests from the lock files
 
 .PHONY: frameworks
 frameworks: $(SETUP) ## make an environment for each agent framework that we have an adapter for
@@ -69,7 +70,7 @@ demo: $(SETUP) ## start a server with example agents and print what to try (DEMO
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: check $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## everything: check, then all tests on SQLite and on PostgreSQL
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 
@@ -106,7 +107,7 @@ faults: $(SETUP) ## repeat every fault test FAULT_ROUNDS times with other seeds;
 	OSTIARY_FAULT_ROUNDS=$(FAULT_ROUNDS) $(BIN)/pytest -n $(JOBS) tests/faults $(PYTEST_ARGS)
 
 .PHONY: mutants
-mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) ## plant every fault of tests/mutants/faults and see a test redden
+mutants: $(SETUP) $(NODE) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) ## plant every fault of tests/mutants/faults and see a test redden
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 
 CORPORA ?=
@@ -143,7 +144,7 @@ lock: $(SETUP) ## renew the lock files after a change of the dependencies
 
 .PHONY: clean
 clean: ## remove everything that was made
-	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .python313 .site .frameworks .suites .openapi .browser .proxies .certbot .go docs/mermaid/node_modules build tests/node/node_modules benchmarks/contain/everyday/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed: make PYTHON=...")'
@@ -203,6 +204,14 @@ $(BROWSER): requirements/browser.lock
 		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
 	else echo "Chromium is not installed and this user may not install it: the pages are tested without a browser."; fi
 	touch $@
+
+# go-spiffe of Debian: a test of it is skipped, with its reason, where the packages are missing.
+$(GO):
+	if [ -x /usr/bin/go ] && [ -d /usr/share/gocode/src/github.com/spiffe/go-spiffe ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends golang-go golang-github-spiffe-go-spiffe-dev >/dev/null; \
+	else echo "go-spiffe is not installed and this user may not install it: the Workload API is tested without it."; fi
+	mkdir -p $(@D) && touch $@
 
 $(RECORDINGS): requirements/recordings.lock benchmarks/contain/recordings.py $(SUITES)
 	$(BIN)/pip download --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --no-binary :all: --dest .suites -r $<

@@ -20,6 +20,7 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiary.protocol.merkle import leaf_hash, tree_root
 from ostiary.protocol.tiles import hashes_from
 from ostiaryd.approvals import flows as approvals
+from ostiaryd.certs.flows import trust_domains
 from ostiaryd.feed.flows import Guards, Streams, missing
 from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
@@ -313,6 +314,13 @@ def _webhooks(world: World, reader: Reader) -> str:
     return f"{count} webhooks have heard everything" if count else "no webhook is configured: ostiary webhook add"
 
 
+def _trust_domains(world: World, reader: Reader) -> str:
+    if old := trust_domains.troubles(reader, now=world.now()):
+        raise Unprotected(f"old trust bundles: {'; '.join(old[:3])}", hint="ostiary trust-domain list")
+    count = len(trust_domains.list_trust_domains(reader))
+    return f"the bundles of {count} trust domains are fresh" if count else "no other trust domain is federated"
+
+
 def _threats(world: World, reader: Reader) -> str:
     count, old = threats.troubles(reader, now=world.now())
     if old:
@@ -355,6 +363,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("incidents", _reading(lambda _, reader: incidents.examine(reader))),
     ("webhooks", _reading(_webhooks)),
     ("threat lists", _reading(_threats)),
+    ("trust domains", _reading(_trust_domains)),
     ("detectors", _detectors),
     ("signals", _reading(lambda world, reader: issuers.examine(reader, now=world.now()))),
     ("queues", _queues),

@@ -44,7 +44,8 @@ LINES = [
     "server", "clock", "credential", "strangers", "stolen token", "replayed proof", "default deny", "record", "guards",
     "root key", "server keys", "data folder", "public URL", "server time", "clients", "API keys", "words",
     "replay memory",
-    "ledger", "history", "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists", "detectors",
+    "ledger", "history", "state", "pages", "policy", "elevations", "incidents", "webhooks", "threat lists",
+    "trust domains", "detectors",
     "signals", "queues", "loops", "disk",
 ]  # fmt: skip
 

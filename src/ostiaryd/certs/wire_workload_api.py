@@ -122,14 +122,14 @@ class WorkloadApi:
             yield message
 
     async def fetch_jwt_svid(self, call: GrpcCall) -> AsyncGenerator[bytes, None]:
-        """Issue JWT-SVIDs for the identities of the caller, or for the one that it names."""
+        """Issue JWT-SVIDs for the identities of the caller, or for the identity in the request."""
         audiences, name = parse_jwt_svid_request(call.message)
         caller = await self._attest(call.peer)
-        wanted = [one for one in caller.workloads if not name or str(self._id_of(one)) == str(parse_spiffe_id(name))]
-        if not wanted:
+        requested = [one for one in caller.workloads if not name or str(self._id_of(one)) == str(parse_spiffe_id(name))]
+        if not requested:
             raise first_refusal(caller.refusals if not caller.workloads else ())
         issued, refusals = list[tuple[str, str]](), list[Refused]()
-        for workload in wanted:
+        for workload in requested:
             priority.set(Priority((workload.agent, ""), expires=True))
             try:
                 issued.append(await self._issue_jwt(workload, audiences))

@@ -83,8 +83,8 @@ def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
     published = store.bundle(reader, config.trust_domain)
     if published is None:
         return workloads.has_any(reader)
-    known = store.svid_keys(reader)
-    if not known or _needs_successor(known, now) or _is_worthless(known, now):
+    keys_in_order = store.svid_keys(reader)
+    if not keys_in_order or _needs_successor(keys_in_order, now) or _is_worthless(keys_in_order, now):
         return True
     before, present = parse_stored(published[1]), _present_keys(reader, keys)
     return (before.x509, before.jwt_jwks) != (present.x509, present.jwt_jwks)
@@ -105,25 +105,25 @@ def wake_workloads(act: Act) -> None:
 
 def _rotate_key(act: Act) -> None:
     """Create the next key if it is due, and delete keys that no JWT-SVID in force is of."""
-    known = store.svid_keys(act.tx)
-    if not known or _needs_successor(known, act.now):
+    keys_in_order = store.svid_keys(act.tx)
+    if not keys_in_order or _needs_successor(keys_in_order, act.now):
         key = jose.generate("ES256")
         sealed = RootKey(act.tx.keys.derive(_PURPOSE), source="derived").seal(
             canonical.encode(key.jwk()), context=_context(key.public.kid), random=act.tx.random
         )
-        store.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if known else act.now)
-        known = store.svid_keys(act.tx)
-    while _is_worthless(known, act.now):
-        store.delete_key(act.tx, known.pop(0).kid)
+        store.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if keys_in_order else act.now)
+        keys_in_order = store.svid_keys(act.tx)
+    while _is_worthless(keys_in_order, act.now):
+        store.delete_key(act.tx, keys_in_order.pop(0).kid)
 
 
-def _needs_successor(known: list[SvidKey], now: int) -> bool:
-    return now >= known[-1].signs_at + ROTATE
+def _needs_successor(keys_in_order: list[SvidKey], now: int) -> bool:
+    return now >= keys_in_order[-1].signs_at + ROTATE
 
 
-def _is_worthless(known: list[SvidKey], now: int) -> bool:
+def _is_worthless(keys_in_order: list[SvidKey], now: int) -> bool:
     """Return whether the oldest key has a successor that has signed for so long that its own JWT-SVIDs have expired."""
-    return len(known) > 1 and now >= known[1].signs_at + KEPT
+    return len(keys_in_order) > 1 and now >= keys_in_order[1].signs_at + KEPT
 
 
 def _present_keys(reader: Reader, keys: Keyring) -> TrustBundle:

@@ -93,8 +93,8 @@ def validate_jwt_svid(
 ) -> tuple[str, Mapping[str, Any]]:
     """Return SPIFFE ID and claims of a JWT-SVID that the agents of a caller accept.
 
-    Its trust domain is the server's own, or one that an operator lets one of the agents trust. A JWT-SVID of our own
-    agent counts only while the agent is active. Raises Invalid.
+    Its trust domain is the server's own, or a federated trust domain that one of the agents trusts. A JWT-SVID of our
+    own agent counts only while the agent is active. Raises Invalid.
     """
     if not audience or not unverified_token:
         raise Invalid("`audience` and `svid` are required")

@@ -48,19 +48,19 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Let the workloads of an agent trust the trust domain. Raises NotFound."""
-    domain, found = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
-    registry.note(act, object=domain.name, agent=found.agent_id, owner=found.owner)
-    if store.allow(act.tx, domain.name, found.agent_id):
+    domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
+    registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
+    if store.allow(act.tx, domain.name, holder.agent_id):
         wake_workloads(act)
     return domain
 
 
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Let the workloads of an agent no longer trust the trust domain. Raises NotFound."""
-    domain, found = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
-    registry.note(act, object=domain.name, agent=found.agent_id, owner=found.owner)
-    if not store.disallow(act.tx, domain.name, found.agent_id):
-        raise NotFound(f"`{found.name}` does not trust `{domain.name}`", hint="ostiary trust-domain show")
+    domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
+    registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
+    if not store.disallow(act.tx, domain.name, holder.agent_id):
+        raise NotFound(f"`{holder.name}` does not trust `{domain.name}`", hint="ostiary trust-domain show")
     wake_workloads(act)
     return domain
 

@@ -34,13 +34,13 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     A user without further selectors is every process of the user, so it belongs to one agent alone. Raises NotFound,
     Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
     """
-    found = registry.find_agent(act.tx, agent)
-    registry.note(act, object=found.agent_id, owner=found.owner, name=found.name)
+    holder = registry.find_agent(act.tx, agent)
+    registry.note(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
     check_selectors(selectors)
-    registry.note(act, object=found.agent_id, selectors=render_selectors(selectors))
-    if found.state is State.DECOMMISSIONED:
+    registry.note(act, object=holder.agent_id, selectors=render_selectors(selectors))
+    if holder.state is State.DECOMMISSIONED:
         raise Conflict("an agent that is decommissioned gets no workload", code="wrong_state")
-    own = store.of_agent(act.tx, found.agent_id)
+    own = store.of_agent(act.tx, holder.agent_id)
     if any(one.selectors == selectors for one in own):
         raise Conflict(
             "the agent has this workload already", hint="ostiary agent workload list", code="workload_exists"
@@ -54,16 +54,16 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     of_user = [] if selectors.uid is None else store.of_user(act.tx, selectors.uid)
     if len(of_user) >= MAX_OF_USER:
         raise Conflict(f"the user has {MAX_OF_USER} workloads", hint="remove one first", code="too_many_workloads")
-    if any(one.agent != found.agent_id and is_ambiguous(one.selectors, selectors) for one in of_user):
+    if any(one.agent != holder.agent_id and is_ambiguous(one.selectors, selectors) for one in of_user):
         raise Conflict(
             f"processes of the user {selectors.uid} belong to another agent as well",
             hint="name more than the user in both: path, sha256, unit, cgroup or pod",
             code="user_taken",
         )
     workload = Workload(
-        workload_id=WorkloadId(act.new_id("wl")), agent=found.agent_id, selectors=selectors, created_at=act.now
+        workload_id=WorkloadId(act.new_id("wl")), agent=holder.agent_id, selectors=selectors, created_at=act.now
     )
-    registry.note(act, object=found.agent_id, workload=workload.workload_id)
+    registry.note(act, object=holder.agent_id, workload=workload.workload_id)
     store.insert(act.tx, workload)
     publish_bundle(act, config)
     wake_workloads(act)
@@ -71,7 +71,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
 
 
 def remove_workload(act: Act, id: str) -> Workload:
-    """Remove a workload; its processes get no more identities of the agent. Raises NotFound."""
+    """Remove a workload; its processes lose the identity of the agent. Raises NotFound."""
     if (workload := store.get(act.tx, id)) is None:
         raise NotFound("there is no such workload", hint="ostiary agent workload list")
     registry.note(
@@ -84,8 +84,8 @@ def remove_workload(act: Act, id: str) -> Workload:
 
 def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> list[Workload]:
     """Return a page of workloads: all, or those of an agent. Raises NotFound."""
-    found = None if agent is None else registry.find_agent(reader, agent)
-    return store.page(reader, page, agent=None if found is None else found.agent_id)
+    holder = None if agent is None else registry.find_agent(reader, agent)
+    return store.page(reader, page, agent=None if holder is None else holder.agent_id)
 
 
 def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) -> list[Workload]:

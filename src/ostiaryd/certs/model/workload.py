@@ -147,7 +147,7 @@ def parse_cgroup(lines: str) -> str:
 def unit_of(cgroup: str) -> str:
     """Return the unit of the system's manager: the first part of the cgroup that is no slice.
 
-    What a unit makes below itself counts for nothing: a user's own manager names units as the user likes.
+    Cgroups below a unit do not count: a user's own manager names units as the user likes.
     """
     part = next((part for part in cgroup.split("/")[1:] if not part.endswith(".slice")), "")
     return part if _UNIT.fullmatch(part) else ""
@@ -158,5 +158,5 @@ def pod_of(cgroup: str) -> str:
     parts = cgroup.split("/")[1:]
     if not parts or parts[0] not in ("kubepods", "kubepods.slice"):
         return ""
-    found = next((match for part in parts[1:3] if (match := _POD.fullmatch(part)) is not None), None)
-    return "" if found is None else found[1].replace("_", "-")
+    pod = next((match for part in parts[1:3] if (match := _POD.fullmatch(part)) is not None), None)
+    return "" if pod is None else pod[1].replace("_", "-")

@@ -515,6 +515,6 @@ def _is_grpc(content_type: str) -> bool:
 
 
 def _timeout_s(text: str | None) -> float | None:
-    """Return the seconds of a `grpc-timeout`; None without one that can be read."""
+    """Return the seconds of a `grpc-timeout`; None if it is absent or malformed."""
     match = None if text is None else _TIMEOUT.fullmatch(text)
     return None if match is None else int(match[1]) * _UNITS[match[2]]

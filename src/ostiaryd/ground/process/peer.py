@@ -38,7 +38,7 @@ FileState = tuple[int, int, int, int, int]
 
 
 class PeerGone(Unavailable):
-    """The process that connected has ended, or cannot be told from a later process with its id."""
+    """The process that connected has ended, or a later process may have its id."""
 
     code = "peer_gone"
 
@@ -131,14 +131,14 @@ def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
 
 
 def _open_by_id(pid: int, uid: int, gid: int, none_waited_at: int) -> PeerProcess:
-    """Open the pidfd of a process by its id. Raises PeerGone unless the process is surely the one that connected."""
+    """Open the pidfd of a process by its id. Raises PeerGone for a process that may have begun after the connection."""
     try:
         peer = PeerProcess(pid, uid, gid, os.pidfd_open(pid))
     except OSError:
         raise PeerGone from None
     try:
         if _started_at(pid) >= none_waited_at or peer.has_ended:
-            raise PeerGone("the process is too young to be told from an earlier one with its id")
+            raise PeerGone("the process is too young: an earlier process may have had its id")
     except BaseException:
         peer.close()
         raise
@@ -221,10 +221,10 @@ class _Digests:
         self._lock = threading.Lock()  # one file at a time: a digest of a large one takes a second of the processor
 
     def get(self, descriptor: int, state: FileState) -> str:
-        """Return the digest of an open file; empty for one that is too large."""
+        """Return the digest of an open file; empty for a file over the limit."""
         with self._lock:
-            if (known := self._known.get(state)) is not None:
-                return known
+            if (digest := self._known.get(state)) is not None:
+                return digest
             if state[2] > MAX_EXECUTABLE:
                 return ""
             hashed = hashlib.sha256()

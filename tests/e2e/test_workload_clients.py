@@ -1,0 +1,162 @@
+"""`ostiary serve --workload-socket` with clients of others: py-spiffe, and go-spiffe where Debian has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from spiffe import WorkloadApiClient
+from spiffe.errors import PySpiffeError
+from spiffe.workloadapi.x509_context import X509Context
+
+from harness.live_server import ServerFixture, pid_of
+from harness.patience import PATIENCE_S, eventually
+from harness.server import COMMAND, Server, running
+from ostiaryd.certs.model import serial_text
+
+EXECUTABLE = str(Path(sys.executable).resolve())
+ROOT = Path(__file__).parents[2]
+GO_CLIENT = Path(__file__).with_name("workload_client.go")
+GO_SOURCES = Path("/usr/share/gocode/src/github.com/spiffe/go-spiffe/v2")
+
+
+@pytest.fixture
+def sock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short path: that of a Unix socket has at most 107 bytes."""
+    return tmp_path_factory.mktemp("w") / "w.sock"
+
+
+@pytest.fixture
+def live(tmp_path: Path, sock: Path) -> Iterator[ServerFixture]:
+    with (
+        running(tmp_path / "server", "--workload-socket", str(sock)) as server,
+        ServerFixture(server, tmp_path) as live,
+    ):
+        yield live
+
+
+def add_workload(live: ServerFixture, path: str = EXECUTABLE) -> str:
+    """Register an agent with a workload; its name."""
+    name, _ = live.agent()
+    made = live.server.ostiary("agent", "workload", "add", name, "--uid", str(os.getuid()), "--path", path)
+    assert made["spiffe_id"] == f"spiffe://localhost/agent/{name}"
+    return name
+
+
+def test_the_command_line_registers_what_py_spiffe_then_is(live: ServerFixture, sock: Path) -> None:
+    with WorkloadApiClient(f"unix:{sock}", default_timeout=PATIENCE_S) as client:
+        with pytest.raises(PySpiffeError, match="PERMISSION_DENIED"):
+            client.fetch_x509_svid()
+        name = add_workload(live)
+        svid = client.fetch_x509_svid()
+        assert str(svid.spiffe_id) == f"spiffe://localhost/agent/{name}"
+        token = client.fetch_jwt_svid({"api"})
+        assert token.spiffe_id == svid.spiffe_id
+        [workload] = live.server.ostiary("agent", "workload", "list", name)
+        live.server.ostiary("agent", "workload", "remove", workload["workload_id"])
+        with pytest.raises(PySpiffeError, match="PERMISSION_DENIED"):
+            client.fetch_x509_svid()
+    assert [entry["action"] for entry in live.entries(action="workload.remove")] == ["workload.remove"]
+    shown = subprocess.run(
+        [COMMAND, "--data-dir", live.server.folder, "audit", "verify"], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_a_stream_of_py_spiffe_hears_of_suspension_and_return(live: ServerFixture, sock: Path) -> None:
+    name = add_workload(live)
+    received, errors = list[X509Context](), list[Exception]()
+    with WorkloadApiClient(f"unix:{sock}") as client:
+        stream = client.stream_x509_contexts(received.append, errors.append, retry_connect=True)
+        eventually(lambda: received)
+        live.server.ostiary("agent", "suspend", name)
+        live.server.ostiary("agent", "resume", name)
+        eventually(lambda: len(received) > 1)
+        stream.cancel()
+    first, *_, last = received
+    assert first.default_svid.leaf.serial_number != last.default_svid.leaf.serial_number
+    certificate = live.api("GET", f"/certificates/{serial_text(first.default_svid.leaf.serial_number)}")
+    assert certificate["state"] == "revoked"
+
+
+def has_more(serials: set[str], count: int) -> bool:
+    return len(serials) > count
+
+
+def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock: Path) -> None:
+    """Processes ask all the time while the server is killed: what they got is in the ledger of the next one."""
+    serials, is_over = set[str](), threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            try:
+                with WorkloadApiClient(f"unix:{sock}", default_timeout=5) as client:
+                    serials.add(serial_text(client.fetch_x509_svid().leaf.serial_number))
+            except Exception:  # noqa: BLE001, S112 because the server is down at times
+                continue
+
+    folder, clients = tmp_path / "server", [threading.Thread(target=ask) for _ in range(2)]
+    for round in range(3):
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", "--workload-socket", sock],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[1]
+        if round == 0:
+            with ServerFixture(Server(url, folder), tmp_path) as live:
+                add_workload(live)
+            for client in clients:
+                client.start()
+        eventually(partial(has_more, serials, len(serials)))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    is_over.set()
+    for client in clients:
+        client.join()
+    with running(folder, "--workload-socket", str(sock)) as server, ServerFixture(server, tmp_path) as live:
+        assert pid_of(server) != process.pid
+        assert len(serials) >= 3
+        for serial in serials:
+            assert live.api("GET", f"/certificates/{serial}")["serial"] == serial
+
+
+@pytest.mark.skipif(
+    shutil.which("go") is None or not GO_SOURCES.exists(),
+    reason="Debian's golang-go and golang-github-spiffe-go-spiffe-dev are not installed",
+)
+def test_go_spiffe_gets_everything_unchanged(live: ServerFixture, sock: Path, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "GO111MODULE": "off",
+        "GOPATH": "/usr/share/gocode",
+        "GOCACHE": str(ROOT / ".go/cache"),  # the first build takes minutes
+        "SPIFFE_ENDPOINT_SOCKET": f"unix://{sock}",
+    }
+    program = tmp_path / "client"
+    subprocess.run(["go", "build", "-o", program, GO_CLIENT], env=environment, check=True, timeout=PATIENCE_S)
+    name = add_workload(live, str(program))
+    client = subprocess.Popen(
+        [program], env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert client.stdout is not None
+    id = f"spiffe://localhost/agent/{name}"
+    expected = [f"x509 {id}", "bundles 1", f"jwt {id}", f"validated {id}", "keys 1", f"mtls {id}", f"watched {id}"]
+    read = [client.stdout.readline().strip() for _ in expected]
+    if read != expected:
+        client.kill()
+        pytest.fail(f"{read} {client.communicate()[1]}")
+    live.server.ostiary("agent", "suspend", name)
+    assert client.stdout.readline().strip() == "denied"
+    client.kill()
+    client.communicate()
