@@ -97,6 +97,10 @@ format: $(SETUP) ## put code into the one style
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
+.PHONY: pages
+pages: $(SETUP) $(NODE) browser ## take pictures of every page for people, in build/pages
+	OSTIARY_PICTURES=$(CURDIR)/build/pages $(BIN)/pytest -p no:cacheprovider tests/browser
+
 .PHONY: bench
 bench: $(SETUP) ## measure; counts are enforced, times are reported (BENCH_ARGS=NAME ... for some)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

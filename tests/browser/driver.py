@@ -22,6 +22,7 @@ class Driver:
         self._context: BrowserContext | None = None
         self._page: Page | None = None
         self._cdp: CDPSession | None = None
+        self._script, self._scheme = True, "light"
         self.problems: list[str] = []
 
     @property
@@ -32,6 +33,7 @@ class Driver:
     def open_window(self, *, script: bool = True, dark: bool = False, width: int = 1000, height: int = 900) -> None:
         if self._context is not None:
             self._context.close()
+        self._script, self._scheme = script, "dark" if dark else "light"
         self._context = self._browser.new_context(
             java_script_enabled=script,
             color_scheme="dark" if dark else "light",
@@ -47,7 +49,8 @@ class Driver:
             self.problems.append(text)
 
     def set_look(self, *, dark: bool, width: int, height: int = 900) -> None:
-        self.page.emulate_media(color_scheme="dark" if dark else "light")
+        self._scheme = "dark" if dark else "light"
+        self.page.emulate_media(color_scheme=self._scheme)
         self.page.set_viewport_size({"width": width, "height": height})
 
     def add_authenticator(self, *, verifies: bool = True) -> str:
@@ -104,6 +107,36 @@ class Driver:
 
     def screenshot(self, path: str) -> None:
         self.page.screenshot(path=path, full_page=True)
+
+    def find_faults(self, axe: str) -> list[str]:
+        """Run axe-core (its source text) on the page; return a line for each violation, with the place.
+
+        `evaluate` runs outside of the policy. A window without script cannot run it: a copy of the page in one with
+        script stands for it.
+        """
+        page, copy = self.page, None
+        if not self._script:
+            copy = self._browser.new_context(color_scheme=self._scheme, viewport=self.page.viewport_size)
+            page = copy.new_page()
+            page.route("**/*", lambda route: route.fulfill(body="", content_type="text/html"), times=1)
+            page.goto(self.page.url)
+            page.set_content(self.page.content())
+        found = page.evaluate(
+            axe + "; axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations.flatMap("
+            "(one) => one.nodes.map((node) => `${one.id}: ${one.help}: ${node.html}`)))"
+        )
+        if copy is not None:
+            copy.close()
+        return list(found)
+
+    def is_too_wide(self) -> bool:
+        """Return whether the page scrolls sideways."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+    def headers(self, url: str) -> dict[str, str]:
+        """Open a URL; return the headers of the page that it leads to."""
+        response = self.page.goto(url)
+        return {} if response is None else dict(response.headers)
 
     def get_problems(self) -> list[str]:
         """Return the errors of the console: violations of the policy, exceptions of scripts."""

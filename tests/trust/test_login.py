@@ -648,7 +648,8 @@ def test_a_login_leads_to_a_page_of_the_list_with_its_query() -> None:
 async def test_a_browser_at_a_loopback_address_is_led_to_localhost_where_passkeys_work(world: World) -> None:
     here = reconfigured(world, public_url="http://127.0.0.1:8700")
     app = build_app(here)
-    for path in ("/login?return_to=/account", "/account", "/setup?code=x"):
+    paths = ("/login?return_to=/account", "/account", "/setup?code=x")
+    for path in (*paths, "/consents", "/device?user_code=x", "/logout?state=x", "/authorize?client_id=x&prompt=none"):
         answer = await send(app, "GET", path, headers=[("host", "127.0.0.1:8700")])
         assert (answer.status, answer.headers["location"]) == (303, f"http://localhost:8700{path}")
     for host in ("localhost:8700", "evil.example", "127.0.0.1:8701"):

@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Forbidden, Refused
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.registry import flows as registry
@@ -81,6 +81,8 @@ class PushedBody(TypedDict):
 
 async def authorize(call: Call) -> Reply:
     """Begin an authorization: ask the person to sign in and to consent, or answer at the redirect URI."""
+    if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+        return redirect(url)
     parameters = parse_form(call.query.encode("latin-1")) if call.method == "GET" else call.form()
     try:
         return await _authorize(call, parameters)

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from ostiary.authorization.bounds import render_details
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, redirect, see_other
 from ostiaryd.ground.http.pages import reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.registry import flows as registry
@@ -64,6 +64,8 @@ async def withdraw_consent(call: Call) -> Reply:
 
 async def show_mine(call: Call) -> Reply:
     """Show the consents of the person who is signed in; asks to sign in first."""
+    if (url := sessions.find_page_host(call)) is not None:
+        return redirect(url)
     session = await sessions.session_of(call)
     if session is None:
         return see_other(call, "/login?return_to=/consents")

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from ostiary.protocol.errors import NotFound, Refused, Unavailable
 from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
-from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, redirect, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -97,6 +97,8 @@ def _take_room(call: Call) -> None:
 
 async def show_device(call: Call) -> Reply:
     """Show the page on which a person types the code of a device; asks to sign in first."""
+    if (url := sessions.find_page_host(call)) is not None:
+        return redirect(url)
     code = call.query_one("user_code") or ""
     session = await sessions.session_of(call)
     if session is None:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.http.forms import parse_form
-from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, see_other
+from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -48,6 +48,8 @@ class LogoutRequest(NamedTuple):
 
 async def log_out(call: Call) -> Reply:
     """Log a person out at the request of an application (RP-Initiated Logout 1.0 section 2)."""
+    if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+        return redirect(url)
     parameters = call.form() if call.method == "POST" else parse_form(call.query.encode("latin-1"))
     form = read_form(parameters)
     request = await _parse(call, form)
@@ -131,7 +133,9 @@ _ERRORS = (
     InvalidClient("the client is not known"),
 )
 ROUTES = (
-    Route("GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY}),
+    Route(
+        "GET", "/logout", log_out, "", protocol=PAGES, query=QUERY, errors=_ERRORS, answers={200: HTML_BODY, 303: None}
+    ),
     Route(
         "POST",
         "/logout",

@@ -1,0 +1,36 @@
+"""Pictures and checks of a page in Chromium: light, dark and at the width of a phone.
+
+`make pages` writes the pictures to `build/pages`. The checks run in every test of pages: axe-core finds nothing, the
+page does not scroll sideways, and no script, style or image breaks the policy of the page.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from tests.support.chromium import Chromium
+from tests.support.node import NODE
+
+FOLDER = os.environ.get("OSTIARY_PICTURES")
+LOOKS = (("light", False, 1000), ("dark", True, 1000), ("phone", False, 360))
+"""Name of the look, whether it is dark, and the width of the window."""
+
+
+@lru_cache(1)
+def _axe() -> str:
+    return (NODE / "node_modules/axe-core/axe.min.js").read_text()
+
+
+def examine_page(chromium: Chromium, name: str) -> None:
+    """Check the present page in each look, and take its pictures where a folder is named."""
+    for look, dark, width in LOOKS:
+        chromium.set_look(dark=dark, width=width)
+        if FOLDER:
+            Path(FOLDER).mkdir(parents=True, exist_ok=True)
+            chromium.screenshot(str(Path(FOLDER) / f"{name}-{look}.png"))
+        assert chromium.find_faults(_axe()) == [], (name, look)
+        assert not chromium.is_too_wide(), (name, look)
+    chromium.set_look(dark=False, width=1000)
+    assert chromium.get_problems() == [], name
