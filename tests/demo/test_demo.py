@@ -125,6 +125,10 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     recorded = re.findall(r"(\w+) +(approval\.\w+)", asked.partition("the newest first")[2])
     assert {("ok", "approval.deny"), ("ok", "approval.approve"), ("ok", "approval.spend")} <= set(recorded)
     assert ("refused", "approval.ask") in recorded, "the second time"
+    consented = said.partition("a person consents")[2].partition("revoked in the middle")[0]
+    assert re.search(r"notebook +read_file +reports/q3\.txt +allowed", consented)
+    assert "Notebook may files:read for ada" in consented
+    assert "the client's token is refused: 401 Unauthorized" in consented
     assert re.search(r"the guard of `files` denied \d+\.\d ms after the commit", said)
     assert re.search(r"the last of \d+ allowed calls was answered \d+\.\d ms (before|after) it", said)
     assert re.search(r"writer denied: agent ag_\w{32}\s+\(writer\)\s+is\s+suspended", said)

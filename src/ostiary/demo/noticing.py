@@ -27,7 +27,7 @@ LOOKS, LOOK_S = 100, 0.2
 
 async def notice_and_stop(stage: Stage, *, person: str) -> None:
     """Tell the chapter about detection; `person` is the file with the key of the owner of all agents."""
-    chapter(9, "An agent behaves as never before: detected, stopped, explained, released")
+    chapter(10, "An agent behaves as never before: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
     async with stage.client("scout") as files, stage.client("scout", uri=stage.vault_uri) as vault:

@@ -17,6 +17,7 @@ from mcp.client.client import Client
 from rich.markup import escape
 
 from ostiary import ambient
+from ostiary.demo.consenting import consent_and_withdraw
 from ostiary.demo.files_server import build
 from ostiary.demo.noticing import notice_and_stop
 from ostiary.demo.stage import Stage
@@ -61,6 +62,7 @@ async def tell(folder: Path, *, stay: bool) -> None:
             await _work_on_a_task(stage)
             await _hand_on(stage)
             await _ask_a_person(stage)
+            await consent_and_withdraw(stage, person="ada")
             await _revoke_in_the_middle(stage, writer)
         await notice_and_stop(stage, person=ADA)
         _verify(stage)
@@ -219,7 +221,7 @@ def _answer(stage: Stage, says: str, reason: str) -> None:
 
 
 async def _revoke_in_the_middle(stage: Stage, writer: Client) -> None:
-    chapter(8, "The writer is revoked in the middle of its work")
+    chapter(9, "The writer is revoked in the middle of its work")
     last_allowed, calls = 0, 0
 
     async def write() -> None:
@@ -259,7 +261,7 @@ async def _why_no_token(stage: Stage, name: str) -> str:
 
 
 def _verify(stage: Stage) -> None:
-    chapter(10, "The ledger: every act is in it, the refused ones too")
+    chapter(11, "The ledger: every act is in it, the refused ones too")
     export, copy = stage.folder / "export", stage.folder / "falsified"
     run(stage, "audit", "export", str(export))
     report = run(stage, "audit", "verify", str(export))
@@ -275,7 +277,7 @@ def _verify(stage: Stage) -> None:
 
 
 async def _look_around(stage: Stage) -> None:
-    chapter(11, "The server is up: look around, then end it with Ctrl-C")
+    chapter(12, "The server is up: look around, then end it with Ctrl-C")
     ostiary = "ostiary" if shutil.which("ostiary") else sys.argv[0]
     shows = {"tk_": "task show", "ap_": "approvals show", "in_": "incident show"}
     ids = [next(id for id in stage.names if id.startswith(kind)) for kind in shows]
