@@ -51,6 +51,8 @@ def test_what_is_no_entry_at_all(body: bytes) -> None:
         ({"facts": "f" * 44}, "facts"),
         ({"rows": {"agent": "A" * 16}}, "row 'agent' is malformed"),
         ({"rows": {"agent ag_1": "A" * 15}}, "row 'agent ag_1' is malformed"),
+        ({"rows": {"holding gr_1": "A" * 16 + ".1x"}}, "row 'holding gr_1' is malformed"),
+        ({"rows": {"holding gr_1": "A" * 16 + ".1.2"}}, "row 'holding gr_1' is malformed"),
     ],
 )
 def test_what_is_wrong_in_an_entry_is_said(change: dict[str, Any], words: str) -> None:
@@ -63,6 +65,7 @@ def test_what_is_wrong_in_an_entry_is_said(change: dict[str, Any], words: str) -
         {}, {"outcome": "deny"}, {"action": "decide"}, {"agent": "anything a guard says"}, {"key": "k" * 43},
         {"person": "pe_" + "0" * 32}, {"reporter": "ag_" + "a" * 32}, 
         {"rows": {"agent ag_1": "A" * 16, "task tk": "A" * 16 + ".", "stop x y": ""}},
+        {"rows": {"holding gr_1": "A" * 16 + ".1795896000000000"}},
     ],
 )  # fmt: skip
 def test_what_is_right(change: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ FAMILIES = frozenset(
 _ACTION = re.compile(r"[a-z]+(?:[._][a-z0-9]+)*")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _ROW = re.compile(r"[a-z_]+ \S.*", re.DOTALL)
-_ROW_DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{16}\.?)?")
+_ROW_DIGEST = re.compile(r"(?:[A-Za-z0-9_-]{16}(?:\.[0-9]{0,19})?)?")
 _IDS = {
     "person": re.compile(r"pe_[0-9a-f]{32}"),
     "reporter": re.compile(r"(?:ag|pp|rs)_[0-9a-f]{32}"),
