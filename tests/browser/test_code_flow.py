@@ -48,9 +48,14 @@ def walk(
     name, callback = script.removesuffix(".mjs"), f"{origin}/callback"
     key = jose.generate("ES256")
     (folder / "private.jwk").write_text(json.dumps(key.jwk()))
-    uri, _ = f"https://{name}.example.org/mcp", live_server.api("POST", "/persons", {"name": f"{name}-owner"})
+    uri = f"https://{name}.example.org/mcp"
+    live_server.api("POST", "/persons", {"name": f"{name}-owner"})
     live_server.api("POST", "/resources", {"name": name, "uri": uri})
-    agent = {"name": f"{name}-agent", "owner": f"{name}-owner", "purpose": "sums up the reports of a month"}
+    agent: dict[str, Any] = {
+        "name": f"{name}-agent",
+        "owner": f"{name}-owner",
+        "purpose": "sums up the reports of a month",
+    }
     agent |= {"scopes": [f"{name}:read", f"{name}:write"], "jwk": dict(key.public.jwk)}
     client_id = live_server.api("POST", "/agents", agent)["agent_id"]
     client = {"redirect_uris": [callback], "post_logout_redirect_uris": [f"{origin}/bye"]}
@@ -67,6 +72,7 @@ def walk(
     }
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(["node", NODE / script], env=environment, text=True, **pipes) as run:
+        assert run.stdout is not None
         chromium.goto(run.stdout.readline().strip())
         chromium.wait_for_url("**/login*")
         chromium.click("text=Sign in with a passkey")
