@@ -13,6 +13,7 @@ from tests.support.sources import ROOT, Source, calls, door, files, room, source
 LINES = 500
 """Review a longer file: does it hold several ideas? Length alone is no reason to split a file."""
 LONGER: dict[str, str] = {
+    "src/ostiary/asgi.py": "one request at a guard, from its credentials to the last byte of its answer",
     "src/ostiaryd/ground/http/protocol.py": "one connection, from its first byte to its last answer",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }

@@ -25,7 +25,7 @@ from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import Client, claims_of, client
 from tests.support.certificate_fixtures import issue, new_key, put_policies, revoke
 from tests.support.client_certificates import Made, TestAuthority, context_of
-from tests.trust.test_certificates import TlsClient, register_other
+from tests.support.tls_client import TlsClient, register_other
 
 __all__ = ["client"]
 
@@ -54,10 +54,10 @@ async def test_it_is_refused_once_it_is_revoked_or_its_agent_is_not_active(clien
     await put_policies(tls.world)
     first, second = await own(tls), await own(tls)
     await revoke(tls.world, f"{first.certificate.serial_number:032x}")
-    await tls.refuse(first, "was revoked")
+    assert await tls.refuse(first, "was revoked")
     assert (await tls.ask(second)).status == 200
     await act(tls.world, "agent.test", lambda act: registry.set_agent_state(act, "reader", Verb.SUSPEND))
-    await tls.refuse(second, "was revoked")
+    assert await tls.refuse(second, "was revoked")
 
 
 async def test_it_authenticates_no_other_agent(client: Client) -> None:
@@ -65,7 +65,7 @@ async def test_it_authenticates_no_other_agent(client: Client) -> None:
     await put_policies(tls.world)
     made = await own(tls)
     _, other = await register_other(tls)
-    await tls.refuse(made, "alternative name", client_id=other)
+    assert await tls.refuse(made, "alternative name", client_id=other)
 
 
 async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority(client: Client) -> None:
@@ -75,7 +75,7 @@ async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority
     foreign = TestAuthority("CN=company", at=tls.now)
     await tls.trust(foreign, "company")
     names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    await tls.refuse(foreign.issue("CN=x", names=list(names), at=tls.now), "leads to no trust anchor")
+    assert await tls.refuse(foreign.issue("CN=x", names=list(names), at=tls.now), "leads to no trust anchor")
 
 
 # --- the server's own certificate

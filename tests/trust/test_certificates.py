@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 from cryptography import x509
-from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Conflict, NotFound, Refused
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
@@ -39,77 +34,14 @@ from tests.support.api_fixtures import (
     Client,
     claims_of,
     oauth_app,
-    reconfigured,
     send,
 )
 from tests.support.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
+from tests.support.tls_client import NAMES, SUBJECT, URI, TlsClient, register_other
 from tests.support.trust_fixtures import api_app
 
 PROXY, STRANGER = "10.0.0.1", "192.0.2.1"
-URI = "spiffe://example.org/agent/reader"
-SUBJECT = {"tls_client_auth_san_uri": URI}
-NAMES = (x509.UniformResourceIdentifier(URI),)
 SECOND = 1_000_000
-
-
-@dataclass
-class TlsClient:
-    """A client behind a proxy that forwards certificates, and an authority that signs them, at the server's time."""
-
-    client: Client
-    world: World = field(init=False)
-    app: ASGIApp = field(init=False)
-    authority: TestAuthority = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.world = reconfigured(self.client.world, certificate_proxies="10.0.0.0/8")
-        self.app = oauth_app(self.world)
-        self.authority = TestAuthority(at=self.now)
-
-    @property
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.world.now() // SECOND, UTC)
-
-    def issue(self, subject: str = "CN=reader", *, names: Sequence[x509.GeneralName] = NAMES, **options: Any) -> Made:
-        return self.authority.issue(subject, names=names, at=self.now, **options)
-
-    async def trust(self, authority: TestAuthority | None = None, name: str = "company", **options: Any) -> None:
-        pem = (authority or self.authority).pem
-        await act(self.world, "anchor.add", lambda act: flows.add_anchor(act, name, pem, **options))
-
-    async def register(
-        self, subject: dict[str, str] | None = None, *made: Made, bound: bool = False, agent: str = "reader"
-    ) -> None:
-        pems, subject = [one.pem for one in made], {} if made else subject or SUBJECT
-        await act(
-            self.world,
-            "agent.mutual_tls",
-            lambda act: flows.set_certificate_client(act, agent, subject=subject, certificates=pems, is_bound=bound),
-        )
-
-    async def post(
-        self,
-        path: str,
-        form: dict[str, Any],
-        *fields: tuple[str, str],
-        made: Made | None = None,
-        address: str = PROXY,
-    ) -> Answer:
-        headers = [("content-type", "application/x-www-form-urlencoded"), *(made.fields if made else ()), *fields]
-        return await send(self.app, "POST", path, headers=headers, body=urlencode(form).encode(), address=address)
-
-    async def ask(self, made: Made | None, *fields: tuple[str, str], address: str = PROXY, **form: Any) -> Answer:
-        asked = {"grant_type": "client_credentials", "client_id": self.client.id, "resource": FILES} | form
-        return await self.post("/token", asked, *fields, made=made, address=address)
-
-    async def refuse(self, made: Made | None, words: str, **more: Any) -> None:
-        """The request gets `invalid_client` with these words; the entry has them too, and no token is issued."""
-        answer = await self.ask(made, **more)
-        assert (answer.status, answer.error) == (401, "invalid_client"), answer.body
-        assert words in answer.json["error_description"], answer.body
-        entry = newest_entry(self.world)
-        assert (entry.action, entry.outcome, entry.token) == ("token.issue", "refused", None)
-        assert words in entry.reasons[0].message
 
 
 @pytest.fixture
@@ -169,28 +101,28 @@ async def test_a_certificate_with_another_subject_or_with_two_is_refused(
 ) -> None:
     await tls.register(registered)
     words = "subject of the certificate" if "tls_client_auth_subject_dn" in registered else "alternative name"
-    await tls.refuse(tls.issue(subject, names=names), words)
+    assert await tls.refuse(tls.issue(subject, names=names), words)
 
 
 async def test_a_certificate_counts_from_its_first_second_to_its_last(tls: TlsClient) -> None:
     await tls.register()
     hour = timedelta(hours=1)
-    await tls.refuse(tls.issue(begins=-hour, ends=timedelta(seconds=-1)), "has expired")
+    assert await tls.refuse(tls.issue(begins=-hour, ends=timedelta(seconds=-1)), "has expired")
     assert (await tls.ask(tls.issue(begins=-hour, ends=timedelta(0)))).status == 200, "its last second"
-    await tls.refuse(tls.issue(begins=timedelta(seconds=1), ends=hour), "not valid yet")
+    assert await tls.refuse(tls.issue(begins=timedelta(seconds=1), ends=hour), "not valid yet")
     assert (await tls.ask(tls.issue(begins=timedelta(0), ends=hour))).status == 200
 
 
 async def test_a_certificate_of_another_authority_is_refused_also_with_the_same_names(tls: TlsClient) -> None:
     await tls.register()
     foreign = TestAuthority(at=tls.now)
-    await tls.refuse(foreign.issue("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
-    await tls.refuse(self_signed("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
+    assert await tls.refuse(foreign.issue("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
+    assert await tls.refuse(self_signed("CN=reader", names=NAMES, at=tls.now), "leads to no trust anchor")
     leaf = tls.issue()
     below = leaf.certificate, leaf.key
     forged = TestAuthority("CN=reader", at=tls.now)
     forged.key, forged.certificate = below[1], below[0]
-    await tls.refuse(
+    assert await tls.refuse(
         Made(forged.issue("CN=x", names=NAMES, at=tls.now).certificate, leaf.key, (leaf.certificate,)),
         "leads to no trust anchor",
     )
@@ -202,13 +134,13 @@ async def test_an_intermediate_authority_comes_with_the_certificate_or_is_an_anc
     made = below.issue("CN=reader", names=NAMES, at=tls.now)
     assert (await tls.ask(made)).status == 200
     alone = Made(made.certificate, made.key)
-    await tls.refuse(alone, "leads to no trust anchor")
+    assert await tls.refuse(alone, "leads to no trust anchor")
     await tls.trust(below, "below")
     assert (await tls.ask(alone)).status == 200
     await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "company"))
     assert (await tls.ask(alone)).status == 200, "an anchor need not be a root"
     await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "below"))
-    await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "not with that certificate")
 
 
 async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
@@ -230,7 +162,7 @@ async def test_a_weak_certificate_and_one_of_a_server_are_refused(
     tls: TlsClient, options: dict[str, Any], words: str
 ) -> None:
     await tls.register()
-    await tls.refuse(tls.issue(**options), words)
+    assert await tls.refuse(tls.issue(**options), words)
 
 
 @pytest.mark.parametrize("options", [{"usages": [SERVER, CLIENT]}, {"kind": "RSA-2048"}, {"kind": "Ed25519"}])
@@ -252,20 +184,20 @@ async def test_a_self_signed_certificate_authenticates_if_it_is_registered(tls: 
     await tls.register(None, made)
     answer = await tls.ask(made)
     assert claims_of(answer.json["access_token"])["cnf"] == {"x5t#S256": made.shown.thumbprint}
-    await tls.refuse(other, "not with that certificate")
-    await tls.refuse(tls.issue(), "not with that certificate")
+    assert await tls.refuse(other, "not with that certificate")
+    assert await tls.refuse(tls.issue(), "not with that certificate")
     await tls.register(None, other)
-    await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "not with that certificate")
     assert (await tls.ask(other)).status == 200
 
 
 async def test_without_a_certificate_or_a_registration_nothing_is_authenticated(tls: TlsClient) -> None:
-    await tls.refuse(tls.issue(), "there is no such client, or not with that certificate")
+    assert await tls.refuse(tls.issue(), "there is no such client, or not with that certificate")
     await tls.register()
-    await tls.refuse(None, "did not authenticate")
-    await tls.refuse(tls.issue(), "there is no such client", client_id="ag_" + "0" * 32)
-    await tls.refuse(tls.issue(), "did not authenticate", client_id="")
-    await tls.refuse(tls.issue(), "there is no such client", client_id="x" * 300)
+    assert await tls.refuse(None, "did not authenticate")
+    assert await tls.refuse(tls.issue(), "there is no such client", client_id="ag_" + "0" * 32)
+    assert await tls.refuse(tls.issue(), "did not authenticate", client_id="")
+    assert await tls.refuse(tls.issue(), "there is no such client", client_id="x" * 300)
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
@@ -274,7 +206,7 @@ async def test_the_certificate_of_an_agent_that_is_not_active_is_refused(tls: Tl
     made = tls.issue()
     assert (await tls.ask(made)).status == 200
     await act(tls.world, "agent.test", lambda act: registry.set_agent_state(act, "reader", verb))
-    await tls.refuse(made, "the agent is")
+    assert await tls.refuse(made, "the agent is")
 
 
 async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsClient) -> None:
@@ -285,7 +217,7 @@ async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsC
     assert key.jkt == key_thumbprint(made.certificate)
     assert (await tls.ask(made)).status == 200, "it is the client's own"
     await act(tls.world, "key.revoke", lambda act: registry.revoke_key(act, key.jkt))
-    await tls.refuse(made, "was revoked")
+    assert await tls.refuse(made, "was revoked")
 
 
 # --- the header
@@ -294,9 +226,9 @@ async def test_a_revoked_key_and_the_key_of_another_client_are_refused(tls: TlsC
 async def test_the_header_counts_from_named_proxies_alone(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
-    await tls.refuse(made, "did not authenticate", address=STRANGER)
-    await tls.refuse(made, "did not authenticate", address="11.0.0.1")
-    await tls.refuse(made, "did not authenticate", address="")
+    assert await tls.refuse(made, "did not authenticate", address=STRANGER)
+    assert await tls.refuse(made, "did not authenticate", address="11.0.0.1")
+    assert await tls.refuse(made, "did not authenticate", address="")
     for address in ("10.0.0.1", "10.255.255.255", "::ffff:10.0.0.1"):
         assert (await tls.ask(made, address=address)).status == 200
     forged = ("x-forwarded-for", PROXY)
@@ -317,7 +249,7 @@ async def test_requests_on_one_connection_of_a_proxy_are_of_different_clients(tl
     await tls.register()
     token = (await tls.ask(tls.issue())).json["access_token"]
     other = tls.issue("CN=other", names=[x509.UniformResourceIdentifier("spiffe://example.org/agent/other")])
-    await tls.refuse(other, "alternative name")
+    assert await tls.refuse(other, "alternative name")
     assert token
 
 
@@ -427,13 +359,6 @@ async def test_a_token_is_not_bound_to_the_certificate_of_another_client(tls: Tl
     assert "another client" in answer.json["error_description"]
 
 
-async def register_other(tls: TlsClient) -> tuple[str, str]:
-    from tests.support.api_fixtures import register
-
-    agent, _ = await register(tls.world, name="other")
-    return agent.name, agent.agent_id
-
-
 async def test_introspection_shows_the_binding_and_authenticates_by_certificate(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
@@ -456,7 +381,7 @@ async def test_a_new_subject_and_its_removal_revoke_the_tokens(tls: TlsClient) -
     token = await api_token(tls, made)
     await act(tls.world, "agent.mutual_tls", lambda act: flows.remove_certificate_client(act, "reader"))
     assert (await use(tls, token, made)).status == 401
-    await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "not with that certificate")
 
 
 async def test_a_revoked_key_ends_the_tokens_of_its_certificate(tls: TlsClient) -> None:

@@ -132,7 +132,7 @@ def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView
     """Return the method by which an agent (id or name) authenticates by certificate. Raises NotFound."""
     registered = registry.find_agent(reader, agent)
     if (client := store.client(reader, registered.agent_id)) is None:
-        hint = f"ostiary agent certificate {registered.name} --help"
+        hint = f"ostiary agent mutual-tls {registered.name} --help"
         raise NotFound(f"`{registered.name}` does not authenticate by certificate", hint=hint)
     pems = store.certificates(reader, client.client)
     return CertificateClientView(client, {digest: parse_pem(pem) for digest, pem in pems.items()})
