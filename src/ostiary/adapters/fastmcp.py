@@ -63,8 +63,9 @@ def protect(
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
     `stdio`: whose calls those over standard input and output are. `origin`: the public one, if it is not that of the
-    resource's URI. `origins`: web origins whose scripts may call; others are refused. `suspends`: whether clients are
-    asked to wait where a person must say yes.
+    resource's URI. `proxies`: networks of reverse proxies, separated by spaces, whose `Client-Cert` and
+    `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may call; others are refused. `suspends`:
+    whether clients are asked to wait where a person must say yes.
     """
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave it out: the guard takes its place")
