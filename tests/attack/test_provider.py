@@ -284,7 +284,7 @@ async def test_what_one_client_got_is_worth_nothing_to_another(world: World, app
 
 @pytest.fixture
 def listeners() -> Iterator[tuple[int, list[socket.socket]]]:
-    """One port on both loopback addresses, on which nothing may arrive."""
+    """A port on both loopback addresses, on which nothing may arrive."""
     four, six = socket.socket(), socket.socket(socket.AF_INET6)
     four.bind(("127.0.0.1", 0))
     port = four.getsockname()[1]

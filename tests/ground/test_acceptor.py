@@ -45,7 +45,7 @@ RESET = b"reset"
 
 
 def read_all(client: socket.socket) -> bytes:
-    """What a server sends before it closes the connection, and `RESET` if it resets the connection."""
+    """Return the bytes that a server sends before it closes the connection, and `RESET` if it resets the connection."""
     client.settimeout(PATIENCE_S)
     received = b""
     try:

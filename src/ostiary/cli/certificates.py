@@ -80,7 +80,7 @@ def keep(
     reload: str | None = None,
     session: Here,
 ) -> None:
-    """Keep a certificate in a folder: issue it, and renew it after two thirds of its life.
+    """Renew a certificate in a folder, each time after two thirds of its life.
 
     The command runs until you stop it. A failed renewal is tried again. After a long time off, the first attempt
     replaces the expired certificate.

@@ -46,7 +46,7 @@ class CertificateFiles:
         return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in states]
 
     def _read(self) -> ssl.SSLContext:
-        """Raises OSError, ValueError (of which ssl.SSLError is one)."""
+        """Read certificate and key. Raises OSError, ValueError (of which ssl.SSLError is one)."""
         context = httpx2.create_ssl_context()
         context.load_cert_chain(*self._files, password=_refuse_password)
         return context

@@ -272,7 +272,7 @@ async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flo
 
 
 async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
-    """Return what a POST-as-GET reads: its nonce is used up, and nothing else changes. Raises AcmeRefused."""
+    """Return the resource of a POST-as-GET: its nonce is used up, and nothing else changes. Raises AcmeRefused."""
 
     def run(tx: Tx) -> T:
         return read(tx, flows.authorize(tx, request))

@@ -97,7 +97,7 @@ async def _validate(world: World, authorization: Authorization) -> None:
 
 
 async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | None:
-    """Return what is wrong with the answer to a challenge; None if it proves control of the name."""
+    """Return the defect of the answer to a challenge; None if the answer proves control of the name."""
     account = flows.find_account(world.db.read(), authorization.account)
     assert account is not None, "accounts are never deleted"
     expected = key_authorization(authorization.token, account.jkt)

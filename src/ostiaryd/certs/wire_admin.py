@@ -207,7 +207,7 @@ def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person
 
 
 def read_csr(text: str) -> bytes:
-    """Return the request in DER. Raises Malformed for what is not PEM."""
+    """Return the request in DER. Raises Malformed for text that is not PEM."""
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     try:

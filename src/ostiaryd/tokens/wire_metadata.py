@@ -65,7 +65,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
 
 
 def _mutual_tls(config: Config) -> dict[str, Any]:
-    """Return what the metadata say about mutual TLS (RFC 8705 sections 3.3 and 5)."""
+    """Return the metadata about mutual TLS (RFC 8705 sections 3.3 and 5)."""
     if not config.offers_mtls:
         return {}
     aliases = {name: f"{config.mtls_base}{path}" for name, path in _ALIASES.items()} if config.mtls_base else {}

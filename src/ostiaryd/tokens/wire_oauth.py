@@ -342,7 +342,7 @@ async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
 
 
 def _check_grant_type(form: Form) -> None:
-    """Raises InvalidRequest, UnsupportedGrantType."""
+    """Check the grant type of a token request. Raises InvalidRequest, UnsupportedGrantType."""
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:

@@ -123,7 +123,7 @@ async def show_mutual_tls(call: Call) -> Reply:
 
 
 async def set_mutual_tls(call: Call) -> Reply:
-    """Let an agent authenticate by certificate (RFC 8705), in place of what was set before.
+    """Let an agent authenticate by certificate (RFC 8705); earlier settings are replaced.
 
     A pending agent becomes active. A change revokes the tokens of the agent.
     """

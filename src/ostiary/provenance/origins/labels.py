@@ -111,7 +111,7 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
 
 
 def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether untrusted content may have requested a read: the content has a value that selects what is read,
+    """Return whether untrusted content may have requested a read: the content has a value that selects the content,
     even if the person said the value too; or no value selects it. If some content is forgotten, it may have had each
     value that is not the person's.
     """
@@ -126,7 +126,7 @@ def _is_prompted(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bo
 
 
 def _selecting(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[Kind, object]]:
-    """Yield the values that say what a read returns, each with its kind. Search words name an object."""
+    """Yield the values that select the output of a read, each with its kind. Search words name an object."""
     for _, kind, value in judged_leaves(memory, tool, arguments):
         if kind in POINTS or kind is Kind.TEXT:
             yield (Kind.OBJECT if kind is Kind.TEXT else kind), value

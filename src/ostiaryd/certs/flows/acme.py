@@ -102,9 +102,9 @@ def create_key(
 ) -> NewAcmeKey:
     """Create a MAC key that binds one ACME account to an agent or a person (name or id).
 
-    `profile` is that of its certificates. `names` are patterns (`certs.model.names`) that limit what the account may
-    order, beside the policies. Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for
-    it), Conflict (too many keys).
+    `profile` is that of its certificates. `names` are patterns (`certs.model.names`) that limit the names in the
+    account's orders, beside the policies. Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile
+    is not for it), Conflict (too many keys).
     """
     if (agent is None) is (person is None):
         raise Invalid("a key is for an agent or for a person", hint="name one of them")

@@ -45,7 +45,7 @@ PATH_LENGTHS = {AuthorityKind.ROOT: 2, AuthorityKind.INTERMEDIATE: 0}
 
 
 class Issuer(NamedTuple):
-    """An authority with its key opened, and what every certificate of it has in common."""
+    """An authority with its opened key, and the common parts of its certificates."""
 
     authority: Authority
     key: PrivateKey

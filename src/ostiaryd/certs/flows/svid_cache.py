@@ -147,7 +147,7 @@ class SvidCache:
                 self._follow()
 
     def _follow(self) -> None:
-        """Wake the streams that are concerned by what was committed since the last time, here or elsewhere."""
+        """Wake the streams concerned by commits since the last call, of this process or another."""
         reader = self._world.db.read()
         head, before = outbox.head(reader), self._position
         if head == before and not self._world.pin.is_lost:

@@ -159,7 +159,8 @@ class AcmeAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order. `not_after` is what the client asks for, `serial` its certificate, `replaces` an identifier of ARI.
+    """An order. `not_after` is the end that the client asks for, `serial` the order's certificate, `replaces` an
+    identifier of ARI.
 
     Times are in microseconds.
     """
@@ -423,7 +424,9 @@ def render_instant(at: int) -> str:
 
 
 def key_authorization(token: str, thumbprint: str) -> str:
-    """Return what proves that the holder of the account's key answers the challenge (RFC 8555 section 8.1)."""
+    """Return the key authorization: a proof that the holder of the account's key answers the challenge (RFC 8555
+    section 8.1).
+    """
     return f"{token}.{thumbprint}"
 
 
@@ -456,7 +459,7 @@ def check_dns_answer(texts: Iterable[bytes], authorization: str) -> None:
 
 
 def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, authorization: str) -> None:
-    """Check what a TLS server showed for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
+    """Check the certificate that a TLS server showed for tls-alpn-01 (RFC 8737 section 3). Raises AcmeRefused.
 
     The certificate names the host alone, and its critical extension `acmeIdentifier` has the digest of the key
     authorization.
@@ -487,7 +490,9 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
 
 
 def check_requested_names(order: Order, requested: Sequence[CertificateName]) -> None:
-    """Check that a certificate signing request names exactly what the order names. Raises AcmeRefused (`badCSR`)."""
+    """Check that the names of a certificate signing request are exactly those of the order. Raises AcmeRefused
+    (`badCSR`).
+    """
     if set(requested) != set(order.identifiers):
         raise AcmeRefused("badCSR", "the names of the certificate signing request are not those of the order")
 

@@ -48,7 +48,7 @@ def verify_jwt_svid(
     """Return subject and claims of a JWT-SVID for `audience`.
 
     `bundle_of` returns the bundle of the trust domain of the subject, and raises for a trust domain that is not
-    trusted. 1. The header has only what the specification names. 2. The subject is a SPIFFE ID with a path. 3. A key of
+    trusted. 1. The header has only members of the specification. 2. The subject is a SPIFFE ID with a path. 3. A key of
     its own trust domain has signed. 4. The token is for the audience, and in time. Raises InvalidToken.
     """
     unverified_jws = parse_jws(unverified_token)

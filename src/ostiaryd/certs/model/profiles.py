@@ -1,4 +1,4 @@
-"""Profiles: what certificates of one kind are like, and which names their holders may have."""
+"""Profiles: the form of certificates of one kind, and the permitted names of their holders."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[Certificate
 
 
 def _read(message: str, read: Callable[[], T]) -> T:
-    """Return what `read` returns. Raises BadRequest with `message` for what the parser of X.509 refuses."""
+    """Return the result of `read`. Raises BadRequest with `message` if the parser of X.509 refuses the input."""
     try:
         return read()
     except (

@@ -43,7 +43,7 @@ class OcspRequest(NamedTuple):
 def parse_ocsp_request(der: bytes) -> OcspRequest:
     """Read a request about one certificate; requests about several are refused (RFC 5019 section 2.1.1).
 
-    The request is small, so that what a caller can cost is bounded. Raises Malformed.
+    The size of a request is limited, so that its cost is. Raises Malformed.
     """
     if len(der) > MAX_OCSP_BYTES:
         raise Malformed(f"the OCSP request is over {MAX_OCSP_BYTES} bytes")

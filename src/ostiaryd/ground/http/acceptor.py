@@ -3,7 +3,7 @@
 Every connection in the queue of the kernel is taken, which costs little. The addresses that they come from then take
 turns, and a few connections are opened in each round: a client gets in while another address opens thousands. A
 connection that waits too long to be opened is answered 503, unread. Closed without an answer, its client would connect
-again at once, and a flood would grow by itself.
+again at once, and feed the flood.
 
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
 queue of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
@@ -56,7 +56,7 @@ REFUSAL = (
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-class _Taken(NamedTuple):
+class _Accepted(NamedTuple):
     """A connection that waits to be opened, since the event loop had used `since` seconds of processor time."""
 
     connection: socket.socket
@@ -86,7 +86,7 @@ class Acceptor:
         self._note_refusal = note_refusal
         self._sock, self._make, self._certificate = sock, make, certificate
         self._turns = turns or ParsingTurns()
-        self._taken = FairQueue[_Taken]()
+        self._taken = FairQueue[_Accepted]()
         self._is_opening = self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._opening = dict[asyncio.Task[Any], str]()
@@ -130,14 +130,14 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
-            self._taken.push(share_of(address), _Taken(connection, address, now))
+            self._taken.push(share_of(address), _Accepted(connection, address, now))
             if self._taken.count > MAX_TAKEN and (oldest := self._taken.pop_of_largest()) is not None:
                 self._refuse(oldest.connection)
         self._open_some()
 
     def _open_some(self) -> None:
-        """Open some of the connections that were taken, and the others in later rounds. Refuse those that have waited
-        too long while many wait.
+        """Open some of the connections that were taken, and the others in later rounds. Refuse connections that have
+        waited too long while many wait.
         """
         latest = time.thread_time() - LONGEST_WAIT_S
         opened = refused = 0

@@ -124,7 +124,7 @@ class GrpcCalls(Buckets):
 
 
 class GrpcWork(Buckets):
-    """Work that the processes of one user cause by sending, in frames and kilobytes; what is beyond it has to wait."""
+    """Work that the processes of one user cause by sending, in frames and kilobytes; further work waits."""
 
     burst, per_second = 40_000, 4_000
 
@@ -144,7 +144,9 @@ class GrpcServer:
     """A Unix socket that serves methods by their path (`/Service/Method`). Lives on the event loop."""
 
     def __init__(self, world: World, path: Path, methods: Mapping[str, GrpcMethod]) -> None:
-        """Raises Invalid for a path that cannot be a socket, Unavailable if another server has it."""
+        """Listen on a Unix socket. Raises Invalid for a path that cannot be a socket, Unavailable if another server has
+        it.
+        """
         self.world, self.path, self.methods = world, path, methods
         self._loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
@@ -315,7 +317,7 @@ class _Connection(asyncio.Protocol):
         self._work()
 
     def _work(self) -> None:
-        """Read a slice of the input; what is left waits for the next turn, and for the budget of its user."""
+        """Read a slice of the input; the rest waits for the next turn, and for the budget of its user."""
         if self._turn is not None or self._is_over or not self._can_write.is_set():
             return
         work = self._world.keep(GrpcWork).of(str(self.peer.uid))

@@ -267,7 +267,9 @@ class Protocol(HttpToolsProtocol):
             self._parse()
 
     def _refuse_late(self) -> None:
-        """Refuse what has waited for its turn too long, unread. The connection stays open after one whole request."""
+        """Refuse, unread, input that has waited too long for its turn. The connection stays open after one whole
+        request.
+        """
         self._has_turn = self.flow.has_unparsed = False
         data, self._unparsed = self._unparsed, b""
         if self.transport.is_closing() or self._is_refused:

@@ -29,7 +29,7 @@ ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 LONGEST_PAUSE_S = 0.05
 """Time for which a stop keeps all other clients waiting; as much time passes before the next pause."""
 MANY = 256
-"""Connections that wait: if there are more, those that have waited for `LONGEST_WAIT_S` are refused unread."""
+"""Largest number of waiting connections: if more wait, connections older than `LONGEST_WAIT_S` are refused unread."""
 LONGEST_WAIT_S = 0.1
 """Time for which a connection waits while many wait. It is processor time of the event loop, which never rests while
 connections wait: the time for which the process has no processor is not held against them.

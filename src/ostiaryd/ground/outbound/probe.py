@@ -1,6 +1,6 @@
 """Probes of hosts that another party named: a page over HTTP, and the certificate that a TLS server shows.
 
-A probe reads what proves control of a name (RFC 8555 section 8.3, RFC 8737). HTTP without TLS and certificates without
+A probe reads the proof of control of a name (RFC 8555 section 8.3, RFC 8737). HTTP without TLS and certificates without
 a trusted issuer are accepted: a probe sends no secret, and its caller compares the answer with an expected value.
 
 Where a probe may go is decided as in `fetch`: every address of the host must be public, or private and within a network
@@ -31,7 +31,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class TlsFailed(Unavailable):
-    """A TLS handshake that did not succeed, or did not negotiate what was required."""
+    """A TLS handshake that failed, or did not negotiate the required protocol."""
 
     code = "tls_failed"
 
@@ -76,7 +76,7 @@ class Reach:
 
 
 class PeerCertificate(NamedTuple):
-    """The certificate that a TLS server showed, and what the handshake negotiated."""
+    """The certificate that a TLS server showed, and the negotiated protocol."""
 
     der: bytes
     protocol: str | None

@@ -33,7 +33,7 @@ class Resolver:
     """A resolver at these name servers, `ADDRESS[:PORT]` with spaces between; empty: those of the system."""
 
     def __init__(self, servers: str, *, within_s: float = 5.0) -> None:
-        """Raises Invalid."""
+        """Ask these name servers. Raises Invalid for a malformed address."""
         self._servers = parse_name_servers(servers)
         self._within_s = within_s
 

@@ -97,8 +97,8 @@ def _words(condition: Condition) -> Iterable[str]:
 
 
 class ConsentView(NamedTuple):
-    """The content of a consent page. `owner` is accountable for the agent; empty: the person is. `purpose` is what an
-    administrator registered for the agent.
+    """The content of a consent page. `owner` is accountable for the agent; empty: the person is. `purpose` is the
+    registered purpose of the agent.
     """
 
     person: str

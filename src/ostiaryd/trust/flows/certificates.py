@@ -91,7 +91,7 @@ def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
 
 
 def drop_own_anchor(act: Act, name: str) -> None:
-    """Trust a root of this server's own authority no longer; one that is no anchor is left alone."""
+    """Stop trusting a root of this server's own authority; a root that is no anchor is left alone."""
     for anchor in store.anchors(act.tx):
         if anchor.is_own and anchor.name == name:
             store.drop_anchor(act.tx, anchor.digest)
@@ -292,8 +292,8 @@ def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
 
 
 def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCertificate | None:
-    """Return what a certificate proves about an agent that authenticated in another way; None for a certificate that
-    would not authenticate it.
+    """Return the proof by a certificate of an agent that authenticated in another way; None if the certificate is not
+    the agent's.
     """
     try:
         return prove_certificate(act, agent.agent_id, shown, store.client(act.tx, agent.agent_id))

@@ -154,7 +154,7 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
 
 
 def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
-    """Raises InvalidCertificate for a key or a signature that is weak or of an unknown kind."""
+    """Check that key and signature of a certificate are strong and of a known kind. Raises InvalidCertificate."""
     key = certificate.public_key()
     is_strong = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
     is_strong |= isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048
