@@ -73,7 +73,7 @@ async def test_the_key_of_a_suspended_person_is_refused_until_they_are_resumed(w
     cleo = Client(app, world, made[1]["person_id"], key)
 
     async def ask() -> int:
-        form = {"resource": f"{ISSUER}/api/v1"}
+        form = {"resource": f"{ISSUER}/api/v1", "scope": "ostiary:approve"}
         answer = await cleo.ask(**form)
         return (await cleo.ask(**form) if answer.error == "use_dpop_nonce" else answer).status
 

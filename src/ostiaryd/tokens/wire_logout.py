@@ -4,8 +4,8 @@ A person is asked first, unless `id_token_hint` shows that the request is about 
 leave the session cookie out of a form from another site (`SameSite=Lax`), and send it with the navigation that follows:
 such a request continues by GET.
 
-A stranger can register a client with a `post_logout_redirect_uri`. Without a valid hint, or a person who has agreed to
-the client, the page only links to that URI (no open redirect).
+A stranger can register a client with a `post_logout_redirect_uri`: without a valid hint, or a person who has agreed to
+the client, a request with that URI is refused (no open redirect).
 """
 
 from __future__ import annotations
@@ -24,23 +24,20 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
-from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
-from ostiaryd.trust.model.clients import ClientKind
 from ostiaryd.trust.model.sessions import Session
 
 
 class LogoutRequest(NamedTuple):
     """A logout request: where the person goes afterwards (empty: nowhere), the session and the person of the hint, and
-    the fields that repeat the request in a form. `is_known`: a person or an administrator has agreed to the client.
+    the fields that repeat the request in a form.
     """
 
     url: str = ""
     client: str = ""
-    is_known: bool = True
     session: str = ""
     person: str = ""
     fields: Mapping[str, str] = MappingProxyType({})
@@ -88,9 +85,9 @@ async def _end(call: Call, session: Session, request: LogoutRequest) -> Reply:
 
 
 def _done(call: Call, request: LogoutRequest) -> Reply:
-    if request.url and request.is_known:
+    if request.url:
         return continue_page(call, request.url, title="You are signed out")
-    return page(call, "tokens/signed_out.html", client=request.client, url=request.url, target=word_target(request.url))
+    return page(call, "tokens/signed_out.html")
 
 
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
@@ -118,8 +115,7 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     if uri and "state" in form:
         uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
     session, person = (str(claims.get(name, "")) for name in ("sid", "sub"))
-    is_known = client.kind is ClientKind.AGENT or client.used_at is not None
-    return LogoutRequest(uri, client.name, is_known, session, person, {"client_id": client_id, **fields})
+    return LogoutRequest(uri, client.name, session, person, {"client_id": client_id, **fields})
 
 
 QUERY = (
