@@ -486,7 +486,7 @@ async def show_authorization(call: Call) -> Reply:
 
 
 async def respond(call: Call) -> Reply:
-    """Queue the validation of a challenge, or return the challenge (RFC 8555 section 7.5.1)."""
+    """Start the validation of a challenge, or return the challenge (RFC 8555 section 7.5.1)."""
     request, id, type = await _verify(call), call.params["id"], call.params["type"]
     if request.payload:
 
