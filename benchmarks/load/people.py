@@ -39,12 +39,15 @@ _IDS = count()
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An authorization server as its clients know it: the issuer, and the paths of its endpoints."""
+    """An authorization server as its clients know it: the issuer, the paths of its endpoints, and the URL of the token
+    endpoint in DPoP proofs.
+    """
 
     issuer: str
     push_path: str
     authorize_path: str
     token_path: str
+    token_uri: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ class Application:
         return render("POST", path, headers=headers, body=body, media_type=FORM)
 
     def _proof(self, nonce: str | None) -> dict[str, str]:
-        uri = self.site.issuer + self.site.token_path
-        return {"dpop": dpop.make_proof(self.key, method="POST", uri=uri, now=wall_clock(), jti=_jti(), nonce=nonce)}
+        uri, now = self.site.token_uri, wall_clock()
+        return {"dpop": dpop.make_proof(self.key, method="POST", uri=uri, now=now, jti=_jti(), nonce=nonce)}
 
 
 def _jti() -> str:

@@ -1,10 +1,11 @@
 // An OpenID provider made by others, with PAR, DPoP and rotated refresh tokens: what `benchmarks.http_code_flow` measures.
-// argv: { clients, resource, accounts } (JSON). Each account signs in by `login_hint`, without a page, and has consented.
+// argv: a file with { clients, resource, accounts } (JSON). Each account signs in by `login_hint`, without a page, and has consented.
 // Its store is a map in memory: nothing survives the process. Prints its port; serves until its input ends.
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
 
-const { clients, resource, accounts } = JSON.parse(process.argv[2]);
+const { clients, resource, accounts } = JSON.parse(readFileSync(process.argv[2]));
 const server = createServer();
 await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -43,7 +44,7 @@ class MemoryAdapter {
 const provider = new Provider(issuer, {
   adapter: MemoryAdapter,
   clients,
-  scopes: ["openid", "offline_access", "files:read"],
+  scopes: ["openid", "offline_access"],
   clientAuthMethods: ["private_key_jwt"],
   features: {
     devInteractions: { enabled: false },
