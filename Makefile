@@ -157,6 +157,7 @@ $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pypro
 	$(UV) pip install --require-hashes --no-deps -r requirements/dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --ignore-requires-python -r requirements/opa.lock
 	$(UV) pip install --no-deps --no-build-isolation --editable .
+	if [ -e .git ]; then git config merge.generated.driver true; fi
 	touch $@
 
 # The Claude Agent SDK is built from its source: its wheel brings 380 MB of a command line that no test runs.

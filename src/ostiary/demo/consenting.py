@@ -23,7 +23,7 @@ _CONTINUE = re.compile(r'http-equiv="refresh" content="0; url=([^"]+)"')
 
 async def consent_and_withdraw(stage: Stage, *, person: str) -> None:
     """The chapter: consent, a call, withdrawal, and the same token again."""
-    chapter(8, "A client that nobody registered: a person consents, and later withdraws")
+    chapter(8, "A client without registration: a person consents, and later withdraws")
     run(stage, "role", "grant", person, "viewer")
     run(stage, "resource", "allow-bearer", "files")
     browser = Browser(stage.url)
