@@ -82,8 +82,7 @@ def keep(
 ) -> None:
     """Renew a certificate in a folder, each time after two thirds of its life.
 
-    The command runs until you stop it. A failed renewal is tried again. After a long time off, the first attempt
-    replaces the expired certificate.
+    A failed renewal is tried again. After a long time off, the first attempt replaces the expired certificate.
 
     Args:
         folder: Folder for the files.

@@ -7,7 +7,6 @@ the status of its certificate changes. Each request reads the status, so no kept
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.x509 import ocsp
@@ -27,7 +26,6 @@ from ostiaryd.certs.model.revocation import (
     reason_flag,
     refuse_ocsp,
 )
-from ostiaryd.certs.store import authorities
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -63,22 +61,23 @@ class OcspResponder:
             request = parse_ocsp_request(unverified_request)
         except Refused:
             return _MALFORMED
-        authority = _issuer_of(tuple(authorities.authorities(reader)), request.algorithm).get(
-            (request.name_hash, request.key_hash)
-        )
-        status = None if authority is None else store.status(reader, request.serial)
-        if authority is None or status is None or status[0] != authority.authority_id:
+        if (status := store.status(reader, request.serial)) is None:
             return _UNAUTHORIZED
-        _, _, ended_at, why = status
-        revoked = None if ended_at is None else RevokedCertificate(request.serial, ended_at, reason_flag(why))
-        if request.nonce is not None and self._may_sign(now):
-            return self._sign(reader, authority, request, revoked, now=now)
-        key = (authority.authority_id, request.algorithm, request.serial, ended_at)
+        authority_id, _, ended_at, why = status
+        is_live = request.nonce is not None and self._may_sign(now)
+        key = (request.algorithm, request.name_hash, request.key_hash, request.serial, ended_at)
         kept = self._new.get(key) or self._old.get(key)
-        if kept is None or now >= kept.until:
-            answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
-            kept = self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
-        return kept.answer
+        if kept is not None and now < kept.until and not is_live:
+            return kept.answer
+        authority = find_authority(reader, authority_id)
+        if hashes_of_issuer(parsed(authority.certificate), request.algorithm) != (request.name_hash, request.key_hash):
+            return _UNAUTHORIZED
+        revoked = None if ended_at is None else RevokedCertificate(request.serial, ended_at, reason_flag(why))
+        if is_live:
+            return self._sign(reader, authority, request, revoked, now=now)
+        answer = self._sign(reader, authority, request._replace(nonce=None), revoked, now=now)
+        self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
+        return answer
 
     def _may_sign(self, now: int) -> bool:
         second = now // SECOND
@@ -87,11 +86,10 @@ class OcspResponder:
         self._signed += 1
         return self._signed <= LIVE_PER_S
 
-    def _keep(self, key: tuple[object, ...], kept: _Kept) -> _Kept:
+    def _keep(self, key: tuple[object, ...], kept: _Kept) -> None:
         if len(self._new) >= MAX_KEPT:
             self._new, self._old = {}, self._new
         self._new[key] = kept
-        return kept
 
     def _sign(
         self,
@@ -117,16 +115,6 @@ class OcspResponder:
 _MALFORMED = refuse_ocsp(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
 _UNAUTHORIZED = refuse_ocsp(ocsp.OCSPResponseStatus.UNAUTHORIZED)
 """The answer about a certificate that this server has not issued (RFC 5019 section 2.2.3): never `good`."""
-
-
-@lru_cache(maxsize=8)
-def _issuer_of(every: tuple[Authority, ...], algorithm: str) -> dict[tuple[bytes, bytes], Authority]:
-    """Return the intermediates by the hashes with which a request names them."""
-    return {
-        hashes_of_issuer(parsed(one.certificate), algorithm): one
-        for one in every
-        if one.kind is AuthorityKind.INTERMEDIATE and one.sealed is not None and one.certificate
-    }
 
 
 class _Crl(NamedTuple):

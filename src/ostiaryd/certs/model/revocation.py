@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography import x509
@@ -41,7 +42,7 @@ class OcspRequest(NamedTuple):
 
 
 def parse_ocsp_request(der: bytes) -> OcspRequest:
-    """Read a request about one certificate; requests about several are refused (RFC 5019 section 2.1.1).
+    """Read a request about one certificate. A request about several is refused (RFC 5019 section 2.1.1).
 
     The size of a request is limited, so that its cost is. Raises Malformed.
     """
@@ -67,6 +68,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
     return parsed._replace(serial=f"{serial:0{SERIAL_DIGITS}x}")
 
 
+@lru_cache(maxsize=64)
 def hashes_of_issuer(certificate: x509.Certificate, algorithm: str) -> tuple[bytes, bytes]:
     """Return the hashes of name and key by which OCSP requests name an issuer."""
     same = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, _HASHES[algorithm]()).build()

@@ -1,0 +1,137 @@
+"""Certificates of one core: issue with a durable entry, and OCSP answers; beside the ceiling of signing alone.
+
+`--live N` measures again beside N certificates in force (1,000,000 take minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from msgspec.structs import replace
+
+from harness.registry_fixtures import register_agent
+from ostiaryd.certs import flows
+from ostiaryd.certs.flows.status import OcspResponder
+from ostiaryd.certs.model import Certificate, CertificateRequest, IssuedCertificate, encode_public_key
+from ostiaryd.certs.model.certificate import build_certificate, make_serial
+from ostiaryd.certs.store import certificates
+from ostiaryd.ground.config import load_config
+from ostiaryd.ground.database import Tx
+from ostiaryd.ground.world import World, open_world
+from ostiaryd.ledger.flows import Act, act
+
+IN_FLIGHT, WAVES = 64, 40
+ANSWERS, LIVE_ANSWERS, BUILT = 20_000, 400, 3000
+ROWS = 10_000
+
+
+def request() -> CertificateRequest:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return CertificateRequest(profile="agent", public_key=encode_public_key(key), agent="bot")
+
+
+def line(what: str, count: int, cpu: float, wall: float) -> None:
+    print(f"{what:46} {count / cpu:>10,.0f} /cpu-s {count / wall:>10,.0f} /s wall", flush=True)
+
+
+def measure(what: str, count: int, run: Callable[[], object]) -> None:
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        run()
+    line(what, count, time.process_time() - cpu, time.perf_counter() - wall)
+
+
+async def issue_many(world: World) -> IssuedCertificate:
+    """Issue one certificate in each act, `IN_FLIGHT` acts at a time; return the last certificate."""
+    requests = [request() for _ in range(WAVES * IN_FLIGHT)]
+    cpu, wall = time.process_time(), time.perf_counter()
+    for wave in range(WAVES):
+        some = requests[wave * IN_FLIGHT : (wave + 1) * IN_FLIGHT]
+        done = await asyncio.gather(*[act(world, "cert.issue", partial(issue, world, one)) for one in some])
+    line(f"issued, {IN_FLIGHT} in flight", len(requests), time.process_time() - cpu, time.perf_counter() - wall)
+    return done[-1]
+
+
+def issue(world: World, one: CertificateRequest, act: Act) -> IssuedCertificate:
+    return flows.issue(act, one, config=world.config)
+
+
+def question(issued: IssuedCertificate, *, nonce: bool = False) -> bytes:
+    leaf, issuer = (x509.load_der_x509_certificate(der) for der in (issued.certificate.der, issued.chain[0]))
+    builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, SHA256())
+    if nonce:
+        builder = builder.add_extension(x509.OCSPNonce(b"n" * 32), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def measure_answers(world: World, issued: IssuedCertificate) -> None:
+    responder, asked, live = OcspResponder(world), question(issued), question(issued, nonce=True)
+    measure("OCSP answers, signed before", ANSWERS, lambda: responder.answer(asked))
+    measure("OCSP answers, with a nonce", LIVE_ANSWERS, lambda: responder.answer(live))
+
+
+def measure_ceiling(world: World, issued: IssuedCertificate) -> None:
+    authority = flows.find_authority(world.db.read(), issued.certificate.authority)
+    issuer = flows.open_issuer(world.db.read(), authority, keys=world.keys)
+    one = request()
+
+    def build() -> bytes:
+        return build_certificate(
+            issuer=issuer.certificate,
+            issuer_key=issuer.key,
+            serial=make_serial(world.now(), os.urandom(10)),
+            subject="ag_bench",
+            public_key=one.public_key,
+            names=issued.certificate.names,
+            usages=("client", "server"),
+            not_before=issued.certificate.not_before,
+            not_after=issued.certificate.not_after,
+        )
+
+    measure("ceiling: building and signing alone", BUILT, build)
+
+
+async def fill(world: World, issued: IssuedCertificate, count: int) -> None:
+    """Store further certificates in force, with other serial numbers and keys; nothing else distinguishes them."""
+    for start in range(0, count, ROWS):
+        rows: list[Certificate] = []
+        for _ in range(min(ROWS, count - start)):
+            serial = make_serial(world.now(), os.urandom(10))
+            rows.append(replace(issued.certificate, serial=serial, key_digest=os.urandom(32).hex()))
+        await world.writer.submit(partial(store_rows, rows))
+
+
+def store_rows(rows: list[Certificate], tx: Tx) -> None:
+    for row in rows:
+        certificates.insert(tx, row)
+
+
+async def main(live: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_world(load_config(environ={}, data_dir=folder)) as world:
+            await register_agent(world)
+            issued = await issue_many(world)
+            measure_answers(world, issued)
+            measure_ceiling(world, issued)
+            if live:
+                await fill(world, issued, live)
+                print(f"beside {live:,} certificates in force:")
+                issued = await issue_many(world)
+                measure_answers(world, issued)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--live", type=int, default=0)
+    asyncio.run(main(parser.parse_args().live))
