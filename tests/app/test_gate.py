@@ -151,6 +151,8 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
         **{("POST", f"/api/v1/ssf/{what}"): SSF_MANAGE for what in ("status", "verify")},
         **{("POST", f"/api/v1/ssf/subjects/{verb}"): SSF_MANAGE for verb in ("add", "remove")},
         ("POST", "/api/v1/ssf/poll/{id}"): SSF_READ,
+        ("POST", "/api/v1/certificates"): SELF,  # one's own, or of an agent for which one answers
+        ("POST", "/api/v1/certificates/{serial}/revoke"): SELF,
         ("POST", "/api/v1/clock/accept"): SELF,  # an administrator or a person: checked in the wire
     }
 
@@ -158,6 +160,7 @@ def test_what_changes_something_is_for_administrators_but_for_this() -> None:
 def test_what_is_shown_is_for_readers_but_for_this() -> None:
     less = {path: scope for method, path, scope in GATED if method == "GET" and scope != READ}
     assert less == {
+        "/api/v1/certificates": SELF, "/api/v1/certificates/{serial}": SELF,
         "/api/v1/clock": SELF, "/api/v1/tasks": SELF, "/api/v1/tasks/{id}": SELF, "/api/v1/tasks/{id}/tree": SELF,
         "/api/v1/approvals": SELF, "/api/v1/approvals/{id}": SELF,
         "/api/v1/tasks/{id}/approvals": SELF,
@@ -187,6 +190,13 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/account", "/account/logout", "/account/passkeys", "/account/passkeys/remove", "/account/password",
         "/account/password/remove", "/account/recovery", "/account/sessions", "/account/totp", "/account/totp/remove",
         "/consent", "/consents", "/device", "/device/consent", "/logout", "/logout/confirm",
+        # certificates: facts for relying parties, and the ACME server, whose requests are signed
+        "/ca/bundle.pem", "/ca/{id}.crt", "/ca/{id}/crl", "/ca/{id}/crl/{shard}", "/ocsp", "/ocsp/{request:path}",
+        "/spiffe/bundle",
+        "/acme/directory", "/acme/new-nonce", "/acme/new-account", "/acme/new-order", "/acme/key-change",
+        "/acme/revoke-cert", "/acme/account/{id}", "/acme/account/{id}/orders", "/acme/order/{id}",
+        "/acme/order/{id}/finalize", "/acme/order/{id}/certificate", "/acme/authorization/{id}",
+        "/acme/authorization/{id}/{type}", "/acme/renewal-info/{id}",
         # clients and tokens, which prove themselves
         "/par", "/device_authorization", "/userinfo", "/register", "/register/{client_id}",
     }  # fmt: skip

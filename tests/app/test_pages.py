@@ -22,6 +22,7 @@ LONG = "long " * 4000
 VALUES = [f"{number:04}" + "x" * 1000 for number in range(30)]
 BOUNDS = json.dumps([{"type": "tool", "locations": ["https://f.example/"], "arguments": {"a": {"one_of": VALUES}}}])
 LISTS = {
+    "/api/v1/acme/keys", "/api/v1/certificates", "/api/v1/trust-domains", "/api/v1/workloads",
     "/api/v1/agents", "/api/v1/agents/{name}/keys", "/api/v1/approvals", "/api/v1/audit", "/api/v1/clients",
     "/api/v1/consents", "/api/v1/elevations", "/api/v1/roles",
     "/api/v1/feeds", "/api/v1/findings", "/api/v1/incidents", "/api/v1/issuers", "/api/v1/issuers/{id}/links",

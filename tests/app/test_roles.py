@@ -69,7 +69,10 @@ def test_no_role_reaches_what_is_for_guards_and_receivers() -> None:
 
 def test_operators_and_auditors_grant_nothing() -> None:
     """No role but the administrator's changes what anybody may do."""
-    grants = re.compile(r"/(persons|teams|roles|login-providers|policies|keys|resources|peps|issuers|webhooks)\b")
+    grants = re.compile(
+        r"/(persons|teams|roles|login-providers|policies|keys|resources|peps|issuers|webhooks"
+        r"|workloads|trust-\w+|authorities)\b"
+    )
     for route in ROUTES:
         if route.scope == ADMIN and route.method != "GET" and not route.stops and grants.search(route.path):
             reached = {role for role in ROLES if access_of(role, route) != "-"}

@@ -141,7 +141,8 @@ async def test_only_the_connections_of_administrators_and_persons_wait_for_no_tu
 def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
     one_act = [route for route in ROUTES if route.stops and route.proves_in_act]
     assert all(route.scope for route in one_act)
-    assert {(route.method, route.path) for route in one_act} == {*BODIES, ("POST", "/api/v1/tasks/{id}/end")}
+    others = {("POST", "/api/v1/tasks/{id}/end"), ("POST", "/api/v1/certificates/{serial}/revoke")}
+    assert {(route.method, route.path) for route in one_act} == {*BODIES, *others}
 
 
 async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief: Client, client: Client) -> None:
