@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import newest_entry
-from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.app import ROUTES, build_app, facts_of
 from ostiaryd.ground.world import World
@@ -23,9 +21,9 @@ from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF
 from ostiaryd.trust.model.sessions import SESSION_COOKIE
-from tests.support.api_fixtures import ISSUER, Answer, Client, client, oauth_app, register, send
+from tests.support.api_fixtures import ISSUER, Answer, client, register, send
 from tests.support.page_client import signed_in
-from tests.support.trust_fixtures import API, proof_of
+from tests.support.role_fixtures import administrator, ask, person
 
 __all__ = ["client"]
 TABLE = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
@@ -77,37 +75,6 @@ def test_operators_and_auditors_grant_nothing() -> None:
         if route.scope == ADMIN and route.method != "GET" and not route.stops and grants.search(route.path):
             reached = {role for role in ROLES if access_of(role, route) != "-"}
             assert reached <= {"administrator"} | ({"operator"} if route.path.endswith("/test") else set()), route.path
-
-
-async def person(world: World, name: str, *roles: str) -> Client:
-    """A person with a key and these roles, as a client of the token endpoint."""
-    if registry.get_agent(world.db.read(), "reader") is None:
-        await register(world)
-    key = jose.generate("ES256")
-
-    def make(act: Any) -> str:
-        made = registry.create_person(act, name=name)
-        registry.add_person_key(act, made.person_id, dict(key.public.jwk))
-        for role in roles:
-            registry.grant_role(act, made.person_id, role)
-        return made.person_id
-
-    id = await act(world, "test.person", make)
-    return Client(oauth_app(world), world, id, key)
-
-
-async def administrator(world: World) -> Client:
-    """An agent that has the administrator scope."""
-    agent, key = await register(world, name="root", scopes=(ADMIN,))
-    return Client(oauth_app(world), world, agent.agent_id, key)
-
-
-async def ask(client: Client, method: str, path: str, body: Any = None) -> Answer:
-    token = (await client.token(resource=API))["access_token"]
-    headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, path, method=method))]
-    headers.append(("content-type", "application/json"))
-    sent = b"" if body is None else json.dumps(body).encode()
-    return await send(build_app(client.world), method, path, headers=headers, body=sent)
 
 
 async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World) -> None:

@@ -15,6 +15,11 @@ LINES = 500
 LONGER: dict[str, str] = {
     "src/ostiary/asgi.py": "one request at a guard, from its credentials to the last byte of its answer",
     "src/ostiaryd/ground/http/protocol.py": "one connection, from its first byte to its last answer",
+    "src/ostiaryd/app.py": "every route and every background loop of the server in one list",
+    "src/ostiaryd/certs/flows/acme.py": "the life of an ACME order, from its account to its certificate",
+    "src/ostiaryd/certs/model/acme.py": "the objects of RFC 8555 and the forms of their messages",
+    "src/ostiaryd/certs/wire_acme.py": "the resources of RFC 8555, which share one form of a request",
+    "src/ostiaryd/ground/http/grpc.py": "one gRPC connection, from its preface to its last frame",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",
 }
 """Path: why it is one file all the same."""

@@ -15,8 +15,8 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from tests.app.test_roles import ask, person
 from tests.support.api_fixtures import Answer, send
+from tests.support.role_fixtures import ask, person
 from tests.support.trust_fixtures import API, proof_of
 
 TABLES = (

@@ -109,6 +109,8 @@ def test_a_device_is_connected_and_the_consent_withdrawn_on_its_page(
     chromium.click("button:has-text('Sign out')")
     chromium.wait_for("text=You are signed out")
     examine_page(chromium, "signed-out")
+    chromium.goto(f"{site}/consents")
+    assert chromium.text("h1") == "Sign in"
 
 
 def test_pages_of_providers_and_of_errors(live_server: ServerFixture, chromium: Chromium) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from spiffe import JwtBundle, JwtSvid, TrustDomain, X509Bundle
 from spiffe import SpiffeId as TheirSpiffeId
 
@@ -42,37 +39,13 @@ from ostiaryd.certs.model.jwt_svid import (
 from ostiaryd.certs.model.spiffe_id import MAX_SPIFFE_ID, SpiffeId, check_trust_domain, parse_spiffe_id
 from ostiaryd.certs.model.trust_domain import BackwardBundle, is_new
 from ostiaryd.certs.model.trust_domain import TrustDomain as Federated
-
-SECOND = 1_000_000
-NOW = 1_800_000_000 * SECOND
-ID = "spiffe://example.org/agent/writer"
-RSA = rsa.generate_private_key(65537, 2048)
-CURVES = {"256": ec.SECP256R1(), "384": ec.SECP384R1(), "512": ec.SECP521R1()}
-KEYS: dict[str, Any] = {
-    alg: ec.generate_private_key(CURVES[alg[2:]]) if alg.startswith("ES") else RSA for alg in sorted(ALGS)
-}
-
-
-def jwk_of(alg: str, kid: str) -> dict[str, Any]:
-    """The JWK as PyJWT writes it."""
-    public = KEYS[alg].public_key()
-    algorithm = jwt.algorithms.ECAlgorithm if alg.startswith("ES") else jwt.algorithms.RSAAlgorithm
-    return {**json.loads(algorithm.to_jwk(public)), "kid": kid}
+from tests.certs.svid_fixtures import ID, NOW, RSA, SECOND, document, jwk_of, jwt_jwk, root, token, x509_jwk
 
 
 def authority(alg: str, kid: str = "k") -> JwtAuthority:
     parsed = parse_jwt_authority(jwk_of(alg, kid))
     assert parsed is not None
     return parsed
-
-
-def token(alg: str = "ES256", *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    """A token that PyJWT has signed."""
-    content = {"sub": ID, "aud": ["api"], "exp": NOW // SECOND + 60} | claims
-    content = {name: value for name, value in content.items() if value is not None}
-    named = {"kid": "k"} | (headers or {})
-    kept = {name: value for name, value in named.items() if value is not None or name == "typ"}
-    return jwt.encode(content, KEYS[alg], alg, headers=kept)
 
 
 def verify(unverified: str, *, bundle: TrustBundle | None = None, now: int = NOW, audience: str = "api") -> SpiffeId:
@@ -265,35 +238,6 @@ def test_names_of_trust_domains() -> None:
 
 
 # ---------------------------------------------------------------------------------------- Bundles
-
-
-def root(key: Any = None, *, is_authority: bool = True) -> bytes:
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([]), datetime(2026, 1, 1, tzinfo=UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-    )
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
-
-
-def document(*keys: dict[str, Any], **more: Any) -> bytes:
-    return json.dumps({"keys": list(keys), **more}).encode()
-
-
-def x509_jwk(der: bytes, **more: Any) -> dict[str, Any]:
-    return {"kty": "EC", "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]} | more
-
-
-def jwt_jwk(alg: str = "ES256", **more: Any) -> dict[str, Any]:
-    return {**jwk_of(alg, "k"), "use": "jwt-svid"} | more
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from msgspec.structs import replace
 
+from harness.client_certificates import Made, TestAuthority, context_of
 from harness.patience import PATIENCE_S
 from harness.server import running
 from ostiary.protocol.errors import Invalid
@@ -24,7 +25,6 @@ from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import Client, claims_of, client
 from tests.support.certificate_fixtures import issue, new_key, put_policies, revoke
-from tests.support.client_certificates import Made, TestAuthority, context_of
 from tests.support.tls_client import TlsClient, register_other
 
 __all__ = ["client"]

@@ -26,7 +26,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from tests.certs.test_jwt_svids import document, jwt_jwk, root, x509_jwk
+from tests.certs.svid_fixtures import document, jwt_jwk, root, x509_jwk
 from tests.support.pem import certificate
 
 OTHER = "other.example"

@@ -16,3 +16,4 @@ def test_a_client_obtains_renews_and_revokes(tmp_path: Path, client: str) -> Non
         pytest.skip(f"{client} is not installed: `make setup` as root, or apt-get install {client}")
     with acme_house(tmp_path) as house:
         CLIENTS[client](house)
+        assert house.entries("cert.revoke")

@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 from cryptography import x509
 
+from harness.client_certificates import TestAuthority, der, item, self_signed
 from ostiary.protocol import jose
 from ostiary.protocol.client_certificate import (
     MAX_CERTIFICATE,
@@ -16,7 +17,6 @@ from ostiary.protocol.client_certificate import (
     forwarded_certificate,
 )
 from ostiary.protocol.errors import Malformed
-from tests.support.client_certificates import TestAuthority, der, item, self_signed
 
 MADE = self_signed()
 ITEM = item(MADE.certificate).encode()

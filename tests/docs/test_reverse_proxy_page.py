@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from harness.client_certificates import LOCAL, TestAuthority, context_of, self_signed
 from harness.live_server import ServerFixture, free_socket, own_server, serving
 from harness.patience import PATIENCE_S, eventually
 from ostiary.agent import Agent
@@ -27,7 +28,6 @@ from ostiary.asgi import GuardASGI
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.fastapi import catalogue_of
 from ostiary.guard import Guard
-from tests.support.client_certificates import LOCAL, TestAuthority, context_of, self_signed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "reverse-proxy.md"
 PATHS = (("/files/a%20b", "a b"), ("/files/a%2Fb", "a/b"), ("/files/a//b", "a//b"), ("/files/50%25", "50%"))

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from harness.client_certificates import LOCAL, Made, TestAuthority, context_of, self_signed
 from harness.live_server import TOOLS, ServerFixture, free_socket
 from harness.patience import PATIENCE_S, eventually
 from harness.server import Server, running
@@ -32,7 +33,6 @@ from ostiary.asgi import GuardASGI
 from ostiary.asgi_tls import TlsProtocol
 from ostiary.guard import Guard
 from tests.support.api_fixtures import claims_of
-from tests.support.client_certificates import LOCAL, Made, TestAuthority, context_of, self_signed
 from tests.support.node import NODE
 
 RESOURCE = "https://files.example.org/mcp"

@@ -367,7 +367,7 @@ async def test_a_client_that_does_not_read_loses_its_call(server: GrpcServer, mo
         client.h2.send_data(1, frame(b""), end_stream=True)
         await client.send()
         await client.read_until(DataReceived)  # without a WINDOW_UPDATE
-        await client.read_until(StreamReset)
+        assert await client.read_until(StreamReset)
 
 
 async def test_connections_are_bounded_for_each_user(server: GrpcServer, monkeypatch: pytest.MonkeyPatch) -> None:

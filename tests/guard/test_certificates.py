@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.client_certificates import Made, self_signed
 from harness.feeder import URI, Feeder
 from ostiary.asgi import GuardASGI
 from ostiary.authorization.claims import Confirmation
@@ -16,7 +17,6 @@ from ostiary.guard import Guard
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.jose import InvalidToken
 from tests.guard.asgi_fixtures import ORIGIN, error
-from tests.support.client_certificates import Made, self_signed
 
 MADE, OTHER = self_signed("CN=one"), self_signed("CN=other")
 RULES = {"GET /files/{path*}": "read_file"}

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 from cryptography import x509
 from starlette.types import ASGIApp
 
+from harness.client_certificates import Made, TestAuthority
 from harness.registry_fixtures import newest_entry
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import FILES, Answer, Client, oauth_app, reconfigured, register, send
-from tests.support.client_certificates import Made, TestAuthority
 
 PROXY = "10.0.0.1"
 URI = "spiffe://example.org/agent/reader"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from harness.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import dpop, jose
@@ -36,7 +37,6 @@ from tests.support.api_fixtures import (
     oauth_app,
     send,
 )
-from tests.support.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
 from tests.support.tls_client import NAMES, SUBJECT, URI, TlsClient, register_other
 from tests.support.trust_fixtures import api_app
 
