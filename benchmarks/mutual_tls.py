@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from harness.client_certificates import TestAuthority, context_of
 from harness.live_server import pid_of
 from harness.server import running
-from tests.support.client_certificates import TestAuthority, context_of
 
 TURNS, REQUESTS = 40, 250
 TARGET_PERCENT = 5
