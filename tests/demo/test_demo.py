@@ -143,7 +143,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     noticed = re.findall(r"in_\S+ +open +(\w+)", listed[1])
     assert noticed in (["scout"], ["scout", "assistant"]), "nobody but these two read or did what they should not"
     assert re.search(r"canary, 80 points: called vault/export_keys", strange)
-    assert re.search(r"quarantine done: it is stopped", strange)
+    assert re.search(r"quarantine done: the agent is stopped", strange)
     assert "refused: ada owns this agent" in strange
     assert re.findall(r"scout +read_file .* (allowed|denied)", strange) == ["allowed", "allowed"], "before and after"
     assert "the signal is accepted with 202, and the reader is quarantined" in strange
