@@ -307,8 +307,9 @@ async def request_import(call: Call) -> Reply:
 
 
 async def import_certificate(call: Call) -> Reply:
-    """Install the certificate of the requested intermediate, with the certificates above it; it replaces the present
-    intermediate.
+    """Install the certificate of the requested intermediate, with the certificates above it.
+
+    The requested intermediate replaces the present one.
     """
     chain = _read_chain(call.json(Import).chain)
     config = call.world.config
