@@ -68,7 +68,7 @@ async def show_own_bundle(call: Call) -> Reply:
 
 
 async def add_trust_domain(call: Call) -> Reply:
-    """Add a trust domain to federate with, and fetch its bundle. No agent trusts it until an administrator allows it."""
+    """Add a trust domain, and fetch its bundle. No agent trusts it until an administrator allows it."""
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)
     made = await act_as(
