@@ -96,7 +96,7 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     return path_parameters
 
 
-@schemathesis.serializer("application/secevent+jwt", "application/x-protobuf")
+@schemathesis.serializer("application/secevent+jwt", "application/x-protobuf", "application/ocsp-request")
 def send_bytes(context: Any, value: Any) -> bytes:
     """Encode a generated body of a format that is neither JSON nor a form."""
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()

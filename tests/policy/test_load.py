@@ -33,6 +33,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
     assert [policy.id for policy in loaded.ir.policies] == [
         "call-within-segment",
         "issue-token",
+        "issue-own-certificate",
         "delegate-within-segment",
         *sorted(roles(), key=lambda id: f"{id}.cedar"),
         *sorted(safeguards()),

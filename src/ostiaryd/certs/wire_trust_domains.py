@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
-from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
 from ostiaryd.certs.flows import trust_domains as flows
 from ostiaryd.certs.flows.bundles import own_bundle
 from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
@@ -21,7 +21,7 @@ from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
-from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
+from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -63,7 +63,10 @@ class BundleBody(TypedDict):
 
 async def show_own_bundle(call: Call) -> Reply:
     """Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3)."""
-    bundle = own_bundle(call.world.db.read(), call.world.config)
+    try:
+        bundle = own_bundle(call.world.db.read(), call.world.config)
+    except Unavailable as error:
+        raise NotFound(error.message, hint=error.hint) from None
     return Reply(200, render_bundle(bundle), headers=[NO_STORE])
 
 
@@ -195,7 +198,15 @@ def _show(reader: Reader, name: str) -> TrustDomainBody:
 
 
 ROUTES = (
-    Route("GET", "/spiffe/bundle", show_own_bundle, "", answers={200: BundleBody}, is_cross_origin=True),
+    Route(
+        "GET",
+        "/spiffe/bundle",
+        show_own_bundle,
+        "",
+        errors=(NOT_FOUND,),
+        answers={200: BundleBody},
+        is_cross_origin=True,
+    ),
     Route(
         "POST", "/api/v1/trust-domains", add_trust_domain, ADMIN, body=NewTrustDomain, answers={201: TrustDomainBody}
     ),
