@@ -55,7 +55,8 @@ def test_every_refusal_of_the_server_has_words_in_oauth() -> None:
     for kind in of_the_server:
         parameters = inspect.signature(kind).parameters.values()
         needed = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty}
-        words = ["no"] if any(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters) else []
+        positional = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+        words = ["no"] * max(len(positional[:1]), sum(one.default is one.empty for one in positional))
         status, said = rendered(kind(*words, **needed))  # type: ignore[arg-type]
         assert said["error"] in SPOKEN, kind
         assert 400 <= status <= 503, kind
