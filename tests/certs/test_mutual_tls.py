@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from harness.client_certificates import Made, TestAuthority, context_of
 from harness.patience import PATIENCE_S
 from harness.server import running
+from ostiary.authorization.assurance import KEY, TWO_KEYS
+from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs import flows as certs
 from ostiaryd.certs.flows import own_tls
@@ -23,9 +25,9 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows as trust
-from tests.support.api_fixtures import Client, claims_of, client
+from tests.support.api_fixtures import ASSERTION_TYPE, Client, claims_of, client
 from tests.support.certificate_fixtures import issue, new_key, put_policies, revoke
-from tests.support.tls_client import TlsClient, register_other
+from tests.support.tls_client import TlsClient, proof, register_other
 
 __all__ = ["client"]
 
@@ -76,6 +78,50 @@ async def test_another_trusted_root_cannot_repeat_a_certificate_of_the_authority
     await tls.trust(foreign, "company")
     names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert await tls.refuse(foreign.issue("CN=x", names=list(names), at=tls.now), "leads to no trust anchor")
+
+
+async def test_a_certificate_that_an_agent_gets_for_itself_is_no_second_key(client: Client) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    made = await own(tls)
+
+    async def acr(*fields: tuple[str, str], **form: str) -> str:
+        answer = await tls.ask(made, *fields, **form)
+        return str(claims_of(answer.json["access_token"])["acr"])
+
+    async def acrs() -> list[str]:
+        assertion = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.assertion()}
+        return [await acr(proof(tls, client.key)), await acr(**assertion)]
+
+    assert await acrs() == [KEY, KEY], "the registered key is enough to get the certificate"
+    [anchor] = trust.list_anchors(tls.world.db.read())
+    name = f"spiffe://{tls.world.config.trust_domain}/agent/reader"
+    await tls.register({"tls_client_auth_san_uri": name})
+    assert await acrs() == [KEY, KEY], f"the same where the subject is registered, below {anchor.name}"
+    public = jose.render_public_jwk(made.key.public_key())
+    await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", public))
+    assert await acrs() == [TWO_KEYS, TWO_KEYS], "an administrator registered the key as well"
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+async def test_an_authority_above_that_is_trusted_as_well_does_not_hide_who_holds_a_certificate(
+    client: Client, is_revoked: bool
+) -> None:
+    tls = TlsClient(client)
+    await put_policies(tls.world)
+    made = await own(tls)
+    [root] = trust.list_anchors(tls.world.db.read())
+    await act(tls.world, "anchor.remove", lambda act: trust.remove_anchor(act, root.name))
+    await act(tls.world, "anchor.add", lambda act: trust.add_anchor(act, "company", root.certificate))
+    name = f"spiffe://{tls.world.config.trust_domain}/agent/reader"
+    if is_revoked:
+        await tls.register({"tls_client_auth_san_uri": name})
+        await revoke(tls.world, f"{made.certificate.serial_number:032x}")
+        assert await tls.refuse(made, "was revoked")
+    else:
+        _, other = await register_other(tls)
+        await tls.register({"tls_client_auth_san_uri": name}, agent="other")
+        assert await tls.refuse(made, "not of this client", client_id=other)
 
 
 # --- the server's own certificate

@@ -13,10 +13,11 @@ from starlette.types import ASGIApp
 
 from harness.client_certificates import Made, TestAuthority
 from harness.registry_fixtures import newest_entry
+from ostiary.protocol import dpop, jose
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows
-from tests.support.api_fixtures import FILES, Answer, Client, oauth_app, reconfigured, register, send
+from tests.support.api_fixtures import FILES, ISSUER, Answer, Client, oauth_app, reconfigured, register, send
 
 PROXY = "10.0.0.1"
 URI = "spiffe://example.org/agent/reader"
@@ -90,3 +91,15 @@ class TlsClient:
 async def register_other(tls: TlsClient) -> tuple[str, str]:
     agent, _ = await register(tls.world, name="other")
     return agent.name, agent.agent_id
+
+
+def proof(tls: TlsClient, key: jose.PrivateKey, nonce: str | None = None) -> tuple[str, str]:
+    text = dpop.make_proof(
+        key,
+        method="POST",
+        uri=f"{ISSUER}/token",
+        now=tls.world.now(),
+        jti=tls.client.jti(),
+        nonce=nonce or tls.client.nonce,
+    )
+    return "dpop", text

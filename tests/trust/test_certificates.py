@@ -12,7 +12,7 @@ from cryptography import x509
 from harness.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
-from ostiary.protocol import dpop, jose
+from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
@@ -37,7 +37,7 @@ from tests.support.api_fixtures import (
     oauth_app,
     send,
 )
-from tests.support.tls_client import NAMES, SUBJECT, URI, TlsClient, register_other
+from tests.support.tls_client import NAMES, SUBJECT, URI, TlsClient, proof, register_other
 from tests.support.trust_fixtures import api_app
 
 PROXY, STRANGER = "10.0.0.1", "192.0.2.1"
@@ -279,18 +279,6 @@ async def test_the_api_accepts_a_bound_token_with_its_certificate_alone(tls: Tls
         assert words in refused.json["message"]
         assert 'error="invalid_token"' in refused.headers["www-authenticate"]
     assert (await use(tls, token, made, scheme="DPoP")).status == 401
-
-
-def proof(tls: TlsClient, key: jose.PrivateKey, nonce: str | None = None) -> tuple[str, str]:
-    text = dpop.make_proof(
-        key,
-        method="POST",
-        uri=f"{ISSUER}/token",
-        now=tls.world.now(),
-        jti=tls.client.jti(),
-        nonce=nonce or tls.client.nonce,
-    )
-    return "dpop", text
 
 
 async def test_a_dpop_proof_binds_alone_unless_the_client_demands_both(tls: TlsClient) -> None:

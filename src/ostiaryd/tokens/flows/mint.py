@@ -158,9 +158,11 @@ def _check_possession(
     """The keys that the token will be bound to, and the `acr` that they and the client's key are worth: two keys where
     two registered ones were proved, of an assertion, a DPoP proof or a certificate.
 
+    An agent cannot raise its level by a certificate that it got for itself.
     Without a proof and a certificate it is bound to no key, which each grant must refuse or allow.
     """
-    possession, keys, shown = Possession(), {client.jkt}, credentials.certificate
+    possession, shown = Possession(), credentials.certificate
+    keys = {client.jkt} if client.certificate is None or client.certificate.is_second else set[str | None]()
     if unverified_proof is not None:
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if possession.jkt != client.jkt and _is_registered(act, client, str(possession.jkt)):
@@ -169,7 +171,8 @@ def _check_possession(
     is_demanded = method is not None and method.is_bound
     possession = _bind(act, client.id, possession, shown, is_demanded=is_demanded)
     if shown is not None and client.agent is not None and client.certificate is None:
-        keys |= {one.jkt for one in (trust.prove_second(act, client.agent, shown),) if one is not None}
+        second = trust.prove_second(act, client.agent, shown)
+        keys |= {second.jkt} if second is not None and second.is_second else set()
     if not possession.is_bound:
         return possession, assurance.BEARER
     return possession, assurance.TWO_KEYS if len(keys) > 1 else assurance.KEY

@@ -50,6 +50,9 @@ class ProvedCertificate(NamedTuple):
     thumbprint: str
     jkt: str
     ends: int
+    is_second: bool
+    """True if the key counts beside another key: not for a certificate of this server's own authority, which an agent
+    gets with its other key, unless an administrator registered the key as well"""
 
 
 # --- trust anchors
@@ -224,13 +227,14 @@ def prove_certificate(
             if shown.thumbprint not in store.certificates(act.tx, client_id):
                 raise InvalidCertificate("there is no such client, or not with that certificate")
             check_time(certificate, now=act.now)
+            is_own = False
         else:
-            _check_issued(act, client_id, certificate, shown, method)
+            is_own = _check_issued(act, client_id, certificate, shown, method)
     except InvalidCertificate as refusal:
         raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
     jkt = key_thumbprint(certificate)
-    check_key(act, client_id, jkt)
-    return ProvedCertificate(shown.thumbprint, jkt, expiry_of(certificate))
+    is_registered = check_key(act, client_id, jkt)
+    return ProvedCertificate(shown.thumbprint, jkt, expiry_of(certificate), is_registered or not is_own)
 
 
 def refuse_handshake(act: Act, why: str) -> NoReturn:
@@ -238,13 +242,16 @@ def refuse_handshake(act: Act, why: str) -> NoReturn:
     raise InvalidClient(f"mutual TLS: the handshake was refused: {why[:100]}", hint="ostiary trust-anchor list")
 
 
-def check_key(act: Act, client_id: str, jkt: str) -> None:
-    """Check that a key is not that of another client, and was not revoked. Raises InvalidClient."""
+def check_key(act: Act, client_id: str, jkt: str) -> bool:
+    """Check that a key is not that of another client, and was not revoked; return whether it is a registered key of the
+    client. Raises InvalidClient.
+    """
     registered = registry.get_key(act.tx, jkt)
     is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
     if not is_own and registry.is_known_key(act.tx, jkt):
         hint = "generate a new key"
         raise InvalidClient("mutual TLS: the key of the certificate is another client's, or was revoked", hint=hint)
+    return is_own
 
 
 def _check_issued(
@@ -253,11 +260,13 @@ def _check_issued(
     certificate: x509.Certificate,
     shown: ClientCertificate,
     method: CertificateClient | None,
-) -> None:
-    """Check a certificate of a trusted authority. Raises InvalidCertificate.
+) -> bool:
+    """Check a certificate of a trusted authority; return whether this server's own authority issued it. Raises
+    InvalidCertificate.
 
     Of the authority of this server, the holding of the certificate counts as well: it ends with the certificate, with
-    its task and with its agent, before any revocation list says so.
+    its task and with its agent, before any revocation list says so. It counts below every trust anchor, since another
+    anchor may be above the authority.
     """
     stored = {one.digest: one for one in store.anchors(act.tx)}
     anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
@@ -269,12 +278,13 @@ def _check_issued(
         check_match(certificate, SubjectKind.URI, spiffe_id(registry.get_trust_domain(act.tx), agent.name))
     else:
         check_match(certificate, SubjectKind(method.kind), method.value)
-    if anchor.is_own:
-        holding = registry.get_holding(act.tx, f"ct_{certificate.serial_number:032x}")
-        expected = ("certificate", client_id, key_thumbprint(certificate))  # another root may repeat the serial number
-        is_its_own = holding is not None and (holding.kind, holding.agent, holding.jkt) == expected
-        if holding is None or not is_its_own or not holding.is_live(act.now):
-            raise InvalidCertificate("the certificate was revoked, or is not of this client", hint="get a new one")
+    holding = registry.get_holding(act.tx, f"ct_{certificate.serial_number:032x}")
+    if holding is not None and (holding.kind, holding.jkt) != ("certificate", key_thumbprint(certificate)):
+        holding = None  # another authority may repeat the serial number
+    is_own = anchor.is_own or holding is not None
+    if is_own and (holding is None or holding.agent != client_id or not holding.is_live(act.now)):
+        raise InvalidCertificate("the certificate was revoked, or is not of this client", hint="get a new one")
+    return is_own
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
