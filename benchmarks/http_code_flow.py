@@ -71,7 +71,7 @@ EACH = {
 }
 """Statements of a step by the table that they are about, when all that it rests on was seen before."""
 SHARED = {"pragma": 1, "begin": 1, "spent": 2, "task": 1, "loss)": 1, "log_head": 1, "subtree": 1, "commit": 1}
-"""Those of a batch, at most."""
+"""Largest number of statements of a batch beside these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ ACCESS = "urn:ietf:params:oauth:token-type:access_token"
 EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
 """Statements of an exchange by the table that they are about, when all that it rests on was seen before."""
 SHARED = {"pragma": 1, "begin": 1, "spent": 2, "loss)": 1, "log_head": 1, "commit": 1}
-"""Those of a batch of exchanges."""
+"""Statements of a batch of exchanges beside these."""
 
 
 @dataclass(slots=True)

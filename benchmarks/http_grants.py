@@ -26,7 +26,7 @@ AGENTS, GRANTS = 500, 8000
 EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
 """Statements of a grant by the table that they are about, when its agent was seen before."""
 SHARED = {"pragma": 1, "begin": 1, "spent": 2, "loss)": 1, "log_head": 1, "commit": 1}
-"""Those of a batch of grants."""
+"""Statements of a batch of grants beside these."""
 
 
 def main() -> int:

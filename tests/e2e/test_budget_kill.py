@@ -59,16 +59,6 @@ def balances(live_server: ServerFixture, task: str) -> dict[str, tuple[str, str]
     return {one["limit"]["kind"]: (one["left"], one["spent"]) for one in budgets}
 
 
-def spend_rest(start: Callable[..., subprocess.Popen[str]]) -> bool:
-    """Run one more spender, whose guard reports what dead guards have left behind, until the budget is exhausted."""
-    last = start(LIMIT)
-    try:
-        assert last.wait(PATIENCE_S) == 0
-    finally:
-        kill(last)
-    return True
-
-
 @pytest.mark.slow
 def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
     database: Kind, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -94,8 +84,20 @@ def test_nothing_is_exceeded_by_one_whichever_guard_is_killed(
                 kill(process)
         size = effects.stat().st_size
         assert size <= LIMIT
-        # A spender may be told that the budget is exhausted while units of dead guards are still to come back.
-        eventually(lambda: spend_rest(start) and balances(live_server, task)["calls"] == ("0", str(LIMIT)))
+
+        def is_spent_to_the_end() -> bool:
+            """Run one more spender, whose guard reports what dead guards have left behind; return whether all is spent.
+
+            Units of dead guards may still come back after the spender was told that the budget is exhausted.
+            """
+            last = start(LIMIT)
+            try:
+                assert last.wait(PATIENCE_S) == 0
+            finally:
+                kill(last)
+            return balances(live_server, task)["calls"] == ("0", str(LIMIT))
+
+        eventually(is_spent_to_the_end)
         found = balances(live_server, task)
         size = effects.stat().st_size
     with capsys.disabled():

@@ -393,6 +393,7 @@ HEAD = b"POST /a HTTP/1.1\r\nhost: a\r\n"
         (HEAD + b"content-length : 2\r\n\r\nab", False),
         (HEAD + b"content-length: 2, 2\r\n\r\nab", False),
         (HEAD + b"x: a\r\n content-length: 2\r\n\r\nab", False),
+        (HEAD + b"content-length: 2\r\n 0\r\n\r\nab", False),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", False),
         (HEAD + b"Expect: 100-continue\r\n\r\n", False),
         (HEAD + b"Connection: close\r\n\r\n", False),

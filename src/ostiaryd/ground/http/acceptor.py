@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ostiaryd.ground.database.line import FairQueue
+from ostiaryd.ground.http.protocol import render_refusal
 from ostiaryd.ground.http.tls import Certificate
 from ostiaryd.ground.http.turns import LONGEST_WAIT_S, MANY, ParsingTurns, share_of
 
@@ -47,17 +48,13 @@ client that stalls loses its place, and a client that goes on needs the place fo
 """
 PAUSE_S = 0.1
 """Time without accepting after the system had no descriptor or memory for a connection, in seconds."""
-_BODY = b'{"error":"busy","message":"too many connections wait to be opened"}'
-REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
-    b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
-)
+REFUSAL = render_refusal(503, "busy", "too many connections wait to be opened")
 """The answer on a connection that is refused before it is opened."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class _Accepted(NamedTuple):
-    """A connection that waits to be opened, since the event loop had used `since` seconds of processor time."""
+    """A connection that waits to be opened. `since`: processor time of the event loop then, in seconds."""
 
     connection: socket.socket
     address: str

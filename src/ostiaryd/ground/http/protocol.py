@@ -11,7 +11,7 @@ A head ends where its fields end: the fields of a trailer are counted, and dropp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -41,16 +41,36 @@ LINGER_S = 2.0
 """Seconds after a refusal during which input is read and dropped, so that the client can read the answer."""
 
 
+def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
+    """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
+    body = answer.body
+    assert isinstance(body, bytes), "this protocol cannot send a stream"
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    if not keep_alive:
+        headers.append((b"connection", b"close"))
+    head = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not head.count(b"\n") == head.count(b"\r") == len(headers):
+        raise ValueError("a header field contains a line break")
+    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, body)
+
+
+def render_refusal(
+    status: int, code: str, message: str, *, keep_alive: bool = False, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> bytes:
+    """Return the bytes of a refusal in the form of the admin API."""
+    answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
+    named = [(b"content-type", answer.media_type.encode()), *answer.headers]
+    if status == 503:
+        named.append((b"retry-after", b"1"))
+    return _bytes(answer, [*headers, *named], keep_alive=keep_alive)
+
+
 LATE = "too many requests wait to be read"
-_LATE_BODY = b'{"error":"busy","message":"%b"}' % LATE.encode()
-LATE_ANSWER = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
-    b"retry-after: 1\r\ncontent-length: %d\r\n\r\n%b" % (len(_LATE_BODY), _LATE_BODY)
-)
+LATE_ANSWER = render_refusal(503, "busy", LATE, keep_alive=True)
 """The answer to a request that waited too long to be read."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
 _UNUSUAL = re.compile(
-    rb"\r\n(?:transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
+    rb"\r\n(?:[ \t]|transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
 )
 
 
@@ -534,25 +554,8 @@ class Protocol(HttpToolsProtocol):
         elif self._is_in_message and self._has_cycle:  # the request was answered before it had arrived completely
             self.transport.close()
             return
-        answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
-        named = [(b"content-type", answer.media_type.encode()), *answer.headers]
-        if status == 503:
-            named.append((b"retry-after", b"1"))
-        self.transport.write(_bytes(answer, [*self.server_state.default_headers, *named], keep_alive=False))
+        self.transport.write(render_refusal(status, code, message, headers=self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
-
-
-def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
-    """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
-    body = answer.body
-    assert isinstance(body, bytes), "this protocol cannot send a stream"
-    headers = [*headers, (b"content-length", b"%d" % len(body))]
-    if not keep_alive:
-        headers.append((b"connection", b"close"))
-    head = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if not head.count(b"\n") == head.count(b"\r") == len(headers):
-        raise ValueError("a header field contains a line break")
-    return b"%b%b\r\n%b" % (STATUS_LINE[answer.status], head, body)

@@ -49,7 +49,7 @@ class ParsingTurns:
     def __init__(self) -> None:
         self._left_s = ROUND_S
         self._over_at = 0.0
-        self._waiting = FairQueue[tuple[float, Callable[[], None], Callable[[], None] | None]]()
+        self._waiting = FairQueue[tuple[float, Callable[[], None], Callable[[], None]]]()
         self._is_scheduled = False
         self._stops = 0
         self._paused_at = self._next_pause_at = 0.0
@@ -126,8 +126,8 @@ class ParsingTurns:
         address: str = "",
         refuse: Callable[[], None] | None = None,
     ) -> None:
-        """Call `parse` in a later round, in the turn of its address; or `refuse`, if its turn comes too late."""
-        self._waiting.push(share_of(address), (time.thread_time(), parse, refuse))
+        """Call `parse` in a later round, in the turn of its address; `refuse` instead if the turn comes too late."""
+        self._waiting.push(share_of(address), (time.thread_time(), parse, refuse or parse))
         self._schedule(loop)
 
     def _schedule(self, loop: AbstractEventLoop) -> None:
@@ -145,7 +145,7 @@ class ParsingTurns:
             while self._left_s > 0 and (waiting := self._waiting.pop()) is not None:
                 since, parse, refuse = waiting
                 is_late = since < latest and len(self._waiting) >= MANY
-                self.run(refuse if is_late and refuse is not None else parse, loop)
+                self.run(refuse if is_late else parse, loop)
         finally:  # an error ends one turn, and the others come in the next round
             if self._waiting:
                 self._schedule(loop)
