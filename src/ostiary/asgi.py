@@ -292,9 +292,10 @@ def check_origins(origins: Collection[str]) -> Collection[str]:
 
 def let_in(scope: Scope, caller: Verified) -> Scope:
     """Return the scope for the application: it has the caller, and no credentials, since a bearer token could be
-    used again. Of a forwarded certificate (RFC 9440) the guard alone knows whether it is genuine.
+    used again. Of a forwarded certificate (RFC 9440) the guard alone knows whether it is genuine. For an application
+    of WSGI or CGI `Client_Cert` is the same field (PEP 3333, RFC 3875 section 4.1.18).
     """
-    headers = [header for header in scope["headers"] if header[0].lower() not in CREDENTIALS]
+    headers = [header for header in scope["headers"] if header[0].lower().replace(b"_", b"-") not in CREDENTIALS]
     return {**scope, "headers": headers, VERIFIED: caller}
 
 

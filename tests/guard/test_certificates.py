@@ -98,6 +98,17 @@ async def ask(
         return await http.get("/files/a", headers=[("authorization", f"Bearer {token}"), *fields])
 
 
+@pytest.mark.parametrize("address", ["10.1.2.3", "192.0.2.1"])
+async def test_the_application_gets_no_certificate_by_another_spelling(
+    guard: Guard, feeder: Feeder, address: str
+) -> None:
+    fields = [("Client_Cert", OTHER.fields[0][1]), ("client-cert_chain", "x")]
+    tls = {"client_cert_chain": [MADE.pem]} if address == "192.0.2.1" else None
+    answer = await ask(guard, bound(feeder), *(MADE.fields if tls is None else ()), *fields, address=address, tls=tls)
+    assert answer.status_code == 200, answer.text
+    assert not {"client_cert", "client-cert_chain", "client-cert"} & set(answer.text.split())
+
+
 async def test_a_named_proxy_states_the_certificate(guard: Guard, feeder: Feeder) -> None:
     token = bound(feeder)
     answer = await ask(guard, token, *MADE.fields, address="10.1.2.3")
