@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from harness.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, self_signed
+from harness.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, der, new_key, self_signed
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import jose
@@ -27,6 +29,7 @@ from ostiaryd.trust.model.certificates import (
     check_subject,
     key_thumbprint,
 )
+from ostiaryd.trust.store import certificates as store
 from tests.support.api_fixtures import (
     ASSERTION_TYPE,
     FILES,
@@ -478,6 +481,20 @@ def x5c(made: Made) -> dict[str, Any]:
 
     jwk = jose.render_public_jwk(made.key.public_key())
     return {"keys": [jwk | {"x5c": [b64encode(made.shown.der).decode()]}]}
+
+
+async def test_a_stored_certificate_that_cannot_be_read_does_not_stop_the_listener(tls: TlsClient) -> None:
+    key, name = new_key(), x509.Name.from_rfc4514_string("CN=odd")
+    odd = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, tls.now, tls.now + timedelta(days=1))
+        .add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.19"), b"?"), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = ssl.DER_cert_to_PEM_cert(der(odd))
+    await act(tls.world, "agent.test", lambda act: store.set_certificates(act.tx, tls.client.id, {"odd": pem}))
+    admitted = flows.list_admitted_certificates(tls.world.db.read())
+    assert set(admitted) == {der(odd), der(tls.authority.certificate)}
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=b"".join(admitted))
 
 
 async def test_a_client_registers_for_mutual_tls(tls: TlsClient) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Conflict, NotFound
@@ -117,8 +117,8 @@ def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
-    """Return the certificates that a listener admits (DER)."""
-    return [parse_pem(pem).public_bytes(Encoding.DER) for pem in store.admitted(reader)]
+    """Return the certificates that a listener admits (DER), unparsed: none of them is in the way of the others."""
+    return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.admitted(reader)]
 
 
 # --- clients
