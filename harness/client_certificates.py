@@ -147,6 +147,16 @@ class TestAuthority:
         return path
 
 
+def of_unknown_version(certificate: x509.Certificate) -> bytes:
+    """Return a certificate in DER whose version is changed to 8, which X.509 does not have."""
+    return der(certificate).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+
+
+def with_repeated_extension(certificate: x509.Certificate) -> bytes:
+    """Return a certificate in DER with two basicConstraints (against RFC 5280 section 4.2)."""
+    return der(certificate).replace(b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x13", 1)
+
+
 def self_signed(subject: str = "CN=a client of its own", *, kind: str = "P-256", **options: Any) -> Made:
     key = new_key(kind)
     return Made(sign(subject, key, **options), key)

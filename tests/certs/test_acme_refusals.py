@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.client_certificates import of_unknown_version
 from harness.registry_fixtures import newest_entry, register_agent
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Refused
@@ -667,8 +668,9 @@ def test_a_tls_server_proves_a_name_and_an_address() -> None:
 
         made, _ = alpn_certificate([shown or general_name(name.value)], digest(PROOF))
         check_tls_answer(made.public_bytes(Encoding.DER), "acme-tls/1", name, PROOF)
-    with pytest.raises(AcmeRefused):
-        check_tls_answer(b"", "acme-tls/1", DNS, PROOF)
+    for unreadable in (b"", of_unknown_version(alpn_certificate([x509.DNSName("a.example")], digest(PROOF))[0])):
+        with pytest.raises(AcmeRefused, match="cannot be read"):
+            check_tls_answer(unreadable, "acme-tls/1", DNS, PROOF)
 
 
 # --- revocation and renewal
@@ -689,6 +691,7 @@ async def test_a_revocation_that_is_wrong_changes_nothing(stage: AcmeStage) -> N
         ({"certificate": b64u(der), "reason": "1"}, 400, "malformed"),
         ({"certificate": b64u(bytes(changed))}, 404, "malformed"),
         ({"certificate": b64u(stranger)}, 404, "malformed"),
+        ({"certificate": b64u(of_unknown_version(leaf))}, 404, "malformed"),
         ({"certificate": "=="}, 400, "malformed"),
         ({}, 400, "malformed"),
     ]

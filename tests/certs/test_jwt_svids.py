@@ -9,10 +9,12 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from spiffe import JwtBundle, JwtSvid, TrustDomain, X509Bundle
 from spiffe import SpiffeId as TheirSpiffeId
 
+from harness.client_certificates import of_unknown_version
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import InvalidToken, b64u
@@ -269,6 +271,8 @@ def test_unknown_and_unusable_keys_are_ignored() -> None:
             x509_jwk(der, x5c="text"),
             x509_jwk(der, x5c=["not base64"]),
             x509_jwk(root(is_authority=False)),
+            x509_jwk(of_unknown_version(x509.load_der_x509_certificate(der))),
+            x509_jwk(root(ec.generate_private_key(ec.SECP256K1()))),
             jwt_jwk(),
             jwt_jwk(kid=None),
             jwt_jwk(kid=""),
@@ -279,6 +283,7 @@ def test_unknown_and_unusable_keys_are_ignored() -> None:
         )
     )
     assert (used.x509, [one.kid for one in used.jwt]) == ((der,), ["k"])
+    assert parse_bundle(render_bundle(used)).x509 == (der,)
 
 
 def test_only_the_first_certificate_of_a_key_counts() -> None:

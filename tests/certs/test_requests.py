@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +11,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.certs.model import BadKey, BadRequest, parse_csr
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_public_key
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
+from ostiaryd.certs.wire_admin import read_csr
 from tests.support.certificate_fixtures import csr_builder, make_csr, new_key
 
 KEY = new_key()
@@ -91,10 +93,17 @@ def with_old_hash() -> bytes:
     return der.replace(sha256_with_rsa, sha1_with_rsa)
 
 
+def with_unknown_version() -> bytes:
+    der = make_csr(KEY)
+    place = der.index(b"\x02\x01\x00")  # version 1 (RFC 2986 section 4.1)
+    return der[:place] + b"\x02\x01\x05" + der[place + 3 :]
+
+
 WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "not a PKCS #10"),
     "not DER": (lambda: b"\x30\x82\xff\xff", "not a PKCS #10"),
     "trailing bytes": (lambda: make_csr(KEY) + b"\0", "not a PKCS #10"),
+    "unknown version": (with_unknown_version, "not a PKCS #10"),
     "too long": (lambda: make_csr(KEY) + bytes(MAX_CSR_BYTES), f"over {MAX_CSR_BYTES} bytes"),
     "bad signature": (with_bad_signature, "signature of the request"),
     "key of another": (of_another_key, "signature of the request"),
@@ -119,6 +128,12 @@ def test_a_wrong_request_is_refused_with_the_reason(wrong: str) -> None:
     with pytest.raises(BadRequest, match=message) as refused:
         parse_csr(make())
     assert refused.value.code == "bad_csr"
+
+
+def test_a_request_in_pem_of_an_unknown_version_is_malformed() -> None:
+    text = base64.encodebytes(with_unknown_version()).decode()
+    with pytest.raises(Malformed, match="not a certificate request in PEM"):
+        read_csr(f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n")
 
 
 def test_100_names_are_read() -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from cryptography import x509
 
-from harness.client_certificates import TestAuthority, der, item, self_signed
+from harness.client_certificates import TestAuthority, der, item, of_unknown_version, self_signed
 from ostiary.protocol import jose
 from ostiary.protocol.client_certificate import (
     MAX_CERTIFICATE,
@@ -65,6 +65,13 @@ def test_a_chain_comes_in_one_field_or_in_several() -> None:
         read_one = read((b"client-cert", ITEM), *((b"client-cert-chain", field) for field in fields))
         assert read_one is not None
         assert read_one.chain == ders
+
+
+def test_a_certificate_of_an_unknown_version_is_malformed() -> None:
+    bad = b":" + b64encode(of_unknown_version(MADE.certificate)) + b":"
+    for fields in ([(b"client-cert", bad)], [(b"client-cert", ITEM), (b"client-cert-chain", bad)]):
+        with pytest.raises(Malformed, match="no certificate in DER"):
+            read(*fields)
 
 
 def test_a_chain_has_a_limit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from harness.client_certificates import CLIENT, LOCAL, SERVER, Made, TestAuthority, der, new_key, self_signed
+from harness.client_certificates import (
+    CLIENT,
+    LOCAL,
+    SERVER,
+    Made,
+    TestAuthority,
+    der,
+    new_key,
+    of_unknown_version,
+    self_signed,
+)
 from harness.registry_fixtures import newest_entry
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.protocol import jose
@@ -446,6 +457,8 @@ async def test_trust_anchors_are_authorities(tls: TlsClient) -> None:
         await add(tls.issue().pem)
     with pytest.raises(InvalidCertificate, match="not exactly one"):
         await add(tls.authority.pem * 2)
+    with pytest.raises(InvalidCertificate, match="not exactly one"):
+        await add(ssl.DER_cert_to_PEM_cert(of_unknown_version(TestAuthority("CN=y", at=tls.now).certificate)))
     with pytest.raises(Conflict, match="already"):
         await add(tls.authority.pem)
     with pytest.raises(Conflict, match="taken"):
@@ -477,8 +490,6 @@ async def register_dynamic(tls: TlsClient, **members: Any) -> Any:
 
 
 def x5c(made: Made) -> dict[str, Any]:
-    from base64 import b64encode
-
     jwk = jose.render_public_jwk(made.key.public_key())
     return {"keys": [jwk | {"x5c": [b64encode(made.shown.der).decode()]}]}
 
@@ -527,6 +538,8 @@ async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
     made, other = self_signed(at=tls.now), self_signed(at=tls.now)
     wrong = x5c(made)
     wrong["keys"][0]["x5c"] = x5c(other)["keys"][0]["x5c"]
+    unreadable = x5c(made)
+    unreadable["keys"][0]["x5c"] = [b64encode(of_unknown_version(made.certificate)).decode()]
     bare = {"keys": [jose.render_public_jwk(made.key.public_key())]}
     for members in (
         {"token_endpoint_auth_method": TLS_CLIENT_AUTH},
@@ -536,6 +549,7 @@ async def test_what_a_registration_for_mutual_tls_lacks(tls: TlsClient) -> None:
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks_uri": "https://app.example/jwks"},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": bare},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": wrong},
+        {"token_endpoint_auth_method": SELF_SIGNED, "jwks": unreadable},
         {"token_endpoint_auth_method": SELF_SIGNED, "jwks": x5c(tls.issue())},
     ):
         refusal = await register_dynamic(tls, **members)

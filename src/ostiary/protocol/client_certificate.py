@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
-from cryptography import x509
-
+from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.errors import Malformed
 from ostiary.protocol.jose.encoding import b64u
 
@@ -79,7 +78,7 @@ def _parse_item(text: bytes, *, of: str) -> bytes:
     digits = match[1].rstrip(b"=")
     try:
         der = b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
-        x509.load_der_x509_certificate(der)
-    except (binascii.Error, ValueError):
+        load_certificate(der)
+    except (binascii.Error, Malformed):
         raise Malformed(f"`{of}` contains no certificate in DER", hint="RFC 9440 section 2.1") from None
     return der

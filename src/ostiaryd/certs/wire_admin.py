@@ -9,6 +9,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Forbidden, Malformed
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows.authorities import encode_pem
@@ -212,7 +213,7 @@ def read_csr(text: str) -> bytes:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     try:
         return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Malformed("`csr` is not a certificate request in PEM", hint="openssl req -new prints one") from None
 
 
@@ -325,8 +326,8 @@ def _read_chain(text: str) -> list[x509.Certificate]:
     if len(text) > MAX_PEM:
         raise Malformed(f"`chain` is over {MAX_PEM} characters")
     try:
-        return x509.load_pem_x509_certificates(text.encode())
-    except ValueError:
+        return load_pem_certificates(text)
+    except Malformed:
         raise Malformed("`chain` is not a list of certificates in PEM") from None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ostiary.protocol.errors import Conflict, Forbidden, NotFound, Refused
-from ostiaryd.certs.flows.authorities import parsed
+from ostiary.protocol.certificate import load_certificate
+from ostiary.protocol.errors import Conflict, Forbidden, Malformed, NotFound, Refused
 from ostiaryd.certs.model.certificate import Certificate, Reason, holding_id, parse_serial, serial_text
 from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
@@ -25,8 +25,8 @@ def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
 def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certificate | None:
     """Return the record of a certificate that a client presents; None if this server has not issued it."""
     try:
-        serial = serial_text(parsed(unverified_der).serial_number)
-    except ValueError:
+        serial = serial_text(load_certificate(unverified_der).serial_number)
+    except Malformed:
         return None
     certificate = store.get(reader, serial, now=now)
     return certificate if certificate is not None and certificate.der == unverified_der else None

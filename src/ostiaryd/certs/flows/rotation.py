@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
@@ -206,7 +206,7 @@ def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *,
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         raise Invalid(f"the certificate `{name}` has no basicConstraints or no keyUsage") from None
-    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         raise Invalid(f"the certificate `{name}` is not signed by the next one", hint="end with the root") from None
     if not (is_authority and usage.key_cert_sign):
         raise Invalid(f"the certificate `{name}` is not of an authority")

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.addresses import check_address
+from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import b64u, unb64u
@@ -467,10 +468,10 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
     if protocol != ACME_TLS:
         raise Unauthorized(f"the server did not negotiate the protocol {ACME_TLS}")
     try:
-        extensions = x509.load_der_x509_certificate(der).extensions
+        extensions = load_certificate(der).extensions
         names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
         proof = extensions.get_extension_for_oid(ACME_IDENTIFIER)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (Malformed, x509.ExtensionNotFound):
         raise Unauthorized("the certificate has no names or no `acmeIdentifier`, or cannot be read") from None
     assert isinstance(proof.value, x509.UnrecognizedExtension)
     named: CertificateName | None = None

@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ostiary.protocol import canonical
+from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.jose import InvalidToken, b64u, unb64u
 
@@ -172,13 +173,14 @@ def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
     if not isinstance(values, list) or not values or not isinstance(values[0], str):
         return None
     try:
-        certificate = x509.load_der_x509_certificate(base64.b64decode(values[0], validate=True))
+        certificate = load_certificate(base64.b64decode(values[0], validate=True))
         if not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return None
-        certificate.public_key()
-    except (ValueError, binascii.Error, x509.ExtensionNotFound, UnsupportedAlgorithm):
+        der = certificate.public_bytes(Encoding.DER)
+        _jwk_of(der)  # a key that has no JWK cannot be shown again
+    except (binascii.Error, Malformed, Invalid, x509.ExtensionNotFound):
         return None
-    return certificate.public_bytes(Encoding.DER)
+    return der
 
 
 def _number(content: Mapping[str, object], name: str) -> int | None:
@@ -193,7 +195,9 @@ def _jwk_of(root: bytes) -> dict[str, str]:
     key = x509.load_der_x509_certificate(root).public_key()
     match key:
         case ec.EllipticCurvePublicKey():
-            crv = next(name for name, (curve, _) in _CURVES.items() if curve.name == key.curve.name)
+            crv = next((name for name, (curve, _) in _CURVES.items() if curve.name == key.curve.name), "")
+            if not crv:
+                raise Invalid(f"the authority has a key on the curve {key.curve.name}", hint="use P-256")
             point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
             x, y = point[: len(point) // 2], point[len(point) // 2 :]
             return {"kty": "EC", "crv": crv, "x": b64u(x), "y": b64u(y)}

@@ -110,6 +110,7 @@ def _read(message: str, read: Callable[[], T]) -> T:
         InvalidSignature,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     ):
         raise BadRequest(message) from None

@@ -31,8 +31,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 
 from ostiary.protocol import jose
+from ostiary.protocol.certificate import load_certificate, load_pem_certificates
 from ostiary.protocol.client_certificate import MAX_CERTIFICATE, ClientCertificate
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI
 
 TLS_CLIENT_AUTH, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
@@ -99,9 +100,8 @@ def parse_pem(text: str) -> x509.Certificate:
     if len(text) > 2 * MAX_CERTIFICATE:
         raise InvalidCertificate(f"the certificate has more than {2 * MAX_CERTIFICATE} characters")
     try:
-        [certificate] = x509.load_pem_x509_certificates(text.encode())
-        _ = certificate.extensions
-    except ValueError:
+        [certificate] = load_pem_certificates(text)
+    except (ValueError, Malformed):
         raise InvalidCertificate("not exactly one certificate in PEM", hint="send one `CERTIFICATE` block") from None
     return certificate
 
@@ -298,14 +298,14 @@ def check_path(
     for anchor in anchors:
         store.add_cert(crypto.X509.from_cryptography(anchor))
     try:
-        sent = [x509.load_der_x509_certificate(der) for der in shown.chain]
+        sent = [load_certificate(der) for der in shown.chain]
         others = [crypto.X509.from_cryptography(one) for one in sent]
         context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf), others)
         path = [one.to_cryptography() for one in context.get_verified_chain()]
     except crypto.X509StoreContextError as error:
         hint = "ostiary trust-anchor list"
         raise InvalidCertificate(f"the certificate leads to no trust anchor: {str(error)[:100]}", hint=hint) from None
-    except ValueError:
+    except (ValueError, Malformed):
         raise InvalidCertificate("the certificate chain cannot be read") from None
     for one in path:
         check_time(one, now=now)
@@ -347,10 +347,10 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
         if not isinstance(chain, list) or not chain or not isinstance(chain[0], str):
             raise InvalidCertificate("a key of `jwks` has no certificate", hint="add `x5c` (RFC 8705 section 2.2.2)")
         try:
-            certificate = x509.load_der_x509_certificate(b64decode(chain[0][: 2 * MAX_CERTIFICATE], validate=True))
+            certificate = load_certificate(b64decode(chain[0][: 2 * MAX_CERTIFICATE], validate=True))
             thumbprint = key_thumbprint(certificate)
             is_same = jose.parse_public_jwk(key).thumbprint == thumbprint
-        except (ValueError, Error, jose.InvalidKey):
+        except (Error, Malformed, jose.InvalidKey):
             raise InvalidCertificate("`x5c` contains no certificate in DER, or its JWK no key") from None
         if not is_same:
             raise InvalidCertificate("the certificate in `x5c` is of another key than its JWK")
@@ -384,9 +384,6 @@ def parse_shown(shown: ClientCertificate) -> x509.Certificate:
 @lru_cache(maxsize=1024)
 def _load(der: bytes) -> x509.Certificate:
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions
-        _ = certificate.public_key()
-    except Exception as error:  # noqa: BLE001 because the library raises many kinds of errors for what it cannot read
-        raise InvalidCertificate(f"the certificate cannot be read ({type(error).__name__})") from None
-    return certificate
+        return load_certificate(der)
+    except Malformed as error:
+        raise InvalidCertificate(error.message) from None

@@ -1,0 +1,32 @@
+"""Certificates of other parties (X.509, RFC 5280): read with every part that can be unreadable, and not verified.
+
+The library reads a certificate lazily, and has an error of its own for a wrong version, for a repeated extension, for
+an unknown kind of name, and for an unknown kind of key. Each of them is Malformed here.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from ostiary.protocol.errors import Malformed
+
+
+def load_certificate(der: bytes) -> x509.Certificate:
+    """Return a certificate in DER whose extensions and key can be read. Raises Malformed."""
+    try:
+        return _check_readable(x509.load_der_x509_certificate(der))
+    except Exception as error:  # noqa: BLE001 because the errors of the library have no class in common
+        raise Malformed(f"the certificate cannot be read ({type(error).__name__})") from None
+
+
+def load_pem_certificates(text: str) -> list[x509.Certificate]:
+    """Return the certificates of a PEM text, at least one, whose extensions and keys can be read. Raises Malformed."""
+    try:
+        return [_check_readable(one) for one in x509.load_pem_x509_certificates(text.encode())]
+    except Exception as error:  # noqa: BLE001 as above
+        raise Malformed(f"a certificate in PEM cannot be read ({type(error).__name__})") from None
+
+
+def _check_readable(certificate: x509.Certificate) -> x509.Certificate:
+    _ = certificate.extensions, certificate.public_key()
+    return certificate

@@ -1,0 +1,52 @@
+"""Certificates of other parties: every part that the library cannot read is Malformed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from harness.client_certificates import CLIENT, der, of_unknown_version, self_signed, with_repeated_extension
+from ostiary.protocol.certificate import load_certificate, load_pem_certificates
+from ostiary.protocol.errors import Malformed
+
+MADE = self_signed(usages=[CLIENT])
+GOOD = der(MADE.certificate)
+
+
+def with_unknown_curve(certificate: x509.Certificate) -> bytes:
+    """Name a curve that the library does not know in place of P-256."""
+    return der(certificate).replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f"), 1)
+
+
+UNREADABLE: dict[str, Callable[[x509.Certificate], bytes]] = {
+    "empty": lambda _: b"",
+    "trailing bytes": lambda certificate: der(certificate) + b"\0",
+    "unknown version": of_unknown_version,
+    "repeated extension": with_repeated_extension,
+    "unknown curve": with_unknown_curve,
+}
+
+
+def test_a_certificate_is_read() -> None:
+    assert load_certificate(GOOD) == MADE.certificate
+    assert load_pem_certificates(MADE.pem * 2) == [MADE.certificate] * 2
+    assert isinstance(load_certificate(GOOD).public_key(), ec.EllipticCurvePublicKey)
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_unreadable_part_is_malformed(kind: str) -> None:
+    unreadable = UNREADABLE[kind](MADE.certificate)
+    assert unreadable != GOOD
+    with pytest.raises(Malformed):
+        load_certificate(unreadable)
+    with pytest.raises(Malformed):
+        load_pem_certificates(MADE.pem + ssl.DER_cert_to_PEM_cert(unreadable))
+
+
+def test_text_without_a_certificate_is_malformed() -> None:
+    with pytest.raises(Malformed):
+        load_pem_certificates("no certificate")
