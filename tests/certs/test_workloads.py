@@ -293,6 +293,7 @@ async def test_redirects_are_followed_for_one_fetch_and_checked(world: World, pu
         ("https://169.254.169.254/bundle", "not public"),
         ("https://127.0.0.1/bundle", "not public"),
         ("/moved", "answers 302"),
+        ("https://[x", "no valid URL"),
     ):
         publisher.location = location
         await wire_trust_domains.refresh(world, domain(world))

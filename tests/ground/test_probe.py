@@ -85,6 +85,7 @@ async def test_each_redirect_is_checked_like_the_first_url(zone: DnsServer, site
         "/port": (302, f"http://host.example:{site.port + 9}/a", b""),
         "/file": (302, "file:///etc/passwd", b""),
         "/user": (302, "http://user@host.example/a", b""),
+        "/bracket": (302, "http://[x/a", b""),
         "/relative": (301, "/end", b""),
         "/end": (200, "", b"end"),
     }
@@ -92,7 +93,7 @@ async def test_each_redirect_is_checked_like_the_first_url(zone: DnsServer, site
     for path, error in {"/inside": Denied, "/literal": Denied, "/port": Denied}.items():
         with pytest.raises(error):
             await get(f"http://host.example{path}", to)
-    for path in ("/spelled", "/file", "/user"):
+    for path in ("/spelled", "/file", "/user", "/bracket"):
         with pytest.raises(Invalid):
             await get(f"http://host.example{path}", to)
     assert await get("http://host.example/relative", to) == b"end"

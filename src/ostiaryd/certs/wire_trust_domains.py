@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, TypedDict
-from urllib.parse import urljoin
 
 import msgspec
 
@@ -22,7 +21,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import behind, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.outbound.fetch import REDIRECTS, check_named, follow, request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as, find_agent
@@ -30,7 +29,6 @@ from ostiaryd.registry.model import ADMIN, READ
 
 FETCH_S = 10
 MAX_REDIRECTS = 3
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 class NewTrustDomain(msgspec.Struct, forbid_unknown_fields=True):
@@ -168,9 +166,9 @@ async def fetch_bundle(world: World, url: str) -> TrustBundle:
             private=config.private,
             ca_file=config.ca_file,
         )
-        if answer.status not in _REDIRECTS:
+        if answer.status not in REDIRECTS:
             break
-        url = urljoin(url, answer.location)
+        url = follow(url, answer.location)
     if answer.status != 200:
         raise Unavailable(f"the bundle endpoint answers {answer.status}")
     return parse_bundle(answer.body)

@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx2
 
@@ -31,6 +31,7 @@ from ostiaryd.ground.outbound.denied_networks import Address, is_private, is_pub
 
 MAX_ANSWER = 64 << 10
 MAX_URL = 1000
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
@@ -89,6 +90,14 @@ def check_url(url: str, *, of: str) -> SplitResult:
         raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
     _literal(parts.hostname, of=of)
     return parts
+
+
+def follow(url: str, location: str) -> str:
+    """Return the URL to which a redirect of `url` leads (RFC 9110 section 10.2.2), not checked. Raises Invalid."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Invalid("the redirect leads to no valid URL") from None
 
 
 def _literal(host: str, *, of: str) -> Address | None:

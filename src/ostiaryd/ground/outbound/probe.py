@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import urljoin
 
 import httpx2
 
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.outbound.denied_networks import Address, Network, is_private, is_public
-from ostiaryd.ground.outbound.fetch import check_url
+from ostiaryd.ground.outbound.fetch import REDIRECTS, check_url, follow
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
 
 MAX_ADDRESSES = 4
 """Addresses of a host that are tried one after the other."""
-REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class TlsFailed(Unavailable):
@@ -97,7 +95,7 @@ async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_
                     return body
                 if status not in REDIRECTS or not location:
                     raise Invalid(f"the server answers {status}")
-                url = urljoin(url, location)
+                url = follow(url, location)
             raise ConnectionFailed(f"the server redirects more than {max_redirects} times")
     except TimeoutError:
         raise ConnectionFailed(f"the server took longer than {within_s:g} s") from None
