@@ -14,7 +14,7 @@ import msgspec
 
 from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
 from ostiaryd.certs.flows import trust_domains as flows
-from ostiaryd.certs.flows.bundles import own_bundle
+from ostiaryd.certs.flows.bundles import find_own_bundle
 from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
 from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
 from ostiaryd.ground.database import Reader
@@ -61,10 +61,8 @@ class BundleBody(TypedDict):
 
 async def show_own_bundle(call: Call) -> Reply:
     """Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3)."""
-    try:
-        bundle = own_bundle(call.world.db.read(), call.world.config)
-    except Unavailable as error:
-        raise NotFound(error.message, hint=error.hint) from None
+    if (bundle := find_own_bundle(call.world.db.read(), call.world.config)) is None:
+        raise NotFound("the trust domain has no bundle yet", hint="ostiary agent workload add")
     return Reply(200, render_bundle(bundle), headers=[NO_STORE])
 
 

@@ -37,12 +37,17 @@ KEPT = 2 * LIFETIME_S * SECOND
 _PURPOSE = "keys of JWT-SVIDs"
 
 
-def own_bundle(reader: Reader, config: Config) -> TrustBundle:
-    """Return the published bundle of the trust domain. Raises Unavailable before there is one."""
+def find_own_bundle(reader: Reader, config: Config) -> TrustBundle | None:
+    """Return the published bundle of the trust domain; None before the first one."""
     published = store.bundle(reader, config.trust_domain)
-    if published is None:
+    return None if published is None else parse_stored(published[1])
+
+
+def own_bundle(reader: Reader, config: Config) -> TrustBundle:
+    """Return the published bundle of the trust domain. Raises Unavailable before the first one."""
+    if (bundle := find_own_bundle(reader, config)) is None:
         raise Unavailable("the trust domain has no bundle yet", hint="ostiary agent workload add")
-    return parse_stored(published[1])
+    return bundle
 
 
 def publish_bundle(act: Act, config: Config) -> TrustBundle:
