@@ -255,6 +255,9 @@ async def test_a_person_has_an_account_whose_names_are_limited(stage: AcmeStage)
     held = registry.get_holding(stage.world.db.read(), HoldingId(f"ct_{leaf.serial_number:032x}"))
     assert held is not None
     assert held.agent == person
+    await act(stage.world, "person.suspend", lambda act: registry.suspend_person(act, person))
+    assert "is suspended" in (await client.order("dns:www.ann.example")).json["detail"]
+    await act(stage.world, "person.resume", lambda act: registry.resume_person(act, person))
     await act(stage.world, "person.leave", lambda act: registry.revoke_owner(act, person))
     answer = await client.post(client.kid)
     assert (answer.status, kind_of(answer)) == (403, "unauthorized")

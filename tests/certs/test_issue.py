@@ -185,6 +185,18 @@ async def test_policies_decide_about_names_key_type_and_lifetime(world: World) -
         assert refused.value.code == "access_denied"
 
 
+async def test_the_kill_switch_stops_the_certificates_of_a_person(world: World) -> None:
+    person = await create_person(world, "dora")
+    await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
+    issued = await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    assert flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    await act(world, "kill.start", lambda a: registry.stop(a, "owner", person, why="a test", by=None))
+    assert not flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    with pytest.raises(Refused) as refused:
+        await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    assert refused.value.code == "stopped"
+
+
 async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> None:
     await create_person(world, "dora")
     with pytest.raises(Refused, match="no role of `dora`"):

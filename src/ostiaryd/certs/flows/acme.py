@@ -285,7 +285,7 @@ def check_holder(tx: Tx, holder: str, *, now: int) -> None:
             return
         person = registry.find_person(tx, holder)
         if not person.is_active:
-            raise Forbidden(f"the person `{person.name}` has left")
+            raise Forbidden(f"the person `{person.name}` {person.absence}")
         check_not_stopped(registry.list_stops(tx), [("owner", person.person_id), ("everything", "")])
     except (Forbidden, NotFound) as refusal:
         raise Unauthorized(refusal.message, hint=refusal.hint) from None

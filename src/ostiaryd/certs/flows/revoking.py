@@ -44,10 +44,10 @@ def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
     holder = certificate.holder
     if holder is None:
         return True
-    if holder.startswith("pe_"):
-        person = registry.get_person(reader, holder)
-        return person is not None and person.is_active
     try:
+        if holder.startswith("pe_"):
+            registry.check_none_stopped(reader, "owner", [holder])
+            return registry.find_person(reader, holder).is_active
         registry.active_agent(reader, holder, now=now)
         registry.check_none_stopped(reader, "task", [certificate.task])
     except Refused:
