@@ -12,11 +12,9 @@ act; a nonce is used up in it, also if the request is refused. Reading requests 
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
-from textwrap import wrap
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
@@ -26,6 +24,7 @@ from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.protocol.jose import unb64u
 from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.model.acme import (
     ALGORITHMS,
     KINDS,
@@ -57,6 +56,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.database.writer import isolated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.routes import Content, Query, Route, RouteProtocol
+from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.trust.model import DIGEST_BYTES, Spend
 
@@ -66,6 +66,8 @@ PROBLEM = "application/problem+json"
 PEM = "application/pem-certificate-chain"
 POLL_S = 1
 """Seconds after which a client asks again for a challenge that is being validated."""
+_NONCE = "acme nonce"
+"""Purpose of the secret of nonces."""
 
 
 # --- bodies
@@ -209,11 +211,8 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
     `brings_key`: the JWS has the key itself (`jwk`) instead of the URL of an account; None: either.
     """
     world, config = call.world, call.world.config
-    secret = world.keys.derive("acme nonce")
-    call.answer_headers += [
-        (b"replay-nonce", make_nonce(secret, now=world.now(), random=world.random(8)).encode()),
-        (b"link", f'<{_url(config, "directory")}>;rel="index"'.encode()),
-    ]
+    secret = world.keys.derive(_NONCE)
+    call.answer_headers += _nonce_headers(world)
     try:
         call.expect(MEDIA_TYPE)
         jws = parse_jws(call.parse_json())
@@ -318,11 +317,13 @@ async def show_directory(call: Call) -> Reply:
 
 async def new_nonce(call: Call) -> Reply:
     """Return a nonce in the header `Replay-Nonce` (RFC 8555 section 7.2)."""
-    world = call.world
-    nonce = make_nonce(world.keys.derive("acme nonce"), now=world.now(), random=world.random(8))
-    link = f'<{_url(world.config, "directory")}>;rel="index"'.encode()
-    headers = [(b"replay-nonce", nonce.encode()), (b"link", link), NO_STORE]
-    return Reply(200 if call.method == "HEAD" else 204, headers=headers)
+    return Reply(200 if call.method == "HEAD" else 204, headers=[*_nonce_headers(call.world), NO_STORE])
+
+
+def _nonce_headers(world: World) -> list[tuple[bytes, bytes]]:
+    """Return the headers of every answer to a request with a JWS: a nonce, and the directory."""
+    nonce = make_nonce(world.keys.derive(_NONCE), now=world.now(), random=world.random(8))
+    return [(b"replay-nonce", nonce.encode()), (b"link", f'<{_url(world.config, "directory")}>;rel="index"'.encode())]
 
 
 # --- accounts
@@ -464,7 +465,7 @@ async def download_certificate(call: Call) -> Reply:
     certificate, chain = await _read(
         call, request, lambda reader, account: flows.find_issued(reader, id, account=account.account_id, now=now)
     )
-    return Reply(200, "".join(map(_pem, (certificate.der, *chain))).encode(), PEM)
+    return Reply(200, encode_pem((certificate.der, *chain)), PEM)
 
 
 async def show_authorization(call: Call) -> Reply:
@@ -629,11 +630,6 @@ def _show_problem(problem: Problem) -> ProblemBody:
 def _retry(authorization: Authorization) -> list[tuple[bytes, bytes]]:
     is_processing = authorization.status is AuthorizationStatus.PROCESSING
     return [(b"retry-after", str(POLL_S).encode())] if is_processing else []
-
-
-def _pem(der: bytes) -> str:
-    body = "\n".join(wrap(b64encode(der).decode(), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
 
 
 def render(refusal: Refused) -> Reply:

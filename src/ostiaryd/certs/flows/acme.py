@@ -545,7 +545,7 @@ def finalize(act: Act, account: AcmeAccount, id: str, csr: CertificateSigningReq
     if any(one.status_at(act.now) != "valid" for one in authorizations):
         raise AcmeRefused("orderNotReady", "an authorization of the order is not valid", status=403)
     check_requested_names(order, csr.names)
-    if jwk_thumbprint(parse_public_key(csr.public_key)) == account.jkt or is_account_key(act.tx, csr.public_key):
+    if is_account_key(act.tx, csr.public_key):
         raise AcmeRefused("badCSR", "the key of the certificate is the key of an account", hint="generate another key")
     key = find_key(act.tx, account.kid)
     agent, person = _holder_of(account)

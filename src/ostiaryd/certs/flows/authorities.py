@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from ssl import DER_cert_to_PEM_cert
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, NotFound
@@ -267,4 +267,4 @@ def parsed(der: bytes) -> x509.Certificate:
 
 def encode_pem(certificates: Iterable[bytes]) -> bytes:
     """Return certificates in DER as PEM, one behind the other."""
-    return b"".join(parsed(der).public_bytes(Encoding.PEM) for der in certificates)
+    return "".join(map(DER_cert_to_PEM_cert, certificates)).encode()

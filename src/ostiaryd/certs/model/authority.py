@@ -112,7 +112,6 @@ def build_authority_certificate(
     path_length: int,
     permitted: Sequence[str] = (),
     trust_domain: str = "",
-    locations: Sequence[x509.ExtensionType] = (),
 ) -> bytes:
     """Return the certificate of a root or an intermediate in DER (RFC 5280 section 4.2)."""
     own_id = x509.SubjectKeyIdentifier.from_public_key(key)
@@ -135,8 +134,6 @@ def build_authority_certificate(
         builder = builder.add_extension(x509.SubjectAlternativeName([spiffe]), critical=False)
     if permitted:
         builder = builder.add_extension(constraints(permitted), critical=True)
-    for location in locations:
-        builder = builder.add_extension(location, critical=False)
     return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
 
 

@@ -128,7 +128,7 @@ def parse_serial(text: str) -> str:
     digits = text.replace(":", "").lower()
     if not digits or len(digits) > 40 or any(digit not in "0123456789abcdef" for digit in digits):
         raise Invalid(f"{text[:64]!a} is not a serial number", hint="serial numbers are hexadecimal")
-    return f"{int(digits, 16):0{SERIAL_DIGITS}x}"
+    return serial_text(int(digits, 16))
 
 
 def serial_text(number: int) -> str:

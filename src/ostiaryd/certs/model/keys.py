@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid
-from ostiary.protocol.jose import b64u
+from ostiary.protocol.jose import b64u, render_public_jwk
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -141,21 +141,7 @@ def key_digest(public_key: bytes) -> str:
 
 def jwk_thumbprint(key: PublicKey) -> str:
     """Return the RFC 7638 thumbprint of a key, by which the registry knows it."""
-    match key:
-        case ed25519.Ed25519PublicKey():
-            members = {"crv": "Ed25519", "kty": "OKP", "x": b64u(key.public_bytes_raw())}
-        case rsa.RSAPublicKey():
-            numbers = key.public_numbers()
-            members = {"e": _uint(numbers.e), "kty": "RSA", "n": _uint(numbers.n)}
-        case _:
-            point, size = key.public_numbers(), (key.curve.key_size + 7) // 8
-            name = key_type_of(key)
-            members = {"crv": name, "kty": "EC", "x": _uint(point.x, size), "y": _uint(point.y, size)}
-    return b64u(sha256(canonical.encode(members)).digest())
-
-
-def _uint(value: int, size: int | None = None) -> str:
-    return b64u(value.to_bytes(size or (value.bit_length() + 7) // 8, "big"))
+    return canonical.digest(render_public_jwk(key))
 
 
 def _check_rsa(n: int, e: int) -> None:

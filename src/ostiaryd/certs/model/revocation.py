@@ -14,7 +14,7 @@ from cryptography.x509 import ocsp
 
 from ostiary.protocol.errors import Malformed
 from ostiaryd.certs.model.authority import hash_for, instant
-from ostiaryd.certs.model.certificate import SERIAL_DIGITS, Reason
+from ostiaryd.certs.model.certificate import Reason, serial_text
 from ostiaryd.certs.model.keys import PrivateKey
 
 MAX_OCSP_BYTES = 1024
@@ -65,7 +65,7 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
         raise Malformed(f"the nonce of the OCSP request must have 1 to {MAX_NONCE} bytes")
     if algorithm not in _HASHES or not 0 <= serial < 1 << 160:
         raise Malformed("the OCSP request uses a hash or a serial number that is not understood")
-    return parsed._replace(serial=f"{serial:0{SERIAL_DIGITS}x}")
+    return parsed._replace(serial=serial_text(serial))
 
 
 @lru_cache(maxsize=64)
