@@ -376,7 +376,7 @@ with socket.socket(socket.AF_UNIX) as other:
 async def test_the_connection_ends_with_the_process_that_opened_it(
     world: World, api: GrpcServer, tmp_path: Path
 ) -> None:
-    """Its descriptor lives on here, and this process is a workload: it must connect itself."""
+    """The child that connected hands its descriptor to this process, which is a workload as well."""
     await register_agent(world)
     await add_workload(world)
     loop = asyncio.get_running_loop()

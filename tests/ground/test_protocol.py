@@ -66,7 +66,7 @@ def application(world: World) -> Starlette:
 
 @pytest.fixture
 async def ports(world: World) -> AsyncIterator[Ports]:
-    """The same application twice: over ASGI, and with the straight way."""
+    """Two servers with one application: the first calls it over ASGI, the second directly."""
     app = application(world)
     straight = partial(Protocol, endpoints_of(app.routes))
     async with serving(app, partial(Protocol, {})) as asgi, serving(app, straight) as other:

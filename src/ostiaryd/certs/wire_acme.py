@@ -352,13 +352,8 @@ async def change_account(call: Call) -> Reply:
     request = await _verify(call)
     config = call.world.config
 
-    def check_own(account: AcmeAccount) -> AcmeAccount:
-        if call.params["id"] != account.account_id:
-            raise Unauthorized("the account belongs to another key")
-        return account
-
     def change(act: Act, account: AcmeAccount) -> AcmeAccount:
-        check_own(account)
+        _check_own(call, account)
         body = _payload(request, _AccountChange)
         if body.status == "deactivated":
             return flows.deactivate_account(act, account)
@@ -368,7 +363,14 @@ async def change_account(call: Call) -> Reply:
 
     if request.payload:
         return reply(_show_account(await _act(call, request, "acme.change_account", change), config))
-    return reply(_show_account(await _read(call, request, lambda _, account: check_own(account)), config))
+    return reply(_show_account(await _read(call, request, lambda _, account: _check_own(call, account)), config))
+
+
+def _check_own(call: Call, account: AcmeAccount) -> AcmeAccount:
+    """Return the account, if it is the one of the path. Raises Unauthorized."""
+    if call.params["id"] != account.account_id:
+        raise Unauthorized("the account belongs to another key")
+    return account
 
 
 async def list_orders(call: Call) -> Reply:
@@ -377,8 +379,7 @@ async def list_orders(call: Call) -> Reply:
     config, after = call.world.config, call.query_one("after") or ""
 
     def read(reader: Reader, account: AcmeAccount) -> list[str]:
-        if call.params["id"] != account.account_id:
-            raise Unauthorized("the account belongs to another key")
+        _check_own(call, account)
         return flows.list_orders(reader, account.account_id, after=after, limit=ORDERS_AT_ONCE)
 
     ids = await _read(call, request, read)
