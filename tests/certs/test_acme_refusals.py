@@ -619,6 +619,25 @@ async def test_a_slow_host_delays_neither_another_account_nor_the_end(
     assert len(stage.site.asked) == 3, "two repetitions"
 
 
+async def test_an_answer_with_an_unexpected_effect_ends_the_validation_after_three_attempts(
+    stage: AcmeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = []
+
+    async def fail(url: str, **_: Any) -> bytes:
+        attempts.append(url)
+        raise KeyError(url)
+
+    monkeypatch.setattr("ostiaryd.certs.wire_acme_validation.visit", fail)
+    client = await stage.client()
+    order = await client.order("dns:strange.example")
+    await client.prove(order, "http-01", stage.serve)
+    await stage.validate()
+    failed = (await client.post(order.headers["location"])).json
+    assert (failed["status"], failed["error"]["type"]) == ("invalid", f"{KINDS}serverInternal")
+    assert len(attempts) == 3, "two repetitions"
+
+
 async def test_a_proof_of_an_account_that_was_stopped_meanwhile_does_not_count(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:www.example")

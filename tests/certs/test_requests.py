@@ -99,6 +99,28 @@ def with_unknown_version() -> bytes:
     return der[:place] + b"\x02\x01\x05" + der[place + 3 :]
 
 
+def with_subject(tag: int, value: bytes) -> bytes:
+    """Return a request whose common name `host.example` is replaced by bytes of that tag, signed again."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host.example")])
+    body = x509.CertificateSigningRequestBuilder(name).sign(KEY, hashes.SHA256()).tbs_certrequest_bytes
+    return signed_again(body.replace(b"\x0c\x0chost.example", bytes([tag, len(value)]) + value))
+
+
+def with_tls_feature() -> bytes:
+    """Return a request with a TLS feature (RFC 7633) that has no name."""
+    feature = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"\x30\x03\x02\x01\x63")
+    return signed(csr_builder().add_extension(feature, critical=False))
+
+
+def signed_again(body: bytes) -> bytes:
+    """Return a request with this signed part."""
+    signature = KEY.sign(body, ec.ECDSA(hashes.SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    whole = body + algorithm + bytes([3, len(signature) + 1, 0]) + signature
+    length = bytes([0x81, len(whole)]) if len(whole) < 256 else b"\x82" + len(whole).to_bytes(2)
+    return b"\x30" + length + whole
+
+
 WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "not a PKCS #10"),
     "not DER": (lambda: b"\x30\x82\xff\xff", "not a PKCS #10"),
@@ -118,6 +140,10 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "a bare wildcard": (with_name(x509.DNSName("*")), "not a DNS name"),
     "an address as a host": (with_name(x509.DNSName("10.0.0.1")), "not a DNS name"),
     "a network": (with_name(x509.UniformResourceIdentifier("no uri")), "not an absolute URI"),
+    "a subject that is no UTF-8": (lambda: with_subject(0x0C, b"\xff\xfe.example.."), "subject"),
+    "a subject of bits": (lambda: with_subject(0x03, b"\0host.exampl"), "subject"),
+    "a subject that is a number": (lambda: with_subject(0x02, b"\1" * 12), "subject"),
+    "an unknown TLS feature": (with_tls_feature, "extensions"),
     "101 names": (lambda: with_many_names(101), "101 names"),
 }
 

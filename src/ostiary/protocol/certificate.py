@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Malformed
 
 
 def load_certificate(der: bytes) -> x509.Certificate:
-    """Return a certificate in DER whose extensions and key can be read. Raises Malformed."""
+    """Return a certificate in DER whose extensions, key and subject can be read. Raises Malformed."""
     try:
         return _check_readable(x509.load_der_x509_certificate(der))
     except Exception as error:  # noqa: BLE001 because the errors of the library have no class in common
@@ -20,7 +20,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
 
 
 def load_pem_certificates(text: str) -> list[x509.Certificate]:
-    """Return the certificates of a PEM text, at least one, whose extensions and keys can be read. Raises Malformed."""
+    """Return the certificates of a PEM text, at least one, all readable as above. Raises Malformed."""
     try:
         return [_check_readable(one) for one in x509.load_pem_x509_certificates(text.encode())]
     except Exception as error:  # noqa: BLE001 as above
@@ -28,5 +28,5 @@ def load_pem_certificates(text: str) -> list[x509.Certificate]:
 
 
 def _check_readable(certificate: x509.Certificate) -> x509.Certificate:
-    _ = certificate.extensions, certificate.public_key()
+    _ = certificate.extensions, certificate.public_key(), certificate.subject, certificate.issuer
     return certificate

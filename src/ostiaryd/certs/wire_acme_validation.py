@@ -1,8 +1,8 @@
 """Validation of ACME challenges: http-01 and dns-01 (RFC 8555 section 8), tls-alpn-01 (RFC 8737).
 
 A response to a challenge leaves an intent: the authorization is `processing`. The loop claims it, probes the host
-outside of any act, and records the result in an act. A failed attempt is repeated twice. An account has at most 4
-validations at a time, so that slow hosts of one account do not delay those of another.
+outside of any act, and records the result in an act. A failed attempt is repeated twice, whatever its error is.
+An account has at most 4 validations at a time, so that slow hosts of one account do not delay those of another.
 """
 
 from __future__ import annotations
@@ -130,6 +130,9 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
         return AcmeRefused("connection", error.message, hint=error.hint)
     except Invalid as error:
         return Unauthorized(error.message)
+    except Exception:
+        log.exception("the validation of %s failed", authorization.authorization_id)
+        return AcmeRefused("serverInternal", "the server cannot read the answer of the host")
     return None
 
 

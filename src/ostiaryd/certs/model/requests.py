@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID, NameOID
 
@@ -66,9 +65,10 @@ def parse_csr(der: bytes) -> CertificateSigningRequest:
             raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
             raise BadRequest("a request for the certificate of an authority is not served here")
+    subject = _read("the subject of the request cannot be read", lambda: csr.subject)
     try:
         return CertificateSigningRequest(
-            public_key=encode_public_key(key), key_type=key_type, names=_names(csr.subject, extensions)
+            public_key=encode_public_key(key), key_type=key_type, names=_names(subject, extensions)
         )
     except BadKey:
         raise
@@ -104,13 +104,7 @@ def _read(message: str, read: Callable[[], T]) -> T:
     """Return the result of `read`. Raises BadRequest with `message` if the parser of X.509 refuses the input."""
     try:
         return read()
-    except (
-        ValueError,
-        TypeError,
-        InvalidSignature,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ):
+    except Invalid:
+        raise
+    except Exception:  # noqa: BLE001 because the errors of the library have no class in common
         raise BadRequest(message) from None
