@@ -191,6 +191,8 @@ async def test_a_certificate_is_revoked_by_its_account_by_its_key_and_by_an_acco
             assert (refused.status, kind_of(refused)) == (403, "unauthorized")
             await stage.ready(other, "dns:www.example")
             signer = other
+            blocking = await other.post("revoke-cert", {**body, "reason": 1})
+            assert (blocking.status, kind_of(blocking)) == (400, "badRevocationReason"), "the key is not its own"
         answer = await signer.post("revoke-cert", body)
         assert (answer.status, answer.body) == (200, b""), answer
         held = registry.get_holding(stage.world.db.read(), HoldingId(f"ct_{leaf.serial_number:032x}"))

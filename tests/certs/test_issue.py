@@ -11,7 +11,8 @@ from cryptography.x509.verification import ClientVerifier, PolicyBuilder, Store,
 
 from harness.clock import START, Clock
 from harness.registry_fixtures import SECOND, create_person, newest_entry, register_agent
-from ostiary.protocol.errors import Refused
+from ostiary.decision.access.stops import What
+from ostiary.protocol.errors import Forbidden, Refused
 from ostiaryd.certs import flows
 from ostiaryd.certs.model import Reason, holding_id
 from ostiaryd.certs.model.keys import jwk_thumbprint
@@ -209,6 +210,20 @@ async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> 
     await act(world, "person.leave", lambda a: registry.revoke_owner(a, "dora"))
     ended = flows.find_certificate(world.db.read(), issued.certificate.serial, now=world.now())
     assert ended.revoked_at == START
+
+
+@pytest.mark.parametrize("kind", ["owner", "everything"])
+async def test_a_stop_of_a_person_is_one_of_the_persons_certificates(world: World, kind: What) -> None:
+    person = await create_person(world, "dora")
+    await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
+    issued = await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    value = person if kind == "owner" else ""
+    await act(world, "kill.start", lambda a: registry.stop(a, kind, value, why="a test", by=None))
+    assert not flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    with pytest.raises(Forbidden, match="kill switch"):
+        await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
+    await act(world, "kill.end", lambda a: registry.lift_stop(a, kind, value))
+    assert flows.is_live(world.db.read(), issued.certificate, now=world.now())
 
 
 async def test_a_holder_that_is_not_active_gets_none(world: World) -> None:

@@ -47,7 +47,6 @@ from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import check_not_stopped
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Spend
 
@@ -286,7 +285,7 @@ def check_holder(tx: Tx, holder: str, *, now: int) -> None:
         person = registry.find_person(tx, holder)
         if not person.is_active:
             raise Forbidden(f"the person `{person.name}` {person.absence}")
-        check_not_stopped(registry.list_stops(tx), [("owner", person.person_id), ("everything", "")])
+        registry.check_person_not_stopped(tx, person.person_id)
     except (Forbidden, NotFound) as refusal:
         raise Unauthorized(refusal.message, hint=refusal.hint) from None
 
@@ -606,10 +605,17 @@ def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
 def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Reason) -> None:
     """Revoke a certificate for its account, or for an account that has proved control of all its names.
 
+    The latter does not call the key compromised, since that blocks the key of another holder.
+
     Raises AcmeRefused.
     """
     certificate = _find_presented(act, der)
     is_own = store.has_order(act.tx, account.account_id, certificate.serial)
+    if not is_own and reason is Reason.KEY_COMPROMISE:
+        hint = "sign the request with the key of the certificate"
+        raise AcmeRefused(
+            "badRevocationReason", "`keyCompromise` is a reason for the holder of the key alone", hint=hint
+        )
     if not is_own and not all(
         store.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
     ):

@@ -215,7 +215,7 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
         if agent is not None or task is not None:
             raise Invalid("a certificate belongs to an agent or to a person, not to both")
         record = registry.active_person(act, person)
-        registry.check_none_stopped(act.tx, "owner", [record.person_id])
+        registry.check_person_not_stopped(act.tx, record.person_id)
         registry.note(act, object=act.entry.object or "", person=record.person_id)
         return Holder("person", record.person_id, record.name, person_record=record)
     if agent is None:

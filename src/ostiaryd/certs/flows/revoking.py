@@ -46,7 +46,7 @@ def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
         return True
     try:
         if holder.startswith("pe_"):
-            registry.check_none_stopped(reader, "owner", [holder])
+            registry.check_person_not_stopped(reader, holder)
             return registry.find_person(reader, holder).is_active
         registry.active_agent(reader, holder, now=now)
         registry.check_none_stopped(reader, "task", [certificate.task])

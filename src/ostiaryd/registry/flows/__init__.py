@@ -64,7 +64,7 @@ from ostiaryd.registry.flows.roles import (
     revoke_role,
     set_roles_of_source,
 )
-from ostiaryd.registry.flows.stops import check_none_stopped, lift_stop, stop
+from ostiaryd.registry.flows.stops import check_none_stopped, check_person_not_stopped, lift_stop, stop
 
 __all__ = [
     "MAX_LIFETIME_S",
@@ -83,6 +83,7 @@ __all__ = [
     "check_declared",
     "check_may",
     "check_none_stopped",
+    "check_person_not_stopped",
     "classes_within",
     "create_agent",
     "create_person",

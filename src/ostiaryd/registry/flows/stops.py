@@ -37,3 +37,8 @@ def lift_stop(act: Act, target: What, value: str) -> None:
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
     """Check that no stop of this kind names one of these values. Raises Forbidden."""
     check_not_stopped(store.stops(reader), [(target, value) for value in values if value is not None])
+
+
+def check_person_not_stopped(reader: Reader, person: str) -> None:
+    """Check that no stop names the person as an owner, or everything. Raises Forbidden."""
+    check_not_stopped(store.stops(reader), [("owner", person), ("everything", "")])
