@@ -238,10 +238,7 @@ def test_a_slow_server_denies_soon(guard: Guard, server: Asked, who: Verified, p
 async def test_a_slow_server_denies_soon_in_the_asynchronous_way(guard: Guard, server: Asked, who: Verified) -> None:
     server.pause_s, server.parts = 0.9, 20
     calls = await asyncio.gather(*(guard.decide_async(who, *READ) for _ in range(20)))
-    assert {why(call) for call in calls} <= {
-        "policy `rego`: the server took too long",
-        "policy `rego`: the server cannot be asked: it took too long",
-    }
+    assert all("too long" in why(call) for call in calls)
     assert server.finished == 0, "those that had to wait for their turn too"
 
 
