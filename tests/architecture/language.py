@@ -21,6 +21,7 @@ RULES = {
     "openings": "a docstring begins with a verb or a noun, not with `One`, a pronoun, a question word or a preposition",
     "clauses": "a docstring names the thing: no clause with `what` as its noun",
     "undocumented": "a public function has a docstring",
+    "returns": "`Return whether` is the docstring of a function that returns, `Yield` of one that yields",
     "idle": "a string by itself documents a module, a class, a function or an assignment",
     "parameters": "a function has at most 8 parameters by position, and at most 12 with those by name",
     "repeated": "no word stands twice in a row",
@@ -122,6 +123,10 @@ VERBS = frozenset(_VERBS.split())
 """Imperative verbs that begin a help text: a new one is added here on purpose."""
 
 
+_YIELDED = re.compile(r"Iterator|Iterable|Generator|Flow|Steps|Waits")
+"""Types of the results of functions that yield."""
+
+
 @dataclass(frozen=True, slots=True)
 class Offence:
     """A place that breaks `rule`: `path:line` and the words."""
@@ -181,7 +186,7 @@ def _of_module(source: Source) -> Iterator[Offence]:
 
 
 def _of_any_module(source: Source) -> Iterator[Offence]:
-    """Offences of every module, of tests and benchmarks too: openings, idle strings and repeated words."""
+    """Offences of every module, of tests and benchmarks too: openings, results, idle strings, repeated words."""
 
     def offence(rule: str, line: int, words: str) -> Offence:
         return Offence(package(source.path), rule, f"{source.path}:{line}", " ".join(words.split())[:110])
@@ -194,6 +199,9 @@ def _of_any_module(source: Source) -> Iterator[Offence]:
             yield offence("repeated", line, text[max(0, match.start() - 30) : match.end() + 30])
     for line, text in _idle_strings(nodes):
         yield offence("idle", line, text)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _promises_another_result(node):
+            yield offence("returns", node.lineno, f"{node.name}(): {ast.get_docstring(node)}")
 
 
 def _is_of_commands(source: Source) -> bool:
@@ -210,6 +218,14 @@ def _has_many_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bo
     names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
     by_position = len(names) - (names[:1] in (["self"], ["cls"]))
     return by_position > BY_POSITION or by_position + len(function.args.kwonlyargs) > PARAMETERS
+
+
+def _promises_another_result(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a docstring says that the function returns or yields something, and the function does not."""
+    text, result = ast.get_docstring(function) or "", function.returns
+    if text.startswith("Return whether"):
+        return isinstance(result, ast.Constant) and result.value is None
+    return text.startswith("Yield ") and isinstance(result, ast.expr) and not _YIELDED.search(ast.unparse(result))
 
 
 def _idle_strings(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:

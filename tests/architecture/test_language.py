@@ -14,6 +14,7 @@ from tests.architecture.language import (
     RULES,
     _has_many_parameters,
     _idle_strings,
+    _promises_another_result,
     _prose_of,
     banned,
     offences,
@@ -52,6 +53,24 @@ def test_a_module_in_the_table_has_a_function_with_more_parameters() -> None:
 )
 def test_a_string_that_documents_nothing_is_an_offence(code: str, lines: list[int]) -> None:
     assert [line for line, _ in _idle_strings(ast.walk(ast.parse(code)))] == lines
+
+
+@pytest.mark.parametrize(
+    ("signature", "docstring", "is_offence"),
+    [
+        ("-> None", "Return whether a file may be read. Raises Invalid.", True),
+        ("-> bool", "Return whether a file may be read.", False),
+        ("-> None", "Return the unspent units to the task above.", False),
+        ("-> list[str]", "Yield the words of a text.", True),
+        ("-> Iterator[str]", "Yield the words of a text.", False),
+    ],
+)
+def test_a_docstring_that_promises_another_result_is_an_offence(
+    signature: str, docstring: str, is_offence: bool
+) -> None:
+    [function] = ast.parse(f'def f() {signature}:\n    """{docstring}"""\n').body
+    assert isinstance(function, ast.FunctionDef)
+    assert _promises_another_result(function) is is_offence
 
 
 @pytest.mark.parametrize(

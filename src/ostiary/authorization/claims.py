@@ -125,7 +125,7 @@ def parse_access(claims: dict[str, object]) -> AccessClaims:
 
 
 def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, leeway: int = 0) -> None:
-    """Return whether the token is of that issuer, for that audience, and in time. `now`, `leeway`: microseconds.
+    """Check that the token is of that issuer, for that audience, and in time. `now`, `leeway`: microseconds.
 
     Says nothing about its signature, its key binding, or whether it was revoked. Raises InvalidToken.
     """

@@ -114,7 +114,7 @@ def _is_iban(text: str) -> bool:
 
 
 def _pieces(run: str, *, is_source: bool) -> list[str]:
-    """Yield the words of a token between white space that has other characters than letters and digits."""
+    """Return the words of a text between white space that has other characters than letters and digits."""
     pieces: list[str] = []
     end = 0
     for pattern, spell in ((_LINK, link), (MAIL, mail)) if "://" in run else ((MAIL, mail),) if "@" in run else ():

@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
 
 def check_origin(url: str, *, name: str) -> None:
-    """Return whether a configured URL may be fetched from. Raises Invalid."""
+    """Check that a configured URL may be fetched from. Raises Invalid."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")

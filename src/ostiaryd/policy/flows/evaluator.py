@@ -67,7 +67,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 _EntityWithFacts = tuple[Entity, Seen | None]
-"""Return an entity, and the part that the ledger keeps if it is registered."""
+"""An entity, and the part of it that the ledger keeps if it is registered."""
 
 
 class ToolCall(NamedTuple):

@@ -49,7 +49,7 @@ def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dic
 
 
 def check_entities(text: str, schema: cedarpy.Schema) -> None:
-    """Return whether entities are as the schema says; `text` is the result of `read_entities`. Raises Invalid."""
+    """Check that entities are as the schema says; `text` is the result of `read_entities`. Raises Invalid."""
     if not text or _fits(text, schema):
         return
     for item in msgspec.json.decode(text):

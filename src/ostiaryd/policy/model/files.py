@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 def check_files(files: Mapping[str, str]) -> None:
-    """Return whether these can be the files of a set. Raises Invalid."""
+    """Check that these can be the files of a set. Raises Invalid."""
     if not 0 < len(files) <= MAX_FILES:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
     for name in files:

@@ -63,7 +63,7 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
-    """Return whether this is the search that the token goes on with. Raises Invalid."""
+    """Check that this is the search that the token goes on with. Raises Invalid."""
     if place.search != search:
         message = "the search differs from the search of the page token"
         raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")

@@ -60,6 +60,6 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 
 
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
-    """Return whether there may be one more, put by a person or by us. Raises Conflict."""
+    """Check that there may be one more stop, of a person or of the server. Raises Conflict."""
     if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(f"{len(stops)} stops are in force", hint="ostiary kill list", code="too_many_stops")

@@ -70,9 +70,8 @@ def start(act: Act, spec: TaskSpec) -> Task:
     if spec.parent is None:
         _check_own(act.tx, spec.by, doer)
     if extra := task.scopes - doer.scopes:
-        near = (
-            nearest_hint(min(extra), doer.scopes) if spec.parent is None else ""
-        )  # a giver may not list the receiver's
+        # A giver may not list the scopes of the receiver.
+        near = nearest_hint(min(extra), doer.scopes) if spec.parent is None else ""
         hint = "; ".join(filter(None, (near, "a task only narrows")))
         raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint=hint, code="widens")
     if spec.on_behalf_of is not None:

@@ -38,7 +38,7 @@ def put_under(task: Task, parent: Task) -> Task:
 
 
 def check_line(doer: Agent, above: Sequence[Agent]) -> None:
-    """Return whether `doer` may come after those agents, the nearest first, each the agent of one task above.
+    """Check that `doer` may come after those agents, the nearest first, each the agent of one task above.
 
     Raises Forbidden for a loop, another segment, and a line that is too long for one of them.
     """

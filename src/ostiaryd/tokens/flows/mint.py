@@ -218,7 +218,7 @@ _WAYS = {
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
-    """Return whether the client has proved the level that it requests (RFC 9470 section 5). Raises Unmet."""
+    """Check that the client has proved the level that it requests (RFC 9470 section 5). Raises Unmet."""
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
         raise Unmet(f"the authentication has `acr` {proved.acr or 'none'}", hint=hint)
