@@ -15,6 +15,7 @@ from harness.patience import PATIENCE_S
 from harness.registry_fixtures import (
     SECOND,
     create_holding,
+    create_person,
     end_holdings,
     feed_messages,
     is_live,
@@ -220,6 +221,17 @@ async def test_only_an_active_agent_holds(world: World) -> None:
     assert refused.value.code == "agent_pending"
     with pytest.raises(NotFound):
         await create_holding(world, "ag_" + "0" * 32, "tok_1")
+
+
+async def test_only_an_active_person_holds(world: World) -> None:
+    person = await create_person(world, "ann")
+    await create_holding(world, person, "ct_0", kind="certificate")
+    await run_act(world, lambda act: flows.suspend_person(act, person))
+    with pytest.raises(Forbidden, match="is suspended") as refused:
+        await create_holding(world, person, "ct_1", kind="certificate")
+    assert refused.value.code == "person_suspended"
+    await run_act(world, lambda act: flows.resume_person(act, person))
+    await create_holding(world, person, "ct_2", kind="certificate")
 
 
 @pytest.mark.parametrize(

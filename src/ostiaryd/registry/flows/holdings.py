@@ -24,7 +24,7 @@ def add_holding(act: Act, holding: Holding) -> None:
         find_resource(act.tx, holding.agent)
     elif holding.agent.startswith("pe_"):
         if not (person := find_person(act.tx, holding.agent)).is_active:
-            raise Forbidden(f"`{person.name}` has left", code="person_left")
+            raise Forbidden(f"`{person.name}` {person.absence}", code=person.absence_code)
     else:
         active_agent(act.tx, holding.agent, now=act.now)
     if not holding.is_live(act.now):
