@@ -39,6 +39,19 @@ def cli(live_server: ServerFixture, *words: object) -> Ran:
         return run(*words, "--json")
 
 
+def test_a_renewed_certificate_has_the_key_type_and_the_task_of_the_old_one(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
+    name, credential = live_server.agent()
+    task = cli(live_server, "task", "start", "--agent", name, "--purpose", "Read reports").json["task_id"]
+    own = ("--as", credential, "--dir", tmp_path / "tls")
+    issued = cli(live_server, "cert", "issue", *own, "--key-type", "Ed25519", "--task", task).json
+    renewed = cli(live_server, "cert", "renew", *own).json
+    assert renewed["serial"] != issued["serial"]
+    shown = cli(live_server, "cert", "show", renewed["serial"]).json
+    assert (shown["key_type"], shown["task"]) == ("Ed25519", task)
+
+
 def test_a_certificate_is_issued_renewed_shown_and_revoked_by_commands(
     live_server: ServerFixture, tmp_path: Path
 ) -> None:

@@ -45,6 +45,8 @@ class AgentCertificate:
     serial: str
     profile: str
     names: tuple[str, ...]
+    key_type: str
+    task: str | None
     certificate: str
     chain: str
     bundle: str
@@ -84,6 +86,7 @@ class AgentCertificate:
         for name, mode in FILES.items():
             _write(version / name, contents[name], mode)
         facts = {"serial": self.serial, "profile": self.profile, "names": self.names}
+        facts |= {"key_type": self.key_type, "task": self.task}
         times = {"not_before": self.not_before, "not_after": self.not_after}
         _write(version / _FACTS, msgspec.json.encode(facts | times).decode(), 0o644)
         _link(folder / _CURRENT, version.name)
@@ -104,6 +107,8 @@ def load_certificate(folder: Path) -> AgentCertificate | None:
             serial=facts["serial"],
             profile=facts["profile"],
             names=tuple(facts["names"]),
+            key_type=facts["key_type"],
+            task=facts["task"],
             certificate=leaf.public_bytes(Encoding.PEM).decode(),
             chain="".join(one.public_bytes(Encoding.PEM).decode() for one in above),
             bundle=(version / "bundle.pem").read_text("ascii"),
@@ -114,7 +119,7 @@ def load_certificate(folder: Path) -> AgentCertificate | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise Invalid(f"the certificate in {folder} is damaged: {error}", hint="remove the folder `current`") from None
+        raise Invalid(f"the certificate in {folder} is damaged: {error}", hint="remove the link `current`") from None
 
 
 class NewKey:
@@ -122,7 +127,7 @@ class NewKey:
 
     def __init__(self, key_type: str = "P-256") -> None:
         if key_type not in ("P-256", "Ed25519"):
-            raise Invalid(f"no key of the type {key_type[:32]!a} is made here", hint="use P-256 or Ed25519")
+            raise Invalid(f"`key_type` {key_type[:32]!a} is not supported", hint="use P-256 or Ed25519")
         self._key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
         if key_type == "P-256":
             self._key = ec.generate_private_key(ec.SECP256R1())
@@ -147,6 +152,8 @@ def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
         serial=answer["serial"],
         profile=answer["profile"],
         names=tuple(answer["names"]),
+        key_type=answer["key_type"],
+        task=answer["task"],
         certificate=answer["certificate"],
         chain=answer["chain"],
         bundle=answer["bundle"],

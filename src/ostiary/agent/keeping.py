@@ -37,7 +37,7 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
     old = load_certificate(folder)
     if old is None:
         raise Invalid(f"{folder} has no certificate", hint="ostiary cert issue writes one")
-    renewed = agent.certificate(old.profile, old.names, replaces=old.serial)
+    renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
     renewed.save(folder)
     return renewed
 

@@ -56,7 +56,7 @@ def issue(
 
 @cert.command(name="renew")
 def renew(*, folder: Folder, credential: Credential = None, session: Here) -> None:
-    """Renew the certificate in a folder: a new key, and the same profile and names.
+    """Renew the certificate in a folder: a new key, and the same profile, names, key type and task.
 
     Args:
         folder: Folder that `ostiary cert issue` wrote.
