@@ -52,6 +52,12 @@ def test_the_pages_link_to_each_other_at_all() -> None:
     assert links > 100, "the pattern finds the links"
 
 
+def test_the_numbers_that_no_record_has_are_named() -> None:
+    numbers = {int(Path(page).name[:4]) for page in PAGES if re.match(r"docs/adr/\d{4}-", page)}
+    [named] = re.findall(r"a number can be missing \(([\d, ]+)\)", (ROOT / "docs/adr/README.md").read_text("utf-8"))
+    assert set(map(int, named.split(", "))) == set(range(max(numbers))) - numbers
+
+
 def texts() -> list[tuple[str, str]]:
     """Return the pages and modules that speak of the present tree, with their texts."""
     paths = [*(page for page in PAGES if not _KEPT.match(page)), *(s.path for s in sources("src"))]

@@ -37,7 +37,7 @@ WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
     "substituted": "the person named another value here",
-    "unrequested": "the task has read something that the person did not ask for",
+    "unrequested": "the task has read something that untrusted content may have requested",
     "carries": "the text carries content that the person did not name",
     "reveals": "the text reveals what the person did not give",
 }
