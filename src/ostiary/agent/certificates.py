@@ -85,7 +85,7 @@ class AgentCertificate:
         contents = {"key.pem": self.key, "cert.pem": leaf, "bundle.pem": self.bundle, "tls.pem": self.key + leaf}
         for name, mode in FILES.items():
             _write(version / name, contents[name], mode)
-        facts = {"serial": self.serial, "profile": self.profile, "names": self.names}
+        facts: dict[str, object] = {"serial": self.serial, "profile": self.profile, "names": self.names}
         facts |= {"key_type": self.key_type, "task": self.task}
         times = {"not_before": self.not_before, "not_after": self.not_after}
         _write(version / _FACTS, msgspec.json.encode(facts | times).decode(), 0o644)
