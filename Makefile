@@ -28,7 +28,7 @@ BROWSER := .browser/.setup
 CERTBOT := .certbot/.setup
 GO := .go/.setup
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
-PYTHON313_TESTS ?= tests/sdk tests/core tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
+PYTHON313_TESTS ?= tests/sdk tests/protocol tests/authorization tests/decision tests/provenance tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 

@@ -12,7 +12,7 @@ from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.catalogue_advisor.reading import read
 from ostiary.catalogue_advisor.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
 from ostiary.protocol.errors import Invalid
-from tests.core.tool_listing import listed
+from tests.catalogue_advisor.tool_listing import listed
 
 LISTING: dict[str, Any] = {
     "capabilities": {"resources": {}},

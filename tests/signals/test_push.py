@@ -21,7 +21,7 @@ from ostiaryd.signals import wire_ssf_push
 from ostiaryd.signals.flows import delivery, signals, streams
 from ostiaryd.signals.model.sets import PUSH
 from ostiaryd.signals.model.streams import Stream
-from tests.respond.signal_receiver import SignalReceiver, events, read, signal_receiver
+from tests.support.signal_receiver import SignalReceiver, events, read, signal_receiver
 from tests.support.webhook_receiver import Receiver, receiving
 
 OK = (202, {"content-type": "text/plain"})

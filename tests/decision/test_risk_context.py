@@ -6,8 +6,8 @@ import pytest
 
 from ostiary.decision.access import Facts, Policies, decide, resolve, risk_context
 from ostiary.provenance.noticing import HALF_LIFE, Risk
-from tests.core.chain_fixtures import chained, link
-from tests.core.risk_conditions import over
+from tests.decision.chain_fixtures import chained, link
+from tests.decision.risk_conditions import over
 from tests.support.decision_fixtures import (
     AGENT,
     NOW,

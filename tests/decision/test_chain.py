@@ -15,7 +15,7 @@ from ostiary.authorization.claims import Actor, Link
 from ostiary.decision.access import CALL, Facts, PolicyResult, decide, resolve
 from ostiary.decision.access.chain import ALONE, agent_of, chain_of, read_chain
 from ostiary.protocol.errors import Invalid
-from tests.core.chain_fixtures import FIRST, chained, link, links
+from tests.decision.chain_fixtures import FIRST, chained, link, links
 from tests.support.decision_fixtures import (
     AGENT,
     CONTEXT,

@@ -14,7 +14,7 @@ from ostiary.provenance.noticing import BEGUN, Profile, Session, extend_session,
 from ostiary.provenance.noticing.event import Event
 from ostiary.provenance.noticing.threats import ThreatList, indicator
 from ostiary.provenance.origins import remember
-from tests.core.risk_conditions import over
+from tests.decision.risk_conditions import over
 from tests.support.decision_fixtures import AGENT, CATALOGUE, NOW, PERMIT, codes, policy, principal, resource, rules
 
 TOOLS = [

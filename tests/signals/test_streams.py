@@ -33,7 +33,7 @@ from ostiaryd.signals.model.streams import (
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, TaskSpec
 from ostiaryd.watch import flows as watch
-from tests.respond.signal_receiver import CREDENTIAL, RISK, SESSION, SignalReceiver, events, signal_receiver
+from tests.support.signal_receiver import CREDENTIAL, RISK, SESSION, SignalReceiver, events, signal_receiver
 
 STREAMS = "/api/v1/ssf/streams"
 ISSUER = "https://ostiary.example.org"

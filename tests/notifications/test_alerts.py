@@ -33,7 +33,7 @@ from ostiaryd.notifications.model.webhooks import (
     mailed,
     origin,
 )
-from tests.respond.mail_server import mail_server
+from tests.support.mail_server import mail_server
 from tests.support.pem import certificate
 from tests.support.webhook_receiver import Receiver, receiving
 

@@ -9,7 +9,7 @@ import pytest
 from ostiary.authorization.assurance import ACRS, INSUFFICIENT, KEY, PERSON, TWO_KEYS
 from ostiary.decision.access import Decision, Hold
 from ostiary.decision.access.holds import HoldKind
-from tests.core.chain_fixtures import chained, link
+from tests.decision.chain_fixtures import chained, link
 from tests.support.decision_fixtures import AGENT, NOW, PARENT, SECOND, call, codes, principal, resource
 
 SINCE = NOW - 40 * SECOND

@@ -14,7 +14,7 @@ from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.catalogue_advisor.reading import MAX_KINDS, RANK, Reading, read, text_arguments
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.origins import is_effect
-from tests.core.tool_listing import listed
+from tests.catalogue_advisor.tool_listing import listed
 
 
 def reading(*tools: dict[str, Any]) -> Reading:

@@ -1,0 +1,3 @@
+from tests.support.api_fixtures import client
+
+__all__ = ["client"]
